@@ -1,0 +1,139 @@
+"""Which channels of a network belong together, so that some can leave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from blocks.spec import BlockSpec
+from hw_profiles.workload import WEIGHTED, Op, Workload
+from search_spaces.arch import Arch
+
+Kept = Mapping[str, Tensor]  # group -> indices of the channels that stay, ascending
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelGroups:
+    """``of[tensor]`` names the group that a tensor's channels belong to; ``width[group]`` how many they are.
+
+    Tensors share a group where channel i of one cannot leave without channel i of the other: the ends of a shortcut, both
+    sides of a depthwise convolution, a gate and what it scales. ``fixed`` are the input's and the classes' groups.
+    """
+
+    of: Mapping[str, str]
+    width: Mapping[str, int]
+    fixed: frozenset[str]
+
+    def prunable(self) -> list[str]:
+        """The groups that may shrink, in order of their first tensor."""
+        return [group for group in self.width if group not in self.fixed]
+
+
+def channel_groups(workload: Workload) -> ChannelGroups:
+    """Groups found by following the operations.
+
+    >>> from search_spaces import preset
+    >>> groups = channel_groups(preset("resnet8").workload())
+    >>> groups.of["stem"] == groups.of["stages.0.0.add"]
+    True
+    """
+    parent = {name: name for name in workload.shapes}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            name = parent[name]
+        return name
+
+    for op in workload.ops:
+        if op.kind in WEIGHTED and not op.depthwise:
+            if op.groups > 1:
+                raise ValueError(f"{op.name}: grouped convolutions cannot be pruned")
+            continue
+        for name in op.inputs:
+            parent[root(op.name)] = root(name)
+    of = {name: root(name) for name in workload.shapes}
+    width = {group: workload.shapes[group][1] for group in dict.fromkeys(of.values())}
+    return ChannelGroups(of, width, frozenset((of[workload.input], of[workload.output])))
+
+
+def pruned_arch(arch: Arch, groups: ChannelGroups, kept: Kept) -> Arch:
+    """The Arch with the widths of the channels that stay."""
+    width = {group: len(kept[group]) if group in kept else count for group, count in groups.width.items()}
+    workload = arch.workload()
+
+    def width_of(tensor: str) -> int:
+        return width[groups.of[tensor]]
+
+    specs: dict[str, BlockSpec] = {}
+    for name, spec in arch.blocks():
+        ops = [op for op in workload.ops if op.name == name or op.name.startswith(f"{name}.")]
+        weighted = [op for op in ops if op.kind in WEIGHTED]
+        squeezed = next((op.name for op in weighted if op.name.endswith("se.reduce")), None)
+        specs[name] = replace(
+            spec,
+            in_channels=width_of(ops[0].inputs[0]),
+            out_channels=width_of(ops[-1].name),
+            mid_channels=width_of(weighted[0].name) if spec.mid_channels else 0,
+            se_channels=width_of(squeezed) if squeezed else 0,
+        )
+    return replace(
+        arch,
+        stem=specs["stem"],
+        stages=tuple(
+            tuple(specs[f"stages.{i}.{j}"] for j in range(len(stage))) for i, stage in enumerate(arch.stages)
+        ),
+        head=specs.get("head"),
+    )
+
+
+def pruned_weights(
+    weights: Mapping[str, Tensor], workload: Workload, groups: ChannelGroups, kept: Kept
+) -> dict[str, Tensor]:
+    """The state dict with only the channels that stay."""
+    sliced = dict(weights)
+    for op in workload.ops:
+        if op.kind not in WEIGHTED:
+            continue
+        written = kept.get(groups.of[op.name])
+        read = None if op.depthwise else kept.get(groups.of[op.inputs[0]])
+        for key in _keys(op, weights):
+            value = weights[key]
+            if written is not None and value.ndim:
+                value = value.index_select(0, written)
+            if read is not None and value.ndim > 1:
+                value = value.index_select(1, read)
+            sliced[key] = value.contiguous()
+    return sliced
+
+
+def _keys(op: Op, weights: Mapping[str, Tensor]) -> list[str]:
+    """State-dict keys of an operation: of a ConvNormAct, or of a bare convolution or linear layer."""
+    if f"{op.name}.conv.weight" in weights:
+        norm = ("weight", "bias", "running_mean", "running_var")
+        return [f"{op.name}.conv.weight", *(f"{op.name}.norm.{name}" for name in norm)]
+    return [key for key in (op.weight, op.bias_name) if key in weights]
+
+
+def importance(
+    weights: Mapping[str, Tensor], workload: Workload, groups: ChannelGroups, criterion: str
+) -> dict[str, Tensor]:
+    """For each prunable group a score per channel, its mean over the group 1.
+
+    ``"l2"``: the norm of the filters that write the channel (1608.08710). ``"bn_scale"``: the size of the batch normalisation's
+    scale behind them (1708.06519); a bare convolution counts by its norm.
+    """
+    totals = {group: torch.zeros(groups.width[group]) for group in groups.prunable()}
+    for op in workload.ops:
+        group = groups.of[op.name]
+        if op.kind not in WEIGHTED or group not in totals:
+            continue
+        scale = weights.get(f"{op.name}.norm.weight")
+        if criterion == "bn_scale" and scale is not None:
+            score = scale.abs()
+        else:
+            score = weights[_keys(op, weights)[0]].flatten(1).norm(dim=1)
+        totals[group] = totals[group] + (score / score.mean().clamp_min(1e-12)) ** 2
+    return {group: (total / total.mean().clamp_min(1e-12)).sqrt() for group, total in totals.items()}

@@ -1,0 +1,38 @@
+"""What a stage is given, and what it must be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from compress.artifact import Artifact
+from compress.data import Dataset
+from compress.progress import Report, no_report
+from compress.teacher import Teacher
+from hw_profiles.device import Device
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Context:
+    """What stages work with. ``data`` has the size that the artifact reads. ``max_accuracy_drop`` is in percentage points and
+    holds for all stages together. ``checkpoint`` is where a training may keep its state.
+    """
+
+    data: Dataset
+    device: Device
+    max_accuracy_drop: float = 1.0
+    teacher: Teacher | None = None
+    seed: int = 0
+    measured: bool = True
+    checkpoint: Path | None = None
+    report: Report = no_report
+
+
+class Stage(Protocol):
+    """A frozen config that turns an artifact into another. ``lossy``: it trades accuracy for cost."""
+
+    name: ClassVar[str]
+    lossy: ClassVar[bool]
+
+    def __call__(self, artifact: Artifact, context: Context) -> Artifact: ...

@@ -1,0 +1,141 @@
+"""Networks that teach: pixels in, logits out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from compress.data import Dataset, Split
+from compress.files import write_bytes
+from compress.preprocessing import METADATA_KEY, Preprocessing
+from compress.train import Recipe, Report, no_report, train
+from hw_profiles.latency import open_session
+from hw_profiles.onnx_read import read_metadata
+
+# teacher(pixels): (N, C, H, W) in 0..1 -> (N, num_classes) logits, without a gradient.
+Teacher = Callable[[Tensor], Tensor]
+
+_SMALLEST_TIMM_SIDE = 64  # the zoo's networks shrink an image 32 times
+
+
+class ModuleTeacher:
+    """A module that reads normalised images of any size."""
+
+    def __init__(self, model: nn.Module, preprocessing: Preprocessing, *, bfloat16: bool = False) -> None:
+        self.model = model.eval()
+        shape = (1, preprocessing.channels, 1, 1)
+        self.mean = torch.tensor(preprocessing.mean).view(shape)
+        self.std = torch.tensor(preprocessing.std).view(shape)
+        self.bfloat16 = bfloat16
+
+    @torch.inference_mode()
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Logits of (N, C, H, W) pixels in 0..1."""
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bfloat16):
+            logits: Tensor = self.model((pixels - self.mean) / self.std)
+        return logits.float()
+
+
+class OnnxTeacher:
+    """An ONNX classifier. Without a preprocessing record of ours it is given pixels in 0..1 at its own size.
+
+    Raises:
+        ValueError: not an image classifier for this data.
+    """
+
+    def __init__(self, path: Path, data: Dataset) -> None:
+        metadata = read_metadata(path)
+        self.session = open_session(path, torch.get_num_threads())
+        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
+        if len(inputs) != 1 or len(inputs[0].shape) != 4:
+            raise ValueError(f"teacher {path}: must have one input (N, C, H, W)")
+        self.name, self.output = inputs[0].name, outputs[0].name
+        channels, classes = inputs[0].shape[1], outputs[0].shape[-1]
+        if channels != data.preprocessing.channels or classes != data.num_classes:
+            raise ValueError(
+                f"teacher {path}: must read {data.preprocessing.channels} channels and tell {data.num_classes} classes "
+                f"apart, got {channels} and {classes}"
+            )
+        self.size = tuple(side if isinstance(side, int) else 0 for side in inputs[0].shape[2:])
+        ours = Preprocessing.from_json(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
+        shape = (1, channels, 1, 1)
+        self.mean = torch.tensor(ours.mean if ours else [0.0] * channels).view(shape)
+        self.std = torch.tensor(ours.std if ours else [1.0] * channels).view(shape)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Logits of (N, C, H, W) pixels in 0..1."""
+        if all(self.size) and tuple(pixels.shape[2:]) != self.size:
+            pixels = F.interpolate(pixels, self.size, mode="bilinear", antialias=True, align_corners=False)
+        x = ((pixels - self.mean) / self.std).numpy().astype(np.float32)
+        return torch.from_numpy(self.session.run([self.output], {self.name: np.ascontiguousarray(x)})[0])
+
+
+class Upsampled(nn.Module):
+    """A network of the zoo behind an enlargement to at least 64 pixels a side."""
+
+    def __init__(self, model: nn.Module, size: tuple[int, int]) -> None:
+        super().__init__()
+        scale = max(1.0, _SMALLEST_TIMM_SIDE / min(size))
+        self.size = [round(side * scale) for side in size]
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) normalised images -> logits."""
+        if list(x.shape[2:]) != self.size:
+            x = F.interpolate(x, self.size, mode="bilinear", align_corners=False)
+        logits: Tensor = self.model(x)
+        return logits
+
+
+def timm_model(name: str, data: Dataset) -> nn.Module:
+    """An untrained network of timm for this data.
+
+    Raises:
+        ValueError: timm has no such model.
+    """
+    import timm
+
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), 1)
+        hint = f"; did you mean 'timm:{near[0]}'?" if near else ""
+        raise ValueError(f"timm has no model {name!r}{hint}")
+    channels, height, width = data.preprocessing.input_shape
+    try:
+        model = timm.create_model(name, pretrained=False, num_classes=data.num_classes, in_chans=channels)
+    except (TypeError, RuntimeError, AssertionError) as error:
+        raise ValueError(f"timm:{name} cannot be built for {channels} channels: {error}") from None
+    return Upsampled(model, (height, width))
+
+
+def trained_timm(
+    name: str, data: Dataset, recipe: Recipe, folder: Path, *, seed: int = 0, report: Report = no_report
+) -> Teacher:
+    """A network of timm trained on the data; weights and checkpoint are kept in ``folder`` and found there again."""
+    torch.manual_seed(seed)
+    model = timm_model(name, data)
+    weights = folder / "weights.safetensors"
+    if weights.is_file():
+        model.load_state_dict(load_file(weights))
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        train(model, data, recipe, seed=seed, checkpoint=folder / "checkpoint.pt", report=report)
+        write_bytes(weights, save({k: v.contiguous() for k, v in model.state_dict().items()}))
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return ModuleTeacher(model, data.preprocessing, bfloat16=bool(recipe.bfloat16))
+
+
+def teacher_accuracy(teacher: Teacher, split: Split, batch_size: int = 250) -> float:
+    """Share of a split that the teacher gets right, 0..1."""
+    right = 0
+    for i in range(0, len(split), batch_size):
+        pixels = torch.from_numpy(split.images[i : i + batch_size].transpose(0, 3, 1, 2).astype(np.float32) / 255)
+        right += int((teacher(pixels).argmax(1).numpy() == split.labels[i : i + batch_size]).sum())
+    return right / len(split)

@@ -1,0 +1,272 @@
+"""The one training loop, and what a network is worth after it."""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from compress.data import Dataset, Split
+from compress.files import write_bytes
+from compress.preprocessing import Preprocessing
+from compress.progress import Report, no_report
+
+# loss(logits, labels, pixels): pixels are the augmented images, (N, C, H, W) in 0..1, as a teacher wants them.
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+_WARMUP_SHARE = 0.1
+_CHECKPOINT_SECONDS = 15.0
+_LARGEST_SHIFT = 1 / 8
+_FEW_IMAGES = 10_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """How to train: SGD with Nesterov momentum, the learning rate warmed up and then lowered by a cosine.
+
+    Training ends after ``epochs``, or after ``seconds`` where that comes first; the learning rate follows whichever is
+    further on, so it always comes down to zero. ``bfloat16`` None measures which number format is faster here.
+    ``batch_size`` None is 128, or 32 for fewer than 10,000 images; ``learning_rate`` is meant for 128 and scaled to the batch.
+    ``flip`` None flips colour images only.
+    """
+
+    epochs: float = 30.0
+    seconds: float | None = None
+    batch_size: int | None = None
+    learning_rate: float = 0.1
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.05
+    bfloat16: bool | None = False
+    flip: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"Recipe.{name} must be above 0, got {getattr(self, name)}")
+        if self.seconds is not None and not self.seconds > 0:
+            raise ValueError(f"Recipe.seconds must be above 0, got {self.seconds}")
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a training took."""
+
+    steps: int
+    epochs: float
+    seconds: float
+    images_per_second: float
+    bfloat16: bool
+
+
+def label_loss(smoothing: float) -> Loss:
+    """Cross-entropy with the labels."""
+
+    def loss(logits: Tensor, labels: Tensor, pixels: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+
+    return loss
+
+
+def train(
+    model: nn.Module,
+    data: Dataset,
+    recipe: Recipe,
+    *,
+    loss: Loss | None = None,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    report: Report = no_report,
+) -> Training:
+    """Train ``model`` in place on ``data.train``.
+
+    With ``checkpoint`` the state is kept there every 15 seconds; where the file is there already, training goes on from it. The
+    batches and their augmentation depend on (seed, step) alone, so a training that was interrupted is the same training.
+    """
+    loss = loss or label_loss(recipe.label_smoothing)
+    batch_size = recipe.batch_size or (128 if len(data.train) >= _FEW_IMAGES else 32)
+    steps_per_epoch = max(1, len(data.train) // batch_size)
+    total = max(1, round(recipe.epochs * steps_per_epoch))
+    flip = data.preprocessing.channels == 3 if recipe.flip is None else recipe.flip
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batches = _Batches(data.train, data.preprocessing, batch_size, seed, flip)
+    state = _State(model, recipe, recipe.learning_rate * batch_size / 128)
+    if checkpoint is not None and checkpoint.is_file():
+        state.load(checkpoint)
+    elif recipe.bfloat16 is None:
+        state.bfloat16 = _bfloat16_is_faster(model, batches)
+    start, saved = time.perf_counter() - state.seconds, time.perf_counter()
+    first_step = state.step
+    model.train()
+    while (share := state.share(total)) < 1:
+        state.learn(loss, batches, share)
+        state.seconds = time.perf_counter() - start
+        report(state.share(total), f"epoch {state.step / steps_per_epoch:.1f}")
+        if checkpoint is not None and time.perf_counter() - saved > _CHECKPOINT_SECONDS:
+            state.save(checkpoint)
+            saved = time.perf_counter()
+    if checkpoint is not None and state.step > first_step:
+        state.save(checkpoint)
+    model.eval()
+    rate = state.step * batch_size / max(state.seconds, 1e-9)
+    return Training(state.step, state.step / steps_per_epoch, state.seconds, rate, state.bfloat16)
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, split: Split, preprocessing: Preprocessing, batch_size: int = 500) -> NDArray[np.int64]:
+    """The class that the module gives each image."""
+    model.eval()
+    predictions = [
+        model(torch.from_numpy(preprocessing.tensor(split.images[i : i + batch_size]))).argmax(1).numpy()
+        for i in range(0, len(split), batch_size)
+    ]
+    return np.concatenate(predictions)
+
+
+def accuracy(predictions: NDArray[np.int64], split: Split) -> float:
+    """Share of predictions that are right, 0..1."""
+    return float(np.mean(predictions == split.labels))
+
+
+def evaluate(model: nn.Module, split: Split, preprocessing: Preprocessing) -> float:
+    """Accuracy of a module on a split, 0..1."""
+    return accuracy(predict(model, split, preprocessing), split)
+
+
+class _State:
+    """Model, optimizer and how far training is; what a checkpoint holds."""
+
+    def __init__(self, model: nn.Module, recipe: Recipe, learning_rate: float) -> None:
+        self.model = model
+        self.learning_rate = learning_rate
+        self.recipe = recipe
+        self.bfloat16 = bool(recipe.bfloat16)
+        self.step = 0
+        self.seconds = 0.0
+        decayed = [p for p in model.parameters() if p.ndim > 1]
+        others = [p for p in model.parameters() if p.ndim <= 1]
+        self.optimizer = torch.optim.SGD(
+            [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=learning_rate,
+            momentum=0.9,
+            nesterov=True,
+        )
+
+    def share(self, total: int) -> float:
+        by_steps = self.step / total
+        return by_steps if self.recipe.seconds is None else max(by_steps, self.seconds / self.recipe.seconds)
+
+    def learn(self, loss: Loss, batches: _Batches, share: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * _schedule(share)
+        pixels, labels = batches.at(self.step)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bfloat16):
+            logits = self.model(batches.normalised(pixels))
+        value = loss(logits.float(), labels, pixels)
+        self.optimizer.zero_grad()
+        value.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        self.optimizer.step()
+        self.step += 1
+
+    def save(self, path: Path) -> None:
+        buffer = io.BytesIO()
+        progress = {"step": self.step, "seconds": self.seconds, "bfloat16": self.bfloat16}
+        torch.save(
+            {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), **progress}, buffer
+        )
+        write_bytes(path, buffer.getvalue())
+
+    def load(self, path: Path) -> None:
+        saved = torch.load(path, weights_only=True)
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.step, self.seconds, self.bfloat16 = saved["step"], saved["seconds"], saved["bfloat16"]
+
+
+class _Batches:
+    """Augmented batches by step number."""
+
+    def __init__(self, split: Split, preprocessing: Preprocessing, batch_size: int, seed: int, flip: bool) -> None:
+        self.images = torch.from_numpy(np.ascontiguousarray(split.images.transpose(0, 3, 1, 2)))
+        self.labels = torch.from_numpy(split.labels)
+        self.batch_size = min(batch_size, len(split))
+        self.per_epoch = max(1, len(split) // batch_size)
+        self.seed = seed
+        self.flip = flip
+        shape = (1, preprocessing.channels, 1, 1)
+        self.mean = torch.tensor(preprocessing.mean).view(shape)
+        self.std = torch.tensor(preprocessing.std).view(shape)
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        """Pixels (N, C, H, W) in 0..1 and labels (N,)."""
+        epoch, place = divmod(step, self.per_epoch)
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            self._epoch, self._order = epoch, torch.randperm(len(self.labels), generator=generator)
+        chosen = self._order[place * self.batch_size : (place + 1) * self.batch_size]
+        generator = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + step)
+        pixels = augment(self.images[chosen], generator, flip=self.flip).float() / 255
+        return pixels.contiguous(memory_format=torch.channels_last), self.labels[chosen]
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        return (pixels - self.mean) / self.std
+
+
+def augment(images: Tensor, generator: torch.Generator, *, flip: bool) -> Tensor:
+    """Shift each image by up to an eighth of its size, edges repeated, and mirror half of them where ``flip`` is set.
+
+    >>> augment(torch.zeros(2, 1, 8, 8), torch.Generator(), flip=True).shape
+    torch.Size([2, 1, 8, 8])
+    """
+    count, _, height, width = images.shape
+    rows = _shifted(height, count, generator)
+    columns = _shifted(width, count, generator)
+    if flip:
+        mirrored = torch.rand(count, generator=generator) < 0.5
+        columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+    index = torch.arange(count)[:, None, None]
+    return images.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _shifted(size: int, count: int, generator: torch.Generator) -> Tensor:
+    reach = int(size * _LARGEST_SHIFT)
+    offsets = torch.randint(-reach, reach + 1, (count, 1), generator=generator)
+    return (torch.arange(size)[None] + offsets).clamp(0, size - 1)
+
+
+def _schedule(share: float) -> float:
+    if share < _WARMUP_SHARE:
+        return max(share / _WARMUP_SHARE, 0.01)
+    return 0.5 * (1 + math.cos(math.pi * (share - _WARMUP_SHARE) / (1 - _WARMUP_SHARE)))
+
+
+def _bfloat16_is_faster(model: nn.Module, batches: _Batches) -> bool:
+    """The faster of float32 and bfloat16 for a step of this model, by the best of three each; nothing is learnt."""
+    buffers = {name: value.clone() for name, value in model.state_dict().items()}
+    model.train()
+    pixels, labels = batches.at(0)
+    best = {enabled: min(_step_seconds(model, batches, pixels, labels, enabled)) for enabled in (False, True)}
+    model.load_state_dict(buffers)
+    model.zero_grad()
+    return best[True] < best[False]
+
+
+def _step_seconds(
+    model: nn.Module, batches: _Batches, pixels: Tensor, labels: Tensor, bfloat16: bool
+) -> Iterator[float]:
+    for _ in range(3):
+        start = time.perf_counter()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+            logits = model(batches.normalised(pixels))
+        F.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
+        yield time.perf_counter() - start

@@ -1,0 +1,10 @@
+"""What a network costs on a device: operations, fused kernels, memory, latency. No torch."""
+
+from __future__ import annotations
+
+from hw_profiles.budget import Budget
+from hw_profiles.device import Device, list_devices, load_device
+from hw_profiles.profiling import Profile, profile
+from hw_profiles.workload import Workload
+
+__all__ = ["Budget", "Device", "Profile", "Workload", "list_devices", "load_device", "profile"]

@@ -1,0 +1,232 @@
+"""A runnable ONNX file from a Workload, in float32 or int8 (QDQ), without torch.
+
+The files that are measured and the files that are shipped come from here, so a candidate is scored as it will run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from hw_profiles.workload import WEIGHTED, Op, Workload
+
+OPSET = 20
+IR_VERSION = 10
+Weights = Mapping[str, NDArray[np.float32]]
+
+_SIMPLE = {"relu": "Relu", "hard_swish": "HardSwish", "sigmoid": "Sigmoid"}
+_ABSORBED = ("relu", "relu6")
+
+
+# Scale and zero point of a tensor as unsigned 8-bit integers.
+Quantization = Mapping[str, tuple[float, int]]
+
+
+def write_onnx(
+    workload: Workload,
+    weights: Weights | None = None,
+    *,
+    quantization: Quantization | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
+    """The bytes of an ONNX file with input (N, C, H, W) and the workload's names.
+
+    Without ``weights`` they are drawn from a fixed seed. With ``quantization`` every tensor that the runtime holds as
+    integers (see :func:`quantized_tensors`) is surrounded by QuantizeLinear and DequantizeLinear, weights are signed 8-bit
+    with a scale per output channel.
+
+    Raises:
+        ValueError: a weight is missing or has another shape than the workload says.
+    """
+    weights = random_weights(workload) if weights is None else weights
+    for name, shape in workload.weights().items():
+        got = weights[name].shape if name in weights else None
+        if got != shape:
+            raise ValueError(f"weight {name} must have the shape {shape}, got {got}")
+    writer = _Writer(workload, weights, quantization)
+    for op in workload.ops:
+        writer.add(op)
+    graph = helper.make_graph(
+        writer.nodes,
+        "fitnas",
+        [_value(workload.input, workload)],
+        [_value(workload.output, workload)],
+        writer.initializers,
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="fitnas"
+    )
+    helper.set_model_props(model, dict(metadata or {}))
+    onnx.checker.check_model(model)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def random_weights(workload: Workload, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+    """Weights that keep the activations at about unit variance."""
+    generator = np.random.default_rng(seed)
+    return {
+        name: (generator.standard_normal(shape) * math.sqrt(2 / max(math.prod(shape[1:]), 1))).astype(np.float32)
+        for name, shape in workload.weights().items()
+    }
+
+
+def fixed_quantization(workload: Workload) -> dict[str, tuple[float, int]]:
+    """Plausible scales for every tensor that is held as integers: enough to time a file, not to trust its outputs."""
+    functions = {op.name: op.function for op in workload.ops}
+    after = {"relu": (6 / 255, 0), "relu6": (6 / 255, 0), "sigmoid": (1 / 255, 0), "hard_sigmoid": (1 / 255, 0)}
+    return {name: after.get(functions.get(name, "none"), (0.05, 128)) for name in quantized_tensors(workload)}
+
+
+def quantized_tensors(workload: Workload) -> list[str]:
+    """The tensors that an int8 runtime keeps: all but those which a ReLU reads at once.
+
+    The ReLU is absorbed by the saturation of the operation before it; the output stays float.
+    """
+    readers = workload.consumers()
+    producers = {op.name: op for op in workload.ops}
+
+    def absorbed(name: str) -> bool:
+        made_by = producers.get(name)
+        return (
+            made_by is not None
+            and made_by.kind in (*WEIGHTED, "add")
+            and len(readers[name]) == 1
+            and readers[name][0].function in _ABSORBED
+        )
+
+    return [name for name in workload.shapes if not absorbed(name)]
+
+
+def weight_scales(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The scale of each output channel that maps its largest magnitude to 127."""
+    largest = np.abs(weight.reshape(weight.shape[0], -1)).max(axis=1)
+    scales: NDArray[np.float32] = np.maximum(largest / 127, np.float32(1e-12)).astype(np.float32)
+    return scales
+
+
+class _Writer:
+    def __init__(self, workload: Workload, weights: Weights, quantization: Quantization | None) -> None:
+        self.workload = workload
+        self.weights = weights
+        self.quantization = quantization
+        self.quantized = set(quantized_tensors(workload)) if quantization else set[str]()
+        self.nodes: list[Any] = []
+        self.initializers: list[Any] = []
+        self.read_as: dict[str, str] = {}
+        if workload.input in self.quantized:
+            self._quantize(workload.input)
+
+    def add(self, op: Op) -> None:
+        inputs = [self.read_as.get(name, name) for name in op.inputs]
+        if op.kind in WEIGHTED:
+            inputs += self._weights(op)
+        self._NODES[op.kind](self, op, inputs)
+        if op.name in self.quantized:
+            self._quantize(op.name)
+
+    def _quantize(self, name: str) -> None:
+        assert self.quantization is not None
+        scale, zero_point = self.quantization[name]
+        scales = [
+            self._constant(f"{name}.scale", np.float32(scale)),
+            self._constant(f"{name}.zero_point", np.uint8(zero_point)),
+        ]
+        final = name == self.workload.output
+        source = f"{name}.float" if final else name
+        if final:
+            self.nodes[-1].output[0] = self.nodes[-1].name = source
+        self._node("QuantizeLinear", [source, *scales], f"{name}.quantized")
+        self._node("DequantizeLinear", [f"{name}.quantized", *scales], name if final else f"{name}.dequantized")
+        self.read_as[name] = name if final else f"{name}.dequantized"
+
+    def _weights(self, op: Op) -> list[str]:
+        weight = self.weights[op.weight]
+        bias = self.weights[op.bias_name] if op.bias else None
+        if self.quantization is None:
+            names = [self._constant(op.weight, weight)]
+            return names if bias is None else [*names, self._constant(op.bias_name, bias)]
+        scales = weight_scales(weight)
+        along = (-1, *([1] * (weight.ndim - 1)))
+        integers = np.clip(np.rint(weight / scales.reshape(along)), -127, 127).astype(np.int8)
+        names = [self._dequantized(op.weight, integers, scales)]
+        if bias is None:
+            return names
+        bias_scales = (scales * np.float32(self.quantization[op.inputs[0]][0])).astype(np.float32)
+        limit = 2.0**31 - 1
+        rounded = np.clip(np.rint(bias.astype(np.float64) / bias_scales), -limit, limit).astype(np.int32)
+        return [*names, self._dequantized(op.bias_name, rounded, bias_scales)]
+
+    def _dequantized(self, name: str, integers: NDArray[Any], scales: NDArray[np.float32]) -> str:
+        inputs = [
+            self._constant(f"{name}.quantized", integers),
+            self._constant(f"{name}.scale", scales),
+            self._constant(f"{name}.zero_point", np.zeros(len(scales), integers.dtype)),
+        ]
+        self._node("DequantizeLinear", inputs, name, axis=0)
+        return name
+
+    def _constant(self, name: str, value: Any) -> str:
+        self.initializers.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
+        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+
+    def _conv(self, op: Op, inputs: list[str]) -> None:
+        k, s = op.kernel_size, op.stride
+        self._node(
+            "Conv", inputs, op.name, kernel_shape=[k, k], strides=[s, s], pads=list(op.padding), group=op.groups
+        )
+
+    def _linear(self, op: Op, inputs: list[str]) -> None:
+        self._node("Gemm", inputs, op.name, transB=1)
+
+    def _activation(self, op: Op, inputs: list[str]) -> None:
+        if op.function in _SIMPLE:
+            self._node(_SIMPLE[op.function], inputs, op.name)
+        elif op.function == "relu6":
+            limits = [self._constant(f"{op.name}.{end}", np.float32(v)) for end, v in (("min", 0), ("max", 6))]
+            self._node("Clip", [*inputs, *limits], op.name)
+        elif op.function == "hard_sigmoid":
+            self._node("HardSigmoid", inputs, op.name, alpha=1 / 6, beta=0.5)
+        elif op.function == "silu":
+            self._node("Sigmoid", inputs, f"{op.name}.sigmoid")
+            self._node("Mul", [*inputs, f"{op.name}.sigmoid"], op.name)
+        else:
+            raise ValueError(f"{op.name}: no ONNX operation is known for the function {op.function!r}")
+
+    def _pool(self, op: Op, inputs: list[str]) -> None:
+        k, s = op.kernel_size, op.stride
+        kind = "AveragePool" if op.kind == "avg_pool" else "MaxPool"
+        self._node(kind, inputs, op.name, kernel_shape=[k, k], strides=[s, s], pads=list(op.padding))
+
+    def _plain(self, op: Op, inputs: list[str]) -> None:
+        kinds = {
+            "add": "Add", "mul": "Mul", "matmul": "MatMul", "global_avg_pool": "GlobalAveragePool", "flatten": "Flatten"
+        }  # fmt: skip
+        self._node(kinds[op.kind], inputs, op.name)
+
+    _NODES = {
+        "conv": _conv,
+        "linear": _linear,
+        "activation": _activation,
+        "avg_pool": _pool,
+        "max_pool": _pool,
+        "add": _plain,
+        "mul": _plain,
+        "matmul": _plain,
+        "global_avg_pool": _plain,
+        "flatten": _plain,
+    }
+
+
+def _value(name: str, workload: Workload) -> Any:
+    shape = ["N", *workload.shapes[name][1:]]
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)

@@ -1,0 +1,240 @@
+"""A network as a list of operations on named tensors: the one place where MACs, weights and bytes are counted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from hw_profiles.formats import FLOAT32, INT8_WEIGHT, INT32_BIAS, UINT8, TensorFormat, check_precision
+
+Shape = tuple[int, ...]
+
+WEIGHTED = ("conv", "linear")
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One operation before any fusion, batch normalisation already folded into the convolution.
+
+    ``kind`` is one of conv, linear, matmul, add, mul, activation, global_avg_pool, avg_pool, max_pool, flatten. The weights
+    of a conv have the shape (out, in / groups, k, k), those of a linear (out, in). ``padding`` is top, left, bottom,
+    right. The output tensor has the name of the operation. ``normalized`` says that a batch normalisation was folded into
+    it, which the trainable module has a scale for each channel more for.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    weight_shape: Shape = ()
+    bias: bool = False
+    stride: int = 1
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    groups: int = 1
+    kernel_size: int = 1
+    function: str = "none"
+    normalized: bool = False
+
+    @property
+    def weight(self) -> str:
+        """Name of the weight tensor."""
+        return f"{self.name}.weight"
+
+    @property
+    def bias_name(self) -> str:
+        """Name of the bias tensor."""
+        return f"{self.name}.bias"
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether each channel is convolved alone."""
+        return self.kind == "conv" and self.groups > 1 and self.weight_shape[1] == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Operations in an order that runs, and the shape (batch 1) of every tensor between them.
+
+    >>> b = WorkloadBuilder("input", (1, 3, 8, 8))
+    >>> _ = b.conv("stem", "input", 4, kernel_size=3)
+    >>> w = b.build()
+    >>> w.macs, w.weight_count, w.shapes["stem"]
+    (6912, 112, (1, 4, 8, 8))
+    """
+
+    input: str
+    output: str
+    ops: tuple[Op, ...]
+    shapes: Mapping[str, Shape]
+    formats: Mapping[str, TensorFormat] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of convolutions, linear and matmul operations."""
+        return sum(self.op_macs(op) for op in self.ops)
+
+    @property
+    def weight_count(self) -> int:
+        """Stored weights and biases, batch normalisation folded."""
+        return sum(math.prod(shape) for shape in self.weights().values())
+
+    @property
+    def params(self) -> int:
+        """Trainable parameters of the module: the weights, and a scale for each normalised channel."""
+        return self.weight_count + sum(op.weight_shape[0] for op in self.ops if op.normalized)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights and biases in their formats, and four for each channel's scale where it has one."""
+        return sum(
+            self.format(name).bytes(math.prod(shape)) + (4 * shape[0] if self._has_scales(name) else 0)
+            for name, shape in self.weights().items()
+        )
+
+    def op_macs(self, op: Op) -> int:
+        """Multiply-accumulates of one operation."""
+        if op.kind in WEIGHTED:
+            positions = math.prod(self.shapes[op.name]) // op.weight_shape[0]
+            return positions * math.prod(op.weight_shape)
+        if op.kind == "matmul":
+            return math.prod(self.shapes[op.name]) * self.shapes[op.inputs[0]][-1]
+        return 0
+
+    def weights(self) -> dict[str, Shape]:
+        """Shapes of all weight and bias tensors by name."""
+        shapes: dict[str, Shape] = {}
+        for op in self.ops:
+            if op.kind in WEIGHTED:
+                shapes[op.weight] = op.weight_shape
+                if op.bias:
+                    shapes[op.bias_name] = (op.weight_shape[0],)
+        return shapes
+
+    def format(self, name: str) -> TensorFormat:
+        """How a tensor is stored."""
+        return self.formats.get(name, FLOAT32)
+
+    def tensor_bytes(self, name: str) -> int:
+        """Bytes of an activation tensor."""
+        return self.format(name).bytes(math.prod(self.shapes[name]))
+
+    def consumers(self) -> dict[str, list[Op]]:
+        """The operations that read each tensor."""
+        readers: dict[str, list[Op]] = {name: [] for name in self.shapes}
+        for op in self.ops:
+            for name in op.inputs:
+                readers[name].append(op)
+        return readers
+
+    def with_precision(self, precision: str) -> Workload:
+        """The same operations with the formats that ``"fp32"`` or ``"int8"`` stands for."""
+        if check_precision(precision) == "fp32":
+            return replace(self, formats=MappingProxyType({}))
+        formats = dict.fromkeys(self.shapes, UINT8)
+        for name, shape in self.weights().items():
+            formats[name] = INT8_WEIGHT if len(shape) > 1 else INT32_BIAS
+        return replace(self, formats=MappingProxyType(formats))
+
+    def _has_scales(self, name: str) -> bool:
+        return self.format(name).per_channel and name.endswith(".weight")
+
+
+class WorkloadBuilder:
+    """Appends operations and works out the shapes. Every method returns the name of the tensor that it made."""
+
+    def __init__(self, input_name: str, input_shape: Shape) -> None:
+        self._input = input_name
+        self._ops: list[Op] = []
+        self.shapes: dict[str, Shape] = {input_name: input_shape}
+
+    def conv(
+        self,
+        name: str,
+        x: str,
+        out_channels: int,
+        *,
+        kernel_size: int,
+        stride: int = 1,
+        padding: tuple[int, int, int, int] | None = None,
+        groups: int = 1,
+        bias: bool = True,
+        normalized: bool = False,
+    ) -> str:
+        """A square convolution; ``padding`` None is k // 2 on every side."""
+        _, channels, height, width = self.shapes[x]
+        top, left, bottom, right = padding or (kernel_size // 2,) * 4
+        rows = (height + top + bottom - kernel_size) // stride + 1
+        columns = (width + left + right - kernel_size) // stride + 1
+        op = Op(
+            name,
+            "conv",
+            (x,),
+            (out_channels, channels // groups, kernel_size, kernel_size),
+            bias,
+            stride,
+            (top, left, bottom, right),
+            groups,
+            kernel_size,
+            normalized=normalized,
+        )
+        return self._append(op, (1, out_channels, rows, columns))
+
+    def linear(self, name: str, x: str, out_features: int, *, bias: bool = True) -> str:
+        """(…, in) -> (…, out)."""
+        *rows, features = self.shapes[x]
+        return self._append(Op(name, "linear", (x,), (out_features, features), bias), (*rows, out_features))
+
+    def activation(self, name: str, x: str, function: str) -> str:
+        """An elementwise function of one tensor; ``"none"`` adds nothing."""
+        if function == "none":
+            return x
+        return self._append(Op(name, "activation", (x,), function=function), self.shapes[x])
+
+    def binary(self, name: str, kind: str, a: str, b: str) -> str:
+        """``add`` or ``mul`` of two tensors, broadcast."""
+        shape = tuple(max(i, j) for i, j in zip(self.shapes[a], self.shapes[b], strict=True))
+        return self._append(Op(name, kind, (a, b)), shape)
+
+    def matmul(self, name: str, a: str, b: str) -> str:
+        """(…, n, k) times (…, k, m)."""
+        return self._append(Op(name, "matmul", (a, b)), (*self.shapes[a][:-1], self.shapes[b][-1]))
+
+    def pool(
+        self,
+        name: str,
+        kind: str,
+        x: str,
+        *,
+        kernel_size: int,
+        stride: int,
+        padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+    ) -> str:
+        """``avg_pool`` or ``max_pool`` over square windows."""
+        _, channels, height, width = self.shapes[x]
+        rows = (height + padding[0] + padding[2] - kernel_size) // stride + 1
+        columns = (width + padding[1] + padding[3] - kernel_size) // stride + 1
+        op = Op(name, kind, (x,), stride=stride, padding=padding, kernel_size=kernel_size)
+        return self._append(op, (1, channels, rows, columns))
+
+    def global_avg_pool(self, name: str, x: str) -> str:
+        """(1, C, H, W) -> (1, C, 1, 1)."""
+        return self._append(Op(name, "global_avg_pool", (x,)), (1, self.shapes[x][1], 1, 1))
+
+    def flatten(self, name: str, x: str) -> str:
+        """(1, …) -> (1, all)."""
+        return self._append(Op(name, "flatten", (x,)), (1, math.prod(self.shapes[x])))
+
+    def build(self, output: str | None = None) -> Workload:
+        """The finished workload; its output is the last tensor unless named."""
+        last = self._ops[-1].name if self._ops else self._input
+        return Workload(self._input, output or last, tuple(self._ops), self.shapes)
+
+    def _append(self, op: Op, shape: Shape) -> str:
+        if op.name in self.shapes:
+            raise ValueError(f"operation names must differ, got {op.name!r} twice")
+        if min(shape) < 1:
+            raise ValueError(f"{op.name}: every side of the output must be at least 1, got {shape}")
+        self._ops.append(op)
+        self.shapes[op.name] = shape
+        return op.name

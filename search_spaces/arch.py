@@ -1,0 +1,115 @@
+"""A network as data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from blocks.spec import BlockSpec
+from hw_profiles.workload import Workload, WorkloadBuilder
+from search_spaces.lowering import lower_block
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arch:
+    """A classifier: stem, stages of blocks, an optional last convolution ``head``, global mean, linear layer.
+
+    ``input_shape`` is (channels, height, width). Two Archs of equal specs are equal and have the same ``id``.
+
+    Raises:
+        ValueError: the channels of neighbours differ, a side of the input is below 1, or no class is left.
+
+    >>> from search_spaces import preset
+    >>> arch = preset("resnet8")
+    >>> arch.workload().macs, Arch.from_json(arch.to_json()) == arch
+    (12501632, True)
+    """
+
+    input_shape: tuple[int, int, int]
+    stem: BlockSpec
+    stages: tuple[tuple[BlockSpec, ...], ...]
+    head: BlockSpec | None
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        if len(self.input_shape) != 3 or min(self.input_shape) < 1:
+            raise ValueError(f"Arch.input_shape must be three sizes (channels, height, width), got {self.input_shape}")
+        if self.num_classes < 1:
+            raise ValueError(f"Arch.num_classes must be at least 1, got {self.num_classes}")
+        if not all(self.stages):
+            raise ValueError("Arch.stages: every stage must have at least one block")
+        channels = self.input_shape[0]
+        for name, spec in self.blocks():
+            if spec.in_channels != channels:
+                raise ValueError(f"{name}.in_channels must be {channels}, got {spec.in_channels}")
+            channels = spec.out_channels
+
+    @property
+    def features(self) -> int:
+        """Channels that the classifier reads."""
+        return [spec for _, spec in self.blocks()][-1].out_channels
+
+    def blocks(self) -> Iterator[tuple[str, BlockSpec]]:
+        """Every block with its place: ``stem``, ``stages.0.0``, …, ``head``."""
+        yield "stem", self.stem
+        for i, stage in enumerate(self.stages):
+            for j, spec in enumerate(stage):
+                yield f"stages.{i}.{j}", spec
+        if self.head is not None:
+            yield "head", self.head
+
+    def workload(self) -> Workload:
+        """The operations, batch normalisation folded; a ValueError where the input is too small for the strides."""
+        builder = WorkloadBuilder("input", (1, *self.input_shape))
+        x = "input"
+        for name, spec in self.blocks():
+            x = lower_block(builder, name, x, spec)
+        x = builder.global_avg_pool("pool", x)
+        x = builder.flatten("flatten", x)
+        return builder.build(builder.linear("classifier", x, self.num_classes))
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits of the SHA-256 of the specs."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types, with the schema version."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+    def to_json(self) -> str:
+        """The inverse of :meth:`from_json`."""
+        return json.dumps(self.to_dict(), indent=1)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Arch:
+        """The inverse of :meth:`to_dict`; a ValueError names what is wrong."""
+        if data.get("schema") != SCHEMA:
+            raise ValueError(f"Arch: schema must be {SCHEMA}, got {data.get('schema')!r}")
+        try:
+            c, h, w = data["input_shape"]
+            return cls(
+                input_shape=(int(c), int(h), int(w)),
+                stem=BlockSpec.from_dict(data["stem"]),
+                stages=tuple(tuple(BlockSpec.from_dict(b) for b in stage) for stage in data["stages"]),
+                head=None if data["head"] is None else BlockSpec.from_dict(data["head"]),
+                num_classes=int(data["num_classes"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"Arch: not the JSON of an architecture ({error!r})") from None
+
+    @classmethod
+    def from_json(cls, text: str) -> Arch:
+        """Parse what :meth:`to_json` wrote; a ValueError names what is wrong."""
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"Arch: not JSON ({error})") from None
+        if not isinstance(data, dict):
+            raise ValueError("Arch: not the JSON of an architecture")
+        return cls.from_dict(data)

@@ -1,0 +1,151 @@
+"""A block as operations: what each kind does, in the words of a Workload and without torch.
+
+The names follow the modules of ``build_model``: the convolution of the module ``stages.2.1.expand`` is the operation
+``stages.2.1.expand``, so that weights and channels are found by place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from blocks.spec import BlockSpec, same_padding
+from hw_profiles.workload import WorkloadBuilder
+
+Lowering = Callable[[WorkloadBuilder, str, str, BlockSpec], str]
+
+
+def lower_block(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
+    """Append the operations of one block that reads tensor ``x``; returns the name of its output."""
+    if spec.kind not in LOWERINGS:
+        raise ValueError(f"BlockSpec.kind must be one of {', '.join(LOWERINGS)}, got {spec.kind!r}")
+    return LOWERINGS[spec.kind](builder, name, x, spec)
+
+
+def _conv_norm_act(
+    builder: WorkloadBuilder,
+    name: str,
+    x: str,
+    out_channels: int,
+    spec: BlockSpec,
+    *,
+    kernel_size: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    activation: str = "none",
+) -> str:
+    padding = None
+    if spec.padding == "same":
+        _, _, height, width = builder.shapes[x]
+        top, bottom = same_padding(height, kernel_size, stride)
+        left, right = same_padding(width, kernel_size, stride)
+        padding = (top, left, bottom, right)
+    y = builder.conv(
+        name,
+        x,
+        out_channels,
+        kernel_size=kernel_size,
+        stride=stride,
+        padding=padding,
+        groups=groups,
+        normalized=True,
+    )
+    return builder.activation(f"{name}.act", y, activation)
+
+
+def _squeeze_excite(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
+    if not spec.se_channels:
+        return x
+    channels = builder.shapes[x][1]
+    y = builder.global_avg_pool(f"{name}.pool", x)
+    y = builder.conv(f"{name}.reduce", y, spec.se_channels, kernel_size=1)
+    y = builder.activation(f"{name}.act", y, spec.se_activation)
+    y = builder.conv(f"{name}.expand", y, channels, kernel_size=1)
+    y = builder.activation(f"{name}.gate", y, spec.gate)
+    return builder.binary(f"{name}.scale", "mul", x, y)
+
+
+def _shortcut(builder: WorkloadBuilder, name: str, x: str, y: str, spec: BlockSpec) -> str:
+    return builder.binary(f"{name}.add", "add", x, y) if spec.shortcut == "identity" else y
+
+
+def _conv(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
+    y = _conv_norm_act(
+        builder,
+        name,
+        x,
+        spec.out_channels,
+        spec,
+        kernel_size=spec.kernel_size,
+        stride=spec.stride,
+        activation=spec.activation,
+    )
+    return _shortcut(builder, name, x, y, spec)
+
+
+def _residual(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
+    size = {"kernel_size": spec.kernel_size}
+    y = _conv_norm_act(
+        builder, f"{name}.conv1", x, spec.mid_channels, spec, **size, stride=spec.stride, activation=spec.activation
+    )
+    y = _conv_norm_act(builder, f"{name}.conv2", y, spec.out_channels, spec, **size)
+    if spec.shortcut == "projection":
+        side = _conv_norm_act(builder, f"{name}.project", x, spec.out_channels, spec, stride=spec.stride)
+        y = builder.binary(f"{name}.add", "add", y, side)
+    else:
+        y = _shortcut(builder, name, x, y, spec)
+    return builder.activation(f"{name}.act", y, spec.activation)
+
+
+def _separable(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
+    y = _depthwise(builder, name, x, spec)
+    y = _squeeze_excite(builder, f"{name}.se", y, spec)
+    y = _conv_norm_act(builder, f"{name}.project", y, spec.out_channels, spec, activation=spec.output_activation)
+    return _shortcut(builder, name, x, y, spec)
+
+
+def _inverted_residual(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
+    y = _conv_norm_act(builder, f"{name}.expand", x, spec.mid_channels, spec, activation=spec.activation)
+    y = _depthwise(builder, name, y, spec)
+    y = _squeeze_excite(builder, f"{name}.se", y, spec)
+    y = _conv_norm_act(builder, f"{name}.project", y, spec.out_channels, spec, activation=spec.output_activation)
+    return _shortcut(builder, name, x, y, spec)
+
+
+def _fused_inverted_residual(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
+    y = _conv_norm_act(
+        builder,
+        f"{name}.expand",
+        x,
+        spec.mid_channels,
+        spec,
+        kernel_size=spec.kernel_size,
+        stride=spec.stride,
+        activation=spec.activation,
+    )
+    y = _squeeze_excite(builder, f"{name}.se", y, spec)
+    y = _conv_norm_act(builder, f"{name}.project", y, spec.out_channels, spec, activation=spec.output_activation)
+    return _shortcut(builder, name, x, y, spec)
+
+
+def _depthwise(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
+    channels = builder.shapes[x][1]
+    return _conv_norm_act(
+        builder,
+        f"{name}.depthwise",
+        x,
+        channels,
+        spec,
+        kernel_size=spec.kernel_size,
+        stride=spec.stride,
+        groups=channels,
+        activation=spec.activation,
+    )
+
+
+LOWERINGS: dict[str, Lowering] = {
+    "conv": _conv,
+    "residual": _residual,
+    "separable": _separable,
+    "inverted_residual": _inverted_residual,
+    "fused_inverted_residual": _fused_inverted_residual,
+}

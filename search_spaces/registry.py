@@ -1,0 +1,65 @@
+"""Spaces by name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+
+from search_spaces.arch import Arch
+from search_spaces.mobilenet import mobilenet
+from search_spaces.space import Space
+
+SpaceFactory = Callable[[tuple[int, int, int], int], Space]
+
+SPACES: dict[str, SpaceFactory] = {"mobilenet": mobilenet}
+
+
+def list_spaces() -> list[str]:
+    """Names for :func:`load_space`.
+
+    >>> list_spaces()
+    ['mobilenet']
+    """
+    return list(SPACES)
+
+
+def load_space(name: str, *, input_shape: tuple[int, int, int], num_classes: int) -> Space:
+    """A space of ours by name, or a user's own by ``"module:function"`` called with the same two arguments.
+
+    Raises:
+        ValueError: there is no such space, or the function returned something else.
+
+    >>> load_space("mobilenet", input_shape=(1, 32, 32), num_classes=10).name
+    'mobilenet'
+    """
+    space = _factory(name)(input_shape, num_classes)
+    if not isinstance(space, Space):
+        raise ValueError(f"space {name!r} must return a search_spaces.Space, got {type(space).__name__}")
+    return space
+
+
+def sample(
+    name: str, *, seed: int, input_shape: tuple[int, int, int] = (3, 32, 32), num_classes: int = 10
+) -> Arch:
+    """A random Arch of a space.
+
+    >>> sample("mobilenet", seed=0, input_shape=(3, 32, 32), num_classes=10).num_classes
+    10
+    """
+    return load_space(name, input_shape=input_shape, num_classes=num_classes).sample(seed)
+
+
+def _factory(name: str) -> SpaceFactory:
+    if name in SPACES:
+        return SPACES[name]
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        near = difflib.get_close_matches(name, SPACES, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no space is called {name!r}{hint} (valid: {', '.join(SPACES)}, or module:function)")
+    try:
+        factory: SpaceFactory = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"space {name!r}: {error}") from None
+    return factory

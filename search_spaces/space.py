@@ -1,0 +1,70 @@
+"""A search space: named choices, and what they build."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from search_spaces.arch import Arch
+
+Choice = int | float | str | bool
+
+
+class Chooser(Protocol):
+    """What a space asks for a value; an Optuna trial is one."""
+
+    def suggest_categorical(self, name: str, choices: Any, /) -> Any:
+        """One of the choices."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Space:
+    """An ordered dict of choices and ``build``, which turns one value of each into an Arch.
+
+    >>> from search_spaces import load_space
+    >>> space = load_space("mobilenet", input_shape=(3, 32, 32), num_classes=10)
+    >>> space.sample(seed=0) == space.sample(seed=0)
+    True
+    """
+
+    name: str
+    choices: Mapping[str, tuple[Choice, ...]]
+    build: Callable[[Mapping[str, Any]], Arch]
+
+    def __post_init__(self) -> None:
+        empty = [name for name, values in self.choices.items() if not values]
+        if empty:
+            raise ValueError(f"space {self.name}: every choice needs a value, got none for {', '.join(empty)}")
+
+    def __call__(self, trial: Chooser) -> Arch:
+        """The Arch of the values that a trial suggests."""
+        return self.build({name: trial.suggest_categorical(name, values) for name, values in self.choices.items()})
+
+    @property
+    def size(self) -> int:
+        """Number of combinations; different ones may build the same Arch."""
+        return math.prod(len(values) for values in self.choices.values())
+
+    def sample_params(self, seed: int) -> dict[str, Choice]:
+        """One value of each choice, uniformly."""
+        generator = random.Random(seed)
+        return {name: generator.choice(values) for name, values in self.choices.items()}
+
+    def sample(self, seed: int) -> Arch:
+        """A random Arch."""
+        return self.build(self.sample_params(seed))
+
+    def mutate(self, params: Mapping[str, Choice], seed: int) -> dict[str, Choice]:
+        """``params`` with one choice changed to another value."""
+        generator = random.Random(seed)
+        name = generator.choice([name for name, values in self.choices.items() if len(values) > 1])
+        return {**params, name: generator.choice([v for v in self.choices[name] if v != params[name]])}
+
+    def encode(self, params: Mapping[str, Choice]) -> list[float]:
+        """Each value's position among its choices, 0..1."""
+        return [
+            values.index(params[name]) / max(len(values) - 1, 1) for name, values in self.choices.items()
+        ]
