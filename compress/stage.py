@@ -10,6 +10,7 @@ from compress.artifact import Artifact
 from compress.data import Dataset
 from compress.progress import Report, no_report
 from compress.teacher import Teacher
+from hw_profiles.budget import Budget
 from hw_profiles.device import Device
 
 
@@ -21,6 +22,7 @@ class Context:
 
     data: Dataset
     device: Device
+    budget: Budget = Budget()
     max_accuracy_drop: float = 1.0
     teacher: Teacher | None = None
     seed: int = 0

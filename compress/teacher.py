@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from compress.files import write_bytes
 from compress.preprocessing import METADATA_KEY, Preprocessing
 from compress.train import Recipe, Report, no_report, train
 from hw_profiles.latency import open_session
+from hw_profiles.names import did_you_mean
 from hw_profiles.onnx_read import read_metadata
 
 # teacher(pixels): (N, C, H, W) in 0..1 -> (N, num_classes) logits, without a gradient.
@@ -94,6 +94,17 @@ class Upsampled(nn.Module):
         return logits
 
 
+def check_timm_name(name: str) -> None:
+    """Raise a ValueError where timm has no such model.
+
+    >>> check_timm_name("resnet10t")
+    """
+    import timm
+
+    if not timm.is_model(name):
+        raise ValueError(f"timm has no model {name!r}{did_you_mean(name, timm.list_models())}")
+
+
 def timm_model(name: str, data: Dataset) -> nn.Module:
     """An untrained network of timm for this data.
 
@@ -102,10 +113,7 @@ def timm_model(name: str, data: Dataset) -> nn.Module:
     """
     import timm
 
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), 1)
-        hint = f"; did you mean 'timm:{near[0]}'?" if near else ""
-        raise ValueError(f"timm has no model {name!r}{hint}")
+    check_timm_name(name)
     channels, height, width = data.preprocessing.input_shape
     try:
         model = timm.create_model(name, pretrained=False, num_classes=data.num_classes, in_chans=channels)

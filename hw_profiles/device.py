@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hw_profiles.formats import PRECISIONS
+from hw_profiles.names import did_you_mean
 
 SCHEMA = 1
 _FOLDER = Path(__file__).parent / "devices"
@@ -74,8 +74,7 @@ def load_device(name: str | Path) -> Device:
     """
     path = _FOLDER / f"{name}.toml" if name in list_devices() else Path(name)
     if path.suffix != ".toml" or not path.is_file():
-        near = difflib.get_close_matches(str(name), list_devices(), 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(str(name), list_devices())
         raise ValueError(f"no device is called {str(name)!r}{hint} (valid: {', '.join(list_devices())}, or a .toml file)")
     try:
         return _parse(tomllib.loads(path.read_text()))

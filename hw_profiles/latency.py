@@ -75,8 +75,7 @@ def measure(model: bytes | Path, device: Device, *, max_rounds: int = 60, precis
     Raises:
         ValueError: the device is not this machine.
     """
-    if not device.measurable:
-        raise ValueError(f"device {device.name} cannot be measured here: it is not this machine")
+    _require_here(device)
     with measuring_lock():
         nominal = _nominal_ms(device)
         run, reference = _runner(model, device.threads), _runner(_reference_model(), device.threads)
@@ -89,6 +88,19 @@ def measure(model: bytes | Path, device: Device, *, max_rounds: int = 60, precis
         source="measured",
         raw_ms=statistics.median(raw),
     )
+
+
+def compare(model: Path, other: Path, device: Device, *, max_rounds: int = 60) -> tuple[float, float, float]:
+    """How many times as long ``model`` takes as ``other``, both run in turn on this machine: median and 90 % interval.
+
+    Raises:
+        ValueError: the device is not this machine.
+    """
+    _require_here(device)
+    with measuring_lock():
+        runs = [_runner(path, device.threads) for path in (model, other)]
+        ratios, _ = _alternate(runs[0], runs[1], max_rounds, precise=0.01)
+    return (statistics.median(ratios), *median_interval(ratios))
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -124,6 +136,11 @@ def conditions(threads: int) -> dict[str, str]:
         "onnxruntime": onnxruntime.__version__,
         "threads": str(threads),
     }
+
+
+def _require_here(device: Device) -> None:
+    if not device.measurable:
+        raise ValueError(f"device {device.name} cannot be measured here: it is not this machine")
 
 
 def _alternate(

@@ -184,7 +184,7 @@ class _Reader:
     def _pool(self, node: Any) -> None:
         attributes = _attributes(node)
         kernel, stride = attributes["kernel_shape"], attributes.get("strides", [1, 1])
-        if len(set(kernel)) != 1 or len(set(stride)) != 1 or attributes.get("ceil_mode", 0):
+        if len(set(kernel)) != 1 or len(set(stride)) != 1:
             raise ValueError(f"node {node.name}: only square pooling windows are known, got {kernel}")
         x = self._x(node)
         name = self.builder.pool(
@@ -194,6 +194,7 @@ class _Reader:
             kernel_size=kernel[0],
             stride=stride[0],
             padding=_padding(attributes, self.builder.shapes[x], kernel[0]),
+            ceil=bool(attributes.get("ceil_mode", 0)),
         )
         self._made(node, name)
 

@@ -209,11 +209,13 @@ class WorkloadBuilder:
         kernel_size: int,
         stride: int,
         padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+        ceil: bool = False,
     ) -> str:
-        """``avg_pool`` or ``max_pool`` over square windows."""
+        """``avg_pool`` or ``max_pool`` over square windows; with ``ceil`` a last window may reach beyond the edge."""
         _, channels, height, width = self.shapes[x]
-        rows = (height + padding[0] + padding[2] - kernel_size) // stride + 1
-        columns = (width + padding[1] + padding[3] - kernel_size) // stride + 1
+        more = stride - 1 if ceil else 0
+        rows = (height + padding[0] + padding[2] - kernel_size + more) // stride + 1
+        columns = (width + padding[1] + padding[3] - kernel_size + more) // stride + 1
         op = Op(name, kind, (x,), stride=stride, padding=padding, kernel_size=kernel_size)
         return self._append(op, (1, channels, rows, columns))
 

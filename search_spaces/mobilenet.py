@@ -1,4 +1,4 @@
-"""The space ``mobilenet``: separable, inverted residual and fused blocks with squeeze-excite, for phones and CPUs."""
+"""The space ``mobilenet``: blocks of the MobileNet and EfficientNet families, and plain residual ones, for phones and CPUs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from search_spaces.arch import Arch
 from search_spaces.space import Choice, Space
 
 _WIDTHS = ((8, 16, 24, 32), (16, 24, 32, 48), (32, 48, 64, 96), (64, 96, 128, 192))
-_KINDS = ("separable", "inverted_residual", "fused_inverted_residual")
+_KINDS = ("separable", "inverted_residual", "fused_inverted_residual", "residual")
+_DEPTHWISE = ("separable", "inverted_residual")
 _SMALLEST_SIDE = 8
 
 
 def mobilenet(input_shape: tuple[int, int, int], num_classes: int) -> Space:
     """Four stages after a stem, each with its own block, kernel, expansion, depth, width and squeeze-excite.
+
+    The blocks are separable, inverted residual, fused inverted residual, and the plain residual one, which runs best where
+    wide vector units make dense convolutions cheap; a choice that a block has no use for changes nothing.
 
     One activation (hard-swish, ReLU, ReLU6 or SiLU) for the whole network, three resolutions up to the data's own.
     Strides are spread so that the last stage sees about 4×4 positions, at most 32 pixels apart.
@@ -80,20 +84,22 @@ def _stage(params: Mapping[str, Any], i: int, in_channels: int, stride: int) -> 
     blocks = []
     for j in range(params[f"stage{i}.depth"]):
         first = stride if j == 0 else 1
-        mid = 0 if kind == "separable" else in_channels * params[f"stage{i}.expansion"]
+        mid = {"separable": 0, "residual": width}.get(kind, in_channels * params[f"stage{i}.expansion"])
+        alike = first == 1 and in_channels == width
+        squeezed = params[f"stage{i}.se"] and kind != "residual"
         blocks.append(
             BlockSpec(
                 kind=kind,
                 in_channels=in_channels,
                 out_channels=width,
                 mid_channels=mid,
-                # A wide kernel serves the depthwise convolution; in a dense one it costs k² times the width.
-                kernel_size=3 if kind == "fused_inverted_residual" else params[f"stage{i}.kernel"],
+                # A wide kernel is cheap in a depthwise convolution only.
+                kernel_size=params[f"stage{i}.kernel"] if kind in _DEPTHWISE else 3,
                 stride=first,
                 activation=params["activation"],
-                se_channels=max(8, (mid or in_channels) // 4) if params[f"stage{i}.se"] else 0,
+                se_channels=max(8, (mid or in_channels) // 4) if squeezed else 0,
                 gate="hard_sigmoid",
-                shortcut="identity" if first == 1 and in_channels == width else "none",
+                shortcut="identity" if alike else "projection" if kind == "residual" else "none",
             )
         )
         in_channels = width

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 
 from blocks.spec import BlockSpec
+from hw_profiles.names import did_you_mean
 from search_spaces.arch import Arch
 
 _MOBILENETV2_STAGES = (  # expansion, width, depth, stride: table 2 of 1801.04381
@@ -45,8 +45,7 @@ def preset(
     """
     width = re.fullmatch(r"mobilenetv2_(\d{3})", name)
     if name != "resnet8" and (width is None or int(width[1]) == 0):
-        near = difflib.get_close_matches(name, list_presets(), 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, list_presets())
         raise ValueError(f"no preset is called {name!r}{hint} (valid: {', '.join(list_presets())})")
     shape, classes = _DEFAULT_SHAPES["mobilenetv2" if width else name]
     shape, classes = input_shape or shape, classes if num_classes is None else num_classes

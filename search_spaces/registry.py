@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable
 
+from hw_profiles.names import did_you_mean
 from search_spaces.arch import Arch
 from search_spaces.mobilenet import mobilenet
 from search_spaces.space import Space
@@ -55,8 +55,7 @@ def _factory(name: str) -> SpaceFactory:
         return SPACES[name]
     module, _, attribute = name.partition(":")
     if not attribute:
-        near = difflib.get_close_matches(name, SPACES, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, SPACES)
         raise ValueError(f"no space is called {name!r}{hint} (valid: {', '.join(SPACES)}, or module:function)")
     try:
         factory: SpaceFactory = getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,32 @@
+"""The application: search, pipeline, report, command line. Importing it loads neither torch nor Optuna."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas.config import Config
+    from nas.engine import candidate, search, winner
+    from nas.errors import InputError, NothingFitsError
+    from nas.pareto import pareto_front
+    from nas.pipeline import run
+
+__all__ = ["Config", "InputError", "NothingFitsError", "candidate", "pareto_front", "run", "search", "winner"]
+
+_HOMES = {
+    "Config": "config",
+    "InputError": "errors",
+    "NothingFitsError": "errors",
+    "candidate": "engine",
+    "pareto_front": "pareto",
+    "run": "pipeline",
+    "search": "engine",
+    "winner": "engine",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"nas.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'nas' has no attribute {name!r}")

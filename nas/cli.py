@@ -1,0 +1,155 @@
+"""The command ``nas``: parse, call one public function, print."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from nas.config import load_config, parse_assignment
+from nas.errors import InputError, NothingFitsError, disk_is_full, user_input
+
+_RUN_OPTIONS = {
+    "--data": "digits, a folder of images, or an .npz file",
+    "--device": "name (see `nas devices`) or .toml file",
+    "--latency": "limit such as 5ms or 250us",
+    "--ram": "limit on the activations' memory, such as 256kB",
+    "--flash": "limit on the weights, such as 1MB",
+    "--energy": "limit such as 2mJ, for devices that can say",
+    "--max-accuracy-drop": "percentage points that all stages together may cost",
+    "--time": "time for everything, such as 30min",
+    "--trials": "candidates to train; without --time nothing depends on the clock",
+    "--space": "name (see `nas list`) or module:name",
+    "--teacher": "timm:NAME, an ONNX file, none, or auto",
+    "--baseline": "preset trained beside the winner, or none",
+    "--out": "run folder; the same command again goes on there",
+    "--seed": "seed of splits, search and training",
+}
+_NUMBERS: dict[str, Callable[[str], Any]] = {"--max-accuracy-drop": float, "--trials": int, "--seed": int}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; the exit code."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    parsed = _parser().parse_args(given)
+    again = "nas " + " ".join(given)
+    try:
+        _COMMANDS[parsed.verb](parsed)
+    except InputError as error:
+        print(f"nas: error: {error}", file=sys.stderr)
+        return 2
+    except NothingFitsError as error:
+        print(f"nas: nothing fits: {error}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print(f"\nnas: interrupted; to go on: {again}", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        print(f"nas: error: the disk is full; free some space, then go on: {again}", file=sys.stderr)
+        return 2
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        self.exit(2, f"nas: error: {message}; see `{self.prog} --help`\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="nas", description="Neural networks that fit: images and a device budget in, a verified file out.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    run = verbs.add_parser("run", help="search, train, compress and verify a network")
+    run.add_argument("config", nargs="?", help="TOML file with the same entries as the options")
+    for option, text in _RUN_OPTIONS.items():
+        run.add_argument(option, type=_NUMBERS.get(option, str), help=text)
+    run.add_argument("--set", action="append", default=[], metavar="key=value", help="any entry of the config")
+    run.add_argument("--json", action="store_true", help="print metrics.json instead of the table")
+    listed = verbs.add_parser("list", help="spaces, presets, devices")
+    listed.add_argument("--json", action="store_true")
+    devices = verbs.add_parser("devices", help="the devices that are known")
+    devices.add_argument("--json", action="store_true")
+    profiled = verbs.add_parser("profile", help="what a preset or an ONNX file costs on a device")
+    profiled.add_argument("model", help="preset, or .onnx file")
+    profiled.add_argument("--device", default="host")
+    profiled.add_argument("--precision", default="fp32", help="of a preset: fp32 or int8; a file is taken as it is")
+    profiled.add_argument("--measure", action="store_true", help="run it on this machine")
+    profiled.add_argument("--json", action="store_true")
+    return parser
+
+
+def _run(parsed: argparse.Namespace) -> None:
+    overrides: dict[str, Any] = {
+        name: getattr(parsed, name) for name in (option[2:].replace("-", "_") for option in _RUN_OPTIONS)
+    }
+    with user_input():
+        overrides |= dict(parse_assignment(text) for text in parsed.set)
+        load_config(parsed.config, overrides)  # before torch is loaded, so that a mistake is told at once
+    warnings.filterwarnings("ignore", category=UserWarning)
+    import optuna
+
+    from nas.pipeline import run
+    from nas.results import table
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    result = run(parsed.config, **overrides)
+    if parsed.json:
+        print(json.dumps(result.metrics, indent=1))
+    else:
+        print(f"\n{table(result.metrics)}\n\n{result.metrics['verdict']}\nreport: {result.folder / 'report.html'}")
+
+
+def _list(parsed: argparse.Namespace) -> None:
+    from hw_profiles import list_devices
+    from search_spaces import list_presets, list_spaces
+
+    found = {"spaces": list_spaces(), "presets": list_presets(), "devices": list_devices()}
+    if parsed.json:
+        print(json.dumps(found, indent=1))
+    else:
+        print("\n".join(f"{kind}: {', '.join(names)}" for kind, names in found.items()))
+
+
+def _devices(parsed: argparse.Namespace) -> None:
+    from hw_profiles import list_devices, load_device
+
+    found = [load_device(name) for name in list_devices()]
+    if parsed.json:
+        facts = ("name", "description", "runtime", "threads", "channel_multiple", "measurable", "source")
+        print(json.dumps([{name: getattr(device, name) for name in facts} for device in found], indent=1))
+    else:
+        print("\n".join(f"{device.name}: {device.description}" for device in found))
+
+
+def _profile(parsed: argparse.Namespace) -> None:
+    from hw_profiles import load_device, profile
+    from search_spaces import preset
+
+    with user_input():
+        model = Path(parsed.model) if parsed.model.endswith(".onnx") else preset(parsed.model)
+        found = profile(model, load_device(parsed.device), parsed.precision, measured=parsed.measure)
+    if parsed.json:
+        print(json.dumps(found.to_dict(), indent=1))
+        return
+    latency = f"{found.latency_ms:.4f} ms ({found.latency_low_ms:.4f} to {found.latency_high_ms:.4f}, 90 %)"
+    print(f"latency      {latency}, {found.latency_source}")
+    for name, value, unit in (
+        ("peak RAM", found.peak_ram_bytes, "bytes of activations, planned"),
+        ("weights", found.flash_bytes, "bytes with their scales"),
+        ("MACs", found.macs, ""),
+        ("weights", found.weight_count, "values, batch normalisation folded"),
+        ("parameters", found.params, "of the trainable module"),
+    ):
+        if value is not None:
+            print(f"{name:<12} {value:,} {unit}".rstrip())
+
+
+_COMMANDS = {"run": _run, "list": _list, "devices": _devices, "profile": _profile}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""What a user asks for: a TOML file, command-line options or keyword arguments, checked into one frozen record."""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from hw_profiles.budget import Budget
+from hw_profiles.names import did_you_mean
+
+_UNITS: dict[str, dict[str, float]] = {
+    "latency": {"us": 1e-3, "ms": 1.0, "s": 1e3},
+    "ram": {"B": 1, "kB": 1e3, "KiB": 1024, "MB": 1e6, "MiB": 1024**2, "GB": 1e9},
+    "flash": {"B": 1, "kB": 1e3, "KiB": 1024, "MB": 1e6, "MiB": 1024**2, "GB": 1e9},
+    "energy": {"uJ": 1e-3, "mJ": 1.0, "J": 1e3},
+    "time": {"s": 1, "min": 60, "h": 3600},
+}
+_DEFAULT_TIME = "30min"
+LATENCIES = ("auto", "measured", "estimated")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """A run. Quantities keep the text the user wrote (``"5ms"``); the methods give numbers.
+
+    ``latency_from`` is ``measured``, ``estimated`` or ``auto``: measured where the device is this machine. The numbers of
+    epochs are what is trained without ``time``; with it they are four times as many at most, and the time decides.
+    """
+
+    data: str = "digits"
+    device: str = "host"
+    latency: str | None = None
+    ram: str | None = None
+    flash: str | None = None
+    energy: str | None = None
+    max_accuracy_drop: float = 1.0
+    time: str | None = None
+    trials: int | None = None
+    space: str = "mobilenet"
+    teacher: str = "auto"
+    baseline: str = "resnet8"
+    out: str = "runs/run"
+    seed: int = 0
+    size: int | None = None
+    latency_from: str = "auto"
+    search_epochs: float = 2.0
+    teacher_epochs: float = 10.0
+    train_epochs: float = 20.0
+    distill_epochs: float = 10.0
+    prune_epochs: float = 5.0
+    prune_amount: float = 0.2
+    learning_rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in _UNITS:
+            text = getattr(self, name)
+            if text is not None:
+                quantity(name, text)
+        for name, lowest in (("trials", 1), ("size", 8), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < lowest:
+                raise ValueError(f"{name} must be at least {lowest}, got {value}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name.endswith("_epochs") or field.name == "learning_rate":
+                if not 0 < value < math.inf:
+                    raise ValueError(f"{field.name} must be above 0, got {value}")
+        if not 0 <= self.max_accuracy_drop <= 100:
+            raise ValueError(f"max_accuracy_drop must be in 0..100 percentage points, got {self.max_accuracy_drop}")
+        if not 0 < self.prune_amount < 1:
+            raise ValueError(f"prune_amount must be between 0 and 1, got {self.prune_amount}")
+        if self.latency_from not in LATENCIES:
+            raise ValueError(f"latency_from must be one of {', '.join(LATENCIES)}, got {self.latency_from!r}")
+
+    @property
+    def budget(self) -> Budget:
+        """The limits."""
+        return Budget(
+            latency_ms=self._number("latency"),
+            peak_ram_bytes=self._number("ram"),
+            flash_bytes=self._number("flash"),
+            energy_mj=self._number("energy"),
+        )
+
+    @property
+    def seconds(self) -> float | None:
+        """The time for everything, or None where the number of trials and epochs decides."""
+        return self._number("time")
+
+    def to_toml(self) -> str:
+        """A file that :func:`load_config` reads back; what is not set is left out."""
+        values = {name: value for name, value in asdict(self).items() if value is not None}
+        return "".join(f"{name} = {_toml(value)}\n" for name, value in values.items())
+
+    def differing(self, other: Config) -> list[str]:
+        """Names of the entries in which two configs differ, the folder aside."""
+        mine, theirs = asdict(self), asdict(other)
+        return [name for name in mine if name != "out" and mine[name] != theirs[name]]
+
+    def _number(self, name: str) -> float | None:
+        text = getattr(self, name)
+        return None if text is None else quantity(name, text)
+
+
+def quantity(name: str, text: str) -> float:
+    """A quantity with its unit, in milliseconds, bytes, millijoules or seconds.
+
+    Raises:
+        ValueError: no number, no unit or a wrong one, or not above 0.
+
+    >>> quantity("latency", "250us"), quantity("ram", "256kB"), quantity("time", "1.5min")
+    (0.25, 256000.0, 90.0)
+    """
+    units = _UNITS[name]
+    match = re.fullmatch(r"\s*(-?\d+(?:\.\d*)?(?:e-?\d+)?)\s*([A-Za-z]+)\s*", str(text))
+    if match is None or match[2] not in units:
+        raise ValueError(f"{name} must be a number with one of the units {', '.join(units)}, got {str(text)!r}")
+    value = float(match[1]) * units[match[2]]
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be above 0, got {str(text)!r}")
+    return value
+
+
+def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """The entries of a TOML file, if one is given, and over them the ones given here; None leaves an entry as it is.
+
+    Raises:
+        ValueError: no such file, not TOML, an unknown entry (with the nearest known one), or a wrong value.
+
+    >>> load_config(None, {"latency": "5ms"}).budget.latency_ms
+    5.0
+    """
+    given = {} if path is None else _read(Path(path))
+    given |= {name: value for name, value in (overrides or {}).items() if value is not None}
+    if given.get("time") is None and given.get("trials") is None:
+        given["time"] = _DEFAULT_TIME
+    kinds = {field.name: str(field.type) for field in fields(Config)}
+    for name, value in given.items():
+        if name not in kinds:
+            raise ValueError(f"unknown entry {name!r}{did_you_mean(name, kinds)} (valid: {', '.join(kinds)})")
+        given[name] = _typed(name, value, kinds[name])
+    return Config(**given)
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """``key=value`` of the command line, the value as TOML or else as text.
+
+    >>> parse_assignment("train_epochs=3"), parse_assignment("data=digits")
+    (('train_epochs', 3), ('data', 'digits'))
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise ValueError(f"--set must be key=value, got {text!r}")
+    try:
+        return name.strip(), tomllib.loads(f"x = {value}")["x"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"config {path}: there is no such file")
+    try:
+        return tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"config {path}: {error}") from None
+
+
+def _typed(name: str, value: Any, kind: str) -> Any:
+    if kind.startswith("float") and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    wanted = {"s": str, "i": int, "f": float}[kind[0]]
+    if isinstance(value, Path) and wanted is str:
+        return str(value)
+    if not isinstance(value, wanted) or isinstance(value, bool):
+        raise ValueError(f"{name} must be of type {kind.split(' |')[0]}, got {value!r}")
+    return value
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return repr(value)

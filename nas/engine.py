@@ -1,0 +1,284 @@
+"""The search: one Optuna study, cheap constraints before costly evaluations, no candidate evaluated twice."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import socket
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
+
+from hw_profiles.budget import Budget, violations
+from nas.rungs import check_rungs, promising
+
+Space = Callable[[Any], Hashable]
+Evaluate = Callable[[Any, float], float]
+Cost = Callable[[Any], Mapping[str, float]]
+Sampler = optuna.samplers.BaseSampler | Callable[[int], optuna.samplers.BaseSampler]
+
+ACCURACY = "accuracy"
+# Attributes of a trial.
+WHY, CAUSE, COST, WORKER, STARTED = "why", "cause", "cost", "worker", "evaluation_started"
+
+_MOST_REJECTED = 500  # proposals in a row that were not worth an evaluation: the space is exhausted or the budget too small
+_REPEATS_BEFORE_RANDOM = 10
+
+_spaces: weakref.WeakKeyDictionary[optuna.Study, Space] = weakref.WeakKeyDictionary()
+
+
+def search(
+    space: Space,
+    evaluate: Evaluate,
+    *,
+    cost: Cost,
+    budget: Budget | Mapping[str, float] | None = None,
+    objectives: Sequence[str] = (ACCURACY,),
+    n_trials: int | None = 50,
+    timeout: float | None = None,
+    seed: int = 0,
+    rungs: Sequence[float] = (1.0,),
+    sampler: Sampler | None = None,
+    storage: str | Path | optuna.storages.BaseStorage | None = None,
+    study_name: str | None = None,
+    on_trial: Callable[[optuna.Study], None] | None = None,
+) -> optuna.Study:
+    """Search ``space`` for candidates of high accuracy within ``budget``.
+
+    ``space(trial)`` gives a hashable candidate, ``cost(candidate)`` its costs (lower is better), ``evaluate(candidate,
+    fidelity)`` its accuracy in 0..1 at a fidelity in (0, 1]. A candidate that breaks the budget, or equals an earlier one, is
+    never evaluated: its trial is PRUNED with the attribute ``why``. Others are COMPLETE with the objectives' values, PRUNED
+    when an early rung shows no promise, or FAIL with the attribute ``cause``. Costs stand in the attribute ``cost``.
+
+    ``n_trials`` counts candidates whose evaluation started, earlier runs on the same storage included; ``timeout`` is in
+    seconds. The search also ends after 500 proposals in a row that were not worth an evaluation. ``rungs`` are the fidelities
+    at which a candidate is judged, the last is 1 (asynchronous successive halving, 1810.05934). ``sampler`` is one of
+    Optuna's, or a function that makes one from a seed; by default TPE, seeded anew for each trial from (seed, number), so
+    that a search that was interrupted goes on as if it had not been. ``on_trial(study)`` is called after each proposal.
+
+    Raises:
+        ValueError: an argument that cannot be, or a limit or objective that ``cost`` does not tell.
+
+    >>> study = search(lambda trial: trial.suggest_int("x", 0, 9), lambda x, fidelity: x / 9,
+    ...                cost=lambda x: {"size": x}, budget={"size": 6}, n_trials=7)
+    >>> winner(study)
+    6
+    """
+    _check(objectives, n_trials, timeout)
+    limits = budget.limits() if isinstance(budget, Budget) else dict(budget or {})
+    study = optuna.create_study(
+        storage=f"sqlite:///{storage}" if isinstance(storage, Path) else storage,
+        study_name=study_name,
+        directions=["maximize" if name == ACCURACY else "minimize" for name in objectives],
+        load_if_exists=True,
+    )
+    study.set_user_attr("objectives", list(objectives))
+    _spaces[study] = space
+    job = _Job(study, space, evaluate, cost, limits, tuple(objectives), check_rungs(rungs), seed, sampler)
+    job.run(n_trials, timeout, on_trial)
+    return study
+
+
+def candidate(study: optuna.Study, trial: FrozenTrial) -> Any:
+    """The candidate of a trial of a study that :func:`search` returned.
+
+    Raises:
+        ValueError: the study did not come from ``search`` in this process.
+    """
+    if study not in _spaces:
+        raise ValueError("candidate: the study must be one that nas.search returned in this process")
+    return _spaces[study](FixedTrial(trial.params, number=trial.number))
+
+
+def winner(study: optuna.Study) -> Any | None:
+    """The candidate of the highest accuracy among those evaluated to the end, which all keep the budget; None without one."""
+    best = winning_trial(study)
+    return None if best is None else candidate(study, best)
+
+
+def winning_trial(study: optuna.Study) -> FrozenTrial | None:
+    """The trial of :func:`winner`; the earlier one where two are equal."""
+    ranked = ranked_trials(study)
+    return ranked[0] if ranked else None
+
+
+def ranked_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """All evaluated trials, the most accurate first."""
+    place = study.user_attrs["objectives"].index(ACCURACY)
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return sorted(complete, key=lambda trial: (-trial.values[place], trial.number))
+
+
+@dataclass(slots=True)
+class _Job:
+    study: optuna.Study
+    space: Space
+    evaluate: Evaluate
+    cost: Cost
+    limits: Mapping[str, float]
+    objectives: tuple[str, ...]
+    rungs: tuple[float, ...]
+    seed: int
+    sampler: Sampler | None
+    costs: dict[Any, Mapping[str, float]] = field(default_factory=dict)
+
+    def run(self, n_trials: int | None, timeout: float | None, on_trial: Callable[[optuna.Study], None] | None) -> None:
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        wanted = math.inf if n_trials is None else n_trials
+        pending = self._remember()
+        rejected = repeats = 0
+        while rejected < _MOST_REJECTED and time.monotonic() < deadline:
+            if not pending and self._started() >= wanted:
+                break
+            trial = self._adopt(pending.pop(0)) if pending else self._ask(repeats >= _REPEATS_BEFORE_RANDOM)
+            why = self._try(trial)
+            if on_trial is not None:
+                on_trial(self.study)
+            rejected = rejected + 1 if why else 0
+            repeats = repeats + 1 if why and why.startswith("repeats") else 0
+
+    def _remember(self) -> list[FrozenTrial]:
+        """Costs of what was seen; the trials that a process left unfinished when it died."""
+        trials = self.study.get_trials(deepcopy=False)
+        for trial in trials:
+            if COST in trial.user_attrs and trial.state != TrialState.RUNNING:
+                self.costs[self.space(FixedTrial(trial.params, number=trial.number))] = trial.user_attrs[COST]
+        return [trial for trial in trials if trial.state == TrialState.RUNNING and _orphaned(trial)]
+
+    def _started(self) -> int:
+        return sum(STARTED in trial.user_attrs for trial in self.study.get_trials(deepcopy=False))
+
+    def _ask(self, at_random: bool) -> Trial:
+        number = len(self.study.get_trials(deepcopy=False))
+        self.study.sampler = self._sampler(_mix(self.seed, number), at_random)
+        trial = self.study.ask()
+        trial.set_user_attr(WORKER, _this_worker())
+        return trial
+
+    def _adopt(self, left: FrozenTrial) -> Trial:
+        self.study.sampler = self._sampler(_mix(self.seed, left.number), at_random=False)
+        trial = Trial(self.study, left._trial_id)
+        trial.set_user_attr(WORKER, _this_worker())
+        return trial
+
+    def _sampler(self, seed: int, at_random: bool) -> optuna.samplers.BaseSampler:
+        if at_random:
+            return optuna.samplers.RandomSampler(seed=seed)
+        if isinstance(self.sampler, optuna.samplers.BaseSampler):
+            return self.sampler
+        return default_sampler(seed) if self.sampler is None else self.sampler(seed)
+
+    def _try(self, trial: Trial) -> str | None:
+        """Run one trial; the reason where it was not worth an evaluation."""
+        found = self.space(trial)
+        repeated = found in self.costs
+        costs = self.costs[found] if repeated else dict(self.cost(found))
+        self._check_costs(costs)
+        excess = violations(costs, self.limits)
+        trial.set_user_attr(COST, dict(costs))
+        for name, value in excess.items():
+            trial.set_constraint(name, value)
+        trial.set_user_attr("feasible", all(value <= 0 for value in excess.values()))
+        self.costs[found] = costs
+        over = [f"{name} is {costs[name]:g}, the limit {self.limits[name]:g}" for name, v in excess.items() if v > 0]
+        why = "breaks the budget: " + "; ".join(over) if over else "repeats an earlier candidate" if repeated else None
+        if why is None:
+            self._evaluate(trial, found, costs)
+        else:
+            self._prune(trial, why)
+        return why
+
+    def _evaluate(self, trial: Trial, found: Any, costs: Mapping[str, float]) -> None:
+        trial.set_user_attr(STARTED, True)
+        accuracy = math.nan
+        for rung in self.rungs:
+            try:
+                accuracy = _accuracy(self.evaluate(found, rung))
+            except Exception as error:
+                trial.set_user_attr(CAUSE, f"{type(error).__name__}: {error}")
+                self.study.tell(trial, state=TrialState.FAIL)
+                return
+            trial.set_user_attr(_rung_key(rung), accuracy)
+            if rung < 1 and not promising(accuracy, self._accuracies_at(rung)):
+                self._prune(trial, f"not among the best third at fidelity {rung:g}: accuracy {accuracy:.4f}")
+                return
+        values = [accuracy if name == ACCURACY else costs[name] for name in self.objectives]
+        self.study.tell(trial, values)
+
+    def _prune(self, trial: Trial, why: str) -> None:
+        trial.set_user_attr(WHY, why)
+        self.study.tell(trial, state=TrialState.PRUNED)
+
+    def _accuracies_at(self, rung: float) -> list[float]:
+        key = _rung_key(rung)
+        trials = self.study.get_trials(deepcopy=False)
+        return [trial.user_attrs[key] for trial in trials if key in trial.user_attrs]
+
+    def _check_costs(self, costs: Mapping[str, float]) -> None:
+        for name in (*self.limits, *(o for o in self.objectives if o != ACCURACY)):
+            if name not in costs:
+                raise ValueError(f"cost must tell {name!r}, which is limited or an objective; it tells {', '.join(costs)}")
+        for name, value in costs.items():
+            if math.isnan(value):
+                raise ValueError(f"cost {name!r} must be a number, got NaN")
+
+
+def default_sampler(seed: int) -> optuna.samplers.BaseSampler:
+    """TPE over all choices together."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True)
+
+
+def _check(objectives: Sequence[str], n_trials: int | None, timeout: float | None) -> None:
+    if ACCURACY not in objectives or len(set(objectives)) != len(objectives):
+        raise ValueError(f"objectives must hold 'accuracy' and differ, got {tuple(objectives)}")
+    if n_trials is None and timeout is None:
+        raise ValueError("n_trials or timeout must be given, got neither")
+    if n_trials is not None and n_trials < 1:
+        raise ValueError(f"n_trials must be at least 1, got {n_trials}")
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"timeout must be above 0 seconds, got {timeout}")
+
+
+def _accuracy(value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError(f"evaluate must return an accuracy in 0..1, got {value}")
+    return float(value)
+
+
+def _rung_key(rung: float) -> str:
+    return f"accuracy_at_{rung:g}"
+
+
+def _mix(seed: int, number: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed},{number}".encode()).digest()[:4])
+
+
+def _this_worker() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _orphaned(trial: FrozenTrial) -> bool:
+    """Whether the process that ran this trial is gone; one on another host is taken to be alive."""
+    worker = trial.user_attrs.get(WORKER)
+    if worker is None:
+        return True
+    host, _, pid = worker.rpartition(":")
+    if host != socket.gethostname() or int(pid) == os.getpid():
+        return host == socket.gethostname()
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -1,0 +1,40 @@
+"""What a user can mend, and what no search can."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class InputError(ValueError):
+    """Bad input or usage: one line, exit code 2."""
+
+
+class NothingFitsError(Exception):
+    """No network keeps the budget: an explanation, exit code 3."""
+
+
+@contextmanager
+def user_input() -> Iterator[None]:
+    """Within it, a ValueError of ours or a missing file is the user's to mend."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        raise InputError(" ".join(str(error).split())) from error
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether an error, or what caused it, is a full disk.
+
+    >>> disk_is_full(OSError(errno.ENOSPC, "no space"))
+    True
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if (isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT)) or (
+            "database or disk is full" in str(seen)
+        ):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False

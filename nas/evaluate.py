@@ -1,0 +1,69 @@
+"""What a candidate costs and what it is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from compress.data import Dataset
+from compress.train import Recipe, evaluate, train
+from hw_profiles.budget import violations
+from hw_profiles.device import Device
+from hw_profiles.formats import PRECISIONS
+from hw_profiles.profiling import profile
+from search_spaces.arch import Arch
+from search_spaces.model import build_model
+
+@dataclass(frozen=True, slots=True)
+class CandidateCost:
+    """Costs of an Arch in the form in which it will run: int8 or float32, whichever keeps ``limits`` better, or else is faster.
+
+    Of a measured latency the upper end of its 90 % interval counts.
+    """
+
+    device: Device
+    limits: Mapping[str, float]
+    measured: bool
+
+    def __call__(self, arch: Arch) -> dict[str, float]:
+        """Latency, memory and size by name; ``bits`` tells the form."""
+        return min((self._in(arch, precision) for precision in PRECISIONS), key=self._worse)
+
+    def _worse(self, costs: Mapping[str, float]) -> tuple[float, float]:
+        return max([0.0, *violations(costs, self.limits).values()]), costs["latency_ms"]
+
+    def _in(self, arch: Arch, precision: str) -> dict[str, float]:
+        found = profile(arch, self.device, precision, measured=self.measured)
+        return {
+            "latency_ms": found.latency_high_ms if self.measured else found.latency_ms,
+            "peak_ram_bytes": found.peak_ram_bytes,
+            "flash_bytes": found.flash_bytes,
+            "macs": found.macs,
+            "params": found.params or 0,
+            "bits": 8 if precision == "int8" else 32,
+        }
+
+
+@dataclass(slots=True)
+class ShortTraining:
+    """Accuracy on the validation images after a short training; a lower fidelity trains for less."""
+
+    data: Dataset
+    recipe: Recipe
+    seed: int
+    _sizes: dict[tuple[int, int], Dataset] = field(default_factory=dict)
+
+    def __call__(self, arch: Arch, fidelity: float) -> float:
+        """Validation accuracy, 0..1."""
+        data = self._resized(arch)
+        model = build_model(arch, seed=self.seed)
+        seconds = None if self.recipe.seconds is None else self.recipe.seconds * fidelity
+        recipe = replace(self.recipe, epochs=self.recipe.epochs * fidelity, seconds=seconds)
+        train(model, data, recipe, seed=self.seed)
+        return evaluate(model, data.val, data.preprocessing)
+
+    def _resized(self, arch: Arch) -> Dataset:
+        size = (arch.input_shape[1], arch.input_shape[2])
+        if size not in self._sizes:
+            self._sizes[size] = self.data.resized(*size)
+        return self._sizes[size]

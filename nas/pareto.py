@@ -1,0 +1,33 @@
+"""Which evaluated candidates no other one beats in everything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from nas.engine import COST, ranked_trials
+
+
+def pareto_front(study: optuna.Study, cost: str = "latency_ms") -> list[FrozenTrial]:
+    """The evaluated trials of which none other is both as accurate and as cheap, the most accurate first.
+
+    >>> from nas import search
+    >>> study = search(lambda t: t.suggest_int("x", 0, 3), lambda x, f: [0.1, 0.5, 0.4, 0.9][x],
+    ...                cost=lambda x: {"size": x}, n_trials=4)
+    >>> [t.params["x"] for t in pareto_front(study, "size")]
+    [3, 1, 0]
+    """
+    front: list[FrozenTrial] = []
+    cheapest = float("inf")
+    for trial in _by_accuracy_then(cost, ranked_trials(study), study):
+        if trial.user_attrs[COST][cost] < cheapest:
+            front.append(trial)
+            cheapest = trial.user_attrs[COST][cost]
+    return front
+
+
+def _by_accuracy_then(cost: str, trials: Sequence[FrozenTrial], study: optuna.Study) -> list[FrozenTrial]:
+    place = study.user_attrs["objectives"].index("accuracy")
+    return sorted(trials, key=lambda trial: (-trial.values[place], trial.user_attrs[COST][cost], trial.number))

@@ -1,0 +1,242 @@
+"""The main job: images and a budget in, one verified file and a report out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from compress.artifact import Artifact
+from compress.data import Dataset, load_data
+from compress.distill import Distill
+from compress.files import write_json, write_text
+from compress.progress import progress
+from compress.prune import Prune
+from compress.quantize import Quantize
+from compress.stage import Context, Stage
+from compress.stages import deploy, run_stages
+from compress.train import Recipe, train
+from hw_profiles.budget import Budget
+from hw_profiles.device import Device, load_device
+from nas.config import Config, load_config
+from nas.engine import STARTED, search
+from nas.errors import NothingFitsError, user_input
+from nas.evaluate import CandidateCost, ShortTraining
+from nas.results import Findings, Result, collect, trials_csv
+from nas.report import render
+from nas.runfolder import Clock, check_config, log, open_folder
+from nas.teaching import Lesson, NO_TEACHER, check_teacher, prepare_teacher
+from nas.choice import choose_winner
+from search_spaces.arch import Arch
+from search_spaces.model import build_model
+from search_spaces.presets import preset
+from search_spaces.registry import load_space
+from search_spaces.space import Space
+
+# Shares of the time. The baseline is trained exactly as long as the winner, so it weighs as much as all its trainings.
+_WEIGHTS = {"teacher": 0.18, "search": 0.28, "train": 0.13, "distill": 0.09, "prune": 0.05, "baseline": 0.27}
+_TEACHERLESS = {"search": 0.34, "train": 0.26, "prune": 0.06, "baseline": 0.32}
+_CANDIDATES = 24  # as many short trainings as a search by time should afford
+_CANDIDATE_SECONDS = (1.5, 60.0)
+_LONGEST = 4.0  # with a time limit, at most so many times the epochs of the config
+_DRIFT = 0.97  # measurements of one file differ by some percent: the search keeps clear of the limit
+
+
+def run(config: str | Path | None = None, **overrides: Any) -> Result:
+    """Find, train, compress and verify a network for ``data`` within a budget on ``device``.
+
+    ``config`` is a TOML file; keyword arguments are its entries and win over it (see :class:`nas.config.Config`). Everything is
+    kept in the folder ``out``; the same call again goes on where it was interrupted.
+
+    Raises:
+        InputError: something that the user can mend, said in one line.
+        NothingFitsError: no network was found that keeps the budget.
+    """
+    with user_input():
+        job = _prepare(load_config(config, overrides))
+    with open_folder(job.config) as folder:
+        clock = Clock(folder / "plan.json", job.config.seconds, _weights(job.config, taught=job.config.teacher != NO_TEACHER))
+        lesson = prepare_teacher(job.config, job.data, folder, clock)
+        if lesson.teacher is None:
+            clock.weights = _weights(job.config, taught=False)
+        study = _search(job, folder, clock)
+        arch = choose_winner(study, job.cost(job.budget.limits()), job.budget)
+        winner = _trained(job, "winner", arch, folder / "winner", _recipe(job, "train", clock))
+        stages, context = _stages(job, lesson, clock), job.context(winner, lesson)
+        artifact = run_stages(winner, stages, context, folder / "stages", home=folder / "winner")
+        baseline = _baseline(job, lesson, folder / "baseline", clock)
+        result = collect(
+            Findings(
+                config=job.config,
+                folder=folder,
+                data=job.data,
+                lesson=lesson,
+                study=study,
+                artifact=artifact,
+                baseline=baseline,
+                context=job.context(artifact, lesson),
+            )
+        )
+        write_text(folder / "trials.csv", trials_csv(study))
+        write_json(folder / "metrics.json", result.metrics)
+        write_text(folder / "report.html", render(result.metrics, study))
+        clock.save()
+        log.info("done: %s", result.metrics["verdict"])
+    if not result.kept:
+        raise NothingFitsError(f"{result.metrics['verdict']} (see {result.folder / 'report.html'})")
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """The checked input of a run."""
+
+    config: Config
+    data: Dataset
+    device: Device
+    budget: Budget
+    space: Space
+    measured: bool
+
+    def cost(self, limits: Mapping[str, float]) -> CandidateCost:
+        """What a candidate costs, in the form that keeps the limits best."""
+        return CandidateCost(self.device, limits, self.measured)
+
+    def context(self, artifact: Artifact, lesson: Lesson) -> Context:
+        """What the stages of an artifact work with."""
+        return Context(
+            data=self.data.resized(*artifact.source.input_shape[1:]),
+            device=self.device,
+            budget=self.budget,
+            max_accuracy_drop=self.config.max_accuracy_drop,
+            teacher=lesson.teacher,
+            seed=self.config.seed,
+            measured=self.measured,
+        )
+
+
+def _prepare(config: Config) -> _Job:
+    """Everything that can be wrong with the input is found here, before a folder is made."""
+    check_config(config)
+    device = load_device(config.device)
+    if config.latency_from == "measured" and not device.measurable:
+        raise ValueError(f"latency_from 'measured' needs a device that is this machine, got {config.device!r}")
+    if config.budget.energy_mj is not None:
+        raise ValueError(f"device {device.name} cannot say what energy a network takes: leave --energy out")
+    check_teacher(config.teacher)
+    if config.baseline != "none":
+        preset(config.baseline)
+    with progress("reading images") as report:
+        data = load_data(config.data, seed=config.seed, size=config.size, on_progress=lambda s: report(s, ""))
+    space = load_space(config.space, input_shape=data.preprocessing.input_shape, num_classes=data.num_classes)
+    measured = device.measurable and config.latency_from != "estimated"
+    return _Job(config, data, device, config.budget, space, measured)
+
+
+def _weights(config: Config, *, taught: bool) -> Mapping[str, float]:
+    weights = _WEIGHTS if taught else _TEACHERLESS
+    return {k: v for k, v in weights.items() if k != "baseline" or config.baseline != "none"}
+
+
+def _search(job: _Job, folder: Path, clock: Clock) -> optuna.Study:
+    config = job.config
+    seconds = clock.seconds_for("search")
+    each = None if seconds is None else min(max(seconds / _CANDIDATES, _CANDIDATE_SECONDS[0]), _CANDIDATE_SECONDS[1])
+    recipe = Recipe(
+        epochs=config.search_epochs * (_LONGEST if seconds else 1),
+        seconds=each,
+        learning_rate=config.learning_rate,
+        bfloat16=None if seconds else False,
+    )
+    limits = job.budget.limits()
+    if job.measured and "latency_ms" in limits:
+        limits["latency_ms"] *= _DRIFT
+    with progress("search") as report:
+
+        def seen(study: optuna.Study) -> None:
+            started = sum(STARTED in trial.user_attrs for trial in study.get_trials(deepcopy=False))
+            shares = [started / config.trials] if config.trials else []
+            shares += [1 - (clock.left_of("search") or 0.0) / seconds] if seconds else []
+            report(max(shares), f"{started} candidates trained, {len(study.get_trials(deepcopy=False))} proposed")
+            clock.save()
+
+        return search(
+            job.space,
+            ShortTraining(job.data, recipe, config.seed),
+            cost=job.cost(limits),
+            budget=limits,
+            n_trials=config.trials,
+            timeout=None if seconds is None else max(clock.left_of("search") or 0.0, 1e-3),
+            seed=config.seed,
+            storage=folder / "study.db",
+            study_name="search",
+            on_trial=seen,
+        )
+
+
+def _recipe(job: _Job, phase: str, clock: Clock) -> Recipe:
+    config = job.config
+    epochs = {"train": config.train_epochs, "distill": config.distill_epochs, "prune": config.prune_epochs}[phase]
+    rate = {"train": 1.0, "distill": 0.5, "prune": 0.3}[phase] * config.learning_rate
+    seconds = clock.seconds_for(phase)
+    if seconds is None:
+        return Recipe(epochs=epochs, learning_rate=rate)
+    return Recipe(epochs=epochs * _LONGEST, seconds=seconds, learning_rate=rate, bfloat16=None)
+
+
+def _trained(job: _Job, label: str, arch: Arch, folder: Path, recipe: Recipe) -> Artifact:
+    """The Arch trained from the start, its file written and run; found again where that is done."""
+    if (folder / "artifact.json").is_file():
+        return Artifact.load(folder)
+    partial = folder.with_name(folder.name + ".partial")
+    if (partial / "arch.json").is_file() and Arch.from_json((partial / "arch.json").read_text()) != arch:
+        arch = Arch.from_json((partial / "arch.json").read_text())  # what was chosen before an interruption stays chosen
+    write_text(partial / "arch.json", arch.to_json())
+    data = job.data.resized(*arch.input_shape[1:])
+    model = build_model(arch, seed=job.config.seed)
+    with progress(label) as report:
+        train(model, data, recipe, seed=job.config.seed, checkpoint=partial / "checkpoint.pt", report=report)
+    artifact = Artifact(source=arch, weights={}, preprocessing=data.preprocessing).with_model(model)
+    return deploy(artifact, job.context(artifact, Lesson()), folder)
+
+
+def _stages(job: _Job, lesson: Lesson, clock: Clock) -> list[Stage]:
+    stages: list[Stage] = [
+        Prune(amount=job.config.prune_amount, recipe=_recipe(job, "prune", clock)),
+        Quantize(),
+    ]
+    if lesson.teacher is not None:
+        stages.insert(0, Distill(recipe=_recipe(job, "distill", clock)))
+    return stages
+
+
+def _baseline(job: _Job, lesson: Lesson, folder: Path, clock: Clock) -> Artifact | None:
+    """The preset under the winner's recipe, for as long as all trainings of the winner took, quantized as the winner is."""
+    if job.config.baseline == "none":
+        return None
+    clock.seconds_for("baseline")
+    arch = preset(
+        job.config.baseline, input_shape=job.data.preprocessing.input_shape, num_classes=job.data.num_classes
+    )
+    recipes = [_recipe(job, phase, clock) for phase in ("train", "prune")]
+    recipe = replace(
+        recipes[0],
+        epochs=sum(r.epochs for r in recipes),
+        seconds=sum(r.seconds for r in recipes if r.seconds is not None) or None,
+    )
+    trained = _trained(job, job.config.baseline, arch, folder / "trained", recipe)
+    stages = [stage for stage in _stages(job, lesson, clock) if not isinstance(stage, Prune)]
+    context = job.context(trained, lesson)
+    name = job.config.baseline
+    return run_stages(
+        trained,
+        stages,
+        context,
+        folder / "stages",
+        home=folder / "trained",
+        show=lambda label: progress(f"{name}, {label}"),
+    )
+

@@ -1,0 +1,194 @@
+"""What a run found: every network beside the others, the verdict, and the one file that is shipped."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from compress.artifact import Artifact
+from compress.data import Dataset, Split
+from compress.export import differing, predict_onnx
+from compress.files import write_bytes
+from compress.stage import Context
+from compress.stages import file_metrics, guaranteed
+from compress.teacher import teacher_accuracy
+from compress.train import accuracy
+from hw_profiles.budget import violations
+from nas.config import Config
+from nas.engine import CAUSE, COST, WHY
+from nas.teaching import Lesson
+
+SCHEMA = 1
+_LABELS = {"distill": "distilled", "prune": "pruned", "int8": "int8"}
+COLUMNS = ("val acc", "test acc", "params", "MACs", "file bytes", "latency ms (90 %)", "peak RAM", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished run: its folder, the deployed file, everything that stands in metrics.json."""
+
+    folder: Path
+    deployed: Path
+    kept: bool
+    metrics: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Findings:
+    """What the phases of a run made; ``data`` has the size in which it was read, ``context`` the artifact's."""
+
+    config: Config
+    folder: Path
+    data: Dataset
+    lesson: Lesson
+    study: optuna.Study
+    artifact: Artifact
+    baseline: Artifact | None
+    context: Context
+
+
+def collect(found: Findings) -> Result:
+    """Read the test images, for the first and only time, with every file that was made, and judge the last one kept."""
+    config, folder, artifact, test = found.config, found.folder, found.artifact, found.context.data.test
+    deployed = _copy_files(artifact, folder)
+    final = file_metrics(artifact, deployed, found.context)
+    excess = violations(guaranteed(final), config.budget.limits())
+    predictions = predict_onnx(deployed, test, artifact.preprocessing)
+    metrics: dict[str, Any] = {
+        "schema": SCHEMA,
+        "asked": {"data": config.data, "device": config.device, **config.budget.limits()},
+        "deployed": deployed.name,
+        "kept": all(value <= 0 for value in excess.values()),
+        "excess": excess,
+        "final": {
+            **final,
+            "test_accuracy": accuracy(predictions, test),
+            "test_images": len(test),
+            "test_differing_from_pytorch": differing(artifact, predictions, test),
+        },
+        "rows": _rows(found),
+        "classes": list(artifact.preprocessing.class_names),
+        "history": list(artifact.history),
+        "teacher": found.lesson.facts,
+        "trials": dict(Counter(trial.state.name for trial in found.study.get_trials(deepcopy=False))),
+    }
+    metrics["verdict"] = verdict(metrics)
+    return Result(folder, deployed, metrics["kept"], metrics)
+
+
+def _copy_files(artifact: Artifact, folder: Path) -> Path:
+    """Put the last float32 file and the deployed one into the run's folder; the deployed one is returned."""
+    kept = [record for record in artifact.history if record["kept"]]
+    floats = [record for record in kept if record["after"]["precision"] == "fp32"]
+    for records, name in ((floats, "model.onnx"), (kept, str(artifact.files["onnx"]))):
+        source = folder / "stages" / records[-1]["folder"] if records else folder / "winner"
+        write_bytes(folder / name, (source / name).read_bytes())
+    artifact.save(folder)
+    return folder / str(artifact.files["onnx"])
+
+
+def _rows(found: Findings) -> list[dict[str, Any]]:
+    rows = []
+    if found.lesson.teacher is not None:
+        facts = {"label": "teacher", **found.lesson.facts, "note": found.lesson.facts["name"]}
+        rows.append({**facts, "test_accuracy": teacher_accuracy(found.lesson.teacher, found.data.test)})
+    test = found.context.data.test
+    rows.append(_row("winner", found.folder / "winner", test))
+    for record in found.artifact.history:
+        row = _row(_LABELS[record["stage"]], found.folder / "stages" / record["folder"], test)
+        rows.append({**row, "why_undone": record["why_undone"]})
+    next(row for row in reversed(rows) if not row.get("why_undone"))["deployed"] = True
+    if found.baseline is not None:
+        kept = [record for record in found.baseline.history if record["kept"]]
+        home = found.folder / "baseline"
+        place = home / "stages" / kept[-1]["folder"] if kept else home / "trained"
+        base = found.data.resized(*found.baseline.preprocessing.sizes[-1])
+        rows.append({**_row(found.config.baseline, place, base.test), "note": "preset, same recipe and training time"})
+    return rows
+
+
+def _row(label: str, folder: Path, test: Split) -> dict[str, Any]:
+    artifact = Artifact.load(folder)
+    predictions = predict_onnx(folder / artifact.files["onnx"], test, artifact.preprocessing)
+    return {"label": label, **artifact.metrics, "test_accuracy": accuracy(predictions, test)}
+
+
+def verdict(metrics: Mapping[str, Any]) -> str:
+    """One line: which file, whether the budget was kept, and that it was run."""
+    final = metrics["final"]
+    limits = {name: limit for name, limit in metrics["asked"].items() if name in metrics["excess"]}
+    shown = ", ".join(
+        f"{name} {guaranteed(final)[name]:.4g} of {limit:.4g} ({final['latency_source'] if name == 'latency_ms' else 'planned'})"
+        for name, limit in limits.items()
+    )
+    state = "no limit was given" if not limits else f"budget {'kept' if metrics['kept'] else 'BROKEN'}: {shown}"
+    return (
+        f"{metrics['deployed']} is deployed ({final['file_bytes']} bytes); {state}; run on {final['test_images']} test "
+        f"images in ONNX Runtime: accuracy {final['test_accuracy']:.2%}, {final['test_differing_from_pytorch']} predictions "
+        "differ from PyTorch"
+    )
+
+
+def table(metrics: Mapping[str, Any]) -> str:
+    """The networks of a run, one a line.
+
+    >>> print(table({"rows": [{"label": "winner", "val_accuracy": 0.5, "params": 1000}]}).splitlines()[1][:24])
+    winner      50.00 %
+    """
+    lines = [("", *COLUMNS), *(cells(row) for row in metrics["rows"])]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) if i in (0, len(widths) - 1) else cell.rjust(width)
+                  for i, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
+        for line in lines
+    )  # fmt: skip
+
+
+def trials_csv(study: optuna.Study) -> str:
+    """One line a trial: number, state, values, why or cause, costs, parameters."""
+    trials = study.trials
+    costs = sorted({name for t in trials for name in t.user_attrs.get(COST, {})})
+    names = list(dict.fromkeys(name for t in trials for name in t.params))
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(["number", "state", "values", "why", *costs, *names])
+    for t in trials:
+        why = t.user_attrs.get(WHY) or t.user_attrs.get(CAUSE, "")
+        values = " ".join(f"{value:.6g}" for value in t.values or [])
+        found = t.user_attrs.get(COST, {})
+        writer.writerow(
+            [t.number, t.state.name, values, why, *(found.get(c, "") for c in costs), *(t.params.get(n, "") for n in names)]
+        )
+    return buffer.getvalue()
+
+
+def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """A row of the table as text, in the order of COLUMNS after its label."""
+
+    def show(name: str, form: str) -> str:
+        return format(row[name], form) if row.get(name) is not None else "-"
+
+    latency = "-"
+    if row.get("latency_ms") is not None:
+        latency = f"{row['latency_ms']:.3f} ({row['latency_low_ms']:.3f}-{row['latency_high_ms']:.3f})"
+    note = row.get("note", "deployed" if row.get("deployed") else "")
+    if row.get("why_undone"):
+        note = f"undone: {row['why_undone']}"
+    return (
+        row["label"],
+        f"{100 * row['val_accuracy']:.2f} %",
+        f"{100 * row['test_accuracy']:.2f} %" if "test_accuracy" in row else "-",
+        show("params", ","),
+        show("macs", ","),
+        show("file_bytes", ","),
+        latency,
+        show("peak_ram_bytes", ","),
+        note,
+    )

@@ -1,0 +1,174 @@
+"""The teacher of a run: a network of timm trained on the data, an ONNX file, or none."""
+
+from __future__ import annotations
+
+import io
+import time
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from compress.data import Dataset
+from compress.files import read_json, write_bytes, write_json
+from compress.progress import progress
+from compress.teacher import (
+    ModuleTeacher,
+    OnnxTeacher,
+    Teacher,
+    Upsampled,
+    check_timm_name,
+    teacher_accuracy,
+    timm_model,
+    trained_timm,
+)
+from compress.train import Recipe
+from hw_profiles.device import load_device
+from hw_profiles.latency import measure
+from hw_profiles.onnx_read import read_onnx
+from nas.config import Config
+from nas.runfolder import Clock, log
+
+NO_TEACHER, AUTO, _TIMM = "none", "auto", "timm:"
+_AUTO_NAME = "resnet10t"
+_FEWEST_EPOCHS = 8  # a teacher that sees the data less often is no better than the pupil
+_CHANCE = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A teacher, and what is shown of it."""
+
+    teacher: Teacher | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def check_teacher(name: str) -> None:
+    """Refuse what cannot be a teacher before anything is read.
+
+    Raises:
+        ValueError: not one of the forms, no such file, no such network.
+    """
+    if name in (NO_TEACHER, AUTO):
+        return
+    if name.startswith(_TIMM):
+        check_timm_name(name.removeprefix(_TIMM))
+    elif not name.endswith(".onnx") or not Path(name).is_file():
+        raise ValueError(f"--teacher must be timm:NAME, an ONNX file, none or auto, got {name!r}")
+
+
+def prepare_teacher(config: Config, data: Dataset, folder: Path, clock: Clock) -> Lesson:
+    """The teacher, trained if need be; what was trained or decided before is found in ``folder/teacher``."""
+    if config.teacher == NO_TEACHER:
+        return Lesson()
+    if config.teacher.endswith(".onnx"):
+        return _of_file(Path(config.teacher), data)
+    recipe = _recipe(config, clock)
+    name = config.teacher.removeprefix(_TIMM)
+    home = folder / "teacher"
+    if config.teacher == AUTO:
+        why_not = _why_no_teacher(data, recipe, home)
+        if why_not:
+            clock.given.pop("teacher", None)
+            log.info(why_not)
+            return Lesson(None, {"why_none": why_not})
+        name = _AUTO_NAME
+    with progress("teacher") as report:
+        teacher = trained_timm(name, data, recipe, home, seed=config.seed, report=report)
+    return Lesson(teacher, {"name": f"{_TIMM}{name}", **_facts(teacher, data, home)})
+
+
+def _recipe(config: Config, clock: Clock) -> Recipe:
+    seconds = clock.seconds_for("teacher")
+    rate = 0.5 * config.learning_rate
+    if seconds is None:
+        return Recipe(epochs=config.teacher_epochs, learning_rate=rate)
+    return Recipe(epochs=config.teacher_epochs * 2, seconds=seconds, learning_rate=rate, bfloat16=None)
+
+
+def _why_no_teacher(data: Dataset, recipe: Recipe, home: Path) -> str | None:
+    """Whether the time is too short for a teacher, judged by its speed here; decided once and kept."""
+    decision = home / "decision.json"
+    if not decision.is_file():
+        why = None
+        if recipe.seconds is not None:
+            epochs = _images_per_second(data) * recipe.seconds / len(data.train)
+            if epochs < _FEWEST_EPOCHS:
+                why = (
+                    f"no teacher: {recipe.seconds:.0f} s are {epochs:.1f} epochs of timm:{_AUTO_NAME}, "
+                    f"at least {_FEWEST_EPOCHS} are needed to teach anything"
+                )
+        write_json(decision, {"why_none": why})
+    return read_json(decision)["why_none"]
+
+
+def _images_per_second(data: Dataset) -> float:
+    model = timm_model(_AUTO_NAME, data).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = torch.zeros(64, *data.preprocessing.input_shape).contiguous(memory_format=torch.channels_last)
+    best = 0.0
+    for _ in range(4):
+        start = time.perf_counter()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            value = model(x).float().sum()
+        value.backward()
+        best = max(best, len(x) / (time.perf_counter() - start))
+    return best
+
+
+def _of_file(path: Path, data: Dataset) -> Lesson:
+    teacher = OnnxTeacher(path, data)
+    facts = {"name": path.name, **_file_facts(path), "val_accuracy": teacher_accuracy(teacher, data.val)}
+    if facts["val_accuracy"] < _CHANCE / data.num_classes:
+        raise ValueError(
+            f"teacher {path}: {facts['val_accuracy']:.1%} of the validation images are right, no more than by chance; "
+            "it must read pixels in 0..1 or carry our preprocessing record"
+        )
+    return Lesson(teacher, facts)
+
+
+def _facts(teacher: Teacher, data: Dataset, home: Path) -> dict[str, Any]:
+    """Accuracy and cost of a trained teacher, taken once and kept beside it."""
+    kept = home / "facts.json"
+    if not kept.is_file():
+        assert isinstance(teacher, ModuleTeacher)
+        exported = _export(teacher.model, data, home / "model.onnx")
+        facts = _file_facts(home / "model.onnx") if exported else {}
+        params = sum(p.numel() for p in teacher.model.parameters())
+        write_json(kept, {**facts, "params": params, "val_accuracy": teacher_accuracy(teacher, data.val)})
+    return read_json(kept)
+
+
+def _export(teacher: nn.Module, data: Dataset, path: Path) -> bool:
+    """Write the network of the zoo as ONNX to be timed, without the enlargement before it; False where torch cannot."""
+    assert isinstance(teacher, Upsampled)
+    x = torch.zeros(1, data.preprocessing.channels, *teacher.size)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            torch.onnx.export(teacher.model, (x,), buffer, dynamo=False, opset_version=20)
+        except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
+            log.info("the teacher cannot be written as ONNX, so its latency is not known: %s", error)
+            return False
+    write_bytes(path, buffer.getvalue())
+    return True
+
+
+def _file_facts(path: Path) -> dict[str, Any]:
+    latency = measure(path, load_device("host"), max_rounds=15)
+    facts: dict[str, Any] = {
+        "file_bytes": path.stat().st_size,
+        "latency_ms": latency.ms,
+        "latency_low_ms": latency.low_ms,
+        "latency_high_ms": latency.high_ms,
+    }
+    try:
+        workload = read_onnx(path)
+    except ValueError as error:
+        log.info("MACs of the teacher are not known: %s", error)
+        return facts
+    return {**facts, "macs": workload.macs}
+
