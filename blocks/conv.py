@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -83,26 +82,24 @@ class ResidualConv(nn.Module):
 
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__()
-        common = {"padding": spec.padding, "norm_eps": spec.norm_eps}
-        self.conv1 = ConvNormAct(
-            spec.in_channels,
-            spec.mid_channels,
-            kernel_size=spec.kernel_size,
-            stride=spec.stride,
-            activation=spec.activation,
-            **common,
-        )
-        self.conv2 = ConvNormAct(
-            spec.mid_channels, spec.out_channels, kernel_size=spec.kernel_size, activation="none", **common
-        )
-        self.identity = spec.shortcut == "identity"
-        self.project = (
-            ConvNormAct(
-                spec.in_channels, spec.out_channels, kernel_size=1, stride=spec.stride, activation="none", **common
+
+        def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int, activation: str) -> ConvNormAct:
+            return ConvNormAct(
+                in_channels,
+                out_channels,
+                kernel_size=kernel_size,
+                stride=stride,
+                activation=activation,
+                padding=spec.padding,
+                norm_eps=spec.norm_eps,
             )
-            if spec.shortcut == "projection"
-            else None
-        )
+
+        k, mid = spec.kernel_size, spec.mid_channels
+        self.conv1 = conv(spec.in_channels, mid, k, spec.stride, spec.activation)
+        self.conv2 = conv(mid, spec.out_channels, k, 1, "none")
+        self.identity = spec.shortcut == "identity"
+        projected = spec.shortcut == "projection"
+        self.project = conv(spec.in_channels, spec.out_channels, 1, spec.stride, "none") if projected else None
         self.act = build_activation(spec.activation)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -120,5 +117,3 @@ def _pad_same(x: Tensor, kernel_size: int, stride: int) -> Tensor:
     top, bottom = same_padding(x.shape[2], kernel_size, stride)
     left, right = same_padding(x.shape[3], kernel_size, stride)
     return F.pad(x, (left, right, top, bottom))
-
-

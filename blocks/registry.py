@@ -15,7 +15,8 @@ from blocks.spec import BlockSpec
 class BlockClass(Protocol):
     """A class that makes a module from a spec: (N, in_channels, H, W) -> (N, out_channels, ~H/stride, ~W/stride)."""
 
-    def __call__(self, spec: BlockSpec, /) -> nn.Module: ...
+    def __call__(self, spec: BlockSpec, /) -> nn.Module:
+        """The module of a spec."""
 
 
 BLOCKS: dict[str, BlockClass] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from blocks.attention import build_squeeze_excite
@@ -44,5 +43,3 @@ class DepthwiseSeparable(nn.Module):
         """(N, C_in, H, W) -> (N, C_out, H / stride, W / stride)."""
         y: Tensor = self.project(self.se(self.depthwise(x)))
         return x + y if self.identity else y
-
-

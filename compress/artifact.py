@@ -22,9 +22,9 @@ SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Artifact:
-    """``weights`` is the state dict of ``build_model(source)``. ``activations`` holds scale and zero point of the tensors that
-    are held as integers, empty in float32. ``files`` are names in the artifact's folder; ``metrics`` what was measured
-    on them; ``history`` one record for each stage, kept or undone.
+    """``weights`` is the state dict of ``build_model(source)``. ``activations`` holds scale and zero point of the
+    tensors that are held as integers, empty in float32. ``files`` are names in the artifact's folder; ``metrics``
+    what was measured on them; ``history`` one record for each stage, kept or undone.
     """
 
     source: Arch

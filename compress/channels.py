@@ -19,8 +19,9 @@ Kept = Mapping[str, Tensor]  # group -> indices of the channels that stay, ascen
 class ChannelGroups:
     """``of[tensor]`` names the group that a tensor's channels belong to; ``width[group]`` how many they are.
 
-    Tensors share a group where channel i of one cannot leave without channel i of the other: the ends of a shortcut, both
-    sides of a depthwise convolution, a gate and what it scales. ``fixed`` are the input's and the classes' groups.
+    Tensors share a group where channel i of one cannot leave without channel i of the other: the ends of a shortcut,
+    both sides of a depthwise convolution, a gate and what it scales. ``fixed`` are the input's and the classes'
+    groups.
     """
 
     of: Mapping[str, str]
@@ -82,9 +83,7 @@ def pruned_arch(arch: Arch, groups: ChannelGroups, kept: Kept) -> Arch:
     return replace(
         arch,
         stem=specs["stem"],
-        stages=tuple(
-            tuple(specs[f"stages.{i}.{j}"] for j in range(len(stage))) for i, stage in enumerate(arch.stages)
-        ),
+        stages=tuple(tuple(specs[f"stages.{i}.{j}"] for j in range(len(stage))) for i, stage in enumerate(arch.stages)),
         head=specs.get("head"),
     )
 
@@ -122,8 +121,8 @@ def importance(
 ) -> dict[str, Tensor]:
     """For each prunable group a score per channel, its mean over the group 1.
 
-    ``"l2"``: the norm of the filters that write the channel (1608.08710). ``"bn_scale"``: the size of the batch normalisation's
-    scale behind them (1708.06519); a bare convolution counts by its norm.
+    ``"l2"``: the norm of the filters that write the channel (1608.08710). ``"bn_scale"``: the size of the batch
+    normalisation's scale behind them (1708.06519); a bare convolution counts by its norm.
     """
     totals = {group: torch.zeros(groups.width[group]) for group in groups.prunable()}
     for op in workload.ops:

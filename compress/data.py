@@ -75,9 +75,9 @@ def load_data(source: str, *, seed: int = 0, size: int | None = None, on_progres
     """The images of ``"digits"``, of a folder or of an ``.npz`` file.
 
     A folder holds one folder of images for each class, or such folders under ``train/`` and, as wished, ``val/`` and
-    ``test/``. An .npz file holds x_train, y_train, x_test and y_test; images are uint8 (N, H, W) or (N, H, W, C). What is
-    not given is split off by the seed, the same share of each class. ``size`` is the side to which images are resized; by
-    default their own, or the median side but at most 160 where sizes differ.
+    ``test/``. An .npz file holds x_train, y_train, x_test and y_test; images are uint8 (N, H, W) or (N, H, W, C).
+    What is not given is split off by the seed, the same share of each class. ``size`` is the side to which images are
+    resized; by default their own, or the median side but at most 160 where sizes differ.
 
     Raises:
         ValueError: no such data, an unreadable image, fewer than two classes, or a class too small to be split.
@@ -95,7 +95,9 @@ def load_data(source: str, *, seed: int = 0, size: int | None = None, on_progres
     elif path.suffix == ".npz" and path.is_file():
         splits, names, sizes = _npz(path, size)
     else:
-        raise ValueError(f"--data must be digits, a folder of images or an .npz file, got {source!r}: it does not exist")
+        raise ValueError(
+            f"--data must be digits, a folder of images or an .npz file, got {source!r}: it does not exist"
+        )
     train, val, test = _three_splits(splits, names, seed)
     mean, std = _statistics(train)
     channels = train.images.shape[3]
@@ -161,9 +163,14 @@ def _folder(root: Path, size: int | None, report: OnProgress) -> Loaded:
     total = sum(len(paths) for paths, _ in files.values())
     done, splits = 0, {}
     for split, (paths, labels) in files.items():
-        splits[split] = Split(_read_images(paths, step, lambda n, d=done: report((d + n) / total)), np.array(labels))
+        images = _read_images(paths, step, _part(report, done / total, len(paths) / total))
+        splits[split] = Split(images, np.array(labels))
         done += len(paths)
     return splits, names, step.sizes
+
+
+def _part(report: OnProgress, start: float, share: float) -> OnProgress:
+    return lambda done: report(start + share * done)
 
 
 def _class_files(folder: Path, names: Sequence[str]) -> tuple[list[Path], list[int]]:
@@ -208,7 +215,7 @@ def _read_images(paths: Sequence[Path], step: Preprocessing, report: OnProgress)
         for i, image in enumerate(pool.map(lambda path: step.image(_open(path)), paths)):
             images[i] = image
             if i % 500 == 0:
-                report(i)
+                report(i / len(paths))
     return images
 
 
@@ -219,10 +226,9 @@ def _resize_step(channels: int, size: tuple[int, int]) -> Preprocessing:
 
 
 def _resize(split: Split, step: Preprocessing) -> Split:
-    mode_of = {1: lambda a: Image.fromarray(a[..., 0]), 3: Image.fromarray}[step.channels]
     resized = np.empty((len(split), *step.sizes[-1], step.channels), np.uint8)
     for i, image in enumerate(split.images):
-        resized[i] = step.image(mode_of(image))
+        resized[i] = step.image(Image.fromarray(image if step.channels == 3 else image[..., 0]))
     return Split(resized, split.labels)
 
 

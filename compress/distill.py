@@ -31,8 +31,7 @@ class Distill:
     def __post_init__(self) -> None:
         if not self.temperature > 0 or not 0 <= self.weight <= 1:
             raise ValueError(
-                "Distill: temperature must be above 0 and weight in 0..1, "
-                f"got {self.temperature} and {self.weight}"
+                f"Distill: temperature must be above 0 and weight in 0..1, got {self.temperature} and {self.weight}"
             )
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:

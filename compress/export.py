@@ -81,7 +81,8 @@ def _run(
 
 def _folded(module: ConvNormAct) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     norm = module.norm
-    assert norm.running_var is not None and norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.running_mean is not None
     scale = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
     weight = module.conv.weight.detach().double() * scale.view(-1, 1, 1, 1)
     bias = norm.bias.detach().double() - norm.running_mean.double() * scale

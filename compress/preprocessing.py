@@ -17,8 +17,8 @@ METADATA_KEY = "fitnas.preprocessing"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preprocessing:
-    """Cut the centre to the aspect ratio, resize with a bilinear filter through each of ``sizes`` (height, width), divide by
-    255, subtract ``mean``, divide by ``std`` per channel; float32, (N, C, H, W).
+    """Cut the centre to the aspect ratio, resize with a bilinear filter through each of ``sizes`` (height, width),
+    divide by 255, subtract ``mean``, divide by ``std`` per channel; float32, (N, C, H, W).
 
     >>> p = Preprocessing(channels=1, sizes=((8, 8),), mean=(0.5,), std=(0.25,), class_names=("a", "b"))
     >>> p.tensor(np.full((1, 8, 8, 1), 255, np.uint8)).max().item()
@@ -55,7 +55,7 @@ class Preprocessing:
         """(N, H, W, C) pixels of the final size -> (N, C, H, W) network input."""
         x = pixels.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
         shape = (1, self.channels, 1, 1)
-        mean, std = np.float32(self.mean).reshape(shape), np.float32(self.std).reshape(shape)
+        mean, std = (np.array(values, np.float32).reshape(shape) for values in (self.mean, self.std))
         normalised: NDArray[np.float32] = np.ascontiguousarray((x - mean) / std)
         return normalised
 

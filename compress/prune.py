@@ -23,8 +23,8 @@ _SOFT_TARGETS = {"temperature": 4.0, "weight": 0.7}
 class Prune:
     """Remove the least important ``amount`` of the channels, ranked over the whole network, then train on.
 
-    Groups keep a multiple of the device's channels (``channel_multiple``), so that no lane of its vector unit is idle. The
-    unpruned network teaches the pruned one.
+    Groups keep a multiple of the device's channels (``channel_multiple``), so that no lane of its vector unit is
+    idle. The unpruned network teaches the pruned one.
     """
 
     name: ClassVar[str] = "prune"

@@ -25,8 +25,8 @@ _LOWEST, _HIGHEST = 0.01, 99.99
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quantize:
-    """Weights as signed 8-bit integers with a scale per output channel, activations as unsigned ones with a scale and zero
-    point per tensor (1712.05877), from the ranges that ``images`` training images produce in ONNX Runtime.
+    """Weights as signed 8-bit integers with a scale per output channel, activations as unsigned ones with a scale and
+    zero point per tensor (1712.05877), from the ranges that ``images`` training images produce in ONNX Runtime.
 
     ``"minmax"`` takes the extremes, ``"percentile"`` leaves out the outermost 0.01 % of each batch on either side.
     """
@@ -39,9 +39,7 @@ class Quantize:
 
     def __post_init__(self) -> None:
         if self.calibration not in CALIBRATIONS:
-            raise ValueError(
-                f"Quantize.calibration must be one of {', '.join(CALIBRATIONS)}, got {self.calibration!r}"
-            )
+            raise ValueError(f"Quantize.calibration must be one of {', '.join(CALIBRATIONS)}, got {self.calibration!r}")
         if self.images < 1:
             raise ValueError(f"Quantize.images must be at least 1, got {self.images}")
 

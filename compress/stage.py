@@ -16,8 +16,8 @@ from hw_profiles.device import Device
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Context:
-    """What stages work with. ``data`` has the size that the artifact reads. ``max_accuracy_drop`` is in percentage points and
-    holds for all stages together. ``checkpoint`` is where a training may keep its state.
+    """What stages work with. ``data`` has the size that the artifact reads. ``max_accuracy_drop`` is in percentage
+    points and holds for all stages together. ``checkpoint`` is where a training may keep its state.
     """
 
     data: Dataset
@@ -37,4 +37,5 @@ class Stage(Protocol):
     name: ClassVar[str]
     lossy: ClassVar[bool]
 
-    def __call__(self, artifact: Artifact, context: Context) -> Artifact: ...
+    def __call__(self, artifact: Artifact, context: Context) -> Artifact:
+        """The artifact after the stage."""

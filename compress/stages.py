@@ -43,10 +43,11 @@ def run_stages(
 
     ``home`` is the folder with the artifact's own file; without one it is written to ``folder/00_start`` first.
 
-    After each stage the file is written, run in ONNX Runtime on the validation images and its latency taken. A stage whose
-    file is slower or larger than the one before, unless the budget needs it, or that takes the accuracy more than
-    ``max_accuracy_drop`` points below the reference, is undone: its folder stays, its reason stands in the history, and the next stage starts from what was there
-    before. The reference is the last artifact before any lossy stage.
+    After each stage the file is written, run in ONNX Runtime on the validation images and its latency taken. A stage
+    whose file is slower or larger than the one before, unless the budget needs it, or that takes the accuracy more
+    than ``max_accuracy_drop`` points below the reference, is undone: its folder stays, its reason stands in the
+    history, and the next stage starts from what was there before. The reference is the last artifact before any lossy
+    stage.
 
     Raises:
         ValueError: a stage cannot be applied to this artifact.
@@ -80,9 +81,9 @@ def why_undone(
 ) -> str | None:
     """The reason to refuse a stage's result, or None.
 
-    A stage that changed neither architecture nor precision must not lose accuracy. Any other must not take more than is
-    allowed, and must not be slower than the earlier file, by 2 % at the lower end of the 90 % interval, nor larger, unless
-    it comes closer to a budget that the earlier file breaks.
+    A stage that changed neither architecture nor precision must not lose accuracy. Any other must not take more than
+    is allowed, and must not be slower than the earlier file, by 2 % at the lower end of the 90 % interval, nor
+    larger, unless it comes closer to a budget that the earlier file breaks.
     """
     if (after["arch"], after["precision"]) == (before["arch"], before["precision"]):
         lost, allowed = _points_lost(before, after), 0.0
@@ -130,7 +131,8 @@ def _dearer(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
 def deploy(artifact: Artifact, context: Context, folder: Path, before: Path | None = None) -> Artifact:
     """Write the artifact and its ONNX file into ``folder``, run the file, and return the artifact with its metrics.
 
-    With ``before``, a folder like it, ``latency_ratio`` says how many times as long the new file takes as the one there.
+    With ``before``, a folder like it, ``latency_ratio`` says how many times as long the new file takes as the one
+    there.
     """
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
@@ -147,7 +149,8 @@ def deploy(artifact: Artifact, context: Context, folder: Path, before: Path | No
 
 
 def file_metrics(artifact: Artifact, path: Path, context: Context) -> dict[str, Any]:
-    """What a written file is: accuracy on the validation images, bytes, latency, peak RAM, and its distance from PyTorch."""
+    """What a written file is: accuracy on the validation images, bytes, latency, peak RAM, and its distance from
+    PyTorch."""
     workload = artifact.source.workload()
     formatted = workload.with_precision(artifact.precision)
     kernels = fuse(formatted, context.device.runtime)

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from compress.data import Dataset, Split
 from compress.files import write_bytes
 from compress.preprocessing import METADATA_KEY, Preprocessing
-from compress.train import Recipe, Report, no_report, train
+from compress.progress import Report, no_report
+from compress.train import Recipe, train
 from hw_profiles.latency import open_session
 from hw_profiles.names import did_you_mean
 from hw_profiles.onnx_read import read_metadata
@@ -136,7 +137,7 @@ def trained_timm(
         train(model, data, recipe, seed=seed, checkpoint=folder / "checkpoint.pt", report=report)
         write_bytes(weights, save({k: v.contiguous() for k, v in model.state_dict().items()}))
         (folder / "checkpoint.pt").unlink(missing_ok=True)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)
     return ModuleTeacher(model, data.preprocessing, bfloat16=bool(recipe.bfloat16))
 
 

@@ -33,10 +33,10 @@ _FEW_IMAGES = 10_000
 class Recipe:
     """How to train: SGD with Nesterov momentum, the learning rate warmed up and then lowered by a cosine.
 
-    Training ends after ``epochs``, or after ``seconds`` where that comes first; the learning rate follows whichever is
-    further on, so it always comes down to zero. ``bfloat16`` None measures which number format is faster here.
-    ``batch_size`` None is 128, or 32 for fewer than 10,000 images; ``learning_rate`` is meant for 128 and scaled to the batch.
-    ``flip`` None flips colour images only.
+    Training ends after ``epochs``, or after ``seconds`` where that comes first; the learning rate follows whichever
+    is further on, so it always comes down to zero. ``bfloat16`` None measures which number format is faster here.
+    ``batch_size`` None is 128, or 32 for fewer than 10,000 images; ``learning_rate`` is meant for 128 and scaled to
+    the batch. ``flip`` None flips colour images only.
     """
 
     epochs: float = 30.0
@@ -88,15 +88,16 @@ def train(
 ) -> Training:
     """Train ``model`` in place on ``data.train``.
 
-    With ``checkpoint`` the state is kept there every 15 seconds; where the file is there already, training goes on from it. The
-    batches and their augmentation depend on (seed, step) alone, so a training that was interrupted is the same training.
+    With ``checkpoint`` the state is kept there every 15 seconds; where the file is there already, training goes on
+    from it. The batches and their augmentation depend on (seed, step) alone, so a training that was interrupted is
+    the same training.
     """
     loss = loss or label_loss(recipe.label_smoothing)
     batch_size = recipe.batch_size or (128 if len(data.train) >= _FEW_IMAGES else 32)
     steps_per_epoch = max(1, len(data.train) // batch_size)
     total = max(1, round(recipe.epochs * steps_per_epoch))
     flip = data.preprocessing.channels == 3 if recipe.flip is None else recipe.flip
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)
     batches = _Batches(data.train, data.preprocessing, batch_size, seed, flip)
     state = _State(model, recipe, recipe.learning_rate * batch_size / 128)
     if checkpoint is not None and checkpoint.is_file():
@@ -180,9 +181,7 @@ class _State:
     def save(self, path: Path) -> None:
         buffer = io.BytesIO()
         progress = {"step": self.step, "seconds": self.seconds, "bfloat16": self.bfloat16}
-        torch.save(
-            {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), **progress}, buffer
-        )
+        torch.save({"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), **progress}, buffer)
         write_bytes(path, buffer.getvalue())
 
     def load(self, path: Path) -> None:

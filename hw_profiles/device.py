@@ -75,7 +75,9 @@ def load_device(name: str | Path) -> Device:
     path = _FOLDER / f"{name}.toml" if name in list_devices() else Path(name)
     if path.suffix != ".toml" or not path.is_file():
         hint = did_you_mean(str(name), list_devices())
-        raise ValueError(f"no device is called {str(name)!r}{hint} (valid: {', '.join(list_devices())}, or a .toml file)")
+        raise ValueError(
+            f"no device is called {str(name)!r}{hint} (valid: {', '.join(list_devices())}, or a .toml file)"
+        )
     try:
         return _parse(tomllib.loads(path.read_text()))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValueError) as error:

@@ -16,7 +16,8 @@ _ABSORBED_BY_INTEGERS = ("relu", "relu6")
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """Operations that run as one. ``kind``: conv, pointwise, depthwise, linear, add, mul, pool, activation, quantize, …"""
+    """Operations that run as one. ``kind``: conv, pointwise, depthwise, linear, add, mul, pool, activation, quantize,
+    …"""
 
     kind: str
     ops: tuple[Op, ...]
@@ -30,8 +31,8 @@ def fuse(workload: Workload, runtime: str = "ort") -> tuple[Kernel, ...]:
     """The workload as ONNX Runtime's CPU provider runs it, in order.
 
     In float32 a convolution takes up the sum that follows it and then the activation. In int8 convolutions, linear
-    layers and sums take up a ReLU; every other activation is computed in float between two conversions. Flattening costs
-    nothing.
+    layers and sums take up a ReLU; every other activation is computed in float between two conversions. Flattening
+    costs nothing.
 
     >>> from search_spaces import preset
     >>> [k.kind for k in fuse(preset("resnet8").workload())].count("conv")
@@ -93,8 +94,6 @@ def _kernel(workload: Workload, ops: list[Op]) -> Kernel:
     return Kernel(
         _kind(ops[0]), tuple(ops), inputs, ops[-1].name, sum(workload.op_macs(op) for op in ops), weight_bytes
     )
-
-
 
 
 def _kind(op: Op) -> str:

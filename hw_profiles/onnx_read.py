@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import onnx
 from onnx import TensorProto, helper
@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from hw_profiles.formats import FLOAT32, TensorFormat
 from hw_profiles.workload import Shape, Workload, WorkloadBuilder
 
-_BITS = {
+_BITS: dict[int, tuple[int, bool]] = {
     TensorProto.INT8: (8, True),
     TensorProto.UINT8: (8, False),
     TensorProto.INT32: (32, True),
@@ -235,7 +235,7 @@ class _Reader:
         values = onnx.numpy_helper.to_array(self.values[name]).reshape(-1)
         return [int(v) for v in values]
 
-    _READERS: dict[str, Callable[[_Reader, Any], None]] = {
+    _READERS: ClassVar[dict[str, Callable[[_Reader, Any], None]]] = {
         "Conv": _conv,
         "Gemm": _gemm,
         "MatMul": _matmul,
@@ -305,5 +305,3 @@ def _format(data_type: int, *, per_channel: bool) -> TensorFormat:
         raise ValueError(f"the integer type {TensorProto.DataType.Name(data_type)} is not known")
     bits, signed = _BITS[data_type]
     return TensorFormat(bits=bits, signed=signed, per_channel=per_channel)
-
-

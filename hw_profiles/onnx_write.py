@@ -6,8 +6,8 @@ The files that are measured and the files that are shipped come from here, so a 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -38,8 +38,8 @@ def write_onnx(
     """The bytes of an ONNX file with input (N, C, H, W) and the workload's names.
 
     Without ``weights`` they are drawn from a fixed seed. With ``quantization`` every tensor that the runtime holds as
-    integers (see :func:`quantized_tensors`) is surrounded by QuantizeLinear and DequantizeLinear, weights are signed 8-bit
-    with a scale per output channel.
+    integers (see :func:`quantized_tensors`) is surrounded by QuantizeLinear and DequantizeLinear, weights are signed
+    8-bit with a scale per output channel.
 
     Raises:
         ValueError: a weight is missing or has another shape than the workload says.
@@ -181,9 +181,7 @@ class _Writer:
 
     def _conv(self, op: Op, inputs: list[str]) -> None:
         k, s = op.kernel_size, op.stride
-        self._node(
-            "Conv", inputs, op.name, kernel_shape=[k, k], strides=[s, s], pads=list(op.padding), group=op.groups
-        )
+        self._node("Conv", inputs, op.name, kernel_shape=[k, k], strides=[s, s], pads=list(op.padding), group=op.groups)
 
     def _linear(self, op: Op, inputs: list[str]) -> None:
         self._node("Gemm", inputs, op.name, transB=1)
@@ -213,7 +211,7 @@ class _Writer:
         }  # fmt: skip
         self._node(kinds[op.kind], inputs, op.name)
 
-    _NODES = {
+    _NODES: ClassVar[dict[str, Callable[[_Writer, Op, list[str]], None]]] = {
         "conv": _conv,
         "linear": _linear,
         "activation": _activation,
@@ -228,5 +226,5 @@ class _Writer:
 
 
 def _value(name: str, workload: Workload) -> Any:
-    shape = ["N", *workload.shapes[name][1:]]
+    shape: list[str | int | None] = ["N", *workload.shapes[name][1:]]
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)

@@ -19,7 +19,8 @@ from hw_profiles.workload import Workload
 class HasWorkload(Protocol):
     """Anything that can say what it computes, such as an Arch."""
 
-    def workload(self) -> Workload: ...
+    def workload(self) -> Workload:
+        """Its operations."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,8 +53,8 @@ def profile(
 ) -> Profile:
     """Cost of an Arch in ``precision``, or of an ONNX file as it is.
 
-    With ``measured`` the latency is taken on this machine: an Arch is written with random weights in the form in which it
-    will run, a file is run itself.
+    With ``measured`` the latency is taken on this machine: an Arch is written with random weights in the form in
+    which it will run, a file is run itself.
 
     Raises:
         ValueError: not a model, an unknown precision, or a device that is not this machine and shall be measured.

@@ -18,10 +18,10 @@ WEIGHTED = ("conv", "linear")
 class Op:
     """One operation before any fusion, batch normalisation already folded into the convolution.
 
-    ``kind`` is one of conv, linear, matmul, add, mul, activation, global_avg_pool, avg_pool, max_pool, flatten. The weights
-    of a conv have the shape (out, in / groups, k, k), those of a linear (out, in). ``padding`` is top, left, bottom,
-    right. The output tensor has the name of the operation. ``normalized`` says that a batch normalisation was folded into
-    it, which the trainable module has a scale for each channel more for.
+    ``kind`` is one of conv, linear, matmul, add, mul, activation, global_avg_pool, avg_pool, max_pool, flatten. The
+    weights of a conv have the shape (out, in / groups, k, k), those of a linear (out, in). ``padding`` is top, left,
+    bottom, right. The output tensor has the name of the operation. ``normalized`` says that a batch normalisation was
+    folded into it, which the trainable module has a scale for each channel more for.
     """
 
     name: str

@@ -29,7 +29,8 @@ def choose_winner(study: optuna.Study, cost: CandidateCost, budget: Budget) -> A
 
 
 def why_nothing_fits(study: optuna.Study, budget: Budget) -> str:
-    """The limit that most candidates break, the smallest value met, and the smallest single relaxation that would do."""
+    """The limit that most candidates break, the smallest value met, and the smallest single relaxation that would
+    do."""
     limits = budget.limits()
     tried = [trial.user_attrs[COST] for trial in study.get_trials(deepcopy=False) if COST in trial.user_attrs]
     if not tried:

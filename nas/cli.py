@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     parsed = _parser().parse_args(given)
-    again = "nas " + " ".join(given)
+    again = f"nas {shlex.join(given)}"
     try:
         _COMMANDS[parsed.verb](parsed)
     except InputError as error:
@@ -62,7 +63,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="nas", description="Neural networks that fit: images and a device budget in, a verified file out.")
+    parser = _Parser(
+        prog="nas", description="Neural networks that fit: images and a device budget in, a verified file out."
+    )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     run = verbs.add_parser("run", help="search, train, compress and verify a network")
     run.add_argument("config", nargs="?", help="TOML file with the same entries as the options")

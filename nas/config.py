@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,25 @@ _UNITS: dict[str, dict[str, float]] = {
 }
 _DEFAULT_TIME = "30min"
 LATENCIES = ("auto", "measured", "estimated")
+_EPOCHS = ("search_epochs", "teacher_epochs", "train_epochs", "distill_epochs", "prune_epochs")
+_CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("trials", lambda n: n >= 1, "at least 1"),
+    ("size", lambda n: n >= 8, "at least 8 pixels"),
+    ("seed", lambda n: n >= 0, "at least 0"),
+    ("max_accuracy_drop", lambda x: 0 <= x <= 100, "in 0..100 percentage points"),
+    ("prune_amount", lambda x: 0 < x < 1, "between 0 and 1"),
+    ("latency_from", lambda name: name in LATENCIES, f"one of {', '.join(LATENCIES)}"),
+    *((name, lambda x: 0 < x < math.inf, "above 0") for name in (*_EPOCHS, "learning_rate")),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     """A run. Quantities keep the text the user wrote (``"5ms"``); the methods give numbers.
 
-    ``latency_from`` is ``measured``, ``estimated`` or ``auto``: measured where the device is this machine. The numbers of
-    epochs are what is trained without ``time``; with it they are four times as many at most, and the time decides.
+    ``latency_from`` is ``measured``, ``estimated`` or ``auto``: measured where the device is this machine. The
+    numbers of epochs are what is trained without ``time``; with it they are four times as many at most, and the time
+    decides.
     """
 
     data: str = "digits"
@@ -58,24 +69,11 @@ class Config:
 
     def __post_init__(self) -> None:
         for name in _UNITS:
-            text = getattr(self, name)
-            if text is not None:
-                quantity(name, text)
-        for name, lowest in (("trials", 1), ("size", 8), ("seed", 0)):
+            self._number(name)
+        for name, holds, what in _CHECKS:
             value = getattr(self, name)
-            if value is not None and value < lowest:
-                raise ValueError(f"{name} must be at least {lowest}, got {value}")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name.endswith("_epochs") or field.name == "learning_rate":
-                if not 0 < value < math.inf:
-                    raise ValueError(f"{field.name} must be above 0, got {value}")
-        if not 0 <= self.max_accuracy_drop <= 100:
-            raise ValueError(f"max_accuracy_drop must be in 0..100 percentage points, got {self.max_accuracy_drop}")
-        if not 0 < self.prune_amount < 1:
-            raise ValueError(f"prune_amount must be between 0 and 1, got {self.prune_amount}")
-        if self.latency_from not in LATENCIES:
-            raise ValueError(f"latency_from must be one of {', '.join(LATENCIES)}, got {self.latency_from!r}")
+            if value is not None and not holds(value):
+                raise ValueError(f"{name} must be {what}, got {value!r}")
 
     @property
     def budget(self) -> Budget:
@@ -178,7 +176,7 @@ def _typed(name: str, value: Any, kind: str) -> Any:
     if isinstance(value, Path) and wanted is str:
         return str(value)
     if not isinstance(value, wanted) or isinstance(value, bool):
-        raise ValueError(f"{name} must be of type {kind.split(' |')[0]}, got {value!r}")
+        raise ValueError(f"{name} must be of type {kind.split(' |', maxsplit=1)[0]}, got {value!r}")
     return value
 
 

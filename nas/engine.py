@@ -29,7 +29,9 @@ ACCURACY = "accuracy"
 # Attributes of a trial.
 WHY, CAUSE, COST, WORKER, STARTED = "why", "cause", "cost", "worker", "evaluation_started"
 
-_MOST_REJECTED = 500  # proposals in a row that were not worth an evaluation: the space is exhausted or the budget too small
+_MOST_REJECTED = (
+    500  # proposals in a row that were not worth an evaluation: the space is exhausted or the budget too small
+)
 _REPEATS_BEFORE_RANDOM = 10
 
 _spaces: weakref.WeakKeyDictionary[optuna.Study, Space] = weakref.WeakKeyDictionary()
@@ -53,16 +55,18 @@ def search(
 ) -> optuna.Study:
     """Search ``space`` for candidates of high accuracy within ``budget``.
 
-    ``space(trial)`` gives a hashable candidate, ``cost(candidate)`` its costs (lower is better), ``evaluate(candidate,
-    fidelity)`` its accuracy in 0..1 at a fidelity in (0, 1]. A candidate that breaks the budget, or equals an earlier one, is
-    never evaluated: its trial is PRUNED with the attribute ``why``. Others are COMPLETE with the objectives' values, PRUNED
-    when an early rung shows no promise, or FAIL with the attribute ``cause``. Costs stand in the attribute ``cost``.
+    ``space(trial)`` gives a hashable candidate, ``cost(candidate)`` its costs (lower is better),
+    ``evaluate(candidate, fidelity)`` its accuracy in 0..1 at a fidelity in (0, 1]. A candidate that breaks the
+    budget, or equals an earlier one, is never evaluated: its trial is PRUNED with the attribute ``why``. Others are
+    COMPLETE with the objectives' values, PRUNED when an early rung shows no promise, or FAIL with the attribute
+    ``cause``. Costs stand in the attribute ``cost``.
 
-    ``n_trials`` counts candidates whose evaluation started, earlier runs on the same storage included; ``timeout`` is in
-    seconds. The search also ends after 500 proposals in a row that were not worth an evaluation. ``rungs`` are the fidelities
-    at which a candidate is judged, the last is 1 (asynchronous successive halving, 1810.05934). ``sampler`` is one of
-    Optuna's, or a function that makes one from a seed; by default TPE, seeded anew for each trial from (seed, number), so
-    that a search that was interrupted goes on as if it had not been. ``on_trial(study)`` is called after each proposal.
+    ``n_trials`` counts candidates whose evaluation started, earlier runs on the same storage included; ``timeout`` is
+    in seconds. The search also ends after 500 proposals in a row that were not worth an evaluation. ``rungs`` are the
+    fidelities at which a candidate is judged, the last is 1 (asynchronous successive halving, 1810.05934).
+    ``sampler`` is one of Optuna's, or a function that makes one from a seed; by default TPE, seeded anew for each
+    trial from (seed, number), so that a search that was interrupted goes on as if it had not been.
+    ``on_trial(study)`` is called after each proposal.
 
     Raises:
         ValueError: an argument that cannot be, or a limit or objective that ``cost`` does not tell.
@@ -99,7 +103,8 @@ def candidate(study: optuna.Study, trial: FrozenTrial) -> Any:
 
 
 def winner(study: optuna.Study) -> Any | None:
-    """The candidate of the highest accuracy among those evaluated to the end, which all keep the budget; None without one."""
+    """The candidate of the highest accuracy among those evaluated to the end, which all keep the budget; None without
+    one."""
     best = winning_trial(study)
     return None if best is None else candidate(study, best)
 
@@ -225,7 +230,9 @@ class _Job:
     def _check_costs(self, costs: Mapping[str, float]) -> None:
         for name in (*self.limits, *(o for o in self.objectives if o != ACCURACY)):
             if name not in costs:
-                raise ValueError(f"cost must tell {name!r}, which is limited or an objective; it tells {', '.join(costs)}")
+                raise ValueError(
+                    f"cost must tell {name!r}, which is limited or an objective; it tells {', '.join(costs)}"
+                )
         for name, value in costs.items():
             if math.isnan(value):
                 raise ValueError(f"cost {name!r} must be a number, got NaN")
@@ -272,7 +279,7 @@ def _orphaned(trial: FrozenTrial) -> bool:
     worker = trial.user_attrs.get(WORKER)
     if worker is None:
         return True
-    host, _, pid = worker.rpartition(":")
+    host, _, pid = str(worker).rpartition(":")
     if host != socket.gethostname() or int(pid) == os.getpid():
         return host == socket.gethostname()
     try:

@@ -14,9 +14,11 @@ from hw_profiles.profiling import profile
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
 
+
 @dataclass(frozen=True, slots=True)
 class CandidateCost:
-    """Costs of an Arch in the form in which it will run: int8 or float32, whichever keeps ``limits`` better, or else is faster.
+    """Costs of an Arch in the form in which it will run: int8 or float32, whichever keeps ``limits`` better, or else
+    is faster.
 
     Of a measured latency the upper end of its 90 % interval counts.
     """

@@ -21,15 +21,15 @@ from compress.stages import deploy, run_stages
 from compress.train import Recipe, train
 from hw_profiles.budget import Budget
 from hw_profiles.device import Device, load_device
+from nas.choice import choose_winner
 from nas.config import Config, load_config
 from nas.engine import STARTED, search
 from nas.errors import NothingFitsError, user_input
 from nas.evaluate import CandidateCost, ShortTraining
-from nas.results import Findings, Result, collect, trials_csv
 from nas.report import render
+from nas.results import Findings, Result, collect, trials_csv
 from nas.runfolder import Clock, check_config, log, open_folder
-from nas.teaching import Lesson, NO_TEACHER, check_teacher, prepare_teacher
-from nas.choice import choose_winner
+from nas.teaching import NO_TEACHER, Lesson, check_teacher, prepare_teacher
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
 from search_spaces.presets import preset
@@ -48,8 +48,8 @@ _DRIFT = 0.97  # measurements of one file differ by some percent: the search kee
 def run(config: str | Path | None = None, **overrides: Any) -> Result:
     """Find, train, compress and verify a network for ``data`` within a budget on ``device``.
 
-    ``config`` is a TOML file; keyword arguments are its entries and win over it (see :class:`nas.config.Config`). Everything is
-    kept in the folder ``out``; the same call again goes on where it was interrupted.
+    ``config`` is a TOML file; keyword arguments are its entries and win over it (see :class:`nas.config.Config`).
+    Everything is kept in the folder ``out``; the same call again goes on where it was interrupted.
 
     Raises:
         InputError: something that the user can mend, said in one line.
@@ -58,7 +58,9 @@ def run(config: str | Path | None = None, **overrides: Any) -> Result:
     with user_input():
         job = _prepare(load_config(config, overrides))
     with open_folder(job.config) as folder:
-        clock = Clock(folder / "plan.json", job.config.seconds, _weights(job.config, taught=job.config.teacher != NO_TEACHER))
+        clock = Clock(
+            folder / "plan.json", job.config.seconds, _weights(job.config, taught=job.config.teacher != NO_TEACHER)
+        )
         lesson = prepare_teacher(job.config, job.data, folder, clock)
         if lesson.teacher is None:
             clock.weights = _weights(job.config, taught=False)
@@ -193,7 +195,9 @@ def _trained(job: _Job, label: str, arch: Arch, folder: Path, recipe: Recipe) ->
         return Artifact.load(folder)
     partial = folder.with_name(folder.name + ".partial")
     if (partial / "arch.json").is_file() and Arch.from_json((partial / "arch.json").read_text()) != arch:
-        arch = Arch.from_json((partial / "arch.json").read_text())  # what was chosen before an interruption stays chosen
+        arch = Arch.from_json(
+            (partial / "arch.json").read_text()
+        )  # what was chosen before an interruption stays chosen
     write_text(partial / "arch.json", arch.to_json())
     data = job.data.resized(*arch.input_shape[1:])
     model = build_model(arch, seed=job.config.seed)
@@ -214,13 +218,12 @@ def _stages(job: _Job, lesson: Lesson, clock: Clock) -> list[Stage]:
 
 
 def _baseline(job: _Job, lesson: Lesson, folder: Path, clock: Clock) -> Artifact | None:
-    """The preset under the winner's recipe, for as long as all trainings of the winner took, quantized as the winner is."""
+    """The preset under the winner's recipe, for as long as all trainings of the winner took, quantized as the winner
+    is."""
     if job.config.baseline == "none":
         return None
     clock.seconds_for("baseline")
-    arch = preset(
-        job.config.baseline, input_shape=job.data.preprocessing.input_shape, num_classes=job.data.num_classes
-    )
+    arch = preset(job.config.baseline, input_shape=job.data.preprocessing.input_shape, num_classes=job.data.num_classes)
     recipes = [_recipe(job, phase, clock) for phase in ("train", "prune")]
     recipe = replace(
         recipes[0],
@@ -239,4 +242,3 @@ def _baseline(job: _Job, lesson: Lesson, folder: Path, clock: Clock) -> Artifact
         home=folder / "trained",
         show=lambda label: progress(f"{name}, {label}"),
     )
-

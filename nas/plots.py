@@ -61,9 +61,10 @@ def pareto_svg(points: Sequence[Point], limit_ms: float | None) -> str:
     )
     limit = ""
     if limit_ms:
+        at = f"{x(limit_ms):.1f}"
         limit = (
-            f'<line x1="{x(limit_ms):.1f}" x2="{x(limit_ms):.1f}" y1="{_MARGIN}" y2="{_HEIGHT - _MARGIN}" class="limit"/>'
-            f'<text x="{x(limit_ms) - 4:.1f}" y="{_MARGIN - 8}" text-anchor="end">limit {limit_ms:g} ms</text>'
+            f'<line x1="{at}" x2="{at}" y1="{_MARGIN}" y2="{_HEIGHT - _MARGIN}" class="limit"/>'
+            f'<text x="{at}" dx="-4" y="{_MARGIN - 8}" text-anchor="end">limit {limit_ms:g} ms</text>'
         )
     axes = (
         f'<line x1="{_MARGIN}" x2="{_WIDTH - _MARGIN}" y1="{_HEIGHT - _MARGIN}" y2="{_HEIGHT - _MARGIN}" class="axis"/>'

@@ -41,16 +41,16 @@ def render(metrics: Mapping[str, Any], study: optuna.Study) -> str:
 <p class="verdict{broken}">{escape(metrics["verdict"])}.</p>
 <h2>Budget</h2>{_budget(metrics)}
 <h2>From teacher to deployed file</h2>{_table(metrics)}
-<p>Latency: {escape(metrics["final"]["latency_source"])}, batch 1, one thread. File bytes are of the ONNX file. Peak RAM is
-planned from the lifetimes of the activations. Test images were read once, after all decisions.</p>
+<p>Latency: {escape(metrics["final"]["latency_source"])}, batch 1, one thread. File bytes are of the ONNX file. Peak RAM
+is planned from the lifetimes of the activations. Test images were read once, after all decisions.</p>
 <h2>Candidates</h2>{pareto_svg(pareto_points(study), limit)}
-<p>Trials: {escape(trials)}. COMPLETE were trained, PRUNED broke the budget or repeated another and cost no training. The
-blue line joins those that no other one beats in both accuracy and latency.</p>
+<p>Trials: {escape(trials)}. COMPLETE were trained; PRUNED broke the budget or repeated another, and cost no training.
+The blue line joins those that no other one beats in both accuracy and latency.</p>
 <h2>Use it</h2>
-<p><code>onnxruntime.InferenceSession("{escape(metrics["deployed"])}")</code>: input <code>input</code>, float32 (N, C, H, W);
-output <code>classifier</code>, logits of {escape(", ".join(metrics["classes"]))}. How an image becomes the input stands in
-the file's metadata under <code>fitnas.preprocessing</code>.</p>
-<p>The same command again, or <code>nas run {escape("config.toml")}</code> with another <code>--out</code>, repeats the run.</p>
+<p><code>onnxruntime.InferenceSession("{escape(metrics["deployed"])}")</code>: input <code>input</code>, float32
+(N, C, H, W); output <code>classifier</code>, logits of {escape(", ".join(metrics["classes"]))}. How an image becomes
+the input stands in the file's metadata under <code>fitnas.preprocessing</code>.</p>
+<p>The command <code>nas run config.toml</code> with another <code>--out</code> repeats the run.</p>
 </body></html>
 """
 
@@ -63,7 +63,7 @@ def _budget(metrics: Mapping[str, Any]) -> str:
         share = 100 * (1 + excess)
         broken = " broken" if excess > 0 else ""
         rows.append(
-            f'<p>{escape(name)}: {share:.1f} % of {metrics["asked"][name]:g}</p>'
+            f"<p>{escape(name)}: {share:.1f} % of {metrics['asked'][name]:g}</p>"
             f'<div class="bar{broken}"><div style="width:{min(share, 100):.1f}%"></div></div>'
         )
     return "".join(rows)

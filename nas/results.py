@@ -124,15 +124,16 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     """One line: which file, whether the budget was kept, and that it was run."""
     final = metrics["final"]
     limits = {name: limit for name, limit in metrics["asked"].items() if name in metrics["excess"]}
+    sources = {"latency_ms": final["latency_source"]}
+    values = guaranteed(final)
     shown = ", ".join(
-        f"{name} {guaranteed(final)[name]:.4g} of {limit:.4g} ({final['latency_source'] if name == 'latency_ms' else 'planned'})"
-        for name, limit in limits.items()
+        f"{name} {values[name]:.4g} of {limit:.4g} ({sources.get(name, 'planned')})" for name, limit in limits.items()
     )
     state = "no limit was given" if not limits else f"budget {'kept' if metrics['kept'] else 'BROKEN'}: {shown}"
     return (
-        f"{metrics['deployed']} is deployed ({final['file_bytes']} bytes); {state}; run on {final['test_images']} test "
-        f"images in ONNX Runtime: accuracy {final['test_accuracy']:.2%}, {final['test_differing_from_pytorch']} predictions "
-        "differ from PyTorch"
+        f"{metrics['deployed']} is deployed ({final['file_bytes']} bytes); {state}; run on {final['test_images']} "
+        f"test images in ONNX Runtime: accuracy {final['test_accuracy']:.2%}, "
+        f"{final['test_differing_from_pytorch']} predictions differ from PyTorch"
     )
 
 
@@ -164,7 +165,14 @@ def trials_csv(study: optuna.Study) -> str:
         values = " ".join(f"{value:.6g}" for value in t.values or [])
         found = t.user_attrs.get(COST, {})
         writer.writerow(
-            [t.number, t.state.name, values, why, *(found.get(c, "") for c in costs), *(t.params.get(n, "") for n in names)]
+            [
+                t.number,
+                t.state.name,
+                values,
+                why,
+                *(found.get(c, "") for c in costs),
+                *(t.params.get(n, "") for n in names),
+            ]
         )
     return buffer.getvalue()
 

@@ -93,8 +93,9 @@ def environment() -> dict[str, Any]:
 class Clock:
     """Divides what is left of the time among the phases still to come, and remembers what it gave.
 
-    Without ``total`` every phase may take as long as it needs. ``weights`` are the phases' relative shares. What was given
-    stands in plan.json, so a run that goes on gives the same again; time that passed between two starts does not count.
+    Without ``total`` every phase may take as long as it needs. ``weights`` are the phases' relative shares. What was
+    given stands in plan.json, so a run that goes on gives the same again; time that passed between two starts does
+    not count.
     """
 
     path: Path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 _REDUCTION = 3
 
@@ -24,7 +25,7 @@ def check_rungs(rungs: Sequence[float]) -> tuple[float, ...]:
     (0.25, 1.0)
     """
     checked = tuple(float(rung) for rung in rungs)
-    rising = all(a < b for a, b in zip(checked, checked[1:], strict=False))
+    rising = all(a < b for a, b in pairwise(checked))
     if not checked or not rising or checked[0] <= 0 or checked[-1] != 1:
         raise ValueError(f"rungs must rise from above 0 to 1, got {tuple(rungs)}")
     return checked

@@ -102,11 +102,12 @@ def _why_no_teacher(data: Dataset, recipe: Recipe, home: Path) -> str | None:
                     f"at least {_FEWEST_EPOCHS} are needed to teach anything"
                 )
         write_json(decision, {"why_none": why})
-    return read_json(decision)["why_none"]
+    why_none: str | None = read_json(decision)["why_none"]
+    return why_none
 
 
 def _images_per_second(data: Dataset) -> float:
-    model = timm_model(_AUTO_NAME, data).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = timm_model(_AUTO_NAME, data).to(memory_format=torch.channels_last)
     x = torch.zeros(64, *data.preprocessing.input_shape).contiguous(memory_format=torch.channels_last)
     best = 0.0
     for _ in range(4):
@@ -149,7 +150,7 @@ def _export(teacher: nn.Module, data: Dataset, path: Path) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            torch.onnx.export(teacher.model, (x,), buffer, dynamo=False, opset_version=20)
+            torch.onnx.export(teacher.model, (x,), buffer, dynamo=False, opset_version=20)  # type: ignore[arg-type]
         except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
             log.info("the teacher cannot be written as ONNX, so its latency is not known: %s", error)
             return False
@@ -171,4 +172,3 @@ def _file_facts(path: Path) -> dict[str, Any]:
         log.info("MACs of the teacher are not known: %s", error)
         return facts
     return {**facts, "macs": workload.macs}
-

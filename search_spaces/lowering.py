@@ -83,11 +83,18 @@ def _conv(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
 
 
 def _residual(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
-    size = {"kernel_size": spec.kernel_size}
+    size = spec.kernel_size
     y = _conv_norm_act(
-        builder, f"{name}.conv1", x, spec.mid_channels, spec, **size, stride=spec.stride, activation=spec.activation
+        builder,
+        f"{name}.conv1",
+        x,
+        spec.mid_channels,
+        spec,
+        kernel_size=size,
+        stride=spec.stride,
+        activation=spec.activation,
     )
-    y = _conv_norm_act(builder, f"{name}.conv2", y, spec.out_channels, spec, **size)
+    y = _conv_norm_act(builder, f"{name}.conv2", y, spec.out_channels, spec, kernel_size=size)
     if spec.shortcut == "projection":
         side = _conv_norm_act(builder, f"{name}.project", x, spec.out_channels, spec, stride=spec.stride)
         y = builder.binary(f"{name}.add", "add", y, side)

@@ -1,4 +1,5 @@
-"""The space ``mobilenet``: blocks of the MobileNet and EfficientNet families, and plain residual ones, for phones and CPUs."""
+"""The space ``mobilenet``: blocks of the MobileNet and EfficientNet families, and plain residual ones, for phones and
+CPUs."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ _SMALLEST_SIDE = 8
 def mobilenet(input_shape: tuple[int, int, int], num_classes: int) -> Space:
     """Four stages after a stem, each with its own block, kernel, expansion, depth, width and squeeze-excite.
 
-    The blocks are separable, inverted residual, fused inverted residual, and the plain residual one, which runs best where
-    wide vector units make dense convolutions cheap; a choice that a block has no use for changes nothing.
+    The blocks are separable, inverted residual, fused inverted residual, and the plain residual one, which runs best
+    where wide vector units make dense convolutions cheap; a choice that a block has no use for changes nothing.
 
     One activation (hard-swish, ReLU, ReLU6 or SiLU) for the whole network, three resolutions up to the data's own.
     Strides are spread so that the last stage sees about 4×4 positions, at most 32 pixels apart.

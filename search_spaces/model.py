@@ -18,8 +18,10 @@ class Classifier(nn.Module):
         super().__init__()
         self.stem = build_block(arch.stem)
         self.stages = nn.Sequential(
-            *(nn.Sequential(OrderedDict((str(j), build_block(s)) for j, s in enumerate(stage)))
-              for stage in arch.stages)
+            *(
+                nn.Sequential(OrderedDict((str(j), build_block(s)) for j, s in enumerate(stage)))
+                for stage in arch.stages
+            )
         )
         self.head = build_block(arch.head) if arch.head is not None else nn.Identity()
         self.classifier = nn.Linear(arch.features, arch.num_classes)

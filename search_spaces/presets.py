@@ -29,9 +29,7 @@ def list_presets() -> list[str]:
     return ["resnet8", *(f"mobilenetv2_{percent:03}" for percent in (35, 50, 75, 100, 140))]
 
 
-def preset(
-    name: str, *, input_shape: tuple[int, int, int] | None = None, num_classes: int | None = None
-) -> Arch:
+def preset(name: str, *, input_shape: tuple[int, int, int] | None = None, num_classes: int | None = None) -> Arch:
     """A known network, at its published input size and classes unless others are given.
 
     ``resnet8`` is the image classifier of MLPerf Tiny (2106.07597), ``mobilenetv2_NNN`` MobileNetV2 (1801.04381) at
@@ -58,8 +56,7 @@ def resnet8(input_shape: tuple[int, int, int], num_classes: int) -> Arch:
     >>> resnet8((3, 32, 32), 10).workload().weight_count
     77706
     """
-    common = {"kernel_size": 3, "padding": "same", "norm_eps": 1e-3}
-    stem = BlockSpec(kind="conv", in_channels=input_shape[0], out_channels=16, **common)
+    stem = BlockSpec(kind="conv", in_channels=input_shape[0], out_channels=16, padding="same", norm_eps=1e-3)
     stages, channels = [], 16
     for width, stride in ((16, 1), (32, 2), (64, 2)):
         shortcut = "identity" if stride == 1 else "projection"
@@ -70,7 +67,8 @@ def resnet8(input_shape: tuple[int, int, int], num_classes: int) -> Arch:
             mid_channels=width,
             stride=stride,
             shortcut=shortcut,
-            **common,
+            padding="same",
+            norm_eps=1e-3,
         )
         stages.append((block,))
         channels = width

@@ -39,9 +39,7 @@ def load_space(name: str, *, input_shape: tuple[int, int, int], num_classes: int
     return space
 
 
-def sample(
-    name: str, *, seed: int, input_shape: tuple[int, int, int] = (3, 32, 32), num_classes: int = 10
-) -> Arch:
+def sample(name: str, *, seed: int, input_shape: tuple[int, int, int] = (3, 32, 32), num_classes: int = 10) -> Arch:
     """A random Arch of a space.
 
     >>> sample("mobilenet", seed=0, input_shape=(3, 32, 32), num_classes=10).num_classes

@@ -65,6 +65,4 @@ class Space:
 
     def encode(self, params: Mapping[str, Choice]) -> list[float]:
         """Each value's position among its choices, 0..1."""
-        return [
-            values.index(params[name]) / max(len(values) - 1, 1) for name, values in self.choices.items()
-        ]
+        return [values.index(params[name]) / max(len(values) - 1, 1) for name, values in self.choices.items()]

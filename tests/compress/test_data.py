@@ -1,0 +1,168 @@
+"""Images: sources, splits, preprocessing, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from compress.data import Dataset, load_data
+from compress.preprocessing import Preprocessing
+
+
+def image(seed: int, size: tuple[int, int] = (20, 16), mode: str = "RGB") -> Image.Image:
+    shape = (size[1], size[0]) if mode == "L" else (size[1], size[0], 3)
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8), mode)
+
+
+def write_folder(root: Path, per_class: int = 10, mode: str = "RGB", size: tuple[int, int] = (20, 16)) -> Path:
+    for i, name in enumerate(("cat", "dog", "ünïcode")):
+        (root / name).mkdir(parents=True)
+        for j in range(per_class):
+            image(100 * i + j, size, mode).save(root / name / f"{j}.png")
+    return root
+
+
+def keys(split_images: np.ndarray) -> set[bytes]:
+    return {single.tobytes() for single in split_images}
+
+
+def assert_disjoint(data: Dataset) -> None:
+    parts = [keys(s.images) for s in (data.train, data.val, data.test)]
+    assert not parts[0] & parts[1]
+    assert not parts[0] & parts[2]
+    assert not parts[1] & parts[2]
+
+
+def test_digits_are_all_there_once_and_stratified() -> None:
+    data = load_data("digits", seed=3)
+    assert len(data.train) + len(data.val) + len(data.test) == len(load_digits().target)
+    counts = np.bincount(data.test.labels, minlength=10)
+    assert counts.min() >= 34
+    assert data.train.images.shape[1:] == (32, 32, 1)
+
+
+def test_the_seed_decides_the_splits() -> None:
+    one, same, other = (load_data("digits", seed=s) for s in (0, 0, 1))
+    assert np.array_equal(one.test.images, same.test.images)
+    assert not np.array_equal(one.test.images, other.test.images)
+
+
+def test_a_folder_of_classes_is_split(tmp_path: Path) -> None:
+    data = load_data(str(write_folder(tmp_path / "d")))
+    assert data.preprocessing.class_names == ("cat", "dog", "ünïcode")
+    assert (len(data.train), len(data.val), len(data.test)) == (21, 3, 6)
+    assert data.preprocessing.input_shape == (3, 16, 20)
+    assert_disjoint(data)
+
+
+def test_a_given_test_folder_is_the_test_set(tmp_path: Path) -> None:
+    write_folder(tmp_path / "d" / "train")
+    write_folder(tmp_path / "d" / "test", per_class=2)
+    data = load_data(str(tmp_path / "d"))
+    assert len(data.test) == 6
+    assert len(data.train) + len(data.val) == 30
+
+
+def test_grey_folders_have_one_channel_and_other_sizes_are_resized(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "d", mode="L")
+    image(7, (31, 64), "L").save(root / "cat" / "tall.png")
+    data = load_data(str(root))
+    assert data.preprocessing.channels == 1
+    assert data.train.images.shape[1] == data.train.images.shape[2]
+    assert load_data(str(root), size=24).preprocessing.input_shape == (1, 24, 24)
+
+
+def test_npz_files_are_read(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.integers(0, 256, (40, 9, 7), dtype=np.uint8)
+    y = np.tile([3, 8], 20)
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x[:4], y_test=y[:4])
+    data = load_data(str(tmp_path / "d.npz"))
+    assert data.preprocessing.class_names == ("3", "8")
+    assert data.preprocessing.input_shape == (1, 9, 7)
+    assert set(data.train.labels) == {0, 1}
+    assert load_data(str(tmp_path / "d.npz"), size=8).test.images.shape == (4, 8, 8, 1)
+
+
+def test_no_pickle_is_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x_train=np.array([{}], object), y_train=[0], x_test=[0], y_test=[0])
+    with pytest.raises(ValueError, match="pickle"):
+        load_data(str(tmp_path / "d.npz"))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"x_train": 1}, "missing: y_train, x_test, y_test"),
+        ({"x_train": np.zeros((4, 3, 3)), "y_train": [0, 1, 0, 1]}, "images must be uint8"),
+        ({"x_train": np.zeros((4, 3, 3), np.uint8), "y_train": [0, 1]}, "one for each of 4 images"),
+    ],
+)
+def test_wrong_npz_files_are_refused(tmp_path: Path, arrays: dict[str, object], said: str) -> None:
+    rest = {"x_test": arrays["x_train"], "y_test": arrays["y_train"]} if len(arrays) > 1 else {}
+    np.savez(tmp_path / "d.npz", **arrays, **rest)
+    with pytest.raises(ValueError, match=said):
+        load_data(str(tmp_path / "d.npz"))
+
+
+def test_what_is_no_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="it does not exist"):
+        load_data(str(tmp_path / "nothing"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no image was found"):
+        load_data(str(tmp_path / "empty"))
+    (tmp_path / "fake.npz").write_bytes(b"zip?")
+    with pytest.raises(ValueError, match=r"not an .npz file"):
+        load_data(str(tmp_path / "fake.npz"))
+    root = write_folder(tmp_path / "d")
+    (root / "cat" / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    with pytest.raises(ValueError, match=r"broken.jpg: not a readable image"):
+        load_data(str(root))
+
+
+def test_one_class_or_one_image_of_a_class_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "one" / "cat").mkdir(parents=True)
+    image(0).save(tmp_path / "one" / "cat" / "0.png")
+    with pytest.raises(ValueError, match="at least two classes are needed, got 1"):
+        load_data(str(tmp_path / "one"))
+    root = write_folder(tmp_path / "d")
+    (root / "rare").mkdir()
+    image(0).save(root / "rare" / "0.png")
+    with pytest.raises(ValueError, match="class 'rare' has 1 images left to split"):
+        load_data(str(root))
+
+
+def test_test_classes_without_training_images_are_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path / "d" / "train")
+    write_folder(tmp_path / "d" / "test")
+    (tmp_path / "d" / "test" / "bird").mkdir()
+    with pytest.raises(ValueError, match="the class 'bird' has no folder under train/"):
+        load_data(str(tmp_path / "d"))
+
+
+def test_preprocessing_is_the_same_for_an_opened_image_and_for_the_loaded_set(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "d", size=(40, 30))
+    data = load_data(str(root), size=24).resized(16, 16)
+    record = Preprocessing.from_json(data.preprocessing.to_json())
+    assert record == data.preprocessing
+    assert record.sizes == ((24, 24), (16, 16))
+    alone = {record.image(Image.open(path)).tobytes() for path in root.rglob("*.png")}
+    assert keys(data.train.images) <= alone
+
+
+def test_normalised_training_images_have_mean_zero_and_deviation_one(tmp_path: Path) -> None:
+    data = load_data(str(write_folder(tmp_path / "d")))
+    x = data.preprocessing.tensor(data.train.images)
+    assert x.dtype == np.float32
+    assert np.abs(x.mean(axis=(0, 2, 3))).max() < 1e-2
+    assert np.abs(x.std(axis=(0, 2, 3)) - 1).max() < 1e-2
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "{", '{"schema": 5}'])
+def test_wrong_records_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"record|schema"):
+        Preprocessing.from_json(text)

@@ -1,0 +1,268 @@
+"""Artifacts and the stages that change them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from blocks.conv import ConvNormAct
+from compress import STAGES, Artifact, Context, Distill, Preprocessing, Prune, Quantize, Recipe, load_data, run_stages
+from compress.channels import channel_groups, importance
+from compress.export import export_onnx, folded_weights, predict_onnx
+from compress.prune import remove_channels, select_channels
+from compress.quantize import scale_and_zero_point
+from compress.stage import Stage
+from compress.stages import why_undone
+from compress.teacher import ModuleTeacher
+from compress.train import accuracy, predict, train
+from hw_profiles import Budget, load_device
+from hw_profiles.onnx_read import read_onnx
+from search_spaces import Arch, build_model, preset, sample
+from tests.contracts import with_random_statistics
+
+ARCHS = [
+    preset("resnet8", input_shape=(3, 32, 32)),
+    preset("mobilenetv2_050", input_shape=(3, 32, 32), num_classes=7),
+    *(sample("mobilenet", seed=seed, num_classes=6) for seed in range(6)),
+]
+
+
+def artifact_of(arch: Arch, seed: int = 0) -> Artifact:
+    c, h, w = arch.input_shape
+    names = tuple(str(i) for i in range(arch.num_classes))
+    record = Preprocessing(channels=c, sizes=((h, w),), mean=(0.5,) * c, std=(0.25,) * c, class_names=names)
+    empty = Artifact(source=arch, weights={}, preprocessing=record)
+    return empty.with_model(with_random_statistics(build_model(arch, seed=seed), seed))
+
+
+@pytest.fixture(scope="module")
+def context() -> Context:
+    return Context(data=load_data("digits"), device=load_device("host"), measured=False)
+
+
+@pytest.fixture(scope="module")
+def learnt(context: Context) -> Artifact:
+    arch = preset("resnet8", input_shape=(1, 32, 32))
+    model = build_model(arch)
+    train(model, context.data, Recipe(epochs=6))
+    return Artifact(source=arch, weights={}, preprocessing=context.data.preprocessing).with_model(model)
+
+
+@pytest.mark.parametrize("arch", ARCHS, ids=lambda arch: arch.id)
+def test_an_exported_file_is_the_module(arch: Arch, tmp_path: Path) -> None:
+    artifact = artifact_of(arch)
+    export_onnx(artifact, tmp_path / "m.onnx")
+    import onnxruntime
+
+    x = np.random.default_rng(0).standard_normal((3, *arch.input_shape)).astype(np.float32)
+    got = onnxruntime.InferenceSession(tmp_path / "m.onnx").run(None, {"input": x})[0]
+    with torch.inference_mode():
+        expected = artifact.model()(torch.from_numpy(x)).numpy()
+    assert np.abs(got - expected).max() < 1e-4 * max(1.0, float(np.abs(expected).max()))
+
+
+def test_an_export_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from compress import export
+
+    def wrong(model: nn.Module, workload: object) -> dict[str, np.ndarray]:
+        weights = folded_weights(model, workload)
+        weights["stem.bias"] = weights["stem.bias"] + 1
+        return weights
+
+    monkeypatch.setattr(export, "folded_weights", wrong)
+    with pytest.raises(RuntimeError, match="ONNX Runtime and PyTorch differ"):
+        export_onnx(artifact_of(ARCHS[0]), tmp_path / "m.onnx")
+
+
+def test_artifacts_are_saved_and_loaded(tmp_path: Path) -> None:
+    artifact = replace(
+        artifact_of(ARCHS[2]), activations={"input": (0.02, 114)}, files={"onnx": "m.onnx"}, metrics={"a": 1.5},
+        history=({"stage": "prune", "kept": False},),
+    )  # fmt: skip
+    artifact.save(tmp_path)
+    again = Artifact.load(tmp_path)
+    assert (again.source, again.preprocessing, again.activations) == (
+        artifact.source, artifact.preprocessing, artifact.activations
+    )  # fmt: skip
+    assert (again.files, again.metrics, again.history) == (artifact.files, artifact.metrics, artifact.history)
+    assert again.precision == "int8"
+    assert again.formats["input"].bits == 8
+    for name, value in artifact.weights.items():
+        assert torch.equal(again.weights[name], value)
+    record = json.loads((tmp_path / "artifact.json").read_text())
+    (tmp_path / "artifact.json").write_text(json.dumps({**record, "schema": 9}))
+    with pytest.raises(ValueError, match="schema must be 1, got 9"):
+        Artifact.load(tmp_path)
+    with pytest.raises(ValueError, match=r"holds no artifact.json"):
+        Artifact.load(tmp_path / "elsewhere")
+
+
+def masked(model: nn.Module, artifact: Artifact, kept: dict[str, Tensor]) -> Iterator[None]:
+    """Hooks that set the activations of the channels that leave to zero."""
+    groups = channel_groups(artifact.source.workload())
+    handles = []
+    for name, module in model.named_modules():
+        if isinstance(module, ConvNormAct) or name.endswith(("se.reduce", "se.expand")):
+            group = groups.of[name]
+            if group in kept:
+                mask = torch.zeros(groups.width[group])
+                mask[kept[group]] = 1
+                handles.append(module.register_forward_hook(lambda m, i, o, mask=mask: o * mask.view(1, -1, 1, 1)))
+    yield
+    for handle in handles:
+        handle.remove()
+
+
+@pytest.mark.parametrize("criterion", ["l2", "bn_scale"])
+@pytest.mark.parametrize("arch", ARCHS, ids=lambda arch: arch.id)
+def test_a_pruned_network_is_the_original_with_those_activations_at_zero(arch: Arch, criterion: str) -> None:
+    artifact = artifact_of(arch)
+    groups = channel_groups(arch.workload())
+    kept = select_channels(importance(artifact.weights, arch.workload(), groups, criterion), 0.4, 4)
+    pruned = remove_channels(artifact, kept)
+    assert pruned.source.workload().macs < 0.9 * arch.workload().macs
+    x = torch.randn(2, *arch.input_shape, generator=torch.Generator().manual_seed(0))
+    original = artifact.model().double()
+    hooks = masked(original, artifact, kept)
+    with torch.inference_mode():
+        next(hooks)
+        expected = original(x.double())
+        got = pruned.model().double()(x.double())
+    torch.testing.assert_close(got, expected, atol=1e-5 * max(1.0, float(expected.abs().max())), rtol=1e-5)
+
+
+def test_the_weakest_channels_leave_in_multiples() -> None:
+    scores = {"a": torch.arange(16.0), "b": torch.arange(16.0) + 8, "c": torch.tensor([0.1, 0.2])}
+    kept = select_channels(scores, 0.5, 4)
+    assert {name: len(k) for name, k in kept.items()} == {"a": 4, "b": 12, "c": 2}
+    assert kept["a"].tolist() == [12, 13, 14, 15]
+
+
+def test_importance_finds_the_channel_without_weights() -> None:
+    artifact = artifact_of(ARCHS[0])
+    workload = ARCHS[0].workload()
+    weights = dict(artifact.weights)
+    weights["stages.1.0.conv1.conv.weight"] = weights["stages.1.0.conv1.conv.weight"].clone()
+    weights["stages.1.0.conv1.conv.weight"][5] = 0
+    scores = importance(weights, workload, channel_groups(workload), "l2")
+    assert scores[channel_groups(workload).of["stages.1.0.conv1"]].argmin() == 5
+
+
+def test_distillation_needs_a_teacher_and_follows_it(learnt: Artifact, context: Context) -> None:
+    with pytest.raises(ValueError, match="Distill needs a teacher"):
+        Distill()(learnt, context)
+
+    def stubborn(pixels: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(torch.full((len(pixels),), 3), 10) * 20.0
+
+    stage = Distill(recipe=Recipe(epochs=2, learning_rate=0.05), weight=1.0)
+    after = stage(learnt, replace(context, teacher=stubborn))
+    predictions = predict(after.model(), context.data.val, learnt.preprocessing)
+    assert np.mean(predictions == 3) > 0.95
+
+
+def test_quantized_files_are_integers_and_nearly_as_right(learnt: Artifact, context: Context, tmp_path: Path) -> None:
+    for calibration in ("minmax", "percentile"):
+        after = Quantize(calibration=calibration)(learnt, context)
+        path = tmp_path / f"{calibration}.onnx"
+        export_onnx(after, path)
+        types = {t.data_type for t in onnx.load(path).graph.initializer if t.name.endswith("weight.quantized")}
+        assert types == {onnx.TensorProto.INT8}
+        assert read_onnx(path).weight_bytes == learnt.source.workload().with_precision("int8").weight_bytes
+        before = accuracy(predict(learnt.model(), context.data.val, learnt.preprocessing), context.data.val)
+        assert accuracy(predict_onnx(path, context.data.val, learnt.preprocessing), context.data.val) > before - 0.02
+
+
+def test_quantized_ranges_hold_zero_and_are_finite() -> None:
+    scale, zero_point = scale_and_zero_point(2.0, 5.1)
+    assert (scale, zero_point) == (pytest.approx(0.02), 0)
+    assert scale_and_zero_point(0.0, 0.0)[0] > 0
+    with pytest.raises(ValueError, match="must be finite"):
+        scale_and_zero_point(float("nan"), 1.0)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_stage_keeps_the_contract(name: str, learnt: Artifact, context: Context) -> None:
+    """A stage changes nothing it was given, is JSON, and gives an artifact that runs."""
+    short = {"recipe": Recipe(epochs=0.1)} if name != "int8" else {}
+    stage: Stage = STAGES[name](**short)
+    assert stage.name == name
+    json.dumps(asdict(stage))
+    before = {key: value.clone() for key, value in learnt.weights.items()}
+    teacher = ModuleTeacher(learnt.model(), learnt.preprocessing)
+    after = stage(learnt, replace(context, teacher=teacher))
+    assert all(torch.equal(learnt.weights[key], value) for key, value in before.items())
+    assert after.model()(torch.zeros(1, 1, 32, 32)).shape == (1, 10)
+    assert after.source.input_shape == learnt.source.input_shape
+
+
+def test_stages_run_in_order_are_recorded_and_not_repeated(learnt: Artifact, context: Context, tmp_path: Path) -> None:
+    stages = [Prune(recipe=Recipe(epochs=0.2)), Quantize()]
+    done = run_stages(learnt, stages, replace(context, max_accuracy_drop=0.5), tmp_path)
+    assert [record["stage"] for record in done.history] == ["prune", "int8"]
+    first, second = done.history
+    assert not first["kept"]
+    assert "less accurate" in first["why_undone"]
+    assert second["kept"]
+    assert second["before"]["arch"] == learnt.source.id
+    assert (tmp_path / "01_prune" / "model.onnx").is_file()
+    assert done.metrics["file_bytes"] == (tmp_path / "02_int8" / "model.int8.onnx").stat().st_size
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.onnx")}
+    again = run_stages(learnt, stages, replace(context, max_accuracy_drop=0.5), tmp_path)
+    assert again.history == done.history
+    assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.onnx")}
+
+
+BEFORE = {
+    "arch": "a", "precision": "fp32", "val_accuracy": 0.90, "latency_ms": 1.0, "latency_high_ms": 1.1,
+    "latency_source": "measured", "file_bytes": 1000, "weight_bytes": 900, "peak_ram_bytes": 500,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("after", "budget", "said"),
+    [
+        ({"precision": "int8", "latency_ratio": (0.9, 0.89, 0.91), "file_bytes": 300}, {}, None),
+        ({"precision": "int8", "latency_ratio": (1.1, 1.05, 1.2), "file_bytes": 300}, {}, "slower: 1.100 times"),
+        ({"precision": "int8", "latency_ratio": (1.03, 1.01, 1.05), "file_bytes": 300}, {}, None),
+        ({"arch": "b", "latency_ratio": (0.9, 0.9, 0.9), "file_bytes": 1001}, {}, "larger: 1001 bytes, before 1000"),
+        ({"arch": "b", "latency_ratio": (0.9, 0.9, 0.9), "val_accuracy": 0.889}, {}, "less accurate: 1.10 points"),
+        ({"arch": "b", "latency_ratio": (0.9, 0.9, 0.9), "val_accuracy": 0.890}, {}, None),
+        ({"val_accuracy": 0.899, "latency_ratio": (1.2, 1.2, 1.2)}, {}, "0.10 points of validation accuracy lost, 0.00"),
+        ({"val_accuracy": 0.901, "latency_ratio": (1.2, 1.2, 1.2)}, {}, None),
+        (
+            {"precision": "int8", "latency_ratio": (1.3, 1.2, 1.4), "peak_ram_bytes": 200},
+            {"peak_ram_bytes": 250},
+            None,
+        ),
+    ],
+)
+def test_a_stage_must_not_leave_the_deployed_form_worse(
+    after: dict[str, object], budget: dict[str, float], said: str | None, context: Context
+) -> None:
+    why = why_undone(BEFORE, {**BEFORE, **after}, BEFORE, replace(context, budget=Budget(**budget)))
+    assert (why is None) if said is None else (why is not None and said in why)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Prune(amount=1.0), "amount must be between 0 and 1"),
+        (lambda: Prune(criterion="l3"), "criterion must be one of l2, bn_scale"),
+        (lambda: Quantize(calibration="max"), "calibration must be one of"),
+        (lambda: Quantize(images=0), "images must be at least 1"),
+        (lambda: Distill(temperature=0), "temperature must be above 0"),
+    ],
+)
+def test_impossible_stages_are_refused(make: object, said: str) -> None:
+    assert callable(make)
+    with pytest.raises(ValueError, match=said):
+        make()

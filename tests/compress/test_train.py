@@ -1,0 +1,136 @@
+"""The training loop and the teachers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from compress.data import Dataset, load_data
+from compress.preprocessing import METADATA_KEY
+from compress.teacher import OnnxTeacher, check_timm_name, teacher_accuracy, trained_timm
+from compress.train import Recipe, augment, evaluate, predict, train
+from hw_profiles.onnx_write import write_onnx
+from search_spaces import build_model, preset
+
+SMALL = preset("resnet8", input_shape=(1, 32, 32))
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load_data("digits")
+
+
+@pytest.fixture(scope="module")
+def trained(digits: Dataset) -> nn.Module:
+    model = build_model(SMALL)
+    train(model, digits, Recipe(epochs=6))
+    return model
+
+
+def test_training_learns_the_digits(trained: nn.Module, digits: Dataset) -> None:
+    assert evaluate(trained, digits.val, digits.preprocessing) > 0.9
+    predictions = predict(trained, digits.val, digits.preprocessing)
+    assert evaluate(trained, digits.val, digits.preprocessing) == np.mean(predictions == digits.val.labels)
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_training_that_was_interrupted_is_the_same_training(digits: Dataset, tmp_path: Path) -> None:
+    recipe = Recipe(epochs=1)
+    whole = build_model(SMALL)
+    result = train(whole, digits, recipe, seed=5)
+
+    def die_late(share: float, note: str) -> None:
+        if share > 0.6:
+            raise Killed
+
+    from compress import train as module
+
+    before, module._CHECKPOINT_SECONDS = module._CHECKPOINT_SECONDS, 0.0
+    try:
+        with pytest.raises(Killed):
+            train(build_model(SMALL), digits, recipe, seed=5, checkpoint=tmp_path / "c.pt", report=die_late)
+    finally:
+        module._CHECKPOINT_SECONDS = before
+    assert (tmp_path / "c.pt").is_file()
+    resumed = build_model(SMALL)
+    again = train(resumed, digits, recipe, seed=5, checkpoint=tmp_path / "c.pt")
+    assert again.steps == result.steps
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, atol=0, rtol=0)
+
+
+def test_time_ends_a_training_and_the_rate_comes_down(digits: Dataset) -> None:
+    shares: list[float] = []
+    result = train(
+        build_model(SMALL), digits, Recipe(epochs=1e6, seconds=0.5), report=lambda share, note: shares.append(share)
+    )
+    assert result.steps == len(shares)
+    assert shares == sorted(shares)
+    assert shares[-1] >= 1
+    assert result.seconds >= 0.5
+
+
+def test_measuring_the_number_format_changes_no_weight(digits: Dataset) -> None:
+    plain, measured = build_model(SMALL), build_model(SMALL)
+    chosen = train(measured, digits, Recipe(epochs=0.1, bfloat16=None), seed=1)
+    train(plain, digits, Recipe(epochs=0.1, bfloat16=chosen.bfloat16), seed=1)
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(measured.state_dict()[name], value, atol=0, rtol=0)
+
+
+def test_augmented_images_are_shifted_and_mirrored_ones() -> None:
+    images = torch.arange(64 * 64, dtype=torch.float32).reshape(64, 1, 8, 8)
+    seen = augment(images, torch.Generator().manual_seed(0), flip=True)
+    mirrored = sum(bool((row[0, 0, 0] > row[0, 0, -1]).item()) for row in seen)
+    assert 16 < mirrored < 48
+    for before, after in zip(images, seen, strict=True):
+        assert set(after.flatten().tolist()) <= set(before.flatten().tolist())
+        assert after.unique().numel() >= 49
+    unflipped = augment(images, torch.Generator().manual_seed(0), flip=False)
+    assert all(row[0, 0, 0] < row[0, 0, -1] for row in unflipped)
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"seconds": -1.0}, {"learning_rate": 0}])
+def test_impossible_recipes_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must be above 0"):
+        Recipe(**wrong)
+
+
+def test_an_onnx_teacher_says_what_the_file_says(trained: nn.Module, digits: Dataset, tmp_path: Path) -> None:
+    from compress.export import folded_weights
+
+    workload = SMALL.workload()
+    path = tmp_path / "teacher.onnx"
+    metadata = {METADATA_KEY: digits.preprocessing.to_json()}
+    path.write_bytes(write_onnx(workload, folded_weights(trained, workload), metadata=metadata))
+    teacher = OnnxTeacher(path, digits)
+    assert teacher_accuracy(teacher, digits.val) == evaluate(trained, digits.val, digits.preprocessing)
+    larger = torch.rand(2, 1, 40, 40)
+    assert teacher(larger).shape == (2, 10)
+
+
+def test_a_teacher_for_other_data_is_refused(digits: Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "teacher.onnx"
+    path.write_bytes(write_onnx(preset("resnet8").workload()))
+    with pytest.raises(ValueError, match="must read 1 channels and tell 10 classes apart, got 3 and 10"):
+        OnnxTeacher(path, digits)
+
+
+def test_a_teacher_of_timm_is_trained_once(digits: Dataset, tmp_path: Path) -> None:
+    recipe = Recipe(epochs=0.2, bfloat16=False)
+    teacher = trained_timm("resnet10t", digits, recipe, tmp_path / "t")
+    weights = (tmp_path / "t" / "weights.safetensors").stat().st_mtime_ns
+    again = trained_timm("resnet10t", digits, recipe, tmp_path / "t")
+    assert (tmp_path / "t" / "weights.safetensors").stat().st_mtime_ns == weights
+    pixels = torch.rand(4, 1, 32, 32)
+    first: Tensor = teacher(pixels)
+    torch.testing.assert_close(again(pixels), first)
+    with pytest.raises(ValueError, match="did you mean 'resnet10t'"):
+        check_timm_name("resnet10tt")

@@ -1,0 +1,100 @@
+"""What every part of a kind must keep, one suite per kind; a test gives each registered part as a parameter."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from blocks.registry import build_block
+from blocks.spec import BlockSpec
+from hw_profiles.onnx_read import read_onnx
+from hw_profiles.workload import Workload, WorkloadBuilder
+from search_spaces.arch import Arch
+from search_spaces.lowering import lower_block
+from search_spaces.model import build_model
+from search_spaces.space import Space
+
+
+def exported(model: nn.Module, shape: tuple[int, int, int]) -> bytes:
+    """The file that torch's own exporter makes of a module."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(model.eval(), (torch.zeros(1, *shape),), buffer, dynamo=False, opset_version=20)
+    return buffer.getvalue()
+
+
+def assert_same_workload(one: Workload, other: Workload) -> None:
+    """MACs, weights and tensors are equal."""
+    assert one.macs == other.macs
+    assert one.weight_count == other.weight_count
+    assert sorted(one.shapes.values()) == sorted(other.shapes.values())
+
+
+def with_random_statistics(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Batch normalisation that does something, so that folding it is seen."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3, generator=generator)
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+            with torch.no_grad():
+                module.weight.uniform_(0.5, 1.5, generator=generator)
+                module.bias.normal_(0, 0.3, generator=generator)
+    return model.eval()
+
+
+def check_block(spec: BlockSpec) -> None:
+    """A block has the shape its spec says, survives JSON, trains, and does what its lowering says."""
+    assert BlockSpec.from_dict(spec.to_dict()) == spec
+    block = build_block(spec)
+    x = torch.randn(2, spec.in_channels, 11, 9)
+    y = block(x)
+    assert y.shape == (2, spec.out_channels, -(-11 // spec.stride), -(-9 // spec.stride))
+    y.sum().backward()
+    assert all(p.grad is not None for p in block.parameters())
+
+    builder = WorkloadBuilder("input", (1, spec.in_channels, 11, 9))
+    output = lower_block(builder, "block", "input", spec)
+    workload = builder.build(output)
+    assert workload.params == sum(p.numel() for p in block.parameters())
+    assert_same_workload(workload, read_onnx(exported(block, (spec.in_channels, 11, 9))))
+    names = {name for name, _ in block.named_modules()}
+    for op in workload.ops:
+        if op.kind in ("conv", "linear"):
+            assert op.name.removeprefix("block").removeprefix(".") in names
+
+
+def check_arch(arch: Arch) -> None:
+    """An Arch survives JSON, and its operations are those of its module as torch exports it."""
+    assert Arch.from_json(arch.to_json()) == arch
+    assert Arch.from_json(arch.to_json()).id == arch.id
+    model = build_model(arch)
+    workload = arch.workload()
+    assert workload.params == sum(p.numel() for p in model.parameters())
+    assert_same_workload(workload, read_onnx(exported(model, arch.input_shape)))
+
+
+def check_space(space: Space, num_classes: int) -> None:
+    """Sampling repeats, differs by seed, mutates one choice, encodes into 0..1, and every sample can be built."""
+    archs = [space.sample(seed) for seed in range(12)]
+    assert archs == [space.sample(seed) for seed in range(12)]
+    assert len({arch.id for arch in archs}) > 8
+    assert space.size > 1000
+    params = space.sample_params(0)
+    assert space.build(params) == archs[0]
+    changed = space.mutate(params, seed=1)
+    assert _differences(params, changed) == 1
+    assert all(0 <= value <= 1 for value in space.encode(params))
+    assert space.encode(params) != space.encode(changed)
+    for arch in archs:
+        assert arch.num_classes == num_classes
+        assert build_model(arch).eval()(torch.zeros(1, *arch.input_shape)).shape == (1, num_classes)
+
+
+def _differences(one: Mapping[str, object], other: Mapping[str, object]) -> int:
+    return sum(one[name] != other[name] for name in one)

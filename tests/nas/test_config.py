@@ -1,0 +1,85 @@
+"""What a user may ask for, and how mistakes are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas.config import Config, load_config, parse_assignment, quantity
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("latency", "5ms", 5.0),
+        ("latency", "0.5 ms", 0.5),
+        ("latency", "250us", 0.25),
+        ("ram", "256kB", 256_000),
+        ("ram", "1KiB", 1024),
+        ("flash", "1MB", 1_000_000),
+        ("energy", "2mJ", 2.0),
+        ("time", "40min", 2400.0),
+    ],
+)
+def test_quantities_have_units(name: str, text: str, value: float) -> None:
+    assert quantity(name, text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ({"latency": "fast"}, "latency must be a number with one of the units us, ms, s, got 'fast'"),
+        ({"latency": "5"}, "latency must be a number with one of the units"),
+        ({"latency": "5kB"}, "latency must be a number with one of the units"),
+        ({"latency": "0ms"}, "latency must be above 0, got '0ms'"),
+        ({"time": "-3min"}, "time must be above 0"),
+        ({"trials": 0}, "trials must be at least 1, got 0"),
+        ({"trials": "many"}, "trials must be of type int, got 'many'"),
+        ({"max_accuracy_drop": 101}, "max_accuracy_drop must be in 0..100 percentage points"),
+        ({"latncy": "5ms"}, "unknown entry 'latncy'; did you mean 'latency'"),
+        ({"prune_amount": 1.0}, "prune_amount must be between 0 and 1"),
+        ({"latency_from": "guessed"}, "latency_from must be one of auto, measured, estimated"),
+        ({"train_epochs": 0}, "train_epochs must be above 0"),
+        ({"seed": True}, "seed must be of type int"),
+    ],
+)
+def test_mistakes_are_named(entries: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        load_config(None, entries)
+
+
+def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text('latency = "5ms"\ntrials = 7\nlearning_rate = 1\n')
+    config = load_config(path, {"latency": "2ms", "trials": None})
+    assert (config.budget.latency_ms, config.trials, config.learning_rate) == (2.0, 7, 1.0)
+    assert config.seconds is None
+    assert load_config().seconds == 1800
+
+
+def test_a_config_is_what_it_wrote(tmp_path: Path) -> None:
+    config = load_config(None, {"data": 'a "b" \\ c', "ram": "3kB", "trials": 2, "out": "x"})
+    (tmp_path / "c.toml").write_text(config.to_toml())
+    assert load_config(tmp_path / "c.toml") == config
+
+
+def test_configs_differ_by_name_but_not_by_folder() -> None:
+    one, other = Config(trials=3, out="a"), Config(trials=4, out="b", latency="1ms")
+    assert one.differing(other) == ["latency", "trials"]
+
+
+@pytest.mark.parametrize(("text", "said"), [("x = = 1", "config"), (None, "there is no such file")])
+def test_files_that_are_no_config(tmp_path: Path, text: str | None, said: str) -> None:
+    if text is not None:
+        (tmp_path / "c.toml").write_text(text)
+    with pytest.raises(ValueError, match=said):
+        load_config(tmp_path / "c.toml")
+
+
+def test_assignments() -> None:
+    assert parse_assignment("space=my:space") == ("space", "my:space")
+    assert parse_assignment("prune_amount=0.5") == ("prune_amount", 0.5)
+    with pytest.raises(ValueError, match="--set must be key=value"):
+        parse_assignment("trials")

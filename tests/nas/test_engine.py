@@ -1,0 +1,218 @@
+"""The search by its contract."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+import nas
+from hw_profiles import Budget
+from nas import engine
+
+Pair = tuple[int, int]
+
+
+def space(trial: Any) -> Pair:
+    return trial.suggest_int("x", 0, 9), trial.suggest_categorical("y", (1, 2, 3))
+
+
+def cost(found: Pair) -> dict[str, float]:
+    return {"size": found[0] * found[1], "latency_ms": 1 + found[0]}
+
+
+class Evaluation:
+    """Accuracy x / 10, higher for larger y, and a list of what was asked."""
+
+    def __init__(self, fail: Callable[[Pair], bool] = lambda pair: False) -> None:
+        self.asked: list[tuple[Pair, float]] = []
+        self.fail = fail
+
+    def __call__(self, found: Pair, fidelity: float) -> float:
+        self.asked.append((found, fidelity))
+        if self.fail(found):
+            raise RuntimeError(f"no {found}")
+        return (found[0] + found[1] / 4) / 10
+
+
+def states(study: optuna.Study) -> dict[str, int]:
+    return {state.name: len(study.get_trials(states=(state,))) for state in TrialState if study.get_trials(states=(state,))}
+
+
+def test_what_breaks_the_budget_or_repeats_is_never_evaluated() -> None:
+    evaluate = Evaluation()
+    study = nas.search(space, evaluate, cost=cost, budget={"size": 9}, n_trials=10)
+    candidates = [found for found, _ in evaluate.asked]
+    assert len(candidates) == len(set(candidates)) == 10
+    assert all(cost(found)["size"] <= 9 for found in candidates)
+    assert states(study)["COMPLETE"] == 10
+    whys = [trial.user_attrs["why"] for trial in study.get_trials(states=(TrialState.PRUNED,))]
+    assert any(why.startswith("breaks the budget: size is ") for why in whys)
+    for trial in study.trials:
+        broken = cost(nas.candidate(study, trial))["size"] > 9
+        assert trial.constraints["size"] == pytest.approx(cost(nas.candidate(study, trial))["size"] / 9 - 1)
+        assert trial.user_attrs["feasible"] is not broken
+
+
+def test_the_winner_is_the_best_feasible_candidate() -> None:
+    study = nas.search(space, Evaluation(), cost=cost, budget={"size": 9}, n_trials=100)
+    assert nas.winner(study) == (9, 1)
+    assert nas.winner(nas.search(space, Evaluation(), cost=cost, budget={"latency_ms": 0.5}, n_trials=3)) is None
+
+
+def test_a_small_space_is_exhausted_and_the_search_ends() -> None:
+    evaluate = Evaluation()
+    study = nas.search(space, evaluate, cost=cost, n_trials=1000)
+    assert len(evaluate.asked) == states(study)["COMPLETE"] == 30
+    assert any("repeats" in trial.user_attrs["why"] for trial in study.get_trials(states=(TrialState.PRUNED,)))
+
+
+def test_a_budget_can_be_a_budget() -> None:
+    study = nas.search(space, Evaluation(), cost=cost, budget=Budget(latency_ms=3), n_trials=5)
+    assert nas.winner(study)[0] <= 2
+
+
+def test_failures_are_kept_with_their_cause_and_counted() -> None:
+    study = nas.search(space, Evaluation(lambda pair: pair[0] % 2 == 0), cost=cost, n_trials=8)
+    failed = study.get_trials(states=(TrialState.FAIL,))
+    assert failed
+    assert len(failed) + states(study)["COMPLETE"] == 8
+    assert failed[0].user_attrs["cause"].startswith("RuntimeError: no (")
+    study = nas.search(space, lambda found, fidelity: math.nan, cost=cost, n_trials=2)
+    assert states(study) == {"FAIL": 2}
+    assert "accuracy in 0..1, got nan" in study.trials[0].user_attrs["cause"]
+
+
+def test_two_objectives_give_a_front() -> None:
+    study = nas.search(space, Evaluation(), cost=cost, objectives=("accuracy", "latency_ms"), n_trials=20)
+    assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    front = nas.pareto_front(study)
+    assert front
+    for trial in front:
+        assert not any(
+            other.values[0] >= trial.values[0] and other.values[1] < trial.values[1]
+            for other in study.get_trials(states=(TrialState.COMPLETE,))
+        )
+    best = max(study.get_trials(states=(TrialState.COMPLETE,)), key=lambda trial: trial.values[0])
+    assert nas.winner(study) == nas.candidate(study, best)
+
+
+def test_the_same_seed_is_the_same_search_and_another_is_not() -> None:
+    def proposals(seed: int) -> list[dict[str, Any]]:
+        study = nas.search(space, Evaluation(), cost=cost, budget={"size": 9}, n_trials=8, seed=seed)
+        return [trial.params for trial in study.trials]
+
+    assert proposals(1) == proposals(1)
+    assert proposals(1) != proposals(2)
+
+
+def test_early_rungs_stop_what_shows_no_promise() -> None:
+    evaluate = Evaluation()
+    study = nas.search(space, evaluate, cost=cost, n_trials=20, rungs=(0.25, 1.0))
+    stopped = [t for t in study.get_trials(states=(TrialState.PRUNED,)) if "fidelity 0.25" in t.user_attrs["why"]]
+    assert len(stopped) + states(study)["COMPLETE"] == 20
+    assert {fidelity for _, fidelity in evaluate.asked} == {0.25, 1.0}
+    assert len(stopped) > 5
+
+
+def test_n_trials_counts_what_the_storage_holds(tmp_path: Path) -> None:
+    first, second = Evaluation(), Evaluation()
+    where = {"storage": tmp_path / "s.db", "study_name": "s", "cost": cost, "seed": 3, "budget": {"size": 9}}
+    nas.search(space, first, n_trials=4, **where)
+    study = nas.search(space, second, n_trials=9, **where)
+    assert len(first.asked) == 4
+    assert len(second.asked) == 5
+    assert not {found for found, _ in first.asked} & {found for found, _ in second.asked}
+    whole = nas.search(space, Evaluation(), n_trials=9, cost=cost, seed=3, budget={"size": 9})
+    assert [t.params for t in study.trials] == [t.params for t in whole.trials]
+
+
+SCRIPT = """
+import sys, os, signal, optuna
+sys.path.insert(0, {root!r})
+import nas
+from tests.nas.test_engine import space, cost
+from pathlib import Path
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+asked = 0
+def evaluate(found, fidelity):
+    global asked
+    asked += 1
+    if asked == 4: os.kill(os.getpid(), signal.SIGKILL)
+    return found[0] / 10
+nas.search(space, evaluate, cost=cost, budget={{"size": 9}}, n_trials=9, seed=3, storage=Path({db!r}), study_name="s")
+"""
+
+
+def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    db = tmp_path / "s.db"
+    script = textwrap.dedent(SCRIPT).format(root=str(Path(__file__).parents[2]), db=str(db))
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    asked: list[Pair] = []
+
+    def evaluate(found: Pair, fidelity: float) -> float:
+        asked.append(found)
+        return found[0] / 10
+
+    arguments = {"cost": cost, "budget": {"size": 9}, "n_trials": 9, "seed": 3}
+    study = nas.search(space, evaluate, storage=db, study_name="s", **arguments)
+    assert len(asked) == 6
+    whole = nas.search(space, lambda found, fidelity: found[0] / 10, **arguments)
+    assert [(t.params, t.state, t.values) for t in study.trials] == [(t.params, t.state, t.values) for t in whole.trials]
+
+
+def test_a_trial_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
+    where = {"storage": tmp_path / "s.db", "study_name": "s", "cost": cost}
+    study = nas.search(space, Evaluation(), n_trials=1, **where)
+    other = study.ask()
+    other.set_user_attr(engine.WORKER, f"{engine.socket.gethostname()}:{os.getppid()}")
+    again = nas.search(space, Evaluation(), n_trials=3, **where)
+    assert again.trials[other.number].state == TrialState.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("sampler", "name"),
+    [(optuna.samplers.RandomSampler(seed=1), "instance"), (lambda seed: optuna.samplers.RandomSampler(seed), "factory")],
+)
+def test_other_samplers_are_taken(sampler: Any, name: str) -> None:
+    assert states(nas.search(space, Evaluation(), cost=cost, n_trials=4, sampler=sampler))["COMPLETE"] == 4
+
+
+def test_timeout_ends_a_search() -> None:
+    study = nas.search(lambda t: t.suggest_float("x", 0, 1), lambda x, f: x, cost=lambda x: {}, n_trials=None, timeout=0.3)
+    assert states(study)["COMPLETE"] > 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"objectives": ("latency_ms",)}, "objectives must hold 'accuracy'"),
+        ({"objectives": ("accuracy", "weight")}, "cost must tell 'weight'"),
+        ({"budget": {"weight": 1}}, "cost must tell 'weight'"),
+        ({"n_trials": 0}, "n_trials must be at least 1"),
+        ({"n_trials": None}, "n_trials or timeout must be given"),
+        ({"timeout": -1}, "timeout must be above 0"),
+        ({"rungs": (0.5,)}, "rungs must rise"),
+        ({"rungs": (0.5, 0.2, 1)}, "rungs must rise"),
+        ({"cost": lambda found: {"size": math.nan}}, "cost 'size' must be a number"),
+    ],
+)
+def test_wrong_arguments_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        nas.search(space, Evaluation(), **{"cost": cost, "n_trials": 2, **changes})
+
+
+def test_candidates_need_a_study_of_ours() -> None:
+    with pytest.raises(ValueError, match=r"one that nas.search returned"):
+        nas.candidate(optuna.create_study(), optuna.trial.create_trial(value=1.0))

@@ -1,0 +1,304 @@
+"""The whole path on the digits: what it leaves, what a kill does to it, and what it refuses."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from compress import Preprocessing, load_data
+from compress.preprocessing import METADATA_KEY
+from hw_profiles.onnx_read import read_metadata, read_onnx
+from nas.cli import main
+from nas.runfolder import Clock
+from search_spaces import Arch
+
+QUICK = [
+    "run", "--data", "digits", "--device", "host", "--latency", "0.5ms", "--trials", "3", "--teacher", "timm:resnet10t",
+    *(f"--set={name}" for name in (
+        "latency_from=estimated", "search_epochs=0.5", "teacher_epochs=0.5", "train_epochs=2", "distill_epochs=1",
+        "prune_epochs=1", "max_accuracy_drop=30",
+    )),
+]  # fmt: skip
+
+
+def nas(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "nas.cli", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    process = nas(*QUICK, "--out", str(folder), cwd=folder.parent)
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    (folder.parent / "stdout").write_text(out)
+    (folder.parent / "stderr").write_text(err)
+    return folder
+
+
+def metrics_of(folder: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return data
+
+
+def test_the_folder_holds_what_was_promised(whole: Path) -> None:
+    for name in ("config.toml", "env.json", "study.db", "trials.csv", "arch.json", "weights.safetensors", "model.onnx",
+                 "metrics.json", "report.html", "run.log"):  # fmt: skip
+        assert (whole / name).is_file(), name
+    names = {path.name for path in (whole / "stages").iterdir()}
+    assert names == {"01_distill", "02_prune", "03_int8"}
+    assert (whole / "stages" / "03_int8" / "model.int8.onnx").is_file()
+    assert not list(whole.rglob("*.partial"))
+
+
+def test_the_table_and_the_verdict_are_shown(whole: Path) -> None:
+    out = (whole.parent / "stdout").read_text()
+    labels = [line.split(" ")[0] for line in out.splitlines()]
+    assert [word for word in labels if word in ("teacher", "winner", "distilled", "pruned", "int8", "resnet8")] == [
+        "teacher", "winner", "distilled", "pruned", "int8", "resnet8"
+    ]  # fmt: skip
+    metrics = metrics_of(whole)
+    assert metrics["verdict"] in out
+    assert f"{metrics['deployed']} is deployed" in out
+    assert "budget kept: latency_ms" in out
+    assert "predictions differ from PyTorch" in out
+    for stage in ("reading images", "teacher", "search", "winner", "distill", "prune", "int8"):
+        assert stage in (whole.parent / "stderr").read_text()
+
+
+def test_the_deployed_file_gives_the_stated_accuracy_to_someone_without_fitnas(whole: Path) -> None:
+    """Only ONNX Runtime, the record in the file, and the digits."""
+    metrics = metrics_of(whole)
+    deployed = whole / metrics["deployed"]
+    record = Preprocessing.from_json(read_metadata(deployed)[METADATA_KEY])
+    data = load_data("digits").resized(*record.sizes[-1])
+    assert data.preprocessing == record
+    x = (data.test.images.transpose(0, 3, 1, 2) / 255 - record.mean[0]) / record.std[0]
+    logits = onnxruntime.InferenceSession(deployed).run(None, {"input": x.astype(np.float32)})[0]
+    assert np.mean(logits.argmax(1) == data.test.labels) == pytest.approx(metrics["final"]["test_accuracy"], abs=0.003)
+    assert deployed.stat().st_size == metrics["final"]["file_bytes"]
+
+
+def test_every_number_of_the_table_is_that_of_its_file(whole: Path) -> None:
+    metrics = metrics_of(whole)
+    rows = {row["label"]: row for row in metrics["rows"]}
+    for label, file in (("winner", "winner/model.onnx"), ("pruned", "stages/02_prune/model.onnx"),
+                        ("int8", "stages/03_int8/model.int8.onnx")):  # fmt: skip
+        path = whole / file
+        assert rows[label]["file_bytes"] == path.stat().st_size
+        assert rows[label]["macs"] == read_onnx(path).macs
+    assert rows["pruned"]["params"] < rows["winner"]["params"]
+    assert Arch.from_json((whole / "arch.json").read_text()).id == metrics["final"]["arch"]
+    assert rows["resnet8"]["macs"] == 12_206_720
+
+
+class Page(HTMLParser):
+    """Collects text, and refuses what a page that needs nothing else cannot hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            assert name not in ("src", "onload", "onclick")
+            assert name != "href" or value == "data:,"
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def test_the_report_says_what_the_metrics_say(whole: Path) -> None:
+    page = Page()
+    page.feed((whole / "report.html").read_text())
+    text = " ".join(page.text)
+    metrics = metrics_of(whole)
+    assert metrics["verdict"] in text
+    for row in metrics["rows"]:
+        assert f"{100 * row['test_accuracy']:.2f} %" in text
+    assert page.tags.count("circle") == metrics["trials"]["COMPLETE"]
+
+
+def test_the_same_command_again_repeats_nothing(whole: Path) -> None:
+    kept = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.suffix in (".safetensors", ".db")
+            and path.parent != whole}  # fmt: skip
+    started = time.monotonic()
+    process = nas(*QUICK, "--out", str(whole), cwd=whole.parent)
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+    assert time.monotonic() > started
+
+
+def kill_when(folder: Path, ready: Any) -> None:
+    process = nas(*QUICK, "--out", str(folder), cwd=folder.parent)
+    deadline = time.monotonic() + 300
+    while not ready() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert process.poll() is None, process.communicate()[1]
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (folder / "metrics.json").exists()
+
+
+def test_a_run_killed_in_the_search_and_in_trainings_ends_as_an_undisturbed_one(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    kill_when(folder, lambda: (folder / "study.db").is_file())
+    kill_when(folder, lambda: (folder / "winner.partial" / "arch.json").is_file())
+    kill_when(folder, lambda: (folder / "stages" / "02_prune.partial").is_dir())
+    kill_when(folder, lambda: (folder / "baseline" / "trained.partial").is_dir())
+    process = nas(*QUICK, "--out", str(folder), cwd=tmp_path)
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    undisturbed, disturbed = metrics_of(whole), metrics_of(folder)
+    assert disturbed["trials"] == undisturbed["trials"]
+    for ours, theirs in zip(disturbed["rows"][1:], undisturbed["rows"][1:], strict=True):
+        assert (ours["label"], ours["arch"], ours["test_accuracy"]) == (
+            theirs["label"], theirs["arch"], theirs["test_accuracy"]
+        )  # fmt: skip
+    assert disturbed["deployed"] == undisturbed["deployed"]
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    process = nas(*QUICK, "--out", "run", cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "study.db").is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.strip().splitlines()[-1].startswith("nas: interrupted; to go on: nas run --data digits")
+    assert "Traceback" not in err
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nas:")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--data", "no/such/folder"], "it does not exist"),
+        (["--device", "hots"], "did you mean 'host'"),
+        (["--latency", "5"], "latency must be a number with one of the units"),
+        (["--latency", "-5ms"], "latency must be above 0"),
+        (["--time", "0min"], "time must be above 0"),
+        (["--space", "mobilnet"], "did you mean 'mobilenet'"),
+        (["--space", "nas.nothing:here"], "nas.nothing"),
+        (["--teacher", "timm:resnet18x"], "timm has no model 'resnet18x'"),
+        (["--teacher", "resnet18"], "--teacher must be timm:NAME"),
+        (["--baseline", "resnet9"], "no preset is called 'resnet9'"),
+        (["--set", "trails=3"], "did you mean 'trials'"),
+        (["--set", "trials"], "--set must be key=value"),
+        (["--energy", "2mJ"], "cannot say what energy"),
+        (["no_such.toml"], "there is no such file"),
+        (["--trials", "many"], "invalid int value"),
+        (["--nonsense"], "unrecognized arguments"),
+    ],
+)
+def test_bad_input_is_one_line_exit_code_2_and_no_folder(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main(["run", "--out", "made", *arguments])
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    assert said in one_line(capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_another_config_or_of_something_else_is_refused(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*QUICK, "--seed", "4", "--latency", "0.4ms", "--out", str(whole)]) == 2
+    assert "it differs in latency, seed" in one_line(capsys)
+    (tmp_path / "thesis.tex").touch()
+    assert main([*QUICK, "--out", str(tmp_path)]) == 2
+    assert "it holds other files" in one_line(capsys)
+    assert main([*QUICK, "--out", str(tmp_path / "thesis.tex")]) == 2
+    assert "must be a folder" in one_line(capsys)
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / "run.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert main([*QUICK, "--out", str(tmp_path / "run")]) == 2
+    assert "a run is going on in" in one_line(capsys)
+
+
+def test_nothing_that_fits_is_exit_code_3_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*QUICK, "--latency", "0.001ms", "--teacher", "none", "--out", str(tmp_path / "run")]
+    assert main(arguments) == 3
+    said = one_line(capsys)
+    assert "the limit that binds is latency_ms: at most 0.001 ms, the smallest met was" in said
+    assert "the smallest single relaxation that would do: latency_ms of" in said
+
+
+def test_a_full_disk_keeps_the_folder_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import errno
+
+    import nas.pipeline
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(nas.pipeline, "_search", full)
+    assert main([*QUICK, "--teacher", "none", "--out", str(tmp_path / "run")]) == 2
+    assert "the disk is full; free some space, then go on: nas run" in one_line(capsys)
+    assert (tmp_path / "run" / "config.toml").is_file()
+
+
+def test_verbs_that_print_data_print_json_too(capsys: pytest.CaptureFixture[str], whole: Path) -> None:
+    assert main(["list", "--json"]) == 0
+    assert "mobilenet" in json.loads(capsys.readouterr().out)["spaces"]
+    assert main(["devices", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "host"
+    assert main(["profile", str(whole / "model.onnx"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["latency_source"] == "estimated"
+    assert found["macs"] == read_onnx(whole / "model.onnx").macs
+    assert main(["profile", "resnet8", "--measure"]) == 0
+    out = capsys.readouterr().out
+    assert "measured" in out
+    assert "12,501,632" in out
+    assert main(["profile", "resnet9"]) == 2
+    assert "did you mean 'resnet8'" in one_line(capsys)
+
+
+def test_the_clock_divides_what_is_left_and_remembers_it(tmp_path: Path) -> None:
+    clock = Clock(tmp_path / "plan.json", 1000.0, {"a": 1.0, "b": 3.0})
+    first = clock.seconds_for("a")
+    assert first == pytest.approx((1000 - 10 - 50) / 4, abs=1)
+    assert clock.seconds_for("a") == first
+    again = Clock(tmp_path / "plan.json", 1000.0, {"a": 1.0, "b": 3.0})
+    assert again.seconds_for("a") == first
+    again.spent_before = 600.0
+    assert again.seconds_for("b") == pytest.approx(1000 - 60 - 600, abs=1)
+    assert again.left_of("a") == 0.0
+    assert Clock(tmp_path / "none.json", None, {"a": 1.0}).seconds_for("a") is None
