@@ -75,6 +75,7 @@ class _Reader:
         self.alias: dict[str, str] = {self.input: self.input}
         self.formats: dict[str, TensorFormat] = {}
         self.sigmoid_of: dict[str, str] = {}
+        self.zeros_around: dict[str, tuple[int, int, int, int]] = {}
         self.fused_sigmoids = _sigmoids_of_silu(graph)
 
     def add(self, node: Any) -> None:
@@ -104,6 +105,8 @@ class _Reader:
             raise ValueError(f"node {node.name}: dilated convolutions are not known")
         x = self._x(node)
         padding = _padding(attributes, self.builder.shapes[x], weight[2])
+        top, left, bottom, right = self.zeros_around.get(node.input[0], (0, 0, 0, 0))
+        padding = (padding[0] + top, padding[1] + left, padding[2] + bottom, padding[3] + right)
         bias = len(node.input) > 2
         name = self.builder.conv(
             node.output[0],
@@ -218,6 +221,19 @@ class _Reader:
         else:
             self.alias[output] = self._x(node)
 
+    def _pad(self, node: Any) -> None:
+        """Zeros around an image belong to the convolution that reads it."""
+        pads = self._integers(node.input[1])
+        mode = _attributes(node).get("mode", b"constant")
+        only_zeros = len(node.input) < 3 or not node.input[2] or not any(self._numbers(node.input[2]))
+        if len(pads) != 8 or any(pads[:2] + pads[4:6]) or mode != b"constant" or not only_zeros:
+            raise ValueError(f"node {node.name}: Pad is known with zeros around height and width only")
+        readers = [other for other in self.graph.node if node.output[0] in other.input]
+        if any(other.op_type != "Conv" for other in readers):
+            raise ValueError(f"node {node.name}: Pad is known before a Conv only")
+        self.zeros_around[node.output[0]] = (pads[2], pads[3], pads[6], pads[7])
+        self.alias[node.output[0]] = self._x(node)
+
     def _skip(self, node: Any) -> None:
         self.alias[node.output[0]] = self._x(node)
 
@@ -230,10 +246,12 @@ class _Reader:
         self.values[node.output[0]] = tensor
 
     def _integers(self, name: str) -> list[int]:
+        return [int(value) for value in self._numbers(name)]
+
+    def _numbers(self, name: str) -> list[float]:
         if name not in self.values:
             raise ValueError(f"{name} must be a small constant")
-        values = onnx.numpy_helper.to_array(self.values[name]).reshape(-1)
-        return [int(v) for v in values]
+        return [float(value) for value in onnx.numpy_helper.to_array(self.values[name]).reshape(-1)]
 
     _READERS: ClassVar[dict[str, Callable[[_Reader, Any], None]]] = {
         "Conv": _conv,
@@ -254,6 +272,7 @@ class _Reader:
         "Reshape": _flatten,
         "QuantizeLinear": _quantize,
         "DequantizeLinear": _dequantize,
+        "Pad": _pad,
         "Identity": _skip,
         "Dropout": _skip,
         "Constant": _constant,

@@ -19,7 +19,9 @@ def commit() -> str:
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
-    return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    return git("rev-parse", "--short=10", "HEAD") + (
+        "+" if git("status", "--porcelain", "--untracked-files=no") else ""
+    )
 
 
 def read(name: str) -> list[dict[str, Any]]:
@@ -28,7 +30,9 @@ def read(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
-def extend(name: str, cases: Iterable[tuple[str, int]], run: Callable[[str, int], dict[str, Any]], minutes: float) -> None:
+def extend(
+    name: str, cases: Iterable[tuple[str, int]], run: Callable[[str, int], dict[str, Any]], minutes: float
+) -> None:
     """Append the result of every (case, seed) that has no line for this commit yet, until the minutes are over."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     here, deadline = commit(), time.monotonic() + 60 * minutes

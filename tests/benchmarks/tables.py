@@ -47,7 +47,11 @@ def budget_run() -> str:
 
 
 def main() -> None:
-    sections = ["# Benchmarks\n\nWritten by `make tables` from the lines in `docs/benchmarks/`.", profile_speed(), budget_run()]
+    sections = [
+        "# Benchmarks\n\nWritten by `make tables` from the lines in `docs/benchmarks/`.",
+        profile_speed(),
+        budget_run(),
+    ]
     (ROOT / "docs" / "benchmarks.md").write_text("\n\n".join(sections).rstrip() + "\n")
     print(f"wrote docs/benchmarks.md from {len(list(FOLDER.glob('*.jsonl')))} files")
 

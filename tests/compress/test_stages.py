@@ -236,7 +236,11 @@ BEFORE = {
         ({"arch": "b", "latency_ratio": (0.9, 0.9, 0.9), "file_bytes": 1001}, {}, "larger: 1001 bytes, before 1000"),
         ({"arch": "b", "latency_ratio": (0.9, 0.9, 0.9), "val_accuracy": 0.889}, {}, "less accurate: 1.10 points"),
         ({"arch": "b", "latency_ratio": (0.9, 0.9, 0.9), "val_accuracy": 0.890}, {}, None),
-        ({"val_accuracy": 0.899, "latency_ratio": (1.2, 1.2, 1.2)}, {}, "0.10 points of validation accuracy lost, 0.00"),
+        (
+            {"val_accuracy": 0.899, "latency_ratio": (1.2, 1.2, 1.2)},
+            {},
+            "0.10 points of validation accuracy lost, 0.00",
+        ),
         ({"val_accuracy": 0.901, "latency_ratio": (1.2, 1.2, 1.2)}, {}, None),
         (
             {"precision": "int8", "latency_ratio": (1.3, 1.2, 1.4), "peak_ram_bytes": 200},

@@ -37,7 +37,7 @@ def test_training_learns_the_digits(trained: nn.Module, digits: Dataset) -> None
     assert evaluate(trained, digits.val, digits.preprocessing) == np.mean(predictions == digits.val.labels)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -48,13 +48,13 @@ def test_a_training_that_was_interrupted_is_the_same_training(digits: Dataset, t
 
     def die_late(share: float, note: str) -> None:
         if share > 0.6:
-            raise Killed
+            raise KilledError
 
     from compress import train as module
 
     before, module._CHECKPOINT_SECONDS = module._CHECKPOINT_SECONDS, 0.0
     try:
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             train(build_model(SMALL), digits, recipe, seed=5, checkpoint=tmp_path / "c.pt", report=die_late)
     finally:
         module._CHECKPOINT_SECONDS = before

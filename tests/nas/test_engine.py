@@ -46,7 +46,9 @@ class Evaluation:
 
 
 def states(study: optuna.Study) -> dict[str, int]:
-    return {state.name: len(study.get_trials(states=(state,))) for state in TrialState if study.get_trials(states=(state,))}
+    return {
+        state.name: len(study.get_trials(states=(state,))) for state in TrialState if study.get_trials(states=(state,))
+    }
 
 
 def test_what_breaks_the_budget_or_repeats_is_never_evaluated() -> None:
@@ -169,7 +171,9 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) 
     study = nas.search(space, evaluate, storage=db, study_name="s", **arguments)
     assert len(asked) == 6
     whole = nas.search(space, lambda found, fidelity: found[0] / 10, **arguments)
-    assert [(t.params, t.state, t.values) for t in study.trials] == [(t.params, t.state, t.values) for t in whole.trials]
+    assert [(t.params, t.state, t.values) for t in study.trials] == [
+        (t.params, t.state, t.values) for t in whole.trials
+    ]
 
 
 def test_a_trial_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
@@ -183,14 +187,19 @@ def test_a_trial_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("sampler", "name"),
-    [(optuna.samplers.RandomSampler(seed=1), "instance"), (lambda seed: optuna.samplers.RandomSampler(seed), "factory")],
+    [
+        (optuna.samplers.RandomSampler(seed=1), "instance"),
+        (lambda seed: optuna.samplers.RandomSampler(seed), "factory"),
+    ],
 )
 def test_other_samplers_are_taken(sampler: Any, name: str) -> None:
     assert states(nas.search(space, Evaluation(), cost=cost, n_trials=4, sampler=sampler))["COMPLETE"] == 4
 
 
 def test_timeout_ends_a_search() -> None:
-    study = nas.search(lambda t: t.suggest_float("x", 0, 1), lambda x, f: x, cost=lambda x: {}, n_trials=None, timeout=0.3)
+    study = nas.search(
+        lambda t: t.suggest_float("x", 0, 1), lambda x, f: x, cost=lambda x: {}, n_trials=None, timeout=0.3
+    )
     assert states(study)["COMPLETE"] > 1
 
 
