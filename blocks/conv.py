@@ -114,6 +114,6 @@ class ResidualConv(nn.Module):
 
 
 def _pad_same(x: Tensor, kernel_size: int, stride: int) -> Tensor:
-    top, bottom = same_padding(x.shape[2], kernel_size, stride)
-    left, right = same_padding(x.shape[3], kernel_size, stride)
+    top, bottom = same_padding(int(x.shape[2]), kernel_size, stride)
+    left, right = same_padding(int(x.shape[3]), kernel_size, stride)
     return F.pad(x, (left, right, top, bottom))

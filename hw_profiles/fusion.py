@@ -11,6 +11,7 @@ from hw_profiles.workload import WEIGHTED, Op, Workload
 RUNTIMES = ("ort",)
 # Seen in the graphs that ONNX Runtime 1.32 saves after optimisation on x86.
 _FUSED_AFTER_FLOAT_CONV = ("relu", "relu6", "sigmoid", "hard_sigmoid", "hard_swish")
+_FUSED_AFTER_FLOAT_SUM = ("relu",)
 _ABSORBED_BY_INTEGERS = ("relu", "relu6")
 
 
@@ -30,7 +31,8 @@ class Kernel:
 def fuse(workload: Workload, runtime: str = "ort") -> tuple[Kernel, ...]:
     """The workload as ONNX Runtime's CPU provider runs it, in order.
 
-    In float32 a convolution takes up the sum that follows it and then the activation. In int8 convolutions, linear
+    In float32 a convolution takes up the sum that follows it, if the other summand comes in the blocked layout of a
+    convolution as well, and then a ReLU; without a sum it takes up most activations. In int8 convolutions, linear
     layers and sums take up a ReLU; every other activation is computed in float between two conversions. Flattening
     costs nothing.
 
@@ -52,37 +54,40 @@ def fuse(workload: Workload, runtime: str = "ort") -> tuple[Kernel, ...]:
 
 def _fused_groups(workload: Workload, integers: bool) -> list[list[Op]]:
     readers = workload.consumers()
-    position = {op.name: i for i, op in enumerate(workload.ops)}
     taken: set[str] = set()
+    blocked: set[str] = set()  # tensors that stay in the layout of the convolution that made them
     groups = []
     for op in workload.ops:
         if op.name in taken:
             continue
         group = [op]
-        while (after := _only_reader(readers[group[-1].name])) is not None and _takes_up(group, after, integers):
-            if after.kind == "add" and any(position.get(x, -1) > position[op.name] for x in _others(after, group)):
-                break  # the other summand is not there yet when this convolution runs
+        while (after := _only_reader(readers[group[-1].name])) is not None and _takes_up(
+            group, after, integers, blocked
+        ):
             group.append(after)
             taken.add(after.name)
+        if op.kind == "conv":
+            blocked.add(group[-1].name)
         groups.append(group)
     return groups
 
 
-def _takes_up(group: Sequence[Op], after: Op, integers: bool) -> bool:
+def _takes_up(group: Sequence[Op], after: Op, integers: bool, blocked: set[str]) -> bool:
     kinds = [op.kind for op in group]
     if integers:
         return group[-1].kind in (*WEIGHTED, "add") and after.function in _ABSORBED_BY_INTEGERS
     if kinds[0] != "conv" or "activation" in kinds:
         return False
-    return (after.kind == "add" and "add" not in kinds) or after.function in _FUSED_AFTER_FLOAT_CONV
+    if "add" in kinds:
+        return after.function in _FUSED_AFTER_FLOAT_SUM
+    if after.kind == "add":
+        # The other summand must be there already, as a convolution left it.
+        return all(name in blocked for name in after.inputs if name != group[-1].name)
+    return after.function in _FUSED_AFTER_FLOAT_CONV
 
 
 def _only_reader(readers: Sequence[Op]) -> Op | None:
     return readers[0] if len(readers) == 1 else None
-
-
-def _others(op: Op, group: Sequence[Op]) -> list[str]:
-    return [name for name in op.inputs if name != group[-1].name]
 
 
 def _kernel(workload: Workload, ops: list[Op]) -> Kernel:

@@ -19,6 +19,7 @@ _BITS: dict[int, tuple[int, bool]] = {
     TensorProto.UINT8: (8, False),
     TensorProto.INT32: (32, True),
 }
+_GATED = {"Sigmoid": "silu", "HardSigmoid": "hard_swish"}
 _LARGEST_FILE = 2 * 1024**3
 
 
@@ -74,9 +75,9 @@ class _Reader:
         self.builder = WorkloadBuilder(self.input, _input_shape(inputs[0]))
         self.alias: dict[str, str] = {self.input: self.input}
         self.formats: dict[str, TensorFormat] = {}
-        self.sigmoid_of: dict[str, str] = {}
+        self.gate_of: dict[str, tuple[str, str]] = {}
         self.zeros_around: dict[str, tuple[int, int, int, int]] = {}
-        self.fused_sigmoids = _sigmoids_of_silu(graph)
+        self.own_gates = _own_gates(graph)
 
     def add(self, node: Any) -> None:
         if node.op_type not in self._READERS:
@@ -147,9 +148,9 @@ class _Reader:
 
     def _binary(self, node: Any) -> None:
         a, b = node.input
-        if a in self.sigmoid_of or b in self.sigmoid_of:
-            x = self.sigmoid_of.get(a) or self.sigmoid_of[b]
-            self._made(node, self.builder.activation(node.output[0], x, "silu"))
+        if a in self.gate_of or b in self.gate_of:
+            x, function = self.gate_of.get(a) or self.gate_of[b]
+            self._made(node, self.builder.activation(node.output[0], x, function))
             return
         if a in self.constants or b in self.constants:
             raise ValueError(f"node {node.name}: {node.op_type} with a constant is not known")
@@ -157,8 +158,8 @@ class _Reader:
 
     def _activation(self, node: Any) -> None:
         x = self._x(node)
-        if node.output[0] in self.fused_sigmoids:
-            self.sigmoid_of[node.output[0]] = x
+        if node.output[0] in self.own_gates:
+            self.gate_of[node.output[0]] = (x, _GATED[node.op_type])
             return
         function = {
             "Relu": "relu",
@@ -302,15 +303,15 @@ def _padding(attributes: dict[str, Any], shape: Shape, kernel_size: int) -> tupl
     return (top, left, bottom, right)
 
 
-def _sigmoids_of_silu(graph: Any) -> set[str]:
-    """Outputs of the Sigmoids that are only multiplied with their own input: together they are one SiLU."""
+def _own_gates(graph: Any) -> set[str]:
+    """Outputs of the (hard) sigmoids that only multiply their own input: together they are one SiLU or hard-swish."""
     readers: dict[str, list[Any]] = {}
     for node in graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
     found = set()
     for node in graph.node:
-        if node.op_type == "Sigmoid":
+        if node.op_type in _GATED:
             after = readers.get(node.output[0], [])
             if len(after) == 1 and after[0].op_type == "Mul" and node.input[0] in after[0].input:
                 found.add(node.output[0])

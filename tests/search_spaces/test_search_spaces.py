@@ -34,7 +34,9 @@ def test_presets_are_what_torch_exports(name: str) -> None:
     check_arch(preset(name, input_shape=(3, 64, 64), num_classes=4))
 
 
-@pytest.mark.parametrize("arch", [preset("resnet8"), preset("mobilenetv2_100"), sample("mobilenet", seed=3)], ids=str)
+@pytest.mark.parametrize(
+    "arch", [preset("resnet8"), preset("mobilenetv2_100"), sample("mobilenet", seed=3)], ids=lambda arch: arch.id
+)
 def test_macs_are_fvcores(arch: Arch) -> None:
     counted = FlopCountAnalysis(build_model(arch).eval(), torch.zeros(1, *arch.input_shape))
     counted.unsupported_ops_warnings(False)
