@@ -11,6 +11,7 @@ from hw_profiles.workload import WEIGHTED, Op, Workload
 RUNTIMES = ("ort",)
 # Seen in the graphs that ONNX Runtime 1.32 saves after optimisation on x86.
 _FUSED_AFTER_FLOAT_CONV = ("relu", "relu6", "sigmoid", "hard_sigmoid", "hard_swish")
+_KEEP_LAYOUT = ("relu", "sigmoid", "silu", "hard_swish")
 _FUSED_AFTER_FLOAT_SUM = ("relu",)
 _ABSORBED_BY_INTEGERS = ("relu", "relu6")
 
@@ -66,7 +67,8 @@ def _fused_groups(workload: Workload, integers: bool) -> list[list[Op]]:
         ):
             group.append(after)
             taken.add(after.name)
-        if op.kind == "conv":
+        keeps = op.kind == "add" or op.function in _KEEP_LAYOUT
+        if op.kind == "conv" or (keeps and blocked.issuperset(op.inputs)):
             blocked.add(group[-1].name)
         groups.append(group)
     return groups
