@@ -177,11 +177,11 @@ def file_metrics(artifact: Artifact, path: Path, context: Context) -> dict[str, 
 
 def _latency_ratio(
     metrics: Mapping[str, Any], path: Path, earlier: Artifact, folder: Path, context: Context
-) -> tuple[float, float, float]:
+) -> list[float]:
     if context.measured:
-        return compare(path, folder / earlier.files["onnx"], context.device)
+        return list(compare(path, folder / earlier.files["onnx"], context.device))
     ratio = metrics["latency_ms"] / earlier.metrics["latency_ms"]
-    return ratio, ratio, ratio
+    return [ratio, ratio, ratio]
 
 
 def _run_stage(

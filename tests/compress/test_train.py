@@ -27,7 +27,7 @@ def digits() -> Dataset:
 @pytest.fixture(scope="module")
 def trained(digits: Dataset) -> nn.Module:
     model = build_model(SMALL)
-    train(model, digits, Recipe(epochs=6))
+    train(model, digits, Recipe(epochs=12))
     return model
 
 

@@ -202,7 +202,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["--data", "no/such/folder"], "it does not exist"),
         (["--device", "hots"], "did you mean 'host'"),
         (["--latency", "5"], "latency must be a number with one of the units"),
-        (["--latency", "-5ms"], "latency must be above 0"),
+        (["--latency=-5ms"], "latency must be above 0"),
         (["--time", "0min"], "time must be above 0"),
         (["--space", "mobilnet"], "did you mean 'mobilenet'"),
         (["--space", "nas.nothing:here"], "nas.nothing"),
