@@ -12,11 +12,12 @@ from nas.plots import pareto_points, pareto_svg
 from nas.results import COLUMNS, cells
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2em auto; padding: 0 1em; color: #1c2530; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1150px; margin: 2em auto; padding: 0 1em; color: #1c2530; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .3em .6em; border-bottom: 1px solid #dde3ea; }
 th:first-child, td:first-child, th:last-child, td:last-child { text-align: left; }
+td:not(:last-child) { white-space: nowrap; }
 .verdict { padding: .8em 1em; border-left: 5px solid #1a7f4b; background: #eef8f2; }
 .verdict.broken { border-color: #b3261e; background: #fdf0ef; }
 .undone td { color: #7a8694; } .deployed td { font-weight: 600; }
