@@ -10,6 +10,7 @@ from blocks.activations import build_activation
 class SqueezeExcite(nn.Module):
     """Scale each channel by a gate computed from the means of all channels (1709.01507): (N, C, H, W) -> the same.
 
+    >>> import torch
     >>> SqueezeExcite(8, 2)(torch.ones(1, 8, 4, 4)).shape
     torch.Size([1, 8, 4, 4])
     """
@@ -31,6 +32,7 @@ class SqueezeExcite(nn.Module):
 def build_squeeze_excite(channels: int, se_channels: int, activation: str, gate: str) -> nn.Module:
     """A SqueezeExcite, or the identity where ``se_channels`` is 0.
 
+    >>> import torch
     >>> build_squeeze_excite(8, 0, "relu", "sigmoid")(torch.ones(1)).item()
     1.0
     """

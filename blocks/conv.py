@@ -12,6 +12,7 @@ from blocks.spec import BlockSpec, same_padding
 class ConvNormAct(nn.Module):
     """Convolution without bias, batch normalisation, activation: (N, C_in, H, W) -> (N, C_out, H / stride, W / stride).
 
+    >>> import torch
     >>> ConvNormAct(3, 8, stride=2)(torch.zeros(1, 3, 32, 32)).shape
     torch.Size([1, 8, 16, 16])
     """
@@ -74,6 +75,7 @@ class Conv(ConvNormAct):
 class ResidualConv(nn.Module):
     """The block ``residual``: two k×k convolutions and a shortcut, activated after the sum (1512.03385).
 
+    >>> import torch
     >>> spec = BlockSpec(kind="residual", in_channels=8, out_channels=16, mid_channels=16, stride=2,
     ...                  shortcut="projection")
     >>> ResidualConv(spec)(torch.zeros(1, 8, 32, 32)).shape

@@ -12,6 +12,7 @@ from blocks.spec import BlockSpec
 class InvertedResidual(nn.Module):
     """The block ``inverted_residual``: expand 1×1, depthwise k×k, squeeze-excite, project 1×1 (1801.04381, 1905.02244).
 
+    >>> import torch
     >>> spec = BlockSpec(kind="inverted_residual", in_channels=8, out_channels=8, mid_channels=32, se_channels=4,
     ...                  shortcut="identity")
     >>> InvertedResidual(spec)(torch.zeros(1, 8, 16, 16)).shape
@@ -49,6 +50,7 @@ class InvertedResidual(nn.Module):
 class FusedInvertedResidual(nn.Module):
     """The block ``fused_inverted_residual``: expand k×k, squeeze-excite, project 1×1 (2104.00298).
 
+    >>> import torch
     >>> spec = BlockSpec(kind="fused_inverted_residual", in_channels=8, out_channels=16, mid_channels=32, stride=2)
     >>> FusedInvertedResidual(spec)(torch.zeros(1, 8, 16, 16)).shape
     torch.Size([1, 16, 8, 8])

@@ -12,6 +12,7 @@ from blocks.spec import BlockSpec
 class DepthwiseSeparable(nn.Module):
     """The block ``separable``: depthwise k×k, squeeze-excite, pointwise (1704.04861).
 
+    >>> import torch
     >>> spec = BlockSpec(kind="separable", in_channels=8, out_channels=16, stride=2)
     >>> DepthwiseSeparable(spec)(torch.zeros(1, 8, 32, 32)).shape
     torch.Size([1, 16, 16, 16])

@@ -84,8 +84,8 @@ def scale_and_zero_point(low: float, high: float) -> tuple[float, int]:
     Raises:
         ValueError: the range is not finite.
 
-    >>> scale_and_zero_point(-1.0, 1.55)
-    (0.01, 100)
+    >>> scale_and_zero_point(-1.0, 3.0)
+    (0.01568627450980392, 64)
     """
     if not np.isfinite([low, high]).all():
         raise ValueError(f"the range of an activation must be finite, got {low}..{high}")

@@ -140,8 +140,8 @@ def verdict(metrics: Mapping[str, Any]) -> str:
 def table(metrics: Mapping[str, Any]) -> str:
     """The networks of a run, one a line.
 
-    >>> print(table({"rows": [{"label": "winner", "val_accuracy": 0.5, "params": 1000}]}).splitlines()[1][:24])
-    winner      50.00 %
+    >>> print(table({"rows": [{"label": "winner", "val_accuracy": 0.5, "params": 1000}]}).splitlines()[1][:15])
+    winner  50.00 %
     """
     lines = [("", *COLUMNS), *(cells(row) for row in metrics["rows"])]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
