@@ -29,7 +29,7 @@ from nas.evaluate import CandidateCost, ShortTraining
 from nas.report import render
 from nas.results import Findings, Result, collect, trials_csv
 from nas.runfolder import Clock, check_config, log, open_folder
-from nas.teaching import NO_TEACHER, Lesson, check_teacher, prepare_teacher
+from nas.teaching import NO_TEACHER, Lesson, check_teacher, check_teacher_file, prepare_teacher
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
 from search_spaces.presets import preset
@@ -65,7 +65,7 @@ def run(config: str | Path | None = None, **overrides: Any) -> Result:
         if lesson.teacher is None:
             clock.weights = _weights(job.config, taught=False)
         study = _search(job, folder, clock)
-        arch = choose_winner(study, job.cost(job.budget.limits()), job.budget)
+        arch = _chosen(job, study, folder / "winner.json")
         winner = _trained(job, "winner", arch, folder / "winner", _recipe(job, "train", clock))
         stages, context = _stages(job, lesson, clock), job.context(winner, lesson)
         artifact = run_stages(winner, stages, context, folder / "stages", home=folder / "winner")
@@ -133,6 +133,7 @@ def _prepare(config: Config) -> _Job:
         preset(config.baseline)
     with progress("reading images") as report:
         data = load_data(config.data, seed=config.seed, size=config.size, on_progress=lambda s: report(s, ""))
+    check_teacher_file(config.teacher, data)
     space = load_space(config.space, input_shape=data.preprocessing.input_shape, num_classes=data.num_classes)
     measured = device.measurable and config.latency_from != "estimated"
     return _Job(config, data, device, config.budget, space, measured)
@@ -179,6 +180,13 @@ def _search(job: _Job, folder: Path, clock: Clock) -> optuna.Study:
         )
 
 
+def _chosen(job: _Job, study: optuna.Study, path: Path) -> Arch:
+    """The winner of the search, measured once more when it is chosen; what was chosen stays chosen."""
+    if not path.is_file():
+        write_text(path, choose_winner(study, job.cost(job.budget.limits()), job.budget).to_json())
+    return Arch.from_json(path.read_text())
+
+
 def _recipe(job: _Job, phase: str, clock: Clock) -> Recipe:
     config = job.config
     epochs = {"train": config.train_epochs, "distill": config.distill_epochs, "prune": config.prune_epochs}[phase]
@@ -194,11 +202,6 @@ def _trained(job: _Job, label: str, arch: Arch, folder: Path, recipe: Recipe) ->
     if (folder / "artifact.json").is_file():
         return Artifact.load(folder)
     partial = folder.with_name(folder.name + ".partial")
-    if (partial / "arch.json").is_file() and Arch.from_json((partial / "arch.json").read_text()) != arch:
-        arch = Arch.from_json(
-            (partial / "arch.json").read_text()
-        )  # what was chosen before an interruption stays chosen
-    write_text(partial / "arch.json", arch.to_json())
     data = job.data.resized(*arch.input_shape[1:])
     model = build_model(arch, seed=job.config.seed)
     with progress(label) as report:

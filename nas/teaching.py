@@ -60,6 +60,22 @@ def check_teacher(name: str) -> None:
         raise ValueError(f"--teacher must be timm:NAME, an ONNX file, none or auto, got {name!r}")
 
 
+def check_teacher_file(name: str, data: Dataset) -> None:
+    """Refuse an ONNX file that does not read these images, or knows no more of them than chance.
+
+    Raises:
+        ValueError: it is not an image classifier for this data.
+    """
+    if not name.endswith(".onnx"):
+        return
+    right = teacher_accuracy(OnnxTeacher(Path(name), data), data.val)
+    if right < _CHANCE / data.num_classes:
+        raise ValueError(
+            f"teacher {name}: {right:.1%} of the validation images are right, no more than by chance; "
+            "it must read pixels in 0..1 or carry our preprocessing record"
+        )
+
+
 def prepare_teacher(config: Config, data: Dataset, folder: Path, clock: Clock) -> Lesson:
     """The teacher, trained if need be; what was trained or decided before is found in ``folder/teacher``."""
     if config.teacher == NO_TEACHER:
@@ -122,11 +138,6 @@ def _images_per_second(data: Dataset) -> float:
 def _of_file(path: Path, data: Dataset) -> Lesson:
     teacher = OnnxTeacher(path, data)
     facts = {"name": path.name, **_file_facts(path), "val_accuracy": teacher_accuracy(teacher, data.val)}
-    if facts["val_accuracy"] < _CHANCE / data.num_classes:
-        raise ValueError(
-            f"teacher {path}: {facts['val_accuracy']:.1%} of the validation images are right, no more than by chance; "
-            "it must read pixels in 0..1 or carry our preprocessing record"
-        )
     return Lesson(teacher, facts)
 
 

@@ -20,9 +20,10 @@ import pytest
 from compress import Preprocessing, load_data
 from compress.preprocessing import METADATA_KEY
 from hw_profiles.onnx_read import read_metadata, read_onnx
+from hw_profiles.onnx_write import write_onnx
 from nas.cli import main
 from nas.runfolder import Clock
-from search_spaces import Arch
+from search_spaces import Arch, preset
 
 QUICK = [
     "run", "--data", "digits", "--device", "host", "--latency", "0.5ms", "--trials", "3", "--teacher", "timm:resnet10t",
@@ -165,7 +166,7 @@ def kill_when(folder: Path, ready: Any) -> None:
 def test_a_run_killed_in_the_search_and_in_trainings_ends_as_an_undisturbed_one(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     kill_when(folder, lambda: (folder / "study.db").is_file())
-    kill_when(folder, lambda: (folder / "winner.partial" / "arch.json").is_file())
+    kill_when(folder, lambda: (folder / "winner.json").is_file())
     kill_when(folder, lambda: (folder / "stages" / "02_prune.partial").is_dir())
     kill_when(folder, lambda: (folder / "baseline" / "trained.partial").is_dir())
     process = nas(*QUICK, "--out", str(folder), cwd=tmp_path)
@@ -230,6 +231,17 @@ def test_bad_input_is_one_line_exit_code_2_and_no_folder(
     assert code == 2
     assert said in one_line(capsys)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_teacher_that_knows_nothing_or_reads_other_images_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for shape, said in (((1, 32, 32), "no more than by chance"), ((3, 32, 32), "must read 1 channels")):
+        file = tmp_path / "teacher.onnx"
+        file.write_bytes(write_onnx(preset("resnet8", input_shape=shape).workload()))
+        assert main([*QUICK, "--teacher", str(file), "--out", str(tmp_path / "run")]) == 2
+        assert said in one_line(capsys)
+        assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_of_another_config_or_of_something_else_is_refused(
