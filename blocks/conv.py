@@ -1,4 +1,4 @@
-"""Plain and residual convolutions."""
+"""Plain, residual and pooled convolutions."""
 
 from __future__ import annotations
 
@@ -113,6 +113,26 @@ class ResidualConv(nn.Module):
             y = y + x
         activated: Tensor = self.act(y)
         return activated
+
+
+class PooledConv(nn.Module):
+    """The block ``pooled_conv``: global mean, 1×1 convolution with bias, activation; a head only (1905.02244).
+
+    >>> import torch
+    >>> spec = BlockSpec(kind="pooled_conv", in_channels=8, out_channels=16, activation="hard_swish")
+    >>> PooledConv(spec)(torch.zeros(1, 8, 7, 7)).shape
+    torch.Size([1, 16, 1, 1])
+    """
+
+    def __init__(self, spec: BlockSpec) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(spec.in_channels, spec.out_channels, 1)
+        self.act = build_activation(spec.activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C_in, H, W) -> (N, C_out, 1, 1)."""
+        y: Tensor = self.act(self.conv(F.adaptive_avg_pool2d(x, 1)))
+        return y
 
 
 def _pad_same(x: Tensor, kernel_size: int, stride: int) -> Tensor:

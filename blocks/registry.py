@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from torch import nn
 
-from blocks.conv import Conv, ResidualConv
+from blocks.conv import Conv, PooledConv, ResidualConv
+from blocks.custom import CUSTOM_BLOCKS, BlockClass, unknown_kind
 from blocks.mbconv import FusedInvertedResidual, InvertedResidual
 from blocks.separable import DepthwiseSeparable
 from blocks.spec import BlockSpec
-
-
-class BlockClass(Protocol):
-    """A class that makes a module from a spec: (N, in_channels, H, W) -> (N, out_channels, ~H/stride, ~W/stride)."""
-
-    def __call__(self, spec: BlockSpec, /) -> nn.Module:
-        """The module of a spec."""
-
 
 BLOCKS: dict[str, BlockClass] = {
     "conv": Conv,
@@ -25,11 +16,12 @@ BLOCKS: dict[str, BlockClass] = {
     "separable": DepthwiseSeparable,
     "inverted_residual": InvertedResidual,
     "fused_inverted_residual": FusedInvertedResidual,
+    "pooled_conv": PooledConv,
 }
 
 
 def build_block(spec: BlockSpec) -> nn.Module:
-    """The module of a spec.
+    """The module of a spec, of our kinds or a user's own.
 
     Raises:
         ValueError: no block is called ``spec.kind``.
@@ -39,6 +31,7 @@ def build_block(spec: BlockSpec) -> nn.Module:
     >>> block(torch.zeros(2, 3, 8, 8)).shape
     torch.Size([2, 8, 8, 8])
     """
-    if spec.kind not in BLOCKS:
-        raise ValueError(f"BlockSpec.kind must be one of {', '.join(BLOCKS)}, got {spec.kind!r}")
-    return BLOCKS[spec.kind](spec)
+    classes = BLOCKS | CUSTOM_BLOCKS
+    if spec.kind not in classes:
+        raise ValueError(unknown_kind(spec.kind, classes))
+    return classes[spec.kind](spec)

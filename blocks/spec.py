@@ -10,6 +10,7 @@ ACTIVATIONS = ("none", "relu", "relu6", "hard_swish", "silu", "sigmoid", "hard_s
 GATES = ("sigmoid", "hard_sigmoid")
 PADDINGS = ("symmetric", "same")
 SHORTCUTS = ("none", "identity", "projection")
+_POOLING_KINDS = ("pooled_conv",)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +69,11 @@ class BlockSpec:
                 "BlockSpec.shortcut 'identity' needs stride 1 and in_channels == out_channels, "
                 f"got stride {self.stride}, {self.in_channels} and {self.out_channels} channels"
             )
+
+    @property
+    def pools(self) -> bool:
+        """Whether the output has one position, whatever the size of the input."""
+        return self.kind in _POOLING_KINDS
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON types."""

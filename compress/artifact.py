@@ -35,6 +35,10 @@ class Artifact:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     history: tuple[Mapping[str, Any], ...] = ()
 
+    def __post_init__(self) -> None:
+        # The weights are here: a file that they started from is no longer read.
+        object.__setattr__(self, "source", replace(self.source, weights=None))
+
     @property
     def precision(self) -> str:
         """``"int8"`` once activations have scales, else ``"fp32"``."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from blocks.spec import BlockSpec
@@ -98,7 +97,7 @@ def pruned_weights(
             continue
         written = kept.get(groups.of[op.name])
         read = None if op.depthwise else kept.get(groups.of[op.inputs[0]])
-        for key in _keys(op, weights):
+        for key in weight_keys(op, weights):
             value = weights[key]
             if written is not None and value.ndim:
                 value = value.index_select(0, written)
@@ -108,31 +107,9 @@ def pruned_weights(
     return sliced
 
 
-def _keys(op: Op, weights: Mapping[str, Tensor]) -> list[str]:
+def weight_keys(op: Op, weights: Mapping[str, Tensor]) -> list[str]:
     """State-dict keys of an operation: of a ConvNormAct, or of a bare convolution or linear layer."""
     if f"{op.name}.conv.weight" in weights:
         norm = ("weight", "bias", "running_mean", "running_var")
         return [f"{op.name}.conv.weight", *(f"{op.name}.norm.{name}" for name in norm)]
     return [key for key in (op.weight, op.bias_name) if key in weights]
-
-
-def importance(
-    weights: Mapping[str, Tensor], workload: Workload, groups: ChannelGroups, criterion: str
-) -> dict[str, Tensor]:
-    """For each prunable group a score per channel, its mean over the group 1.
-
-    ``"l2"``: the norm of the filters that write the channel (1608.08710). ``"bn_scale"``: the size of the batch
-    normalisation's scale behind them (1708.06519); a bare convolution counts by its norm.
-    """
-    totals = {group: torch.zeros(groups.width[group]) for group in groups.prunable()}
-    for op in workload.ops:
-        group = groups.of[op.name]
-        if op.kind not in WEIGHTED or group not in totals:
-            continue
-        scale = weights.get(f"{op.name}.norm.weight")
-        if criterion == "bn_scale" and scale is not None:
-            score = scale.abs()
-        else:
-            score = weights[_keys(op, weights)[0]].flatten(1).norm(dim=1)
-        totals[group] = totals[group] + (score / score.mean().clamp_min(1e-12)) ** 2
-    return {group: (total / total.mean().clamp_min(1e-12)).sqrt() for group, total in totals.items()}

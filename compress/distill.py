@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
@@ -39,7 +39,7 @@ class Distill:
         if context.teacher is None:
             raise ValueError("Distill needs a teacher; the context has none")
         model = artifact.model()
-        train(
+        training = train(
             model,
             context.data,
             self.recipe,
@@ -48,7 +48,7 @@ class Distill:
             checkpoint=context.checkpoint,
             report=context.report,
         )
-        return artifact.with_model(model)
+        return replace(artifact.with_model(model), metrics={"training": asdict(training)})
 
 
 def soft_target_loss(teacher: Teacher, temperature: float, weight: float) -> Loss:

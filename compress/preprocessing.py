@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,12 +14,13 @@ from PIL import Image, ImageOps
 
 SCHEMA = 1
 METADATA_KEY = "fitnas.preprocessing"
+_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preprocessing:
-    """Cut the centre to the aspect ratio, resize with a bilinear filter through each of ``sizes`` (height, width),
-    divide by 255, subtract ``mean``, divide by ``std`` per channel; float32, (N, C, H, W).
+    """Make the image 8-bit grey or RGB, cut the centre to the aspect ratio, resize with a bilinear filter through each
+    of ``sizes`` (height, width), divide by 255, subtract ``mean``, divide by ``std`` per channel: float32 (N, C, H, W).
 
     >>> p = Preprocessing(channels=1, sizes=((8, 8),), mean=(0.5,), std=(0.25,), class_names=("a", "b"))
     >>> p.tensor(np.full((1, 8, 8, 1), 255, np.uint8)).max().item()
@@ -43,8 +45,19 @@ class Preprocessing:
         return (self.channels, *self.sizes[-1])
 
     def image(self, image: Image.Image) -> NDArray[np.uint8]:
-        """The pixels (height, width, channels) of an opened image after cutting and resizing."""
-        image = image.convert("L" if self.channels == 1 else "RGB")
+        """The pixels (height, width, channels) of an opened image after cutting and resizing.
+
+        The image is turned as its EXIF orientation says. 16-bit grey is scaled from 0..65535, transparent pixels are
+        laid on white, and palettes, CMYK and the like become RGB.
+
+        Raises:
+            ValueError: floating-point pixels, which have no fixed range, or integers outside 0..65535.
+
+        >>> p = Preprocessing(channels=1, sizes=((2, 2),), mean=(0.5,), std=(0.25,), class_names=("a", "b"))
+        >>> p.image(Image.new("RGBA", (4, 4), (0, 0, 0, 0)))[0, 0, 0].item()
+        255
+        """
+        image = _eight_bits(_upright(image)).convert("L" if self.channels == 1 else "RGB")
         for height, width in self.sizes:
             if image.size != (width, height):
                 image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
@@ -79,3 +92,38 @@ class Preprocessing:
             )
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"not a preprocessing record ({error!r})") from None
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(height, width) of an opened image once it is turned as its EXIF orientation says.
+
+    >>> upright_size(Image.new("L", (3, 2)))
+    (2, 3)
+    """
+    return (image.width, image.height) if _orientation(image) in range(5, 9) else (image.height, image.width)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except (SyntaxError, ValueError, TypeError, LookupError, struct.error):
+        return 1  # an unreadable EXIF block says nothing about pixels that can be read
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    return ImageOps.exif_transpose(image) if _orientation(image) in range(2, 9) else image
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Without depth or transparency that a plain conversion would cut off."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no fixed range: save the image with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        deep = np.asarray(image).astype(np.int64)
+        if deep.min() < 0 or deep.max() > 65535:
+            raise ValueError(f"integer pixels must be in 0..65535, got {deep.min()}..{deep.max()}")
+        return Image.fromarray(((deep + 128) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB") if image.mode == "LAB" else image  # Pillow makes no grey of LAB

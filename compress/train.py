@@ -66,6 +66,18 @@ class Training:
     images_per_second: float
     bfloat16: bool
 
+    def __add__(self, other: Training) -> Training:
+        """Both, one after the other."""
+        seconds = self.seconds + other.seconds
+        images = self.images_per_second * self.seconds + other.images_per_second * other.seconds
+        return Training(
+            self.steps + other.steps,
+            self.epochs + other.epochs,
+            seconds,
+            images / max(seconds, 1e-9),
+            self.bfloat16 or other.bfloat16,
+        )
+
 
 def label_loss(smoothing: float) -> Loss:
     """Cross-entropy with the labels."""
@@ -137,6 +149,20 @@ def accuracy(predictions: NDArray[np.int64], split: Split) -> float:
     return float(np.mean(predictions == split.labels))
 
 
+def balanced_accuracy(predictions: NDArray[np.int64], split: Split) -> float:
+    """Mean over the classes of the split of the share of each that is found, 0..1: for classes of unequal size.
+
+    Brodersen et al., "The balanced accuracy and its posterior distribution", ICPR 2010.
+
+    >>> split = Split(np.zeros((4, 1, 1, 1), np.uint8), np.array([0, 0, 0, 1]))
+    >>> balanced_accuracy(np.array([0, 0, 0, 0]), split)
+    0.5
+    """
+    images = np.bincount(split.labels)
+    right = np.bincount(split.labels[predictions == split.labels], minlength=len(images))
+    return float(np.mean(right[images > 0] / images[images > 0]))
+
+
 def evaluate(model: nn.Module, split: Split, preprocessing: Preprocessing) -> float:
     """Accuracy of a module on a split, 0..1."""
     return accuracy(predict(model, split, preprocessing), split)
@@ -195,7 +221,7 @@ class _Batches:
     """Augmented batches by step number."""
 
     def __init__(self, split: Split, preprocessing: Preprocessing, batch_size: int, seed: int, flip: bool) -> None:
-        self.images = torch.from_numpy(np.ascontiguousarray(split.images.transpose(0, 3, 1, 2)))
+        self.images = split.images
         self.labels = torch.from_numpy(split.labels)
         self.batch_size = min(batch_size, len(split))
         self.per_epoch = max(1, len(split) // batch_size)
@@ -214,7 +240,9 @@ class _Batches:
             self._epoch, self._order = epoch, torch.randperm(len(self.labels), generator=generator)
         chosen = self._order[place * self.batch_size : (place + 1) * self.batch_size]
         generator = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + step)
-        pixels = augment(self.images[chosen], generator, flip=self.flip).float() / 255
+        # By batches: the images may be a map of a file that is larger than the memory.
+        images = torch.from_numpy(self.images[chosen.numpy()]).permute(0, 3, 1, 2)
+        pixels = augment(images, generator, flip=self.flip).float() / 255
         return pixels.contiguous(memory_format=torch.channels_last), self.labels[chosen]
 
     def normalised(self, pixels: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 import sys
 import warnings
@@ -15,7 +16,7 @@ from nas.config import load_config, parse_assignment
 from nas.errors import InputError, NothingFitsError, disk_is_full, user_input
 
 _RUN_OPTIONS = {
-    "--data": "digits, a folder of images, or an .npz file",
+    "--data": "digits, a folder of images, an .npz file, or torchvision:NAME",
     "--device": "name (see `nas devices`) or .toml file",
     "--latency": "limit such as 5ms or 250us",
     "--ram": "limit on the activations' memory, such as 256kB",
@@ -25,6 +26,8 @@ _RUN_OPTIONS = {
     "--time": "time for everything, such as 30min",
     "--trials": "candidates to train; without --time nothing depends on the clock",
     "--space": "name (see `nas list`) or module:name",
+    "--init": "start from pretrained weights instead of a space: timm:NAME, or a file of timm's weights",
+    "--sampler": "how the search proposes: tpe or random",
     "--teacher": "timm:NAME, an ONNX file, none, or auto",
     "--baseline": "preset trained beside the winner, or none",
     "--out": "run folder; the same command again goes on there",
@@ -36,7 +39,7 @@ _NUMBERS: dict[str, Callable[[str], Any]] = {"--max-accuracy-drop": float, "--tr
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    parsed = _parser().parse_args(given)
+    parsed = _parser().parse_args(_joined(given))
     again = f"nas {shlex.join(given)}"
     try:
         _COMMANDS[parsed.verb](parsed)
@@ -57,6 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """``--latency -5ms`` as ``--latency=-5ms``, so that it is taken for a value, and refused as one."""
+    joined: list[str] = []
+    for argument in arguments:
+        if re.match(r"-\d", argument) and joined and joined[-1].startswith("--") and "=" not in joined[-1]:
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
         self.exit(2, f"nas: error: {message}; see `{self.prog} --help`\n")
@@ -73,6 +87,8 @@ def _parser() -> argparse.ArgumentParser:
         run.add_argument(option, type=_NUMBERS.get(option, str), help=text)
     run.add_argument("--set", action="append", default=[], metavar="key=value", help="any entry of the config")
     run.add_argument("--json", action="store_true", help="print metrics.json instead of the table")
+    reported = verbs.add_parser("report", help="write report.html of a finished run again")
+    reported.add_argument("run", help="its folder")
     listed = verbs.add_parser("list", help="spaces, presets, devices")
     listed.add_argument("--json", action="store_true")
     devices = verbs.add_parser("devices", help="the devices that are known")
@@ -105,6 +121,16 @@ def _run(parsed: argparse.Namespace) -> None:
         print(json.dumps(result.metrics, indent=1))
     else:
         print(f"\n{table(result.metrics)}\n\n{result.metrics['verdict']}\nreport: {result.folder / 'report.html'}")
+
+
+def _report(parsed: argparse.Namespace) -> None:
+    from compress.files import write_text
+    from nas.report import render_run
+
+    path = Path(parsed.run) / "report.html"
+    with user_input():
+        write_text(path, render_run(Path(parsed.run)))
+    print(f"report: {path}")
 
 
 def _list(parsed: argparse.Namespace) -> None:
@@ -152,7 +178,7 @@ def _profile(parsed: argparse.Namespace) -> None:
             print(f"{name:<12} {value:,} {unit}".rstrip())
 
 
-_COMMANDS = {"run": _run, "list": _list, "devices": _devices, "profile": _profile}
+_COMMANDS = {"run": _run, "report": _report, "list": _list, "devices": _devices, "profile": _profile}
 
 if __name__ == "__main__":
     sys.exit(main())

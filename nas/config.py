@@ -22,6 +22,7 @@ _UNITS: dict[str, dict[str, float]] = {
 }
 _DEFAULT_TIME = "30min"
 LATENCIES = ("auto", "measured", "estimated")
+UNREADABLE = ("refuse", "skip")
 _EPOCHS = ("search_epochs", "teacher_epochs", "train_epochs", "distill_epochs", "prune_epochs")
 _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("trials", lambda n: n >= 1, "at least 1"),
@@ -29,6 +30,8 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("seed", lambda n: n >= 0, "at least 0"),
     ("max_accuracy_drop", lambda x: 0 <= x <= 100, "in 0..100 percentage points"),
     ("prune_amount", lambda x: 0 < x < 1, "between 0 and 1"),
+    ("prune_steps", lambda n: n >= 1, "at least 1"),
+    ("unreadable", lambda name: name in UNREADABLE, f"one of {', '.join(UNREADABLE)}"),
     ("latency_from", lambda name: name in LATENCIES, f"one of {', '.join(LATENCIES)}"),
     *((name, lambda x: 0 < x < math.inf, "above 0") for name in (*_EPOCHS, "learning_rate")),
 )
@@ -40,7 +43,8 @@ class Config:
 
     ``latency_from`` is ``measured``, ``estimated`` or ``auto``: measured where the device is this machine. The
     numbers of epochs are what is trained without ``time``; with it they are four times as many at most, and the time
-    decides.
+    decides. ``init`` (``timm:NAME`` or a file of timm's weights) takes the place of ``space``: the network is that one,
+    at the resolution that the search finds. ``unreadable`` is what becomes of images that cannot be read.
     """
 
     data: str = "digits"
@@ -53,11 +57,14 @@ class Config:
     time: str | None = None
     trials: int | None = None
     space: str = "mobilenet"
+    init: str | None = None
+    sampler: str = "tpe"
     teacher: str = "auto"
     baseline: str = "resnet8"
     out: str = "runs/run"
     seed: int = 0
     size: int | None = None
+    unreadable: str = "refuse"
     latency_from: str = "auto"
     search_epochs: float = 2.0
     teacher_epochs: float = 10.0
@@ -65,6 +72,8 @@ class Config:
     distill_epochs: float = 10.0
     prune_epochs: float = 5.0
     prune_amount: float = 0.2
+    prune_steps: int = 2
+    prune_criterion: str = "l2"
     learning_rate: float = 0.1
 
     def __post_init__(self) -> None:

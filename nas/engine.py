@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import os
 import socket
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
 
 from hw_profiles.budget import Budget, violations
 from nas.rungs import check_rungs, promising
+from nas.samplers import random, tpe
 
 Space = Callable[[Any], Hashable]
 Evaluate = Callable[[Any, float], float]
@@ -33,6 +34,7 @@ _MOST_REJECTED = (
     500  # proposals in a row that were not worth an evaluation: the space is exhausted or the budget too small
 )
 _REPEATS_BEFORE_RANDOM = 10
+_REPEATS = "repeats an earlier candidate"
 
 _spaces: weakref.WeakKeyDictionary[optuna.Study, Space] = weakref.WeakKeyDictionary()
 
@@ -139,16 +141,16 @@ class _Job:
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         wanted = math.inf if n_trials is None else n_trials
         pending = self._remember()
-        rejected = repeats = 0
-        while rejected < _MOST_REJECTED and time.monotonic() < deadline:
-            if not pending and self._started() >= wanted:
+        while time.monotonic() < deadline:
+            earlier = self._before(pending[0].number) if pending else self.study.get_trials(deepcopy=False)
+            if not pending and (self._started() >= wanted or _last(earlier, _rejected) >= _MOST_REJECTED):
                 break
-            trial = self._adopt(pending.pop(0)) if pending else self._ask(repeats >= _REPEATS_BEFORE_RANDOM)
-            why = self._try(trial)
+            self.study.sampler = self._sampler(earlier)
+            trial = self._adopt(pending.pop(0), earlier) if pending else self.study.ask()
+            trial.set_user_attr(WORKER, _this_worker())
+            self._try(trial)
             if on_trial is not None:
                 on_trial(self.study)
-            rejected = rejected + 1 if why else 0
-            repeats = repeats + 1 if why and why.startswith("repeats") else 0
 
     def _remember(self) -> list[FrozenTrial]:
         """Costs of what was seen; the trials that a process left unfinished when it died."""
@@ -161,28 +163,31 @@ class _Job:
     def _started(self) -> int:
         return sum(STARTED in trial.user_attrs for trial in self.study.get_trials(deepcopy=False))
 
-    def _ask(self, at_random: bool) -> Trial:
-        number = len(self.study.get_trials(deepcopy=False))
-        self.study.sampler = self._sampler(_mix(self.seed, number), at_random)
-        trial = self.study.ask()
-        trial.set_user_attr(WORKER, _this_worker())
-        return trial
+    def _before(self, number: int) -> list[FrozenTrial]:
+        return [trial for trial in self.study.get_trials(deepcopy=False) if trial.number < number]
 
-    def _adopt(self, left: FrozenTrial) -> Trial:
-        self.study.sampler = self._sampler(_mix(self.seed, left.number), at_random=False)
-        trial = Trial(self.study, left._trial_id)
-        trial.set_user_attr(WORKER, _this_worker())
-        return trial
+    def _adopt(self, left: FrozenTrial, earlier: Sequence[FrozenTrial]) -> Trial:
+        """A trial that a killed process left, with the values that it would have got.
 
-    def _sampler(self, seed: int, at_random: bool) -> optuna.samplers.BaseSampler:
-        if at_random:
-            return optuna.samplers.RandomSampler(seed=seed)
+        Of its values only the first may have been stored, and drawing the rest alone would draw others: so all are
+        drawn once more in a copy of the study as it was.
+        """
+        copy = optuna.create_study(directions=self.study.directions, sampler=self.study.sampler)
+        copy.add_trials(earlier)
+        again = copy.ask()
+        self.space(again)
+        self.study.sampler = optuna.samplers.PartialFixedSampler({**again.params, **left.params}, random(0))
+        return Trial(self.study, left._trial_id)
+
+    def _sampler(self, earlier: Sequence[FrozenTrial]) -> optuna.samplers.BaseSampler:
+        seed = _mix(self.seed, len(earlier))
+        if _last(earlier, _repeated) >= _REPEATS_BEFORE_RANDOM:
+            return random(seed)
         if isinstance(self.sampler, optuna.samplers.BaseSampler):
             return self.sampler
-        return default_sampler(seed) if self.sampler is None else self.sampler(seed)
+        return (self.sampler or tpe)(seed)
 
-    def _try(self, trial: Trial) -> str | None:
-        """Run one trial; the reason where it was not worth an evaluation."""
+    def _try(self, trial: Trial) -> None:
         found = self.space(trial)
         repeated = found in self.costs
         costs = self.costs[found] if repeated else dict(self.cost(found))
@@ -194,12 +199,11 @@ class _Job:
         trial.set_user_attr("feasible", all(value <= 0 for value in excess.values()))
         self.costs[found] = costs
         over = [f"{name} is {costs[name]:g}, the limit {self.limits[name]:g}" for name, v in excess.items() if v > 0]
-        why = "breaks the budget: " + "; ".join(over) if over else "repeats an earlier candidate" if repeated else None
+        why = "breaks the budget: " + "; ".join(over) if over else _REPEATS if repeated else None
         if why is None:
             self._evaluate(trial, found, costs)
         else:
             self._prune(trial, why)
-        return why
 
     def _evaluate(self, trial: Trial, found: Any, costs: Mapping[str, float]) -> None:
         trial.set_user_attr(STARTED, True)
@@ -238,13 +242,6 @@ class _Job:
                 raise ValueError(f"cost {name!r} must be a number, got NaN")
 
 
-def default_sampler(seed: int) -> optuna.samplers.BaseSampler:
-    """TPE over all choices together."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(seed=seed, multivariate=True)
-
-
 def _check(objectives: Sequence[str], n_trials: int | None, timeout: float | None) -> None:
     if ACCURACY not in objectives or len(set(objectives)) != len(objectives):
         raise ValueError(f"objectives must hold 'accuracy' and differ, got {tuple(objectives)}")
@@ -260,6 +257,20 @@ def _accuracy(value: float) -> float:
     if not 0 <= value <= 1:
         raise ValueError(f"evaluate must return an accuracy in 0..1, got {value}")
     return float(value)
+
+
+def _rejected(trial: FrozenTrial) -> bool:
+    """Whether a trial was not worth an evaluation."""
+    return WHY in trial.user_attrs and STARTED not in trial.user_attrs
+
+
+def _repeated(trial: FrozenTrial) -> bool:
+    return str(trial.user_attrs.get(WHY, "")).startswith(_REPEATS)
+
+
+def _last(trials: Sequence[FrozenTrial], holds: Callable[[FrozenTrial], bool]) -> int:
+    """How many trials in a row, counted from the end, something holds for."""
+    return sum(1 for _ in itertools.takewhile(holds, reversed(trials)))
 
 
 def _rung_key(rung: float) -> str:

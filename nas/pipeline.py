@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from compress.artifact import Artifact
 from compress.data import Dataset, load_data
 from compress.distill import Distill
 from compress.files import write_json, write_text
+from compress.importance import CRITERIA
 from compress.progress import progress
 from compress.prune import Prune
 from compress.quantize import Quantize
@@ -26,13 +27,16 @@ from nas.config import Config, load_config
 from nas.engine import STARTED, search
 from nas.errors import NothingFitsError, user_input
 from nas.evaluate import CandidateCost, ShortTraining
+from nas.pretrained import initial_weights
 from nas.report import render
 from nas.results import Findings, Result, collect, trials_csv
 from nas.runfolder import Clock, check_config, log, open_folder
+from nas.samplers import sampler_named
 from nas.teaching import NO_TEACHER, Lesson, check_teacher, check_teacher_file, prepare_teacher
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
 from search_spaces.presets import preset
+from search_spaces.pretrained import pretrained_space
 from search_spaces.registry import load_space
 from search_spaces.space import Space
 
@@ -42,6 +46,7 @@ _TEACHERLESS = {"search": 0.34, "train": 0.26, "prune": 0.06, "baseline": 0.32}
 _CANDIDATES = 24  # as many short trainings as a search by time should afford
 _CANDIDATE_SECONDS = (1.5, 60.0)
 _LONGEST = 4.0  # with a time limit, at most so many times the epochs of the config
+_FINE_TUNING = 0.2
 _DRIFT = 0.97  # measurements of one file differ by some percent: the search keeps clear of the limit
 
 
@@ -101,6 +106,7 @@ class _Job:
     device: Device
     budget: Budget
     space: Space
+    init: Path | None
     measured: bool
 
     def cost(self, limits: Mapping[str, float]) -> CandidateCost:
@@ -129,14 +135,28 @@ def _prepare(config: Config) -> _Job:
     if config.budget.energy_mj is not None:
         raise ValueError(f"device {device.name} cannot say what energy a network takes: leave --energy out")
     check_teacher(config.teacher)
+    sampler_named(config.sampler)
+    if config.prune_criterion not in CRITERIA:
+        raise ValueError(f"prune_criterion must be one of {', '.join(CRITERIA)}, got {config.prune_criterion!r}")
     if config.baseline != "none":
         preset(config.baseline)
+    init = None if config.init is None else initial_weights(config.init)
     with progress("reading images") as report:
-        data = load_data(config.data, seed=config.seed, size=config.size, on_progress=lambda s: report(s, ""))
+        data = load_data(
+            config.data,
+            seed=config.seed,
+            size=config.size,
+            unreadable=config.unreadable,
+            on_progress=lambda share: report(share, ""),
+        )
     check_teacher_file(config.teacher, data)
-    space = load_space(config.space, input_shape=data.preprocessing.input_shape, num_classes=data.num_classes)
+    shape, classes = data.preprocessing.input_shape, data.num_classes
+    if init is None:
+        space, weights = load_space(config.space, input_shape=shape, num_classes=classes), None
+    else:
+        space, weights = pretrained_space(*init, input_shape=shape, num_classes=classes), init[1]
     measured = device.measurable and config.latency_from != "estimated"
-    return _Job(config, data, device, config.budget, space, measured)
+    return _Job(config, data, device, config.budget, space, weights, measured)
 
 
 def _weights(config: Config, *, taught: bool) -> Mapping[str, float]:
@@ -151,7 +171,7 @@ def _search(job: _Job, folder: Path, clock: Clock) -> optuna.Study:
     recipe = Recipe(
         epochs=config.search_epochs * (_LONGEST if seconds else 1),
         seconds=each,
-        learning_rate=config.learning_rate,
+        learning_rate=_rate(job),
         bfloat16=None if seconds else False,
     )
     limits = job.budget.limits()
@@ -174,6 +194,7 @@ def _search(job: _Job, folder: Path, clock: Clock) -> optuna.Study:
             n_trials=config.trials,
             timeout=None if seconds is None else max(clock.left_of("search") or 0.0, 1e-3),
             seed=config.seed,
+            sampler=sampler_named(config.sampler),
             storage=folder / "study.db",
             study_name="search",
             on_trial=seen,
@@ -184,13 +205,18 @@ def _chosen(job: _Job, study: optuna.Study, path: Path) -> Arch:
     """The winner of the search, measured once more when it is chosen; what was chosen stays chosen."""
     if not path.is_file():
         write_text(path, choose_winner(study, job.cost(job.budget.limits()), job.budget).to_json())
-    return Arch.from_json(path.read_text())
+    return replace(Arch.from_json(path.read_text()), weights=job.init)
+
+
+def _rate(job: _Job) -> float:
+    """Weights that know something already are changed more slowly."""
+    return job.config.learning_rate * (1.0 if job.init is None else _FINE_TUNING)
 
 
 def _recipe(job: _Job, phase: str, clock: Clock) -> Recipe:
     config = job.config
     epochs = {"train": config.train_epochs, "distill": config.distill_epochs, "prune": config.prune_epochs}[phase]
-    rate = {"train": 1.0, "distill": 0.5, "prune": 0.3}[phase] * config.learning_rate
+    rate = {"train": 1.0, "distill": 0.5, "prune": 0.3}[phase] * _rate(job)
     seconds = clock.seconds_for(phase)
     if seconds is None:
         return Recipe(epochs=epochs, learning_rate=rate)
@@ -205,14 +231,24 @@ def _trained(job: _Job, label: str, arch: Arch, folder: Path, recipe: Recipe) ->
     data = job.data.resized(*arch.input_shape[1:])
     model = build_model(arch, seed=job.config.seed)
     with progress(label) as report:
-        train(model, data, recipe, seed=job.config.seed, checkpoint=partial / "checkpoint.pt", report=report)
-    artifact = Artifact(source=arch, weights={}, preprocessing=data.preprocessing).with_model(model)
+        took = train(model, data, recipe, seed=job.config.seed, checkpoint=partial / "checkpoint.pt", report=report)
+    artifact = Artifact(
+        source=arch,
+        weights={},
+        preprocessing=data.preprocessing,
+        metrics={"training": asdict(took)},
+    ).with_model(model)
     return deploy(artifact, job.context(artifact, Lesson()), folder)
 
 
 def _stages(job: _Job, lesson: Lesson, clock: Clock) -> list[Stage]:
     stages: list[Stage] = [
-        Prune(amount=job.config.prune_amount, recipe=_recipe(job, "prune", clock)),
+        Prune(
+            amount=job.config.prune_amount,
+            criterion=job.config.prune_criterion,
+            steps=job.config.prune_steps,
+            recipe=_recipe(job, "prune", clock),
+        ),
         Quantize(),
     ]
     if lesson.teacher is not None:

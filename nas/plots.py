@@ -1,81 +1,162 @@
-"""The numbers of a plot, then the plot as SVG."""
+"""Accuracy over latency of the candidates: the numbers, then the picture."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import Any
 
 import optuna
 
 from nas.engine import COST, ranked_trials
 from nas.pareto import pareto_front
+from nas.svg import element, label, line, picture, ticks, title
 
-_WIDTH, _HEIGHT, _MARGIN = 640, 300, 48
+_WIDTH, _HEIGHT = 760, 380
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 20, 26, 48
+_SHAPES = {  # around the origin
+    "winner": "M0,-9 L2.6,-2.9 9,-2.9 4,1.5 5.6,8 0,4.2 -5.6,8 -4,1.5 -9,-2.9 -2.6,-2.9 Z",
+    "deployed": "M-9,-9 H9 V9 H-9 Z",
+    "baseline": "M0,-8 L8,0 0,8 -8,0 Z",
+}
+
+Scale = Callable[[float], float]
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One evaluated candidate."""
+    """One evaluated candidate; ``chosen``: it became the winner."""
 
     latency_ms: float
     accuracy: float
     on_front: bool
     label: str
+    chosen: bool = False
 
 
-def pareto_points(study: optuna.Study) -> list[Point]:
-    """Latency and accuracy of every evaluated candidate."""
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A network that was trained to its end: ``kind`` is winner, deployed or baseline."""
+
+    latency_ms: float
+    accuracy: float
+    kind: str
+    label: str
+
+
+def pareto_points(study: optuna.Study, winner_trial: int | None = None) -> list[Point]:
+    """Latency in milliseconds and accuracy in 0..1 of every evaluated candidate."""
     front = {trial.number for trial in pareto_front(study)}
     place = study.user_attrs["objectives"].index("accuracy")
     return [
-        Point(t.user_attrs[COST]["latency_ms"], t.values[place], t.number in front, f"trial {t.number}")
+        Point(
+            t.user_attrs[COST]["latency_ms"],
+            t.values[place],
+            t.number in front,
+            f"trial {t.number}",
+            t.number == winner_trial,
+        )
         for t in ranked_trials(study)
     ]
 
 
-def pareto_svg(points: Sequence[Point], limit_ms: float | None) -> str:
-    """Accuracy over latency: dots, the front as a stepped line, the limit as a dashed one."""
+def pareto_marks(rows: Sequence[Mapping[str, Any]]) -> list[Mark]:
+    """The winner, the deployed file and the baseline among the rows of metrics.json, by their validation accuracy.
+
+    >>> [m.kind for m in pareto_marks([{"label": "winner", "role": "winner", "latency_ms": 1.0, "val_accuracy": 0.9}])]
+    ['winner']
+    """
+    marks = []
+    for row in rows:
+        kind = row["role"] if row["role"] in ("winner", "baseline") else "deployed" if row.get("deployed") else None
+        if kind is not None:
+            marks.append(Mark(row["latency_ms"], row["val_accuracy"], kind, row["label"]))
+    return marks
+
+
+def pareto_svg(points: Sequence[Point], marks: Sequence[Mark], limit_ms: float | None) -> str:
+    """Candidates as dots, the front as a stepped line, the limit dashed, and the marks."""
     if not points:
         return "<p>No candidate was evaluated.</p>"
-    right = max([p.latency_ms for p in points] + ([limit_ms] if limit_ms else [])) * 1.05
-    low, high = min(p.accuracy for p in points), max(p.accuracy for p in points)
-    low, high = max(0.0, low - 0.05), min(1.0, high + 0.05)
+    accuracies = [p.accuracy for p in points] + [m.accuracy for m in marks]
+    right = 1.06 * max([limit_ms or 0.0, *(p.latency_ms for p in points), *(m.latency_ms for m in marks)])
+    low, high = max(0.0, min(accuracies) - 0.03), min(1.0, max(accuracies) + 0.03)
 
     def x(ms: float) -> float:
-        return _MARGIN + ms / right * (_WIDTH - 2 * _MARGIN)
+        return _LEFT + ms / right * (_WIDTH - _LEFT - _RIGHT)
 
     def y(accuracy: float) -> float:
-        return _HEIGHT - _MARGIN - (accuracy - low) / max(high - low, 1e-9) * (_HEIGHT - 2 * _MARGIN)
+        return _HEIGHT - _BOTTOM - (accuracy - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
 
+    return picture(
+        _WIDTH,
+        _HEIGHT,
+        "validation accuracy over latency of the candidates",
+        _axes((x, y), (low, high), right),
+        _front(points, x, y),
+        _limit(limit_ms, x),
+        *(_dot(point, x, y) for point in points),
+        *(_mark(mark, x, y) for mark in marks),
+    )
+
+
+def _axes(scales: tuple[Scale, Scale], accuracies: tuple[float, float], right: float) -> str:
+    (x, y), bottom = scales, _HEIGHT - _BOTTOM
+    rows = [
+        line(_LEFT, y(a), _WIDTH - _RIGHT, y(a), "grid")
+        + label(_LEFT - 8, y(a) + 4, f"{100 * a:.4g} %", text_anchor="end")
+        for a in ticks(*accuracies)
+    ]
+    columns = [label(x(ms), bottom + 18, f"{ms:g}", text_anchor="middle") for ms in ticks(0.0, right)]
+    base = line(_LEFT, bottom, _WIDTH - _RIGHT, bottom, "axis")
+    below = label((_LEFT + _WIDTH) / 2, _HEIGHT - 8, "latency, ms", text_anchor="middle", class_="quiet")
+    return "".join([*rows, *columns, base, below, label(8, 14, "validation accuracy", class_="quiet")])
+
+
+def _front(points: Sequence[Point], x: Scale, y: Scale) -> str:
     front = sorted((p for p in points if p.on_front), key=lambda p: p.latency_ms)
     steps = " ".join(
         f"{x(p.latency_ms):.1f},{y(q.accuracy):.1f} {x(p.latency_ms):.1f},{y(p.accuracy):.1f}"
         for q, p in zip([front[0], *front], front, strict=False)
     )
-    dots = "".join(
-        f'<circle cx="{x(p.latency_ms):.1f}" cy="{y(p.accuracy):.1f}" r="{5 if p.on_front else 3}" '
-        f'class="{"front" if p.on_front else "other"}">'
-        f"<title>{escape(p.label)}: {p.accuracy:.2%}, {p.latency_ms:.4f} ms</title></circle>"
-        for p in points
+    return element("polyline", points=steps, class_="steps")
+
+
+def _limit(limit_ms: float | None, x: Scale) -> str:
+    if limit_ms is None:
+        return ""
+    at = x(limit_ms)
+    words = label(at - 5, _TOP - 8, f"limit {limit_ms:g} ms", text_anchor="end", class_="red")
+    return line(at, _TOP - 16, at, _HEIGHT - _BOTTOM, "limit") + words
+
+
+def _dot(point: Point, x: Scale, y: Scale) -> str:
+    kind = "chosen" if point.chosen else "front" if point.on_front else "other"
+    note = ", became the winner" if point.chosen else ", on the front" if point.on_front else ""
+    said = title(f"{point.label}: {point.accuracy:.2%} after a short training, {point.latency_ms:.4f} ms{note}")
+    size = 3.5 if kind == "other" else 5.0
+    return element("circle", said, cx=x(point.latency_ms), cy=y(point.accuracy), r=size, class_=kind)
+
+
+def _mark(mark: Mark, x: Scale, y: Scale) -> str:
+    said = title(
+        f"{mark.kind}{'' if mark.kind == mark.label else f' ({mark.label})'}: {mark.accuracy:.2%} trained to its end, "
+        f"{mark.latency_ms:.4f} ms"
     )
-    limit = ""
-    if limit_ms:
-        at = f"{x(limit_ms):.1f}"
-        limit = (
-            f'<line x1="{at}" x2="{at}" y1="{_MARGIN}" y2="{_HEIGHT - _MARGIN}" class="limit"/>'
-            f'<text x="{at}" dx="-4" y="{_MARGIN - 8}" text-anchor="end">limit {limit_ms:g} ms</text>'
-        )
-    axes = (
-        f'<line x1="{_MARGIN}" x2="{_WIDTH - _MARGIN}" y1="{_HEIGHT - _MARGIN}" y2="{_HEIGHT - _MARGIN}" class="axis"/>'
-        f'<line x1="{_MARGIN}" x2="{_MARGIN}" y1="{_MARGIN}" y2="{_HEIGHT - _MARGIN}" class="axis"/>'
-        f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 10}" text-anchor="middle">latency, ms</text>'
-        f'<text x="{_MARGIN - 6}" y="{y(high):.1f}" text-anchor="end">{high:.0%}</text>'
-        f'<text x="{_MARGIN - 6}" y="{y(low):.1f}" text-anchor="end">{low:.0%}</text>'
-        f'<text x="{_MARGIN}" y="{_HEIGHT - _MARGIN + 16}" text-anchor="middle">0</text>'
-        f'<text x="{_WIDTH - _MARGIN}" y="{_HEIGHT - _MARGIN + 16}" text-anchor="middle">{right:.3g}</text>'
-    )
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="accuracy over latency of the candidates">'
-        f'{axes}<polyline points="{steps}" class="steps"/>{limit}{dots}</svg>'
-    )
+    place = f"translate({x(mark.latency_ms):.1f} {y(mark.accuracy):.1f})"
+    return element("path", said, d=_SHAPES[mark.kind], transform=place, class_=f"mark {mark.kind}")
+
+
+def legend() -> str:
+    """What the signs of the picture mean."""
+    # The dots are drawn as rounded squares, so that circles in the page are candidates and nothing else.
+    dots = {"candidate": "other", "on the front": "front", "became the winner": "chosen"}
+    signs = [(element("rect", x=-5, y=-5, width=10, height=10, rx=5, class_=kind), name) for name, kind in dots.items()]
+    signs += [
+        (element("path", d=_SHAPES[kind], class_=f"mark {kind}"), f"{kind}, trained to its end") for kind in _SHAPES
+    ]
+    shown = [
+        element("span", element("svg", sign, viewBox="-10 -10 20 20", class_="sign", aria_hidden="true"), name)
+        for sign, name in signs
+    ]
+    return element("p", *shown, class_="legend")

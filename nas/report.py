@@ -2,78 +2,270 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from html import escape
+from pathlib import Path
 from typing import Any
 
 import optuna
+from sqlalchemy.exc import SQLAlchemyError
 
-from nas.plots import pareto_points, pareto_svg
-from nas.results import COLUMNS, cells
+from compress.files import read_json
+from compress.preprocessing import METADATA_KEY
+from compress.stages import guaranteed
+from nas.config import Config
+from nas.drawing import architecture_svg, memory_svg, stages_svg
+from nas.page import grid, listing, page, percent, section
+from nas.plots import legend, pareto_marks, pareto_points, pareto_svg
+from nas.results import SCHEMA
+from nas.svg import words
+from nas.tested import data_section, on_test_section
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1150px; margin: 2em auto; padding: 0 1em; color: #1c2530; }
-h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .3em .6em; border-bottom: 1px solid #dde3ea; }
-th:first-child, td:first-child, th:last-child, td:last-child { text-align: left; }
-td:not(:last-child) { white-space: nowrap; }
-.verdict { padding: .8em 1em; border-left: 5px solid #1a7f4b; background: #eef8f2; }
-.verdict.broken { border-color: #b3261e; background: #fdf0ef; }
-.undone td { color: #7a8694; } .deployed td { font-weight: 600; }
-.bar { background: #e5eaf0; height: .7em; width: 100%; } .bar div { background: #1a7f4b; height: 100%; }
-.bar.broken div { background: #b3261e; }
-svg { width: 100%; max-width: 720px; font-size: 12px; fill: #1c2530; }
-.axis { stroke: #7a8694; } .limit { stroke: #b3261e; stroke-dasharray: 5 4; }
-.steps { fill: none; stroke: #1a5fb4; } circle.front { fill: #1a5fb4; } circle.other { fill: #b0bac6; }
-code { background: #f1f4f7; padding: .1em .3em; }
-"""
+Metrics = Mapping[str, Any]
+
+_LIMITS = {
+    "latency_ms": ("latency", "ms"),
+    "peak_ram_bytes": ("peak RAM", "bytes"),
+    "flash_bytes": ("flash", "bytes"),
+    "energy_mj": ("energy", "mJ"),
+}
+_LARGEST_METRICS = 64 * 1024**2
+_HEAD = ["", "val acc", "test acc (95 %)", "balanced", "params", "MACs", "file bytes", "latency ms (90 %)", "source",
+         "estimate ms", "peak RAM", ""]  # fmt: skip
 
 
-def render(metrics: Mapping[str, Any], study: optuna.Study) -> str:
+def render(metrics: Metrics, study: optuna.Study) -> str:
     """The page of a run from its metrics.json and its study."""
+    asked, final = metrics["asked"], metrics["final"]
     broken = "" if metrics["kept"] else " broken"
-    limit = metrics["asked"].get("latency_ms")
-    trials = ", ".join(f"{count} {state}" for state, count in sorted(metrics["trials"].items()))
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>fitnas: {escape(metrics["asked"]["data"])}</title>
-<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,"><style>{_STYLE}</style></head><body>
-<h1>{escape(metrics["deployed"])} for {escape(metrics["asked"]["device"])}</h1>
-<p class="verdict{broken}">{escape(metrics["verdict"])}.</p>
-<h2>Budget</h2>{_budget(metrics)}
-<h2>From teacher to deployed file</h2>{_table(metrics)}
-<p>Latency: {escape(metrics["final"]["latency_source"])}, batch 1, one thread. File bytes are of the ONNX file. Peak RAM
-is planned from the lifetimes of the activations. Test images were read once, after all decisions.</p>
-<h2>Candidates</h2>{pareto_svg(pareto_points(study), limit)}
-<p>Trials: {escape(trials)}. COMPLETE were trained; PRUNED broke the budget or repeated another, and cost no training.
-The blue line joins those that no other one beats in both accuracy and latency.</p>
-<h2>Use it</h2>
-<p><code>onnxruntime.InferenceSession("{escape(metrics["deployed"])}")</code>: input <code>input</code>, float32
-(N, C, H, W); output <code>classifier</code>, logits of {escape(", ".join(metrics["classes"]))}. How an image becomes
-the input stands in the file's metadata under <code>fitnas.preprocessing</code>.</p>
-<p>The command <code>nas run config.toml</code> with another <code>--out</code> repeats the run.</p>
-</body></html>
-"""
+    return page(
+        f"fitnas: {asked['data']}",
+        f"<h1>{words(metrics['deployed'])} for {words(asked['device'])}</h1>",
+        f'<p class="quiet">a classifier of {len(metrics["classes"])} classes, found for {words(asked["data"])}</p>',
+        f'<p class="verdict{broken}">{words(metrics["verdict"])}</p>',
+        _warnings(metrics["warnings"]),
+        _tiles(final),
+        section("asked", "What was asked", _asked(metrics)),
+        section("budget", "Budget", _budget(metrics)),
+        section("candidates", "Candidates", *_candidates(metrics, study)),
+        section("stages", "From the winner to the deployed file", *_stages(metrics)),
+        section("architecture", "Architecture", architecture_svg(metrics["architecture"])),
+        section("memory", "Memory over time", *_memory(metrics)),
+        on_test_section(metrics),
+        data_section(metrics),
+        section("use", "Use it", *_use(metrics)),
+    )
 
 
-def _budget(metrics: Mapping[str, Any]) -> str:
+def render_run(folder: Path) -> str:
+    """The page of a finished run, from the metrics.json and the study.db in its folder.
+
+    Raises:
+        ValueError: the folder holds no finished run of this version.
+    """
+    for name in ("metrics.json", "study.db"):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder}: must be the folder of a finished run, it holds no {name}")
+    metrics, study = _read_metrics(folder / "metrics.json"), _read_study(folder / "study.db")
+    try:
+        return render(metrics, study)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(f"{folder}: metrics.json and study.db are not those of a finished run ({error!r})") from None
+
+
+def _read_metrics(path: Path) -> Metrics:
+    if path.stat().st_size > _LARGEST_METRICS:
+        raise ValueError(f"{path}: must be at most {_LARGEST_METRICS} bytes, got {path.stat().st_size}")
+    try:
+        metrics = read_json(path)
+        schema = metrics.get("schema")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: not the JSON of a run ({error})") from None
+    if schema != SCHEMA:
+        raise ValueError(
+            f"{path}: schema must be {SCHEMA}, got {schema!r}; the command that made the run, started again, renews it"
+        )
+    return metrics
+
+
+def _read_study(path: Path) -> optuna.Study:
+    try:
+        return optuna.load_study(study_name="search", storage=f"sqlite:///{path}")
+    except (KeyError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
+        raise ValueError(f"{path}: not the study of a run ({type(error).__name__})") from None
+
+
+def _warnings(lines: list[str]) -> str:
+    shown = "".join(f"<li>{words(line)}</li>" for line in lines)
+    return f'<ul class="warnings" role="note">{shown}</ul>' if lines else ""
+
+
+def _tiles(final: Metrics) -> str:
+    tiles = (
+        (percent(final["test_accuracy"]), f"accuracy on {final['test_images']} test images, "
+         f"95 %: {_percents(final['test_accuracy_low'], final['test_accuracy_high'])}"),
+        (percent(final["test_balanced_accuracy"]), "balanced accuracy, every class counts the same"),
+        (f"{final['latency_ms']:.4g} ms", f"latency, {final['latency_source']}, "
+         f"90 %: {final['latency_low_ms']:.4g} to {final['latency_high_ms']:.4g}"),
+        (_size(final["file_bytes"]), f"file, {final['weight_bytes']:,} bytes of weights, {final['precision']}"),
+        (_size(final["peak_ram_bytes"]), "peak RAM of activations, planned"),
+    )  # fmt: skip
+    shown = "".join(f'<div class="tile"><b>{words(value)}</b><span>{words(what)}</span></div>' for value, what in tiles)
+    return f'<div class="tiles">{shown}</div>'
+
+
+def _asked(metrics: Metrics) -> str:
+    config, data = metrics["config"], metrics["data"]
+    images, environment = data["images"], metrics["environment"]
+    wishes: dict[str, object] = {
+        "data": config["data"],
+        "images": ", ".join(f"{count:,} {name}" for name, count in images.items()),
+        "classes": len(metrics["classes"]),
+        "input": " × ".join(map(str, data["input_shape"])),
+        "device": config["device"],
+        **{name: _limit_words(key, metrics["asked"].get(key)) for key, (name, _) in _LIMITS.items()},
+        "accuracy drop": f"at most {config['max_accuracy_drop']:g} points for all stages",
+        "time": config["time"] or "no limit",
+        "trials": "as the time allows" if config["trials"] is None else config["trials"],
+        "space": config["space"],
+        "teacher": config["teacher"],
+        "baseline": config["baseline"],
+        "seed": config["seed"],
+    }
+    machine: dict[str, object] = {
+        **{name: environment[name] for name in ("python", "cores") if name in environment},
+        **environment.get("measuring", {}),
+        **environment.get("packages", {}),
+    }
+    return f'<div class="columns">{listing(wishes)}{listing(machine)}</div>'
+
+
+def _limit_words(key: str, limit: float | None) -> str:
+    return "no limit" if limit is None else f"at most {_quantity(key, limit)}"
+
+
+def _quantity(key: str, value: float | None) -> str:
+    unit = _LIMITS[key][1]
+    return "–" if value is None else f"{value:,.0f} bytes" if unit == "bytes" else f"{value:,.4g} {unit}"
+
+
+def _budget(metrics: Metrics) -> str:
     if not metrics["excess"]:
         return "<p>No limit was given.</p>"
-    rows = []
+    values, rows = guaranteed(metrics["final"]), []
     for name, excess in metrics["excess"].items():
+        source = metrics["final"]["latency_source"] if name == "latency_ms" else "planned"
         share = 100 * (1 + excess)
-        broken = " broken" if excess > 0 else ""
+        said = f"{_quantity(name, values[name])} of {_quantity(name, metrics['asked'][name])}, {share:.1f} %"
         rows.append(
-            f"<p>{escape(name)}: {share:.1f} % of {metrics['asked'][name]:g}</p>"
-            f'<div class="bar{broken}"><div style="width:{min(share, 100):.1f}%"></div></div>'
+            f'<div class="limit-row"><span>{words(_LIMITS[name][0])}, {words(source)}</span>'
+            f'<div class="bar{" broken" if excess > 0 else ""}"><div style="width:{min(share, 100):.1f}%"></div></div>'
+            f"<span>{words(said)}</span></div>"
         )
-    return "".join(rows)
+    note = "Of a measured latency the upper end of its 90 % interval is held against the limit."
+    return "".join(rows) + f'<p class="quiet">{note}</p>'
 
 
-def _table(metrics: Mapping[str, Any]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in ("", *COLUMNS))
-    body = []
-    for row in metrics["rows"]:
-        kind = "undone" if row.get("why_undone") else "deployed" if row.get("deployed") else ""
-        body.append(f'<tr class="{kind}">' + "".join(f"<td>{escape(cell)}</td>" for cell in cells(row)) + "</tr>")
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+def _candidates(metrics: Metrics, study: optuna.Study) -> tuple[str, ...]:
+    trials = ", ".join(f"{count} {state}" for state, count in sorted(metrics["trials"].items()))
+    points = pareto_points(study, metrics["winner_trial"])
+    return (
+        pareto_svg(points, pareto_marks(metrics["rows"]), metrics["asked"].get("latency_ms")),
+        legend(),
+        f"<p>Trials: {words(trials)}. COMPLETE were trained, shortly; PRUNED broke the budget or repeated another, and "
+        "cost no training. The blue line joins those that no other one beats in both accuracy and latency.</p>",
+    )
+
+
+def _stages(metrics: Metrics) -> tuple[str, ...]:
+    rows = metrics["rows"]
+    steps = [row for row in rows if row["role"] in ("winner", "stage")]
+    kinds = ["undone" if row.get("why_undone") else "deployed" if row.get("deployed") else "" for row in rows]
+    source = metrics["final"]["latency_source"]
+    return (
+        stages_svg(steps, metrics["asked"].get("latency_ms")),
+        "<p class='quiet'>In brackets the change against the last step that was kept: percent of bytes and latency, "
+        "points of accuracy.</p><h3>All networks</h3>",
+        grid(_HEAD, [_cells(row) for row in rows], "wide", kinds),
+        f"<p>Latency: {words(source)}, batch 1, one thread; the column source says it for each. The estimate "
+        "beside it comes from the device's table and decides nothing where a latency was measured. File bytes are of "
+        "the ONNX file. Peak RAM is planned from the lifetimes of the activations. Test images were read once, after "
+        "all decisions.</p>",
+    )
+
+
+def _cells(row: Metrics) -> list[str]:
+    def show(name: str, form: str) -> str:
+        return format(row[name], form) if row.get(name) is not None else "–"
+
+    latency = "–"
+    if row.get("latency_ms") is not None:
+        latency = f"{row['latency_ms']:.3f} ({row['latency_low_ms']:.3f}–{row['latency_high_ms']:.3f})"
+    note = row.get("note", "deployed" if row.get("deployed") else "")
+    return [
+        row["label"],
+        percent(row["val_accuracy"]),
+        f"{percent(row['test_accuracy'])} ({_percents(row['test_accuracy_low'], row['test_accuracy_high'])})",
+        percent(row.get("test_balanced_accuracy")),
+        show("params", ","),
+        show("macs", ","),
+        show("file_bytes", ","),
+        latency,
+        row.get("latency_source") or "–",
+        show("estimated_ms", ".3f"),
+        show("peak_ram_bytes", ","),
+        "undone" if row.get("why_undone") else note,
+    ]
+
+
+def _memory(metrics: Metrics) -> tuple[str, ...]:
+    note = (
+        "Bytes of activations that must exist while each kernel runs, in the deployed precision, planned from their "
+        "lifetimes. Weights are not counted. Point at a bar for the kernel's name."
+    )
+    return memory_svg(metrics["memory"], metrics["asked"].get("peak_ram_bytes")), f'<p class="quiet">{note}</p>'
+
+
+def _use(metrics: Metrics) -> tuple[str, ...]:
+    config = Config(**metrics["config"]).to_toml()
+    return (
+        "<p>The file takes float32 (N, C, H, W) and gives logits. How an image becomes the input stands in its "
+        f"metadata under <code>{words(METADATA_KEY)}</code>; an image of another size is cut and resized, bilinearly, "
+        "through each of <code>sizes</code>. This needs onnxruntime and numpy only:</p>",
+        f'<pre id="snippet">{words(snippet(metrics["deployed"]))}</pre>',
+        "<h3>Run again</h3><p>With this as <code>config.toml</code>, as it stands in the run's folder, "
+        "<code>nas run config.toml --out runs/again</code> repeats the run.</p>",
+        f"<pre>{words(config)}</pre>",
+    )
+
+
+def snippet(name: str) -> str:
+    """Python that loads an exported file and classifies an image with onnxruntime and numpy only.
+
+    >>> compile(snippet("model.onnx"), "snippet", "exec") is not None
+    True
+    """
+    return f'''import json
+
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession({json.dumps(name)})
+record = json.loads(session.get_modelmeta().custom_metadata_map["{METADATA_KEY}"])
+mean, std = np.array(record["mean"], np.float32), np.array(record["std"], np.float32)
+
+
+def classify(pixels):
+    """uint8 (height, width, channels) of the last of record["sizes"] -> name of the class"""
+    x = (pixels.astype(np.float32) / np.float32(255) - mean) / std
+    logits = session.run(None, {{session.get_inputs()[0].name: x.transpose(2, 0, 1)[None]}})[0]
+    return record["class_names"][logits[0].argmax()]
+'''
+
+
+def _percents(low: float, high: float) -> str:
+    return f"{100 * low:.1f}–{100 * high:.1f}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1000:,.1f} kB" if count < 1_000_000 else f"{count / 1e6:,.2f} MB"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,22 @@ import optuna
 from compress.artifact import Artifact
 from compress.data import Dataset, Split
 from compress.export import differing, predict_onnx
-from compress.files import write_bytes
+from compress.files import read_json, write_bytes
 from compress.stage import Context
-from compress.stages import file_metrics, guaranteed
+from compress.stages import STAGES, file_metrics, guaranteed
 from compress.teacher import teacher_accuracy
-from compress.train import accuracy
+from compress.train import accuracy, balanced_accuracy
 from hw_profiles.budget import violations
+from hw_profiles.device import Device
+from hw_profiles.onnx_read import read_onnx
+from nas.anatomy import architecture_facts, estimated_latency, memory_facts
+from nas.cautions import cautions
 from nas.config import Config
-from nas.engine import CAUSE, COST, WHY
+from nas.engine import CAUSE, COST, WHY, candidate, ranked_trials
 from nas.teaching import Lesson
+from nas.verification import Predictions, class_counts, class_facts, flips, interval_of
 
-SCHEMA = 1
+SCHEMA = 2
 _LABELS = {"distill": "distilled", "prune": "pruned", "int8": "int8"}
 COLUMNS = ("val acc", "test acc", "params", "MACs", "file bytes", "latency ms (90 %)", "peak RAM", "")
 
@@ -57,30 +63,54 @@ class Findings:
 def collect(found: Findings) -> Result:
     """Read the test images, for the first and only time, with every file that was made, and judge the last one kept."""
     config, folder, artifact, test = found.config, found.folder, found.artifact, found.context.data.test
+    runs = _TestRuns()
+    rows = _rows(found, runs)
     deployed = _copy_files(artifact, folder)
     final = file_metrics(artifact, deployed, found.context)
     excess = violations(guaranteed(final), config.budget.limits())
-    predictions = predict_onnx(deployed, test, artifact.preprocessing)
+    predictions = runs.predictions(deployed, artifact, test)
+    formatted = artifact.source.workload().with_precision(artifact.precision)
     metrics: dict[str, Any] = {
         "schema": SCHEMA,
         "asked": {"data": config.data, "device": config.device, **config.budget.limits()},
+        "config": asdict(config),
+        "environment": read_json(folder / "env.json") if (folder / "env.json").is_file() else {},
+        "warnings": cautions(rows),
         "deployed": deployed.name,
         "kept": all(value <= 0 for value in excess.values()),
         "excess": excess,
         "final": {
             **final,
-            "test_accuracy": accuracy(predictions, test),
+            **_on_test(predictions, test),
             "test_images": len(test),
             "test_differing_from_pytorch": differing(artifact, predictions, test),
         },
-        "rows": _rows(found),
+        "rows": rows,
         "classes": list(artifact.preprocessing.class_names),
+        "data": _data_facts(found.data),
+        "test": _test_facts(found, runs, predictions),
+        "architecture": architecture_facts(artifact.source),
+        "memory": memory_facts(formatted, found.context.device),
         "history": list(artifact.history),
         "teacher": found.lesson.facts,
         "trials": dict(Counter(trial.state.name for trial in found.study.get_trials(deepcopy=False))),
+        "winner_trial": _winner_trial(found),
     }
     metrics["verdict"] = verdict(metrics)
     return Result(folder, deployed, metrics["kept"], metrics)
+
+
+@dataclass(frozen=True, slots=True)
+class _TestRuns:
+    """What each file predicts for the test images; a file that was run is not run again, nor is a copy of it."""
+
+    known: dict[str, Predictions] = field(default_factory=dict)
+
+    def predictions(self, path: Path, artifact: Artifact, test: Split) -> Predictions:
+        key = hashlib.sha256(path.read_bytes()).hexdigest()
+        if key not in self.known:
+            self.known[key] = predict_onnx(path, test, artifact.preprocessing)
+        return self.known[key]
 
 
 def _copy_files(artifact: Artifact, folder: Path) -> Path:
@@ -94,30 +124,93 @@ def _copy_files(artifact: Artifact, folder: Path) -> Path:
     return folder / str(artifact.files["onnx"])
 
 
-def _rows(found: Findings) -> list[dict[str, Any]]:
+def _rows(found: Findings, runs: _TestRuns) -> list[dict[str, Any]]:
     rows = []
     if found.lesson.teacher is not None:
-        facts = {"label": "teacher", **found.lesson.facts, "note": found.lesson.facts["name"]}
-        rows.append({**facts, "test_accuracy": teacher_accuracy(found.lesson.teacher, found.data.test)})
-    test = found.context.data.test
-    rows.append(_row("winner", found.folder / "winner", test))
+        rows.append(_teacher_row(found))
+    test, device = found.context.data.test, found.context.device
+    rows.append({**_row("winner", found.folder / "winner", test, runs, device), "role": "winner"})
     for record in found.artifact.history:
-        row = _row(_LABELS[record["stage"]], found.folder / "stages" / record["folder"], test)
-        rows.append({**row, "why_undone": record["why_undone"]})
+        label = _LABELS.get(record["stage"], record["stage"])
+        row = _row(label, found.folder / "stages" / record["folder"], test, runs, device)
+        rows.append({**row, "role": "stage", "why_undone": record["why_undone"]})
     next(row for row in reversed(rows) if not row.get("why_undone"))["deployed"] = True
     if found.baseline is not None:
         kept = [record for record in found.baseline.history if record["kept"]]
         home = found.folder / "baseline"
         place = home / "stages" / kept[-1]["folder"] if kept else home / "trained"
         base = found.data.resized(*found.baseline.preprocessing.sizes[-1])
-        rows.append({**_row(found.config.baseline, place, base.test), "note": "preset, same recipe and training time"})
+        row = _row(found.config.baseline, place, base.test, runs, device)
+        rows.append({**row, "role": "baseline", "note": "preset, same recipe and training time"})
     return rows
 
 
-def _row(label: str, folder: Path, test: Split) -> dict[str, Any]:
+def _row(label: str, folder: Path, test: Split, runs: _TestRuns, device: Device) -> dict[str, Any]:
     artifact = Artifact.load(folder)
-    predictions = predict_onnx(folder / artifact.files["onnx"], test, artifact.preprocessing)
-    return {"label": label, **artifact.metrics, "test_accuracy": accuracy(predictions, test)}
+    predictions = runs.predictions(folder / artifact.files["onnx"], artifact, test)
+    estimated = estimated_latency(artifact.source.workload().with_precision(artifact.precision), device)
+    return {"label": label, **artifact.metrics, **estimated, **_on_test(predictions, test)}
+
+
+def _teacher_row(found: Findings) -> dict[str, Any]:
+    """The teacher's facts; its file, where there is one, was timed on this machine."""
+    facts, test = found.lesson.facts, found.data.test
+    assert found.lesson.teacher is not None
+    own = Path(found.config.teacher)
+    path = own if own.suffix == ".onnx" else found.folder / "teacher" / "model.onnx"
+    row = {"label": "teacher", "role": "teacher", **facts, "note": facts["name"]}
+    if "latency_ms" in facts:
+        row["latency_source"] = "measured"
+    if "macs" in facts and path.is_file():
+        row.update(estimated_latency(read_onnx(path), found.context.device))
+    right = teacher_accuracy(found.lesson.teacher, test)
+    low, high = interval_of(right, len(test))
+    return {**row, "test_accuracy": right, "test_accuracy_low": low, "test_accuracy_high": high}
+
+
+def _on_test(predictions: Predictions, test: Split) -> dict[str, float]:
+    right = accuracy(predictions, test)
+    low, high = interval_of(right, len(test))
+    return {
+        "test_accuracy": right,
+        "test_accuracy_low": low,
+        "test_accuracy_high": high,
+        "test_balanced_accuracy": balanced_accuracy(predictions, test),
+    }
+
+
+def _data_facts(data: Dataset) -> dict[str, Any]:
+    splits = {"train": data.train, "val": data.val, "test": data.test}
+    return {
+        "name": data.name,
+        "input_shape": list(data.preprocessing.input_shape),
+        "images": {name: len(split) for name, split in splits.items()},
+        "class_counts": {name: class_counts(split.labels, data.num_classes) for name, split in splits.items()},
+        "facts": dict(data.facts),
+    }
+
+
+def _test_facts(found: Findings, runs: _TestRuns, predictions: Predictions) -> dict[str, Any]:
+    """The deployed file's classes, and what flipped against the last network before any lossy stage."""
+    test = found.context.data.test
+    label, place = "winner", found.folder / "winner"
+    for record in found.artifact.history:
+        if STAGES[record["stage"]].lossy:
+            break
+        if record["kept"]:
+            label, place = _LABELS.get(record["stage"], record["stage"]), found.folder / "stages" / record["folder"]
+    reference = Artifact.load(place)
+    before = runs.predictions(place / reference.files["onnx"], reference, test)
+    return {
+        **class_facts(predictions, test.labels, found.data.num_classes),
+        "flips": {"reference": label, **flips(before, predictions, test.labels)},
+    }
+
+
+def _winner_trial(found: Findings) -> int | None:
+    """The number of the trial that became the winner."""
+    chosen = Artifact.load(found.folder / "winner").source
+    return next((t.number for t in ranked_trials(found.study) if candidate(found.study, t) == chosen), None)
 
 
 def verdict(metrics: Mapping[str, Any]) -> str:

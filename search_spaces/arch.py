@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from blocks.spec import BlockSpec
@@ -19,10 +20,13 @@ SCHEMA = 1
 class Arch:
     """A classifier: stem, stages of blocks, an optional last convolution ``head``, global mean, linear layer.
 
-    ``input_shape`` is (channels, height, width). Two Archs of equal specs are equal and have the same ``id``.
+    ``input_shape`` is (channels, height, width). Two Archs of equal specs are equal and have the same ``id``. A head
+    that pools takes the place of the global mean. ``weights`` is a file of timm's weights that ``build_model`` begins
+    with; it is no part of the architecture: neither compared, nor in the JSON.
 
     Raises:
-        ValueError: the channels of neighbours differ, a side of the input is below 1, or no class is left.
+        ValueError: the channels of neighbours differ, a side of the input is below 1, no class is left, or another
+            block than the head pools.
 
     >>> from search_spaces import preset
     >>> arch = preset("resnet8")
@@ -35,6 +39,7 @@ class Arch:
     stages: tuple[tuple[BlockSpec, ...], ...]
     head: BlockSpec | None
     num_classes: int
+    weights: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.input_shape) != 3 or min(self.input_shape) < 1:
@@ -47,7 +52,14 @@ class Arch:
         for name, spec in self.blocks():
             if spec.in_channels != channels:
                 raise ValueError(f"{name}.in_channels must be {channels}, got {spec.in_channels}")
+            if spec.pools and name != "head":
+                raise ValueError(f"{name}.kind must not pool before the head, got {spec.kind!r}")
             channels = spec.out_channels
+
+    @property
+    def head_pools(self) -> bool:
+        """Whether the head leaves one position, so that no global mean follows."""
+        return self.head is not None and self.head.pools
 
     @property
     def features(self) -> int:
@@ -69,7 +81,8 @@ class Arch:
         x = "input"
         for name, spec in self.blocks():
             x = lower_block(builder, name, x, spec)
-        x = builder.global_avg_pool("pool", x)
+        if not self.head_pools:
+            x = builder.global_avg_pool("pool", x)
         x = builder.flatten("flatten", x)
         return builder.build(builder.linear("classifier", x, self.num_classes))
 
@@ -80,7 +93,9 @@ class Arch:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types, with the schema version."""
-        return {"schema": SCHEMA, **asdict(self)}
+        fields = asdict(self)
+        del fields["weights"]
+        return {"schema": SCHEMA, **fields}
 
     def to_json(self) -> str:
         """The inverse of :meth:`from_json`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from blocks.custom import CUSTOM_BLOCKS, BlockClass, unknown_kind
 from blocks.spec import BlockSpec, same_padding
 from hw_profiles.workload import WorkloadBuilder
 
@@ -17,11 +18,33 @@ Lowering = Callable[[WorkloadBuilder, str, str, BlockSpec], str]
 def lower_block(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
     """Append the operations of one block that reads tensor ``x``; returns the name of its output."""
     if spec.kind not in LOWERINGS:
-        raise ValueError(f"BlockSpec.kind must be one of {', '.join(LOWERINGS)}, got {spec.kind!r}")
+        raise ValueError(unknown_kind(spec.kind, LOWERINGS))
     return LOWERINGS[spec.kind](builder, name, x, spec)
 
 
-def _conv_norm_act(
+def register_block(kind: str, block_class: BlockClass, lowering: Lowering) -> None:
+    """Make a block of one's own known under ``kind``, so that spaces and ``build_model`` can use it.
+
+    ``block_class(spec)`` is its module, ``lowering(builder, name, x, spec)`` appends what it computes and returns the
+    name of its output. A convolution of the module's part ``p`` is the operation ``name.p``. Call it where the space is
+    defined. A ``block_class`` that is a function may import torch when it is called; nothing here does.
+
+    Raises:
+        ValueError: there is a block of that kind, or the kind is not a name.
+
+    >>> register_block("conv", lambda spec: None, _conv)
+    Traceback (most recent call last):
+    ValueError: register_block: kind must be new, got 'conv'
+    """
+    if not isinstance(kind, str) or not kind.isidentifier():
+        raise ValueError(f"register_block: kind must be a name such as 'bottleneck', got {kind!r}")
+    if kind in LOWERINGS:
+        raise ValueError(f"register_block: kind must be new, got {kind!r}")
+    LOWERINGS[kind] = lowering
+    CUSTOM_BLOCKS[kind] = block_class
+
+
+def conv_norm_act(
     builder: WorkloadBuilder,
     name: str,
     x: str,
@@ -33,6 +56,12 @@ def _conv_norm_act(
     groups: int = 1,
     activation: str = "none",
 ) -> str:
+    """Append what a ``ConvNormAct`` of that name computes, padded as the spec says; returns its output's name.
+
+    >>> builder = WorkloadBuilder("input", (1, 3, 8, 8))
+    >>> conv_norm_act(builder, "stem", "input", 4, BlockSpec(kind="conv", in_channels=3, out_channels=4))
+    'stem'
+    """
     padding = None
     if spec.padding == "same":
         _, _, height, width = builder.shapes[x]
@@ -69,7 +98,7 @@ def _shortcut(builder: WorkloadBuilder, name: str, x: str, y: str, spec: BlockSp
 
 
 def _conv(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
-    y = _conv_norm_act(
+    y = conv_norm_act(
         builder,
         name,
         x,
@@ -84,7 +113,7 @@ def _conv(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
 
 def _residual(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
     size = spec.kernel_size
-    y = _conv_norm_act(
+    y = conv_norm_act(
         builder,
         f"{name}.conv1",
         x,
@@ -94,9 +123,9 @@ def _residual(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> s
         stride=spec.stride,
         activation=spec.activation,
     )
-    y = _conv_norm_act(builder, f"{name}.conv2", y, spec.out_channels, spec, kernel_size=size)
+    y = conv_norm_act(builder, f"{name}.conv2", y, spec.out_channels, spec, kernel_size=size)
     if spec.shortcut == "projection":
-        side = _conv_norm_act(builder, f"{name}.project", x, spec.out_channels, spec, stride=spec.stride)
+        side = conv_norm_act(builder, f"{name}.project", x, spec.out_channels, spec, stride=spec.stride)
         y = builder.binary(f"{name}.add", "add", y, side)
     else:
         y = _shortcut(builder, name, x, y, spec)
@@ -106,20 +135,20 @@ def _residual(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> s
 def _separable(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
     y = _depthwise(builder, name, x, spec)
     y = _squeeze_excite(builder, f"{name}.se", y, spec)
-    y = _conv_norm_act(builder, f"{name}.project", y, spec.out_channels, spec, activation=spec.output_activation)
+    y = conv_norm_act(builder, f"{name}.project", y, spec.out_channels, spec, activation=spec.output_activation)
     return _shortcut(builder, name, x, y, spec)
 
 
 def _inverted_residual(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
-    y = _conv_norm_act(builder, f"{name}.expand", x, spec.mid_channels, spec, activation=spec.activation)
+    y = conv_norm_act(builder, f"{name}.expand", x, spec.mid_channels, spec, activation=spec.activation)
     y = _depthwise(builder, name, y, spec)
     y = _squeeze_excite(builder, f"{name}.se", y, spec)
-    y = _conv_norm_act(builder, f"{name}.project", y, spec.out_channels, spec, activation=spec.output_activation)
+    y = conv_norm_act(builder, f"{name}.project", y, spec.out_channels, spec, activation=spec.output_activation)
     return _shortcut(builder, name, x, y, spec)
 
 
 def _fused_inverted_residual(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
-    y = _conv_norm_act(
+    y = conv_norm_act(
         builder,
         f"{name}.expand",
         x,
@@ -130,13 +159,19 @@ def _fused_inverted_residual(builder: WorkloadBuilder, name: str, x: str, spec: 
         activation=spec.activation,
     )
     y = _squeeze_excite(builder, f"{name}.se", y, spec)
-    y = _conv_norm_act(builder, f"{name}.project", y, spec.out_channels, spec, activation=spec.output_activation)
+    y = conv_norm_act(builder, f"{name}.project", y, spec.out_channels, spec, activation=spec.output_activation)
     return _shortcut(builder, name, x, y, spec)
+
+
+def _pooled_conv(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
+    y = builder.global_avg_pool(f"{name}.pool", x)
+    y = builder.conv(f"{name}.conv", y, spec.out_channels, kernel_size=1)
+    return builder.activation(f"{name}.act", y, spec.activation)
 
 
 def _depthwise(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
     channels = builder.shapes[x][1]
-    return _conv_norm_act(
+    return conv_norm_act(
         builder,
         f"{name}.depthwise",
         x,
@@ -155,4 +190,5 @@ LOWERINGS: dict[str, Lowering] = {
     "separable": _separable,
     "inverted_residual": _inverted_residual,
     "fused_inverted_residual": _fused_inverted_residual,
+    "pooled_conv": _pooled_conv,
 }

@@ -9,10 +9,14 @@ from torch import Tensor, nn
 
 from blocks.registry import build_block
 from search_spaces.arch import Arch
+from search_spaces.weights import read_weights
 
 
 class Classifier(nn.Module):
-    """Stem, stages, head, global mean, linear: (N, C, H, W) normalised images -> (N, num_classes) logits."""
+    """Stem, stages, head, global mean unless the head pools, linear.
+
+    (N, C, H, W) normalised images -> (N, num_classes) logits.
+    """
 
     def __init__(self, arch: Arch) -> None:
         super().__init__()
@@ -23,18 +27,24 @@ class Classifier(nn.Module):
                 for stage in arch.stages
             )
         )
+        self.head_pools = arch.head_pools
         self.head = build_block(arch.head) if arch.head is not None else nn.Identity()
         self.classifier = nn.Linear(arch.features, arch.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of a batch of normalised images."""
         features = self.head(self.stages(self.stem(x)))
-        logits: Tensor = self.classifier(nn.functional.adaptive_avg_pool2d(features, 1).flatten(1))
+        if not self.head_pools:
+            features = nn.functional.adaptive_avg_pool2d(features, 1)
+        logits: Tensor = self.classifier(features.flatten(1))
         return logits
 
 
 def build_model(arch: Arch, *, seed: int = 0) -> Classifier:
-    """The trainable module of an Arch, its weights drawn from a generator of its own.
+    """The trainable module of an Arch, its weights drawn from a generator of its own or read from ``arch.weights``.
+
+    Raises:
+        ValueError: ``arch.weights`` is not a file of timm's weights for this network.
 
     >>> from search_spaces import preset
     >>> build_model(preset("resnet8")).eval()(torch.zeros(1, 3, 32, 32)).shape
@@ -51,4 +61,6 @@ def build_model(arch: Arch, *, seed: int = 0) -> Classifier:
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, 0.0, 0.01, generator=generator)
             nn.init.zeros_(module.bias)
+    if arch.weights is not None:
+        model.load_state_dict(read_weights(arch, arch.weights), strict=False)
     return model

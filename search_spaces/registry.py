@@ -7,19 +7,27 @@ from collections.abc import Callable
 
 from hw_profiles.names import did_you_mean
 from search_spaces.arch import Arch
+from search_spaces.efficientnet import efficientnet
+from search_spaces.fused import fused
 from search_spaces.mobilenet import mobilenet
 from search_spaces.space import Space
+from search_spaces.tiny import tiny
 
 SpaceFactory = Callable[[tuple[int, int, int], int], Space]
 
-SPACES: dict[str, SpaceFactory] = {"mobilenet": mobilenet}
+SPACES: dict[str, SpaceFactory] = {
+    "mobilenet": mobilenet,
+    "efficientnet": efficientnet,
+    "fused": fused,
+    "tiny": tiny,
+}
 
 
 def list_spaces() -> list[str]:
     """Names for :func:`load_space`.
 
     >>> list_spaces()
-    ['mobilenet']
+    ['mobilenet', 'efficientnet', 'fused', 'tiny']
     """
     return list(SPACES)
 

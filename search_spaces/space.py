@@ -58,9 +58,12 @@ class Space:
         return self.build(self.sample_params(seed))
 
     def mutate(self, params: Mapping[str, Choice], seed: int) -> dict[str, Choice]:
-        """``params`` with one choice changed to another value."""
+        """``params`` with one choice changed to another value, if any choice has one."""
         generator = random.Random(seed)
-        name = generator.choice([name for name, values in self.choices.items() if len(values) > 1])
+        open_choices = [name for name, values in self.choices.items() if len(values) > 1]
+        if not open_choices:
+            return dict(params)
+        name = generator.choice(open_choices)
         return {**params, name: generator.choice([v for v in self.choices[name] if v != params[name]])}
 
     def encode(self, params: Mapping[str, Choice]) -> list[float]:

@@ -28,17 +28,18 @@ ACT = {"relu": nn.ReLU, "relu6": nn.ReLU6, "hard_swish": nn.Hardswish, "silu": n
 
 
 def spec_of(kind: str, **changes: object) -> BlockSpec:
-    mid = 0 if kind in ("conv", "separable") else 24
+    mid = 0 if kind in ("conv", "separable", "pooled_conv") else 24
     return replace(BlockSpec(kind=kind, in_channels=8, out_channels=8, mid_channels=mid), **changes)
 
 
 SPECS = [
     pytest.param(spec_of(kind, stride=stride, shortcut=shortcut, activation=activation, padding=padding, **se), id=f"{kind}-{stride}-{shortcut}-{activation}-{padding}-{bool(se)}")
     for kind in BLOCKS
-    for stride, shortcut in ((1, "identity"), (2, "projection" if kind == "residual" else "none"))
+    for stride, shortcut in ((1, "none" if kind == "pooled_conv" else "identity"), (2, "projection" if kind == "residual" else "none"))
     for activation, padding in (("relu6", "symmetric"), ("hard_swish", "same"), ("silu", "symmetric"))
     for se in ({}, {"se_channels": 4, "gate": "hard_sigmoid"})
-    if not (se and kind in ("conv", "residual"))
+    if not (se and kind in ("conv", "residual", "pooled_conv"))
+    if not (kind == "pooled_conv" and (stride, padding) != (1, "symmetric"))
 ]  # fmt: skip
 
 
@@ -132,6 +133,17 @@ def test_residual_is_timms(stride: int) -> None:
         kind="residual", in_channels=8, out_channels=16, mid_channels=16, stride=stride, shortcut="projection"
     )
     assert_equal_outputs(build_block(spec), BasicBlock(8, 16, stride=stride, downsample=side))
+
+
+@pytest.mark.parametrize("activation", ["relu", "hard_swish"])
+def test_pooled_conv_is_a_linear_layer_of_the_means(activation: str) -> None:
+    block = build_block(BlockSpec(kind="pooled_conv", in_channels=8, out_channels=5, activation=activation))
+    linear = nn.Linear(8, 5)
+    with torch.no_grad():
+        linear.weight.copy_(block.get_parameter("conv.weight").flatten(1))
+        linear.bias.copy_(block.get_parameter("conv.bias"))
+    x = torch.randn(2, 8, 7, 6, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(block(x).flatten(1), ACT[activation]()(linear(x.mean((2, 3)))))
 
 
 @pytest.mark.parametrize(

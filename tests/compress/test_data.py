@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +91,14 @@ def test_npz_files_are_read(tmp_path: Path) -> None:
     assert load_data(str(tmp_path / "d.npz"), size=8).test.images.shape == (4, 8, 8, 1)
 
 
+def test_facts_count_the_images_of_each_class(tmp_path: Path) -> None:
+    data = load_data(str(write_folder(tmp_path / "d")))
+    assert data.facts["counts"]["train"] == {"cat": 7, "dog": 7, "ünïcode": 7}
+    assert data.facts["counts"]["test"] == {"cat": 2, "dog": 2, "ünïcode": 2}
+    assert data.facts["skipped"] == {"count": 0, "files": []}
+    json.dumps(data.facts)
+
+
 def test_no_pickle_is_read(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x_train=np.array([{}], object), y_train=[0], x_test=[0], y_test=[0])
     with pytest.raises(ValueError, match="pickle"):
@@ -98,7 +109,9 @@ def test_no_pickle_is_read(tmp_path: Path) -> None:
     ("arrays", "said"),
     [
         ({"x_train": 1}, "missing: y_train, x_test, y_test"),
-        ({"x_train": np.zeros((4, 3, 3)), "y_train": [0, 1, 0, 1]}, "images must be uint8"),
+        ({"x_train": np.full((4, 3, 3), np.nan), "y_train": [0, 1, 0, 1]}, "x_train: images must be uint8 .* with NaN"),
+        ({"x_train": np.zeros((4, 0, 3), np.uint8), "y_train": [0, 1, 0, 1]}, "images must be uint8"),
+        ({"x_train": np.zeros((4, 3, 3), np.uint8), "y_train": [0.0, 1, 0, 1]}, "y_train: labels must be integers"),
         ({"x_train": np.zeros((4, 3, 3), np.uint8), "y_train": [0, 1]}, "one for each of 4 images"),
     ],
 )
@@ -106,6 +119,26 @@ def test_wrong_npz_files_are_refused(tmp_path: Path, arrays: dict[str, object], 
     rest = {"x_test": arrays["x_train"], "y_test": arrays["y_train"]} if len(arrays) > 1 else {}
     np.savez(tmp_path / "d.npz", **arrays, **rest)
     with pytest.raises(ValueError, match=said):
+        load_data(str(tmp_path / "d.npz"))
+
+
+def test_an_npz_file_whose_parts_do_not_agree_is_refused(tmp_path: Path) -> None:
+    x, y = np.zeros((4, 3, 3), np.uint8), [0, 1, 0, 1]
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x[:, :2], y_test=y)
+    with pytest.raises(ValueError, match=r"the images of x_train are \(3, 3, 1\), of x_test \(2, 3, 1\)"):
+        load_data(str(tmp_path / "d.npz"))
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x, y_test=[0, 1, 7, 1])
+    with pytest.raises(ValueError, match="the class 7 of y_test has no images in x_train"):
+        load_data(str(tmp_path / "d.npz"))
+
+
+def test_an_array_that_says_it_is_larger_than_its_file_takes_no_memory(tmp_path: Path) -> None:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**12, 8, 8)})
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        for name in ("x_train", "y_train", "x_test", "y_test"):
+            archive.writestr(f"{name}.npy", header.getvalue())
+    with pytest.raises(ValueError, match=r"x_train says that it is uint8 \(1000000000000, 8, 8\) and is shorter"):
         load_data(str(tmp_path / "d.npz"))
 
 
@@ -120,7 +153,7 @@ def test_what_is_no_data_is_refused(tmp_path: Path) -> None:
         load_data(str(tmp_path / "fake.npz"))
     root = write_folder(tmp_path / "d")
     (root / "cat" / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
-    with pytest.raises(ValueError, match=r"broken.jpg: not a readable image"):
+    with pytest.raises(ValueError, match=r"1 of 31 images cannot be read: cat/broken.jpg .*unreadable=skip"):
         load_data(str(root))
 
 
@@ -132,7 +165,9 @@ def test_one_class_or_one_image_of_a_class_is_refused(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "d")
     (root / "rare").mkdir()
     image(0).save(root / "rare" / "0.png")
-    with pytest.raises(ValueError, match="class 'rare' has 1 images left to split"):
+    with pytest.raises(
+        ValueError, match=r"class 'rare' has 1 images, at least 3 are needed \(train, test, val: one each\)"
+    ):
         load_data(str(root))
 
 

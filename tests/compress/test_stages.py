@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from blocks.conv import ConvNormAct
 from compress import STAGES, Artifact, Context, Distill, Preprocessing, Prune, Quantize, Recipe, load_data, run_stages
-from compress.channels import channel_groups, importance
+from compress.channels import channel_groups
+from compress.data import Split
 from compress.export import export_onnx, folded_weights, predict_onnx
+from compress.importance import CRITERIA, channel_scores
 from compress.prune import remove_channels, select_channels
 from compress.quantize import scale_and_zero_point
 from compress.stage import Stage
@@ -121,12 +123,20 @@ def masked(model: nn.Module, artifact: Artifact, kept: dict[str, Tensor]) -> Ite
         handle.remove()
 
 
-@pytest.mark.parametrize("criterion", ["l2", "bn_scale"])
+def images_for(arch: Arch, count: int = 40) -> Split:
+    c, h, w = arch.input_shape
+    generator = np.random.default_rng(1)
+    return Split(
+        generator.integers(0, 256, (count, h, w, c), dtype=np.uint8), generator.integers(0, arch.num_classes, count)
+    )
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
 @pytest.mark.parametrize("arch", ARCHS, ids=lambda arch: arch.id)
 def test_a_pruned_network_is_the_original_with_those_activations_at_zero(arch: Arch, criterion: str) -> None:
     artifact = artifact_of(arch)
     groups = channel_groups(arch.workload())
-    kept = select_channels(importance(artifact.weights, arch.workload(), groups, criterion), 0.4, 4)
+    kept = select_channels(channel_scores(artifact, groups, criterion, images_for(arch)), 0.4, 4)
     pruned = remove_channels(artifact, kept)
     assert pruned.source.workload().macs < 0.9 * arch.workload().macs
     x = torch.randn(2, *arch.input_shape, generator=torch.Generator().manual_seed(0))
@@ -144,16 +154,57 @@ def test_the_weakest_channels_leave_in_multiples() -> None:
     kept = select_channels(scores, 0.5, 4)
     assert {name: len(k) for name, k in kept.items()} == {"a": 4, "b": 12, "c": 2}
     assert kept["a"].tolist() == [12, 13, 14, 15]
+    assert len(select_channels({"a": torch.zeros(64), "b": torch.ones(64)}, 0.5, 4)["a"]) == 16
 
 
-def test_importance_finds_the_channel_without_weights() -> None:
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_importance_finds_the_channel_that_does_nothing(criterion: str) -> None:
     artifact = artifact_of(ARCHS[0])
-    workload = ARCHS[0].workload()
     weights = dict(artifact.weights)
-    weights["stages.1.0.conv1.conv.weight"] = weights["stages.1.0.conv1.conv.weight"].clone()
-    weights["stages.1.0.conv1.conv.weight"][5] = 0
-    scores = importance(weights, workload, channel_groups(workload), "l2")
-    assert scores[channel_groups(workload).of["stages.1.0.conv1"]].argmin() == 5
+    for key in ("conv.weight", "norm.weight", "norm.bias"):
+        weights[f"stages.1.0.conv1.{key}"] = weights[f"stages.1.0.conv1.{key}"].clone()
+        weights[f"stages.1.0.conv1.{key}"][5] = 0
+    groups = channel_groups(ARCHS[0].workload())
+    scores = channel_scores(replace(artifact, weights=weights), groups, criterion, images_for(ARCHS[0]))
+    assert scores[groups.of["stages.1.0.conv1"]].argmin() == 5
+    assert torch.cat(list(scores.values())).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["stages.0.0.conv1", "stages.1.0.project"])
+def test_taylor_scores_are_the_loss_gradients_of_a_gate_on_each_channel(name: str) -> None:
+    artifact, images = artifact_of(ARCHS[0]), images_for(ARCHS[0])
+    groups = channel_groups(ARCHS[0].workload())
+    group = groups.of[name]
+    gate = torch.ones(groups.width[group], requires_grad=True)
+    model = artifact.model()
+    for member, module in model.named_modules():
+        if isinstance(module, ConvNormAct) and groups.of[member] == group:
+            module.norm.register_forward_hook(lambda m, i, o: o * gate.view(1, -1, 1, 1))
+    x = torch.from_numpy(artifact.preprocessing.tensor(images.images))
+    torch.nn.functional.cross_entropy(model(x), torch.from_numpy(images.labels)).backward()
+    expected = gate.grad.abs()
+    scores = channel_scores(artifact, groups, "taylor", images)[group]
+    torch.testing.assert_close(scores / scores.mean(), expected / expected.mean(), rtol=1e-3, atol=1e-4)
+
+
+def test_pruning_in_steps_takes_as_much_in_all_and_is_found_again(
+    learnt: Artifact, context: Context, tmp_path: Path
+) -> None:
+    stage = Prune(amount=0.4, steps=2, criterion="taylor", recipe=Recipe(epochs=0.4))
+    assert stage.shares() == pytest.approx([0.2, 0.25])
+    first = replace(context, checkpoint=tmp_path / "checkpoint.pt")
+    after = stage(learnt, first)
+    assert after.metrics["training"]["epochs"] == pytest.approx(0.4, abs=0.05)
+    width = sum(channel_groups(a.source.workload()).width[g] for a in [learnt] for g in
+                channel_groups(a.source.workload()).prunable())  # fmt: skip
+    left = channel_groups(after.source.workload())
+    assert sum(left.width[g] for g in left.prunable()) == pytest.approx(0.6 * width, abs=0.12 * width)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.0.pt", "checkpoint.1.pt"]
+    (tmp_path / "checkpoint.1.pt").unlink()  # as if killed in the second step
+    again = stage(learnt, first)
+    assert again.source == after.source
+    for key, value in after.weights.items():
+        torch.testing.assert_close(again.weights[key], value, rtol=0, atol=0)
 
 
 def test_distillation_needs_a_teacher_and_follows_it(learnt: Artifact, context: Context) -> None:
@@ -233,6 +284,7 @@ BEFORE = {
         ({"precision": "int8", "latency_ratio": (0.9, 0.89, 0.91), "file_bytes": 300}, {}, None),
         ({"precision": "int8", "latency_ratio": (1.1, 1.05, 1.2), "file_bytes": 300}, {}, "slower: 1.100 times"),
         ({"precision": "int8", "latency_ratio": (1.03, 1.01, 1.05), "file_bytes": 300}, {}, None),
+        ({"arch": "b", "latency_ratio": (0.98, 0.96, 0.99), "file_bytes": 300}, {}, "not faster: 0.980 times"),
         ({"arch": "b", "latency_ratio": (0.9, 0.9, 0.9), "file_bytes": 1001}, {}, "larger: 1001 bytes, before 1000"),
         ({"arch": "b", "latency_ratio": (0.9, 0.9, 0.9), "val_accuracy": 0.889}, {}, "less accurate: 1.10 points"),
         ({"arch": "b", "latency_ratio": (0.9, 0.9, 0.9), "val_accuracy": 0.890}, {}, None),
@@ -260,7 +312,8 @@ def test_a_stage_must_not_leave_the_deployed_form_worse(
     ("make", "said"),
     [
         (lambda: Prune(amount=1.0), "amount must be between 0 and 1"),
-        (lambda: Prune(criterion="l3"), "criterion must be one of l2, bn_scale"),
+        (lambda: Prune(criterion="l3"), "criterion must be one of l1, l2, bn_scale, taylor"),
+        (lambda: Prune(steps=0), "steps must be at least 1"),
         (lambda: Quantize(calibration="max"), "calibration must be one of"),
         (lambda: Quantize(images=0), "images must be at least 1"),
         (lambda: Distill(temperature=0), "temperature must be above 0"),

@@ -40,6 +40,8 @@ def test_quantities_have_units(name: str, text: str, value: float) -> None:
         ({"max_accuracy_drop": 101}, "max_accuracy_drop must be in 0..100 percentage points"),
         ({"latncy": "5ms"}, "unknown entry 'latncy'; did you mean 'latency'"),
         ({"prune_amount": 1.0}, "prune_amount must be between 0 and 1"),
+        ({"prune_steps": 0}, "prune_steps must be at least 1"),
+        ({"unreadable": "delete"}, "unreadable must be one of refuse, skip"),
         ({"latency_from": "guessed"}, "latency_from must be one of auto, measured, estimated"),
         ({"train_epochs": 0}, "train_epochs must be above 0"),
         ({"seed": True}, "seed must be of type int"),

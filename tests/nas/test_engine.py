@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 import nas
 from hw_profiles import Budget
 from nas import engine
+from nas.samplers import SAMPLERS, sampler_named
 
 Pair = tuple[int, int]
 
@@ -174,6 +175,46 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) 
     assert [(t.params, t.state, t.values) for t in study.trials] == [
         (t.params, t.state, t.values) for t in whole.trials
     ]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("number", [3, 12, 20])
+def test_a_proposal_cut_short_gets_the_values_it_would_have_had(name: str, number: int, tmp_path: Path) -> None:
+    """Every sampler: in its first random draws, later, and after ten repeats in a row."""
+    cut = [number]
+
+    def interrupted(trial: Any) -> Pair:
+        x = trial.suggest_int("x", 0, 3)
+        if trial.number in cut and isinstance(trial, optuna.Trial):
+            cut.clear()
+            raise KeyboardInterrupt
+        return x, trial.suggest_categorical("y", (1, 2, 3))
+
+    arguments = {"cost": cost, "n_trials": 12, "seed": 5, "sampler": SAMPLERS[name]}
+    where = {"storage": tmp_path / "s.db", "study_name": "s"}
+    with pytest.raises(KeyboardInterrupt):
+        nas.search(interrupted, Evaluation(), **arguments, **where)
+    study = nas.search(interrupted, Evaluation(), **arguments, **where)
+    whole = nas.search(interrupted, Evaluation(), **arguments)
+    assert len(whole.trials) > number
+    assert [t.params for t in study.trials] == [t.params for t in whole.trials]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_repeats_itself_for_a_seed(name: str) -> None:
+    def proposals(seed: int) -> list[dict[str, Any]]:
+        study = nas.search(space, Evaluation(), cost=cost, n_trials=8, seed=seed, sampler=sampler_named(name))
+        return [trial.params for trial in study.trials]
+
+    assert proposals(1) == proposals(1)
+    assert proposals(1) != proposals(2)
+
+
+def test_an_unknown_sampler_gets_a_hint() -> None:
+    with pytest.raises(
+        ValueError, match=r"no sampler is called 'randm'; did you mean 'random'\? \(valid: tpe, random\)"
+    ):
+        sampler_named("randm")
 
 
 def test_a_trial_of_a_living_process_is_left_alone(tmp_path: Path) -> None:

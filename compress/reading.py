@@ -1,0 +1,189 @@
+"""From labelled pictures to arrays: opened by several threads, in order, a few hundred at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from compress.preprocessing import Preprocessing, upright_size
+from compress.store import Missing, Stored, portion, stored_images
+
+OnProgress = Callable[[float], None]
+
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
+_MOST_PIXELS = 89_478_485  # a quarter of a gigabyte in RGB, above which Pillow warns of decompression bombs
+_LARGEST_SIDE = 160
+_LOOKED_AT = 200
+_THREADS = min(8, os.cpu_count() or 1)
+
+
+class Pictures(Protocol):
+    """Numbered pictures that are opened when they are needed."""
+
+    def __len__(self) -> int: ...
+
+    def open(self, index: int) -> Image.Image:
+        """The picture; any exception means that it cannot be read."""
+
+    def name(self, index: int) -> str:
+        """What a user calls it."""
+
+    def key(self, indices: NDArray[np.int64]) -> str:
+        """A text that differs where the pixels may differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilePictures:
+    """Image files below ``root``."""
+
+    root: Path
+    paths: Sequence[Path]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def open(self, index: int) -> Image.Image:
+        """The opened file; its pixels are not decoded yet."""
+        try:
+            image: Image.Image = Image.open(self.paths[index], formats=_FORMATS)
+        except UnidentifiedImageError:
+            raise ValueError(f"none of {', '.join(_FORMATS)}") from None
+        if image.width * image.height > _MOST_PIXELS:
+            image.close()
+            raise ValueError(f"{image.width}×{image.height} pixels are more than {_MOST_PIXELS:,}")
+        return image
+
+    def name(self, index: int) -> str:
+        """The path from the root."""
+        return self.paths[index].relative_to(self.root).as_posix()
+
+    def key(self, indices: NDArray[np.int64]) -> str:
+        """Names, sizes and times of the files."""
+        lines = [str(self.root.resolve())]
+        for index in indices:
+            path = self.paths[index]
+            known = path.stat() if path.exists() else None
+            lines.append(f"{self.name(index)}\0{known and (known.st_size, known.st_mtime_ns)}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayPictures:
+    """Pixels uint8 (N, H, W, C) in memory or in a map; ``made_from``: the key of what they were made from, if known."""
+
+    pixels: NDArray[np.uint8]
+    label: str = ""
+    made_from: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def open(self, index: int) -> Image.Image:
+        """The picture of a row."""
+        row = self.pixels[index]
+        return Image.fromarray(row if row.shape[2] == 3 else row[..., 0])
+
+    def name(self, index: int) -> str:
+        """The label with the row's number."""
+        return f"{self.label}[{index}]"
+
+    def key(self, indices: NDArray[np.int64]) -> str:
+        """The hash of the rows, or what they were made from."""
+        digest = hashlib.sha256(indices.tobytes())
+        if self.made_from is None:
+            rows = portion(self.pixels[:1].size)
+            for start in range(0, len(indices), rows):
+                digest.update(self.pixels[indices[start : start + rows]].tobytes())
+        return f"{self.made_from} {self.pixels.shape} {digest.hexdigest()}"
+
+
+def read_images(
+    pictures: Pictures, indices: NDArray[np.int64], step: Preprocessing, report: OnProgress = lambda share: None
+) -> Stored:
+    """The pictures at ``indices`` as ``step`` cuts and resizes them, without those that cannot be read.
+
+    >>> step = resize_step(1, (2, 2))
+    >>> read_images(ArrayPictures(np.zeros((3, 8, 8, 1), np.uint8)), np.array([2, 0]), step).images.shape
+    (2, 2, 2, 1)
+    """
+
+    def key() -> str:
+        text = f"1 {PIL.__version__} {step.to_json()}\n{pictures.key(indices)}"
+        return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:32]
+
+    return stored_images((len(indices), *step.sizes[-1], step.channels), key, _fill(pictures, indices, step, report))
+
+
+def _fill(
+    pictures: Pictures, indices: NDArray[np.int64], step: Preprocessing, report: OnProgress
+) -> Callable[[NDArray[np.uint8]], Missing]:
+    def read(index: int) -> NDArray[np.uint8] | str:
+        try:
+            with pictures.open(index) as image:
+                return step.image(image)
+        except Exception as error:  # decoders raise all kinds of errors on damaged files; each is told with its name
+            return " ".join(str(error).split())[:200] or type(error).__name__
+
+    def fill(images: NDArray[np.uint8]) -> Missing:
+        place, missing, rows = 0, [], portion(images[:1].size)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for start in range(0, len(indices), rows):
+                report(start / len(indices))
+                some = indices[start : start + rows].tolist()
+                for index, image in zip(some, pool.map(read, some), strict=True):
+                    if isinstance(image, str):
+                        missing.append((index, image))
+                    else:
+                        images[place] = image
+                        place += 1
+        return missing
+
+    return fill
+
+
+def resize_step(channels: int, size: tuple[int, int]) -> Preprocessing:
+    """Only the cutting and resizing to ``size`` (height, width).
+
+    >>> resize_step(3, (4, 5)).input_shape
+    (3, 4, 5)
+    """
+    return Preprocessing(
+        channels=channels, sizes=(size,), mean=(0.0,) * channels, std=(1.0,) * channels, class_names=()
+    )
+
+
+def usual_shape(pictures: Pictures) -> tuple[int, tuple[int, int]]:
+    """Channels and (height, width) for all, judged by up to 200 pictures spread over them.
+
+    One channel where all are grey. Their own size where it is the same and at most 160, else a square of the median
+    side, at most 160. A ValueError where none of them can be read.
+
+    >>> usual_shape(ArrayPictures(np.zeros((3, 8, 9, 1), np.uint8)))
+    (1, (8, 9))
+    """
+    modes, shapes, failed = set(), set(), []
+    for index in range(0, len(pictures), max(1, len(pictures) // _LOOKED_AT)):
+        try:
+            with pictures.open(index) as image:
+                modes.add(image.mode)
+                shapes.add(upright_size(image))
+        except Exception as error:  # as above; whether it matters is decided when all are read
+            failed.append(f"{pictures.name(index)} ({' '.join(str(error).split())[:200]})")
+    if not shapes:
+        raise ValueError(f"none of {len(failed)} images that were looked at can be read: {', '.join(failed[:3])}")
+    shape = next(iter(shapes))
+    if len(shapes) > 1 or max(shape) > _LARGEST_SIDE:
+        side = min(_LARGEST_SIDE, int(np.median([min(s) for s in shapes])))
+        shape = (side, side)
+    return (1 if modes <= _GREY_MODES else 3), shape

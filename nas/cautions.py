@@ -1,0 +1,27 @@
+"""What a reader of a run should know before trusting it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_FEWEST_EPOCHS, _FEWEST_STEPS = 3.0, 100
+
+
+def cautions(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One line for each network whose training was cut so short that its accuracy says little.
+
+    >>> cautions([{"label": "winner", "training": {"epochs": 0.8, "steps": 35}}])
+    ['winner: trained for 0.8 epochs (35 steps) only: allow more --time, or leave the machine to the run']
+    """
+    short = [
+        (row["label"], row["training"])
+        for row in rows
+        if "training" in row
+        and (row["training"]["epochs"] < _FEWEST_EPOCHS or row["training"]["steps"] < _FEWEST_STEPS)
+    ]
+    return [
+        f"{label}: trained for {training['epochs']:.1f} epochs ({training['steps']} steps) only: "
+        "allow more --time, or leave the machine to the run"
+        for label, training in short
+    ]

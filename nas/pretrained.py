@@ -1,0 +1,50 @@
+"""Weights to start from: a file of timm's, or the ones that timm downloads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from compress.files import write_bytes
+from hw_profiles.names import did_you_mean
+from search_spaces import identify_weights, list_presets
+
+_TIMM = "timm:"
+
+
+def initial_weights(init: str) -> tuple[str, Path]:
+    """The preset and the file of weights that ``--init`` names.
+
+    ``timm:NAME`` is downloaded once and kept in the user's cache folder; of a file the preset is found by its shapes.
+
+    Raises:
+        ValueError: no such preset or file, weights of another network, or no network to download from.
+    """
+    if not init.startswith(_TIMM):
+        path = Path(init)
+        if not path.is_file():
+            raise ValueError(f"--init must be timm:NAME or a file of timm's weights, got {init!r}: it does not exist")
+        return identify_weights(path), path.resolve()
+    name = init.removeprefix(_TIMM)
+    valid = [preset for preset in list_presets() if preset != "resnet8"]
+    if name not in valid:
+        raise ValueError(f"--init: no preset is called {name!r}{did_you_mean(name, valid)} (valid: {', '.join(valid)})")
+    return name, _downloaded(name)
+
+
+def _downloaded(name: str) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fitnas" / "weights"
+    path = cache / f"{name}.safetensors"
+    if not path.is_file():
+        import timm
+        from safetensors.torch import save
+
+        try:
+            state = timm.create_model(name, pretrained=True).state_dict()
+        except (OSError, RuntimeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(
+                f"--init {_TIMM}{name}: the weights cannot be downloaded ({reason}); give a file of them instead"
+            ) from None
+        write_bytes(path, save({key: value.contiguous() for key, value in state.items()}))
+    return path

@@ -1,0 +1,41 @@
+"""Optuna's samplers by name; each is made anew for every trial, from a seed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import optuna
+
+from hw_profiles.names import did_you_mean
+
+SamplerFactory = Callable[[int], optuna.samplers.BaseSampler]
+
+
+def tpe(seed: int) -> optuna.samplers.BaseSampler:
+    """Tree-structured Parzen estimator over all choices together (2304.11127)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True)
+
+
+def random(seed: int) -> optuna.samplers.BaseSampler:
+    """Every choice uniformly: what the others must beat."""
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+SAMPLERS: dict[str, SamplerFactory] = {"tpe": tpe, "random": random}
+
+
+def sampler_named(name: str) -> SamplerFactory:
+    """A sampler's factory.
+
+    Raises:
+        ValueError: no sampler has that name.
+
+    >>> sampler_named("random").__name__
+    'random'
+    """
+    if name not in SAMPLERS:
+        raise ValueError(f"no sampler is called {name!r}{did_you_mean(name, SAMPLERS)} (valid: {', '.join(SAMPLERS)})")
+    return SAMPLERS[name]

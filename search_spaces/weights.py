@@ -1,0 +1,127 @@
+"""Weights of timm's networks: read from a file and found by timm's names."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from search_spaces.arch import Arch
+from search_spaces.presets import list_presets, preset
+from search_spaces.timm_keys import CLASSIFIER, STEM, timm_keys
+
+_TORCH_SUFFIXES = (".pth", ".pt", ".bin")
+_LARGEST_FILE = 1024**3
+
+
+def read_weights(arch: Arch, path: Path) -> dict[str, Tensor]:
+    """A state dict for ``build_model(arch)`` from a file of timm's: ``.safetensors``, ``.pth``, ``.pt`` or ``.bin``.
+
+    The classifier is left out where the file has none or one for another number of classes. For grey images the
+    stem's weights are summed over their input channels.
+
+    Raises:
+        ValueError: the file cannot be read, or a tensor is missing, unexpected or of another shape; the first is named.
+    """
+    state = _read_state(path)
+    wanted = timm_keys(arch)
+    if not wanted:
+        raise ValueError(f"{path}: timm has no network like this one, so its weights cannot be read")
+    weight = state.get(STEM)
+    if weight is not None and weight.ndim == 4 and arch.input_shape[0] == 1:
+        state[STEM] = weight.sum(1, keepdim=True)
+    if _classes(state) != arch.num_classes:
+        state = {key: value for key, value in state.items() if key not in CLASSIFIER}
+        wanted = {key: place for key, place in wanted.items() if key not in CLASSIFIER}
+    problem = _difference({key: shape for key, (_, shape) in wanted.items()}, state)
+    if problem:
+        raise ValueError(f"{path}: {problem}")
+    return {ours: state[key].float() for key, (ours, _) in wanted.items()}
+
+
+def identify_weights(path: Path | str) -> str:
+    """The preset whose tensors, the classifier aside, a file of timm's weights holds.
+
+    Networks of the same tensors, such as timm's ``tf_`` variants with another padding, cannot be told apart.
+
+    Raises:
+        ValueError: the file cannot be read, or holds the weights of no preset.
+
+    >>> identify_weights("no_such_file.safetensors")
+    Traceback (most recent call last):
+    ValueError: no_such_file.safetensors: must be a file of weights
+    """
+    state = _read_state(Path(path))
+    weight = state.get(STEM)
+    channels = weight.shape[1] if weight is not None and weight.ndim == 4 else 3
+    body = {key: value for key, value in state.items() if key not in CLASSIFIER}
+    names = [name for name in list_presets() if timm_keys(preset(name))]
+    for name in names:
+        shapes = {key: shape for key, (_, shape) in timm_keys(preset(name)).items() if key not in CLASSIFIER}
+        shapes[STEM] = (shapes[STEM][0], channels, *shapes[STEM][2:])
+        if _difference(shapes, body) is None:
+            return name
+    raise ValueError(f"{path}: holds the weights of no preset (valid: {', '.join(names)})")
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors by name, without the counts of batches that nothing here reads."""
+    if not path.is_file():
+        raise ValueError(f"{path}: must be a file of weights")
+    if path.suffix not in (".safetensors", *_TORCH_SUFFIXES):
+        raise ValueError(f"{path}: must end in .safetensors, {', '.join(_TORCH_SUFFIXES)}")
+    if (size := _unpacked_bytes(path)) > _LARGEST_FILE:
+        raise ValueError(f"{path}: must have at most {_LARGEST_FILE} bytes, unpacked, got {size}")
+    state = _load(path)
+    if not isinstance(state, dict) or not state:
+        raise ValueError(f"{path}: must hold a state dict, got {type(state).__name__}")
+    kept: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise ValueError(f"{path}: must hold tensors by name, got {type(value).__name__} for {key!r}")
+        if key.endswith("num_batches_tracked"):
+            continue
+        if not value.is_floating_point() or value.layout != torch.strided or value.device.type != "cpu":
+            raise ValueError(f"{path}: {key} must be a dense tensor of floating point numbers, got {value.dtype}")
+        kept[key] = value
+    return kept
+
+
+def _unpacked_bytes(path: Path) -> int:
+    """What the file takes in memory: torch's archives may be compressed, and torch unpacks whatever they declare."""
+    if not zipfile.is_zipfile(path):
+        return path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        return sum(entry.file_size for entry in archive.infolist())
+
+
+def _load(path: Path) -> object:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # torch raises whatever its reader of archives and pickles meets
+        raise ValueError(f"{path}: not a file of weights ({type(error).__name__})") from None
+
+
+def _classes(state: Mapping[str, Tensor]) -> int | None:
+    weight = state.get(CLASSIFIER[0])
+    return None if weight is None or weight.ndim == 0 else weight.shape[0]
+
+
+def _difference(wanted: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor]) -> str | None:
+    """What is wrong with a state dict that must hold tensors of these shapes; None where nothing is."""
+    for key, shape in wanted.items():
+        if key not in state:
+            return f"must hold {key}, which is missing"
+        if tuple(state[key].shape) != shape:
+            return f"{key} must have the shape {shape}, got {tuple(state[key].shape)}"
+    unexpected = next((key for key in state if key not in wanted), None)
+    return None if unexpected is None else f"must hold nothing else, got {unexpected}"

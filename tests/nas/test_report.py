@@ -1,0 +1,391 @@
+"""The report: its numbers against other people's code, the page in a browser, and what must never be in it."""
+
+from __future__ import annotations
+
+import copy
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import optuna
+import pytest
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix, recall_score
+
+import nas.results
+from compress import Artifact, Preprocessing, load_data
+from compress.export import export_onnx, predict_onnx
+from compress.files import write_json
+from compress.quantize import Quantize
+from compress.stage import Context
+from compress.stages import deploy, run_stages
+from hw_profiles import load_device
+from hw_profiles.fusion import fuse
+from hw_profiles.latency import estimate
+from nas import search
+from nas.anatomy import architecture_facts, memory_facts
+from nas.config import Config
+from nas.report import render, render_run, snippet
+from nas.results import SCHEMA, Findings, collect
+from nas.teaching import Lesson
+from nas.verification import class_facts, flips, wilson
+from search_spaces import build_model, preset
+from tests.parts import require
+
+ALERT = "<script>alert(1)</script>"
+SECTIONS = ("asked", "budget", "candidates", "stages", "architecture", "memory", "tested", "data", "use")
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.text = ""
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data + " "
+
+    def count(self, tag: str, kind: str | None = None) -> int:
+        return sum(t == tag and (kind is None or kind in (a.get("class") or "").split()) for t, a in self.tags)
+
+
+def study_of(trials: int, storage: Path | None = None) -> optuna.Study:
+    return search(
+        lambda trial: trial.suggest_int("x", 1, 30),
+        lambda x, fidelity: 0.5 + x / 100,
+        cost=lambda x: {"latency_ms": 0.1 * x},
+        budget={"latency_ms": 2.5},
+        n_trials=trials,
+        storage=storage,
+        study_name="search" if storage else None,
+    )
+
+
+def row(name: str, role: str, latency: float, right: float, **more: Any) -> dict[str, Any]:
+    low, high = wilson(round(right * 200), 200)
+    return {
+        "label": name, "role": role, "precision": "fp32", "val_accuracy": right, "params": 1000, "macs": 2000,
+        "file_bytes": 30_000, "weight_bytes": 20_000, "latency_ms": latency, "latency_low_ms": 0.9 * latency,
+        "latency_high_ms": 1.1 * latency, "latency_source": "measured", "peak_ram_bytes": 4096, "estimated_ms": 9.875,
+        "estimated_low_ms": 4.9, "estimated_high_ms": 19.8, "test_accuracy": right, "test_accuracy_low": low,
+        "test_accuracy_high": high, "test_balanced_accuracy": right - 0.01, **more,
+    }  # fmt: skip
+
+
+def metrics_of(classes: Sequence[str], **asked: Any) -> dict[str, Any]:
+    """Such as a run leaves, the predictions at random."""
+    generator = np.random.default_rng(0)
+    labels = np.concatenate([np.arange(len(classes)), generator.integers(0, len(classes), 3 * len(classes))])
+    before = np.where(generator.random(len(labels)) < 0.7, labels, generator.integers(0, len(classes), len(labels)))
+    after = np.where(generator.random(len(labels)) < 0.8, before, generator.integers(0, len(classes), len(labels)))
+    arch = preset("mobilenetv2_100", num_classes=len(classes))
+    counts = np.bincount(labels).tolist()
+    rows = [
+        row("winner", "winner", 2.0, 0.9),
+        row("pruned", "stage", 2.2, 0.85, why_undone="slower: 1.1 times as long as before"),
+        row("int8", "stage", 1.0, 0.89, why_undone=None, deployed=True),
+        row("resnet8", "baseline", 1.5, 0.95, note="preset"),
+    ]
+    return {
+        "schema": SCHEMA, "asked": {"data": "photos", "device": "host", **asked},
+        "config": {name: getattr(Config(data="photos"), name) for name in Config.__dataclass_fields__},
+        "environment": {"python": "3.11.7", "packages": {"torch": "2.14.1"}, "measuring": {"cpu": "a CPU"}, "cores": 2},
+        "warnings": [], "deployed": "model.int8.onnx", "kept": True, "verdict": "model.int8.onnx is deployed",
+        "excess": dict.fromkeys(asked, -0.5),
+        "final": {**rows[2], "test_images": len(labels), "test_differing_from_pytorch": 0}, "rows": rows,
+        "classes": list(classes), "architecture": architecture_facts(arch),
+        "data": {"name": "photos", "input_shape": [3, 32, 32], "images": dict.fromkeys(("train", "val", "test"), 9),
+                 "class_counts": dict.fromkeys(("train", "val", "test"), counts),
+                 "facts": {"skipped": {"count": 1, "files": [{"file": f"{ALERT}.png", "why": "cut off"}]},
+                           "near_duplicates": {"val": 0, "test": 1, "pairs": [["b.png", "a.png"]]}}},
+        "test": {**class_facts(after, labels, len(classes)),
+                 "flips": {"reference": "winner", **flips(before, after, labels)}},
+        "memory": memory_facts(arch.workload().with_precision("int8"), load_device("host")),
+        "history": [], "teacher": {}, "trials": {"COMPLETE": 6, "PRUNED": 1}, "winner_trial": 0,
+    }  # fmt: skip
+
+
+def text_of(html: str, name: str) -> str:
+    found = re.search(rf'<section id="{name}".*?</section>', html, re.DOTALL)
+    assert found is not None, name
+    return Page(found[0]).text
+
+
+@pytest.mark.parametrize(("right", "total"), [(0, 7), (7, 7), (353, 359), (1, 1000)])
+def test_intervals_are_those_of_scipy(right: int, total: int) -> None:
+    theirs = binomtest(right, total).proportion_ci(0.95, method="wilson")
+    assert wilson(right, total) == pytest.approx((theirs.low, theirs.high), abs=1e-6)
+
+
+def test_confusions_and_recall_are_those_of_scikit_learn() -> None:
+    generator = np.random.default_rng(1)
+    labels, predictions = generator.integers(0, 7, 300), generator.integers(0, 7, 300)
+    facts = class_facts(predictions, labels, 7)
+    theirs = confusion_matrix(labels, predictions, labels=range(7))
+    assert facts["matrix"] == theirs.tolist()
+    assert [c["recall"] for c in facts["per_class"]] == pytest.approx(recall_score(labels, predictions, average=None))
+    np.fill_diagonal(theirs, 0)
+    assert [p["count"] for p in facts["most_confused"]] == sorted(theirs.ravel().tolist(), reverse=True)[:20]
+
+
+def test_a_class_without_test_images_has_no_recall() -> None:
+    facts = class_facts(np.array([0, 2]), np.array([0, 2]), 3)
+    assert facts["per_class"][1]["recall"] is None
+    metrics = metrics_of(["a", "b", "c"])
+    metrics["test"] |= facts
+    assert "–" in text_of(render(metrics, study_of(3)), "tested")
+
+
+def test_flips_are_sorted_by_what_they_mean() -> None:
+    labels = np.array([0, 1, 2, 3, 4, 5])
+    found = flips(np.array([0, 1, 0, 0, 0, 5]), np.array([0, 0, 2, 1, 0, 1]), labels)
+    assert found["examples"] == [
+        {"index": 1, "true": 1, "before": 1, "after": 0},
+        {"index": 2, "true": 2, "before": 0, "after": 2},
+        {"index": 3, "true": 3, "before": 0, "after": 1},
+        {"index": 5, "true": 5, "before": 5, "after": 1},
+    ]
+    kinds = ("changed", "right_before_wrong_now", "wrong_before_right_now", "both_wrong_but_different")
+    assert [found[kind] for kind in kinds] == [4, 2, 1, 1]
+
+
+def test_names_from_outside_are_text_and_nothing_else() -> None:
+    metrics = metrics_of([ALERT, '" onmouseover="alert(1)', "cat"])
+    metrics["asked"]["data"] = metrics["config"]["data"] = f"/data/{ALERT}"
+    metrics["warnings"] = [ALERT]
+    metrics["rows"][0]["label"] = metrics["rows"][3]["note"] = ALERT
+    metrics["test"]["flips"]["reference"] = metrics["deployed"] = ALERT
+    html = render(metrics, study_of(3))
+    assert ALERT not in html
+    page = Page(html)
+    assert page.count("script") == 1
+    assert page.text.count(ALERT) >= 8
+    for _, attributes in page.tags:
+        assert not [name for name in attributes if name.startswith("on") or name == "src"]
+
+
+def leaves(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where the values of a JSON stand, of a list only those of the first entry."""
+    if isinstance(value, dict | list):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value[:1])
+        for key, inner in pairs:
+            yield from leaves(inner, (*place, key))
+    else:
+        yield place
+
+
+def test_no_value_of_metrics_json_can_bring_a_script() -> None:
+    metrics, study = metrics_of(["a", "b"], latency_ms=2.5, peak_ram_bytes=9e6, flash_bytes=1e6), study_of(2)
+    places = list(leaves(metrics))
+    assert len(places) > 120
+    for place in places:
+        changed = copy.deepcopy(metrics)
+        holder = changed
+        for key in place[:-1]:
+            holder = holder[key]
+        holder[place[-1]] = ALERT
+        try:
+            html = render(changed, study)
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+            continue  # what render_run refuses
+        assert ALERT not in html, place
+
+
+def test_a_thousand_classes_do_not_make_a_table_of_a_thousand() -> None:
+    metrics = metrics_of([f"class {i}" for i in range(1000)])
+    assert metrics["test"]["matrix"] is None
+    html = render(metrics, study_of(3))
+    assert len(html) < 200_000
+    assert Page(html).count("tr") < 100
+    worst = metrics["test"]["most_confused"][0]
+    assert f"class {worst['true']}" in text_of(html, "tested")
+    assert "The 20 classes of 1000 that are recognised worst" in text_of(html, "tested")
+
+
+def test_each_block_is_a_box_each_kernel_a_bar_and_the_peak_has_a_name() -> None:
+    metrics = metrics_of(["a", "b"], peak_ram_bytes=1_500_000)
+    html = render(metrics, study_of(3))
+    page = Page(html)
+    assert page.count("rect", "block") == len(list(preset("mobilenetv2_100").blocks()))
+    memory = metrics["memory"]
+    assert page.count("rect", "peak") == 1
+    assert page.count("rect", "live") == len(memory["kernels"]) - 1
+    assert f"peak {memory['peak_bytes']:,} bytes at {memory['kernels'][memory['peak_index']]['name']}" in page.text
+    assert "limit 1,500,000 bytes" in text_of(html, "memory")
+    assert "inverted residual 3×3, stride 2, 16 → 96 → 24" in text_of(html, "architecture")
+    assert "56 × 56" in text_of(html, "architecture")
+
+
+def test_stages_say_why_they_were_undone_and_estimates_stand_beside_measurements() -> None:
+    html = render(metrics_of(["a", "b"], latency_ms=2.5), study_of(3))
+    stages = text_of(html, "stages")
+    assert "undone: slower: 1.1 times as long as before" in stages
+    assert "limit 2.5" in stages
+    assert stages.count("9.875") == 4
+    assert "1.000 (0.900–1.100) measured  9.875" in stages.replace("measured 9", "measured  9")
+    assert "0.5" not in text_of(html, "budget")
+    assert "1.1 ms of 2.5 ms, 50.0 %" in text_of(html, "budget")
+
+
+def test_a_teacher_of_whom_little_is_known_an_empty_study_and_facts_of_the_data_are_shown() -> None:
+    metrics = metrics_of(["a", "b"])
+    metrics["rows"].insert(0, {"label": "teacher", "role": "teacher", "note": "timm:x", "params": 5, "val_accuracy": 0.5,
+                               "test_accuracy": 0.5, "test_accuracy_low": 0.4, "test_accuracy_high": 0.6})  # fmt: skip
+    empty = optuna.create_study()
+    empty.set_user_attr("objectives", ["accuracy"])
+    html = render(metrics, empty)
+    assert "timm:x" in text_of(html, "stages")
+    assert "count: 1, files: 1 (file: <script>alert(1)</script>.png, why: cut off)" in text_of(html, "data")
+    assert "pairs: 1 (b.png and a.png)" in text_of(html, "data")
+    assert "No candidate was evaluated." in text_of(html, "candidates")
+
+
+def test_the_candidates_are_circles_and_the_marks_are_not() -> None:
+    study = study_of(6)
+    page = Page(render(metrics_of(["a", "b"], latency_ms=2.5), study))
+    complete = [t for t in study.trials if t.state.name == "COMPLETE"]
+    assert page.count("circle") == len(complete)
+    assert page.count("circle", "chosen") == 1
+    for kind in ("winner", "deployed", "baseline"):
+        assert page.count("path", kind) == 2  # one in the picture, one in the legend
+
+
+def test_the_snippet_classifies_as_the_file_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arch = preset("resnet8", input_shape=(3, 16, 20), num_classes=3)
+    record = Preprocessing(
+        channels=3, sizes=((16, 20),), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.1), class_names=("a", "b", "c")
+    )
+    artifact = Artifact(source=arch, weights={}, preprocessing=record).with_model(build_model(arch, seed=0))
+    export_onnx(artifact, tmp_path / "it's.onnx")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(snippet("it's.onnx"), "snippet", "exec"), names)
+    colours = np.random.default_rng(0).integers(0, 256, (60, 1, 1, 3), dtype=np.uint8)
+    pixels = np.broadcast_to(colours, (60, 16, 20, 3))
+    x = (pixels / 255 - record.mean) / record.std
+    session = onnxruntime.InferenceSession("it's.onnx")
+    expected = [session.run(None, {"input": each[None].transpose(0, 3, 1, 2).astype(np.float32)})[0] for each in x]
+    assert [names["classify"](image) for image in pixels] == ["abc"[logits.argmax()] for logits in expected]
+    assert len({int(logits.argmax()) for logits in expected}) > 1
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    study_of(6, tmp_path / "study.db")
+    write_json(tmp_path / "metrics.json", metrics_of(["a", "b"], latency_ms=2.5))
+    return tmp_path
+
+
+def test_a_finished_run_is_rendered_again_from_its_folder(finished: Path) -> None:
+    html = render_run(finished)
+    assert [a["id"] for tag, a in Page(html).tags if tag == "section"] == list(SECTIONS)
+    assert Page(html).count("circle") == 6
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("metrics.json", None, "it holds no metrics.json"),
+        ("study.db", None, "it holds no study.db"),
+        ("metrics.json", b"{", "not the JSON of a run"),
+        ("metrics.json", b"[]", "not the JSON of a run"),
+        ("metrics.json", b"\xff\xfe", "not the JSON of a run"),
+        ("metrics.json", b'{"schema": 1}', f"schema must be {SCHEMA}, got 1"),
+        ("metrics.json", f'{{"schema": {SCHEMA}}}'.encode(), "not those of a finished run"),
+        ("study.db", b"no database", "not the study of a run"),
+        ("study.db", b"", "not the study of a run"),
+    ],
+)
+def test_what_is_no_finished_run_is_refused(finished: Path, file: str, content: bytes | None, said: str) -> None:
+    (finished / file).unlink()
+    if content is not None:
+        (finished / file).write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        render_run(finished)
+
+
+def test_the_numbers_come_from_the_files_and_each_file_is_run_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An untrained network, quantized: what ONNX Runtime says by itself is what stands in the metrics."""
+    data = load_data("digits", size=16)
+    arch = preset("resnet8", input_shape=(1, 16, 16), num_classes=10)
+    context = Context(data=data, device=load_device("host"), max_accuracy_drop=100.0, measured=False)
+    start = Artifact(source=arch, weights={}, preprocessing=data.preprocessing).with_model(build_model(arch, seed=0))
+    winner = deploy(start, context, tmp_path / "winner")
+    artifact = run_stages(winner, [Quantize()], context, tmp_path / "stages", home=tmp_path / "winner")
+    study = search(lambda t: arch, lambda a, f: 0.5, cost=lambda a: {"latency_ms": 1.0}, n_trials=1)
+    runs: list[Path] = []
+
+    def counted(path: Path, *others: Any) -> Any:
+        runs.append(path)
+        return predict_onnx(path, *others)
+
+    monkeypatch.setattr(nas.results, "predict_onnx", counted)
+    found = collect(
+        Findings(
+            config=Config(), folder=tmp_path, data=data, lesson=Lesson(), study=study, artifact=artifact,
+            baseline=None, context=context,
+        )
+    )  # fmt: skip
+    metrics = found.metrics
+    assert len(runs) == 2
+    files = (tmp_path / "winner" / "model.onnx", found.deployed)
+    x = data.preprocessing.tensor(data.test.images)
+    before, after = (onnxruntime.InferenceSession(f).run(None, {"input": x})[0].argmax(1) for f in files)
+    assert metrics["test"]["matrix"] == confusion_matrix(data.test.labels, after, labels=range(10)).tolist()
+    assert metrics["final"]["test_balanced_accuracy"] == pytest.approx(
+        recall_score(data.test.labels, after, average="macro", zero_division=0)
+    )
+    assert metrics["test"]["flips"]["reference"] == "winner"
+    assert metrics["test"]["flips"]["changed"] == int((before != after).sum())
+    assert metrics["winner_trial"] == 0
+    assert metrics["memory"]["peak_bytes"] == metrics["final"]["peak_ram_bytes"]
+    assert sum(b["macs"] for b in metrics["architecture"]["blocks"]) == arch.workload().macs - 64 * 10
+    formatted = arch.workload().with_precision("int8")
+    assert metrics["rows"][1]["estimated_ms"] == estimate(formatted, fuse(formatted), context.device).ms
+    assert Page(render(metrics, study)).count("section") == len(SECTIONS)
+
+
+def browser() -> str:
+    """Chromium's command."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    require(found is not None, "chromium is not installed")
+    return str(found)
+
+
+def shown(html: str, folder: Path) -> tuple[str, list[str]]:
+    """The page as a browser builds it, and what its console says."""
+    (folder / "page.html").write_text(html)
+    command = [browser(), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0",
+               f"--user-data-dir={folder / 'profile'}", "--dump-dom", (folder / "page.html").as_uri()]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def test_a_browser_shows_it_without_an_error(tmp_path: Path) -> None:
+    html = render(metrics_of(["cat", ALERT], latency_ms=2.5, peak_ram_bytes=10_000_000), study_of(6))
+    dom, console = shown(html, tmp_path)
+    assert console == []
+    page = Page(dom)
+    assert [a["id"] for tag, a in page.tags if tag == "section"] == list(SECTIONS)
+    tips = [attributes["data-tip"] for _, attributes in page.tags if "data-tip" in attributes]
+    assert any(tip is not None and tip.startswith("trial ") for tip in tips)
+    assert page.count("title") == 1  # those of the pictures became tips
+
+
+def test_a_script_that_breaks_is_noticed(tmp_path: Path) -> None:
+    html = render(metrics_of(["a", "b"]), study_of(3)).replace("querySelectorAll", "queryAll")
+    assert any("queryAll" in line for line in shown(html, tmp_path)[1])

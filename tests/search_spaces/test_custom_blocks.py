@@ -1,0 +1,126 @@
+"""A block of the user's own, in a space of the user's own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from torch import Tensor, nn
+
+from blocks import BlockSpec, build_block
+from blocks.conv import ConvNormAct
+from blocks.custom import CUSTOM_BLOCKS
+from compress.channels import channel_groups, pruned_arch
+from hw_profiles.workload import WorkloadBuilder
+from search_spaces import Arch, Space, load_space, register_block
+from search_spaces.lowering import LOWERINGS, conv_norm_act
+from tests.contracts import check_arch, check_block, check_space
+
+
+class Bottleneck(nn.Module):
+    """1×1 to the inner channels, k×k, 1×1 back, and the shortcut."""
+
+    def __init__(self, spec: BlockSpec) -> None:
+        super().__init__()
+        mid = spec.mid_channels
+        self.reduce = ConvNormAct(spec.in_channels, mid, kernel_size=1)
+        self.conv = ConvNormAct(mid, mid, kernel_size=spec.kernel_size, stride=spec.stride)
+        self.widen = ConvNormAct(mid, spec.out_channels, kernel_size=1, activation="none")
+        self.identity = spec.shortcut == "identity"
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.widen(self.conv(self.reduce(x)))
+        return x + y if self.identity else y
+
+
+def lower_bottleneck(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
+    y = conv_norm_act(builder, f"{name}.reduce", x, spec.mid_channels, spec, activation="relu")
+    y = conv_norm_act(
+        builder, f"{name}.conv", y, spec.mid_channels, spec, kernel_size=spec.kernel_size, stride=spec.stride,
+        activation="relu",
+    )  # fmt: skip
+    y = conv_norm_act(builder, f"{name}.widen", y, spec.out_channels, spec)
+    return builder.binary(f"{name}.add", "add", x, y) if spec.shortcut == "identity" else y
+
+
+def my_space(input_shape: tuple[int, int, int], num_classes: int) -> Space:
+    def build(params: dict[str, int]) -> Arch:
+        stem = BlockSpec(kind="conv", in_channels=input_shape[0], out_channels=params["width"])
+        block = BlockSpec(
+            kind="bottleneck", in_channels=params["width"], out_channels=params["width"], mid_channels=params["inner"],
+            kernel_size=params["kernel"], shortcut="identity",
+        )  # fmt: skip
+        stages = ((block,) * params["depth"],)
+        return Arch(input_shape=input_shape, stem=stem, stages=stages, head=None, num_classes=num_classes)
+
+    choices = {"width": (8, 16, 24), "inner": (4, 8), "kernel": (3, 5), "depth": (1, 2, 3)}
+    return Space(name="mine", choices=choices, build=build)
+
+
+@pytest.fixture(autouse=True)
+def _registered() -> Iterator[None]:
+    register_block("bottleneck", Bottleneck, lower_bottleneck)
+    yield
+    del LOWERINGS["bottleneck"], CUSTOM_BLOCKS["bottleneck"]
+
+
+@pytest.mark.parametrize(("out", "stride", "shortcut"), [(8, 1, "identity"), (12, 2, "none")])
+def test_a_block_of_ones_own_keeps_the_contract(out: int, stride: int, shortcut: str) -> None:
+    spec = BlockSpec(
+        kind="bottleneck", in_channels=8, out_channels=out, mid_channels=4, stride=stride, shortcut=shortcut
+    )
+    check_block(spec)
+    assert isinstance(build_block(spec), Bottleneck)
+
+
+def test_a_space_of_ones_own_blocks_keeps_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "my_module", sys.modules[__name__])
+    space = load_space("my_module:my_space", input_shape=(3, 16, 16), num_classes=4)
+    check_space(space, 4)
+    check_arch(space.sample(0))
+
+
+def test_a_block_of_ones_own_is_pruned() -> None:
+    arch = my_space((3, 16, 16), 4).sample(0)
+    groups = channel_groups(arch.workload())
+    smaller = pruned_arch(arch, groups, {group: range(3) for group in groups.prunable()})
+    assert {(s.in_channels, s.mid_channels, s.out_channels) for s in smaller.stages[0]} == {(3, 3, 3)}
+
+
+def test_a_kind_is_registered_once_and_has_a_name() -> None:
+    for kind in ("bottleneck", "conv"):
+        with pytest.raises(ValueError, match=f"kind must be new, got '{kind}'"):
+            register_block(kind, Bottleneck, lower_bottleneck)
+    for kind in ("", "two words", 3):
+        with pytest.raises(ValueError, match="kind must be a name"):
+            register_block(kind, Bottleneck, lower_bottleneck)
+
+
+def test_a_kind_that_was_not_registered_says_how() -> None:
+    spec = BlockSpec(kind="absent", in_channels=3, out_channels=3)
+    with pytest.raises(ValueError, match=r"one of conv, .*bottleneck, or registered by search_spaces.register_block"):
+        build_block(spec)
+    with pytest.raises(ValueError, match=r"registered by search_spaces\.register_block"):
+        Arch(input_shape=(3, 8, 8), stem=spec, stages=((spec,),), head=None, num_classes=2).workload()
+
+
+def test_counting_a_block_of_ones_own_loads_no_torch() -> None:
+    code = """
+import sys
+from blocks import BlockSpec
+from search_spaces import Arch, register_block
+from search_spaces.lowering import conv_norm_act
+
+def build(spec):
+    from blocks.conv import Conv
+    return Conv(spec)
+
+register_block("mine", build, lambda b, name, x, spec: conv_norm_act(b, name, x, spec.out_channels, spec))
+spec = BlockSpec(kind="mine", in_channels=3, out_channels=3)
+assert Arch(input_shape=(3, 8, 8), stem=spec, stages=((spec,),), head=None, num_classes=2).workload().macs > 0
+sys.exit("torch was loaded" if "torch" in sys.modules else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
