@@ -12,7 +12,7 @@ def cautions(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """One line for each network whose training was cut so short that its accuracy says little.
 
     >>> cautions([{"label": "winner", "training": {"epochs": 0.8, "steps": 35}}])
-    ['winner: trained for 0.8 epochs (35 steps) only: allow more --time, or leave the machine to the run']
+    ['winner: trained for 0.8 epochs (35 steps) only, which says little: give it more time or epochs']
     """
     short = [
         (row["label"], row["training"])
@@ -21,7 +21,7 @@ def cautions(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         and (row["training"]["epochs"] < _FEWEST_EPOCHS or row["training"]["steps"] < _FEWEST_STEPS)
     ]
     return [
-        f"{label}: trained for {training['epochs']:.1f} epochs ({training['steps']} steps) only: "
-        "allow more --time, or leave the machine to the run"
+        f"{label}: trained for {training['epochs']:.1f} epochs ({training['steps']} steps) only, "
+        "which says little: give it more time or epochs"
         for label, training in short
     ]

@@ -117,6 +117,8 @@ def _run(parsed: argparse.Namespace) -> None:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     result = run(parsed.config, **overrides)
+    for line in result.metrics["warnings"]:
+        print(f"nas: warning: {line}", file=sys.stderr)
     if parsed.json:
         print(json.dumps(result.metrics, indent=1))
     else:

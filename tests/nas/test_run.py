@@ -210,7 +210,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["--latency", "5kB"], "latency must be a number with one of the units"),
         (["--time", "-3min"], "time must be above 0"),
         (["--sampler", "tpee"], "did you mean 'tpe'"),
-        (["--init", "timm:mobilenetv2_10"], "did you mean 'mobilenetv2_100'"),
+        (["--init", "timm:mobilenetv2_1000"], "did you mean 'mobilenetv2_100'"),
         (["--init", "nowhere.safetensors"], "it does not exist"),
         (["--set", "prune_criterion=l3"], "prune_criterion must be one of l1, l2, bn_scale, taylor"),
         (["--time", "0min"], "time must be above 0"),
