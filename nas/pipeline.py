@@ -30,7 +30,7 @@ from nas.evaluate import CandidateCost, ShortTraining
 from nas.pretrained import initial_weights
 from nas.report import render
 from nas.results import Findings, Result, collect, trials_csv
-from nas.runfolder import Clock, check_config, log, open_folder
+from nas.runfolder import Clock, check_config, check_data, log, open_folder
 from nas.samplers import sampler_named
 from nas.teaching import NO_TEACHER, Lesson, check_teacher, check_teacher_file, prepare_teacher
 from search_spaces.arch import Arch
@@ -63,6 +63,7 @@ def run(config: str | Path | None = None, **overrides: Any) -> Result:
     with user_input():
         job = _prepare(load_config(config, overrides))
     with open_folder(job.config) as folder:
+        check_data(folder, job.data)
         clock = Clock(
             folder / "plan.json", job.config.seconds, _weights(job.config, taught=job.config.teacher != NO_TEACHER)
         )

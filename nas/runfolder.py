@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import logging
 import os
 import platform
@@ -14,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from compress.data import Dataset
 from compress.files import read_json, write_json, write_text
 from hw_profiles.latency import conditions
 from nas.config import Config, load_config
@@ -45,6 +47,22 @@ def check_config(config: Config) -> None:
             )
     elif folder.is_dir() and any(p.name != "run.lock" for p in folder.iterdir()):
         raise InputError(f"--out {folder}: must be new, empty or a run of ours, it holds other files")
+
+
+def check_data(folder: Path, data: Dataset) -> None:
+    """Refuse to go on with other images than the run began with.
+
+    Raises:
+        InputError: labels, splits, sizes or the colours' statistics differ.
+    """
+    path = folder / "data.json"
+    digest = hashlib.sha256(data.preprocessing.to_json().encode())
+    for split in (data.train, data.val, data.test):
+        digest.update(split.labels.tobytes())
+    if not path.is_file():
+        write_json(path, {"sha256": digest.hexdigest()})
+    if read_json(path)["sha256"] != digest.hexdigest():
+        raise InputError(f"{folder} holds a run on other images than are in {data.name} now: choose another --out")
 
 
 @contextmanager

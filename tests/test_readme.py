@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
 
-from nas.cli import _parser
+from hw_profiles.onnx_write import write_onnx
+from nas.cli import main
+from search_spaces import preset
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -19,10 +25,36 @@ def test_python_examples_run(code: str, tmp_path: Path, monkeypatch: pytest.Monk
     exec(compile(code, "README.md", "exec"), {})
 
 
-@pytest.mark.parametrize("command", re.findall(r"^nas (.+)$", README, re.MULTILINE))
-def test_commands_are_understood(command: str) -> None:
-    arguments = command.partition(" #")[0].split()
-    assert _parser().parse_args(arguments).verb == arguments[0]
+# What takes an hour in the README takes seconds here.
+SHORT = ["--trials", "1", "--teacher", "none", "--baseline", "none", "--max-accuracy-drop", "100", *(
+    f"--set={name}" for name in ("latency_from=estimated", "search_epochs=0.1", "train_epochs=0.5", "prune_epochs=0.5")
+)]  # fmt: skip
+
+
+def write_photos(folder: Path) -> None:
+    digits = load_digits()
+    for label in range(3):
+        (folder / str(label)).mkdir(parents=True)
+        for i in np.flatnonzero(digits.target == label)[:30]:
+            picture = Image.fromarray((digits.images[i] * 15).astype(np.uint8)).resize((32, 32))
+            picture.save(folder / str(label) / f"{i}.png")
+
+
+def test_commands_run_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_photos(tmp_path / "photos")
+    (tmp_path / "model.onnx").write_bytes(write_onnx(preset("resnet8").workload()))
+    commands = [shlex.split(command) for command in re.findall(r"^nas (.+)$", README, re.MULTILINE)]
+    assert [command[0] for command in commands] == ["run", "profile", "profile", "list", "report"]
+    for command in commands:
+        if command[0] == "run":
+            at = command.index("--time")
+            command[at:] = [*command[at + 2 :], *SHORT]
+        assert main(command) == 0, command
+        assert capsys.readouterr().out
+    assert (tmp_path / "runs" / "photos" / "report.html").is_file()
 
 
 def test_make_knows_the_targets_that_are_named() -> None:

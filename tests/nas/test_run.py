@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+from PIL import Image
 
 from compress import Preprocessing, load_data
+from compress.files import write_text
 from compress.preprocessing import METADATA_KEY
 from hw_profiles.onnx_read import read_metadata, read_onnx
 from hw_profiles.onnx_write import write_onnx
@@ -240,6 +243,55 @@ def test_bad_input_is_one_line_exit_code_2_and_no_folder(
     assert not list(tmp_path.iterdir())
 
 
+def no_images(folder: Path) -> None:
+    folder.mkdir()
+
+
+def one_class(folder: Path) -> None:
+    write_classes(folder, {"cat": 5})
+
+
+def small_class(folder: Path) -> None:
+    write_classes(folder, {"cat": 5, "dog": 2})
+
+
+def broken_image(folder: Path) -> None:
+    write_classes(folder, {"cat": 5, "dog": 5})
+    (folder / "dog" / "3.png").write_bytes(b"not an image")
+
+
+def write_classes(folder: Path, sizes: dict[str, int]) -> None:
+    for name, count in sizes.items():
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("L", (16, 16), i).save(folder / name / f"{i}.png")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (no_images, "no image was found"),
+        (one_class, "at least two classes are needed, got 1 (cat)"),
+        (small_class, "class 'dog' has 2 images, at least 3 are needed"),
+        (broken_image, "1 of 10 images cannot be read: dog/3.png"),
+    ],
+)
+def test_bad_data_is_one_line_exit_code_2_and_no_folder(
+    make: Callable[[Path], None], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(tmp_path / "data")
+    assert main([*QUICK, "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run")]) == 2
+    assert said in one_line(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_key_in_the_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "my.toml").write_text('latncy = "5ms"\n')
+    assert main(["run", str(tmp_path / "my.toml"), "--out", str(tmp_path / "run")]) == 2
+    assert "unknown entry 'latncy'; did you mean 'latency'?" in one_line(capsys)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_teacher_that_knows_nothing_or_reads_other_images_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -261,6 +313,18 @@ def test_a_folder_of_another_config_or_of_something_else_is_refused(
     assert "it holds other files" in one_line(capsys)
     assert main([*QUICK, "--out", str(tmp_path / "thesis.tex")]) == 2
     assert "must be a folder" in one_line(capsys)
+
+
+def test_a_run_does_not_go_on_with_other_images(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    write_text(folder / "config.toml", (whole / "config.toml").read_text())
+    write_text(folder / "data.json", '{"sha256": "of other images"}')
+    assert main([*QUICK, "--out", str(folder)]) == 2
+    assert "holds a run on other images than are in digits now" in one_line(capsys)
+    assert sorted(path.name for path in folder.iterdir()) == ["config.toml", "data.json", "run.lock", "run.log"]
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
