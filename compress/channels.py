@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
+from blocks.custom import CUSTOM_BLOCKS
 from blocks.spec import BlockSpec
 from hw_profiles.workload import WEIGHTED, Op, Workload
 from search_spaces.arch import Arch
@@ -47,16 +49,47 @@ def channel_groups(workload: Workload) -> ChannelGroups:
             name = parent[name]
         return name
 
+    fixed = {workload.input, workload.output}
     for op in workload.ops:
         if op.kind in WEIGHTED and not op.depthwise:
-            if op.groups > 1:
-                raise ValueError(f"{op.name}: grouped convolutions cannot be pruned")
+            if op.groups > 1:  # its channels are bound to places, on both sides
+                fixed |= {op.name, *op.inputs}
             continue
         for name in op.inputs:
             parent[root(op.name)] = root(name)
     of = {name: root(name) for name in workload.shapes}
     width = {group: workload.shapes[group][1] for group in dict.fromkeys(of.values())}
-    return ChannelGroups(of, width, frozenset((of[workload.input], of[workload.output])))
+    return ChannelGroups(of, width, frozenset(of[name] for name in fixed))
+
+
+def prunable_groups(arch: Arch) -> ChannelGroups:
+    """The groups of an Arch; those of a user's own block are fixed where its spec cannot say a smaller one.
+
+    >>> from search_spaces import preset
+    >>> len(prunable_groups(preset("resnet8")).prunable())
+    6
+    """
+    workload = arch.workload()
+    groups = channel_groups(workload)
+    for name, spec in arch.blocks():
+        if spec.kind in CUSTOM_BLOCKS:
+            ops = [op for op in workload.ops if op.name == name or op.name.startswith(f"{name}.")]
+            touched = {groups.of[tensor] for op in ops for tensor in (op.name, *op.inputs)}
+            if not _can_shrink(arch, groups, touched):
+                groups = replace(groups, fixed=groups.fixed | touched)
+    return groups
+
+
+def _can_shrink(arch: Arch, groups: ChannelGroups, touched: set[str]) -> bool:
+    """Whether the Arch with one channel less in each of these groups has the weights that pruning leaves."""
+    kept = {g: torch.arange(groups.width[g] - 1) for g in touched - groups.fixed if groups.width[g] > 1}
+    workload = arch.workload()
+    weights = {name: torch.empty(shape) for name, shape in workload.weights().items()}
+    expected = {name: tuple(w.shape) for name, w in pruned_weights(weights, workload, groups, kept).items()}
+    try:
+        return pruned_arch(arch, groups, kept).workload().weights() == expected
+    except ValueError:
+        return False
 
 
 def pruned_arch(arch: Arch, groups: ChannelGroups, kept: Kept) -> Arch:

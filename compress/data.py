@@ -50,8 +50,9 @@ class Dataset:
     """Three splits of one size, and how an image becomes the network's input.
 
     ``facts`` is what a report should tell of the images, in JSON types: ``counts`` {split: {class: images}},
-    ``skipped`` {"count", "files": [{"file", "why"}]}, ``near_duplicates`` {"val", "test": images with one in train,
-    "pairs": [[file, training file]]}, and with groups ``groups`` {split: groups}.
+    ``skipped`` {"count", "files": [{"file", "why"}]}, ``near_duplicates`` {"val": images with one in train, "test":
+    with one in train or val, "pairs": [[file, other file]]}, and with groups ``groups`` {split: groups}.
+    ``test_names`` is what a user calls each test image.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Dataset:
     test: Split
     preprocessing: Preprocessing
     facts: Mapping[str, Any] = field(default_factory=dict)
+    test_names: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -125,6 +127,7 @@ def load_data(
         name=Path(source).name,
         preprocessing=replace(step, mean=mean, std=std, class_names=names),
         facts=_facts(read, names),
+        test_names=tuple(map(read["test"].name, range(len(read["test"].split)))),
         **splits,
     )
 
@@ -243,13 +246,15 @@ def _facts(read: Mapping[str, _Read], names: Sequence[str]) -> dict[str, Any]:
 
 
 def _near_duplicates(read: Mapping[str, _Read]) -> dict[str, Any]:
-    train = read["train"]
-    hashes = difference_hashes(train.split.images)
+    hashes = {split: difference_hashes(each.split.images) for split, each in read.items()}
     counts, pairs = {}, []
-    for split in ("val", "test"):
-        images = read[split].split.images
-        found = near_duplicates(images, train.split.images, difference_hashes(images), hashes)
-        alike = np.flatnonzero(found >= 0)
-        counts[split] = len(alike)
-        pairs += [[read[split].name(int(i)), train.name(int(found[i]))] for i in alike]
+    for split, others in (("val", ("train",)), ("test", ("train", "val"))):
+        open_ones = np.ones(len(read[split].split), bool)
+        for other in others:
+            images, known = read[split].split.images, read[other].split.images
+            found = near_duplicates(images, known, hashes[split], hashes[other])
+            alike = np.flatnonzero((found >= 0) & open_ones)
+            open_ones[alike] = False
+            pairs += [[read[split].name(int(i)), read[other].name(int(found[i]))] for i in alike]
+        counts[split] = int(np.sum(~open_ones))
     return {**counts, "pairs": pairs[:_PAIRS_LISTED]}

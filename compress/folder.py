@@ -15,6 +15,7 @@ from compress.source import Part, Source
 from hw_profiles.names import did_you_mean
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+_SPLITS = ("train", "val", "test")
 _GROUPS = "groups.csv"
 _LARGEST_GROUPS = 256 * 1024**2
 
@@ -48,9 +49,13 @@ def open_folder(root: Path) -> Source:
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
-    given = {name: root / name for name in ("train", "val", "test") if (root / name).is_dir() and _folders(root / name)}
+    given = {name: root / name for name in _SPLITS if (root / name).is_dir() and _folders(root / name)}
     if given and "train" not in given:
         raise ValueError(f"--data {root}: holds {' and '.join(given)}/ with classes in it but no train/")
+    other = [name for name in _folders(root) if name not in given]
+    if given and other:
+        hint = did_you_mean(other[0], _SPLITS)
+        raise ValueError(f"--data {root}: beside train/ only val/ and test/ may stand, got {other[0]}/{hint}")
     return given or {"train": root}
 
 
@@ -86,8 +91,14 @@ def _images(folder: Path, top: Path) -> Iterator[Path]:
 
 
 def _check_inside(path: Path, top: Path) -> None:
-    if not path.resolve().is_relative_to(top):
-        raise ValueError(f"{path}: a link that leads out of {top} is not followed; put the files themselves there")
+    try:
+        inside = path.resolve().is_relative_to(top)
+    except (RuntimeError, OSError):  # a link to itself
+        inside = False
+    if not inside:
+        raise ValueError(
+            f"{path}: a link that leads out of {top}, or nowhere, is not followed; put the files themselves there"
+        )
 
 
 def _groups(root: Path, pictures: Mapping[str, FilePictures]) -> dict[str, NDArray[np.int64]]:

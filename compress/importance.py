@@ -27,7 +27,7 @@ def channel_scores(artifact: Artifact, groups: ChannelGroups, criterion: str, sp
     (1608.08710). ``"bn_scale"``: the size of the batch normalisation's scale behind them (1708.06519); a bare
     convolution counts by its norm. These three speak of one layer, so each group is scaled to the mean 1.
     ``"taylor"``: what the loss on images of ``split`` would change by, to first order, if the channel were zero
-    (1906.10771); it speaks of the whole network, and only the mean over all channels is scaled to 1.
+    (1906.10771); it speaks of the whole network, so all groups are scaled alike.
     """
     workload = artifact.source.workload()
     if criterion == "taylor":

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from compress.artifact import Artifact
-from compress.channels import channel_groups, pruned_arch, pruned_weights
+from compress.channels import channel_groups, prunable_groups, pruned_arch, pruned_weights
 from compress.distill import soft_target_loss
 from compress.importance import CRITERIA, Scores, channel_scores
 from compress.stage import Context
@@ -25,12 +25,12 @@ class Prune:
     """Remove the least important ``amount`` of the channels, ranked over the whole network, then train on.
 
     With ``steps`` the channels leave in so many equal parts, and the ``recipe`` is divided among them: the network
-    recovers after each, and the next ones are chosen on what it became (1611.06440). Groups keep a multiple of the
-    device's channels (``channel_multiple``), so that no lane of its vector unit is idle. The unpruned network teaches
-    the pruned one. ``criterion``: see :func:`compress.importance.channel_scores`.
+    recovers after each, and the next ones are chosen on what it became (1611.06440). Channels leave in multiples of the
+    device's (``channel_multiple``), so that no lane of its vector unit is idle. The unpruned network teaches the pruned
+    one. ``criterion``: see :func:`compress.importance.channel_scores`.
 
-    >>> Prune(amount=0.5, steps=2).shares()
-    [0.25, 0.3333333333333333]
+    >>> Prune(amount=0.5, criterion="taylor").name
+    'prune'
     """
 
     name: ClassVar[str] = "prune"
@@ -49,26 +49,25 @@ class Prune:
         if self.steps < 1:
             raise ValueError(f"Prune.steps must be at least 1, got {self.steps}")
 
-    def shares(self) -> list[float]:
-        """What each step takes of the channels that are left, so that every step takes as many."""
-        part = self.amount / self.steps
-        return [part / (1 - i * part) for i in range(self.steps)]
-
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
-        """A smaller Arch with the weights that stay, trained on."""
+        """A smaller Arch with the weights that stay, trained on; the same artifact where no multiple can leave."""
         unpruned = ModuleTeacher(artifact.model(), artifact.preprocessing)
+        channels = _channels(artifact)
         pruned, trainings = artifact, []
-        for i, share in enumerate(self.shares()):
-            pruned = self._without(pruned, share, context)
-            model = pruned.model()
-            trainings.append(self._recover(model, unpruned, context, i))
-            pruned = pruned.with_model(model)
-        return replace(pruned, metrics={"training": asdict(sum(trainings[1:], trainings[0]))})
+        for i in range(self.steps):
+            wanted = channels * (1 - self.amount * (i + 1) / self.steps)
+            smaller = self._without(pruned, _channels(pruned) - wanted, context)
+            if smaller.source != pruned.source:
+                model = smaller.model()
+                trainings.append(self._recover(model, unpruned, context, i))
+                pruned = smaller.with_model(model)
+        took = {"training": asdict(sum(trainings[1:], trainings[0]))} if trainings else {}
+        return replace(pruned, metrics=took)
 
-    def _without(self, artifact: Artifact, share: float, context: Context) -> Artifact:
-        groups = channel_groups(artifact.source.workload())
+    def _without(self, artifact: Artifact, count: float, context: Context) -> Artifact:
+        groups = prunable_groups(artifact.source)
         scores = channel_scores(artifact, groups, self.criterion, context.data.train, context.seed)
-        return remove_channels(artifact, select_channels(scores, share, context.device.channel_multiple))
+        return remove_channels(artifact, select_channels(scores, count, context.device.channel_multiple))
 
     def _recover(self, model: torch.nn.Module, teacher: ModuleTeacher, context: Context, step: int) -> Training:
         """Train for a step's part of the recipe; each step has a checkpoint of its own, so that it is found again."""
@@ -85,23 +84,41 @@ class Prune:
         )
 
 
-def select_channels(scores: Scores, amount: float, multiple: int) -> dict[str, Tensor]:
-    """Indices that stay in each group when about ``amount`` of all channels, those with the lowest scores, leave.
+def select_channels(scores: Scores, count: float, multiple: int) -> dict[str, Tensor]:
+    """Indices that stay in each group when about ``count`` channels leave.
 
-    The number that stays is rounded to ``multiple``, at least one multiple and a quarter of the group, at most what
-    was there.
+    The weakest channels of a group leave together, down to the next multiple of ``multiple``; where their mean score
+    is the lowest of all groups, they leave first. At least one multiple and a quarter of each group stay.
 
-    >>> select_channels({"a": torch.tensor([3.0, 1.0, 2.0, 4.0])}, 0.5, 2)["a"]
+    >>> select_channels({"a": torch.tensor([3.0, 1.0, 2.0, 4.0])}, 2, 2)["a"]
     tensor([0, 3])
     """
-    ranked = torch.cat(list(scores.values())).sort().values
-    threshold = ranked[min(len(ranked) - 1, round(amount * len(ranked)))]
-    kept = {}
-    for group, score in scores.items():
-        wanted = max(int((score >= threshold).sum()), round((1 - _MOST_OF_A_GROUP) * len(score)))
-        count = min(len(score), max(multiple, round(wanted / multiple) * multiple))
-        kept[group] = score.topk(count).indices.sort().values
-    return kept
+    ranked = {group: score.sort().values for group, score in scores.items()}
+    width = {group: len(score) for group, score in scores.items()}
+
+    def part(group: str) -> int:
+        """How many channels of a group leave next."""
+        return width[group] % multiple or multiple
+
+    def cost(group: str) -> float:
+        gone = len(ranked[group]) - width[group]
+        return float(ranked[group][gone : gone + part(group)].mean())
+
+    while True:
+        open_groups = [g for g in width if width[g] - part(g) >= max(multiple, (1 - _MOST_OF_A_GROUP) * len(ranked[g]))]
+        if not open_groups:
+            break
+        weakest = min(open_groups, key=cost)
+        if part(weakest) / 2 > count:
+            break
+        count -= part(weakest)
+        width[weakest] -= part(weakest)
+    return {group: score.topk(width[group]).indices.sort().values for group, score in scores.items()}
+
+
+def _channels(artifact: Artifact) -> int:
+    groups = prunable_groups(artifact.source)
+    return sum(groups.width[group] for group in groups.prunable())
 
 
 def remove_channels(artifact: Artifact, kept: dict[str, Tensor]) -> Artifact:

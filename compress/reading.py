@@ -172,18 +172,18 @@ def usual_shape(pictures: Pictures) -> tuple[int, tuple[int, int]]:
     >>> usual_shape(ArrayPictures(np.zeros((3, 8, 9, 1), np.uint8)))
     (1, (8, 9))
     """
-    modes, shapes, failed = set(), set(), []
-    for index in range(0, len(pictures), max(1, len(pictures) // _LOOKED_AT)):
+    modes, shapes, failed = set[str](), list[tuple[int, int]](), list[str]()
+    for index in range(0, len(pictures), -(-len(pictures) // _LOOKED_AT) or 1):
         try:
             with pictures.open(index) as image:
                 modes.add(image.mode)
-                shapes.add(upright_size(image))
+                shapes.append(upright_size(image))
         except Exception as error:  # as above; whether it matters is decided when all are read
             failed.append(f"{pictures.name(index)} ({' '.join(str(error).split())[:200]})")
     if not shapes:
         raise ValueError(f"none of {len(failed)} images that were looked at can be read: {', '.join(failed[:3])}")
-    shape = next(iter(shapes))
-    if len(shapes) > 1 or max(shape) > _LARGEST_SIDE:
+    shape = shapes[0]
+    if len(set(shapes)) > 1 or max(shape) > _LARGEST_SIDE:
         side = min(_LARGEST_SIDE, int(np.median([min(s) for s in shapes])))
         shape = (side, side)
     return (1 if modes <= _GREY_MODES else 3), shape

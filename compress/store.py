@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,8 +139,9 @@ def _reserve(descriptor: int, count: int) -> None:
 def _remove_unused(folder: Path) -> None:
     oldest = time.time() - _KEPT_SECONDS
     for path in folder.iterdir():
-        if path.suffix != ".lock" and path.stat().st_mtime < oldest:
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another process was quicker
+            if path.suffix != ".lock" and path.stat().st_mtime < oldest:
+                path.unlink()
 
 
 @contextmanager

@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from compress.data import Dataset
+
 _FEWEST_EPOCHS, _FEWEST_STEPS = 3.0, 100
 
 
-def cautions(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def cautions(rows: Sequence[Mapping[str, Any]], data: Dataset) -> list[str]:
+    """One line for each thing that makes a run's accuracies say less than they seem to."""
+    alike = data.facts.get("near_duplicates", {}).get("test", 0)
+    flattered = [
+        f"{alike} of {len(data.test)} test images nearly equal a training or validation image, which flatters the "
+        "test accuracy"
+    ]
+    return short_trainings(rows) + (flattered if alike else [])
+
+
+def short_trainings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """One line for each network whose training was cut so short that its accuracy says little.
 
-    >>> cautions([{"label": "winner", "training": {"epochs": 0.8, "steps": 35}}])
+    >>> short_trainings([{"label": "winner", "training": {"epochs": 0.8, "steps": 35}}])
     ['winner: trained for 0.8 epochs (35 steps) only, which says little: give it more time or epochs']
     """
     short = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import optuna
 from optuna.trial import TrialState
 
@@ -14,25 +16,37 @@ from search_spaces.arch import Arch
 _SHOWN = {"latency_ms": "ms", "peak_ram_bytes": "bytes of RAM", "flash_bytes": "bytes of flash", "energy_mj": "mJ"}
 
 
-def choose_winner(study: optuna.Study, cost: CandidateCost, budget: Budget) -> Arch:
+def choose_winner(study: optuna.Study, cost: CandidateCost, budget: Budget, searched: Mapping[str, float]) -> Arch:
     """The most accurate candidate that keeps the budget when its costs are taken once more.
+
+    ``searched`` are the limits that the search kept to, at most those of the budget.
 
     Raises:
         NothingFitsError: none does; the message names the limit that binds and what would be enough.
     """
+    again: dict[int, Mapping[str, float]] = {}
     for trial in ranked_trials(study):
         arch: Arch = candidate(study, trial)
-        excess = violations(cost(arch), budget.limits())
-        if all(value <= 0 for value in excess.values()):
+        again[trial.number] = cost(arch)
+        if all(value <= 0 for value in violations(again[trial.number], budget.limits()).values()):
             return arch
-    raise NothingFitsError(why_nothing_fits(study, budget))
+    raise NothingFitsError(why_nothing_fits(study, budget, searched, again))
 
 
-def why_nothing_fits(study: optuna.Study, budget: Budget) -> str:
-    """The limit that most candidates break, the smallest value met, and the smallest single relaxation that would
-    do."""
-    limits = budget.limits()
-    tried = [trial.user_attrs[COST] for trial in study.get_trials(deepcopy=False) if COST in trial.user_attrs]
+def why_nothing_fits(
+    study: optuna.Study, budget: Budget, searched: Mapping[str, float], again: Mapping[int, Mapping[str, float]]
+) -> str:
+    """The limit that most candidates break, the smallest value met, and the smallest single relaxation that would do.
+
+    ``again`` are the costs of evaluated trials that were taken once more.
+    """
+    asked = budget.limits()
+    limits = {name: asked[name] if again else searched[name] for name in asked}
+    tried = [
+        again.get(trial.number, trial.user_attrs[COST])
+        for trial in study.get_trials(deepcopy=False)
+        if COST in trial.user_attrs
+    ]
     if not tried:
         failed = [t.user_attrs.get("cause") for t in study.get_trials(deepcopy=False, states=(TrialState.FAIL,))]
         return f"no candidate was tried ({failed[0] if failed else 'the time was too short'})"
@@ -42,8 +56,9 @@ def why_nothing_fits(study: optuna.Study, budget: Budget) -> str:
     binding = max(limits, key=lambda name: sum(e[name] > 0 for e in excess))
     lines = [
         f"none of {len(tried)} candidates keeps the budget",
-        f"the limit that binds is {binding}: at most {limits[binding]:g} {_SHOWN[binding]}, "
-        f"the smallest met was {min(costs[binding] for costs in tried):g}",
+        f"the limit that binds is {binding}: at most {asked[binding]:g} {_SHOWN[binding]}"
+        + (f" (the search kept to {searched[binding]:g})" if searched[binding] < asked[binding] else "")
+        + f", the smallest met was {min(costs[binding] for costs in tried):g}",
     ]
     single = [
         (value, name, costs[name])
@@ -53,5 +68,6 @@ def why_nothing_fits(study: optuna.Study, budget: Budget) -> str:
     ]
     if single:
         _, name, enough = min(single)
+        enough *= asked[name] / searched[name]
         lines.append(f"the smallest single relaxation that would do: {name} of {enough:g} {_SHOWN[name]}")
     return "; ".join(lines)

@@ -106,6 +106,7 @@ def _run(parsed: argparse.Namespace) -> None:
     overrides: dict[str, Any] = {
         name: getattr(parsed, name) for name in (option[2:].replace("-", "_") for option in _RUN_OPTIONS)
     }
+    sys.path.insert(0, str(Path.cwd()))  # where --space module:name looks first, as `python -m` would
     with user_input():
         overrides |= dict(parse_assignment(text) for text in parsed.set)
         load_config(parsed.config, overrides)  # before torch is loaded, so that a mistake is told at once

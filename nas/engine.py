@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import math
@@ -54,6 +55,7 @@ def search(
     storage: str | Path | optuna.storages.BaseStorage | None = None,
     study_name: str | None = None,
     on_trial: Callable[[optuna.Study], None] | None = None,
+    alone: bool = False,
 ) -> optuna.Study:
     """Search ``space`` for candidates of high accuracy within ``budget``.
 
@@ -68,7 +70,9 @@ def search(
     fidelities at which a candidate is judged, the last is 1 (asynchronous successive halving, 1810.05934).
     ``sampler`` is one of Optuna's, or a function that makes one from a seed; by default TPE, seeded anew for each
     trial from (seed, number), so that a search that was interrupted goes on as if it had not been.
-    ``on_trial(study)`` is called after each proposal.
+    A sampler that is handed over as an object has a state of its own, so then that is not promised.
+    ``on_trial(study)`` is called after each proposal. A trial that a killed process left is taken up again: one of this
+    host whose process is gone, or with ``alone``, where no other process works on the study, any that is not finished.
 
     Raises:
         ValueError: an argument that cannot be, or a limit or objective that ``cost`` does not tell.
@@ -88,7 +92,7 @@ def search(
     )
     study.set_user_attr("objectives", list(objectives))
     _spaces[study] = space
-    job = _Job(study, space, evaluate, cost, limits, tuple(objectives), check_rungs(rungs), seed, sampler)
+    job = _Job(study, space, evaluate, cost, limits, tuple(objectives), check_rungs(rungs), seed, sampler, alone)
     job.run(n_trials, timeout, on_trial)
     return study
 
@@ -135,6 +139,7 @@ class _Job:
     rungs: tuple[float, ...]
     seed: int
     sampler: Sampler | None
+    alone: bool
     costs: dict[Any, Mapping[str, float]] = field(default_factory=dict)
 
     def run(self, n_trials: int | None, timeout: float | None, on_trial: Callable[[optuna.Study], None] | None) -> None:
@@ -158,7 +163,7 @@ class _Job:
         for trial in trials:
             if COST in trial.user_attrs and trial.state != TrialState.RUNNING:
                 self.costs[self.space(FixedTrial(trial.params, number=trial.number))] = trial.user_attrs[COST]
-        return [trial for trial in trials if trial.state == TrialState.RUNNING and _orphaned(trial)]
+        return [trial for trial in trials if trial.state == TrialState.RUNNING and (self.alone or _orphaned(trial))]
 
     def _started(self) -> int:
         return sum(STARTED in trial.user_attrs for trial in self.study.get_trials(deepcopy=False))
@@ -172,9 +177,9 @@ class _Job:
         Of its values only the first may have been stored, and drawing the rest alone would draw others: so all are
         drawn once more in a copy of the study as it was.
         """
-        copy = optuna.create_study(directions=self.study.directions, sampler=self.study.sampler)
-        copy.add_trials(earlier)
-        again = copy.ask()
+        study = optuna.create_study(directions=self.study.directions, sampler=copy.deepcopy(self.study.sampler))
+        study.add_trials(earlier)
+        again = study.ask()
         self.space(again)
         self.study.sampler = optuna.samplers.PartialFixedSampler({**again.params, **left.params}, random(0))
         return Trial(self.study, left._trial_id)

@@ -72,8 +72,10 @@ def run(config: str | Path | None = None, **overrides: Any) -> Result:
             clock.weights = _weights(job.config, taught=False)
         study = _search(job, folder, clock)
         arch = _chosen(job, study, folder / "winner.json")
-        winner = _trained(job, "winner", arch, folder / "winner", _recipe(job, "train", clock))
-        stages, context = _stages(job, lesson, clock), job.context(winner, lesson)
+        pretrained = job.init is not None
+        recipe = _recipe(job, "train", clock, pretrained=pretrained)
+        winner = _trained(job, "winner", arch, folder / "winner", recipe)
+        stages, context = _stages(job, lesson, clock, pretrained=pretrained), job.context(winner, lesson)
         artifact = run_stages(winner, stages, context, folder / "stages", home=folder / "winner")
         baseline = _baseline(job, lesson, folder / "baseline", clock)
         result = collect(
@@ -114,6 +116,13 @@ class _Job:
         """What a candidate costs, in the form that keeps the limits best."""
         return CandidateCost(self.device, limits, self.measured)
 
+    def search_limits(self) -> dict[str, float]:
+        """What a candidate must keep, some percent clear of the budget where the latency is measured."""
+        limits = self.budget.limits()
+        if self.measured and "latency_ms" in limits:
+            limits["latency_ms"] *= _DRIFT
+        return limits
+
     def context(self, artifact: Artifact, lesson: Lesson) -> Context:
         """What the stages of an artifact work with."""
         return Context(
@@ -141,7 +150,6 @@ def _prepare(config: Config) -> _Job:
         raise ValueError(f"prune_criterion must be one of {', '.join(CRITERIA)}, got {config.prune_criterion!r}")
     if config.baseline != "none":
         preset(config.baseline)
-    init = None if config.init is None else initial_weights(config.init)
     with progress("reading images") as report:
         data = load_data(
             config.data,
@@ -151,6 +159,7 @@ def _prepare(config: Config) -> _Job:
             on_progress=lambda share: report(share, ""),
         )
     check_teacher_file(config.teacher, data)
+    init = None if config.init is None else initial_weights(config.init)
     shape, classes = data.preprocessing.input_shape, data.num_classes
     if init is None:
         space, weights = load_space(config.space, input_shape=shape, num_classes=classes), None
@@ -172,12 +181,10 @@ def _search(job: _Job, folder: Path, clock: Clock) -> optuna.Study:
     recipe = Recipe(
         epochs=config.search_epochs * (_LONGEST if seconds else 1),
         seconds=each,
-        learning_rate=_rate(job),
+        learning_rate=_rate(job, pretrained=job.init is not None),
         bfloat16=None if seconds else False,
     )
-    limits = job.budget.limits()
-    if job.measured and "latency_ms" in limits:
-        limits["latency_ms"] *= _DRIFT
+    limits = job.search_limits()
     with progress("search") as report:
 
         def seen(study: optuna.Study) -> None:
@@ -199,25 +206,27 @@ def _search(job: _Job, folder: Path, clock: Clock) -> optuna.Study:
             storage=folder / "study.db",
             study_name="search",
             on_trial=seen,
+            alone=True,
         )
 
 
 def _chosen(job: _Job, study: optuna.Study, path: Path) -> Arch:
     """The winner of the search, measured once more when it is chosen; what was chosen stays chosen."""
     if not path.is_file():
-        write_text(path, choose_winner(study, job.cost(job.budget.limits()), job.budget).to_json())
+        chosen = choose_winner(study, job.cost(job.budget.limits()), job.budget, job.search_limits())
+        write_text(path, chosen.to_json())
     return replace(Arch.from_json(path.read_text()), weights=job.init)
 
 
-def _rate(job: _Job) -> float:
+def _rate(job: _Job, *, pretrained: bool) -> float:
     """Weights that know something already are changed more slowly."""
-    return job.config.learning_rate * (1.0 if job.init is None else _FINE_TUNING)
+    return job.config.learning_rate * (_FINE_TUNING if pretrained else 1.0)
 
 
-def _recipe(job: _Job, phase: str, clock: Clock) -> Recipe:
+def _recipe(job: _Job, phase: str, clock: Clock, *, pretrained: bool) -> Recipe:
     config = job.config
     epochs = {"train": config.train_epochs, "distill": config.distill_epochs, "prune": config.prune_epochs}[phase]
-    rate = {"train": 1.0, "distill": 0.5, "prune": 0.3}[phase] * _rate(job)
+    rate = {"train": 1.0, "distill": 0.5, "prune": 0.3}[phase] * _rate(job, pretrained=pretrained)
     seconds = clock.seconds_for(phase)
     if seconds is None:
         return Recipe(epochs=epochs, learning_rate=rate)
@@ -242,18 +251,18 @@ def _trained(job: _Job, label: str, arch: Arch, folder: Path, recipe: Recipe) ->
     return deploy(artifact, job.context(artifact, Lesson()), folder)
 
 
-def _stages(job: _Job, lesson: Lesson, clock: Clock) -> list[Stage]:
+def _stages(job: _Job, lesson: Lesson, clock: Clock, *, pretrained: bool) -> list[Stage]:
     stages: list[Stage] = [
         Prune(
             amount=job.config.prune_amount,
             criterion=job.config.prune_criterion,
             steps=job.config.prune_steps,
-            recipe=_recipe(job, "prune", clock),
+            recipe=_recipe(job, "prune", clock, pretrained=pretrained),
         ),
         Quantize(),
     ]
     if lesson.teacher is not None:
-        stages.insert(0, Distill(recipe=_recipe(job, "distill", clock)))
+        stages.insert(0, Distill(recipe=_recipe(job, "distill", clock, pretrained=pretrained)))
     return stages
 
 
@@ -264,14 +273,14 @@ def _baseline(job: _Job, lesson: Lesson, folder: Path, clock: Clock) -> Artifact
         return None
     clock.seconds_for("baseline")
     arch = preset(job.config.baseline, input_shape=job.data.preprocessing.input_shape, num_classes=job.data.num_classes)
-    recipes = [_recipe(job, phase, clock) for phase in ("train", "prune")]
+    recipes = [_recipe(job, phase, clock, pretrained=False) for phase in ("train", "prune")]
     recipe = replace(
         recipes[0],
         epochs=sum(r.epochs for r in recipes),
         seconds=sum(r.seconds for r in recipes if r.seconds is not None) or None,
     )
     trained = _trained(job, job.config.baseline, arch, folder / "trained", recipe)
-    stages = [stage for stage in _stages(job, lesson, clock) if not isinstance(stage, Prune)]
+    stages = [stage for stage in _stages(job, lesson, clock, pretrained=False) if not isinstance(stage, Prune)]
     context = job.context(trained, lesson)
     name = job.config.baseline
     return run_stages(

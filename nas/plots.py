@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 
+from compress.stages import guaranteed_latency
 from nas.engine import COST, ranked_trials
 from nas.pareto import pareto_front
 from nas.svg import element, label, line, picture, ticks, title
@@ -19,6 +20,8 @@ _SHAPES = {  # around the origin
     "deployed": "M-9,-9 H9 V9 H-9 Z",
     "baseline": "M0,-8 L8,0 0,8 -8,0 Z",
 }
+
+_FORMS = {8: ", int8", 32: ", fp32"}  # by the bits of a candidate's cost
 
 Scale = Callable[[float], float]
 
@@ -45,7 +48,7 @@ class Mark:
 
 
 def pareto_points(study: optuna.Study, winner_trial: int | None = None) -> list[Point]:
-    """Latency in milliseconds and accuracy in 0..1 of every evaluated candidate."""
+    """Latency in milliseconds, as it was held against the limit, and accuracy in 0..1 of every evaluated candidate."""
     front = {trial.number for trial in pareto_front(study)}
     place = study.user_attrs["objectives"].index("accuracy")
     return [
@@ -53,7 +56,7 @@ def pareto_points(study: optuna.Study, winner_trial: int | None = None) -> list[
             t.user_attrs[COST]["latency_ms"],
             t.values[place],
             t.number in front,
-            f"trial {t.number}",
+            f"trial {t.number}{_FORMS.get(t.user_attrs[COST].get('bits'), '')}",
             t.number == winner_trial,
         )
         for t in ranked_trials(study)
@@ -63,14 +66,16 @@ def pareto_points(study: optuna.Study, winner_trial: int | None = None) -> list[
 def pareto_marks(rows: Sequence[Mapping[str, Any]]) -> list[Mark]:
     """The winner, the deployed file and the baseline among the rows of metrics.json, by their validation accuracy.
 
-    >>> [m.kind for m in pareto_marks([{"label": "winner", "role": "winner", "latency_ms": 1.0, "val_accuracy": 0.9}])]
+    >>> row = {"label": "winner", "role": "winner", "latency_ms": 1.0, "latency_source": "estimated"}
+    >>> [m.kind for m in pareto_marks([row | {"val_accuracy": 0.9}])]
     ['winner']
     """
     marks = []
     for row in rows:
         kind = row["role"] if row["role"] in ("winner", "baseline") else "deployed" if row.get("deployed") else None
         if kind is not None:
-            marks.append(Mark(row["latency_ms"], row["val_accuracy"], kind, row["label"]))
+            form = f", {row['precision']}" if "precision" in row else ""
+            marks.append(Mark(guaranteed_latency(row), row["val_accuracy"], kind, f"{row['label']}{form}"))
     return marks
 
 
@@ -109,7 +114,9 @@ def _axes(scales: tuple[Scale, Scale], accuracies: tuple[float, float], right: f
     ]
     columns = [label(x(ms), bottom + 18, f"{ms:g}", text_anchor="middle") for ms in ticks(0.0, right)]
     base = line(_LEFT, bottom, _WIDTH - _RIGHT, bottom, "axis")
-    below = label((_LEFT + _WIDTH) / 2, _HEIGHT - 8, "latency, ms", text_anchor="middle", class_="quiet")
+    below = label(
+        (_LEFT + _WIDTH) / 2, _HEIGHT - 8, "latency held against the limit, ms", text_anchor="middle", class_="quiet"
+    )
     return "".join([*rows, *columns, base, below, label(8, 14, "validation accuracy", class_="quiet")])
 
 

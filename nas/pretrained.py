@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from compress.files import write_bytes
+from compress.store import cache_folder
 from hw_profiles.names import did_you_mean
 from search_spaces import identify_weights, list_presets
 
@@ -26,15 +26,18 @@ def initial_weights(init: str) -> tuple[str, Path]:
             raise ValueError(f"--init must be timm:NAME or a file of timm's weights, got {init!r}: it does not exist")
         return identify_weights(path), path.resolve()
     name = init.removeprefix(_TIMM)
-    valid = [preset for preset in list_presets() if preset != "resnet8"]
+    import timm
+
+    valid = [preset for preset in list_presets() if timm.is_model(preset) and timm.is_model_pretrained(preset)]
     if name not in valid:
-        raise ValueError(f"--init: no preset is called {name!r}{did_you_mean(name, valid)} (valid: {', '.join(valid)})")
+        raise ValueError(
+            f"--init: timm has no weights for a preset {name!r}{did_you_mean(name, valid)} (valid: {', '.join(valid)})"
+        )
     return name, _downloaded(name)
 
 
 def _downloaded(name: str) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fitnas" / "weights"
-    path = cache / f"{name}.safetensors"
+    path = cache_folder() / "weights" / f"{name}.safetensors"
     if not path.is_file():
         import timm
         from safetensors.torch import save

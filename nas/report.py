@@ -127,7 +127,7 @@ def _asked(metrics: Metrics) -> str:
         "accuracy drop": f"at most {config['max_accuracy_drop']:g} points for all stages",
         "time": config["time"] or "no limit",
         "trials": "as the time allows" if config["trials"] is None else config["trials"],
-        "space": config["space"],
+        **({"space": config["space"]} if config["init"] is None else {"pretrained": config["init"]}),
         "teacher": config["teacher"],
         "baseline": config["baseline"],
         "seed": config["seed"],
@@ -189,8 +189,8 @@ def _stages(metrics: Metrics) -> tuple[str, ...]:
         grid(_HEAD, [_cells(row) for row in rows], "wide", kinds),
         f"<p>Latency: {words(source)}, batch 1, one thread; the column source says it for each. The estimate "
         "beside it comes from the device's table and decides nothing where a latency was measured. File bytes are of "
-        "the ONNX file. Peak RAM is planned from the lifetimes of the activations. Test images were read once, after "
-        "all decisions.</p>",
+        "the ONNX file. Peak RAM is planned from the lifetimes of the activations. No network met the test "
+        "images before all was decided.</p>",
     )
 
 

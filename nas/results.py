@@ -33,6 +33,7 @@ from nas.verification import Predictions, class_counts, class_facts, flips, inte
 
 SCHEMA = 2
 _LABELS = {"distill": "distilled", "prune": "pruned", "int8": "int8"}
+_LATENCY = ("latency_ms", "latency_low_ms", "latency_high_ms", "latency_source", "latency_raw_ms")
 COLUMNS = ("val acc", "test acc", "params", "MACs", "file bytes", "latency ms (90 %)", "peak RAM", "")
 
 
@@ -61,12 +62,13 @@ class Findings:
 
 
 def collect(found: Findings) -> Result:
-    """Read the test images, for the first and only time, with every file that was made, and judge the last one kept."""
+    """Run every file that was made on the test images, which no network has met before, and judge the last one kept."""
     config, folder, artifact, test = found.config, found.folder, found.artifact, found.context.data.test
     runs = _TestRuns()
     rows = _rows(found, runs)
     deployed = _copy_files(artifact, folder)
     final = file_metrics(artifact, deployed, found.context)
+    next(row for row in rows if row.get("deployed")).update({name: final[name] for name in _LATENCY})
     excess = violations(guaranteed(final), config.budget.limits())
     predictions = runs.predictions(deployed, artifact, test)
     formatted = artifact.source.workload().with_precision(artifact.precision)
@@ -75,7 +77,7 @@ def collect(found: Findings) -> Result:
         "asked": {"data": config.data, "device": config.device, **config.budget.limits()},
         "config": asdict(config),
         "environment": read_json(folder / "env.json") if (folder / "env.json").is_file() else {},
-        "warnings": cautions(rows),
+        "warnings": cautions(rows, found.data),
         "deployed": deployed.name,
         "kept": all(value <= 0 for value in excess.values()),
         "excess": excess,
@@ -141,7 +143,10 @@ def _rows(found: Findings, runs: _TestRuns) -> list[dict[str, Any]]:
         place = home / "stages" / kept[-1]["folder"] if kept else home / "trained"
         base = found.data.resized(*found.baseline.preprocessing.sizes[-1])
         row = _row(found.config.baseline, place, base.test, runs, device)
-        rows.append({**row, "role": "baseline", "note": "preset, same recipe and training time"})
+        note = "preset, same recipe and training time"
+        if found.config.init is not None:
+            note = "preset from random weights, same training time"
+        rows.append({**row, "role": "baseline", "note": note})
     return rows
 
 
@@ -160,7 +165,7 @@ def _teacher_row(found: Findings) -> dict[str, Any]:
     path = own if own.suffix == ".onnx" else found.folder / "teacher" / "model.onnx"
     row = {"label": "teacher", "role": "teacher", **facts, "note": facts["name"]}
     if "latency_ms" in facts:
-        row["latency_source"] = "measured"
+        row["latency_source"] = "measured" if found.context.measured else "measured here"
     if "macs" in facts and path.is_file():
         row.update(estimated_latency(read_onnx(path), found.context.device))
     right = teacher_accuracy(found.lesson.teacher, test)
@@ -201,9 +206,12 @@ def _test_facts(found: Findings, runs: _TestRuns, predictions: Predictions) -> d
             label, place = _LABELS.get(record["stage"], record["stage"]), found.folder / "stages" / record["folder"]
     reference = Artifact.load(place)
     before = runs.predictions(place / reference.files["onnx"], reference, test)
+    flipped = flips(before, predictions, test.labels)
+    names = found.data.test_names
+    flipped["examples"] = [{**e, "file": names[e["index"]]} if names else e for e in flipped["examples"]]
     return {
         **class_facts(predictions, test.labels, found.data.num_classes),
-        "flips": {"reference": label, **flips(before, predictions, test.labels)},
+        "flips": {"reference": label, **flipped},
     }
 
 

@@ -38,9 +38,27 @@ def data_section(metrics: Metrics) -> str:
     pairs: dict[str, object] = {"images": _shown(data["images"])}
     for name, numbers in data["class_counts"].items():
         pairs[f"per class in {name}"] = f"{min(numbers):,} to {max(numbers):,}"
-    noticed = {name: fact for name, fact in data["facts"].items() if name != "counts"}  # those stand with the classes
-    pairs |= {name.replace("_", " "): _shown(fact) for name, fact in noticed.items()}
+    facts = dict(data["facts"])
+    facts.pop("counts", None)  # those stand with the classes
+    if skipped := facts.pop("skipped", None):
+        pairs["unreadable"] = _skipped(skipped)
+    if alike := facts.pop("near_duplicates", None):
+        pairs["near-duplicates"] = _near_duplicates(alike, data["images"])
+    pairs |= {name.replace("_", " "): _shown(fact) for name, fact in facts.items()}
     return section("data", "The data", listing(pairs))
+
+
+def _skipped(fact: Metrics) -> str:
+    files = ", ".join(f"{each['file']} ({each['why']})" for each in fact["files"][:_MOST_ITEMS])
+    return f"{fact['count']:,} left out" + (f", such as {files}" if files else "")
+
+
+def _near_duplicates(fact: Metrics, images: Metrics) -> str:
+    pairs = "; ".join(" and ".join(pair) for pair in fact["pairs"][:_MOST_ITEMS])
+    return (
+        f"{fact['val']:,} of {images['val']:,} validation images nearly equal a training image, {fact['test']:,} of "
+        f"{images['test']:,} test images a training or validation image" + (f", such as {pairs}" if pairs else "")
+    )
 
 
 def _confusion(test: Metrics, classes: Sequence[str]) -> str:
@@ -127,7 +145,8 @@ def _flips(test: Metrics, classes: Sequence[str], deployed: str) -> str:
         "place in the test set:</p>"
     )
     rows = [
-        [str(e["index"]), *(named(classes, e[key]) for key in ("true", "before", "after"))] for e in flips["examples"]
+        [str(e.get("file", e["index"])), *(named(classes, e[key]) for key in ("true", "before", "after"))]
+        for e in flips["examples"]
     ]
     return head + said + grid(["test image", "true class", "before", "now"], rows, "names")
 

@@ -65,6 +65,6 @@ def _factory(name: str) -> SpaceFactory:
         raise ValueError(f"no space is called {name!r}{hint} (valid: {', '.join(SPACES)}, or module:function)")
     try:
         factory: SpaceFactory = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"space {name!r}: {error}") from None
+    except Exception as error:  # whatever a user's module raises while it is imported
+        raise ValueError(f"space {name!r}: {type(error).__name__}: {error}") from error
     return factory

@@ -33,7 +33,7 @@ def read_weights(arch: Arch, path: Path) -> dict[str, Tensor]:
     if not wanted:
         raise ValueError(f"{path}: timm has no network like this one, so its weights cannot be read")
     weight = state.get(STEM)
-    if weight is not None and weight.ndim == 4 and arch.input_shape[0] == 1:
+    if weight is not None and weight.ndim == 4 and weight.shape[1] == 3 and arch.input_shape[0] == 1:
         state[STEM] = weight.sum(1, keepdim=True)
     if _classes(state) != arch.num_classes:
         state = {key: value for key, value in state.items() if key not in CLASSIFIER}

@@ -86,8 +86,21 @@ def test_a_copy_of_a_training_image_among_the_test_images_is_reported(tmp_path: 
                 scene(start + i + 1000 * ord(label)).save(tmp_path / split / label / f"{i}.png")
     scene(4 + 1000 * ord("a")).save(tmp_path / "test" / "a" / "leak.jpg", quality=90)
     scene(4 + 1000 * ord("a")).save(tmp_path / "train" / "a" / "4b.png")
-    facts = load_data(str(tmp_path)).facts["near_duplicates"]
+    data = load_data(str(tmp_path))
+    facts = data.facts["near_duplicates"]
+    assert "test/a/leak.jpg" in data.test_names
     assert facts["test"] == 1
     test_pairs = [pair for pair in facts["pairs"] if pair[0].startswith("test")]
     assert test_pairs[0][0] == "test/a/leak.jpg"
     assert test_pairs[0][1] in ("train/a/4.png", "train/a/4b.png")
+
+
+def test_a_copy_of_a_validation_image_among_the_test_images_is_reported(tmp_path: Path) -> None:
+    for split, start in (("train", 0), ("val", 100), ("test", 200)):
+        for label in ("a", "b"):
+            (tmp_path / split / label).mkdir(parents=True)
+            for i in range(10):
+                scene(start + i + 1000 * ord(label)).save(tmp_path / split / label / f"{i}.png")
+    scene(103 + 1000 * ord("b")).save(tmp_path / "test" / "b" / "leak.jpg", quality=90)
+    facts = load_data(str(tmp_path)).facts["near_duplicates"]
+    assert facts == {"val": 0, "test": 1, "pairs": [["test/b/leak.jpg", "val/b/3.png"]]}

@@ -114,6 +114,27 @@ def test_links_that_lead_out_of_the_folder_are_refused(tmp_path: Path, what: str
         load_data(str(root))
 
 
+def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:
+    root = write(tmp_path / "d", {"cat": 5, "dog": 5})
+    (root / "cat" / "loop.png").symlink_to(root / "cat" / "loop.png")
+    with pytest.raises(ValueError, match=r"loop.png: a link that leads .* nowhere"):
+        load_data(str(root))
+
+
+def test_other_folders_beside_the_splits_are_refused_by_name(tmp_path: Path) -> None:
+    for split in ("train", "vall", "test"):
+        write(tmp_path / split, {"cat": 5, "dog": 5})
+    with pytest.raises(ValueError, match=r"only val/ and test/ may stand, got vall/; did you mean 'val'\?"):
+        load_data(str(tmp_path))
+
+
+def test_the_usual_size_is_that_of_most_images(tmp_path: Path) -> None:
+    root = write(tmp_path, {"cat": 8, "dog": 8})
+    Image.new("RGB", (90, 90)).save(root / "cat" / "large.png")
+    own = Image.open(root / "dog" / "00.png").size
+    assert load_data(str(root)).preprocessing.input_shape[1:] == (min(own), min(own))
+
+
 def test_a_link_within_the_folder_is_an_image_and_a_pipe_is_none(tmp_path: Path) -> None:
     root = write(tmp_path, {"cat": 5, "dog": 5})
     (root / "cat" / "zz.png").symlink_to(root / "cat" / "00.png")

@@ -1,7 +1,7 @@
 """Runs the command line until a given moment, then kills itself: ``python victim.py MOMENT ARGUMENT...``.
 
 ``MOMENT`` is ``at:LABEL:SHARE`` (in the phase whose progress has that label, at that share of it), ``rename:NAME`` (a
-file of that name is written, but not yet renamed), or ``never``.
+file or folder is complete, but does not have that name yet), or ``never``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,15 @@ def kill_at(label: str, share: float) -> None:
 
 
 def kill_before_rename(name: str) -> None:
-    replace = Path.replace
+    def fatal(rename: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+        def renamed(self: Path, target: Path) -> Path:
+            if Path(target).name == name:
+                die()
+            return rename(self, target)
 
-    def fatal(self: Path, target: Path) -> Path:
-        if Path(target).name == name:
-            die()
-        return replace(self, target)
+        return renamed
 
-    Path.replace = fatal
+    Path.replace, Path.rename = fatal(Path.replace), fatal(Path.rename)
 
 
 if __name__ == "__main__":

@@ -200,6 +200,23 @@ def test_a_proposal_cut_short_gets_the_values_it_would_have_had(name: str, numbe
     assert [t.params for t in study.trials] == [t.params for t in whole.trials]
 
 
+def test_a_sampler_that_is_an_object_survives_an_interruption_too(tmp_path: Path) -> None:
+    cut = [3]
+
+    def interrupted(trial: Any) -> Pair:
+        found = space(trial)
+        if trial.number in cut and isinstance(trial, optuna.Trial):
+            cut.clear()
+            raise KeyboardInterrupt
+        return found
+
+    sampler = optuna.samplers.TPESampler(seed=1, multivariate=True, n_startup_trials=2)
+    arguments = {"cost": cost, "n_trials": 6, "sampler": sampler, "storage": tmp_path / "s.db", "study_name": "s"}
+    with pytest.raises(KeyboardInterrupt):
+        nas.search(interrupted, Evaluation(), **arguments)
+    assert states(nas.search(interrupted, Evaluation(), **arguments))["COMPLETE"] == 6
+
+
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_repeats_itself_for_a_seed(name: str) -> None:
     def proposals(seed: int) -> list[dict[str, Any]]:
@@ -224,6 +241,16 @@ def test_a_trial_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     other.set_user_attr(engine.WORKER, f"{engine.socket.gethostname()}:{os.getppid()}")
     again = nas.search(space, Evaluation(), n_trials=3, **where)
     assert again.trials[other.number].state == TrialState.RUNNING
+
+
+def test_where_nobody_else_works_a_trial_of_another_host_is_taken_up(tmp_path: Path) -> None:
+    """A container that is started again has another name."""
+    where = {"storage": tmp_path / "s.db", "study_name": "s", "cost": cost}
+    study = nas.search(space, Evaluation(), n_trials=1, **where)
+    other = study.ask()
+    other.set_user_attr(engine.WORKER, "another-host:1")
+    again = nas.search(space, Evaluation(), n_trials=3, alone=True, **where)
+    assert again.trials[other.number].state.is_finished()
 
 
 @pytest.mark.parametrize(

@@ -285,6 +285,36 @@ def test_bad_data_is_one_line_exit_code_2_and_no_folder(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_space_of_ones_own_is_found_in_the_current_folder(tmp_path: Path) -> None:
+    """By the installed command, which does not look there by itself."""
+    (tmp_path / "my_space.py").write_text(
+        "from search_spaces import load_space\n"
+        "def small(input_shape, num_classes):\n"
+        "    return load_space('tiny', input_shape=input_shape, num_classes=num_classes)\n"
+    )
+    (tmp_path / "broken.py").write_text("def small(:\n")
+    command = [
+        Path(sys.executable).with_name("nas"),
+        *QUICK,
+        "--trials",
+        "1",
+        "--teacher",
+        "none",
+        "--baseline",
+        "none",
+    ]
+    done = subprocess.run([*command, "--space", "my_space:small", "--out", "run"], cwd=tmp_path, capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    arch = Arch.from_json((tmp_path / "run" / "winner" / "arch.json").read_text())
+    assert {spec.activation for _, spec in arch.blocks()} == {"relu6"}
+    done = subprocess.run([*command, "--space", "broken:small", "--out", "other"], cwd=tmp_path, capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    assert done.returncode == 2
+    assert "space 'broken:small': SyntaxError" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "other").exists()
+
+
 def test_an_unknown_key_in_the_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "my.toml").write_text('latncy = "5ms"\n')
     assert main(["run", str(tmp_path / "my.toml"), "--out", str(tmp_path / "run")]) == 2

@@ -7,15 +7,16 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 from blocks import BlockSpec, build_block
 from blocks.conv import ConvNormAct
 from blocks.custom import CUSTOM_BLOCKS
-from compress.channels import channel_groups, pruned_arch
+from compress.channels import channel_groups, prunable_groups, pruned_arch, pruned_weights
 from hw_profiles.workload import WorkloadBuilder
-from search_spaces import Arch, Space, load_space, register_block
-from search_spaces.lowering import LOWERINGS, conv_norm_act
+from search_spaces import Arch, Space, build_model, load_space, register_block
+from search_spaces.lowering import LOWERINGS, Lowering, conv_norm_act
 from tests.contracts import check_arch, check_block, check_space
 
 
@@ -87,6 +88,59 @@ def test_a_block_of_ones_own_is_pruned() -> None:
     groups = channel_groups(arch.workload())
     smaller = pruned_arch(arch, groups, {group: range(3) for group in groups.prunable()})
     assert {(s.in_channels, s.mid_channels, s.out_channels) for s in smaller.stages[0]} == {(3, 3, 3)}
+
+
+def hourglass(groups: int) -> type[nn.Module]:
+    """1×1 to the inner channels, a grouped 3×3 to twice as many, 1×1 back."""
+
+    class Hourglass(nn.Module):
+        def __init__(self, spec: BlockSpec) -> None:
+            super().__init__()
+            mid = spec.mid_channels
+            self.reduce = ConvNormAct(spec.in_channels, mid, kernel_size=1)
+            self.conv = ConvNormAct(mid, 2 * mid, kernel_size=3, groups=groups)
+            self.widen = ConvNormAct(2 * mid, spec.out_channels, kernel_size=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.widen(self.conv(self.reduce(x)))
+            return y
+
+    return Hourglass
+
+
+def lower_hourglass(groups: int) -> Lowering:
+    def lower(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
+        y = conv_norm_act(builder, f"{name}.reduce", x, spec.mid_channels, spec, activation="relu")
+        y = conv_norm_act(
+            builder, f"{name}.conv", y, 2 * spec.mid_channels, spec, kernel_size=3, groups=groups, activation="relu"
+        )
+        return conv_norm_act(builder, f"{name}.widen", y, spec.out_channels, spec, activation="relu")
+
+    return lower
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_block_whose_spec_cannot_say_a_smaller_one_keeps_its_channels(groups: int) -> None:
+    register_block("hourglass", hourglass(groups), lower_hourglass(groups))
+    try:
+        stem = BlockSpec(kind="conv", in_channels=3, out_channels=16)
+        own = BlockSpec(kind="hourglass", in_channels=16, out_channels=16, mid_channels=16)
+        last = BlockSpec(kind="conv", in_channels=16, out_channels=32)
+        arch = Arch(input_shape=(3, 16, 16), stem=stem, stages=((own,), (last,)), head=None, num_classes=4)
+        check_arch(arch)
+        found = prunable_groups(arch)
+        assert [found.width[group] for group in found.prunable()] == [32]
+        model = build_model(arch)
+        kept = {group: torch.arange(8) for group in found.prunable()}
+        smaller = build_model(pruned_arch(arch, found, kept))
+        smaller.load_state_dict(pruned_weights(model.state_dict(), arch.workload(), found, kept))
+    finally:
+        del LOWERINGS["hourglass"], CUSTOM_BLOCKS["hourglass"]
+
+
+def test_the_bottleneck_may_shrink() -> None:
+    arch = my_space((3, 16, 16), 4).sample(0)
+    assert prunable_groups(arch).prunable() == channel_groups(arch.workload()).prunable()
 
 
 def test_a_kind_is_registered_once_and_has_a_name() -> None:
