@@ -38,36 +38,34 @@ def why_nothing_fits(
 ) -> str:
     """The limit that most candidates break, the smallest value met, and the smallest single relaxation that would do.
 
-    ``again`` are the costs of evaluated trials that were taken once more.
+    ``again`` are the costs of evaluated trials that were taken once more, and then held against the budget itself.
     """
     asked = budget.limits()
-    limits = {name: asked[name] if again else searched[name] for name in asked}
-    tried = [
-        again.get(trial.number, trial.user_attrs[COST])
+    tried: list[tuple[Mapping[str, float], Mapping[str, float]]] = [
+        (again[trial.number], asked) if trial.number in again else (trial.user_attrs[COST], searched)
         for trial in study.get_trials(deepcopy=False)
         if COST in trial.user_attrs
     ]
     if not tried:
         failed = [t.user_attrs.get("cause") for t in study.get_trials(deepcopy=False, states=(TrialState.FAIL,))]
         return f"no candidate was tried ({failed[0] if failed else 'the time was too short'})"
-    excess = [violations(costs, limits) for costs in tried]
-    if not limits or any(all(v <= 0 for v in e.values()) for e in excess):
+    excess = [violations(costs, limits) for costs, limits in tried]
+    if not asked or any(all(v <= 0 for v in e.values()) for e in excess):
         return f"of {len(tried)} candidates some keep the budget, but none was evaluated to its end: allow more time"
-    binding = max(limits, key=lambda name: sum(e[name] > 0 for e in excess))
+    binding = max(asked, key=lambda name: sum(e[name] > 0 for e in excess))
+    margin = f" (the search kept to {searched[binding]:g})" if searched[binding] < asked[binding] else ""
     lines = [
         f"none of {len(tried)} candidates keeps the budget",
-        f"the limit that binds is {binding}: at most {asked[binding]:g} {_SHOWN[binding]}"
-        + (f" (the search kept to {searched[binding]:g})" if searched[binding] < asked[binding] else "")
-        + f", the smallest met was {min(costs[binding] for costs in tried):g}",
+        f"the limit that binds is {binding}: at most {asked[binding]:g} {_SHOWN[binding]}{margin}, "
+        f"the smallest met was {min(costs[binding] for costs, _ in tried):g}",
     ]
     single = [
-        (value, name, costs[name])
-        for costs, e in zip(tried, excess, strict=True)
+        (value, name, asked[name] * (1 + value))
+        for e in excess
         for name, value in e.items()
         if value > 0 and sum(v > 0 for v in e.values()) == 1
     ]
     if single:
         _, name, enough = min(single)
-        enough *= asked[name] / searched[name]
         lines.append(f"the smallest single relaxation that would do: {name} of {enough:g} {_SHOWN[name]}")
     return "; ".join(lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import itertools
 import math
@@ -177,11 +176,12 @@ class _Job:
         Of its values only the first may have been stored, and drawing the rest alone would draw others: so all are
         drawn once more in a copy of the study as it was.
         """
-        study = optuna.create_study(directions=self.study.directions, sampler=copy.deepcopy(self.study.sampler))
-        study.add_trials(earlier)
-        again = study.ask()
-        self.space(again)
-        self.study.sampler = optuna.samplers.PartialFixedSampler({**again.params, **left.params}, random(0))
+        if not isinstance(self.sampler, optuna.samplers.BaseSampler):  # an object's state went with the process
+            copy = optuna.create_study(directions=self.study.directions, sampler=self.study.sampler)
+            copy.add_trials(earlier)
+            again = copy.ask()
+            self.space(again)
+            self.study.sampler = optuna.samplers.PartialFixedSampler({**again.params, **left.params}, random(0))
         return Trial(self.study, left._trial_id)
 
     def _sampler(self, earlier: Sequence[FrozenTrial]) -> optuna.samplers.BaseSampler:
