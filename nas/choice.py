@@ -8,7 +8,7 @@ import optuna
 from optuna.trial import TrialState
 
 from hw_profiles.budget import Budget, violations
-from nas.engine import COST, candidate, ranked_trials
+from nas.engine import COST, candidate, ranked_trials, repeated
 from nas.errors import NothingFitsError
 from nas.evaluate import CandidateCost
 from search_spaces.arch import Arch
@@ -44,7 +44,7 @@ def why_nothing_fits(
     tried: list[tuple[Mapping[str, float], Mapping[str, float]]] = [
         (again[trial.number], asked) if trial.number in again else (trial.user_attrs[COST], searched)
         for trial in study.get_trials(deepcopy=False)
-        if COST in trial.user_attrs
+        if COST in trial.user_attrs and not repeated(trial)
     ]
     if not tried:
         failed = [t.user_attrs.get("cause") for t in study.get_trials(deepcopy=False, states=(TrialState.FAIL,))]

@@ -186,7 +186,7 @@ class _Job:
 
     def _sampler(self, earlier: Sequence[FrozenTrial]) -> optuna.samplers.BaseSampler:
         seed = _mix(self.seed, len(earlier))
-        if _last(earlier, _repeated) >= _REPEATS_BEFORE_RANDOM:
+        if _last(earlier, repeated) >= _REPEATS_BEFORE_RANDOM:
             return random(seed)
         if isinstance(self.sampler, optuna.samplers.BaseSampler):
             return self.sampler
@@ -269,7 +269,8 @@ def _rejected(trial: FrozenTrial) -> bool:
     return WHY in trial.user_attrs and STARTED not in trial.user_attrs
 
 
-def _repeated(trial: FrozenTrial) -> bool:
+def repeated(trial: FrozenTrial) -> bool:
+    """Whether a trial proposed a candidate that had been there before."""
     return str(trial.user_attrs.get(WHY, "")).startswith(_REPEATS)
 
 

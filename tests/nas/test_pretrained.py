@@ -15,7 +15,7 @@ import nas
 from nas.pretrained import initial_weights
 from search_spaces import Arch, preset
 
-NAME = "mobilenetv2_035"
+NAME = "mobilenetv2_050"
 
 
 @pytest.fixture

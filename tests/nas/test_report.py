@@ -247,8 +247,8 @@ def test_a_teacher_of_whom_little_is_known_an_empty_study_and_facts_of_the_data_
     empty.set_user_attr("objectives", ["accuracy"])
     html = render(metrics, empty)
     assert "timm:x" in text_of(html, "stages")
-    assert "count: 1, files: 1 (file: <script>alert(1)</script>.png, why: cut off)" in text_of(html, "data")
-    assert "pairs: 1 (b.png and a.png)" in text_of(html, "data")
+    assert "1 left out, such as <script>alert(1)</script>.png (cut off)" in text_of(html, "data")
+    assert "1 of 9 test images a training or validation image, such as b.png and a.png" in text_of(html, "data")
     assert "No candidate was evaluated." in text_of(html, "candidates")
 
 

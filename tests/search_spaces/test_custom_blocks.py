@@ -119,8 +119,8 @@ def lower_hourglass(groups: int) -> Lowering:
     return lower
 
 
-@pytest.mark.parametrize("groups", [1, 2])
-def test_a_block_whose_spec_cannot_say_a_smaller_one_keeps_its_channels(groups: int) -> None:
+@pytest.mark.parametrize(("groups", "shrink"), [(1, [32]), (2, [16, 16, 32])])
+def test_channels_that_a_spec_cannot_say_or_a_group_binds_stay(groups: int, shrink: list[int]) -> None:
     register_block("hourglass", hourglass(groups), lower_hourglass(groups))
     try:
         stem = BlockSpec(kind="conv", in_channels=3, out_channels=16)
@@ -129,7 +129,7 @@ def test_a_block_whose_spec_cannot_say_a_smaller_one_keeps_its_channels(groups: 
         arch = Arch(input_shape=(3, 16, 16), stem=stem, stages=((own,), (last,)), head=None, num_classes=4)
         check_arch(arch)
         found = prunable_groups(arch)
-        assert [found.width[group] for group in found.prunable()] == [32]
+        assert [found.width[group] for group in found.prunable()] == shrink
         model = build_model(arch)
         kept = {group: torch.arange(8) for group in found.prunable()}
         smaller = build_model(pruned_arch(arch, found, kept))
