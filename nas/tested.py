@@ -141,8 +141,7 @@ def _flips(test: Metrics, classes: Sequence[str], deployed: str) -> str:
         f"<p>{flips['changed']:,} of {test['images']:,} predictions of {words(deployed)} are not those of the float32 "
         f"reference ({words(reference)}): {flips['right_before_wrong_now']:,} were right before and are wrong now, "
         f"{flips['wrong_before_right_now']:,} were wrong before and are right now, "
-        f"{flips['both_wrong_but_different']:,} are wrong in another way. The first {len(flips['examples'])}, by their "
-        "place in the test set:</p>"
+        f"{flips['both_wrong_but_different']:,} are wrong in another way. The first {len(flips['examples'])}:</p>"
     )
     rows = [
         [str(e.get("file", e["index"])), *(named(classes, e[key]) for key in ("true", "before", "after"))]
