@@ -107,5 +107,5 @@ def _kind(op: Op) -> str:
     if op.kind == "conv":
         if op.depthwise:
             return "depthwise"
-        return "pointwise" if op.kernel_size == 1 else "conv"
+        return "pointwise" if op.kernel_size == (1, 1) else "conv"
     return "pool" if op.kind.endswith("_pool") else op.kind

@@ -180,8 +180,8 @@ class _Writer:
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
 
     def _conv(self, op: Op, inputs: list[str]) -> None:
-        k, s = op.kernel_size, op.stride
-        self._node("Conv", inputs, op.name, kernel_shape=[k, k], strides=[s, s], pads=list(op.padding), group=op.groups)
+        shape = {"kernel_shape": list(op.kernel_size), "strides": list(op.stride), "dilations": list(op.dilation)}
+        self._node("Conv", inputs, op.name, pads=list(op.padding), group=op.groups, **shape)
 
     def _linear(self, op: Op, inputs: list[str]) -> None:
         self._node("Gemm", inputs, op.name, transB=1)
@@ -201,9 +201,9 @@ class _Writer:
             raise ValueError(f"{op.name}: no ONNX operation is known for the function {op.function!r}")
 
     def _pool(self, op: Op, inputs: list[str]) -> None:
-        k, s = op.kernel_size, op.stride
         kind = "AveragePool" if op.kind == "avg_pool" else "MaxPool"
-        self._node(kind, inputs, op.name, kernel_shape=[k, k], strides=[s, s], pads=list(op.padding))
+        shape = {"kernel_shape": list(op.kernel_size), "strides": list(op.stride)}
+        self._node(kind, inputs, op.name, pads=list(op.padding), **shape)
 
     def _plain(self, op: Op, inputs: list[str]) -> None:
         kinds = {

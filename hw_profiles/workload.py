@@ -10,18 +10,30 @@ from types import MappingProxyType
 from hw_profiles.formats import FLOAT32, INT8_WEIGHT, INT32_BIAS, UINT8, TensorFormat, check_precision
 
 Shape = tuple[int, ...]
+Pair = tuple[int, int]
 
-WEIGHTED = ("conv", "linear")
+WEIGHTED = ("conv", "conv_transpose", "linear")
+VIEWS = ("flatten", "reshape")
 
 
 @dataclass(frozen=True, slots=True)
 class Op:
     """One operation before any fusion, batch normalisation already folded into the convolution.
 
-    ``kind`` is one of conv, linear, matmul, add, mul, activation, global_avg_pool, avg_pool, max_pool, flatten. The
-    weights of a conv have the shape (out, in / groups, k, k), those of a linear (out, in). ``padding`` is top, left,
-    bottom, right. The output tensor has the name of the operation. ``normalized`` says that a batch normalisation was
-    folded into it, which the trainable module has a scale for each channel more for.
+    ``kind``:
+
+    - with weights: conv (out, in / groups, height, width), conv_transpose (in, out / groups, height, width), linear
+      (out, in);
+    - of two tensors: matmul, add, mul (subtraction and division as well);
+    - of one: activation (``function`` says which, softmax and layer_norm among them), global_avg_pool, avg_pool,
+      max_pool, reduce, affine (a normalisation that could not be folded);
+    - that only move numbers: concat, slice, pad, transpose, resize, gather, expand;
+    - that cost nothing: flatten, reshape;
+    - other: one that nobody here knows; ``function`` is its name in the file.
+
+    ``kernel_size``, ``stride`` and ``dilation`` are (height, width), ``padding`` is top, left, bottom, right. The output
+    tensor has the name of the operation. ``normalized`` says that a batch normalisation was folded into it, which the
+    trainable module has a scale for each channel more for.
     """
 
     name: str
@@ -29,10 +41,11 @@ class Op:
     inputs: tuple[str, ...]
     weight_shape: Shape = ()
     bias: bool = False
-    stride: int = 1
+    stride: Pair = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     groups: int = 1
-    kernel_size: int = 1
+    kernel_size: Pair = (1, 1)
+    dilation: Pair = (1, 1)
     function: str = "none"
     normalized: bool = False
 
@@ -82,7 +95,7 @@ class Workload:
     @property
     def params(self) -> int:
         """Trainable parameters of the module: the weights, and a scale for each normalised channel."""
-        return self.weight_count + sum(op.weight_shape[0] for op in self.ops if op.normalized)
+        return self.weight_count + sum(self.shapes[op.name][1] for op in self.ops if op.normalized)
 
     @property
     def weight_bytes(self) -> int:
@@ -94,6 +107,8 @@ class Workload:
 
     def op_macs(self, op: Op) -> int:
         """Multiply-accumulates of one operation."""
+        if op.kind == "conv_transpose":
+            return math.prod(self.shapes[op.inputs[0]]) * math.prod(op.weight_shape[1:])
         if op.kind in WEIGHTED:
             positions = math.prod(self.shapes[op.name]) // op.weight_shape[0]
             return positions * math.prod(op.weight_shape)
@@ -108,7 +123,7 @@ class Workload:
             if op.kind in WEIGHTED:
                 shapes[op.weight] = op.weight_shape
                 if op.bias:
-                    shapes[op.bias_name] = (op.weight_shape[0],)
+                    shapes[op.bias_name] = (self.shapes[op.name][-1 if op.kind == "linear" else 1],)
         return shapes
 
     def format(self, name: str) -> TensorFormat:
@@ -154,51 +169,45 @@ class WorkloadBuilder:
         x: str,
         out_channels: int,
         *,
-        kernel_size: int,
-        stride: int = 1,
+        kernel_size: int | Pair,
+        stride: int | Pair = 1,
         padding: tuple[int, int, int, int] | None = None,
         groups: int = 1,
+        dilation: int | Pair = 1,
         bias: bool = True,
         normalized: bool = False,
     ) -> str:
-        """A square convolution; ``padding`` None is k // 2 on every side."""
+        """A convolution; ``padding`` None is k // 2 on every side."""
         _, channels, height, width = self.shapes[x]
-        top, left, bottom, right = padding or (kernel_size // 2,) * 4
-        rows = (height + top + bottom - kernel_size) // stride + 1
-        columns = (width + left + right - kernel_size) // stride + 1
+        k, s, d = _pair(kernel_size), _pair(stride), _pair(dilation)
+        top, left, bottom, right = padding or (k[0] // 2, k[1] // 2, k[0] // 2, k[1] // 2)
+        rows = (height + top + bottom - d[0] * (k[0] - 1) - 1) // s[0] + 1
+        columns = (width + left + right - d[1] * (k[1] - 1) - 1) // s[1] + 1
+        weight_shape = (out_channels, channels // groups, *k)
         op = Op(
-            name,
-            "conv",
-            (x,),
-            (out_channels, channels // groups, kernel_size, kernel_size),
-            bias,
-            stride,
-            (top, left, bottom, right),
-            groups,
-            kernel_size,
-            normalized=normalized,
+            name, "conv", (x,), weight_shape, bias, s, (top, left, bottom, right), groups, k, d, normalized=normalized
         )
-        return self._append(op, (1, out_channels, rows, columns))
+        return self.append(op, (1, out_channels, rows, columns))
 
     def linear(self, name: str, x: str, out_features: int, *, bias: bool = True) -> str:
         """(…, in) -> (…, out)."""
         *rows, features = self.shapes[x]
-        return self._append(Op(name, "linear", (x,), (out_features, features), bias), (*rows, out_features))
+        return self.append(Op(name, "linear", (x,), (out_features, features), bias), (*rows, out_features))
 
     def activation(self, name: str, x: str, function: str) -> str:
         """An elementwise function of one tensor; ``"none"`` adds nothing."""
         if function == "none":
             return x
-        return self._append(Op(name, "activation", (x,), function=function), self.shapes[x])
+        return self.append(Op(name, "activation", (x,), function=function), self.shapes[x])
 
     def binary(self, name: str, kind: str, a: str, b: str) -> str:
         """``add`` or ``mul`` of two tensors, broadcast."""
         shape = tuple(max(i, j) for i, j in zip(self.shapes[a], self.shapes[b], strict=True))
-        return self._append(Op(name, kind, (a, b)), shape)
+        return self.append(Op(name, kind, (a, b)), shape)
 
     def matmul(self, name: str, a: str, b: str) -> str:
         """(…, n, k) times (…, k, m)."""
-        return self._append(Op(name, "matmul", (a, b)), (*self.shapes[a][:-1], self.shapes[b][-1]))
+        return self.append(Op(name, "matmul", (a, b)), (*self.shapes[a][:-1], self.shapes[b][-1]))
 
     def pool(
         self,
@@ -206,37 +215,43 @@ class WorkloadBuilder:
         kind: str,
         x: str,
         *,
-        kernel_size: int,
-        stride: int,
+        kernel_size: int | Pair,
+        stride: int | Pair,
         padding: tuple[int, int, int, int] = (0, 0, 0, 0),
         ceil: bool = False,
     ) -> str:
-        """``avg_pool`` or ``max_pool`` over square windows; with ``ceil`` a last window may reach beyond the edge."""
+        """``avg_pool`` or ``max_pool`` over windows; with ``ceil`` a last window may reach beyond the edge."""
         _, channels, height, width = self.shapes[x]
-        more = stride - 1 if ceil else 0
-        rows = (height + padding[0] + padding[2] - kernel_size + more) // stride + 1
-        columns = (width + padding[1] + padding[3] - kernel_size + more) // stride + 1
-        op = Op(name, kind, (x,), stride=stride, padding=padding, kernel_size=kernel_size)
-        return self._append(op, (1, channels, rows, columns))
+        k, s = _pair(kernel_size), _pair(stride)
+        more = [step - 1 if ceil else 0 for step in s]
+        rows = (height + padding[0] + padding[2] - k[0] + more[0]) // s[0] + 1
+        columns = (width + padding[1] + padding[3] - k[1] + more[1]) // s[1] + 1
+        op = Op(name, kind, (x,), stride=s, padding=padding, kernel_size=k)
+        return self.append(op, (1, channels, rows, columns))
 
     def global_avg_pool(self, name: str, x: str) -> str:
         """(1, C, H, W) -> (1, C, 1, 1)."""
-        return self._append(Op(name, "global_avg_pool", (x,)), (1, self.shapes[x][1], 1, 1))
+        return self.append(Op(name, "global_avg_pool", (x,)), (1, self.shapes[x][1], 1, 1))
 
     def flatten(self, name: str, x: str) -> str:
         """(1, …) -> (1, all)."""
-        return self._append(Op(name, "flatten", (x,)), (1, math.prod(self.shapes[x])))
+        return self.append(Op(name, "flatten", (x,)), (1, math.prod(self.shapes[x])))
+
+    def append(self, op: Op, shape: Shape) -> str:
+        """Any operation, with the shape of what it makes."""
+        if op.name in self.shapes:
+            raise ValueError(f"operation names must differ, got {op.name!r} twice")
+        if min(shape, default=1) < 1:
+            raise ValueError(f"{op.name}: every side of the output must be at least 1, got {shape}")
+        self._ops.append(op)
+        self.shapes[op.name] = shape
+        return op.name
 
     def build(self, output: str | None = None) -> Workload:
         """The finished workload; its output is the last tensor unless named."""
         last = self._ops[-1].name if self._ops else self._input
         return Workload(self._input, output or last, tuple(self._ops), self.shapes)
 
-    def _append(self, op: Op, shape: Shape) -> str:
-        if op.name in self.shapes:
-            raise ValueError(f"operation names must differ, got {op.name!r} twice")
-        if min(shape) < 1:
-            raise ValueError(f"{op.name}: every side of the output must be at least 1, got {shape}")
-        self._ops.append(op)
-        self.shapes[op.name] = shape
-        return op.name
+
+def _pair(value: int | Pair) -> Pair:
+    return (value, value) if isinstance(value, int) else value
