@@ -32,8 +32,8 @@ class Op:
     - other: one that nobody here knows; ``function`` is its name in the file.
 
     ``kernel_size``, ``stride`` and ``dilation`` are (height, width), ``padding`` is top, left, bottom, right. The
-    output tensor has the name of the operation. ``normalized`` says that a batch normalisation was folded into it, which
-    the trainable module has a scale for each channel more for.
+    output tensor has the name of the operation. ``normalized`` says that a batch normalisation was folded into it,
+    which the trainable module has a scale for each channel more for.
     """
 
     name: str
