@@ -14,7 +14,7 @@ from compress.data import Split
 from compress.files import write_bytes
 from compress.preprocessing import METADATA_KEY, Preprocessing
 from compress.train import predict
-from hw_profiles.latency import open_session
+from hw_profiles.host import open_session
 from hw_profiles.onnx_write import write_onnx
 from hw_profiles.workload import WEIGHTED, Workload
 

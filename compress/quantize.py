@@ -14,7 +14,7 @@ from compress.data import Split
 from compress.export import folded_weights
 from compress.preprocessing import Preprocessing
 from compress.stage import Context
-from hw_profiles.latency import open_session
+from hw_profiles.host import open_session
 from hw_profiles.onnx_write import quantized_tensors, write_onnx
 from hw_profiles.workload import Workload
 

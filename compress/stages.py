@@ -19,7 +19,8 @@ from compress.stage import Context, Stage
 from compress.train import accuracy
 from hw_profiles.budget import Budget, violations
 from hw_profiles.fusion import fuse
-from hw_profiles.latency import compare, estimate, measure
+from hw_profiles.host import compare, measure
+from hw_profiles.latency import estimate, guaranteed_ms
 from hw_profiles.memory import plan
 
 # In the order in which they make sense: architecture, then pruning, then precision.
@@ -112,9 +113,8 @@ def guaranteed(metrics: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def guaranteed_latency(metrics: Mapping[str, Any]) -> float:
-    """Of a measured latency the upper end of its 90 % interval, of an estimated one its middle."""
-    latency: float = metrics["latency_high_ms" if metrics["latency_source"] == "measured" else "latency_ms"]
-    return latency
+    """The latency of a stage's file that is held against the limit."""
+    return guaranteed_ms(metrics["latency_ms"], metrics["latency_high_ms"], metrics["latency_source"])
 
 
 def worst_excess(metrics: Mapping[str, Any], budget: Budget) -> float:

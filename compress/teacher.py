@@ -16,7 +16,7 @@ from compress.files import write_bytes
 from compress.preprocessing import METADATA_KEY, Preprocessing
 from compress.progress import Report, no_report
 from compress.train import Recipe, train
-from hw_profiles.latency import open_session
+from hw_profiles.host import open_session
 from hw_profiles.names import did_you_mean
 from hw_profiles.onnx_read import read_metadata
 

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from hw_profiles.costs import CostTable, KernelCost, work_names
 from hw_profiles.formats import PRECISIONS
 from hw_profiles.names import did_you_mean
+from hw_profiles.terms import SCALES, family
 
-SCHEMA = 1
+SCHEMA = 2
+_RUNTIMES = ("ort",)  # those whose kernels have terms
 _FOLDER = Path(__file__).parent / "devices"
+_MOST_BYTES = 2_000_000
+_MOST_DOTS = 40  # in a line: the reader's time and memory grow as the square of the length of a dotted name
+_CALL = "call/call"  # what no network is without
+_LARGEST = 1e12
+_LARGEST_SPREAD = 10.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KernelCost:
-    """Microseconds of one kind of kernel: a constant, for each million MACs, for each megabyte read and written."""
-
-    overhead_us: float
-    us_per_mmac: float
-    us_per_mbyte: float
-
-    def __post_init__(self) -> None:
-        for name in ("overhead_us", "us_per_mmac", "us_per_mbyte"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-                raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Device:
-    """Facts about a machine. ``kernels[precision][kind]`` is what a kernel costs; ``interval_factor`` how far off the
-    estimate may be either way at 90 %; ``measurable`` whether this process runs on it; ``source`` who says so.
+    """Facts about a machine.
+
+    ``costs[precision][kind]`` is what a kind of kernel costs; ``spread[precision]`` the relative standard deviation of
+    what such estimates miss; ``conditions`` under which this was measured, but for the precisions in ``calibrated``,
+    which were corrected by later measurements; ``measurable`` whether this process runs on it; ``source`` who says so.
     """
 
     name: str
@@ -42,16 +40,27 @@ class Device:
     threads: int
     channel_multiple: int
     measurable: bool
-    interval_factor: float
     source: str
-    kernels: Mapping[str, Mapping[str, KernelCost]]
+    calibrated: tuple[str, ...] = ()
+    conditions: Mapping[str, str]
+    spread: Mapping[str, float]
+    costs: Mapping[str, Mapping[str, KernelCost]]
 
-    def cost(self, precision: str, kind: str) -> KernelCost:
-        """What a kernel costs; a ValueError names a kind that the device's table does not have."""
-        try:
-            return self.kernels[precision][kind]
-        except KeyError:
-            raise ValueError(f"device {self.name} has no cost for {kind!r} kernels in {precision}") from None
+    def table(self, precision: str) -> CostTable:
+        """The costs in a precision, ready to add up; a ValueError where the device has none."""
+        if precision not in self.costs:
+            known = ", ".join(self.costs)
+            raise ValueError(f"device {self.name} has no costs in {precision} (known: {known})")
+        key = ("table", precision)
+        if key not in self.memo:
+            self.memo[key] = CostTable(self.costs[precision])
+        table: CostTable = self.memo[key]
+        return table
+
+    @cached_property
+    def memo(self) -> dict[tuple[str, str], Any]:
+        """What was worked out of these facts already."""
+        return {}
 
 
 def list_devices() -> list[str]:
@@ -79,9 +88,31 @@ def load_device(name: str | Path) -> Device:
             f"no device is called {str(name)!r}{hint} (valid: {', '.join(list_devices())}, or a .toml file)"
         )
     try:
-        return _parse(tomllib.loads(path.read_text()))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValueError) as error:
+        return _parse(_read(path))
+    except ValueError as error:
         raise ValueError(f"device file {path}: {error}") from None
+
+
+def to_toml(device: Device) -> str:
+    """The text of a device file: what :func:`load_device` reads."""
+    lines = [f"schema = {SCHEMA}"]
+    for name in ("name", "description", "runtime", "threads", "channel_multiple", "measurable", "source", "calibrated"):
+        lines.append(f"{name} = {json.dumps(getattr(device, name), ensure_ascii=False)}")
+    for name in ("conditions", "spread"):
+        lines += ["", f"[{name}]"]
+        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in getattr(device, name).items()]
+    for precision, table in device.costs.items():
+        for kind, cost in table.items():
+            lines += ["", f'[costs.{precision}."{kind}"]', f"prices = {_prices(kind, cost)}", "points = ["]
+            for point, weight in zip(cost.points, cost.weights, strict=True):
+                lines.append(f"  [{', '.join(f'{value:.4g}' for value in point)}, {weight:.4g}],")
+            lines.append("]")
+    return "\n".join(lines) + "\n"
+
+
+def _prices(kind: str, cost: KernelCost) -> str:
+    entries = (f"{name} = {price:.5g}" for name, price in zip(work_names(kind), cost.prices, strict=True))
+    return f"{{ {', '.join(entries)} }}"
 
 
 _FIELDS: dict[str, type] = {
@@ -92,35 +123,109 @@ _FIELDS: dict[str, type] = {
     "threads": int,
     "channel_multiple": int,
     "measurable": bool,
-    "interval_factor": float,
     "source": str,
-    "kernels": dict,
+    "calibrated": list,
+    "conditions": dict,
+    "spread": dict,
+    "costs": dict,
 }
 
 
+def _read(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise ValueError(f"must be of at most {_MOST_BYTES} bytes")
+    text = data.decode()
+    if any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
+        raise ValueError(f"a line must have at most {_MOST_DOTS} dots")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("brackets must not be nested so deeply") from None
+
+
 def _parse(data: dict[str, Any]) -> Device:
+    _check_fields(data)
+    for name, value in data["conditions"].items():
+        if not isinstance(value, str):
+            raise ValueError(f"conditions.{name!r} must be of type str, got {value!r:.80}")
+    costs = {
+        precision: {kind: _cost(f"costs.{precision}.{kind!r}", kind, row) for kind, row in table.items()}
+        for precision, table in _tables(data).items()
+    }
+    plain = {name: data[name] for name in _FIELDS if name not in ("schema", "costs", "calibrated")}
+    return Device(costs=costs, calibrated=tuple(data["calibrated"]), **plain)
+
+
+def _check_fields(data: dict[str, Any]) -> None:
     for name, kind in _FIELDS.items():
         if name not in data:
             raise ValueError(f"{name} is missing")
-        if not isinstance(data[name], kind):
-            raise ValueError(f"{name} must be of type {kind.__name__}, got {data[name]!r}")
+        if type(data[name]) is not kind:
+            raise ValueError(f"{name} must be of type {kind.__name__}, got {data[name]!r:.80}")
+        if kind is str and not data[name].isprintable():
+            raise ValueError(f"{name} must be printable, got {data[name]!r:.80}")
     unknown = sorted(set(data) - set(_FIELDS))
     if unknown:
         raise ValueError(f"unknown entry {unknown[0]!r} (valid: {', '.join(_FIELDS)})")
     if data["schema"] != SCHEMA:
         raise ValueError(f"schema must be {SCHEMA}, got {data['schema']}")
-    if data["threads"] < 1 or data["channel_multiple"] < 1 or data["interval_factor"] < 1:
-        raise ValueError("threads, channel_multiple and interval_factor must be at least 1")
-    kernels = {}
-    for precision, table in data["kernels"].items():
-        if precision not in PRECISIONS:
-            raise ValueError(f"kernels: precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-        kernels[precision] = {kind: _kernel_cost(f"kernels.{precision}.{kind}", row) for kind, row in table.items()}
-    return Device(kernels=kernels, **{name: data[name] for name in _FIELDS if name not in ("schema", "kernels")})
+    if data["threads"] < 1 or data["channel_multiple"] < 1:
+        raise ValueError("threads and channel_multiple must be at least 1")
+    if data["runtime"] not in _RUNTIMES:
+        raise ValueError(f"runtime must be one of {', '.join(_RUNTIMES)}, got {data['runtime']!r}")
 
 
-def _kernel_cost(place: str, row: Any) -> KernelCost:
-    try:
-        return KernelCost(**row)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{place}: {error}") from None
+def _tables(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The costs by precision, each with its spread and a price of the call itself."""
+    tables: dict[str, dict[str, Any]] = data["costs"]
+    if not tables:
+        raise ValueError(f"costs must be given in one of {', '.join(PRECISIONS)}")
+    for place in ("costs", "spread", "calibrated"):
+        for precision in data[place]:
+            if precision not in PRECISIONS or precision not in tables:
+                valid = PRECISIONS if place == "costs" else tables
+                raise ValueError(f"{place}: precision must be one of {', '.join(valid)}, got {precision!r:.80}")
+    for precision, table in tables.items():
+        _number(f"spread.{precision}", data["spread"].get(precision), _LARGEST_SPREAD)
+        if not isinstance(table, dict) or _CALL not in table:
+            raise ValueError(f"costs.{precision}.{_CALL!r} is missing")
+    return tables
+
+
+def _cost(place: str, kind: str, row: Any) -> KernelCost:
+    if not isinstance(row, dict) or not isinstance(row.get("prices"), dict):
+        raise ValueError(f"{place}: prices is missing")
+    if unknown := sorted(set(row) - {"prices", "points"}):
+        raise ValueError(f"{place}: unknown entry {unknown[0]!r} (valid: prices, points)")
+    names = work_names(kind)
+    if wrong := sorted(set(row["prices"]) ^ set(names)):
+        state = "missing" if wrong[0] in names else "unknown"
+        raise ValueError(f"{place}.prices: {wrong[0]!r} is {state} (needed: {', '.join(names)})")
+    prices = tuple(_number(f"{place}.prices.{name}", row["prices"][name], _LARGEST) for name in names)
+    if kind == _CALL and not prices[0]:
+        raise ValueError(f"{place}.prices.{names[0]} must be more than 0")
+    length = len(SCALES[family(kind)]) + 1
+    points = row.get("points", [])
+    if not isinstance(points, list):
+        raise ValueError(f"{place}.points must be a list, got {points!r:.80}")
+    for point in points:
+        numbers = isinstance(point, list) and len(point) == length and all(_is_number(value) for value in point)
+        if not numbers:
+            raise ValueError(f"{place}.points: each must be {length} numbers, got {point!r:.80}")
+    return KernelCost(
+        prices=prices, points=tuple(tuple(p[:-1]) for p in points), weights=tuple(float(p[-1]) for p in points)
+    )
+
+
+def _number(place: str, value: Any, largest: float) -> float:
+    if value is None:
+        raise ValueError(f"{place} is missing")
+    if not _is_number(value) or not 0 <= value <= largest:
+        raise ValueError(f"{place} must be a number from 0 to {largest:g}, got {value!r:.80}")
+    return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST

@@ -1,33 +1,21 @@
-"""Latency on a device: estimated from its kernel table, or measured on this machine."""
+"""Latency, and how it is estimated from a device's costs."""
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
 import math
-import os
-import platform
-import statistics
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from statistics import NormalDist
 
-import numpy as np
-
+from hw_profiles.conditions import hold_here
 from hw_profiles.device import Device
-from hw_profiles.fusion import Kernel
-from hw_profiles.onnx_write import fixed_quantization, write_onnx
-from hw_profiles.workload import Workload, WorkloadBuilder
+from hw_profiles.kernels import Kernel
+from hw_profiles.terms import network_terms
+from hw_profiles.workload import Workload
 
-_WARMUP_RUNS = 10
-_ROUND_SECONDS = 0.002
-_FEWEST_ROUNDS = 15
-_NOMINAL_ROUNDS = 300
+_NINETY = NormalDist().inv_cdf(0.95)  # standard deviations either way that hold 90 %
+_CHANCE = NormalDist().inv_cdf(0.9)
+_OF_ANOTHER_MACHINE = math.log(2) / _NINETY
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,8 +29,42 @@ class Latency:
     raw_ms: float | None = None
 
 
+def guaranteed_ms(ms: float, high_ms: float, source: str) -> float:
+    """The milliseconds that are held against a limit: of a measurement the upper end of its 90 % interval, of an
+    estimate what is kept with a chance of 90 %, its logarithm being normal in the interval.
+
+    >>> guaranteed_ms(1.0, 1.25, "measured"), round(guaranteed_ms(1.0, 1.25, "estimated"), 3)
+    (1.25, 1.19)
+    """
+    if source == "measured":
+        return high_ms
+    return float(ms * (high_ms / ms) ** (_CHANCE / _NINETY))
+
+
+def prediction_deviation(device: Device, precision: str) -> float:
+    """The relative standard deviation of what the device's estimates in a precision miss."""
+    foreign = device.measurable and precision not in device.calibrated
+    if foreign and not hold_here(device.conditions, device.threads):
+        return max(device.spread[precision], _OF_ANOTHER_MACHINE)
+    return device.spread[precision]
+
+
+def precision_of(workload: Workload) -> str:
+    """The precision whose prices a workload is estimated with.
+
+    >>> from search_spaces import preset
+    >>> precision_of(preset("resnet8").workload().with_precision("int8"))
+    'int8'
+    """
+    return "int8" if workload.format(workload.input).bits == 8 else "fp32"
+
+
 def estimate(workload: Workload, kernels: Sequence[Kernel], device: Device) -> Latency:
-    """The sum of the kernels' costs in the device's table, and of one call.
+    """The sum of what the kernels cost on the device.
+
+    The interval holds what the device's own table missed when it was made, and the doubt about kernels that are unlike
+    all measured ones; where the table was made under other conditions than hold here, it is at least a factor of two
+    either way.
 
     >>> from hw_profiles import load_device
     >>> from hw_profiles.fusion import fuse
@@ -51,196 +73,13 @@ def estimate(workload: Workload, kernels: Sequence[Kernel], device: Device) -> L
     >>> estimate(w, fuse(w), load_device("host")).source
     'estimated'
     """
-    precision = "int8" if workload.format(workload.input).bits == 8 else "fp32"
-    micro = device.cost(precision, "call").overhead_us
-    for kernel in kernels:
-        if kernel.kind in ("quantize", "dequantize"):
-            continue  # one of each in every network: part of the call
-        cost = device.cost(precision, kernel.kind)
-        moved = sum(workload.tensor_bytes(t) for t in (*kernel.inputs, kernel.output)) + kernel.weight_bytes
-        micro += cost.overhead_us + cost.us_per_mmac * kernel.macs / 1e6 + cost.us_per_mbyte * moved / 1e6
-    ms = micro / 1000
-    factor = device.interval_factor
+    precision = precision_of(workload)
+    microseconds, doubt = device.table(precision).total(network_terms(workload, kernels))
+    return latency_from(microseconds, doubt, device, precision)
+
+
+def latency_from(microseconds: float, doubt: float, device: Device, precision: str) -> Latency:
+    """An estimate of so many microseconds, of which ``doubt`` are of kernels unlike all that were measured."""
+    deviation = math.hypot(prediction_deviation(device, precision), doubt / microseconds)
+    ms, factor = microseconds / 1000, math.exp(_NINETY * deviation)
     return Latency(ms=ms, low_ms=ms / factor, high_ms=ms * factor, source="estimated")
-
-
-def measure(model: bytes | Path, device: Device, *, max_rounds: int = 60, precise: float = 0.02) -> Latency:
-    """Run an ONNX file on this machine, batch 1, and say how long it takes.
-
-    Rounds of the model and of a fixed reference network alternate; the result is the median ratio of their times, times
-    the milliseconds that the reference took when this machine was first measured (kept in the user's cache folder). So
-    a machine that is busy today gives nearly the same answer. It ends when the 90 % interval of the median is narrower
-    than ``precise`` either way, or after ``max_rounds``. One process measures at a time.
-
-    Raises:
-        ValueError: the device is not this machine.
-    """
-    _require_here(device)
-    with measuring_lock():
-        nominal = _nominal_ms(device)
-        run, reference = _runner(model, device.threads), _runner(_reference_model(), device.threads)
-        ratios, raw = _alternate(run, reference, max_rounds, precise)
-    low, high = median_interval(ratios)
-    return Latency(
-        ms=statistics.median(ratios) * nominal,
-        low_ms=low * nominal,
-        high_ms=high * nominal,
-        source="measured",
-        raw_ms=statistics.median(raw),
-    )
-
-
-def compare(model: Path, other: Path, device: Device, *, max_rounds: int = 60) -> tuple[float, float, float]:
-    """How many times as long ``model`` takes as ``other``, both run in turn on this machine: median and 90 % interval.
-
-    Raises:
-        ValueError: the device is not this machine.
-    """
-    _require_here(device)
-    with measuring_lock():
-        runs = [_runner(path, device.threads) for path in (model, other)]
-        ratios, _ = _alternate(runs[0], runs[1], max_rounds, precise=0.01)
-    return (statistics.median(ratios), *median_interval(ratios))
-
-
-def median_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 90 % interval of the median by order statistics.
-
-    >>> median_interval(list(range(101)))
-    (41, 59)
-    """
-    ordered = sorted(values)
-    reach = 0.5 * 1.645 * math.sqrt(len(ordered))
-    middle = (len(ordered) - 1) / 2
-    return ordered[max(0, math.floor(middle - reach))], ordered[min(len(ordered) - 1, math.ceil(middle + reach))]
-
-
-@contextmanager
-def measuring_lock() -> Iterator[None]:
-    """Held by the one process on this machine that measures; waits for its turn."""
-    descriptor = os.open(Path(tempfile.gettempdir()) / "fitnas-measuring.lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def conditions(threads: int) -> dict[str, str]:
-    """What a measurement on this machine depends on."""
-    import onnxruntime
-
-    return {
-        "cpu": _cpu_name(),
-        "machine": platform.machine(),
-        "onnxruntime": onnxruntime.__version__,
-        "threads": str(threads),
-    }
-
-
-def _require_here(device: Device) -> None:
-    if not device.measurable:
-        raise ValueError(f"device {device.name} cannot be measured here: it is not this machine")
-
-
-def _alternate(
-    run: Callable[[], None], reference: Callable[[], None], max_rounds: int, precise: float
-) -> tuple[list[float], list[float]]:
-    times = [_repetitions(f) for f in (run, reference)]
-    ratios: list[float] = []
-    raw: list[float] = []
-    while len(ratios) < max_rounds:
-        ours = _median_seconds(run, times[0])
-        theirs = _median_seconds(reference, times[1])
-        ratios.append(ours / theirs)
-        raw.append(ours * 1000)
-        if len(ratios) >= _FEWEST_ROUNDS:
-            low, high = median_interval(ratios)
-            if (high - low) / 2 < precise * statistics.median(ratios):
-                break
-    return ratios, raw
-
-
-def _repetitions(run: Callable[[], None]) -> int:
-    for _ in range(_WARMUP_RUNS):
-        run()
-    return max(3, min(50, round(_ROUND_SECONDS / _median_seconds(run, 5))))
-
-
-def _median_seconds(run: Callable[[], None], times: int) -> float:
-    seconds = []
-    for _ in range(times):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
-
-
-def _runner(model: bytes | Path, threads: int) -> Callable[[], None]:
-    session = open_session(model, threads)
-    spec = session.get_inputs()[0]
-    shape = [side if isinstance(side, int) else 1 for side in spec.shape]
-    feed = {spec.name: np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
-    outputs = [o.name for o in session.get_outputs()]
-
-    def run() -> None:
-        session.run(outputs, feed)
-
-    return run
-
-
-def open_session(model: bytes | Path, threads: int = 1) -> Any:
-    """An ONNX Runtime session on the CPU, all optimisations on.
-
-    Raises:
-        ValueError: ONNX Runtime cannot load the file.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    source = model if isinstance(model, bytes) else str(model)
-    try:
-        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        name = "the model" if isinstance(model, bytes) else str(model)
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{name}: ONNX Runtime cannot load it ({first_line})") from None
-
-
-def _reference_model() -> bytes:
-    """Three 3×3 convolutions of 32 channels at 16×16, int8: 7 M MACs."""
-    builder = WorkloadBuilder("input", (1, 32, 16, 16))
-    x = "input"
-    for i in range(3):
-        x = builder.activation(f"act{i}", builder.conv(f"conv{i}", x, 32, kernel_size=3), "relu")
-    workload = builder.build()
-    return write_onnx(workload, quantization=fixed_quantization(workload))
-
-
-def _nominal_ms(device: Device) -> float:
-    """The reference's own milliseconds, measured once for these conditions and kept; the caller holds the lock."""
-    where = conditions(device.threads)
-    key = hashlib.sha256(json.dumps(where, sort_keys=True).encode()).hexdigest()[:12]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fitnas" / f"host-{key}.json"
-    if cache.is_file():
-        return float(json.loads(cache.read_text())["reference_ms"])
-    run = _runner(_reference_model(), device.threads)
-    times = _repetitions(run)
-    reference_ms = statistics.median(_median_seconds(run, times) for _ in range(_NOMINAL_ROUNDS)) * 1000
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    temporary = cache.with_suffix(".partial")
-    temporary.write_text(json.dumps({"reference_ms": reference_ms, "conditions": where}, indent=1))
-    temporary.replace(cache)
-    return reference_ms
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

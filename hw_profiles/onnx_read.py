@@ -1,327 +1,265 @@
-"""The Workload of an ONNX file: float32, or int8 with QuantizeLinear and DequantizeLinear."""
+"""The Workload of an ONNX file: float, or integers with QuantizeLinear and DequantizeLinear, or QLinear operations."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
-import onnx
-from onnx import TensorProto, helper
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
 
-from hw_profiles.formats import FLOAT32, TensorFormat
-from hw_profiles.workload import Shape, Workload, WorkloadBuilder
+from hw_profiles.formats import TensorFormat
+from hw_profiles.onnx_graph import check_order, needed_nodes, reads
+from hw_profiles.onnx_load import load_model, read_metadata, shown
+from hw_profiles.onnx_ops import Node, read_op
+from hw_profiles.onnx_patterns import Pattern, find_patterns
+from hw_profiles.onnx_quantized import as_float, format_of
+from hw_profiles.onnx_shapes import Constant, Tensors, read_constant, where
+from hw_profiles.simplify import simplify
+from hw_profiles.workload import Op, Shape, Workload, WorkloadBuilder
 
-_BITS: dict[int, tuple[int, bool]] = {
-    TensorProto.INT8: (8, True),
-    TensorProto.UINT8: (8, False),
-    TensorProto.INT32: (32, True),
-}
-_GATED = {"Sigmoid": "silu", "HardSigmoid": "hard_swish"}
-_LARGEST_FILE = 2 * 1024**3
+__all__ = ["read_metadata", "read_onnx"]
+
+_UNCHANGED = ("Identity", "Dropout", "DequantizeLinear", "QuantizeLinear")
+_KEEP_SHAPE = (
+    "Cast", "Expand", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Pad", "Resize", "Upsample", "Tile",
+)  # fmt: skip
 
 
-def read_onnx(source: Path | bytes) -> Workload:
-    """The workload of a file or its bytes, batch 1. Shapes are worked out here; no operation is run, no weight is read.
+def read_onnx(source: Path | bytes, input_shape: tuple[int, ...] | None = None) -> Workload:
+    """The workload of a file or its bytes, batch 1: nothing is run, and no weight is looked at.
+
+    An operation is called after the tensor that its node makes. One that nobody knows is of kind ``other``. What works
+    out shapes is folded and leaves no operation; a batch normalisation after a convolution is folded into it.
+
+    Args:
+        source: the file, or what stands in it.
+        input_shape: (C, H, W) where the file leaves sides of its input open.
 
     Raises:
-        ValueError: not an ONNX file, weights outside it, a side of the input that has no size, or an operation that
-            is not known; each is named.
+        ValueError: not an ONNX file, weights outside it, more than one input, sides that are open or that contradict
+            ``input_shape``, or a graph that cannot run; what and where is named.
+
+    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from search_spaces import preset
+    >>> read_onnx(write_onnx(preset("resnet8").workload())).macs
+    12501632
     """
-    model = _load(source)
-    reader = _Reader(model.graph)
-    for node in model.graph.node:
-        reader.add(node)
+    model = load_model(source)
+    try:
+        return _read(model, input_shape)
+    except UnicodeDecodeError:
+        raise ValueError("an ONNX file must hold its names as UTF-8, and does not") from None
+
+
+def _read(model: Any, input_shape: tuple[int, ...] | None) -> Workload:
+    check_order(model.graph)
+    nodes = needed_nodes(model.graph)
+    reader = _Reader(model, nodes, input_shape)
+    for node in nodes:
+        try:
+            reader.add(node)
+        except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+            raise ValueError(f"{where(node)}: its attributes do not fit its inputs ({type(error).__name__})") from None
     return reader.workload()
 
 
-def read_metadata(source: Path | bytes) -> dict[str, str]:
-    """The strings that travel with the file."""
-    return {p.key: p.value for p in _load(source).metadata_props}
-
-
-def _load(source: Path | bytes) -> Any:
-    name = "the given bytes" if isinstance(source, bytes) else str(source)
-    try:
-        if isinstance(source, Path) and source.stat().st_size > _LARGEST_FILE:
-            raise ValueError(f"{name}: an ONNX file must be at most 2 GiB")
-        data = source if isinstance(source, bytes) else source.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{name}: cannot be read ({error.strerror})") from None
-    try:
-        model = onnx.load_model_from_string(data)
-    except Exception as error:
-        raise ValueError(f"{name}: not an ONNX file ({type(error).__name__})") from None
-    if not model.graph.input or not model.graph.output:
-        raise ValueError(f"{name}: not an ONNX model with an input and an output")
-    outside = [t.name for t in model.graph.initializer if t.data_location == TensorProto.EXTERNAL]
-    if outside:
-        raise ValueError(f"{name}: weights must be inside the file, {outside[0]} and {len(outside) - 1} more are not")
-    return model
-
-
 class _Reader:
-    def __init__(self, graph: Any) -> None:
-        self.graph = graph
-        self.constants: dict[str, Shape] = {t.name: tuple(t.dims) for t in graph.initializer}
-        self.constant_types: dict[str, int] = {t.name: t.data_type for t in graph.initializer}
-        self.values = {t.name: t for t in graph.initializer if math.prod(t.dims) <= 16}
-        inputs = [i for i in graph.input if i.name not in self.constants]
+    def __init__(self, model: Any, nodes: Sequence[Any], input_shape: tuple[int, ...] | None) -> None:
+        graph = model.graph
+        self.tensors = Tensors(model)
+        inputs = [i for i in graph.input if i.name not in self.tensors.constants]
         if len(inputs) != 1:
             raise ValueError(f"a classifier has one input, got {len(inputs)}")
         self.input = inputs[0].name
-        self.builder = WorkloadBuilder(self.input, _input_shape(inputs[0]))
-        self.alias: dict[str, str] = {self.input: self.input}
+        self.tensors.add(self.input, _input_shape(inputs[0], input_shape), inputs[0].type.tensor_type.elem_type)
+        self.outputs = [o.name for o in graph.output]
+        self.readers = Counter([*self.outputs, *(name for node in nodes for name in reads(node))])
+        self.patterns = find_patterns(nodes, self.outputs, set(self.tensors.constants))
+        self.inner = {name for pattern in self.patterns.values() for name in pattern.inner}
+        self.alias = {self.input: self.input}
+        self.ops: dict[str, Op] = {}
         self.formats: dict[str, TensorFormat] = {}
-        self.gate_of: dict[str, tuple[str, str]] = {}
-        self.zeros_around: dict[str, tuple[int, int, int, int]] = {}
-        self.own_gates = _own_gates(graph)
+        self.stored: dict[str, int] = {}  # integer types of the tensors between QuantizeLinear and DequantizeLinear
+        self._mark_float(self.input, self.input)
 
     def add(self, node: Any) -> None:
-        if node.op_type not in self._READERS:
-            raise ValueError(f"node {node.name or node.output[0]}: the operation {node.op_type} is not known")
-        self._READERS[node.op_type](self, node)
+        node, output_type = as_float(node, self.tensors)
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        if node.op_type == "Constant":
+            self.tensors.add_constant(node.output[0], _constant(node, attributes))
+            return
+        outputs = [name for name in node.output if name]
+        constants = self.tensors.folded(node, list(reads(node)), attributes)
+        if constants:
+            for name, constant in zip(outputs, constants, strict=True):
+                self.tensors.add_constant(name, self._constant(node, constant))
+            return
+        for name, (shape, data_type) in zip(outputs, self.tensors.inferred(node), strict=True):
+            self.tensors.add(name, shape, data_type)
+        self._add_op(node, attributes)
+        if output_type is not None:
+            self._store(outputs[0], output_type)
 
     def workload(self) -> Workload:
-        built = self.builder.build(self.alias[self.graph.output[0].name])
-        return Workload(built.input, built.output, built.ops, built.shapes, MappingProxyType(self.formats))
+        output = self.alias.get(self.outputs[0])
+        if output is None:
+            raise ValueError(f"output {shown(self.outputs[0])} must depend on the input, and does not")
+        shapes = {op.name: self._shape(op) for op in self.ops.values()}
+        kept = {self.alias.get(name, name) for name in (*self.stored, *self.outputs)}
+        for op in self.ops.values():
+            if op.inputs == (f"{op.name}.pool",) and op.name in self.formats:
+                self.formats[op.inputs[0]] = self.formats[op.name]
+        ops, gone = simplify(list(self.ops.values()), shapes, kept)
+        for old, new in gone.items():
+            self._rename_formats(old, new)
+        builder = WorkloadBuilder(self.input, self.tensors.shapes[self.input])
+        for op in ops:
+            builder.append(op, shapes[op.name])
+        built = builder.build(gone.get(output, output))
+        return replace(built, formats=MappingProxyType(self.formats))
 
-    def _made(self, node: Any, name: str) -> None:
-        self.alias[node.output[0]] = name
+    def _constant(self, node: Any, constant: Constant) -> Constant:
+        """What is known of weights goes with them through the quantizers."""
+        if node.op_type not in _UNCHANGED:
+            return constant
+        source = self.tensors.constants[node.input[0]]
+        if node.op_type == "DequantizeLinear":
+            scales = self.tensors.constants[node.input[1]].shape
+            return Constant(source.shape, source.data_type, None, math.prod(scales) > 1, TensorProto.FLOAT)
+        if node.op_type == "QuantizeLinear":
+            return Constant(source.shape, self._quantized_type(node))
+        return source
 
-    def _x(self, node: Any, i: int = 0) -> str:
-        name = node.input[i]
-        if name not in self.alias:
-            raise ValueError(f"node {node.name}: input {name!r} must be made by an earlier node")
-        return self.alias[name]
+    def _quantized_type(self, node: Any) -> int:
+        zero_point = self.tensors.constants.get(node.input[2]) if len(node.input) > 2 else None
+        declared = next((a.i for a in node.attribute if a.name == "output_dtype"), 0)
+        return zero_point.data_type if zero_point is not None else declared or TensorProto.UINT8
 
-    def _conv(self, node: Any) -> None:
-        attributes = _attributes(node)
-        weight = self.constants[node.input[1]]
-        if len(weight) != 4 or weight[2] != weight[3] or len(set(attributes.get("strides", [1]))) != 1:
-            raise ValueError(f"node {node.name}: only square two-dimensional convolutions are known, got {weight}")
-        if set(attributes.get("dilations", [1])) != {1}:
-            raise ValueError(f"node {node.name}: dilated convolutions are not known")
-        x = self._x(node)
-        padding = _padding(attributes, self.builder.shapes[x], weight[2])
-        top, left, bottom, right = self.zeros_around.get(node.input[0], (0, 0, 0, 0))
-        padding = (padding[0] + top, padding[1] + left, padding[2] + bottom, padding[3] + right)
-        bias = len(node.input) > 2
-        name = self.builder.conv(
-            node.output[0],
-            x,
-            weight[0],
-            kernel_size=weight[2],
-            stride=attributes.get("strides", [1])[0],
-            padding=padding,
-            groups=attributes.get("group", 1),
-            bias=bias,
-        )
-        self._weight_formats(node, name, bias)
-        self._made(node, name)
-
-    def _gemm(self, node: Any) -> None:
-        attributes = _attributes(node)
-        shape = self.constants.get(node.input[1])
-        if shape is None:
-            raise ValueError(f"node {node.name}: Gemm must have constant weights")
-        out = shape[0] if attributes.get("transB", 0) else shape[1]
-        bias = len(node.input) > 2
-        name = self.builder.linear(node.output[0], self._x(node), out, bias=bias)
-        self._weight_formats(node, name, bias)
-        self._made(node, name)
-
-    def _matmul(self, node: Any) -> None:
-        if node.input[1] in self.constants:
-            name = self.builder.linear(node.output[0], self._x(node), self.constants[node.input[1]][1], bias=False)
-            self._weight_formats(node, name, bias=False)
+    def _add_op(self, node: Any, attributes: dict[str, Any]) -> None:
+        output = node.output[0]
+        if output in self.inner:
+            self.alias[output] = output
+        elif output in self.patterns:
+            self._pattern(output, self.patterns[output])
+        elif node.op_type in _UNCHANGED or self._same(node):
+            self._pass_on(node)
         else:
-            name = self.builder.matmul(node.output[0], self._x(node), self._x(node, 1))
-        self._made(node, name)
+            self._outputs(node, attributes)
 
-    def _weight_formats(self, node: Any, name: str, bias: bool) -> None:
-        for source, target in zip(node.input[1:], (f"{name}.weight", f"{name}.bias"), strict=False):
-            if source in self.formats and (bias or target.endswith("weight")):
+    def _same(self, node: Any) -> bool:
+        """Whether a node that may change nothing changes nothing."""
+        source, output, shapes = node.input[0], node.output[0], self.tensors.shapes
+        if node.op_type not in _KEEP_SHAPE or shapes.get(source) != shapes[output]:
+            return False
+        return node.op_type != "Cast" or self.tensors.types[source] == self.tensors.types[output]
+
+    def _pass_on(self, node: Any) -> None:
+        self.alias[node.output[0]] = self.alias[node.input[0]]
+        if node.op_type == "QuantizeLinear":
+            self._store(node.output[0], self._quantized_type(node))
+        elif node.op_type != "DequantizeLinear" and node.input[0] in self.stored:
+            self._store(node.output[0], self.stored[node.input[0]])
+
+    def _pattern(self, output: str, pattern: Pattern) -> None:
+        shapes = [self.tensors.shape(name) for name in pattern.constants]
+        weight = shapes[0] if shapes else ()
+        x = (self.alias[pattern.source],)
+        self._emit(output, Op(output, "activation", x, weight, len(shapes) > 1, function=pattern.function))
+
+    def _outputs(self, node: Any, attributes: dict[str, Any]) -> None:
+        x = tuple(self.alias[name] for name in reads(node) if name in self.tensors.shapes)
+        first, *others = (name for name in node.output if name)
+        item = Node(first, node.op_type, tuple(node.input), x, self.tensors.shapes[first], attributes, self.tensors)
+        self._emit_op(item, read_op(item))
+        for name in others:
+            if self.readers[name]:
+                kind, function = ("slice", "none") if node.op_type == "Split" else ("other", node.op_type)
+                self._emit(name, Op(name, kind, x, function=function))
+        data_type = next((self.stored[name] for name in item.inputs if name in self.stored), None)
+        for name in node.output:
+            if data_type is not None and name in self.alias:
+                self._store(name, data_type)
+
+    def _emit_op(self, item: Node, op: Op) -> None:
+        if op.kind == "global_avg_pool" and len(item.shape) == 2:
+            self._emit(f"{op.name}.pool", replace(op, name=f"{op.name}.pool"))
+            op = Op(op.name, "flatten", (f"{op.name}.pool",))
+        self._emit(item.name, op)
+        if op.weight_shape:
+            constants = [name for name in item.inputs if name in self.tensors.constants]
+            for target, name in zip((op.weight, op.bias_name), constants, strict=False):
+                self._weight_format(target, name)
+
+    def _emit(self, output: str, op: Op) -> None:
+        self.ops[op.name] = op
+        self.alias[output] = op.name
+        self._mark_float(op.name, output)
+
+    def _mark_float(self, name: str, output: str) -> None:
+        data_type = self.tensors.types.get(output, TensorProto.FLOAT)
+        if data_type != TensorProto.FLOAT:
+            self.formats[name] = format_of(data_type)
+
+    def _store(self, output: str, data_type: int) -> None:
+        self.stored[output] = data_type
+        self.formats[self.alias[output]] = format_of(data_type)
+
+    def _weight_format(self, target: str, name: str) -> None:
+        constant = self.tensors.constants[name]
+        if constant.data_type != TensorProto.FLOAT:
+            self.formats[target] = replace(format_of(constant.data_type), per_channel=constant.per_channel)
+
+    def _rename_formats(self, old: str, new: str) -> None:
+        """An operation that is gone leaves its output to another one, and its constant as that one's bias."""
+        for source, target in ((old, new), (f"{old}.weight", f"{new}.bias")):
+            if source in self.formats:
                 self.formats[target] = self.formats.pop(source)
 
-    def _binary(self, node: Any) -> None:
-        a, b = node.input
-        if a in self.gate_of or b in self.gate_of:
-            x, function = self.gate_of.get(a) or self.gate_of[b]
-            self._made(node, self.builder.activation(node.output[0], x, function))
-            return
-        if a in self.constants or b in self.constants:
-            raise ValueError(f"node {node.name}: {node.op_type} with a constant is not known")
-        self._made(node, self.builder.binary(node.output[0], node.op_type.lower(), self._x(node), self._x(node, 1)))
-
-    def _activation(self, node: Any) -> None:
-        x = self._x(node)
-        if node.output[0] in self.own_gates:
-            self.gate_of[node.output[0]] = (x, _GATED[node.op_type])
-            return
-        function = {
-            "Relu": "relu",
-            "Clip": "relu6",
-            "HardSwish": "hard_swish",
-            "HardSigmoid": "hard_sigmoid",
-            "Sigmoid": "sigmoid",
-        }[node.op_type]
-        self._made(node, self.builder.activation(node.output[0], x, function))
-
-    def _global_pool(self, node: Any) -> None:
-        name = self.builder.global_avg_pool(node.output[0], self._x(node))
-        self._made(node, name)
-
-    def _reduce_mean(self, node: Any) -> None:
-        attributes = _attributes(node)
-        axes = attributes.get("axes") or self._integers(node.input[1])
-        if [a % 4 for a in axes] != [2, 3]:
-            raise ValueError(f"node {node.name}: ReduceMean is known over height and width only, got axes {axes}")
-        if attributes.get("keepdims", 1):
-            self._global_pool(node)
-            return
-        pooled = self.builder.global_avg_pool(f"{node.output[0]}.pool", self._x(node))
-        self._made(node, self.builder.flatten(node.output[0], pooled))
-
-    def _pool(self, node: Any) -> None:
-        attributes = _attributes(node)
-        kernel, stride = attributes["kernel_shape"], attributes.get("strides", [1, 1])
-        if len(set(kernel)) != 1 or len(set(stride)) != 1:
-            raise ValueError(f"node {node.name}: only square pooling windows are known, got {kernel}")
-        x = self._x(node)
-        name = self.builder.pool(
-            node.output[0],
-            "avg_pool" if node.op_type == "AveragePool" else "max_pool",
-            x,
-            kernel_size=kernel[0],
-            stride=stride[0],
-            padding=_padding(attributes, self.builder.shapes[x], kernel[0]),
-            ceil=bool(attributes.get("ceil_mode", 0)),
-        )
-        self._made(node, name)
-
-    def _flatten(self, node: Any) -> None:
-        x = self._x(node)
-        shape = self._integers(node.input[1]) if node.op_type == "Reshape" else [0, -1]
-        if len(shape) != 2 or shape[1] not in (-1, math.prod(self.builder.shapes[x])):
-            raise ValueError(f"node {node.name}: only a Reshape to (batch, all) is known, got {shape}")
-        self._made(node, self.builder.flatten(node.output[0], x))
-
-    def _quantize(self, node: Any) -> None:
-        self.alias[node.output[0]] = x = self._x(node)
-        self.formats[x] = _format(self.constant_types.get(node.input[2], TensorProto.UINT8), per_channel=False)
-
-    def _dequantize(self, node: Any) -> None:
-        source, output = node.input[0], node.output[0]
-        if source in self.constants:
-            self.constants[output] = self.constants[source]
-            per_channel = math.prod(self.constants.get(node.input[1], ())) > 1
-            self.formats[output] = _format(self.constant_types[source], per_channel=per_channel)
+    def _shape(self, op: Op) -> Shape:
+        if op.name in self.tensors.shapes:
+            shape = self.tensors.shapes[op.name]
         else:
-            self.alias[output] = self._x(node)
-
-    def _pad(self, node: Any) -> None:
-        """Zeros around an image belong to the convolution that reads it."""
-        pads = self._integers(node.input[1])
-        mode = _attributes(node).get("mode", b"constant")
-        only_zeros = len(node.input) < 3 or not node.input[2] or not any(self._numbers(node.input[2]))
-        if len(pads) != 8 or any(pads[:2] + pads[4:6]) or mode != b"constant" or not only_zeros:
-            raise ValueError(f"node {node.name}: Pad is known with zeros around height and width only")
-        readers = [other for other in self.graph.node if node.output[0] in other.input]
-        if any(other.op_type != "Conv" for other in readers):
-            raise ValueError(f"node {node.name}: Pad is known before a Conv only")
-        self.zeros_around[node.output[0]] = (pads[2], pads[3], pads[6], pads[7])
-        self.alias[node.output[0]] = self._x(node)
-
-    def _skip(self, node: Any) -> None:
-        self.alias[node.output[0]] = self._x(node)
-
-    def _constant(self, node: Any) -> None:
-        tensor = _attributes(node).get("value")
-        if tensor is None:
-            raise ValueError(f"node {node.name}: only tensors are known as constants")
-        self.constants[node.output[0]] = tuple(tensor.dims)
-        self.constant_types[node.output[0]] = tensor.data_type
-        self.values[node.output[0]] = tensor
-
-    def _integers(self, name: str) -> list[int]:
-        return [int(value) for value in self._numbers(name)]
-
-    def _numbers(self, name: str) -> list[float]:
-        if name not in self.values:
-            raise ValueError(f"{name} must be a small constant")
-        return [float(value) for value in onnx.numpy_helper.to_array(self.values[name]).reshape(-1)]
-
-    _READERS: ClassVar[dict[str, Callable[[_Reader, Any], None]]] = {
-        "Conv": _conv,
-        "Gemm": _gemm,
-        "MatMul": _matmul,
-        "Add": _binary,
-        "Mul": _binary,
-        "Relu": _activation,
-        "Clip": _activation,
-        "HardSwish": _activation,
-        "HardSigmoid": _activation,
-        "Sigmoid": _activation,
-        "GlobalAveragePool": _global_pool,
-        "ReduceMean": _reduce_mean,
-        "AveragePool": _pool,
-        "MaxPool": _pool,
-        "Flatten": _flatten,
-        "Reshape": _flatten,
-        "QuantizeLinear": _quantize,
-        "DequantizeLinear": _dequantize,
-        "Pad": _pad,
-        "Identity": _skip,
-        "Dropout": _skip,
-        "Constant": _constant,
-    }
+            shape = (1, self.tensors.shapes[op.inputs[0]][1], 1, 1)
+        if min(shape, default=1) < 1:
+            raise ValueError(f"tensor {shown(op.name)}: every side must be at least 1, got {shape}")
+        return shape
 
 
-def _input_shape(value: Any) -> Shape:
-    sides = [d.dim_value if d.HasField("dim_value") else 0 for d in value.type.tensor_type.shape.dim]
-    if len(sides) < 2 or any(side < 1 for side in sides[1:]):
-        raise ValueError(f"input {value.name} must have fixed sizes after the batch, got {sides}")
-    return (1, *sides[1:])
+def _constant(node: Any, attributes: dict[str, Any]) -> Constant:
+    for key, value in attributes.items():
+        if key == "value":
+            return read_constant(value)
+        if key in ("value_int", "value_ints", "value_float", "value_floats"):
+            array = np.asarray(value, np.int64 if "int" in key else np.float32)
+            return read_constant(numpy_helper.from_array(array, node.output[0]))
+    raise ValueError(f"{where(node)}: a constant must be a tensor or numbers, got {', '.join(attributes) or 'nothing'}")
 
 
-def _attributes(node: Any) -> dict[str, Any]:
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+def _input_shape(value: Any, input_shape: tuple[int, ...] | None) -> Shape:
+    """Batch 1 and the sides of the file, or of ``input_shape`` where the file leaves them open."""
+    sides = [d.dim_value if d.HasField("dim_value") else None for d in value.type.tensor_type.shape.dim]
+    if len(sides) < 2:
+        raise ValueError(f"input {shown(value.name)} must have a batch and sides, got {len(sides)} axes")
+    if sides[0] not in (None, 0, 1):
+        raise ValueError(f"input {shown(value.name)} must have an open batch or 1, got {sides[0]}")
+    fixed = [side if side else None for side in sides[1:]]
+    given = [None] * len(fixed) if input_shape is None else list(input_shape)
+    if len(given) != len(fixed) or any(a and b and a != b for a, b in zip(fixed, given, strict=True)):
+        raise ValueError(f"input {shown(value.name)} has the sides {_text(fixed)}, but input_shape says {_text(given)}")
+    shape = [a or b for a, b in zip(fixed, given, strict=True)]
+    if None in shape:
+        raise ValueError(
+            f"input {shown(value.name)} must have fixed sizes after the batch, got {_text(shape)}; "
+            "say which, such as --input-shape 3x224x224"
+        )
+    return (1, *(side for side in shape if side is not None))
 
 
-def _padding(attributes: dict[str, Any], shape: Shape, kernel_size: int) -> tuple[int, int, int, int]:
-    mode = attributes.get("auto_pad", b"NOTSET")
-    if mode in (b"SAME_UPPER", b"SAME_LOWER"):
-        stride = attributes.get("strides", [1, 1])[0]
-        totals = [max((-(-side // stride) - 1) * stride + kernel_size - side, 0) for side in shape[2:]]
-        small, large = [t // 2 for t in totals], [t - t // 2 for t in totals]
-        first, second = (small, large) if mode == b"SAME_UPPER" else (large, small)
-        return (first[0], first[1], second[0], second[1])
-    top, left, bottom, right = attributes.get("pads", [0, 0, 0, 0])
-    return (top, left, bottom, right)
-
-
-def _own_gates(graph: Any) -> set[str]:
-    """Outputs of the (hard) sigmoids that only multiply their own input: together they are one SiLU or hard-swish."""
-    readers: dict[str, list[Any]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    found = set()
-    for node in graph.node:
-        if node.op_type in _GATED:
-            after = readers.get(node.output[0], [])
-            if len(after) == 1 and after[0].op_type == "Mul" and node.input[0] in after[0].input:
-                found.add(node.output[0])
-    return found
-
-
-def _format(data_type: int, *, per_channel: bool) -> TensorFormat:
-    if data_type == TensorProto.FLOAT:
-        return FLOAT32
-    if data_type not in _BITS:
-        raise ValueError(f"the integer type {TensorProto.DataType.Name(data_type)} is not known")
-    bits, signed = _BITS[data_type]
-    return TensorFormat(bits=bits, signed=signed, per_channel=per_channel)
+def _text(sides: Sequence[int | None]) -> str:
+    return "x".join("?" if side is None else str(side) for side in sides)

@@ -20,7 +20,8 @@ OPSET = 20
 IR_VERSION = 10
 Weights = Mapping[str, NDArray[np.float32]]
 
-_SIMPLE = {"relu": "Relu", "hard_swish": "HardSwish", "sigmoid": "Sigmoid"}
+_SIMPLE = {"relu": "Relu", "hard_swish": "HardSwish", "sigmoid": "Sigmoid", "gelu": "Gelu"}
+_ALONG_THE_LAST_AXIS = {"softmax": "Softmax", "layer_norm": "LayerNormalization"}
 _ABSORBED = ("relu", "relu6")
 
 
@@ -81,7 +82,9 @@ def fixed_quantization(workload: Workload) -> dict[str, tuple[float, int]]:
     """Plausible scales for every tensor that is held as integers: enough to time a file, not to trust its outputs."""
     functions = {op.name: op.function for op in workload.ops}
     after = {"relu": (6 / 255, 0), "relu6": (6 / 255, 0), "sigmoid": (1 / 255, 0), "hard_sigmoid": (1 / 255, 0)}
-    return {name: after.get(functions.get(name, "none"), (0.05, 128)) for name in quantized_tensors(workload)}
+    scales = {name: after.get(functions.get(name, "none"), (0.05, 128)) for name in quantized_tensors(workload)}
+    # A maximum is computed in integers only if it has the scale of what it is taken of.
+    return scales | {op.name: scales[op.inputs[0]] for op in workload.ops if op.kind == "max_pool"}
 
 
 def quantized_tensors(workload: Workload) -> list[str]:
@@ -127,6 +130,9 @@ class _Writer:
         inputs = [self.read_as.get(name, name) for name in op.inputs]
         if op.kind in WEIGHTED:
             inputs += self._weights(op)
+        elif op.stores_weights:
+            names = (op.weight, op.bias_name) if op.bias else (op.weight,)
+            inputs += [self._constant(name, self.weights[name]) for name in names]
         self._NODES[op.kind](self, op, inputs)
         if op.name in self.quantized:
             self._quantize(op.name)
@@ -184,7 +190,14 @@ class _Writer:
         self._node("Conv", inputs, op.name, pads=list(op.padding), group=op.groups, **shape)
 
     def _linear(self, op: Op, inputs: list[str]) -> None:
-        self._node("Gemm", inputs, op.name, transB=1)
+        if len(self.workload.shapes[op.name]) == 2:
+            self._node("Gemm", inputs, op.name, transB=1)
+            return
+        if op.bias or self.quantization is not None:
+            raise ValueError(f"{op.name}: a linear layer of many positions is written in float32 and without bias only")
+        turned = self._constant(f"{op.name}.turned", np.ascontiguousarray(self.weights[op.weight].T))
+        self.initializers = [t for t in self.initializers if t.name != op.weight]
+        self._node("MatMul", [inputs[0], turned], op.name)
 
     def _activation(self, op: Op, inputs: list[str]) -> None:
         if op.function in _SIMPLE:
@@ -192,6 +205,8 @@ class _Writer:
         elif op.function == "relu6":
             limits = [self._constant(f"{op.name}.{end}", np.float32(v)) for end, v in (("min", 0), ("max", 6))]
             self._node("Clip", [*inputs, *limits], op.name)
+        elif op.function in _ALONG_THE_LAST_AXIS:
+            self._node(_ALONG_THE_LAST_AXIS[op.function], inputs, op.name, axis=-1)
         elif op.function == "hard_sigmoid":
             self._node("HardSigmoid", inputs, op.name, alpha=1 / 6, beta=0.5)
         elif op.function == "silu":
@@ -204,6 +219,9 @@ class _Writer:
         kind = "AveragePool" if op.kind == "avg_pool" else "MaxPool"
         shape = {"kernel_shape": list(op.kernel_size), "strides": list(op.stride)}
         self._node(kind, inputs, op.name, pads=list(op.padding), **shape)
+
+    def _concat(self, op: Op, inputs: list[str]) -> None:
+        self._node("Concat", inputs, op.name, axis=1)
 
     def _plain(self, op: Op, inputs: list[str]) -> None:
         kinds = {
@@ -222,6 +240,7 @@ class _Writer:
         "matmul": _plain,
         "global_avg_pool": _plain,
         "flatten": _plain,
+        "concat": _concat,
     }
 
 

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from hw_profiles.device import Device
 from hw_profiles.formats import check_precision
 from hw_profiles.fusion import fuse
-from hw_profiles.latency import Latency, estimate, measure
+from hw_profiles.host import measure
+from hw_profiles.latency import estimate, guaranteed_ms, latency_from
 from hw_profiles.memory import plan
 from hw_profiles.onnx_read import read_onnx
 from hw_profiles.onnx_write import fixed_quantization, write_onnx
+from hw_profiles.parts import parts_table
 from hw_profiles.workload import Workload
 
 
+@runtime_checkable
 class HasWorkload(Protocol):
     """Anything that can say what it computes, such as an Arch."""
 
     def workload(self) -> Workload:
         """Its operations."""
+
+
+@runtime_checkable
+class HasParts(Protocol):
+    """A network that is a chain of parts, such as an Arch: its profile is put together from theirs."""
+
+    def parts(self) -> Sequence[Workload]:
+        """Its operations, cut where one tensor alone is passed on."""
+
+
+Model = HasWorkload | Workload | str | Path | Callable[..., Any]  # a callable is a module of torch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,21 +59,33 @@ class Profile:
     weight_count: int
     energy_mj: float | None = None
 
+    @property
+    def guaranteed_latency_ms(self) -> float:
+        """What is held against a limit, see :func:`hw_profiles.latency.guaranteed_ms`."""
+        return guaranteed_ms(self.latency_ms, self.latency_high_ms, self.latency_source)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON types."""
         return asdict(self)
 
 
 def profile(
-    model: HasWorkload | str | Path, device: Device, precision: str = "fp32", *, measured: bool = False
+    model: Model,
+    device: Device,
+    precision: str = "fp32",
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    measured: bool = False,
 ) -> Profile:
-    """Cost of an Arch in ``precision``, or of an ONNX file as it is.
+    """Cost of a network in ``precision``, or of an ONNX file as it is.
 
-    With ``measured`` the latency is taken on this machine: an Arch is written with random weights in the form in
-    which it will run, a file is run itself.
+    ``model`` is an Arch, a module, the name of a model of timm, or the path of an ONNX file; ``input_shape`` is
+    (C, H, W) where the model leaves it open. With ``measured`` the latency is taken on this machine: an Arch is
+    written with random weights in the form in which it will run, a module is exported by torch, a file is run itself.
 
     Raises:
-        ValueError: not a model, an unknown precision, or a device that is not this machine and shall be measured.
+        ValueError: not a model, an unknown precision, an ``input_shape`` that contradicts the model or is missing, a
+            device that is not this machine and shall be measured, or a module that shall be measured in int8.
 
     >>> from hw_profiles import load_device
     >>> from search_spaces import preset
@@ -65,32 +93,115 @@ def profile(
     49152
     """
     check_precision(precision)
-    if isinstance(model, str | Path):
-        path = Path(model)
-        workload = read_onnx(path)
-        latency = _latency(workload, path, device, measured)
-        return _profile(workload, latency, None)
-    workload = model.workload()
-    quantization = fixed_quantization(workload) if precision == "int8" else None
-    source = write_onnx(workload, quantization=quantization) if measured else b""
-    latency = _latency(workload.with_precision(precision), source, device, measured)
-    return _profile(workload.with_precision(precision), latency, workload.params)
-
-
-def _latency(workload: Workload, source: bytes | Path, device: Device, measured: bool) -> Latency:
-    return measure(source, device) if measured else estimate(workload, fuse(workload, device.runtime), device)
-
-
-def _profile(workload: Workload, latency: Latency, params: int | None) -> Profile:
+    whole = measured or _is_file(model)  # a Path has parts of another sort
+    if not whole and isinstance(model, HasParts) and device.runtime == "ort":
+        found = _of_parts(model, device, precision, input_shape)
+        if found is not None:
+            return found
+    workload = workload_of(model, input_shape)
+    params = None if _is_file(model) else workload.params
+    if not _is_file(model):
+        workload = workload.with_precision(precision)
+    kernels = fuse(workload, device.runtime)
+    if measured:
+        runnable = Path(str(model)) if _is_file(model) else _runnable(model, workload, precision)
+        latency = measure(runnable, device, input_shape=workload.shapes[workload.input][1:])
+    else:
+        latency = estimate(workload, kernels, device)
     return Profile(
         latency_ms=latency.ms,
         latency_low_ms=latency.low_ms,
         latency_high_ms=latency.high_ms,
         latency_source=latency.source,
         latency_raw_ms=latency.raw_ms,
-        peak_ram_bytes=plan(workload, fuse(workload)).peak_bytes,
+        peak_ram_bytes=plan(workload, kernels, device.runtime).arena_bytes,
         flash_bytes=workload.weight_bytes,
         macs=workload.macs,
         params=params,
         weight_count=workload.weight_count,
     )
+
+
+def _of_parts(model: HasParts, device: Device, precision: str, input_shape: tuple[int, ...] | None) -> Profile | None:
+    parts = model.parts()
+    _check_shape(parts[0], input_shape)
+    cost = parts_table(device, precision).total(parts)
+    if cost is None:
+        return None
+    latency = latency_from(cost.microseconds, cost.doubt, device, precision)
+    return Profile(
+        latency_ms=latency.ms,
+        latency_low_ms=latency.low_ms,
+        latency_high_ms=latency.high_ms,
+        latency_source=latency.source,
+        latency_raw_ms=None,
+        peak_ram_bytes=cost.peak_bytes,
+        flash_bytes=cost.weight_bytes,
+        macs=cost.macs,
+        params=cost.params,
+        weight_count=cost.weight_count,
+    )
+
+
+def workload_of(model: Model, input_shape: tuple[int, ...] | None = None) -> Workload:
+    """The operations of anything that :func:`profile` takes, for one image of ``input_shape`` (C, H, W).
+
+    Raises:
+        ValueError: not a model, or ``input_shape`` contradicts it or is missing.
+
+    >>> workload_of("timm:resnet18", (3, 64, 64)).macs
+    148557824
+    """
+    if _is_file(model):
+        return read_onnx(Path(str(model)), input_shape)
+    if isinstance(model, str):
+        from hw_profiles.trace import trace_timm
+
+        return trace_timm(model, input_shape)
+    if _is_module(model):
+        from hw_profiles.trace import trace
+
+        if input_shape is None:
+            raise ValueError("a module does not say what it reads: input_shape must be given, such as (3, 224, 224)")
+        return trace(model, input_shape)
+    if isinstance(model, Workload):
+        workload = model
+    elif isinstance(model, HasWorkload):
+        workload = model.workload()
+    else:
+        raise ValueError(
+            "a model must be an Arch, a module, the name of a model of timm or the path of an ONNX file, "
+            f"got {type(model).__name__}"
+        )
+    _check_shape(workload, input_shape)
+    return workload
+
+
+def _check_shape(workload: Workload, input_shape: tuple[int, ...] | None) -> None:
+    own = workload.shapes[workload.input][1:]
+    if input_shape is not None and tuple(input_shape) != own:
+        raise ValueError(f"input_shape must be that of the network, {own}, or left out, got {tuple(input_shape)}")
+
+
+def _is_file(model: object) -> bool:
+    return isinstance(model, Path) or (isinstance(model, str) and model.endswith(".onnx"))
+
+
+def _is_module(model: object) -> TypeGuard[Any]:
+    """Without importing torch: who has a module has imported it already."""
+    torch_nn = sys.modules.get("torch.nn")
+    return torch_nn is not None and isinstance(model, torch_nn.Module)
+
+
+def _runnable(model: Any, workload: Workload, precision: str) -> bytes:
+    """A file that runs as the model will."""
+    if not isinstance(model, str) and not _is_module(model):
+        return write_onnx(workload, quantization=fixed_quantization(workload) if precision == "int8" else None)
+    if precision != "fp32":
+        raise ValueError(
+            f"a module can be measured in fp32 only, got {precision!r}: quantize it into a file and profile the file"
+        )
+    from hw_profiles.trace import export, timm_module
+
+    input_shape = workload.shapes[workload.input][1:]
+    return export(timm_module(model, input_shape) if isinstance(model, str) else model, input_shape)

@@ -60,6 +60,18 @@ class Op:
         return f"{self.name}.bias"
 
     @property
+    def stores_weights(self) -> bool:
+        """Whether it has weights of its own; those of a convolution or product of two tensors are computed."""
+        return bool(self.weight_shape) and not (self.kind in WEIGHTED and len(self.inputs) > 1)
+
+    @property
+    def out_channels(self) -> int:
+        """Channels that a weighted operation makes."""
+        if self.kind == "conv_transpose":
+            return self.weight_shape[1] * self.groups
+        return self.weight_shape[0]
+
+    @property
     def depthwise(self) -> bool:
         """Whether each channel is convolved alone."""
         return self.kind == "conv" and self.groups > 1 and self.weight_shape[1] == 1
@@ -90,20 +102,23 @@ class Workload:
     @property
     def weight_count(self) -> int:
         """Stored weights and biases, batch normalisation folded."""
-        return sum(math.prod(shape) for shape in self.weights().values())
+        return sum([math.prod(op.weight_shape) + op.bias * op.out_channels for op in self.ops if op.stores_weights])
 
     @property
     def params(self) -> int:
         """Trainable parameters of the module: the weights, and a scale for each normalised channel."""
-        return self.weight_count + sum(self.shapes[op.name][1] for op in self.ops if op.normalized)
+        return self.weight_count + sum(op.out_channels for op in self.ops if op.normalized)
 
     @property
     def weight_bytes(self) -> int:
         """Bytes of all weights and biases in their formats, and four for each channel's scale where it has one."""
-        return sum(
-            self.format(name).bytes(math.prod(shape)) + (4 * shape[0] if self._has_scales(name) else 0)
-            for name, shape in self.weights().items()
-        )
+        total = 0
+        for op in self.ops:
+            if op.stores_weights:
+                stored = self.format(op.weight)
+                total += stored.bytes(math.prod(op.weight_shape)) + 4 * op.weight_shape[0] * stored.per_channel
+                total += self.format(op.bias_name).bytes(op.out_channels) if op.bias else 0
+        return total
 
     def op_macs(self, op: Op) -> int:
         """Multiply-accumulates of one operation."""
@@ -120,10 +135,10 @@ class Workload:
         """Shapes of all weight and bias tensors by name."""
         shapes: dict[str, Shape] = {}
         for op in self.ops:
-            if op.kind in WEIGHTED:
+            if op.stores_weights:
                 shapes[op.weight] = op.weight_shape
                 if op.bias:
-                    shapes[op.bias_name] = (self.shapes[op.name][-1 if op.kind == "linear" else 1],)
+                    shapes[op.bias_name] = (op.out_channels,)
         return shapes
 
     def format(self, name: str) -> TensorFormat:
@@ -150,9 +165,6 @@ class Workload:
         for name, shape in self.weights().items():
             formats[name] = INT8_WEIGHT if len(shape) > 1 else INT32_BIAS
         return replace(self, formats=MappingProxyType(formats))
-
-    def _has_scales(self, name: str) -> bool:
-        return self.format(name).per_channel and name.endswith(".weight")
 
 
 class WorkloadBuilder:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from hw_profiles.device import Device
-from hw_profiles.fusion import Kernel, fuse
+from hw_profiles.fusion import fuse
 from hw_profiles.latency import estimate
+from hw_profiles.layers import kernel_name
 from hw_profiles.memory import plan
 from hw_profiles.workload import Workload
 from search_spaces.arch import Arch
@@ -45,10 +46,10 @@ def memory_facts(workload: Workload, device: Device) -> dict[str, Any]:
     >>> facts["peak_bytes"], facts["kernels"][facts["peak_index"]]["name"]
     (49152, 'stages.0.0.conv2')
     """
-    schedule = plan(workload, fuse(workload, device.runtime))
+    schedule = plan(workload, fuse(workload, device.runtime), device.runtime)
     return {
         "kernels": [
-            {"name": _name(kernel), "kind": kernel.kind, "live_bytes": live}
+            {"name": kernel_name(kernel), "kind": kernel.kind, "live_bytes": live}
             for kernel, live in zip(schedule.kernels, schedule.live_bytes, strict=True)
         ],
         "peak_bytes": schedule.peak_bytes,
@@ -69,7 +70,3 @@ def estimated_latency(workload: Workload, device: Device) -> dict[str, float]:
     except ValueError:  # a kind of kernel without a price, as networks of the zoo may have
         return {}
     return {"estimated_ms": found.ms, "estimated_low_ms": found.low_ms, "estimated_high_ms": found.high_ms}
-
-
-def _name(kernel: Kernel) -> str:
-    return kernel.ops[0].name if kernel.ops else f"{kernel.kind} {kernel.output}"

@@ -13,24 +13,34 @@ from nas.errors import NothingFitsError
 from nas.evaluate import CandidateCost
 from search_spaces.arch import Arch
 
+FINALISTS = "finalists"
+"""The study's attribute with the costs of the candidates that were looked at again, by the number of the trial."""
+_FEWEST_FINALISTS = 3
 _SHOWN = {"latency_ms": "ms", "peak_ram_bytes": "bytes of RAM", "flash_bytes": "bytes of flash", "energy_mj": "mJ"}
 
 
 def choose_winner(study: optuna.Study, cost: CandidateCost, budget: Budget, searched: Mapping[str, float]) -> Arch:
     """The most accurate candidate that keeps the budget when its costs are taken once more.
 
-    ``searched`` are the limits that the search kept to, at most those of the budget.
+    ``searched`` are the limits that the search kept to, at most those of the budget. The costs of these finalists,
+    three at least, are kept in the study under ``FINALISTS``.
 
     Raises:
         NothingFitsError: none does; the message names the limit that binds and what would be enough.
     """
     again: dict[int, Mapping[str, float]] = {}
+    chosen: list[Arch] = []
     for trial in ranked_trials(study):
+        if chosen and len(again) >= _FEWEST_FINALISTS:
+            break
         arch: Arch = candidate(study, trial)
         again[trial.number] = cost(arch)
         if all(value <= 0 for value in violations(again[trial.number], budget.limits()).values()):
-            return arch
-    raise NothingFitsError(why_nothing_fits(study, budget, searched, again))
+            chosen.append(arch)
+    study.set_user_attr(FINALISTS, {str(number): dict(costs) for number, costs in again.items()})
+    if not chosen:
+        raise NothingFitsError(why_nothing_fits(study, budget, searched, again))
+    return chosen[0]
 
 
 def why_nothing_fits(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shlex
 import sys
@@ -42,13 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(_joined(given))
     again = f"nas {shlex.join(given)}"
     try:
-        _COMMANDS[parsed.verb](parsed)
+        code = _COMMANDS[parsed.verb](parsed)
+        sys.stdout.flush()
     except InputError as error:
         print(f"nas: error: {error}", file=sys.stderr)
         return 2
     except NothingFitsError as error:
         print(f"nas: nothing fits: {error}", file=sys.stderr)
         return 3
+    except BrokenPipeError:  # whoever reads the output has seen enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print(f"\nnas: interrupted; to go on: {again}", file=sys.stderr)
         return 130
@@ -57,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"nas: error: the disk is full; free some space, then go on: {again}", file=sys.stderr)
         return 2
-    return 0
+    return code or 0
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:
@@ -91,15 +95,49 @@ def _parser() -> argparse.ArgumentParser:
     reported.add_argument("run", help="its folder")
     listed = verbs.add_parser("list", help="spaces, presets, devices")
     listed.add_argument("--json", action="store_true")
-    devices = verbs.add_parser("devices", help="the devices that are known")
-    devices.add_argument("--json", action="store_true")
-    profiled = verbs.add_parser("profile", help="what a preset or an ONNX file costs on a device")
-    profiled.add_argument("model", help="preset, or .onnx file")
-    profiled.add_argument("--device", default="host")
-    profiled.add_argument("--precision", default="fp32", help="of a preset: fp32 or int8; a file is taken as it is")
-    profiled.add_argument("--measure", action="store_true", help="run it on this machine")
-    profiled.add_argument("--json", action="store_true")
+    _add_devices(verbs)
+    _add_profile(verbs)
+    _add_export(verbs)
     return parser
+
+
+def _add_devices(verbs: Any) -> None:
+    devices = verbs.add_parser("devices", help="the devices that are known; show one; measure this machine")
+    devices.add_argument("--json", action="store_true")
+    devices.set_defaults(what=None)
+    what = devices.add_subparsers(dest="what", metavar="show | measure")
+    shown = what.add_parser("show", help="its facts and prices")
+    shown.add_argument("device", help="name, or .toml file")
+    measured = what.add_parser("measure", help="write a device file for this machine from the times of random networks")
+    measured.add_argument("--out", help="the .toml file; the same command again goes on there")
+    measured.add_argument("--time", help="time for everything, such as 10min (the default)")
+    measured.add_argument("--threads", type=int, default=1, help="that a network runs on")
+    measured.add_argument("--precision", default="fp32,int8", help="fp32, int8 or both")
+    for part in (shown, measured):
+        part.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
+
+
+def _add_profile(verbs: Any) -> None:
+    profiled = verbs.add_parser("profile", help="what a network costs on a device, layer by layer")
+    profiled.add_argument("model", help="preset, timm:NAME, .onnx file, or the arch.json of a run")
+    profiled.add_argument("--device", default="host", help="name (see `nas devices`) or .toml file")
+    profiled.add_argument("--precision", help="fp32 (the default) or int8; an .onnx file is taken as it is")
+    profiled.add_argument("--input-shape", metavar="CxHxW", help="such as 3x224x224, where the model leaves it open")
+    profiled.add_argument("--measure", action="store_true", help="run it on this machine")
+    profiled.add_argument("--html", metavar="FILE", help="write a page with pictures as well")
+    profiled.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
+def _add_export(verbs: Any) -> None:
+    exported = verbs.add_parser("export", help="an int8 network as plain C99 for a microcontroller")
+    exported.add_argument("source", help="folder of a run that kept int8, or an int8 .onnx file")
+    exported.add_argument("--format", choices=["c99"], default="c99")
+    exported.add_argument("--out", required=True, help="folder to write")
+    exported.add_argument("--force", action="store_true", help="write into a folder that is not empty")
+    exported.add_argument(
+        "--data", help="what the network was trained on: its test images are stored and verified with"
+    )
+    exported.add_argument("--verify", action="store_true", help="build it, run it, compare it with the file")
 
 
 def _run(parsed: argparse.Namespace) -> None:
@@ -148,40 +186,26 @@ def _list(parsed: argparse.Namespace) -> None:
 
 
 def _devices(parsed: argparse.Namespace) -> None:
-    from hw_profiles import list_devices, load_device
+    from nas.devices_command import run_devices
 
-    found = [load_device(name) for name in list_devices()]
-    if parsed.json:
-        facts = ("name", "description", "runtime", "threads", "channel_multiple", "measurable", "source")
-        print(json.dumps([{name: getattr(device, name) for name in facts} for device in found], indent=1))
-    else:
-        print("\n".join(f"{device.name}: {device.description}" for device in found))
+    run_devices(parsed)
 
 
 def _profile(parsed: argparse.Namespace) -> None:
-    from hw_profiles import load_device, profile
-    from search_spaces import preset
+    from nas.profile_command import run_profile
 
-    with user_input():
-        model = Path(parsed.model) if parsed.model.endswith(".onnx") else preset(parsed.model)
-        found = profile(model, load_device(parsed.device), parsed.precision, measured=parsed.measure)
-    if parsed.json:
-        print(json.dumps(found.to_dict(), indent=1))
-        return
-    latency = f"{found.latency_ms:.4f} ms ({found.latency_low_ms:.4f} to {found.latency_high_ms:.4f}, 90 %)"
-    print(f"latency      {latency}, {found.latency_source}")
-    for name, value, unit in (
-        ("peak RAM", found.peak_ram_bytes, "bytes of activations, planned"),
-        ("weights", found.flash_bytes, "bytes with their scales"),
-        ("MACs", found.macs, ""),
-        ("weights", found.weight_count, "values, batch normalisation folded"),
-        ("parameters", found.params, "of the trainable module"),
-    ):
-        if value is not None:
-            print(f"{name:<12} {value:,} {unit}".rstrip())
+    run_profile(parsed)
 
 
-_COMMANDS = {"run": _run, "report": _report, "list": _list, "devices": _devices, "profile": _profile}
+def _export(parsed: argparse.Namespace) -> int:
+    from nas.export_command import run_export
+
+    return run_export(parsed)
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
+    "run": _run, "report": _report, "list": _list, "devices": _devices, "profile": _profile, "export": _export
+}  # fmt: skip
 
 if __name__ == "__main__":
     sys.exit(main())

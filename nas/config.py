@@ -41,7 +41,9 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 class Config:
     """A run. Quantities keep the text the user wrote (``"5ms"``); the methods give numbers.
 
-    ``latency_from`` is ``measured``, ``estimated`` or ``auto``: measured where the device is this machine. The
+    ``latency_from`` says where latencies come from: ``measured``, ``estimated`` or ``auto``. With ``auto`` files are
+    measured where the device is this machine; candidates are estimated where its table was made here, and the
+    finalists among them measured; with ``measured`` every candidate is. The
     numbers of epochs are what is trained without ``time``; with it they are four times as many at most, and the time
     decides. ``init`` (``timm:NAME`` or a file of timm's weights) takes the place of ``space``: the network is that one,
     at the resolution that the search finds. ``unreadable`` is what becomes of images that cannot be read.

@@ -83,6 +83,8 @@ def search(
     """
     _check(objectives, n_trials, timeout)
     limits = budget.limits() if isinstance(budget, Budget) else dict(budget or {})
+    if isinstance(storage, Path):
+        _create_database(storage)
     study = optuna.create_study(
         storage=f"sqlite:///{storage}" if isinstance(storage, Path) else storage,
         study_name=study_name,
@@ -94,6 +96,17 @@ def search(
     job = _Job(study, space, evaluate, cost, limits, tuple(objectives), check_rungs(rungs), seed, sampler, alone)
     job.run(n_trials, timeout, on_trial)
     return study
+
+
+def _create_database(path: Path) -> None:
+    """Make the file whole under another name first: a kill among its tables would leave one that nobody can open."""
+    if path.exists():
+        return
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    storage = optuna.storages.RDBStorage(f"sqlite:///{partial}")
+    storage.engine.dispose()
+    partial.replace(path)
 
 
 def candidate(study: optuna.Study, trial: FrozenTrial) -> Any:

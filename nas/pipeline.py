@@ -21,6 +21,7 @@ from compress.stage import Context, Stage
 from compress.stages import deploy, run_stages
 from compress.train import Recipe, train
 from hw_profiles.budget import Budget
+from hw_profiles.conditions import hold_here
 from hw_profiles.device import Device, load_device
 from nas.choice import choose_winner
 from nas.config import Config, load_config
@@ -112,14 +113,16 @@ class _Job:
     init: Path | None
     measured: bool
 
-    def cost(self, limits: Mapping[str, float]) -> CandidateCost:
-        """What a candidate costs, in the form that keeps the limits best."""
-        return CandidateCost(self.device, limits, self.measured)
+    @property
+    def predicts(self) -> bool:
+        """Whether candidates are priced by the device's table, which was made here; the finalists are measured."""
+        made_here = hold_here(self.device.conditions, self.device.threads)
+        return not self.measured or (self.config.latency_from == "auto" and made_here)
 
     def search_limits(self) -> dict[str, float]:
-        """What a candidate must keep, some percent clear of the budget where the latency is measured."""
+        """What a candidate must keep, some percent clear of the budget where each one's latency is measured."""
         limits = self.budget.limits()
-        if self.measured and "latency_ms" in limits:
+        if not self.predicts and "latency_ms" in limits:
             limits["latency_ms"] *= _DRIFT
         return limits
 
@@ -197,7 +200,7 @@ def _search(job: _Job, folder: Path, clock: Clock) -> optuna.Study:
         return search(
             job.space,
             ShortTraining(job.data, recipe, config.seed),
-            cost=job.cost(limits),
+            cost=CandidateCost(job.device, limits, measured=not job.predicts),
             budget=limits,
             n_trials=config.trials,
             timeout=None if seconds is None else max(clock.left_of("search") or 0.0, 1e-3),
@@ -213,7 +216,8 @@ def _search(job: _Job, folder: Path, clock: Clock) -> optuna.Study:
 def _chosen(job: _Job, study: optuna.Study, path: Path) -> Arch:
     """The winner of the search, measured once more when it is chosen; what was chosen stays chosen."""
     if not path.is_file():
-        chosen = choose_winner(study, job.cost(job.budget.limits()), job.budget, job.search_limits())
+        cost = CandidateCost(job.device, job.budget.limits(), job.measured)
+        chosen = choose_winner(study, cost, job.budget, job.search_limits())
         write_text(path, chosen.to_json())
     return replace(Arch.from_json(path.read_text()), weights=job.init)
 

@@ -13,10 +13,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from compress.files import read_json
 from compress.preprocessing import METADATA_KEY
 from compress.stages import guaranteed
+from nas.candidates import candidates_section
 from nas.config import Config
 from nas.drawing import architecture_svg, memory_svg, stages_svg
 from nas.page import grid, listing, page, percent, section
-from nas.plots import legend, pareto_marks, pareto_points, pareto_svg
 from nas.results import SCHEMA
 from nas.svg import words
 from nas.tested import data_section, on_test_section
@@ -47,7 +47,7 @@ def render(metrics: Metrics, study: optuna.Study) -> str:
         _tiles(final),
         section("asked", "What was asked", _asked(metrics)),
         section("budget", "Budget", _budget(metrics)),
-        section("candidates", "Candidates", *_candidates(metrics, study)),
+        section("candidates", "Candidates", *candidates_section(metrics, study)),
         section("stages", "From the winner to the deployed file", *_stages(metrics)),
         section("architecture", "Architecture", architecture_svg(metrics["architecture"])),
         section("memory", "Memory over time", *_memory(metrics)),
@@ -162,19 +162,11 @@ def _budget(metrics: Metrics) -> str:
             f'<div class="bar{" broken" if excess > 0 else ""}"><div style="width:{min(share, 100):.1f}%"></div></div>'
             f"<span>{words(said)}</span></div>"
         )
-    note = "Of a measured latency the upper end of its 90 % interval is held against the limit."
-    return "".join(rows) + f'<p class="quiet">{note}</p>'
-
-
-def _candidates(metrics: Metrics, study: optuna.Study) -> tuple[str, ...]:
-    trials = ", ".join(f"{count} {state}" for state, count in sorted(metrics["trials"].items()))
-    points = pareto_points(study, metrics["winner_trial"])
-    return (
-        pareto_svg(points, pareto_marks(metrics["rows"]), metrics["asked"].get("latency_ms")),
-        legend(),
-        f"<p>Trials: {words(trials)}. COMPLETE were trained, shortly; PRUNED broke the budget or repeated another, and "
-        "cost no training. The blue line joins those that no other one beats in both accuracy and latency.</p>",
+    note = (
+        "Of a measured latency the upper end of its 90 % interval is held against the limit, of an estimated one what "
+        "is kept with a chance of 90 %."
     )
+    return "".join(rows) + f'<p class="quiet">{note}</p>'
 
 
 def _stages(metrics: Metrics) -> tuple[str, ...]:

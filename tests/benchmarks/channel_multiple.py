@@ -24,7 +24,7 @@ from compress.importance import channel_scores
 from compress.prune import remove_channels, select_channels
 from hw_profiles import load_device
 from hw_profiles.formats import PRECISIONS
-from hw_profiles.latency import compare
+from hw_profiles.host import compare
 from hw_profiles.onnx_write import fixed_quantization, write_onnx
 from hw_profiles.workload import Workload
 from search_spaces import build_model, sample

@@ -1,0 +1,257 @@
+"""One step of a layer as C: its constants, and the call that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.c99.layers import (
+    AveragePool,
+    Binary,
+    Concat,
+    Convolution,
+    Layer,
+    MaxPool,
+    Pad,
+    Softmax,
+    Step,
+    Table,
+    Target,
+    Window,
+)  # fmt: skip
+from compress.c99.text import array, initializer, number, wrapped
+from hw_profiles.inplace import CHANNELS_AT_ONCE
+
+_VECTOR = 32  # numbers
+_MOST_ZEROS = 0.02  # of the weights
+_NO_BARRIER = np.finfo(np.float32).max
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where a step stands: its name in the program, what it reads and writes, and the numbers in a row of weights."""
+
+    layer: Layer
+    length: int
+    name: str
+    inputs: tuple[str, ...]
+    sizes: tuple[tuple[int, int, int], ...]
+    output: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """C source: the kernel that is used, constants at file scope, and statements."""
+
+    kernel: str
+    constants: tuple[str, ...]
+    statements: tuple[str, ...]
+
+
+def calls(layer: Layer, index: int, length: int) -> tuple[Call, ...]:
+    """The steps of a layer: the first reads the inputs, the others change the output.
+
+    ``length`` is that of a convolution's rows of weights, see :func:`row_lengths`.
+
+    >>> from compress.c99.network import read_network
+    >>> from hw_profiles.onnx_write import fixed_quantization, write_onnx
+    >>> from search_spaces import preset
+    >>> w = preset("resnet8").workload()
+    >>> network = read_network(write_onnx(w, quantization=fixed_quantization(w)))
+    >>> calls(network.layers[0], 0, 27)[0].statements
+    ('kernel_conv(&layer_0_0, arena + 16384, arena + 0);',)
+    """
+    output = f"arena + {layer.offset}"
+    found = []
+    for i, step in enumerate(layer.steps):
+        place = Place(
+            layer=layer,
+            length=length,
+            name=f"layer_{index}_{i}",
+            inputs=tuple(f"arena + {o}" for o in layer.offsets) if i == 0 else (output,),
+            sizes=tuple(t.shape for t in layer.inputs) if i == 0 else (layer.output.shape,),
+            output=output,
+        )
+        found.append(_CALLS[type(step)](step, place))
+    return tuple(found)
+
+
+def direct(step: Convolution, shape: tuple[int, int, int]) -> bool:
+    """Whether one window covers the whole image, so that it is read in place."""
+    return step.groups == 1 and step.window.kernel_size == shape[:2] and not any(step.window.padding)
+
+
+def patch_numbers(layer: Layer) -> int:
+    """Numbers under a window that a layer copies for one pixel, before zeros are added."""
+    step = layer.steps[0]
+    copied = isinstance(step, Convolution) and not step.depthwise and not direct(step, layer.inputs[0].shape)
+    return step.weight[0].size if isinstance(step, Convolution) and copied else 0
+
+
+def row_lengths(layers: Sequence[Layer]) -> tuple[int, ...]:
+    """For each layer the numbers in a row of its weights: zeros make some a multiple of what a vector holds.
+
+    Those that need the fewest zeros come first, until the zeros are 2 % of all weights.
+    """
+    lengths = [patch_numbers(layer) for layer in layers]
+    steps = [layer.steps[0] for layer in layers]
+    weights = [step.weight if isinstance(step, Convolution) else np.zeros((0,)) for step in steps]
+    zeros = [-length % _VECTOR * len(weight) for length, weight in zip(lengths, weights, strict=True)]
+    left = _MOST_ZEROS * sum(weight.size for weight in weights)
+    for i in sorted(range(len(layers)), key=lambda i: zeros[i]):
+        left -= zeros[i]
+        if left < 0:
+            break
+        lengths[i] += -lengths[i] % _VECTOR
+    return tuple(lengths)
+
+
+def depthwise_order(weight: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Weights (channel, height, width, 1) as they are read: block of channels, row, column, channel of the block."""
+    blocks = [weight[c : c + CHANNELS_AT_ONCE] for c in range(0, len(weight), CHANNELS_AT_ONCE)]
+    return np.concatenate([block[..., 0].transpose(1, 2, 0).reshape(-1) for block in blocks])
+
+
+def _convolution(step: Convolution, place: Place) -> Call:
+    name = place.name
+    window = step.window
+    rows = step.weight.reshape(len(step.weight), -1)
+    length = max(place.length, rows.shape[1])
+    padded = np.pad(rows, ((0, 0), (0, length - rows.shape[1])))
+    weight = depthwise_order(step.weight) if step.depthwise else padded
+    constants = [
+        array(f"{name}_weight", weight),
+        _bias(step, place),
+        array(f"{name}_multiplier", step.multiplier.astype(np.float32)),
+    ]
+    fields: list[Any] = [f"{name}_weight", f"{name}_bias", f"{name}_multiplier"]
+    if step.depthwise:
+        fields += [_window(window, place), step.zero_point, _target(step.to)]
+        arguments = f"{place.inputs[0]}, {place.output}, {_ring(place.layer)}"
+        return _call(place, ("depthwise", "KernelDepthwise"), fields, arguments, constants)
+    sizes = [*place.sizes[0], *place.layer.output.shape]
+    steps = [*window.kernel_size, *window.stride, *window.padding[:2], *window.dilation]
+    fields += [
+        length,
+        *sizes,
+        *steps,
+        step.groups,
+        int(direct(step, place.sizes[0])),
+        step.zero_point,
+        _target(step.to),
+    ]
+    return _call(place, ("conv", "KernelConv"), fields, f"{place.inputs[0]}, {place.output}", constants)
+
+
+def _bias(step: Convolution, place: Place) -> str:
+    """What is added to the sums; where the kernel adds a number to each input, it is taken back here."""
+    zero, totals = step.zero_point, step.weight.sum(axis=(1, 2, 3), dtype=np.int32)
+    name = f"{place.name}_bias"
+    if step.depthwise or direct(step, place.sizes[0]):
+        return array(name, step.bias - np.int32(zero) * totals)
+    added = f"({zero} + KERNEL_ADDED({zero}))"
+    items = [f"{number(b)} - {added} * ({t})" for b, t in zip(step.bias, totals.tolist(), strict=True)]
+    return f"static const int32_t {name}[{len(items)}] = {{\n{wrapped(items)}\n}};"
+
+
+def _average_pool(step: AveragePool, place: Place) -> Call:
+    height, width = step.window.kernel_size
+    fields = [
+        _window(step.window, place), step.before.zero_point, height * width if step.whole else 0,
+        step.before.scale, step.scale, _target(step.to),
+    ]  # fmt: skip
+    arguments = f"{place.inputs[0]}, {place.output}, {_ring(place.layer)}"
+    return _call(place, ("average_pool", "KernelAveragePool"), fields, arguments)
+
+
+def _max_pool(step: MaxPool, place: Place) -> Call:
+    arguments = f"{place.inputs[0]}, {place.output}, {_ring(place.layer)}"
+    return _call(place, ("max_pool", "KernelWindow"), _window(step.window, place), arguments)
+
+
+def _binary(step: Binary, place: Place) -> Call:
+    height, width, channels = place.layer.output.shape
+    pixels = height * width
+    one_pixel = [shape != place.layer.output.shape for shape in place.sizes]
+    if not any(one_pixel):
+        pixels, channels = 1, pixels * channels
+    a, b = step.before
+    second = -b.scale if step.kind == "sub" else b.scale
+    fields = [
+        pixels, channels, *(0 if one else channels for one in one_pixel), a.zero_point, b.zero_point,
+        a.scale, second, step.scale, _NO_BARRIER, _target(step.to),
+    ]  # fmt: skip
+    kernel = "mul" if step.kind == "mul" else "add"
+    return _call(place, (kernel, "KernelBinary"), fields, f"{', '.join(place.inputs)}, {place.output}")
+
+
+def _table(step: Table, place: Place) -> Call:
+    name = f"{place.name}_table"
+    statement = f"kernel_table({name}, {place.inputs[0]}, {place.output}, {place.layer.output.size});"
+    return Call(kernel="table", constants=(array(name, step.values),), statements=(statement,))
+
+
+def _softmax(step: Softmax, place: Place) -> Call:
+    name = f"{place.name}_powers"
+    fields = [name, place.layer.output.shape[2], step.scale, _target(step.to)]
+    arguments = f"{place.inputs[0]}, {place.output}"
+    return _call(place, ("softmax", "KernelSoftmax"), fields, arguments, [array(name, step.powers)])
+
+
+def _concat(step: Concat, place: Place) -> Call:
+    height, width, channels = place.layer.output.shape
+    constants, statements, before = [], [], 0
+    for i, (table, source, shape) in enumerate(zip(step.tables, place.inputs, place.sizes, strict=True)):
+        name = "0"
+        if table is not None:
+            name = f"{place.name}_table_{i}"
+            constants.append(array(name, table))
+        to = f"{place.output} + {before}"
+        statements.append(f"kernel_channels({source}, {shape[2]}, {to}, {channels}, {height * width}, {name});")
+        before += shape[2]
+    return Call(kernel="channels", constants=tuple(constants), statements=tuple(statements))
+
+
+def _pad(step: Pad, place: Place) -> Call:
+    fields = [*place.sizes[0], *step.padding, step.zero_point]
+    return _call(place, ("pad", "KernelPad"), fields, f"{place.inputs[0]}, {place.output}")
+
+
+def _call(
+    place: Place, kernel: tuple[str, str], fields: list[Any], arguments: str, constants: Sequence[str] = ()
+) -> Call:
+    """A kernel and the type of what it is told, and the fields of that."""
+    name, kind = kernel
+    told = f"static const {kind} {place.name} = {initializer(fields)};"
+    return Call(kernel=name, constants=(*constants, told), statements=(f"kernel_{name}(&{place.name}, {arguments});",))
+
+
+def _window(window: Window, place: Place) -> list[Any]:
+    height, width, channels = place.sizes[0]
+    sizes = [height, width, channels, *place.layer.output.shape[:2]]
+    steps = [*window.kernel_size, *window.stride, *window.padding[:2], *window.dilation]
+    return [*sizes, *steps, place.layer.ring_rows]
+
+
+def _ring(layer: Layer) -> str:
+    return f"arena + {layer.ring_offset}" if layer.ring_rows else "0"
+
+
+def _target(to: Target) -> list[Any]:
+    return [float(to.low - to.zero_point), float(to.high - to.zero_point), to.zero_point]
+
+
+_CALLS: Mapping[type[Step], Callable[[Any, Place], Call]] = {
+    Convolution: _convolution,
+    AveragePool: _average_pool,
+    MaxPool: _max_pool,
+    Binary: _binary,
+    Table: _table,
+    Softmax: _softmax,
+    Concat: _concat,
+    Pad: _pad,
+}

@@ -1,0 +1,170 @@
+"""The integers of a QDQ file: constants, and how each float tensor is stored between the operations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from hw_profiles.onnx_load import shown
+
+_SHIFT = {np.dtype(np.int8): 0, np.dtype(np.uint8): 128}
+_PASS_ON = ("DequantizeLinear", "QuantizeLinear", "Identity", "Dropout")
+_INTEGER_NODES = "the C99 writer reads QuantizeLinear and DequantizeLinear around float operations (QDQ)"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quantization:
+    """A float tensor as signed 8-bit integers: ``scale * (integer - zero_point)``.
+
+    ``shift`` is what the file's own integers are more: 128 where they are unsigned, else 0.
+
+    >>> Quantization(scale=0.5, zero_point=-3, shift=128).of(np.float32([1.25, 99]))
+    array([ -1, 127], dtype=int8)
+    """
+
+    scale: float
+    zero_point: int
+    shift: int = 0
+
+    def of(self, values: NDArray[np.float32]) -> NDArray[np.int8]:
+        """Numbers as integers: divided in float32, rounded half to even, saturated."""
+        steps = np.rint(values.astype(np.float32) / np.float32(self.scale)) + np.float32(self.zero_point)
+        integers: NDArray[np.int8] = np.clip(steps, -128, 127).astype(np.int8)
+        return integers
+
+    def to_float(self, integers: NDArray[np.int8]) -> NDArray[np.float32]:
+        """What the integers stand for."""
+        return (integers.astype(np.int32) - self.zero_point).astype(np.float32) * np.float32(self.scale)
+
+
+class Graph:
+    """Nodes by what they make and who reads it, constants, and quantization by float tensor.
+
+    ``stored`` holds, for each float tensor that is quantized, the name of the integer tensor in the file.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        self.makers: dict[str, Any] = {}
+        self.readers: dict[str, list[Any]] = {}
+        self.quantizations: dict[str, Quantization] = {}
+        self.stored: dict[str, str] = {}
+        for node in model.graph.node:
+            self._add(node)
+
+    def attributes(self, node: Any) -> dict[str, Any]:
+        """The attributes of a node by name."""
+        return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+    def source(self, name: str) -> str:
+        """The float tensor behind one that has gone through QuantizeLinear, DequantizeLinear or what does nothing."""
+        while (node := self.makers.get(name)) is not None and node.op_type in _PASS_ON:
+            name = node.input[0]
+        return name
+
+    def scalar(self, name: str) -> float | None:
+        """The value of a constant of one element, else None."""
+        value = self.constants.get(name)
+        return float(value.reshape(-1)[0]) if value is not None and value.size == 1 else None
+
+    def weight(self, node: Any, i: int, axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+        """Signed integers of a node's constant input and their scales: one, or one per channel of ``axis``.
+
+        Raises:
+            ValueError: not 8-bit integers with a zero point in the middle; the node is named.
+        """
+        maker = self.makers.get(node.input[i])
+        values = None if maker is None or maker.op_type != "DequantizeLinear" else self.constants.get(maker.input[0])
+        if maker is None or values is None:
+            raise ValueError(f"{place(node)}: its weights must be integers and DequantizeLinear; quantize them")
+        if values.dtype not in _SHIFT:
+            raise ValueError(f"{place(node)}: its weights must be 8-bit integers, got {values.dtype}")
+        shift = _SHIFT[values.dtype]
+        zero = self.constants.get(maker.input[2]) if len(maker.input) > 2 else np.zeros(1, values.dtype)
+        if zero is None or zero.dtype != values.dtype:
+            raise ValueError(f"{place(node)}: the zero point of its weights must be constant, of their type")
+        if np.any(zero.astype(np.int32) != shift):
+            raise ValueError(f"{place(node)}: its weights must be symmetric (zero point {shift}), got {zero.flat[0]}")
+        scales = self._scales(node, maker.input[1])
+        if scales.size > 1 and (
+            self.attributes(maker).get("axis", 1) % values.ndim != axis or scales.size != values.shape[axis]
+        ):
+            raise ValueError(f"{place(node)}: its weights must have one scale or one per output channel")
+        return (values.astype(np.int16) - shift).astype(np.int8), scales
+
+    def bias(self, node: Any, i: int, scales: NDArray[np.float32]) -> NDArray[np.int64]:
+        """A constant input as integers of the given scales, as ONNX Runtime holds it; zeros where there is none."""
+        if len(node.input) <= i or not node.input[i]:
+            return np.zeros(scales.size, np.int64)
+        maker = self.makers.get(node.input[i])
+        if maker is None or maker.op_type != "DequantizeLinear":
+            values, held = self.constants.get(node.input[i]), None
+        else:
+            values, held = self.constants.get(maker.input[0]), self._scales(node, maker.input[1])
+        if values is None or values.size != scales.size:
+            raise ValueError(f"{place(node)}: its bias must be constant, with a number for each output channel")
+        if held is not None:
+            if np.allclose(held, scales, rtol=1e-6, atol=0):
+                return values.reshape(-1).astype(np.int64)
+            values = values.astype(np.float64) * held
+        return np.rint(values.reshape(-1).astype(np.float64) / scales).astype(np.int64)
+
+    def _add(self, node: Any) -> None:
+        if node.op_type == "Constant":
+            value = next((a for a in node.attribute if a.name == "value"), None)
+            if value is not None:
+                self.constants[node.output[0]] = numpy_helper.to_array(value.t)
+            return
+        if node.op_type.startswith("QLinear") or node.op_type in ("QGemm", "ConvInteger", "MatMulInteger"):
+            raise ValueError(f"{place(node)}: {_INTEGER_NODES}; quantize with quant_format=QDQ")
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and len(node.input) < 2:
+            raise ValueError(f"{place(node)}: must have a scale")
+        for name in node.output:
+            self.makers[name] = node
+        for name in node.input:
+            self.readers.setdefault(name, []).append(node)
+        if node.op_type == "QuantizeLinear" and node.input[0] not in self.constants:
+            self._quantized(node, self.source(node.input[0]), node.output[0])
+        elif node.op_type == "DequantizeLinear" and self.scalar(node.input[0]) is not None:
+            self._dequantized_number(node)
+
+    def _dequantized_number(self, node: Any) -> None:
+        zero = self.scalar(node.input[2]) if len(node.input) > 2 else 0.0
+        number, scale = self.scalar(node.input[0]), self.scalar(node.input[1])
+        if number is not None and zero is not None and scale is not None:
+            self.constants[node.output[0]] = np.array(np.float32(number - zero) * np.float32(scale))
+
+    def _quantized(self, node: Any, name: str, integers: str) -> None:
+        zero = self.constants.get(node.input[2]) if len(node.input) > 2 else np.zeros(1, np.uint8)
+        scale = self.scalar(node.input[1])
+        if zero is None or zero.dtype not in _SHIFT or zero.size != 1 or scale is None:
+            kind = "none" if zero is None else f"{zero.dtype}, {zero.size} of them"
+            raise ValueError(f"{place(node)}: must have one scale and an 8-bit zero point for the tensor, got {kind}")
+        if not 0 < scale < np.inf:
+            raise ValueError(f"{place(node)}: its scale must be positive and finite, got {scale}")
+        shift = _SHIFT[zero.dtype]
+        found = Quantization(scale=scale, zero_point=int(zero.reshape(-1)[0]) - shift, shift=shift)
+        if self.quantizations.setdefault(name, found) != found:
+            raise ValueError(f"{place(node)}: tensor {shown(name)} must be quantized in one way, got two")
+        self.stored.setdefault(name, integers)
+
+    def _scales(self, node: Any, name: str) -> NDArray[np.float32]:
+        value = self.constants.get(name)
+        if value is None or value.dtype != np.float32 or not bool(np.all((value > 0) & np.isfinite(value))):
+            raise ValueError(f"{place(node)}: scales must be constant, float32, positive and finite")
+        return value.reshape(-1)
+
+
+def place(node: Any) -> str:
+    """A node as it may stand in a message.
+
+    >>> from onnx.helper import make_node
+    >>> place(make_node("Relu", ["x"], ["y"], name="act"))
+    "node 'act' (Relu)"
+    """
+    return f"node {shown(node.name or ''.join(node.output[:1]))} ({node.op_type})"

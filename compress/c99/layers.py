@@ -1,0 +1,204 @@
+"""What a generated program computes: layers of steps on images of signed 8-bit integers with the channels last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.c99.graph import Quantization
+from compress.preprocessing import Preprocessing
+from hw_profiles.workload import Pair
+
+Integers = NDArray[np.int8]
+INTEGERS = np.arange(-128, 128).astype(np.int8)
+"""Every signed 8-bit integer, in order."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tensor:
+    """An image (height, width, channels) between layers; what is flat has one pixel."""
+
+    name: str
+    shape: tuple[int, int, int]
+    quantization: Quantization
+
+    @property
+    def size(self) -> int:
+        """Bytes of the image."""
+        return self.shape[0] * self.shape[1] * self.shape[2]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """Where sums go: the integers' zero point, and the lowest and highest of them that may come out."""
+
+    zero_point: int
+    low: int = -128
+    high: int = 127
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """A window that slides over the image: sizes are (height, width), ``padding`` is top, left, bottom, right."""
+
+    kernel_size: Pair
+    stride: Pair = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: Pair = (1, 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Convolution:
+    """``weight`` (out, height, width, in / groups), ``bias`` int32 and ``multiplier`` float32 for each output.
+
+    The multiplier is the input's scale times the weights' over the output's, in float32 from left to right.
+    """
+
+    weight: Integers
+    bias: NDArray[np.int32]
+    multiplier: NDArray[np.float32]
+    window: Window
+    groups: int
+    zero_point: int
+    to: Target
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether each channel is convolved alone, and gives one."""
+        return self.groups > 1 and self.groups == len(self.weight) and self.weight.shape[3] == 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AveragePool:
+    """The mean of a window: of its pixels inside the image, or of all with zeros outside."""
+
+    window: Window
+    whole: bool
+    before: Quantization
+    scale: float
+    to: Target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaxPool:
+    """The largest number of a window."""
+
+    window: Window
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Binary:
+    """``add``, ``sub`` or ``mul`` of two images, one of which may have one pixel; in float32, then quantized."""
+
+    kind: str
+    before: tuple[Quantization, Quantization]
+    scale: float
+    to: Target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Table:
+    """A function of one integer: its 256 values for -128..127."""
+
+    values: Integers
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Softmax:
+    """Softmax over the channels of one pixel. ``powers[d]`` is e to minus ``d`` steps of the input, in float32."""
+
+    powers: NDArray[np.float32]
+    scale: float
+    to: Target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Concat:
+    """Channels one after the other, each image through its table if it has one."""
+
+    tables: tuple[Integers | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pad:
+    """The zero point around an image: top, left, bottom, right."""
+
+    padding: tuple[int, int, int, int]
+    zero_point: int
+
+
+Step = Convolution | AveragePool | MaxPool | Binary | Table | Softmax | Concat | Pad
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Layer:
+    """One kernel of the schedule. The first step reads the inputs, each later one changes the output in place.
+
+    ``offsets`` and ``offset`` are the first bytes of the inputs and of the output in the arena; ``ring_offset`` is that
+    of the ``ring_rows`` rows that a window needs where it writes over its input.
+    """
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    output: Tensor
+    steps: tuple[Step, ...]
+    offsets: tuple[int, ...]
+    offset: int
+    ring_rows: int = 0
+    ring_offset: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Network:
+    """Layers in the order in which they run, in one arena.
+
+    ``stored`` names, for each tensor, the integers in the ONNX file.
+    """
+
+    input: Tensor
+    output: Tensor
+    input_offset: int
+    layers: tuple[Layer, ...]
+    arena_bytes: int
+    preprocessing: Preprocessing | None = None
+    stored: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> int:
+        """Number of 8-bit weights."""
+        return sum(step.weight.size for step in self.convolutions())
+
+    @property
+    def weighted_channels(self) -> int:
+        """Output channels of all layers with weights."""
+        return sum(len(step.weight) for step in self.convolutions())
+
+    def convolutions(self) -> tuple[Convolution, ...]:
+        """The steps that hold weights."""
+        return tuple(step for layer in self.layers for step in layer.steps if isinstance(step, Convolution))
+
+
+def merged(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Tables one after the other as one, and one that only cuts off as limits of the sums before it.
+
+    >>> relu = Table(values=np.maximum(INTEGERS, 0))
+    >>> len(merged((relu, relu)))
+    1
+    """
+    done: list[Step] = []
+    for step in steps:
+        before = done[-1] if done else None
+        if isinstance(step, Table) and isinstance(before, Table):
+            done[-1] = Table(values=step.values[before.values.astype(np.int16) + 128])
+        elif isinstance(step, Table) and isinstance(before, Convolution | Binary | AveragePool):
+            low, high = int(step.values[0]), int(step.values[-1])
+            if np.array_equal(step.values, np.clip(INTEGERS, low, high)):
+                to = replace(before.to, low=max(low, before.to.low), high=min(high, before.to.high))
+                done[-1] = replace(before, to=to)
+            else:
+                done.append(step)
+        else:
+            done.append(step)
+    return tuple(done)

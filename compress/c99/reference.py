@@ -1,0 +1,153 @@
+"""What a generated program must compute, in numpy: int32 sums, one float32 multiply, round half to even, saturate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.c99.layers import (
+    AveragePool,
+    Binary,
+    Concat,
+    Convolution,
+    Integers,
+    Layer,
+    MaxPool,
+    Network,
+    Pad,
+    Softmax,
+    Step,
+    Table,
+    Target,
+    Window,
+)  # fmt: skip
+
+
+def run_layers(network: Network, image: Integers) -> dict[str, Integers]:
+    """Every tensor of the network for one input (height, width, channels), by name.
+
+    >>> from compress.c99.network import read_network
+    >>> from hw_profiles.onnx_write import fixed_quantization, write_onnx
+    >>> from search_spaces import preset
+    >>> w = preset("resnet8").workload()
+    >>> network = read_network(write_onnx(w, quantization=fixed_quantization(w)))
+    >>> run_layers(network, np.zeros(network.input.shape, np.int8))[network.output.name].shape
+    (1, 1, 10)
+    """
+    values = {network.input.name: image}
+    for layer in network.layers:
+        values[layer.output.name] = run_layer(layer, [values[t.name] for t in layer.inputs])
+    return values
+
+
+def run_layer(layer: Layer, inputs: list[Integers]) -> Integers:
+    """The output (height, width, channels) of one layer."""
+    shape = layer.output.shape
+    for step in layer.steps:
+        inputs = [_RUN[type(step)](step, inputs, shape)]
+    return inputs[0]
+
+
+def quantize_images(network: Network, x: NDArray[np.float32]) -> Integers:
+    """Network inputs (N, C, H, W) as the integers (N, H, W, C) that the program reads.
+
+    Raises:
+        ValueError: images of another shape.
+    """
+    height, width, channels = network.input.shape
+    if x.shape[1:] != (channels, height, width) and (x.shape[1:], height, width) != ((channels,), 1, 1):
+        raise ValueError(f"images must be (N, {channels}, {height}, {width}), got {x.shape}")
+    flat = x.reshape(len(x), channels, height, width)
+    return np.ascontiguousarray(network.input.quantization.of(flat).transpose(0, 2, 3, 1))
+
+
+def _requantized(values: NDArray[np.float32], to: Target) -> Integers:
+    zero = np.float32(to.zero_point)
+    steps = np.rint(np.clip(values, np.float32(to.low) - zero, np.float32(to.high) - zero)) + zero
+    result: Integers = steps.astype(np.int8)
+    return result
+
+
+def _patches(image: Integers, window: Window, fill: float, shape: tuple[int, int, int]) -> NDArray[Any]:
+    """(rows, columns, kernel height, kernel width, channels) of the numbers under each window."""
+    height, width, channels = image.shape
+    (kh, kw), (top, left, _, _) = window.kernel_size, window.padding
+    rows = np.arange(shape[0])[:, None] * window.stride[0] + np.arange(kh)[None, :] * window.dilation[0]
+    columns = np.arange(shape[1])[:, None] * window.stride[1] + np.arange(kw)[None, :] * window.dilation[1]
+    below, right = max(int(rows.max()) + 1 - top - height, 0), max(int(columns.max()) + 1 - left - width, 0)
+    around = ((top, below), (left, right), (0, 0))
+    padded = np.pad(image.astype(np.float64), around, constant_values=fill)
+    found: NDArray[Any] = padded[rows[:, None, :, None], columns[None, :, None, :]]
+    return found.reshape(shape[0], shape[1], kh, kw, channels)
+
+
+def _convolution(step: Convolution, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
+    patches = _patches(inputs[0], step.window, step.zero_point, shape) - step.zero_point
+    rows, columns, kh, kw, channels = patches.shape
+    groups, outputs = step.groups, len(step.weight) // step.groups
+    x = patches.reshape(rows * columns, kh * kw, groups, channels // groups).transpose(2, 0, 1, 3)
+    w = step.weight.reshape(groups, outputs, kh * kw * channels // groups).astype(np.float64)
+    sums = x.reshape(groups, rows * columns, -1) @ w.transpose(0, 2, 1)  # whole numbers below 2**53: exact
+    exact = sums.transpose(1, 0, 2).reshape(rows, columns, -1).astype(np.int32) + step.bias
+    return _requantized(exact.astype(np.float32) * step.multiplier, step.to)
+
+
+def _average_pool(step: AveragePool, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
+    patches = _patches(inputs[0], step.window, np.nan, shape) - step.before.zero_point
+    sums = np.nansum(patches, axis=(2, 3)).astype(np.float32)
+    pixels = np.full(shape, patches[0, 0, :, :, 0].size) if step.whole else np.isfinite(patches).sum(axis=(2, 3))
+    scale = np.float32(step.before.scale) / (np.float32(step.scale) * pixels.astype(np.float32))
+    return _requantized(sums * scale, step.to)
+
+
+def _max_pool(step: MaxPool, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
+    largest: Integers = _patches(inputs[0], step.window, -128, shape).max(axis=(2, 3)).astype(np.int8)
+    return largest
+
+
+def _binary(step: Binary, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
+    a, b = (q.to_float(x) for q, x in zip(step.before, inputs, strict=True))
+    values = {"add": a + b, "sub": a - b, "mul": a * b}[step.kind] / np.float32(step.scale)
+    return _requantized(np.broadcast_to(values, shape), step.to)
+
+
+def _table(step: Table, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
+    return _looked_up(step.values, inputs[0])
+
+
+def _softmax(step: Softmax, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
+    x = inputs[0].astype(np.int32)
+    powers = step.powers[x.max() - x]
+    total = np.add.accumulate(powers.reshape(-1), dtype=np.float32)[-1]  # one after the other, as a loop adds
+    return _requantized(powers / total / np.float32(step.scale), step.to)
+
+
+def _concat(step: Concat, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
+    parts = [x if t is None else _looked_up(t, x) for x, t in zip(inputs, step.tables, strict=True)]
+    return np.concatenate(parts, axis=2)
+
+
+def _pad(step: Pad, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
+    top, left, bottom, right = step.padding
+    around = ((top, bottom), (left, right), (0, 0))
+    return np.pad(inputs[0], around, constant_values=np.int8(step.zero_point))
+
+
+def _looked_up(table: Integers, x: Integers) -> Integers:
+    found: Integers = table[x.astype(np.int16) + 128]
+    return found
+
+
+_RUN: Mapping[type[Step], Callable[[Any, list[Integers], tuple[int, int, int]], Integers]] = {
+    Convolution: _convolution,
+    AveragePool: _average_pool,
+    MaxPool: _max_pool,
+    Binary: _binary,
+    Table: _table,
+    Softmax: _softmax,
+    Concat: _concat,
+    Pad: _pad,
+}

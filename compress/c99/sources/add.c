@@ -1,0 +1,27 @@
+/* Some channels of one pixel. They go through a block of their own, since the output may lie over an input. `most` is
+ * larger than any product: it keeps the products apart from the sum, as the limits do in kernel_rounded. */
+KERNEL_APART static void kernel_add_some(const KernelBinary *p, const int8_t *a, const int8_t *b, int32_t n, int8_t *out) {
+    const float a_scale = p->a_scale, b_scale = p->b_scale, scale = p->scale, most = p->most;
+    const float low = p->to.low, high = p->to.high;
+    const int32_t a_zero = p->a_zero, b_zero = p->b_zero, zero = p->to.zero;
+    int8_t block[KERNEL_BLOCK];
+    for (int32_t c = 0; c < n; c++) {
+        const float x = (float)(a[c] - a_zero) * a_scale, y = (float)(b[c] - b_zero) * b_scale;
+        const float sum = (x > most ? most : x) + (y > most ? most : y);
+        block[c] = kernel_rounded(sum / scale, low, high, zero);
+    }
+    memcpy(out, block, (size_t)n);
+}
+
+void kernel_add(const KernelBinary *p, const int8_t *a, const int8_t *b, int8_t *out) {
+    for (int32_t pixel = 0; pixel < p->pixels; pixel++) {
+        int32_t c = 0;
+        for (; c + KERNEL_BLOCK <= p->channels; c += KERNEL_BLOCK) {
+            kernel_add_some(p, a + c, b + c, KERNEL_BLOCK, out + c);
+        }
+        kernel_add_some(p, a + c, b + c, p->channels - c, out + c);
+        a += p->a_step;
+        b += p->b_step;
+        out += p->channels;
+    }
+}

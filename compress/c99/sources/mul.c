@@ -1,0 +1,25 @@
+/* Some channels of one pixel. They go through a block of their own, since the output may lie over an input. */
+KERNEL_APART static void kernel_mul_some(const KernelBinary *p, const int8_t *a, const int8_t *b, int32_t n, int8_t *out) {
+    const float a_scale = p->a_scale, b_scale = p->b_scale, scale = p->scale;
+    const float low = p->to.low, high = p->to.high;
+    const int32_t a_zero = p->a_zero, b_zero = p->b_zero, zero = p->to.zero;
+    int8_t block[KERNEL_BLOCK];
+    for (int32_t c = 0; c < n; c++) {
+        const float x = (float)(a[c] - a_zero) * a_scale, y = (float)(b[c] - b_zero) * b_scale;
+        block[c] = kernel_rounded(x * y / scale, low, high, zero);
+    }
+    memcpy(out, block, (size_t)n);
+}
+
+void kernel_mul(const KernelBinary *p, const int8_t *a, const int8_t *b, int8_t *out) {
+    for (int32_t pixel = 0; pixel < p->pixels; pixel++) {
+        int32_t c = 0;
+        for (; c + KERNEL_BLOCK <= p->channels; c += KERNEL_BLOCK) {
+            kernel_mul_some(p, a + c, b + c, KERNEL_BLOCK, out + c);
+        }
+        kernel_mul_some(p, a + c, b + c, p->channels - c, out + c);
+        a += p->a_step;
+        b += p->b_step;
+        out += p->channels;
+    }
+}

@@ -1,0 +1,208 @@
+"""The folder of a C99 program: model, kernels, test vectors, Makefile and README."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.c99.calls import Call, calls, row_lengths
+from compress.c99.layers import Integers, Network
+from compress.c99.network import read_network
+from compress.c99.readme import readme
+from compress.c99.reference import quantize_images, run_layers
+from compress.c99.text import initializer, label, number, string, wrapped
+from compress.files import write_text
+
+_RANDOM_VECTORS = 2
+
+# For each kernel: its declarations and its code, each after what it needs.
+_DECLARATIONS = {
+    "conv": ("output", "conv"),
+    "depthwise": ("output", "window", "depthwise"),
+    "average_pool": ("output", "window", "average_pool"),
+    "max_pool": ("window", "max_pool"),
+    "add": ("output", "binary", "add"),
+    "mul": ("output", "binary", "mul"),
+    "table": ("table",),
+    "channels": ("channels",),
+    "pad": ("pad",),
+    "softmax": ("output", "softmax"),
+}
+_CODE = {
+    "conv": ("smaller", "rounded", "requantize", "conv"),
+    "depthwise": ("smaller", "rounded", "requantize", "window", "depthwise"),
+    "average_pool": ("smaller", "rounded", "window", "average_pool"),
+    "max_pool": ("smaller", "window", "max_pool"),
+    "add": ("rounded", "add"),
+    "mul": ("rounded", "mul"),
+    "table": ("table",),
+    "channels": ("channels",),
+    "pad": ("pad",),
+    "softmax": ("rounded", "softmax"),
+}
+_PIECES = ("smaller", "rounded", "requantize", "output", "window", "binary")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exported:
+    """A program that was written: its folder, its files, and bytes of the arena and of the largest buffer on the stack.
+
+    Nothing is known of it until :func:`compress.c99.verify` has run it.
+    """
+
+    folder: Path
+    files: tuple[Path, ...]
+    arena_bytes: int
+    patch_bytes: int
+
+
+def write_c99(
+    file: Path, out: Path, *, force: bool = False, test_images: NDArray[np.float32] | None = None
+) -> Exported:
+    """Write an int8 ONNX file (QDQ) as C99 that needs no heap and no library but ``stdint.h`` and ``string.h``.
+
+    Args:
+        file: 8-bit activations and weights between QuantizeLinear and DequantizeLinear.
+        out: the folder, which is made; ``Makefile`` and ``README.md`` in it say what to do.
+        force: write into a folder that is not empty; files of other names stay.
+        test_images: network inputs (N, C, H, W) that are stored with the outputs they must give; random ones otherwise.
+
+    Raises:
+        ValueError: an operation or a format that is not known, before anything is written; or the folder is not empty.
+
+    >>> import tempfile
+    >>> from hw_profiles.onnx_write import fixed_quantization, write_onnx
+    >>> from search_spaces import preset
+    >>> w = preset("resnet8").workload()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "model.onnx")
+    ...     _ = path.write_bytes(write_onnx(w, quantization=fixed_quantization(w)))
+    ...     sorted(f.name for f in write_c99(path, Path(folder, "c")).files)  # doctest: +NORMALIZE_WHITESPACE
+    ['Makefile', 'README.md', 'kernels.c', 'kernels.h', 'main.c', 'model.c', 'model.h', 'test_vectors.h']
+    """
+    network = read_network(file)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
+        raise ValueError(f"{out}: the folder must be new or empty, and is not; choose another or say --force")
+    images = _test_inputs(network, test_images)
+    texts = sources(network)
+    texts["test_vectors.h"] = _test_vectors(network, images)
+    texts["README.md"] = readme(network, file.name)
+    for name, text in texts.items():
+        write_text(out / name, text)
+    return Exported(
+        folder=out,
+        files=tuple(out / name for name in texts),
+        arena_bytes=network.arena_bytes,
+        patch_bytes=2 * 2 * _patch_numbers(network),
+    )
+
+
+def sources(network: Network) -> dict[str, str]:
+    """The files of a program by name, without test vectors and README."""
+    lengths = row_lengths(network.layers)
+    found = [calls(layer, i, length) for i, (layer, length) in enumerate(zip(network.layers, lengths, strict=True))]
+    used = list(dict.fromkeys(call.kernel for layer in found for call in layer))
+    return {
+        "model.h": _header(network),
+        "model.c": _model(network, found),
+        "kernels.h": _kernels_header(network, used),
+        "kernels.c": _kernels(used),
+        "main.c": _piece("main.c"),
+        "Makefile": _piece("Makefile"),
+    }
+
+
+def _header(network: Network) -> str:
+    height, width, channels = network.input.shape
+    source, output = network.input.quantization, network.output.quantization
+    record = network.preprocessing
+    lines = [
+        f"#define MODEL_INPUT_HEIGHT {height}",
+        f"#define MODEL_INPUT_WIDTH {width}",
+        f"#define MODEL_INPUT_CHANNELS {channels}",
+        f"#define MODEL_INPUT_BYTES {network.input.size}",
+        f"#define MODEL_INPUT_SCALE {number(source.scale)}",
+        f"#define MODEL_INPUT_ZERO_POINT ({source.zero_point})",
+        f"#define MODEL_OUTPUT_BYTES {network.output.size}",
+        f"#define MODEL_OUTPUT_SCALE {number(output.scale)}",
+        f"#define MODEL_OUTPUT_ZERO_POINT ({output.zero_point})",
+        f"#define MODEL_LAYERS {len(network.layers)}",
+        f"#define MODEL_ARENA_BYTES {network.arena_bytes}",
+    ]
+    if record is not None:
+        lines += [
+            "",
+            "/* Initializers. A pixel becomes (pixel / 255 - mean) / std, then an integer as README.md says. */",
+            f"#define MODEL_MEAN {initializer(record.mean)}",
+            f"#define MODEL_STD {initializer(record.std)}",
+            f"#define MODEL_CLASSES {len(record.class_names)}",
+            "#define MODEL_CLASS_NAMES { \\",
+            *(f"    {string(name)}, \\" for name in record.class_names),
+            "}",
+        ]
+    return _piece("model.h").replace("@MACROS@", "\n".join(lines))
+
+
+def _model(network: Network, found: Sequence[tuple[Call, ...]]) -> str:
+    constants, cases = [], []
+    for i, (layer, steps) in enumerate(zip(network.layers, found, strict=True)):
+        constants += [f"/* {i}: {label(layer.name)} */", *(c for call in steps for c in call.constants), ""]
+        statements = [s for call in steps for s in call.statements]
+        cases += [f"        case {i}:", *(f"            {s}" for s in statements), "            break;"]
+    offset = next(layer.offset for layer in network.layers if layer.output.name == network.output.name)
+    text = _piece("model.c").replace("@CONSTANTS@", "\n".join(constants)).replace("@CASES@", "\n".join(cases))
+    return text.replace("@INPUT@", str(network.input_offset)).replace("@OUTPUT@", str(offset))
+
+
+def _kernels_header(network: Network, used: Sequence[str]) -> str:
+    pieces = _chosen(_DECLARATIONS, used)
+    text = "\n".join(_piece(f"{name}.h") for name in pieces)
+    sizes = "/* The most numbers under a window; a convolution keeps two times so many on the stack. */\n"
+    sizes += f"#define KERNEL_PATCH {_patch_numbers(network)}\n"
+    return _guarded("KERNELS_H", f"#include <stdint.h>\n\n{sizes}\n{text}")
+
+
+def _kernels(used: Sequence[str]) -> str:
+    text = "\n".join(_piece(f"{name}.c") for name in _chosen(_CODE, used))
+    return f'#include "kernels.h"\n\n#include <string.h>\n\n{_piece("kernels.c")}\n{text}'
+
+
+def _chosen(pieces: dict[str, tuple[str, ...]], used: Sequence[str]) -> list[str]:
+    wanted = {piece for kernel in used for piece in pieces[kernel]}
+    return [name for name in (*_PIECES, *pieces) if name in wanted]
+
+
+def _guarded(name: str, text: str) -> str:
+    return f"#ifndef {name}\n#define {name}\n\n{text}\n#endif\n"
+
+
+def _patch_numbers(network: Network) -> int:
+    return max(row_lengths(network.layers), default=0) or 1
+
+
+def _test_inputs(network: Network, images: NDArray[np.float32] | None) -> Integers:
+    if images is not None and len(images):
+        return quantize_images(network, images)
+    generator = np.random.default_rng(0)
+    return generator.integers(-128, 128, (_RANDOM_VECTORS, *network.input.shape)).astype(np.int8)
+
+
+def _test_vectors(network: Network, images: Integers) -> str:
+    outputs = [run_layers(network, image)[network.output.name] for image in images]
+    inputs = _rows("test_inputs", "MODEL_INPUT_BYTES", list(images))
+    text = f"#define TEST_VECTORS {len(images)}\n\n{inputs}\n\n{_rows('test_outputs', 'MODEL_OUTPUT_BYTES', outputs)}\n"
+    return _guarded("TEST_VECTORS_H", text)
+
+
+def _rows(name: str, size: str, images: list[Integers]) -> str:
+    rows = ["{\n" + wrapped([number(v) for v in image.reshape(-1)]) + "\n}" for image in images]
+    return f"static const int8_t {name}[TEST_VECTORS][{size}] = {{\n{', '.join(rows)}\n}};"
+
+
+def _piece(name: str) -> str:
+    return files("compress.c99").joinpath("sources", name).read_text(encoding="utf-8")

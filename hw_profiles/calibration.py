@@ -1,0 +1,103 @@
+"""A device that predicts better after a few measurements on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from hw_profiles.device import Device
+from hw_profiles.fusion import fuse
+from hw_profiles.latency import prediction_deviation
+from hw_profiles.profiling import Model, workload_of
+from hw_profiles.terms import network_terms
+
+_OF_A_KIND = 0.15  # how far the prices of one kind of kernel may be off the rest
+
+
+def calibrate(
+    base: Device,
+    measured: Sequence[tuple[Model, float]],
+    precision: str = "fp32",
+    input_shape: tuple[int, int, int] | None = None,
+) -> Device:
+    """The device with its costs in ``precision`` corrected by measured (model, milliseconds); five improve it.
+
+    One factor for all kernels and one for each kind, by Bayesian linear regression on relative times: what was not
+    measured stays near the common factor. The interval shrinks as far as the measurements allow.
+
+    Raises:
+        ValueError: no measurement, milliseconds that are not a positive number, or a model that cannot be read.
+
+    >>> from hw_profiles import load_device, profile
+    >>> from search_spaces import preset
+    >>> host, model = load_device("host"), preset("resnet8")
+    >>> twice = 2 * profile(model, host).latency_ms
+    >>> bool(profile(model, calibrate(host, [(model, twice)])).latency_ms > 0.9 * twice)
+    True
+    """
+    if not measured:
+        raise ValueError("calibrate: at least one measurement is needed, got none")
+    for model, ms in measured:
+        if isinstance(ms, bool) or not isinstance(ms, int | float) or not 0 < ms < math.inf:
+            raise ValueError(f"calibrate: milliseconds must be a positive number, got {ms!r} for {_name(model)}")
+    shares, ratios = _shares(base, measured, precision, input_shape)
+    prior = prediction_deviation(base, precision)
+    common, factors, deviation = _factors(shares, ratios, prior, min(prior, base.spread[precision]))
+    costs = {
+        kind: replace(cost, prices=tuple(price * factors.get(kind, common) for price in cost.prices))
+        for kind, cost in base.costs[precision].items()
+    }
+    return replace(
+        base,
+        source=f"{base.source}; calibrated in {precision} with {len(measured)} measurements",
+        calibrated=tuple(dict.fromkeys((*base.calibrated, precision))),
+        spread={**base.spread, precision: deviation},
+        costs={**base.costs, precision: costs},
+    )
+
+
+def _shares(
+    base: Device, measured: Sequence[tuple[Model, float]], precision: str, input_shape: tuple[int, int, int] | None
+) -> tuple[list[dict[str, float]], list[float]]:
+    """Of each measured model: the share of each kind in its estimate, and how often the estimate the measurement is."""
+    table = base.table(precision)
+    shares, ratios = [], []
+    for model, ms in measured:
+        workload = workload_of(model, input_shape).with_precision(precision)
+        terms = network_terms(workload, fuse(workload, base.runtime))
+        whole = table.total(terms)[0]
+        share: dict[str, float] = {}
+        for term in terms:
+            share[term.kind] = share.get(term.kind, 0.0) + table.total([term])[0] / whole
+        shares.append(share)
+        ratios.append(1000 * ms / whole)
+    return shares, ratios
+
+
+def _factors(
+    shares: Sequence[dict[str, float]], ratios: Sequence[float], prior: float, noise: float
+) -> tuple[float, dict[str, float], float]:
+    """The common factor, the factor of each kind, and the relative standard deviation that is left.
+
+    The common factor is the geometric mean first, so that kinds only have to explain what differs from it.
+    """
+    kinds = sorted({kind for share in shares for kind in share})
+    first = math.exp(float(np.mean(np.log(ratios))))
+    matrix = np.array([[1.0, *(share.get(kind, 0.0) for kind in kinds)] for share in shares])
+    target = np.array(ratios) / first - 1
+    inverse = np.diag([1 / prior**2, *([1 / _OF_A_KIND**2] * len(kinds))])
+    covariance = np.linalg.inv(matrix.T @ matrix / noise**2 + inverse)
+    change = covariance @ matrix.T @ target / noise**2
+    typical = matrix.mean(axis=0)
+    deviation = math.hypot(noise, math.sqrt(float(typical @ covariance @ typical)))
+    common = first * (1 + float(change[0]))
+    factors = {kind: common + first * float(c) for kind, c in zip(kinds, change[1:], strict=True)}
+    return common, {kind: max(factor, 0.1 * first) for kind, factor in factors.items()}, deviation
+
+
+def _name(model: Model) -> str:
+    return str(model) if isinstance(model, str | Path) else type(model).__name__

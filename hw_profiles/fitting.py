@@ -1,0 +1,146 @@
+"""From times of whole networks to the costs of kernels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import lsq_linear
+
+from hw_profiles.costs import CostTable, KernelCost, likeness
+from hw_profiles.terms import SCALES, WORK, Term, family
+
+_MOST_POINTS = 60  # for each kind
+_APART = 0.15  # points nearer than this to another, in scales of their family, add nothing
+_NOISE = 0.03  # of a network's time, with what no term knows
+_FOLDS = 5
+_ROBUST_STEPS = 3
+_LEAST_START = 0.02  # microseconds: no kernel starts for nothing
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """The terms of a network and the microseconds that it took."""
+
+    terms: tuple[Term, ...]
+    microseconds: float
+
+
+def fit(observations: Sequence[Observation]) -> dict[str, KernelCost]:
+    """The cost of every kind of term that was observed.
+
+    First prices: least squares of relative errors, none below zero. Then, for each kind, corrections of its prices at
+    some of the observed places: a Gaussian process over places, observed through the sums that networks are
+    (subset of regressors, Rasmussen and Williams 2006, chapter 8). Networks far off the rest count for less.
+
+    Raises:
+        ValueError: nothing was observed.
+    """
+    if not observations:
+        raise ValueError("at least one network must be measured")
+    prices = _prices(observations)
+    places = {kind: found for kind, found in _places(observations).items() if SCALES[family(kind)]}
+    points = {kind: _spread_out(kind, found) for kind, found in places.items()}
+    weights = _corrections(observations, prices, points)
+    return {
+        kind: KernelCost(
+            prices=tuple(prices[kind]),
+            points=tuple(tuple(point) for point in points[kind].tolist()) if kind in points else (),
+            weights=tuple(weights[kind].tolist()) if kind in points else (),
+        )
+        for kind in prices
+    }
+
+
+def cross_validated_errors(observations: Sequence[Observation]) -> Array:
+    """log(predicted / measured) of every network by costs that were fitted without it."""
+    errors = np.zeros(len(observations))
+    for fold in range(_FOLDS):
+        table = CostTable(fit([o for i, o in enumerate(observations) if i % _FOLDS != fold]))
+        for i in range(fold, len(observations), _FOLDS):
+            errors[i] = math.log(table.total(observations[i].terms)[0] / observations[i].microseconds)
+    return errors
+
+
+def _places(observations: Sequence[Observation]) -> dict[str, list[tuple[float, ...]]]:
+    places: dict[str, dict[tuple[float, ...], None]] = {}
+    for observation in observations:
+        for term in observation.terms:
+            places.setdefault(term.kind, {})[term.place] = None
+    return {kind: sorted(found) for kind, found in sorted(places.items())}
+
+
+def _prices(observations: Sequence[Observation]) -> dict[str, list[float]]:
+    kinds = sorted({term.kind for o in observations for term in o.terms})
+    columns = {(kind, i): 0 for kind in kinds for i in range(len(WORK[family(kind)]))}
+    columns = {key: j for j, key in enumerate(columns)}
+    matrix = np.zeros((len(observations), len(columns)))
+    for row, observation in zip(matrix, observations, strict=True):
+        for term in observation.terms:
+            for i, amount in enumerate(term.work):
+                row[columns[term.kind, i]] += amount / observation.microseconds
+    starts = [WORK[family(kind)][i] == "start" for kind, i in columns]
+    lowest = np.where(starts, _LEAST_START, 0.0)
+    ridge = 1e-3 * np.eye(len(columns))
+    target = np.concatenate([np.ones(len(observations)), np.zeros(len(columns))])
+    solution = lsq_linear(np.vstack([matrix, ridge]), target, bounds=(lowest, np.inf)).x
+    return {kind: [float(solution[columns[kind, i]]) for i in range(len(WORK[family(kind)]))] for kind in kinds}
+
+
+def _spread_out(kind: str, places: Sequence[tuple[float, ...]]) -> Array:
+    """Some of the places, each as far as possible from those before it."""
+    scaled = np.array(places, float).reshape(len(places), len(SCALES[family(kind)])) / np.array(SCALES[family(kind)])
+    chosen = [int(np.argmin(((scaled - scaled.mean(axis=0)) ** 2).sum(axis=1)))]
+    distance = ((scaled - scaled[chosen[0]]) ** 2).sum(axis=1)
+    while len(chosen) < _MOST_POINTS and distance.max() > _APART**2:
+        chosen.append(int(np.argmax(distance)))
+        distance = np.minimum(distance, ((scaled - scaled[chosen[-1]]) ** 2).sum(axis=1))
+    return np.array(places, float).reshape(len(places), len(SCALES[family(kind)]))[chosen]
+
+
+def _corrections(
+    observations: Sequence[Observation], prices: Mapping[str, Sequence[float]], points: Mapping[str, Array]
+) -> dict[str, Array]:
+    start, count = {}, 0
+    for kind, chosen in points.items():
+        start[kind], count = count, count + len(chosen)
+    precision = np.zeros((count, count))
+    for kind, chosen in points.items():
+        at = slice(start[kind], start[kind] + len(chosen))
+        precision[at, at] = likeness(kind, chosen, chosen) + 1e-6 * np.eye(len(chosen))
+    measured = np.array([o.microseconds for o in observations])
+    matrix = np.zeros((len(observations), count))
+    priced = np.zeros(len(observations))
+    for kind in prices:
+        rows, places, amounts = _of_kind(kind, observations)
+        cost = amounts @ np.array(prices[kind]) / measured[rows]
+        np.add.at(priced, rows, cost)
+        if kind in points:
+            at = slice(start[kind], start[kind] + len(points[kind]))
+            np.add.at(matrix[:, at], rows, likeness(kind, places, points[kind]) * cost[:, None])
+    weights = _robust_ridge(matrix, 1 - priced, precision)
+    return {kind: weights[start[kind] : start[kind] + len(chosen)] for kind, chosen in points.items()}
+
+
+def _of_kind(kind: str, observations: Sequence[Observation]) -> tuple[NDArray[np.int64], Array, Array]:
+    """Of all terms of a kind: the number of the network, the place, the work."""
+    found = [(i, t.place, t.work) for i, o in enumerate(observations) for t in o.terms if t.kind == kind]
+    places = np.array([place for _, place, _ in found], float).reshape(len(found), len(SCALES[family(kind)]))
+    return np.array([i for i, _, _ in found]), places, np.array([work for _, _, work in found])
+
+
+def _robust_ridge(matrix: Array, target: Array, precision: Array) -> Array:
+    """Weights of least squares under a Gaussian prior, by steps in which networks far off count for less."""
+    trust = np.ones(len(target))
+    for _ in range(_ROBUST_STEPS):
+        weighted = matrix * trust[:, None]
+        solution = np.linalg.solve(weighted.T @ matrix / _NOISE**2 + precision, weighted.T @ target / _NOISE**2)
+        errors = target - matrix @ solution
+        deviation = 1.4826 * float(np.median(np.abs(errors))) + 1e-12
+        trust = 1 / (1 + (errors / (3 * deviation)) ** 2)
+    return np.asarray(solution, np.float64)

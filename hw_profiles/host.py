@@ -1,0 +1,211 @@
+"""Latency on this machine, measured."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hw_profiles.conditions import conditions
+from hw_profiles.device import Device
+from hw_profiles.latency import Latency
+from hw_profiles.onnx_write import fixed_quantization, write_onnx
+from hw_profiles.workload import WorkloadBuilder
+
+_WARMUP_RUNS = 10
+_ROUND_SECONDS = 0.002
+_FEWEST_ROUNDS = 15
+_NOMINAL_ROUNDS = 300
+
+
+def measure(
+    model: bytes | Path,
+    device: Device,
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    max_rounds: int = 60,
+    precise: float = 0.02,
+) -> Latency:
+    """Run an ONNX file on this machine, batch 1, and say how long it takes.
+
+    ``input_shape`` (C, H, W) is what it reads where it leaves that open.
+
+    Rounds of the model and of a fixed reference network alternate; the result is the median ratio of their times, times
+    the milliseconds that the reference took when this machine was first measured (kept in the user's cache folder). So
+    a machine that is busy today gives nearly the same answer. It ends when the 90 % interval of the median is narrower
+    than ``precise`` either way, or after ``max_rounds``. One process measures at a time.
+
+    Raises:
+        ValueError: the device is not this machine.
+    """
+    _require_here(device)
+    return measure_here(model, device.threads, input_shape=input_shape, max_rounds=max_rounds, precise=precise)
+
+
+def measure_here(
+    model: bytes | Path,
+    threads: int,
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    max_rounds: int = 60,
+    precise: float = 0.02,
+) -> Latency:
+    """As :func:`measure`, with so many threads."""
+    with measuring_lock():
+        nominal = _nominal_ms(threads)
+        run, reference = _runner(model, threads, input_shape), _runner(_reference_model(), threads)
+        ratios, raw = _alternate(run, reference, max_rounds, precise)
+    low, high = median_interval(ratios)
+    return Latency(
+        ms=statistics.median(ratios) * nominal,
+        low_ms=low * nominal,
+        high_ms=high * nominal,
+        source="measured",
+        raw_ms=statistics.median(raw),
+    )
+
+
+def compare(model: Path, other: Path, device: Device, *, max_rounds: int = 60) -> tuple[float, float, float]:
+    """How many times as long ``model`` takes as ``other``, both run in turn on this machine: median and 90 % interval.
+
+    Raises:
+        ValueError: the device is not this machine.
+    """
+    _require_here(device)
+    with measuring_lock():
+        runs = [_runner(path, device.threads) for path in (model, other)]
+        ratios, _ = _alternate(runs[0], runs[1], max_rounds, precise=0.01)
+    return (statistics.median(ratios), *median_interval(ratios))
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 90 % interval of the median by order statistics.
+
+    >>> median_interval(list(range(101)))
+    (41, 59)
+    """
+    ordered = sorted(values)
+    reach = 0.5 * 1.645 * math.sqrt(len(ordered))
+    middle = (len(ordered) - 1) / 2
+    return ordered[max(0, math.floor(middle - reach))], ordered[min(len(ordered) - 1, math.ceil(middle + reach))]
+
+
+@contextmanager
+def measuring_lock() -> Iterator[None]:
+    """Held by the one process on this machine that measures; waits for its turn."""
+    descriptor = os.open(Path(tempfile.gettempdir()) / "fitnas-measuring.lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _require_here(device: Device) -> None:
+    if not device.measurable:
+        raise ValueError(f"device {device.name} cannot be measured here: it is not this machine")
+
+
+def _alternate(
+    run: Callable[[], None], reference: Callable[[], None], max_rounds: int, precise: float
+) -> tuple[list[float], list[float]]:
+    times = [_repetitions(f) for f in (run, reference)]
+    ratios: list[float] = []
+    raw: list[float] = []
+    while len(ratios) < max_rounds:
+        ours = _median_seconds(run, times[0])
+        theirs = _median_seconds(reference, times[1])
+        ratios.append(ours / theirs)
+        raw.append(ours * 1000)
+        if len(ratios) >= _FEWEST_ROUNDS:
+            low, high = median_interval(ratios)
+            if (high - low) / 2 < precise * statistics.median(ratios):
+                break
+    return ratios, raw
+
+
+def _repetitions(run: Callable[[], None]) -> int:
+    for _ in range(_WARMUP_RUNS):
+        run()
+    return max(3, min(50, round(_ROUND_SECONDS / _median_seconds(run, 5))))
+
+
+def _median_seconds(run: Callable[[], None], times: int) -> float:
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def _runner(model: bytes | Path, threads: int, input_shape: tuple[int, ...] | None = None) -> Callable[[], None]:
+    session = open_session(model, threads)
+    spec = session.get_inputs()[0]
+    shape = [1, *input_shape] if input_shape else [side if isinstance(side, int) else 1 for side in spec.shape]
+    feed = {spec.name: np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
+    outputs = [o.name for o in session.get_outputs()]
+
+    def run() -> None:
+        session.run(outputs, feed)
+
+    return run
+
+
+def open_session(model: bytes | Path, threads: int = 1) -> Any:
+    """An ONNX Runtime session on the CPU, all optimisations on.
+
+    Raises:
+        ValueError: ONNX Runtime cannot load the file.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        name = "the model" if isinstance(model, bytes) else str(model)
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{name}: ONNX Runtime cannot load it ({first_line})") from None
+
+
+def _reference_model() -> bytes:
+    """Three 3×3 convolutions of 32 channels at 16×16, int8: 7 M MACs."""
+    builder = WorkloadBuilder("input", (1, 32, 16, 16))
+    x = "input"
+    for i in range(3):
+        x = builder.activation(f"act{i}", builder.conv(f"conv{i}", x, 32, kernel_size=3), "relu")
+    workload = builder.build()
+    return write_onnx(workload, quantization=fixed_quantization(workload))
+
+
+def _nominal_ms(threads: int) -> float:
+    """The reference's own milliseconds, measured once for these conditions and kept; the caller holds the lock."""
+    where = conditions(threads)
+    key = hashlib.sha256(json.dumps(where, sort_keys=True).encode()).hexdigest()[:12]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fitnas" / f"host-{key}.json"
+    if cache.is_file():
+        return float(json.loads(cache.read_text())["reference_ms"])
+    run = _runner(_reference_model(), threads)
+    times = _repetitions(run)
+    reference_ms = statistics.median(_median_seconds(run, times) for _ in range(_NOMINAL_ROUNDS)) * 1000
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    temporary = cache.with_suffix(".partial")
+    temporary.write_text(json.dumps({"reference_ms": reference_ms, "conditions": where}, indent=1))
+    temporary.replace(cache)
+    return reference_ms

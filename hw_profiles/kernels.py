@@ -1,0 +1,99 @@
+"""Kernels: the operations that a runtime runs as one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hw_profiles.workload import Op, Workload
+
+POOLS = ("global_avg_pool", "avg_pool", "max_pool")
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """Operations that run as one.
+
+    ``kind``: conv, pointwise, depthwise, grouped, conv_transpose, linear, matmul, add, mul, pool, activation, …;
+    quantize, dequantize, requantize and reorder have no operation. ``layout``: plain (channels first), blocked
+    (channels in blocks), first (a convolution that reads plain and writes blocks), last (channels last). ``nodes`` are
+    the runtime's own names of what it runs, ``output_bytes`` what it writes, padding of blocks included. A tensor
+    ``name`` that was copied into another layout is called ``name@layout``.
+    """
+
+    kind: str
+    ops: tuple[Op, ...]
+    inputs: tuple[str, ...]
+    output: str
+    macs: int
+    weight_bytes: int
+    layout: str
+    nodes: tuple[str, ...]
+    output_bytes: int
+
+
+class Fuser:
+    """What the runtimes share: who reads what, what an earlier kernel took up, and the kernels so far."""
+
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
+        self.readers = workload.consumers()
+        self.kernels: list[Kernel] = []
+        self.taken: set[str] = set()
+
+    def only_reader(self, name: str) -> Op | None:
+        """The operation that alone reads a tensor, unless that tensor is the output."""
+        readers = self.readers[name]
+        return readers[0] if len(readers) == 1 and name != self.workload.output else None
+
+    def take(self, group: list[Op], after: Op) -> None:
+        """Let the kernel of ``group`` run ``after`` as well."""
+        group.append(after)
+        self.taken.add(after.name)
+
+    def emit(self, group: Sequence[Op], inputs: Sequence[str], layout: str, nodes: tuple[str, ...], size: int) -> None:
+        """Append the kernel of some operations."""
+        macs = weight_bytes = 0
+        for op in group:
+            macs += self.workload.op_macs(op)
+            if op.stores_weights:
+                weight_bytes += self.workload.format(op.weight).bytes(math.prod(op.weight_shape))
+                weight_bytes += 4 * op.out_channels if op.bias else 0
+        output = group[-1].name
+        self.kernels.append(
+            Kernel(kernel_kind(group[0]), tuple(group), tuple(inputs), output, macs, weight_bytes, layout, nodes, size)
+        )
+
+    def convert(self, kind: str, names: tuple[str, str], layout: str, nodes: tuple[str, ...], size: int) -> None:
+        """Append a kernel that only writes one tensor (the first of ``names``) as another."""
+        self.kernels.append(Kernel(kind, (), (names[0],), names[1], 0, 0, layout, nodes, size))
+
+
+def kernel_kind(op: Op) -> str:
+    """What an operation is to a runtime: of convolutions conv, pointwise, depthwise or grouped."""
+    if op.kind != "conv":
+        return "pool" if op.kind in POOLS else op.kind
+    if op.depthwise:
+        return "depthwise"
+    if op.groups > 1:
+        return "grouped"
+    return "pointwise" if math.prod(op.kernel_size) == 1 else "conv"
+
+
+def node_name(op: Op) -> str:
+    """What ONNX calls an operation."""
+    if op.kind == "activation":
+        return _FUNCTIONS.get(op.function, op.function)
+    return _KINDS.get(op.kind, op.function if op.kind == "other" else op.kind)
+
+
+_KINDS = {
+    "conv": "Conv", "linear": "Gemm", "matmul": "MatMul", "add": "Add", "mul": "Mul", "concat": "Concat",
+    "global_avg_pool": "GlobalAveragePool", "avg_pool": "AveragePool", "max_pool": "MaxPool",
+}  # fmt: skip
+_FUNCTIONS = {
+    "relu": "Relu", "relu6": "Clip", "clip": "Clip", "sigmoid": "Sigmoid", "silu": "QuickGelu", "tanh": "Tanh",
+    "hard_swish": "HardSwish", "hard_sigmoid": "HardSigmoid", "leaky_relu": "LeakyRelu", "softmax": "Softmax",
+    "gelu": "Gelu", "layer_norm": "LayerNormalization",
+}  # fmt: skip

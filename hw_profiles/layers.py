@@ -1,0 +1,152 @@
+"""A network taken apart: what each kernel computes, holds and costs on a device."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from hw_profiles.device import Device
+from hw_profiles.fusion import Kernel, fuse
+from hw_profiles.latency import Latency, estimate, precision_of
+from hw_profiles.memory import plan
+from hw_profiles.terms import Term, call_term, kernel_terms
+from hw_profiles.workload import Shape, Workload
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layer:
+    """One kernel. Shapes are (1, C, H, W), those of its first input and of its output.
+
+    - ``name``: its first operation, or what it does and to which tensor: ``reorder pool@plain``.
+    - ``function``: which activation it is, or which operation that nobody here knows (kind ``other``), else ``"none"``.
+    - ``ops``: the names of all its operations; ``nodes``: what the runtime calls them.
+    - ``activation_bytes``: what it reads and writes; ``live_bytes``: all activations that exist while it runs.
+    - ``weight_bytes``: its weights and biases with their scales.
+    - ``input_bits``, ``weight_bits``: of one element; None where there are no weights.
+    - ``microseconds``: estimated; ``share``: of the whole network, in 0..1.
+    - ``stand_in``: the device has no price for such a kernel, and the estimate takes that of another kind.
+    """
+
+    name: str
+    kind: str
+    function: str
+    layout: str
+    ops: tuple[str, ...]
+    nodes: tuple[str, ...]
+    input_shape: Shape
+    output_shape: Shape
+    macs: int
+    weight_bytes: int
+    activation_bytes: int
+    input_bits: int
+    weight_bits: int | None
+    microseconds: float
+    share: float
+    stand_in: bool
+    live_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Breakdown:
+    """All layers in the order in which they run.
+
+    ``call_microseconds`` is what a call costs beside them, and ``call_share`` its share; ``latency`` the estimate of
+    the whole. ``peak_index`` is the layer at which most activations live. ``unknown`` counts the operations that nobody
+    here knows by their names in the file.
+    """
+
+    layers: tuple[Layer, ...]
+    call_microseconds: float
+    call_share: float
+    latency: Latency
+    peak_index: int
+    unknown: Mapping[str, int]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of all layers."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights, biases and scales."""
+        return sum(layer.weight_bytes for layer in self.layers)
+
+    @property
+    def peak(self) -> Layer:
+        """The layer at which most activations live."""
+        return self.layers[self.peak_index]
+
+
+def layers(workload: Workload, device: Device) -> Breakdown:
+    """What each kernel of a network costs on a device, from the device's table and the memory plan.
+
+    Raises:
+        ValueError: the device has no costs in the workload's precision.
+
+    >>> from hw_profiles import load_device
+    >>> from search_spaces import preset
+    >>> found = layers(preset("resnet8").workload().with_precision("int8"), load_device("host"))
+    >>> found.macs, found.peak.name, found.peak.live_bytes
+    (12501632, 'stages.0.0.conv2', 49152)
+    """
+    kernels = fuse(workload, device.runtime)
+    schedule = plan(workload, kernels, device.runtime)
+    table, priced = device.table(precision_of(workload)), device.costs[precision_of(workload)]
+    terms = [kernel_terms(workload, kernel) for kernel in schedule.kernels]
+    costs = [table.total(parts)[0] for parts in terms]
+    call = table.total([call_term(sum(len(kernel.nodes) for kernel in kernels))])[0]
+    whole = call + sum(costs)
+    sizes = {kernel.output: kernel.output_bytes for kernel in kernels}
+    parts = zip(schedule.kernels, terms, costs, schedule.live_bytes, strict=True)
+    return Breakdown(
+        layers=tuple(
+            _layer(workload, kernel, sizes, (cost, cost / whole, _stand_in(wanted, priced), live))
+            for kernel, wanted, cost, live in parts
+        ),
+        call_microseconds=call,
+        call_share=call / whole,
+        latency=estimate(workload, kernels, device),
+        peak_index=schedule.live_bytes.index(schedule.peak_bytes),
+        unknown=MappingProxyType(Counter(op.function for op in workload.ops if op.kind == "other")),
+    )
+
+
+def kernel_name(kernel: Kernel) -> str:
+    """What a kernel is called in tables and pictures: its first operation, or what it does to a tensor."""
+    return kernel.ops[0].name if kernel.ops else f"{kernel.kind} {kernel.output}"
+
+
+def _layer(
+    workload: Workload, kernel: Kernel, sizes: Mapping[str, int], costs: tuple[float, float, bool, int]
+) -> Layer:
+    first, output = (name.partition("@")[0] for name in (kernel.inputs[0], kernel.output))
+    microseconds, share, stand_in, live_bytes = costs
+    read = sum(sizes[name] if name in sizes else workload.tensor_bytes(name) for name in dict.fromkeys(kernel.inputs))
+    part = replace(workload, ops=kernel.ops)  # so that its weights are counted where all are
+    weighted = next((op for op in kernel.ops if op.weight in part.weights()), None)
+    return Layer(
+        name=kernel_name(kernel),
+        kind=kernel.kind,
+        function=kernel.ops[0].function if kernel.ops else "none",
+        layout=kernel.layout,
+        ops=tuple(op.name for op in kernel.ops),
+        nodes=kernel.nodes,
+        input_shape=workload.shapes[first],
+        output_shape=workload.shapes[output],
+        macs=kernel.macs,
+        weight_bytes=part.weight_bytes,
+        activation_bytes=read + kernel.output_bytes,
+        input_bits=workload.format(first).bits,
+        weight_bits=workload.format(weighted.weight).bits if weighted else None,
+        microseconds=microseconds,
+        share=share,
+        stand_in=stand_in,
+        live_bytes=live_bytes,
+    )
+
+
+def _stand_in(terms: Sequence[Term], priced: Mapping[str, object]) -> bool:
+    return any(term.kind not in priced for term in terms)

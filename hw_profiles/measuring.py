@@ -1,0 +1,181 @@
+"""A device file for this machine, from the times of random networks."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from hw_profiles.conditions import conditions
+from hw_profiles.device import Device, to_toml
+from hw_profiles.fitting import Observation, cross_validated_errors, fit
+from hw_profiles.formats import check_precision
+from hw_profiles.fusion import fuse
+from hw_profiles.host import measure_here
+from hw_profiles.microbenchmarks import is_attention, is_long, micro_network
+from hw_profiles.onnx_write import fixed_quantization, write_onnx
+from hw_profiles.terms import network_terms
+from hw_profiles.workload import Workload
+
+log = logging.getLogger("fitnas")
+
+FEWEST_NETWORKS = 60
+_MOST_ROUNDS = 40
+_FIRST_PASS = 0.85  # of the time; the rest measures again what does not fit
+_SUSPICIOUS = 0.05  # share of the networks that are measured again
+_CHANNEL_MULTIPLE = 16
+_REPORT_SECONDS = 10
+_NINETY = 1.645
+
+Times = dict[tuple[str, int], list[float]]
+
+
+def measure_device(
+    out: Path, *, seconds: float = 600, threads: int = 1, precisions: Sequence[str] = ("fp32", "int8")
+) -> Device:
+    """Measure random networks on this machine until the time is over, and write the device that predicts them.
+
+    Each time is added to ``out`` with the ending ``.partial.jsonl`` at once; a call that was interrupted goes on from
+    there, and the file is removed in the end.
+
+    Raises:
+        ValueError: no ``.toml`` file, an unknown precision, too little time, or times that were begun under other
+            conditions.
+    """
+    if out.suffix != ".toml":
+        raise ValueError(f"a device is written to a .toml file, got {str(out)!r}")
+    for precision in precisions:
+        check_precision(precision)
+    here = conditions(threads)
+    journal = _Journal(out.with_suffix(".partial.jsonl"), here)
+    end = time.monotonic() + seconds
+    _first_pass(journal, precisions, threads, (time.monotonic(), time.monotonic() + _FIRST_PASS * seconds))
+    for precision in precisions:
+        count = sum(1 for p, _ in journal.times if p == precision)
+        if count < FEWEST_NETWORKS:
+            raise ValueError(
+                f"at least {FEWEST_NETWORKS} networks must be measured in {precision}, got {count}: allow more time "
+                f"(the same command goes on from {journal.path})"
+            )
+    log.info("looking for times that do not fit the others")
+    for i, precision in enumerate(precisions):
+        share = (end - time.monotonic()) / (len(precisions) - i)
+        _measure_again(journal, precision, threads, time.monotonic() + share)
+    log.info("fitting the prices")
+    device = _device(out.stem, journal.times, precisions, threads)
+    temporary = out.with_suffix(".toml.partial")
+    temporary.write_text(to_toml(device))
+    temporary.replace(out)
+    journal.path.unlink()
+    return device
+
+
+class _Journal:
+    """Times by precision and number of the network, kept in a file as they come."""
+
+    def __init__(self, path: Path, here: Mapping[str, str]) -> None:
+        self.path = path
+        self.times: Times = {}
+        header = {"conditions": dict(here)}
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(header) + "\n")
+            return
+        text = path.read_text()
+        lines = text.splitlines()
+        if not lines or _row(lines[0]) != header:
+            raise ValueError(f"{path} was begun under other conditions: remove it to begin anew")
+        if not text.endswith("\n"):  # cut off by a kill: what is added must not join it
+            with path.open("a") as file:
+                file.write("\n")
+        for line in lines[1:]:
+            row = _row(line)
+            if row is not None:
+                self.times.setdefault((row["precision"], row["network"]), []).append(row["microseconds"])
+
+    def add(self, precision: str, number: int, microseconds: float) -> None:
+        row = {"precision": precision, "network": number, "microseconds": round(microseconds, 3)}
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        self.times.setdefault((precision, number), []).append(microseconds)
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    """A line; None where it was cut off by a kill."""
+    try:
+        row: dict[str, Any] = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return row
+
+
+def _first_pass(journal: _Journal, precisions: Sequence[str], threads: int, span: tuple[float, float]) -> None:
+    start, end = span
+    number, reported = 0, start
+    while time.monotonic() < end:
+        for precision in precisions:
+            written = precision == "fp32" or not is_attention(number)
+            if written and (precision, number) not in journal.times:
+                _measure(journal, precision, number, threads)
+        number += 1
+        if time.monotonic() - reported > _REPORT_SECONDS:
+            reported = time.monotonic()
+            left = end - reported
+            log.info("%d networks measured, %d:%02d left", len(journal.times), left // 60, left % 60)
+
+
+def _measure_again(journal: _Journal, precision: str, threads: int, end: float) -> None:
+    """Twice more, those whose time is farthest from what the others say: something else may have been running."""
+    numbers = [number for p, number in journal.times if p == precision]
+    errors = np.abs(cross_validated_errors([_observation(journal.times, precision, number) for number in numbers]))
+    worst = np.argsort(-errors)[: math.ceil(_SUSPICIOUS * len(numbers))]
+    for number in (numbers[i] for i in worst):
+        for _ in range(2):
+            if time.monotonic() >= end:
+                return
+            _measure(journal, precision, number, threads)
+
+
+def _measure(journal: _Journal, precision: str, number: int, threads: int) -> None:
+    workload = micro_network(number)
+    quantization = fixed_quantization(workload) if precision == "int8" else None
+    found = measure_here(write_onnx(workload, quantization=quantization), threads, max_rounds=_MOST_ROUNDS)
+    journal.add(precision, number, 1000 * found.ms)
+
+
+def _observation(times: Times, precision: str, number: int) -> Observation:
+    workload: Workload = micro_network(number).with_precision(precision)
+    return Observation(tuple(network_terms(workload, fuse(workload))), median(times[precision, number]))
+
+
+def _device(name: str, times: Times, precisions: Sequence[str], threads: int) -> Device:
+    costs, spread = {}, {}
+    for precision in precisions:
+        numbers = [number for p, number in sorted(times) if p == precision]
+        observations = [_observation(times, precision, number) for number in numbers]
+        costs[precision] = fit(observations)
+        errors = np.abs(cross_validated_errors(observations))[[is_long(number) for number in numbers]]
+        spread[precision] = round(float(np.quantile(errors, 0.9)) / _NINETY, 4)
+        log.info("%s: %d networks, median error of those left out %.1f %%", precision, len(observations),
+                 100 * float(np.median(errors)))  # fmt: skip
+    here = conditions(threads)
+    return Device(
+        name=name,
+        description=f"{here['cpu']} through ONNX Runtime {here['onnxruntime']}, {threads} thread{'s'[: threads > 1]}",
+        runtime="ort",
+        threads=threads,
+        channel_multiple=_CHANNEL_MULTIPLE,
+        measurable=True,
+        source=f"nas devices measure: {len(times)} random networks",
+        conditions={**here, "date": date.today().isoformat()},
+        spread=spread,
+        costs=costs,
+    )

@@ -1,0 +1,67 @@
+"""The nodes of an ONNX graph: their order, what they read, which of them matter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from hw_profiles.onnx_load import shown
+from hw_profiles.onnx_shapes import where
+
+
+def check_order(graph: Any) -> None:
+    """Refuses tensors that are made twice, or read before they are made (which a cycle needs).
+
+    >>> from onnx.helper import make_graph, make_node
+    >>> check_order(make_graph([make_node("Relu", ["y"], ["y"], name="loop")], "g", [], []))
+    Traceback (most recent call last):
+    ...
+    ValueError: node 'loop' (Relu): input 'y' must be made by an earlier node
+    """
+    made = {"", *(i.name for i in graph.input), *(t.name for t in graph.initializer)}
+    made.update(t.values.name for t in graph.sparse_initializer)
+    for node in graph.node:
+        if not any(node.output):
+            raise ValueError(f"{where(node)}: must make a tensor")
+        for name in reads(node):
+            if name not in made:
+                raise ValueError(f"{where(node)}: input {shown(name)} must be made by an earlier node")
+        for name in filter(None, node.output):
+            if name in made:
+                raise ValueError(f"{where(node)}: tensor names must differ, {shown(name)} is made twice")
+            made.add(name)
+    for output in graph.output:
+        if output.name not in made:
+            raise ValueError(f"output {shown(output.name)} must be made by a node")
+
+
+def reads(node: Any) -> Iterator[str]:
+    """The tensors that a node reads, those from outside its subgraphs too."""
+    yield from filter(None, node.input)
+    seen = set(node.input)
+    for graph in subgraphs(node):
+        inside = {*(i.name for i in graph.input), *(t.name for t in graph.initializer)}
+        for inner in graph.node:
+            outer = dict.fromkeys(name for name in reads(inner) if name not in inside and name not in seen)
+            yield from outer
+            seen.update(outer)
+            inside.update(inner.output)
+
+
+def subgraphs(node: Any) -> Iterator[Any]:
+    """The graphs that a node (If, Loop, Scan) holds."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def needed_nodes(graph: Any) -> list[Any]:
+    """The nodes that an output depends on, in order."""
+    needed = {o.name for o in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if not needed.isdisjoint(node.output):
+            kept.append(node)
+            needed.update(reads(node))
+    return kept[::-1]

@@ -1,0 +1,153 @@
+"""ONNX files from anywhere: what is opened, how much of it, and what is refused before anything is built from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import TensorProto
+
+LARGEST_FILE = 2 * 1024**3
+MOST_NODES = 50_000
+MOST_FIELDS = 1_500_000
+DEEPEST_MESSAGE = 48
+
+_NAMES_SHOWN = 80
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_LONGEST_VARINT = 10
+
+
+def load_model(source: Path | bytes) -> Any:
+    """The ModelProto of a file or its bytes, all weights inside it. Nothing outside the file is opened.
+
+    Protocol buffers make large objects of very few bytes, so the fields are counted before they are parsed.
+
+    Raises:
+        ValueError: not an ONNX model, too large, nested too deeply, or weights that lie outside the file.
+
+    >>> load_model(b"not a model")
+    Traceback (most recent call last):
+    ...
+    ValueError: the given bytes: not an ONNX file (a field is broken at byte 1)
+    """
+    name = "the given bytes" if isinstance(source, bytes) else str(source)
+    data = source if isinstance(source, bytes) else _read(source)
+    try:
+        _check_fields(data)
+        model = onnx.load_model_from_string(data)
+    except _BrokenError as error:
+        raise ValueError(f"{name}: not an ONNX file ({error})") from None
+    except Exception as error:
+        raise ValueError(f"{name}: not an ONNX file ({type(error).__name__})") from None
+    graph = model.graph
+    if not graph.input or not graph.output:
+        raise ValueError(f"{name}: not an ONNX model with an input and an output")
+    if len(graph.node) > MOST_NODES:
+        raise ValueError(f"{name}: a model must have at most {MOST_NODES} nodes, got {len(graph.node)}")
+    _refuse_outside(name, graph)
+    return model
+
+
+def read_metadata(source: Path | bytes) -> dict[str, str]:
+    """The strings that travel with the file.
+
+    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from search_spaces import preset
+    >>> read_metadata(write_onnx(preset("resnet8").workload(), metadata={"classes": "cat,dog"}))
+    {'classes': 'cat,dog'}
+    """
+    return {p.key: p.value for p in load_model(source).metadata_props}
+
+
+def shown(name: str) -> str:
+    """A name from a file as it may stand in a message: quoted, short, one line.
+
+    >>> print(shown("a\\nb"))
+    'a\\nb'
+    """
+    return repr(name if len(name) <= _NAMES_SHOWN else f"{name[:_NAMES_SHOWN]}…")
+
+
+class _BrokenError(Exception):
+    pass
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise ValueError(f"{path}: an ONNX file must be at most {LARGEST_FILE} bytes, got {path.stat().st_size}")
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _refuse_outside(name: str, graph: Any) -> None:
+    outside = [t.name for t in _tensors(graph) if t.data_location == TensorProto.EXTERNAL or t.external_data]
+    if outside:
+        more = f" and {len(outside) - 1} more" if len(outside) > 1 else ""
+        raise ValueError(f"{name}: weights must be inside the file, {shown(outside[0])}{more} are not")
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            for inner in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
+                yield from _tensors(inner)
+
+
+def _check_fields(data: bytes) -> None:
+    """Walks the fields of the model, without making anything of them."""
+    waiting = [(0, len(data), onnx.ModelProto.DESCRIPTOR, 0)]
+    inner_types: dict[str, dict[int, Any]] = {}
+    fields = 0
+    while waiting:
+        at, end, message, depth = waiting.pop()
+        if depth > DEEPEST_MESSAGE:
+            raise _BrokenError(f"messages must be nested at most {DEEPEST_MESSAGE} deep")
+        if message.full_name not in inner_types:
+            numbered = message.fields_by_number.items()
+            inner_types[message.full_name] = {n: f.message_type for n, f in numbered if f.message_type is not None}
+        inner = inner_types[message.full_name]
+        while at < end:
+            fields += 1
+            if fields > MOST_FIELDS:
+                raise _BrokenError(f"a model must have at most {MOST_FIELDS} fields")
+            tag, at = _varint(data, at, end)
+            start, at = _value(data, at, end, tag & 7)
+            if tag & 7 == _BYTES and tag >> 3 in inner:
+                waiting.append((start, at, inner[tag >> 3], depth + 1))
+
+
+def _value(data: bytes, at: int, end: int, kind: int) -> tuple[int, int]:
+    """Where the value of a field begins and ends."""
+    if kind == _BYTES:
+        size, at = _varint(data, at, end)
+        after = at + size
+    elif kind == _VARINT:
+        after = _varint(data, at, end)[1]
+    else:
+        after = at + {_FIXED32: 4, _FIXED64: 8}.get(kind, end)
+    if after > end:
+        raise _BrokenError(f"a field is broken at byte {at}")
+    return at, after
+
+
+def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 7 * _LONGEST_VARINT, 7):
+        if at >= end:
+            break
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise _BrokenError(f"a field is broken at byte {at - 1}")

@@ -1,0 +1,99 @@
+"""The kernels that ONNX Runtime makes of a network in int8, as seen in the graphs that version 1.32 saves on x86."""
+
+from __future__ import annotations
+
+import math
+
+from hw_profiles.kernels import Fuser, Kernel, node_name
+from hw_profiles.workload import VIEWS, WEIGHTED, Op, Workload
+
+_ABSORBED = ("relu", "relu6")
+_INTEGER_KINDS = ("conv", "linear", "matmul", "add", "mul", "global_avg_pool", "avg_pool", "concat")
+_INTEGER_FUNCTIONS = ("sigmoid", "leaky_relu", "softmax")
+_CHANNELS_LAST = ("conv", "add", "mul", "global_avg_pool", "avg_pool", "max_pool", "activation")
+_MOVES = ("slice", "pad", "transpose", "resize", "gather", "expand")
+# What is left of a function that is computed in float: a ReLU is the saturation when it is quantized again.
+_IN_FLOAT: dict[str, tuple[str, ...]] = {
+    "hard_swish": ("HardSigmoid", "Mul"), "silu": ("DequantizeLinear", "Sigmoid", "Mul"), "relu": (), "relu6": ()
+}  # fmt: skip
+
+
+class IntegerFuser(Fuser):
+    """ONNX Runtime with QuantizeLinear and DequantizeLinear around 8-bit tensors."""
+
+    def __init__(self, workload: Workload, entry: str = "") -> None:
+        super().__init__(workload)
+        self.begins = not entry
+        self.last = {workload.input} if entry == "last" else set()  # tensors with the channels last
+        self.copies: set[str] = set()
+
+    def run(self, *, ends: bool = True) -> tuple[Kernel, ...]:
+        """All kernels in order: where the network begins its input is quantized, and its output is float again."""
+        workload = self.workload
+        if self.begins:
+            size = workload.tensor_bytes(workload.input)
+            self.convert("quantize", (workload.input, workload.input), "plain", ("QuantizeLinear",), size)
+        for op in workload.ops:
+            if op.name not in self.taken:
+                self._group(op)
+        if not ends:
+            return tuple(self.kernels)
+        output = self._first(workload.output)
+        size = 4 * math.prod(workload.shapes[workload.output])
+        self.convert("dequantize", (output, output), "plain", ("DequantizeLinear",), size)
+        return tuple(self.kernels)
+
+    def exit(self) -> str:
+        """The layout of the output."""
+        return "last" if self.workload.output in self.last else "plain"
+
+    def _group(self, op: Op) -> None:
+        if op.kind in VIEWS:
+            source = op.inputs[0]
+            if source in self.last:
+                self._first(source)
+            if source in self.taken:
+                nodes = ("DequantizeLinear", "QuantizeLinear")
+                self.convert("requantize", (source, op.name), "plain", nodes, self.workload.tensor_bytes(op.name))
+            return
+        group = [op]
+        after = self.only_reader(op.name)
+        if op.kind in (*WEIGHTED, "add") and after is not None and after.function in _ABSORBED:
+            self.take(group, after)
+        if self._stays_last(op):
+            inputs = [self._last(name) for name in op.inputs]
+            self.last.add(group[-1].name)
+        else:
+            inputs = [self._first(name) for name in op.inputs]
+        layout = "last" if group[-1].name in self.last else "plain"
+        self.emit(group, inputs, layout, _nodes(op), self.workload.tensor_bytes(group[-1].name))
+
+    def _stays_last(self, op: Op) -> bool:
+        if op.kind == "conv":
+            return True
+        return op.kind in _CHANNELS_LAST and any(name in self.last for name in op.inputs)
+
+    def _first(self, name: str) -> str:
+        return self._copied(name, "plain") if name in self.last else name
+
+    def _last(self, name: str) -> str:
+        return name if name in self.last or len(self.workload.shapes[name]) != 4 else self._copied(name, "last")
+
+    def _copied(self, name: str, layout: str) -> str:
+        copy = f"{name}@{layout}"
+        if copy not in self.copies:
+            self.copies.add(copy)
+            self.convert("reorder", (name, copy), layout, ("Transpose",), self.workload.tensor_bytes(name))
+        return copy
+
+
+def _nodes(op: Op) -> tuple[str, ...]:
+    if op.kind == "max_pool":
+        return ("NhwcMaxPool",)
+    if op.kind in _INTEGER_KINDS:
+        return ("QGemm" if op.kind == "linear" else f"QLinear{node_name(op)}",)
+    if op.kind == "activation" and op.function in _INTEGER_FUNCTIONS:
+        return (f"QLinear{node_name(op)}",)
+    if op.kind in _MOVES:
+        return (node_name(op),)
+    return ("DequantizeLinear", *_IN_FLOAT.get(op.function, (node_name(op),)), "QuantizeLinear")

@@ -1,0 +1,322 @@
+"""The Workload of an nn.Module, from one pass over tensors that have a shape and no numbers."""
+
+from __future__ import annotations
+
+import inspect
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from hw_profiles.aten_ops import CONSTANT, KNOWN, NO_OP, Call, Operand, read_call
+from hw_profiles.names import did_you_mean
+from hw_profiles.simplify import simplify
+from hw_profiles.workload import WEIGHTED, Op, Shape, Workload, WorkloadBuilder
+
+INPUT = "input"
+_OPSET = 20
+_LONGEST_REASON = 200
+_READS_NUMBERS = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "masked_select", "equal")
+_CALLED_LIKE_ITS_MODULE = (*WEIGHTED, "activation", "affine", "global_avg_pool", "avg_pool", "max_pool", "resize")
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleWorkload(Workload):
+    """A workload that knows how many parameters its module has: a shared one counts once, however often it is used."""
+
+    parameters: int = 0
+
+    @property
+    def params(self) -> int:
+        """Elements of the module's parameters."""
+        return self.parameters
+
+
+def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Workload:
+    """The workload of a module in eval mode for one image (C, H, W); the module is left as it was.
+
+    An operation is called after the module in which it happens. A module or weight that is used twice has its MACs
+    counted twice, its parameters once.
+
+    Raises:
+        ValueError: it takes more than one tensor, does not fit the shape, or goes ways that depend on the numbers.
+
+    >>> trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()), (3, 8, 8)).macs
+    3888
+    """
+    if not input_shape or min(input_shape) < 1:
+        raise ValueError(f"input_shape must be sides of at least 1, such as (3, 224, 224), got {input_shape}")
+    name = type(module).__name__
+    try:
+        inspect.signature(module.forward).bind(None)
+    except TypeError as error:
+        raise ValueError(f"{name}: a model must take one tensor ({error})") from None
+    if any(isinstance(m, torch.jit.ScriptModule) for m in module.modules()):
+        raise ValueError(f"{name}: a scripted module cannot be traced; give the module it was made of, or an ONNX file")
+    recorder = _Recorder((1, *input_shape))
+    try:
+        output = _run(module, recorder)
+    except _ReadsNumbersError:
+        raise ValueError(f"{name}: what a model does must not depend on the numbers in the image") from None
+    except Exception as error:
+        raise ValueError(f"{name}: cannot be run with an input of {input_shape} ({_reason(error)})") from None
+    return recorder.workload(name, output, sum(p.numel() for p in module.parameters()))
+
+
+def trace_timm(name: str, input_shape: tuple[int, ...] | None = None, num_classes: int | None = None) -> Workload:
+    """The workload of a model of timm by its name; nothing is downloaded, no weights are made.
+
+    Without ``input_shape`` it is the one that the model was trained with.
+
+    Raises:
+        ValueError: timm has no such model, or it cannot be traced.
+
+    >>> round(trace_timm("resnet18").macs / 1e6)
+    1814
+    """
+    module = timm_module(name, input_shape, num_classes, device="meta")
+    return trace(module, input_shape or timm_input_shape(module))
+
+
+def timm_module(
+    name: str, input_shape: tuple[int, ...] | None = None, num_classes: int | None = None, *, device: str = "cpu"
+) -> nn.Module:
+    """A model of timm with random weights, or on the device ``"meta"`` with none.
+
+    Raises:
+        ValueError: timm has no such model, or not for this input.
+
+    >>> timm_input_shape(timm_module("timm:resnet18", device="meta"))
+    (3, 224, 224)
+    """
+    import timm
+
+    name = name.removeprefix("timm:")
+    if not timm.is_model(name):
+        raise ValueError(f"timm has no model {name!r}{did_you_mean(name, timm.list_models())}")
+    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+    with torch.device(device):
+        try:
+            return _create(name, options, input_shape)
+        except Exception as error:
+            raise ValueError(f"timm:{name}: cannot be made ({_reason(error)})") from None
+
+
+def timm_input_shape(module: nn.Module) -> tuple[int, ...]:
+    """(C, H, W) that a model of timm was trained with."""
+    configuration: Any = module.pretrained_cfg
+    return tuple(configuration["input_size"])
+
+
+def export(module: nn.Module, input_shape: tuple[int, ...]) -> bytes:
+    """The float32 ONNX file that torch makes of a module in eval mode, weights inside, to be run and timed.
+
+    Raises:
+        ValueError: torch cannot export it.
+
+    >>> len(export(nn.Conv2d(3, 4, 3), (3, 8, 8))) > 432
+    True
+    """
+    try:
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder, _in_eval_mode(module):
+            warnings.simplefilter("ignore")
+            path = Path(folder) / "model.onnx"
+            torch.onnx.export(module, (torch.zeros(1, *input_shape),), path, dynamo=False, opset_version=_OPSET)
+            return path.read_bytes()
+    except Exception as error:
+        raise ValueError(f"{type(module).__name__}: torch cannot export it to ONNX ({_reason(error)})") from None
+
+
+def _create(name: str, options: dict[str, Any], input_shape: tuple[int, ...] | None) -> nn.Module:
+    """Attention models fix their image size when they are made; others do not know the argument."""
+    import timm
+
+    if input_shape is not None:
+        options = {**options, "in_chans": input_shape[0]}
+        try:
+            sized: nn.Module = timm.create_model(name, img_size=tuple(input_shape[1:]), **options)
+        except TypeError:
+            pass
+        else:
+            return sized
+    made: nn.Module = timm.create_model(name, **options)
+    return made
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
+
+
+class _ReadsNumbersError(Exception):
+    pass
+
+
+def _run(module: nn.Module, recorder: _Recorder) -> Any:
+    floats = (t.dtype for t in module.state_dict().values() if t.is_floating_point())
+    with torch.inference_mode(), _in_eval_mode(module), _without_numbers(module), recorder.names_of(module):
+        image = recorder.image(next(floats, torch.float32))
+        with recorder:
+            return module(image)
+
+
+@contextmanager
+def _in_eval_mode(module: nn.Module) -> Iterator[None]:
+    modes = {inner: inner.training for inner in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for inner, training in modes.items():
+            inner.training = training
+
+
+@contextmanager
+def _without_numbers(module: nn.Module) -> Iterator[None]:
+    """Parameters and buffers stand aside for tensors without numbers; torch.func.functional_call loses those of a
+    module that is used twice."""
+    tables: list[dict[str, Any]] = [t for m in module.modules() for t in (m._parameters, m._buffers)]
+    originals = [dict(table) for table in tables]
+    meta: dict[int, Tensor] = {}
+    try:
+        for table in tables:
+            for key, tensor in table.items():
+                if tensor is not None:
+                    table[key] = meta.setdefault(id(tensor), torch.empty_like(tensor, device="meta"))
+        yield
+    finally:
+        for table, original in zip(tables, originals, strict=True):
+            table.update(original)
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Writes down the calls that a module makes.
+
+    In inference mode composite functions such as linear arrive whole.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.ops: dict[str, Op] = {}
+        self.shapes: dict[str, Shape] = {INPUT: shape}
+        self.named: dict[int, str] = {}
+        self.alive: list[Tensor] = []  # an id is a tensor's own only while the tensor lives
+        self.path: list[tuple[str, bool]] = []
+
+    def image(self, dtype: torch.dtype) -> Tensor:
+        image = torch.empty(self.shapes[INPUT], device="meta", dtype=dtype)
+        self._name(image, INPUT)
+        return image
+
+    @contextmanager
+    def names_of(self, module: nn.Module) -> Iterator[None]:
+        """While it holds, each call knows the module that makes it."""
+        hooks = []
+        for name, inner in module.named_modules():
+            place = (name, not any(True for _ in inner.children()))
+            hooks.append(inner.register_forward_pre_hook(lambda *_, place=place: self.path.append(place)))
+            hooks.append(inner.register_forward_hook(lambda *_: self.path.pop() and None))
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = tree_map(_as_meta, (args, kwargs or {}))
+        kind = func._schema.name.rpartition("::")[2]
+        in_place = kind.endswith("_") and not kind.endswith("__")
+        kind = kind.rstrip("_") if in_place else kind
+        depends = any(isinstance(t, Tensor) and id(t) in self.named for t in tree_leaves((args, kwargs)))
+        if depends and kind in _READS_NUMBERS:
+            raise _ReadsNumbersError
+        if kind not in KNOWN and func._can_decompose():
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        call_arguments = self._arguments(func, args, kwargs) if depends else {}
+        result = func(*args, **kwargs)
+        if depends and kind not in CONSTANT:
+            self._record(kind, call_arguments, result)
+        return result
+
+    def workload(self, name: str, output: Any, parameters: int) -> Workload:
+        tensors = [t for t in tree_leaves(output) if isinstance(t, Tensor)]
+        outputs = [self.named[id(t)] for t in tensors if id(t) in self.named]
+        if not outputs:
+            raise ValueError(f"{name}: must return a tensor that depends on its input, and does not")
+        ops, gone = simplify(list(self.ops.values()), self.shapes, outputs)
+        builder = WorkloadBuilder(INPUT, self.shapes[INPUT])
+        for op in _needed(ops, {gone.get(o, o) for o in outputs}):
+            builder.append(op, self.shapes[op.name])
+        built = builder.build(gone.get(outputs[0], outputs[0]))
+        return ModuleWorkload(built.input, built.output, built.ops, built.shapes, parameters=parameters)
+
+    def _arguments(self, func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+        parameters = func._schema.arguments
+        given = {parameter.name: value for parameter, value in zip(parameters, args, strict=False)} | kwargs
+        return {key: tree_map(self._operand, value) for key, value in given.items()}
+
+    def _operand(self, value: Any) -> Any:
+        return Operand(self.named.get(id(value), ""), tuple(value.shape)) if isinstance(value, Tensor) else value
+
+    def _record(self, kind: str, arguments: dict[str, Any], result: Any) -> None:
+        several = isinstance(result, list | tuple)
+        for tensor in result if several else (result,):
+            if not isinstance(tensor, Tensor):
+                continue
+            op = read_call(Call(kind, arguments, tuple(tensor.shape)))
+            if op.kind == NO_OP:
+                self._name(tensor, op.inputs[0])
+            else:
+                self._add(tensor, kind, op)
+
+    def _add(self, tensor: Tensor, kind: str, op: Op) -> None:
+        shape = tuple(tensor.shape)
+        op = replace(op, name=self._free_name(op, kind))
+        if op.kind == "global_avg_pool" and len(shape) == 2:
+            pooled = replace(op, name=f"{op.name}.pool")
+            self._keep(pooled, (*shape, 1, 1))
+            op = Op(op.name, "flatten", (pooled.name,))
+        self._keep(op, shape)
+        self._name(tensor, op.name)
+
+    def _keep(self, op: Op, shape: Shape) -> None:
+        self.ops[op.name] = op
+        self.shapes[op.name] = shape
+
+    def _name(self, tensor: Tensor, name: str) -> None:
+        self.named[id(tensor)] = name
+        self.alive.append(tensor)
+
+    def _free_name(self, op: Op, kind: str) -> str:
+        place, leaf = self.path[-1] if self.path else ("", False)
+        alone = leaf and place and op.kind in _CALLED_LIKE_ITS_MODULE
+        name = place if alone else f"{place}.{kind.lstrip('_')}".lstrip(".")
+        count, free = 1, name
+        while free in self.shapes:
+            count += 1
+            free = f"{name}.{count}"
+        return free
+
+
+def _as_meta(value: Any) -> Any:
+    return value.to("meta") if isinstance(value, Tensor) and not value.is_meta else value
+
+
+def _needed(ops: Sequence[Op], outputs: set[str]) -> list[Op]:
+    """The operations that an output depends on, in order."""
+    kept = []
+    for op in reversed(ops):
+        if op.name in outputs:
+            kept.append(op)
+            outputs |= set(op.inputs)
+    return kept[::-1]

@@ -1,0 +1,151 @@
+"""``nas devices``: the devices that are known, one of them in full, and a file for this machine."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hw_profiles import Device, list_devices, load_device
+from hw_profiles.conditions import hold_here
+from hw_profiles.costs import work_names
+from hw_profiles.latency import prediction_deviation
+from hw_profiles.terms import family
+from nas.config import quantity
+from nas.errors import InputError, user_input
+from nas.terminal import aligned, printable
+
+_FACTS = ("name", "description", "runtime", "threads", "channel_multiple", "measurable", "source")
+_DEFAULT_TIME = "10min"
+
+
+def run_devices(parsed: Namespace) -> None:
+    """List, show or measure, as the command line says.
+
+    Raises:
+        InputError: no such device, or an option of ``measure`` that is missing or wrong.
+    """
+    {None: _list, "show": _show, "measure": _measure}[parsed.what](parsed)
+
+
+def device_facts(device: Device) -> dict[str, Any]:
+    """A device as JSON types, its prices aside; ``deviation`` is that of its estimates here, relative.
+
+    >>> device_facts(load_device("host"))["precisions"]
+    ['fp32', 'int8']
+    """
+    return {
+        **{name: getattr(device, name) for name in _FACTS},
+        "precisions": list(device.costs),
+        "calibrated": list(device.calibrated),
+        "conditions": dict(device.conditions),
+        "conditions_hold_here": device.measurable and hold_here(device.conditions, device.threads),
+        "deviation": {precision: prediction_deviation(device, precision) for precision in device.costs},
+    }
+
+
+def device_lines(facts: dict[str, Any]) -> list[str]:
+    """The facts of a device for a terminal."""
+    measured = ", ".join(f"{name} {value}" for name, value in facts["conditions"].items())
+    off = ", ".join(f"{100 * deviation:.1f} % in {name}" for name, deviation in facts["deviation"].items())
+    lines = [
+        f"{facts['name']}: {facts['description']}",
+        f"  precisions   {', '.join(facts['precisions'])}",
+        f"  source       {facts['source']}",
+        f"  measured on  {measured}",
+        f"  here         {_here(facts)}",
+        f"  estimates    miss by {off} (standard deviation)",
+    ]
+    return [printable(line) for line in lines]
+
+
+def _here(facts: dict[str, Any]) -> str:
+    if not facts["measurable"]:
+        return "another machine: its latency is estimated, never measured"
+    if facts["conditions_hold_here"]:
+        return "this machine, under these conditions"
+    return "other conditions: `nas devices measure --out FILE.toml` makes a file for this machine"
+
+
+def _list(parsed: Namespace) -> None:
+    found = [device_facts(load_device(name)) for name in list_devices()]
+    text = "\n\n".join("\n".join(device_lines(facts)) for facts in found)
+    print(json.dumps(found, indent=1) if parsed.json else text)
+
+
+def _show(parsed: Namespace) -> None:
+    with user_input():
+        device = load_device(parsed.device)
+    if parsed.json:
+        print(json.dumps({**device_facts(device), "prices": prices(device)}, indent=1))
+        return
+    print("\n".join(device_lines(device_facts(device))))
+    for precision, table in prices(device).items():
+        for name in dict.fromkeys(map(family, table)):
+            kinds = {kind: row for kind, row in table.items() if family(kind) == name}
+            print(f"\n{precision}, microseconds of {name}: one start, a million or megabyte of each other")
+            head = ["kind", *work_names(name), "points"]
+            rows = [
+                [printable(kind.partition("/")[2]), *(f"{value:.4g}" for value in row["prices"].values()),
+                 str(row["points"])]
+                for kind, row in kinds.items()
+            ]  # fmt: skip
+            print("\n".join(aligned(head, rows, left=1)))
+
+
+def prices(device: Device) -> dict[str, dict[str, dict[str, Any]]]:
+    """What each kind of kernel costs in each precision, and at how many places that is corrected.
+
+    >>> prices(load_device("host"))["fp32"]["call/call"]["points"]
+    0
+    """
+    return {
+        precision: {
+            kind: {"prices": dict(zip(work_names(kind), cost.prices, strict=True)), "points": len(cost.points)}
+            for kind, cost in table.items()
+        }
+        for precision, table in device.costs.items()
+    }
+
+
+def _measure(parsed: Namespace) -> None:
+    from hw_profiles.measuring import measure_device
+
+    if parsed.out is None:
+        raise InputError("devices measure: --out must say where the device is written, such as --out my.toml")
+    if parsed.threads < 1:
+        raise InputError(f"--threads must be at least 1, got {parsed.threads}")
+    out = Path(parsed.out)
+    if out.is_dir():
+        raise InputError(f"--out must be a .toml file, got the folder {str(out)!r}")
+    precisions = tuple(dict.fromkeys(name.strip() for name in parsed.precision.split(",")))
+    with user_input(), _progress():
+        seconds = quantity("time", parsed.time or _DEFAULT_TIME)
+        device = measure_device(out, seconds=seconds, threads=parsed.threads, precisions=precisions)
+    facts = device_facts(device)
+    if parsed.json:
+        print(json.dumps({**facts, "file": str(out)}, indent=1))
+        return
+    print("\n".join(device_lines(facts)))
+    print(f"  file         {printable(out)}\nuse it: nas profile resnet8 --device {printable(out)}")
+
+
+@contextmanager
+def _progress() -> Iterator[None]:
+    """What is logged while measuring, on stderr."""
+    log = logging.getLogger("fitnas")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("nas: %(message)s"))
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)

@@ -1,0 +1,67 @@
+"""``nas export``: the int8 file of a run, or any int8 file, as plain C99."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from nas.errors import InputError, user_input
+
+_IMAGES = 1000  # of the test set, or all
+
+
+def run_export(parsed: Namespace) -> int:
+    """Write the folder and, if asked, verify it; 1 where it was not verified.
+
+    Raises:
+        InputError: no such run or file, an operation or format that cannot be written, or a folder that is not empty.
+    """
+    with user_input():
+        file = _int8_file(Path(parsed.source))
+        images = _test_images(parsed.data, file) if parsed.data else None
+        if images is None and parsed.verify:
+            raise InputError("--verify needs images: --data with what the network was trained on")
+        from compress.c99.writer import write_c99
+
+        out = Path(parsed.out)
+        written = write_c99(file, out, force=parsed.force, test_images=None if images is None else images[:8])
+    print(f"{out}: {len(written.files)} files, arena {written.arena_bytes:,} bytes", file=sys.stderr)
+    if images is None or not parsed.verify:
+        print(f"not verified; to do so: nas export {parsed.source} --out {out} --force --data DATA --verify")
+        return 0
+    from compress.c99.verify import summary, verify
+
+    with user_input():
+        found = verify(out, file, images)
+    print(summary(found))
+    return 0 if found.verified else 1
+
+
+def _int8_file(source: Path) -> Path:
+    if source.suffix == ".onnx":
+        return source
+    metrics = source / "metrics.json"
+    if not metrics.is_file():
+        raise InputError(f"export needs a finished run's folder or an .onnx file, got {str(source)!r}")
+    deployed = str(json.loads(metrics.read_text())["deployed"])
+    file = source / "model.int8.onnx"
+    if not file.is_file():
+        raise InputError(f"{source}: plain C is written of an int8 file, but the run deployed {deployed}")
+    return file
+
+
+def _test_images(data: str, file: Path) -> Any:
+    """Test images as the network reads them, sized as its metadata says."""
+    from compress.data import load_data
+    from compress.preprocessing import METADATA_KEY, Preprocessing
+    from hw_profiles.onnx_read import read_metadata
+
+    metadata = read_metadata(file)
+    if METADATA_KEY not in metadata:
+        raise InputError(f"{file}: nothing in it says how an image becomes its input, so --data cannot be used")
+    preprocessing = Preprocessing.from_json(metadata[METADATA_KEY])
+    dataset = load_data(data).resized(*preprocessing.input_shape[1:])
+    return preprocessing.tensor(dataset.test.images[:_IMAGES])

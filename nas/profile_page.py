@@ -1,0 +1,172 @@
+"""The page of ``nas profile``: totals, memory and time from layer to layer, and the table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nas.drawing import memory_svg
+from nas.page import grid, listing, page, section
+from nas.profile_command import bits_of, doubts, interval, kind_of, sides
+from nas.svg import element, label, line, picture, ticks, title, words
+from nas.terminal import cut, printable, short
+
+Facts = Mapping[str, Any]
+
+_WIDTH, _HEIGHT, _LEFT, _ABOVE, _BELOW = 1080, 280, 90, 26, 30
+_ROOM = 1.12  # above the longest bar, for its name
+_SLOWEST = 12
+_NAME_WIDTH = 60
+_HEAD = ["layer", "#", "kind", "layout", "bits", "input", "output", "MACs", "weights", "moved", "alive", "µs", "share"]
+
+
+def render_profile(facts: Facts) -> str:
+    """The page of what :func:`nas.profile_command.profile_facts` found: it needs no other file and no network.
+
+    >>> from hw_profiles import load_device
+    >>> from nas.profile_command import profile_facts
+    >>> "stages.2.0.conv2" in render_profile(profile_facts("resnet8", load_device("host")))
+    True
+    """
+    model, device = printable(facts["model"]), printable(facts["device"])
+    shape = " × ".join(map(str, facts["input_shape"]))
+    return page(
+        f"fitnas: {model} on {device}",
+        f"<h1>{words(model)} on {words(device)}</h1>",
+        f'<p class="quiet">{words(facts["precision"])}, one image of {words(shape)}</p>',
+        _warnings(doubts(facts)),
+        _tiles(facts),
+        section("memory", "Memory over time", memory_svg(memory_of(facts), None), _note(
+            "Bytes of activations that must exist while each layer runs, planned from their lifetimes; weights are "
+            "not counted. Point at a bar for its name.")),
+        section("time", "Time by layer", latency_svg(facts), _note(
+            "Share of the estimated latency, in the same order. A pale bar has no price of its own on this device."),
+            "<h3>The slowest</h3>", slowest(facts)),
+        section("layers", "All layers", _table(facts), _note(
+            "Bytes: of weights with their scales, of the activations that a layer reads and writes (moved), of all "
+            "activations that exist while it runs (alive). A time with ~ is that of another kind of kernel.")),
+        section("sources", "Where the numbers come from", _sources(facts)),
+    )  # fmt: skip
+
+
+def memory_of(facts: Facts) -> dict[str, Any]:
+    """What :func:`nas.drawing.memory_svg` draws."""
+    kernels = [
+        {"name": _name(layer), "kind": kind_of(layer), "live_bytes": layer["live_bytes"]} for layer in facts["layers"]
+    ]
+    peak = facts["peak_index"]
+    return {"kernels": kernels, "peak_bytes": kernels[peak]["live_bytes"], "peak_index": peak}
+
+
+def latency_svg(facts: Facts) -> str:
+    """The share of each layer in the estimate as a bar, in the order in which they run; the slowest is named."""
+    layers = facts["layers"]
+    shares = [float(layer["share"]) for layer in layers]
+    longest = max(shares)
+    step, scale = (_WIDTH - _LEFT) / len(layers), (_HEIGHT - _ABOVE - _BELOW) / (_ROOM * longest)
+    ground = float(_HEIGHT - _BELOW)
+    drawn = []
+    for percent in ticks(0.0, 100 * _ROOM * longest, 4):
+        y = ground - percent / 100 * scale
+        drawn += [line(_LEFT, y, _WIDTH, y, "grid"), label(_LEFT - 8, y + 4, f"{percent:g} %", text_anchor="end")]
+    for i, (layer, share) in enumerate(zip(layers, shares, strict=True)):
+        said = title(f"{_name(layer)} ({kind_of(layer)}): {_time(layer)}, {100 * share:.1f} %")
+        place = {"x": _LEFT + i * step + 0.5, "y": ground - share * scale}
+        size = {"width": max(step - 1, 0.8), "height": share * scale}
+        drawn.append(element("rect", said, **place, **size, class_="other" if layer["stand_in"] else "live"))
+    at = shares.index(longest)
+    x, named = _LEFT + (at + 0.5) * step, f"{100 * longest:.1f} % in {_name(layers[at])}"
+    anchor = "start" if x < _WIDTH * 0.35 else "end" if x > _WIDTH * 0.65 else "middle"
+    drawn.append(label(x, ground - longest * scale - 6, named, text_anchor=anchor, class_="strong"))
+    drawn.append(line(_LEFT, ground, _WIDTH, ground, "axis"))
+    run = f"{len(layers)} layers in the order in which they run"
+    drawn.append(label((_LEFT + _WIDTH) / 2, _HEIGHT - 8, run, text_anchor="middle", class_="quiet"))
+    return picture(_WIDTH, _HEIGHT, "share of each layer in the estimated latency", *drawn)
+
+
+def slowest(facts: Facts) -> str:
+    """The layers that take most of the time, as bars beside their names."""
+    ranked = sorted(enumerate(facts["layers"]), key=lambda pair: -pair[1]["share"])[:_SLOWEST]
+    rows = "".join(
+        f"<tr><td>{words(_name(layer))}</td><td>{index}</td><td>{words(_time(layer))}</td>"
+        f'<td>{100 * layer["share"]:.1f} %</td><td class="words"><div class="bar" style="width:22em">'
+        f'<div style="width:{100 * layer["share"] / ranked[0][1]["share"]:.1f}%"></div></div></td></tr>'
+        for index, layer in ranked
+    )
+    head = '<th>layer</th><th>#</th><th>time</th><th>share</th><th class="words"></th>'
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _warnings(said: Sequence[str]) -> str:
+    return f'<ul class="warnings">{"".join(f"<li>{words(text)}</li>" for text in said)}</ul>' if said else ""
+
+
+def _tiles(facts: Facts) -> str:
+    low, high = facts["latency_low_ms"], facts["latency_high_ms"]
+    tiles = [
+        (f"{facts['latency_ms']:.4g} ms", f"{facts['latency_source']} latency, 90\u00a0%: {low:.4g} to {high:.4g}"),
+        (f"{short(facts['peak_ram_bytes'], ' ')}B", f"peak RAM, at layer {facts['peak_index']}"),
+        (f"{short(facts['flash_bytes'], ' ')}B", "weights with their scales"),
+        (short(facts["weight_count"], " "), "weights, values"),
+        (short(facts["macs"], " "), "MACs"),
+        (f"{len(facts['layers'])}", "layers that run"),
+    ]
+    drawn = (f'<div class="tile"><b>{words(value)}</b><span>{words(name)}</span></div>' for value, name in tiles)
+    return f'<div class="tiles">{"".join(drawn)}</div>'
+
+
+def _table(facts: Facts) -> str:
+    rows = [_row(i, layer) for i, layer in enumerate(facts["layers"])]
+    call = facts["call"]
+    rows.append(["(the call itself)", "", *[""] * 9, f"{call['microseconds']:.2f}", f"{100 * call['share']:.1f} %"])
+    sums = [f"{facts['macs']:,}", f"{facts['flash_bytes']:,}", "", ""]
+    rows.append(["total, estimated", "", *[""] * 5, *sums, f"{1000 * facts['estimated_ms']:.2f}", "100.0 %"])
+    kinds = [""] * (len(rows) - 1) + ["deployed"]
+    return grid(_HEAD, rows, "wide", kinds)
+
+
+def _row(index: int, layer: Facts) -> list[str]:
+    return [
+        _name(layer),
+        str(index),
+        kind_of(layer),
+        layer["layout"],
+        bits_of(layer),
+        sides(layer["input_shape"]),
+        sides(layer["output_shape"]),
+        f"{layer['macs']:,}",
+        f"{layer['weight_bytes']:,}",
+        f"{layer['activation_bytes']:,}",
+        f"{layer['live_bytes']:,}",
+        f"{'~' if layer['stand_in'] else ''}{layer['microseconds']:.2f}",
+        f"{100 * layer['share']:.1f} %",
+    ]
+
+
+def _sources(facts: Facts) -> str:
+    pairs: dict[str, object] = {"latency": f"{interval(facts, 'latency')}, {facts['latency_source']}"}
+    if facts["latency_source"] != "estimated":
+        pairs["latency, estimated"] = interval(facts, "estimated")
+    pairs["times of layers"] = "estimated from the device's table"
+    pairs["peak RAM"] = (
+        f"{facts['peak_ram_bytes']:,} bytes of activations, planned from their lifetimes; at "
+        f"{cut(printable(facts['peak_layer']), _NAME_WIDTH)} (layer {facts['peak_index']})"
+    )
+    pairs["weights"] = f"{facts['flash_bytes']:,} bytes with their scales, counted"
+    pairs["weights, values"] = f"{facts['weight_count']:,}, batch normalisation folded, counted"
+    pairs["MACs"] = f"{facts['macs']:,} of convolutions, linear and matmul operations, counted"
+    if facts["params"] is not None:
+        pairs["parameters"] = f"{facts['params']:,} of the trainable module"
+    return listing(pairs)
+
+
+def _name(layer: Facts) -> str:
+    return cut(printable(layer["name"]), _NAME_WIDTH)
+
+
+def _time(layer: Facts) -> str:
+    return f"{'~' if layer['stand_in'] else ''}{layer['microseconds']:.2f} µs"
+
+
+def _note(text: str) -> str:
+    return f'<p class="quiet">{words(text)}</p>'

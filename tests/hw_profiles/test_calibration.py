@@ -1,0 +1,145 @@
+"""A device that is corrected by five measurements, on a machine whose truth is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hw_profiles import Device, Workload, calibrate, load_device, profile
+from hw_profiles.device import to_toml
+from search_spaces import list_presets, preset, sample
+
+FEW = 5
+PRECISIONS = ("fp32", "int8")
+
+
+@cache
+def networks() -> dict[str, Workload]:
+    return {name: preset(name, input_shape=(3, 96, 96)).workload() for name in list_presets() if name != "resnet8"}
+
+
+def elsewhere() -> Device:
+    """The table of this machine on another one, whose estimates are therefore a guess."""
+    host = load_device("host")
+    return replace(host, conditions={**host.conditions, "cpu": "another"})
+
+
+def changed(device: Device, precision: str, factor: Callable[[str], float]) -> Device:
+    """The device with each kind of kernel as many times as slow."""
+    table = {
+        kind: replace(cost, prices=tuple(price * factor(kind) for price in cost.prices))
+        for kind, cost in device.costs[precision].items()
+    }
+    return replace(device, costs={**device.costs, precision: table})
+
+
+def latencies(device: Device, precision: str) -> dict[str, float]:
+    return {name: profile(workload, device, precision).latency_ms for name, workload in networks().items()}
+
+
+def errors(device: Device, precision: str, truth: dict[str, float], names: list[str]) -> np.ndarray:
+    predicted = latencies(device, precision)
+    return np.array([abs(predicted[name] / truth[name] - 1) for name in names])
+
+
+def measured(truth: dict[str, float], seed: int) -> tuple[dict[str, float], list[str], list[str]]:
+    """Times with 3 % of noise, five networks to calibrate with, and the others."""
+    draw = np.random.default_rng(seed)
+    noisy = {name: ms * float(np.exp(draw.normal(0, 0.03))) for name, ms in truth.items()}
+    chosen = [str(name) for name in draw.choice(sorted(truth), FEW, replace=False)]
+    return noisy, chosen, [name for name in truth if name not in chosen]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("factor", [2.0, 0.5])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_machine_of_another_speed_is_predicted_after_five_measurements(
+    precision: str, factor: float, seed: int
+) -> None:
+    base = elsewhere()
+    truth = latencies(changed(base, precision, lambda kind: factor), precision)
+    times, chosen, others = measured(truth, seed)
+    device = calibrate(base, [(networks()[name], times[name]) for name in chosen], precision)
+    assert np.median(errors(base, precision, times, others)) > 0.45
+    assert np.median(errors(device, precision, times, others)) < 0.04
+    kept = 0
+    for name in others:
+        before, after = (profile(networks()[name], d, precision) for d in (base, device))
+        assert after.latency_high_ms / after.latency_low_ms < 0.5 * before.latency_high_ms / before.latency_low_ms
+        kept += after.latency_low_ms <= times[name] <= after.latency_high_ms
+    assert kept >= 0.9 * len(others)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_one_kind_of_kernel_that_is_slower_is_found(precision: str) -> None:
+    """Networks with much and little of that kind tell it from the others; a common factor alone would fit neither."""
+    base = elsewhere()
+    slow = changed(base, precision, lambda kind: 2.5 if "depthwise" in kind else 1.0)
+    plain, other = ([sample("fused", seed=seed).workload() for seed in seeds] for seeds in (range(4), range(4, 12)))
+    mobile = list(networks().values())
+    chosen, others = [*plain, *mobile[:4]], [*other, *mobile[4:]]
+    device = calibrate(base, [(w, profile(w, slow, precision).latency_ms) for w in chosen], precision)
+    depthwise = "conv/depthwise.blocked" if precision == "fp32" else "integer_depthwise/depthwise"
+    dense = "conv/conv.blocked" if precision == "fp32" else "integer_conv/conv.aligned"
+    became = {kind: device.costs[precision][kind].prices[0] / base.costs[precision][kind].prices[0]
+              for kind in (depthwise, dense)}  # fmt: skip
+    assert became[depthwise] > 1.1 * became[dense]
+    ratios = [np.log([profile(w, d, precision).latency_ms / profile(w, slow, precision).latency_ms for w in others])
+              for d in (base, device)]  # fmt: skip
+    after_a_common_factor, found = np.abs(ratios[0] - ratios[0].mean()), np.abs(ratios[1])
+    assert found.mean() < 0.6 * after_a_common_factor.mean()
+
+
+def test_another_precision_is_left_as_it_was() -> None:
+    base = elsewhere()
+    workload = networks()["mobilenetv2_100"]
+    device = calibrate(base, [(workload, 3 * profile(workload, base, "int8").latency_ms)], "int8")
+    assert device.costs["fp32"] == base.costs["fp32"]
+    assert device.calibrated == ("int8",)
+    before, after = (profile(workload, d) for d in (base, device))
+    assert before == after
+    assert calibrate(device, [(workload, 1.0)]).calibrated == ("int8", "fp32")
+    assert calibrate(device, [(workload, 1.0)], "int8").calibrated == ("int8",)
+
+
+def test_more_measurements_narrow_the_interval() -> None:
+    base = elsewhere()
+    truth = latencies(base, "fp32")
+    widths = []
+    for count in (1, 5, 15):
+        device = calibrate(base, [(networks()[name], truth[name]) for name in list(truth)[:count]])
+        widths.append(device.spread["fp32"])
+    assert widths == sorted(widths, reverse=True)
+    assert widths[2] < widths[0]
+
+
+def test_a_calibrated_device_travels_as_a_file(tmp_path: Path) -> None:
+    base = elsewhere()
+    workload = networks()["mobilenetv2_100"]
+    device = calibrate(base, [(workload, 7.0)])
+    assert "calibrated in fp32 with 1 measurement" in device.source
+    path = tmp_path / "mine.toml"
+    path.write_text(to_toml(device))
+    one, other = profile(workload, load_device(path)), profile(workload, device)
+    assert one.latency_high_ms == pytest.approx(other.latency_high_ms, rel=1e-3)
+
+
+@pytest.mark.parametrize("ms", [0, -1, float("nan"), float("inf"), True, "5", None])
+def test_times_are_positive_numbers(ms: float) -> None:
+    with pytest.raises(ValueError, match=r"milliseconds must be a positive number, got .* for Workload"):
+        calibrate(load_device("host"), [(networks()["mobilenetv2_100"], ms)])
+
+
+def test_what_cannot_be_used_is_said() -> None:
+    host = load_device("host")
+    with pytest.raises(ValueError, match="at least one measurement is needed, got none"):
+        calibrate(host, [])
+    with pytest.raises(ValueError, match=r"got -1.0 for gone\.onnx"):
+        calibrate(host, [("gone.onnx", -1.0)])
+    with pytest.raises(ValueError, match=r"device host has no costs in int4"):
+        calibrate(host, [(networks()["mobilenetv2_100"], 1.0)], "int4")

@@ -1,0 +1,175 @@
+"""Device files: ours, those of users, and those of people who mean harm."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from hw_profiles import Device, list_devices, load_device, profile
+from hw_profiles.costs import KernelCost
+from hw_profiles.device import to_toml
+from hw_profiles.microbenchmarks import micro_network
+from search_spaces import list_presets, list_spaces, preset, sample
+from tests.hw_profiles.synthetic import device_of
+
+SMALLEST = """
+schema = 2
+name = "mine"
+description = "one of these"
+runtime = "ort"
+threads = 1
+channel_multiple = 16
+measurable = true
+source = "assumed"
+calibrated = []
+
+[conditions]
+cpu = "a"
+
+[spread]
+fp32 = 0.1
+
+[costs.fp32."call/call"]
+prices = { start = 5.0, nodes = 0.5, crowd = 0.0 }
+
+[costs.fp32."fused/sum.plain"]
+prices = { mvalues = 100 }
+points = [
+  [3, 0.5],
+]
+"""
+
+
+def written(folder: Path, text: str | bytes) -> Path:
+    path = folder / "mine.toml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def test_a_file_is_the_device_that_it_says(tmp_path: Path) -> None:
+    assert load_device(written(tmp_path, SMALLEST)) == Device(
+        name="mine",
+        description="one of these",
+        runtime="ort",
+        threads=1,
+        channel_multiple=16,
+        measurable=True,
+        source="assumed",
+        conditions={"cpu": "a"},
+        spread={"fp32": 0.1},
+        costs={
+            "fp32": {
+                "call/call": KernelCost(prices=(5.0, 0.5, 0.0)),
+                "fused/sum.plain": KernelCost(prices=(100.0,), points=((3,),), weights=(0.5,)),
+            }
+        },
+    )
+
+
+@pytest.mark.parametrize("name", list_devices())
+def test_a_device_that_is_written_is_read_back(name: str, tmp_path: Path) -> None:
+    device = load_device(name)
+    assert load_device(written(tmp_path, to_toml(device))) == device
+
+
+def test_text_of_any_kind_survives_the_file(tmp_path: Path) -> None:
+    costs = {"int8": {"call/call": KernelCost(prices=(1.0, 0.0, 0.0))}}
+    device = device_of(costs, cpu='a "quoted" CPU \\ of Ångström')
+    assert load_device(written(tmp_path, to_toml(device))) == device
+
+
+@pytest.mark.parametrize("name", list_devices())
+def test_every_device_prices_every_network(name: str) -> None:
+    device = load_device(name)
+    assert device.name == name
+    assert device.source
+    networks = [preset(n) for n in list_presets()] + [sample(s, seed=i) for s in list_spaces() for i in range(4)]
+    for precision in device.costs:
+        for network in (*networks, *map(micro_network, range(20))):
+            found = profile(network, device, precision)
+            assert 0 < found.latency_low_ms < found.latency_ms < found.latency_high_ms
+
+
+def test_devices_that_do_not_exist_and_precisions_they_do_not_have(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no device is called 'hots'; did you mean 'host'"):
+        load_device("hots")
+    with pytest.raises(ValueError, match=r"valid: host, or a .toml file"):
+        load_device(tmp_path)
+    with pytest.raises(ValueError, match=r"device mine has no costs in int8 \(known: fp32\)"):
+        profile(preset("resnet8"), load_device(written(tmp_path, SMALLEST)), "int8")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("schema = 2", "schema = 1", "schema must be 2, got 1"),
+        ("schema = 2", "schema 2", "mine.toml: "),
+        ("threads = 1", "", "threads is missing"),
+        ("threads = 1", "threads = 0", "must be at least 1"),
+        ("threads = 1", 'threads = "1"', "threads must be of type int, got '1'"),
+        ("threads = 1", "threads = true", "threads must be of type int, got True"),
+        ("threads = 1", "threads = 1\ncolour = 1", "unknown entry 'colour'"),
+        ('"ort"', '"tflite"', "runtime must be one of ort, got 'tflite'"),
+        ('"mine"', '"m\\u001b[31m"', r"name must be printable, got 'm\\x1b\[31m'"),
+        ("calibrated = []", 'calibrated = ["int8"]', "calibrated: precision must be one of fp32, got 'int8'"),
+        ("calibrated = []", "calibrated = [[1]]", r"calibrated: precision must be one of fp32, got \[1\]"),
+        ('cpu = "a"', "cpu = 1", "conditions.'cpu' must be of type str, got 1"),
+        ("fp32 = 0.1", "", r"spread.fp32 is missing"),
+        ("fp32 = 0.1", "fp32 = -0.1", r"spread.fp32 must be a number from 0 to 10, got -0.1"),
+        ("fp32 = 0.1", "fp32 = 1e9", r"spread.fp32 must be a number from 0 to 10, got 1000000000"),
+        ("fp32 = 0.1", "fp32 = 0.1\nint8 = 0.1", "spread: precision must be one of fp32, got 'int8'"),
+        ("costs.fp32.", "costs.fp33.", "costs: precision must be one of fp32, int8, got 'fp33'"),
+        ('costs.fp32."call/call"', 'costs.fp32."call/cell"', "costs.fp32.'call/call' is missing"),
+        ("start = 5.0", "start = 0", "prices.start must be more than 0"),
+        ("start = 5.0", "start = -5", r"'call/call'.prices.start must be a number from 0 to 1e\+12, got -5"),
+        ("start = 5.0", "start = nan", r"prices.start must be a number .*, got nan"),
+        ("start = 5.0", "start = inf", r"prices.start must be a number .*, got inf"),
+        ("start = 5.0", "start = true", r"prices.start must be a number .*, got True"),
+        ("start = 5.0", 'start = "5"', r"prices.start must be a number .*, got '5'"),
+        ("start = 5.0", f"start = 1{400 * '0'}", r"prices.start must be a number .*, got 1000"),
+        ("start = 5.0", f"start = 1{5000 * '0'}", "digits"),
+        ("start = 5.0, ", "", r"'call/call'.prices: 'start' is missing \(needed: start, nodes, crowd\)"),
+        ("start = 5.0", "start = 5.0, finish = 1", "prices: 'finish' is unknown"),
+        ("prices = { mvalues = 100 }", "", "'fused/sum.plain': prices is missing"),
+        ("prices = { mvalues = 100 }", "prices = 3", "'fused/sum.plain': prices is missing"),
+        ("points = [", "weights = [", "unknown entry 'weights'"),
+        ("fused/sum.plain", "fuse/sum.plain", "the family of 'fuse/sum.plain' must be one of call, fused"),
+        ("[3, 0.5],", "[3],", r"'fused/sum.plain'.points: each must be 2 numbers, got \[3\]"),
+        ("[3, 0.5],", "[3, 4, 5],", r"points: each must be 2 numbers, got \[3, 4, 5\]"),
+        ("[3, 0.5],", "[3, nan],", r"points: each must be 2 numbers, got \[3, nan\]"),
+        ("[3, 0.5],", '[3, "a"],', r"points: each must be 2 numbers, got \[3, 'a'\]"),
+        ("[3, 0.5],", "[3, 1e300],", "points: each must be 2 numbers"),
+        ("[\n  [3, 0.5],\n]", "3", "points must be a list, got 3"),
+        (SMALLEST[SMALLEST.index("[costs.") :], "[costs]\nfp32 = 3", "costs.fp32.'call/call' is missing"),
+        (SMALLEST[SMALLEST.index("[costs.") :], "[costs]\n", "costs must be given in one of fp32, int8"),
+    ],
+)
+def test_bad_entries_are_refused_by_name_in_one_line(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert old in SMALLEST
+    path = written(tmp_path, SMALLEST.replace(old, new))
+    with pytest.raises(ValueError, match=said) as caught:
+        load_device(path)
+    assert str(caught.value).startswith(f"device file {path}: ")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (SMALLEST.encode() + b"# \xff", "can't decode byte 0xff"),
+        (SMALLEST + "#" * 2_000_000, "must be of at most 2000000 bytes"),
+        (SMALLEST + "a" + ".a" * 50_000 + " = 1", "a line must have at most 40 dots"),
+        ("a = " + "[" * 100_000, "brackets must not be nested so deeply"),
+        ("a = " + "{a=" * 100_000, "brackets must not be nested so deeply"),
+    ],
+    ids=["bytes", "size", "dots", "brackets", "braces"],
+)
+def test_harm_is_refused_at_once(tmp_path: Path, data: str | bytes, said: str) -> None:
+    path = written(tmp_path, data)
+    start = time.perf_counter()
+    with pytest.raises(ValueError, match=said):
+        load_device(path)
+    assert time.perf_counter() - start < 2

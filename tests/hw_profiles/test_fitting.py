@@ -1,0 +1,98 @@
+"""Costs that are fitted to times of whole networks, held against costs that are known."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from hw_profiles.costs import CostTable, KernelCost
+from hw_profiles.fitting import Observation, cross_validated_errors, fit
+from hw_profiles.terms import Term
+from tests.hw_profiles.synthetic import micro_terms, microseconds, true_costs
+
+MEASURED, LEFT_OUT = 600, 100
+
+
+@cache
+def networks(precision: str) -> list[tuple[Term, ...]]:
+    return micro_terms(precision, range(MEASURED + LEFT_OUT))
+
+
+def observed(precision: str, count: int = MEASURED) -> tuple[list[Observation], np.ndarray]:
+    """Times with 1 % of noise; every twentieth network takes twice as long. And which these are."""
+    terms = networks(precision)
+    draw = np.random.default_rng(1)
+    times = microseconds(true_costs(terms), terms)[:count] * np.exp(draw.normal(0, 0.01, size=count))
+    slow = draw.random(count) < 0.05
+    times[slow] *= 2
+    return [Observation(t, float(us)) for t, us in zip(terms, times, strict=False)], slow
+
+
+def errors(costs: dict[str, KernelCost], precision: str) -> np.ndarray:
+    """Of the networks that were not measured, how far the prediction is off what they cost."""
+    terms = networks(precision)
+    left_out = terms[MEASURED:]
+    truth = microseconds(true_costs(terms), left_out)
+    return np.abs(microseconds(costs, left_out) / truth - 1)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_networks_that_were_not_measured_are_predicted(precision: str) -> None:
+    observations, _ = observed(precision)
+    costs = fit(observations)
+    found = errors(costs, precision)
+    assert np.median(found) < 0.015
+    assert np.mean(found < 0.03) > 0.85
+    assert all(price >= 0 for cost in costs.values() for price in cost.prices)
+    assert set(costs) == {term.kind for o in observations for term in o.terms}
+
+
+def test_corrections_tell_more_than_prices() -> None:
+    costs = fit(observed("int8")[0])
+    priced = {kind: KernelCost(prices=cost.prices) for kind, cost in costs.items()}
+    assert np.median(errors(costs, "int8")) < 0.5 * np.median(errors(priced, "int8"))
+
+
+def test_errors_of_networks_left_out_show_which_times_do_not_fit() -> None:
+    observations, slow = observed("int8", 240)
+    found = cross_validated_errors(observations)
+    assert np.median(np.abs(found[~slow])) < 0.03
+    assert (found[slow] < -0.4).all()
+    assert np.mean(np.abs(found[~slow]) < 0.2) > 0.97
+
+
+def test_each_error_is_that_of_a_network_that_was_left_out() -> None:
+    """A time that is off by a hundred is not explained by itself."""
+    observations, _ = observed("int8", 100)
+    observations[7] = Observation(observations[7].terms, 100 * observations[7].microseconds)
+    assert cross_validated_errors(observations)[7] < -np.log(50)
+
+
+def test_prices_alone_are_found_exactly() -> None:
+    draw = np.random.default_rng(0)
+    rows = [Term("call/call", (), tuple(draw.uniform(1, 9, size=3))) for _ in range(40)]
+    prices = np.array([3.0, 0.5, 0.0])
+    costs = fit([Observation((row,), float(prices @ row.work)) for row in rows])
+    np.testing.assert_allclose(costs["call/call"].prices, prices, atol=5e-3)
+
+
+def test_what_has_no_price_is_not_given_a_negative_one() -> None:
+    """Where more of one thing goes with less time, it is free; least squares alone would pay for it."""
+    draw = np.random.default_rng(0)
+    works = draw.uniform(1, 2, size=(60, 3))
+    observations = [Observation((Term("call/call", (), tuple(w)),), float(10 * w[0] - 2 * w[1] + w[2])) for w in works]
+    assert np.linalg.lstsq(works, works @ (10, -2, 1), rcond=None)[0][1] < 0
+    assert fit(observations)["call/call"].prices[1] == pytest.approx(0, abs=1e-6)
+
+
+def test_every_kernel_costs_at_least_a_start() -> None:
+    observations, _ = observed("fp32", 100)
+    table = CostTable(fit(observations))
+    assert all(table.total([term])[0] > 0 for o in observations for term in o.terms)
+
+
+def test_nothing_cannot_be_fitted() -> None:
+    with pytest.raises(ValueError, match="at least one network must be measured"):
+        fit([])

@@ -1,0 +1,95 @@
+"""Measuring on this machine: it runs, its interval is one, its milliseconds stay what they were."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hw_profiles import Workload, host
+from hw_profiles.costs import KernelCost
+from hw_profiles.host import compare, measure, measuring_lock, median_interval, open_session
+from hw_profiles.onnx_write import fixed_quantization, write_onnx
+from search_spaces import preset
+from tests.hw_profiles.synthetic import device_of
+
+COSTS = {"fp32": {"call/call": KernelCost(prices=(1.0, 0.0, 0.0))}}
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(host, "_NOMINAL_ROUNDS", 5)
+    return tmp_path / "cache"
+
+
+def int8(workload: Workload) -> bytes:
+    return write_onnx(workload, quantization=fixed_quantization(workload))
+
+
+def test_measurements_have_an_interval_and_keep_the_nominal_time(cache: Path) -> None:
+    data = int8(preset("resnet8").workload())
+    found = measure(data, device_of(COSTS), max_rounds=15)
+    assert 0 < found.low_ms <= found.ms <= found.high_ms
+    assert found.source == "measured"
+    assert found.raw_ms is not None
+    [kept] = (cache / "fitnas").glob("host-*.json")
+    before = kept.read_bytes()
+    measure(data, device_of(COSTS), max_rounds=15)
+    assert kept.read_bytes() == before
+
+
+def test_milliseconds_are_ratios_to_the_reference_times_its_nominal_ones(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reference network itself takes what it took when the machine was new, however busy the machine is now."""
+    monkeypatch.setattr(host, "_nominal_ms", lambda threads: 40.0)
+    found = measure(host._reference_model(), device_of(COSTS), max_rounds=31)
+    assert found.ms == pytest.approx(40, rel=0.25)
+    assert found.raw_ms is not None
+    assert found.raw_ms < 20
+
+
+def test_a_network_of_many_more_operations_takes_longer(tmp_path: Path) -> None:
+    for name, arch in (("small", preset("resnet8")), ("large", preset("mobilenetv2_100"))):
+        (tmp_path / f"{name}.onnx").write_bytes(write_onnx(arch.workload()))
+    median, low, high = compare(tmp_path / "large.onnx", tmp_path / "small.onnx", device_of(COSTS), max_rounds=15)
+    assert 2 < low <= median <= high
+
+
+def test_the_interval_of_the_median_holds_it_nine_times_in_ten() -> None:
+    generator = np.random.default_rng(0)
+    held = 0
+    for _ in range(2000):
+        low, high = median_interval(generator.exponential(size=31).tolist())
+        held += low <= np.log(2) <= high
+    assert 0.86 < held / 2000 < 0.96
+
+
+def test_only_this_machine_can_be_measured(tmp_path: Path) -> None:
+    phone = device_of(COSTS, measurable=False)
+    for attempt in (lambda: measure(b"", phone), lambda: compare(tmp_path, tmp_path, phone)):
+        with pytest.raises(ValueError, match="device made_up cannot be measured here: it is not this machine"):
+            attempt()
+
+
+def test_a_file_that_cannot_be_loaded_is_named_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"not a model")
+    for source, said in ((tmp_path / "bad.onnx", r"bad.onnx: ONNX Runtime cannot load it"), (b"x", "the model: ONNX")):
+        with pytest.raises(ValueError, match=said) as caught:
+            open_session(source)
+        assert "\n" not in str(caught.value)
+
+
+def test_only_one_process_measures_at_a_time() -> None:
+    path = Path(tempfile.gettempdir()) / "fitnas-measuring.lock"
+    with measuring_lock():
+        other = os.open(path, os.O_RDWR)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(other)

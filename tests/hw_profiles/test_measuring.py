@@ -1,0 +1,197 @@
+"""Making a device file, on a machine whose costs are known and whose clock is made up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from hw_profiles import Device, Workload, host, load_device, measuring, profile
+from hw_profiles.conditions import conditions
+from hw_profiles.costs import CostTable
+from hw_profiles.latency import Latency
+from hw_profiles.measuring import FEWEST_NETWORKS, measure_device
+from hw_profiles.microbenchmarks import is_attention, is_long, micro_network
+from tests.hw_profiles.synthetic import micro_terms, terms_of, true_costs
+
+PRECISIONS = ("fp32", "int8")
+
+
+NETWORKS = {micro_network(seed).ops: seed for seed in range(400)}
+
+
+class Machine:
+    """Runs a network in a second of its own clock, and says what its costs are, with 1 % of noise."""
+
+    def __init__(self) -> None:
+        self.tables = {p: CostTable(true_costs(micro_terms(p, range(300)))) for p in PRECISIONS}
+        self.now = 0.0
+        self.measured: list[tuple[str, int]] = []
+        self.breaks_at: int | None = None
+        self.busy: frozenset[int] = frozenset()  # networks of whose first measurement something else was running
+        self.draw = np.random.default_rng(0)
+
+    def write(self, workload: Workload, *, quantization: object = None) -> Workload:
+        return workload.with_precision("fp32" if quantization is None else "int8")
+
+    def measure(self, model: Workload, threads: int, *, max_rounds: int) -> Latency:
+        if len(self.measured) == self.breaks_at:
+            raise KeyboardInterrupt
+        precision = "int8" if model.formats else "fp32"
+        microseconds = self.tables[precision].total(terms_of(model))[0] * np.exp(self.draw.normal(0, 0.01))
+        network = (precision, NETWORKS[model.ops])
+        slow = network[1] in self.busy and network not in self.measured
+        ms = microseconds / 1000 * (3 if slow else 1)
+        self.now += 1
+        self.measured.append(network)
+        return Latency(ms=ms, low_ms=ms, high_ms=ms, source="measured")
+
+    def true_ms(self, workload: Workload, precision: str) -> float:
+        return self.tables[precision].total(terms_of(workload.with_precision(precision)))[0] / 1000
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    made = Machine()
+    monkeypatch.setattr(measuring, "measure_here", made.measure)
+    monkeypatch.setattr(measuring, "write_onnx", made.write)
+    monkeypatch.setattr(measuring, "time", SimpleNamespace(monotonic=lambda: made.now))
+    return made
+
+
+def median_error(device: Device, machine: Machine, precision: str) -> float:
+    unseen = [micro_network(seed) for seed in range(300, 340) if not is_attention(seed)]
+    ratios = [profile(w, device, precision).latency_ms / machine.true_ms(w, precision) for w in unseen]
+    return float(np.median(np.abs(np.log(ratios))))
+
+
+def journal(out: Path) -> Path:
+    return out.with_suffix(".partial.jsonl")
+
+
+def test_a_device_predicts_networks_that_were_not_measured(machine: Machine, tmp_path: Path) -> None:
+    out = tmp_path / "new.toml"
+    device = measure_device(out, seconds=360)
+    assert machine.now <= 360 + len(PRECISIONS)
+    assert [path.name for path in tmp_path.iterdir()] == ["new.toml"]
+    read = load_device(out)
+    assert (read.name, read.threads, read.measurable) == ("new", 1, True)
+    assert set(read.costs) == set(read.spread) == set(PRECISIONS)
+    assert {name: read.conditions[name] for name in conditions(1)} == conditions(1)
+    for precision in PRECISIONS:
+        assert median_error(read, machine, precision) < 0.05
+        assert 0 < read.spread[precision] < 0.15
+        one, other = (profile(micro_network(301), d, precision).latency_ms for d in (device, read))
+        assert one == pytest.approx(other, rel=5e-3)
+
+
+def test_the_spread_is_that_of_networks_that_were_left_out(machine: Machine, tmp_path: Path) -> None:
+    """Nine of ten predictions for networks as people use them are within the interval."""
+    device = measure_device(tmp_path / "new.toml", seconds=250, precisions=["int8"])
+    unseen = [micro_network(seed) for seed in range(300, 400) if is_long(seed) and not is_attention(seed)]
+    kept = 0
+    for workload in unseen:
+        found = profile(workload, device, "int8")
+        kept += found.latency_low_ms <= machine.true_ms(workload, "int8") <= found.latency_high_ms
+    assert kept / len(unseen) > 0.8
+
+
+def test_times_that_do_not_fit_are_measured_again_and_do_no_harm(machine: Machine, tmp_path: Path) -> None:
+    machine.busy = frozenset({20, 61, 100})
+    assert not any(map(is_attention, machine.busy))
+    device = measure_device(tmp_path / "new.toml", seconds=200, precisions=["int8"])
+    again = [number for (_, number), times in Counter(machine.measured).items() if times == 3]
+    assert {20, 61, 100} <= set(again)
+    assert median_error(device, machine, "int8") < 0.05
+
+
+def test_what_was_interrupted_goes_on_and_measures_nothing_twice(machine: Machine, tmp_path: Path) -> None:
+    out = tmp_path / "folder" / "new.toml"
+    machine.breaks_at = 75
+    with pytest.raises(KeyboardInterrupt):
+        measure_device(out, seconds=200)
+    assert not out.exists()
+    assert len(journal(out).read_text().splitlines()) == 1 + 75
+    machine.breaks_at = None
+    measure_device(out, seconds=100)
+    first_pass = machine.measured[: 75 + 85]
+    assert len(set(first_pass)) == len(first_pass)
+    assert out.is_file()
+    assert not journal(out).exists()
+
+
+def test_the_times_of_the_first_start_are_used(machine: Machine, tmp_path: Path) -> None:
+    """All that is measured after the start is false; the device is made of what came before."""
+    out = tmp_path / "new.toml"
+    machine.breaks_at = 150
+    with pytest.raises(KeyboardInterrupt):
+        measure_device(out, seconds=200, precisions=["int8"])
+    machine.breaks_at = None
+    device = measure_device(out, seconds=0, precisions=["int8"])
+    assert len(machine.measured) == 150
+    assert median_error(device, machine, "int8") < 0.06
+
+
+@pytest.mark.parametrize("cut", [1, 40])
+def test_a_line_that_a_kill_cut_off_costs_that_line_only(machine: Machine, tmp_path: Path, cut: int) -> None:
+    out = tmp_path / "new.toml"
+    for stop in (30, 70):
+        machine.breaks_at = stop
+        with pytest.raises(KeyboardInterrupt):
+            measure_device(out, seconds=200, precisions=["int8"])
+        journal(out).write_bytes(journal(out).read_bytes()[:-cut])
+    machine.breaks_at = None
+    measure_device(out, seconds=20, precisions=["int8"])
+    first_pass = Counter(machine.measured[: 70 + 17])
+    lost = [] if cut == 1 else [machine.measured[stop - 1] for stop in (30, 70)]  # 1: the end of the line alone
+    assert {key: times for key, times in first_pass.items() if times > 1} == dict.fromkeys(lost, 2)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"conditions": {"cpu": "another"}}\n'])
+def test_times_of_other_conditions_are_not_mixed_in(machine: Machine, tmp_path: Path, text: str) -> None:
+    out = tmp_path / "new.toml"
+    journal(out).write_text(text)
+    with pytest.raises(ValueError, match=r"new.partial.jsonl was begun under other conditions: remove it to begin"):
+        measure_device(out, seconds=200)
+    assert journal(out).read_text() == text
+    assert machine.measured == []
+
+
+def test_too_little_time_is_refused_and_what_was_measured_is_kept(machine: Machine, tmp_path: Path) -> None:
+    out = tmp_path / "new.toml"
+    said = rf"at least {FEWEST_NETWORKS} networks must be measured in fp32, got 5.: allow more time .*new.partial.jsonl"
+    with pytest.raises(ValueError, match=said):
+        measure_device(out, seconds=117)
+    assert not out.exists()
+    assert len(journal(out).read_text().splitlines()) == 1 + len(machine.measured)
+
+
+def test_a_device_that_is_there_stays_until_the_new_one_is_whole(machine: Machine, tmp_path: Path) -> None:
+    out = tmp_path / "new.toml"
+    out.write_text("the old one")
+    machine.breaks_at = 100
+    with pytest.raises(KeyboardInterrupt):
+        measure_device(out, seconds=200)
+    assert out.read_text() == "the old one"
+
+
+def test_what_cannot_be_is_refused_before_anything_is_measured(machine: Machine, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a device is written to a .toml file, got '.*new.json'"):
+        measure_device(tmp_path / "new.json", seconds=200)
+    with pytest.raises(ValueError, match="precision must be one of fp32, int8, got 'int4'"):
+        measure_device(tmp_path / "new.toml", seconds=200, precisions=["int4"])
+    assert machine.measured == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_this_machine_is_measured_for_a_few_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "FEWEST_NETWORKS", 8)
+    monkeypatch.setattr(host, "_NOMINAL_ROUNDS", 5)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    device = measure_device(tmp_path / "here.toml", seconds=4, precisions=["fp32"])
+    found = profile(micro_network(1), device)
+    assert 0 < found.latency_low_ms <= found.latency_ms
+    assert list(device.costs) == ["fp32"]

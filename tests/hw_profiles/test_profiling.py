@@ -1,0 +1,67 @@
+"""Profiles: the same network costs the same however it is given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hw_profiles import host, load_device, profile
+from hw_profiles.onnx_write import fixed_quantization, write_onnx
+from hw_profiles.profiling import Profile
+from search_spaces import build_model, list_spaces, preset, sample
+
+COSTS = ("latency_ms", "latency_low_ms", "latency_high_ms", "peak_ram_bytes", "flash_bytes", "macs", "weight_count")
+ARCHS = {
+    **{name: preset(name, input_shape=(3, 64, 64)) for name in ("mobilenetv2_035", "mobilenetv3_small_050")},
+    **{space: sample(space, seed=3) for space in list_spaces()},
+}
+
+
+def costs(found: Profile) -> dict[str, float]:
+    return {name: getattr(found, name) for name in COSTS}
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(host, "_NOMINAL_ROUNDS", 5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("name", ARCHS)
+def test_profiles_of_arch_module_and_file_agree(name: str, precision: str, tmp_path: Path) -> None:
+    arch, device = ARCHS[name], load_device("host")
+    workload = arch.workload()
+    quantization = fixed_quantization(workload) if precision == "int8" else None
+    (tmp_path / "m.onnx").write_bytes(write_onnx(workload, quantization=quantization))
+    stated = profile(arch, device, precision)
+    assert costs(stated) == pytest.approx(costs(profile(tmp_path / "m.onnx", device, precision)))
+    of_module = profile(build_model(arch), device, precision, input_shape=arch.input_shape)
+    assert costs(stated) == pytest.approx(costs(of_module))
+    assert (stated.params, profile(tmp_path / "m.onnx", device).params) == (of_module.params, None)
+    assert stated.latency_source == "estimated"
+
+
+def test_what_is_known_of_resnet8() -> None:
+    found = profile(preset("resnet8"), load_device("host"), "int8")
+    assert (found.params, found.macs) == (78_042, 12_501_632)
+    assert found.to_dict()["macs"] == found.macs
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_network_is_measured_in_the_precision_that_was_asked_for(tmp_path: Path) -> None:
+    arch, device = preset("resnet8"), load_device("host")
+    for precision in ("fp32", "int8"):
+        found = profile(arch, device, precision, measured=True)
+        assert found.latency_source == "measured"
+        assert found.latency_raw_ms is not None
+        assert 0 < found.latency_low_ms <= found.latency_ms <= found.latency_high_ms
+    path = tmp_path / "m.onnx"
+    path.write_bytes(write_onnx(arch.workload()))
+    assert profile(path, device, measured=True).latency_source == "measured"
+
+
+def test_precisions_are_named() -> None:
+    with pytest.raises(ValueError, match="precision must be one of fp32, int8, got 'int4'"):
+        profile(preset("resnet8"), load_device("host"), "int4")

@@ -1,0 +1,196 @@
+"""``nas devices``: listing, showing, and measuring this machine."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hw_profiles import list_devices, load_device
+from hw_profiles.device import to_toml
+from hw_profiles.fitting import Observation
+from hw_profiles.latency import Latency
+from nas.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Measuring that takes next to no time, and a fit that is not one; the number of measurements as they come."""
+    calls: list[int] = []
+
+    def measure_here(model: bytes, threads: int, *, max_rounds: int) -> Latency:
+        calls.append(threads)
+        time.sleep(0.005)
+        return Latency(ms=0.1, low_ms=0.09, high_ms=0.11, source="measured", raw_ms=0.1)
+
+    def errors(observations: Sequence[Observation]) -> Any:
+        return np.full(len(observations), 0.1)
+
+    monkeypatch.setattr("hw_profiles.measuring.measure_here", measure_here)
+    monkeypatch.setattr("hw_profiles.measuring.write_onnx", lambda workload, quantization: b"")
+    monkeypatch.setattr("hw_profiles.measuring.fit", lambda observations: load_device("host").costs["fp32"])
+    monkeypatch.setattr("hw_profiles.measuring.cross_validated_errors", errors)
+    return calls
+
+
+def measure(out: Path, *arguments: str) -> int:
+    return main(["devices", "measure", "--out", str(out), "--precision", "fp32", *arguments])
+
+
+def test_the_list_names_every_device_and_what_is_known_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["devices"]) == 0
+    text = capsys.readouterr().out
+    assert main(["devices", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [device["name"] for device in found] == list_devices()
+    for facts in found:
+        device = load_device(facts["name"])
+        assert facts["precisions"] == list(device.costs)
+        assert facts["conditions"] == dict(device.conditions)
+        for said in (f"{device.name}: {device.description}", ", ".join(device.costs), device.conditions["cpu"]):
+            assert said in text
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_whether_the_conditions_hold_here_is_said(
+    holds: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hw_profiles.conditions import conditions
+
+    stated = conditions(1) | ({} if holds else {"cpu": "Another 9000"})
+    (tmp_path / "my.toml").write_text(to_toml(replace(load_device("host"), conditions=stated)))
+    assert main(["devices", "show", str(tmp_path / "my.toml")]) == 0
+    text = capsys.readouterr().out
+    assert ("this machine, under these conditions" in text) == holds
+    assert ("`nas devices measure --out FILE.toml`" in text) != holds
+    assert main(["devices", "show", str(tmp_path / "my.toml"), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["conditions_hold_here"] is holds
+    assert facts["deviation"]["fp32"] >= (0 if holds else math.log(2) / 1.645 - 0.001)  # a factor of two either way
+
+
+def test_show_tells_the_prices(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["devices", "show", "host"]) == 0
+    text = capsys.readouterr().out
+    assert main(["devices", "show", "host", "--json"]) == 0
+    prices = json.loads(capsys.readouterr().out)["prices"]
+    cost = load_device("host").costs["fp32"]["conv/conv.blocked"]
+    shown = prices["fp32"]["conv/conv.blocked"]
+    assert list(shown["prices"].values()) == list(cost.prices)
+    assert shown["points"] == len(cost.points)
+    row = next(line for line in text.splitlines() if line.startswith("conv.blocked "))
+    assert [float(value) for value in row.split()[1:-1]] == pytest.approx(list(cost.prices), rel=1e-3)
+
+
+def test_text_of_a_foreign_file_does_not_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    host, path = load_device("host"), tmp_path / "my.toml"
+    path.write_text(to_toml(replace(host, description="red \x1b[31m\nname")))
+    assert main(["devices", "show", str(path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "description must be printable" in err
+    assert err.rstrip("\n").isprintable()
+    path.write_text(to_toml(replace(host, conditions={"cpu": "red \x1b[31m\nname"})))
+    assert main(["devices", "show", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "cpu red �[31m�name" in out
+    assert all(line.isprintable() for line in out.splitlines())
+
+
+def test_a_measured_device_prices_networks(tmp_path: Path, fast: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "my.toml"
+    assert measure(out, "--time", "2s") == 0
+    text, log = capsys.readouterr()
+    assert set(fast) == {1}
+    assert f"nas profile resnet8 --device {out}" in text
+    assert f"nas devices measure: {load_device(out).source.split()[3]} random networks" in text
+    assert "6.1 % in fp32" in text  # an error of 10 % is at the 90th of a hundred: 0.1 / 1.645
+    assert re.search(r"nas: fp32: \d+ networks, median error of those left out 10.0 %", log)
+    assert os.listdir(tmp_path) == ["my.toml"]  # noqa: PTH208
+    assert main(["profile", "resnet8", "--device", str(out)]) == 0
+    assert main(["profile", "resnet8", "--device", str(out), "--precision", "int8"]) == 2
+    assert "no costs in int8" in capsys.readouterr().err
+
+
+def test_an_interrupted_measurement_tells_how_to_go_on_and_repeats_nothing(
+    tmp_path: Path, fast: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, journal = tmp_path / "my.toml", tmp_path / "my.partial.jsonl"
+
+    def interrupted(model: bytes, threads: int, *, max_rounds: int) -> Latency:
+        if len(fast) == 3:
+            raise KeyboardInterrupt
+        fast.append(threads)
+        return Latency(ms=7.0, low_ms=6.0, high_ms=8.0, source="measured")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("hw_profiles.measuring.measure_here", interrupted)
+        assert measure(out, "--time", "2s") == 130
+    assert f"to go on: nas devices measure --out {out} --precision fp32 --time 2s" in capsys.readouterr().err
+    assert [json.loads(line)["microseconds"] for line in journal.read_text().splitlines()[1:]] == [7000.0] * 3
+    assert not out.exists()
+    assert measure(out, "--time", "2s", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    first, repeats = int(facts["source"].split()[3]), 2 * math.ceil(0.05 * int(facts["source"].split()[3]))
+    assert first <= len(fast) <= first + repeats  # three before, and none of them in the first pass again
+    assert facts["file"] == str(out)
+    assert not journal.exists()
+
+
+def test_real_times_that_are_too_few_are_kept_for_the_next_call(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, journal = tmp_path / "my.toml", tmp_path / "my.partial.jsonl"
+    assert measure(out, "--time", "1s") == 2
+    assert f"allow more time (the same command goes on from {journal})" in capsys.readouterr().err
+    times = [json.loads(line)["microseconds"] for line in journal.read_text().splitlines()[1:]]
+    assert times
+    assert all(1 < time < 1e6 for time in times)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["measure"], "--out must say where the device is written, such as --out my.toml"),
+        (["measure", "--out", "my.json"], "a device is written to a .toml file, got 'my.json'"),
+        (["measure", "--out", "."], "--out must be a .toml file, got the folder '.'"),
+        (["measure", "--out", "my.toml", "--time", "10"], "time must be a number with one of the units s, min, h"),
+        (["measure", "--out", "my.toml", "--time", "-10s"], "time must be above 0, got '-10s'"),
+        (["measure", "--out", "my.toml", "--threads", "0"], "--threads must be at least 1, got 0"),
+        (["measure", "--out", "my.toml", "--precision", "fp16"], "precision must be one of fp32, int8, got 'fp16'"),
+        (["show", "hosst"], "no device is called 'hosst'; did you mean 'host'?"),
+        (["show", "broken.toml"], "device file broken.toml: "),
+    ],
+)
+def test_a_wrong_argument_is_told_in_one_line(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.toml").write_text("schema = ")
+    assert main(["devices", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+    assert err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.toml"]
+
+
+def test_showing_a_device_loads_no_torch() -> None:
+    code = (
+        "import sys; from nas.cli import main; main(['devices', 'show', 'host']); "
+        "sys.exit(bool({'torch', 'timm'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, check=False).returncode == 0

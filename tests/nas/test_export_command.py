@@ -1,0 +1,60 @@
+"""`nas export` on a file that was written as a run writes it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from compress.preprocessing import METADATA_KEY
+from hw_profiles.onnx_write import fixed_quantization, write_onnx
+from nas.cli import main
+from search_spaces import preset
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """As a finished run on the digits leaves it, with random weights."""
+    from compress.data import load_data
+
+    preprocessing = load_data("digits").preprocessing
+    workload = preset("resnet8", input_shape=preprocessing.input_shape).workload()
+    data = write_onnx(
+        workload, quantization=fixed_quantization(workload), metadata={METADATA_KEY: preprocessing.to_json()}
+    )
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "model.int8.onnx").write_bytes(data)
+    (folder / "metrics.json").write_text(json.dumps({"deployed": "model.int8.onnx"}))
+    return folder
+
+
+def test_a_run_is_written_as_a_program_and_verified(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.export_command._IMAGES", 20)
+    out = tmp_path / "program"
+    assert main(["export", str(run_folder), "--out", str(out), "--data", "digits", "--verify"]) == 0
+    assert "**verified**" in capsys.readouterr().out
+    assert (out / "model.c").is_file()
+    assert main(["export", str(run_folder), "--out", str(out)]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert main(["export", str(run_folder), "--out", str(out), "--force"]) == 0
+    assert "not verified" in capsys.readouterr().out
+
+
+def test_what_cannot_be_exported_is_told(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "program")
+    floating = tmp_path / "float.onnx"
+    floating.write_bytes(write_onnx(preset("resnet8").workload()))
+    for source, options, said in (
+        (tmp_path / "nowhere", [], "a finished run's folder"),
+        (floating, [], "must be held as 8-bit integers"),
+        (run_folder, ["--verify"], "--verify needs images"),
+    ):
+        assert main(["export", str(source), "--out", out, *options]) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert len(error.strip().splitlines()) == 1
+    assert not Path(out).exists()
