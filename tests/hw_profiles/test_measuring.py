@@ -89,14 +89,16 @@ def test_a_device_predicts_networks_that_were_not_measured(machine: Machine, tmp
 
 
 def test_the_spread_is_that_of_networks_that_were_left_out(machine: Machine, tmp_path: Path) -> None:
-    """Nine of ten predictions for networks as people use them are within the interval."""
+    """Of networks as people use them."""
     device = measure_device(tmp_path / "new.toml", seconds=250, precisions=["int8"])
+    found, errors = 0, []
     unseen = [micro_network(seed) for seed in range(300, 400) if is_long(seed) and not is_attention(seed)]
-    kept = 0
     for workload in unseen:
-        found = profile(workload, device, "int8")
-        kept += found.latency_low_ms <= machine.true_ms(workload, "int8") <= found.latency_high_ms
-    assert kept / len(unseen) > 0.8
+        predicted, truth = profile(workload, device, "int8"), machine.true_ms(workload, "int8")
+        found += predicted.latency_low_ms <= truth <= predicted.latency_high_ms
+        errors.append(abs(np.log(predicted.latency_ms / truth)))
+    assert found / len(unseen) > 0.85
+    assert 1 < device.spread["int8"] * 1.645 / np.quantile(errors, 0.9) < 3  # 1 % of noise, and fewer networks
 
 
 def test_times_that_do_not_fit_are_measured_again_and_do_no_harm(machine: Machine, tmp_path: Path) -> None:

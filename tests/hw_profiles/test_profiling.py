@@ -65,3 +65,9 @@ def test_a_network_is_measured_in_the_precision_that_was_asked_for(tmp_path: Pat
 def test_precisions_are_named() -> None:
     with pytest.raises(ValueError, match="precision must be one of fp32, int8, got 'int4'"):
         profile(preset("resnet8"), load_device("host"), "int4")
+
+
+def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
+    for model in (tmp_path / "gone.onnx", str(tmp_path / "gone.onnx")):
+        with pytest.raises(ValueError, match=r"gone\.onnx: cannot be read"):
+            profile(model, load_device("host"))
