@@ -77,8 +77,8 @@ def _places(observations: Sequence[Observation]) -> dict[str, list[tuple[float, 
 
 def _prices(observations: Sequence[Observation]) -> dict[str, list[float]]:
     kinds = sorted({term.kind for o in observations for term in o.terms})
-    columns = {(kind, i): 0 for kind in kinds for i in range(len(WORK[family(kind)]))}
-    columns = {key: j for j, key in enumerate(columns)}
+    keys = [(kind, i) for kind in kinds for i in range(len(WORK[family(kind)]))]
+    columns = {key: j for j, key in enumerate(keys)}
     matrix = np.zeros((len(observations), len(columns)))
     for row, observation in zip(matrix, observations, strict=True):
         for term in observation.terms:

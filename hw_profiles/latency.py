@@ -13,9 +13,9 @@ from hw_profiles.kernels import Kernel
 from hw_profiles.terms import network_terms
 from hw_profiles.workload import Workload
 
-_NINETY = NormalDist().inv_cdf(0.95)  # standard deviations either way that hold 90 %
+NINETY = NormalDist().inv_cdf(0.95)  # standard deviations either way that hold 90 %
 _CHANCE = NormalDist().inv_cdf(0.9)
-_OF_ANOTHER_MACHINE = math.log(2) / _NINETY
+_OF_ANOTHER_MACHINE = math.log(2) / NINETY
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +38,7 @@ def guaranteed_ms(ms: float, high_ms: float, source: str) -> float:
     """
     if source == "measured":
         return high_ms
-    return float(ms * (high_ms / ms) ** (_CHANCE / _NINETY))
+    return float(ms * (high_ms / ms) ** (_CHANCE / NINETY))
 
 
 def prediction_deviation(device: Device, precision: str) -> float:
@@ -81,5 +81,5 @@ def estimate(workload: Workload, kernels: Sequence[Kernel], device: Device) -> L
 def latency_from(microseconds: float, doubt: float, device: Device, precision: str) -> Latency:
     """An estimate of so many microseconds, of which ``doubt`` are of kernels unlike all that were measured."""
     deviation = math.hypot(prediction_deviation(device, precision), doubt / microseconds)
-    ms, factor = microseconds / 1000, math.exp(_NINETY * deviation)
+    ms, factor = microseconds / 1000, math.exp(NINETY * deviation)
     return Latency(ms=ms, low_ms=ms / factor, high_ms=ms * factor, source="estimated")

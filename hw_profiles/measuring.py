@@ -20,6 +20,7 @@ from hw_profiles.fitting import Observation, cross_validated_errors, fit
 from hw_profiles.formats import check_precision
 from hw_profiles.fusion import fuse
 from hw_profiles.host import measure_here
+from hw_profiles.latency import NINETY
 from hw_profiles.microbenchmarks import is_attention, is_long, micro_network
 from hw_profiles.onnx_write import fixed_quantization, write_onnx
 from hw_profiles.terms import network_terms
@@ -33,7 +34,6 @@ _FIRST_PASS = 0.85  # of the time; the rest measures again what does not fit
 _SUSPICIOUS = 0.05  # share of the networks that are measured again
 _CHANNEL_MULTIPLE = 16
 _REPORT_SECONDS = 10
-_NINETY = 1.645
 
 Times = dict[tuple[str, int], list[float]]
 
@@ -163,7 +163,7 @@ def _device(name: str, times: Times, precisions: Sequence[str], threads: int) ->
         observations = [_observation(times, precision, number) for number in numbers]
         costs[precision] = fit(observations)
         errors = np.abs(cross_validated_errors(observations))[[is_long(number) for number in numbers]]
-        spread[precision] = round(float(np.quantile(errors, 0.9)) / _NINETY, 4)
+        spread[precision] = round(float(np.quantile(errors, 0.9)) / NINETY, 4)
         log.info("%s: %d networks, median error of those left out %.1f %%", precision, len(observations),
                  100 * float(np.median(errors)))  # fmt: skip
     here = conditions(threads)

@@ -230,14 +230,12 @@ class WorkloadBuilder:
         kernel_size: int | Pair,
         stride: int | Pair,
         padding: tuple[int, int, int, int] = (0, 0, 0, 0),
-        ceil: bool = False,
     ) -> str:
-        """``avg_pool`` or ``max_pool`` over windows; with ``ceil`` a last window may reach beyond the edge."""
+        """``avg_pool`` or ``max_pool`` over windows."""
         _, channels, height, width = self.shapes[x]
         k, s = _pair(kernel_size), _pair(stride)
-        more = [step - 1 if ceil else 0 for step in s]
-        rows = (height + padding[0] + padding[2] - k[0] + more[0]) // s[0] + 1
-        columns = (width + padding[1] + padding[3] - k[1] + more[1]) // s[1] + 1
+        rows = (height + padding[0] + padding[2] - k[0]) // s[0] + 1
+        columns = (width + padding[1] + padding[3] - k[1]) // s[1] + 1
         op = Op(name, kind, (x,), stride=s, padding=padding, kernel_size=k)
         return self.append(op, (1, channels, rows, columns))
 
