@@ -15,7 +15,7 @@ from hw_profiles.formats import PRECISIONS
 from hw_profiles.names import did_you_mean
 from hw_profiles.terms import SCALES, family
 
-SCHEMA = 2
+SCHEMA = 3
 _RUNTIMES = ("ort",)  # those whose kernels have terms
 _FOLDER = Path(__file__).parent / "devices"
 _MOST_BYTES = 2_000_000
@@ -31,7 +31,9 @@ class Device:
 
     ``costs[precision][kind]`` is what a kind of kernel costs; ``spread[precision]`` the relative standard deviation of
     what such estimates miss; ``conditions`` under which this was measured, but for the precisions in ``calibrated``,
-    which were corrected by later measurements; ``measurable`` whether this process runs on it; ``source`` who says so.
+    which were corrected by later measurements; ``reference_ms`` what the reference network took then, which times
+    measured under these conditions are relative to; ``measurable`` whether this process runs on it; ``source`` who says
+    so.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Device:
     channel_multiple: int
     measurable: bool
     source: str
+    reference_ms: float | None = None
     calibrated: tuple[str, ...] = ()
     conditions: Mapping[str, str]
     spread: Mapping[str, float]
@@ -98,6 +101,8 @@ def to_toml(device: Device) -> str:
     lines = [f"schema = {SCHEMA}"]
     for name in ("name", "description", "runtime", "threads", "channel_multiple", "measurable", "source", "calibrated"):
         lines.append(f"{name} = {json.dumps(getattr(device, name), ensure_ascii=False)}")
+    if device.reference_ms is not None:
+        lines.append(f"reference_ms = {device.reference_ms}")
     for name in ("conditions", "spread"):
         lines += ["", f"[{name}]"]
         lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in getattr(device, name).items()]
@@ -154,7 +159,9 @@ def _parse(data: dict[str, Any]) -> Device:
         precision: {kind: _cost(f"costs.{precision}.{kind!r}", kind, row) for kind, row in table.items()}
         for precision, table in _tables(data).items()
     }
-    plain = {name: data[name] for name in _FIELDS if name not in ("schema", "costs", "calibrated")}
+    if "reference_ms" in data and not _number("reference_ms", data["reference_ms"], _LARGEST):
+        raise ValueError("reference_ms must be more than 0")
+    plain = {name: data[name] for name in data if name not in ("schema", "costs", "calibrated")}
     return Device(costs=costs, calibrated=tuple(data["calibrated"]), **plain)
 
 
@@ -166,9 +173,9 @@ def _check_fields(data: dict[str, Any]) -> None:
             raise ValueError(f"{name} must be of type {kind.__name__}, got {data[name]!r:.80}")
         if kind is str and not data[name].isprintable():
             raise ValueError(f"{name} must be printable, got {data[name]!r:.80}")
-    unknown = sorted(set(data) - set(_FIELDS))
-    if unknown:
-        raise ValueError(f"unknown entry {unknown[0]!r} (valid: {', '.join(_FIELDS)})")
+    valid = (*_FIELDS, "reference_ms")
+    if unknown := sorted(set(data) - set(valid)):
+        raise ValueError(f"unknown entry {unknown[0]!r} (valid: {', '.join(valid)})")
     if data["schema"] != SCHEMA:
         raise ValueError(f"schema must be {SCHEMA}, got {data['schema']}")
     if data["threads"] < 1 or data["channel_multiple"] < 1:

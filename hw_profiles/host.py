@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from hw_profiles.conditions import conditions
+from hw_profiles.conditions import conditions, hold_here
 from hw_profiles.device import Device
 from hw_profiles.latency import Latency
 from hw_profiles.onnx_write import fixed_quantization, write_onnx
@@ -42,28 +42,33 @@ def measure(
     ``input_shape`` (C, H, W) is what it reads where it leaves that open.
 
     Rounds of the model and of a fixed reference network alternate; the result is the median ratio of their times, times
-    the milliseconds that the reference took when this machine was first measured (kept in the user's cache folder). So
-    a machine that is busy today gives nearly the same answer. It ends when the 90 % interval of the median is narrower
+    the milliseconds that the reference took when the device file was made or, where that was under other conditions,
+    when this machine was first measured (kept in the user's cache folder). So a machine that is busy today gives nearly
+    the same answer. It ends when the 90 % interval of the median is narrower
     than ``precise`` either way, or after ``max_rounds``. One process measures at a time.
 
     Raises:
         ValueError: the device is not this machine.
     """
     _require_here(device)
-    return measure_here(model, device.threads, input_shape=input_shape, max_rounds=max_rounds, precise=precise)
+    known = device.reference_ms if hold_here(device.conditions, device.threads) else None
+    return measure_here(
+        model, device.threads, known or reference_ms(device.threads), input_shape=input_shape, max_rounds=max_rounds,
+        precise=precise,
+    )  # fmt: skip
 
 
 def measure_here(
     model: bytes | Path,
     threads: int,
+    nominal: float,
     *,
     input_shape: tuple[int, ...] | None = None,
     max_rounds: int = 60,
     precise: float = 0.02,
 ) -> Latency:
-    """As :func:`measure`, with so many threads."""
+    """As :func:`measure`, with so many threads, and ``nominal`` milliseconds of the reference network."""
     with measuring_lock():
-        nominal = _nominal_ms(threads)
         run, reference = _runner(model, threads, input_shape), _runner(_reference_model(), threads)
         ratios, raw = _alternate(run, reference, max_rounds, precise)
     low, high = median_interval(ratios)
@@ -194,18 +199,19 @@ def _reference_model() -> bytes:
     return write_onnx(workload, quantization=fixed_quantization(workload))
 
 
-def _nominal_ms(threads: int) -> float:
-    """The reference's own milliseconds, measured once for these conditions and kept; the caller holds the lock."""
+def reference_ms(threads: int) -> float:
+    """The reference network's milliseconds on this machine, measured once for these conditions and kept."""
     where = conditions(threads)
     key = hashlib.sha256(json.dumps(where, sort_keys=True).encode()).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fitnas" / f"host-{key}.json"
     if cache.is_file():
         return float(json.loads(cache.read_text())["reference_ms"])
-    run = _runner(_reference_model(), threads)
-    times = _repetitions(run)
-    reference_ms = statistics.median(_median_seconds(run, times) for _ in range(_NOMINAL_ROUNDS)) * 1000
+    with measuring_lock():
+        run = _runner(_reference_model(), threads)
+        times = _repetitions(run)
+        found = statistics.median(_median_seconds(run, times) for _ in range(_NOMINAL_ROUNDS)) * 1000
     cache.parent.mkdir(parents=True, exist_ok=True)
     temporary = cache.with_suffix(".partial")
-    temporary.write_text(json.dumps({"reference_ms": reference_ms, "conditions": where}, indent=1))
+    temporary.write_text(json.dumps({"reference_ms": found, "conditions": where}, indent=1))
     temporary.replace(cache)
-    return reference_ms
+    return found

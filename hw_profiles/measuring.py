@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from statistics import median
@@ -19,7 +19,7 @@ from hw_profiles.device import Device, to_toml
 from hw_profiles.fitting import Observation, cross_validated_errors, fit
 from hw_profiles.formats import check_precision
 from hw_profiles.fusion import fuse
-from hw_profiles.host import measure_here
+from hw_profiles.host import measure_here, reference_ms
 from hw_profiles.latency import NINETY
 from hw_profiles.microbenchmarks import is_attention, is_long, micro_network
 from hw_profiles.onnx_write import fixed_quantization, write_onnx
@@ -54,10 +54,9 @@ def measure_device(
         raise ValueError(f"a device is written to a .toml file, got {str(out)!r}")
     for precision in precisions:
         check_precision(precision)
-    here = conditions(threads)
-    journal = _Journal(out.with_suffix(".partial.jsonl"), here)
+    journal = _Journal(out.with_suffix(".partial.jsonl"), threads)
     end = time.monotonic() + seconds
-    _first_pass(journal, precisions, threads, (time.monotonic(), time.monotonic() + _FIRST_PASS * seconds))
+    _first_pass(journal, precisions, (time.monotonic(), time.monotonic() + _FIRST_PASS * seconds))
     for precision in precisions:
         count = sum(1 for p, _ in journal.times if p == precision)
         if count < FEWEST_NETWORKS:
@@ -68,9 +67,9 @@ def measure_device(
     log.info("looking for times that do not fit the others")
     for i, precision in enumerate(precisions):
         share = (end - time.monotonic()) / (len(precisions) - i)
-        _measure_again(journal, precision, threads, time.monotonic() + share)
+        _measure_again(journal, precision, time.monotonic() + share)
     log.info("fitting the prices")
-    device = _device(out.stem, journal.times, precisions, threads)
+    device = _device(out.stem, journal, precisions)
     temporary = out.with_suffix(".toml.partial")
     temporary.write_text(to_toml(device))
     temporary.replace(out)
@@ -79,19 +78,23 @@ def measure_device(
 
 
 class _Journal:
-    """Times by precision and number of the network, kept in a file as they come."""
+    """Times by precision and number of the network, kept in a file as they come, and what they are relative to."""
 
-    def __init__(self, path: Path, here: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, threads: int) -> None:
         self.path = path
+        self.threads = threads
         self.times: Times = {}
-        header = {"conditions": dict(here)}
+        here = conditions(threads)
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(header) + "\n")
+            self.reference_ms = round(reference_ms(threads), 6)
+            path.write_text(json.dumps({"conditions": here, "reference_ms": self.reference_ms}) + "\n")
             return
         text = path.read_text()
         lines = text.splitlines()
-        if not lines or _row(lines[0]) != header:
+        header = (_row(lines[0]) if lines else None) or {}
+        self.reference_ms = header.get("reference_ms", 0.0)
+        if header != {"conditions": here, "reference_ms": self.reference_ms}:
             raise ValueError(f"{path} was begun under other conditions: remove it to begin anew")
         if not text.endswith("\n"):  # cut off by a kill: what is added must not join it
             with path.open("a") as file:
@@ -117,14 +120,14 @@ def _row(line: str) -> dict[str, Any] | None:
     return row
 
 
-def _first_pass(journal: _Journal, precisions: Sequence[str], threads: int, span: tuple[float, float]) -> None:
+def _first_pass(journal: _Journal, precisions: Sequence[str], span: tuple[float, float]) -> None:
     start, end = span
     number, reported = 0, start
     while time.monotonic() < end:
         for precision in precisions:
             written = precision == "fp32" or not is_attention(number)
             if written and (precision, number) not in journal.times:
-                _measure(journal, precision, number, threads)
+                _measure(journal, precision, number)
         number += 1
         if time.monotonic() - reported > _REPORT_SECONDS:
             reported = time.monotonic()
@@ -132,7 +135,7 @@ def _first_pass(journal: _Journal, precisions: Sequence[str], threads: int, span
             log.info("%d networks measured, %d:%02d left", len(journal.times), left // 60, left % 60)
 
 
-def _measure_again(journal: _Journal, precision: str, threads: int, end: float) -> None:
+def _measure_again(journal: _Journal, precision: str, end: float) -> None:
     """Twice more, those whose time is farthest from what the others say: something else may have been running."""
     numbers = [number for p, number in journal.times if p == precision]
     errors = np.abs(cross_validated_errors([_observation(journal.times, precision, number) for number in numbers]))
@@ -141,13 +144,14 @@ def _measure_again(journal: _Journal, precision: str, threads: int, end: float) 
         for _ in range(2):
             if time.monotonic() >= end:
                 return
-            _measure(journal, precision, number, threads)
+            _measure(journal, precision, number)
 
 
-def _measure(journal: _Journal, precision: str, number: int, threads: int) -> None:
+def _measure(journal: _Journal, precision: str, number: int) -> None:
     workload = micro_network(number)
     quantization = fixed_quantization(workload) if precision == "int8" else None
-    found = measure_here(write_onnx(workload, quantization=quantization), threads, max_rounds=_MOST_ROUNDS)
+    file = write_onnx(workload, quantization=quantization)
+    found = measure_here(file, journal.threads, journal.reference_ms, max_rounds=_MOST_ROUNDS)
     journal.add(precision, number, 1000 * found.ms)
 
 
@@ -156,7 +160,8 @@ def _observation(times: Times, precision: str, number: int) -> Observation:
     return Observation(tuple(network_terms(workload, fuse(workload))), median(times[precision, number]))
 
 
-def _device(name: str, times: Times, precisions: Sequence[str], threads: int) -> Device:
+def _device(name: str, journal: _Journal, precisions: Sequence[str]) -> Device:
+    times, threads = journal.times, journal.threads
     costs, spread = {}, {}
     for precision in precisions:
         numbers = [number for p, number in sorted(times) if p == precision]
@@ -175,6 +180,7 @@ def _device(name: str, times: Times, precisions: Sequence[str], threads: int) ->
         channel_multiple=_CHANNEL_MULTIPLE,
         measurable=True,
         source=f"nas devices measure: {len(times)} random networks",
+        reference_ms=journal.reference_ms,
         conditions={**here, "date": date.today().isoformat()},
         spread=spread,
         costs=costs,

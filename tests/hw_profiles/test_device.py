@@ -15,7 +15,7 @@ from search_spaces import list_presets, list_spaces, preset, sample
 from tests.hw_profiles.synthetic import device_of
 
 SMALLEST = """
-schema = 2
+schema = 3
 name = "mine"
 description = "one of these"
 runtime = "ort"
@@ -104,8 +104,8 @@ def test_devices_that_do_not_exist_and_precisions_they_do_not_have(tmp_path: Pat
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("schema = 2", "schema = 1", "schema must be 2, got 1"),
-        ("schema = 2", "schema 2", "mine.toml: "),
+        ("schema = 3", "schema = 1", "schema must be 3, got 1"),
+        ("schema = 3", "schema 2", "mine.toml: "),
         ("threads = 1", "", "threads is missing"),
         ("threads = 1", "threads = 0", "must be at least 1"),
         ("threads = 1", 'threads = "1"', "threads must be of type int, got '1'"),
@@ -141,6 +141,8 @@ def test_devices_that_do_not_exist_and_precisions_they_do_not_have(tmp_path: Pat
         ("[3, 0.5],", "[3, nan],", r"points: each must be 2 numbers, got \[3, nan\]"),
         ("[3, 0.5],", '[3, "a"],', r"points: each must be 2 numbers, got \[3, 'a'\]"),
         ("[3, 0.5],", "[3, 1e300],", "points: each must be 2 numbers"),
+        ('source = "assumed"', 'source = "a"\nreference_ms = 0', "reference_ms must be more than 0"),
+        ('source = "assumed"', 'source = "a"\nreference_ms = "1"', "reference_ms must be a number from 0"),
         ("[\n  [3, 0.5],\n]", "3", "points must be a list, got 3"),
         (SMALLEST[SMALLEST.index("[costs.") :], "[costs]\nfp32 = 3", "costs.fp32.'call/call' is missing"),
         (SMALLEST[SMALLEST.index("[costs.") :], "[costs]\n", "costs must be given in one of fp32, int8"),

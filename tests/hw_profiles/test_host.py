@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +45,15 @@ def test_measurements_have_an_interval_and_keep_the_nominal_time(cache: Path) ->
 
 
 def test_milliseconds_are_ratios_to_the_reference_times_its_nominal_ones(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path,
 ) -> None:
-    """The reference network itself takes what it took when the machine was new, however busy the machine is now."""
-    monkeypatch.setattr(host, "_nominal_ms", lambda threads: 40.0)
-    found = measure(host._reference_model(), device_of(COSTS), max_rounds=31)
+    """The reference network itself takes what it took when the device was measured, however busy the machine is now."""
+    device = replace(device_of(COSTS), reference_ms=40.0)
+    found = measure(host._reference_model(), device, max_rounds=31)
     assert found.ms == pytest.approx(40, rel=0.25)
+    assert not cache.exists()
+    elsewhere = replace(device_of(COSTS, cpu="another"), reference_ms=40.0)
+    assert measure(host._reference_model(), elsewhere, max_rounds=15).ms < 20
     assert found.raw_ms is not None
     assert found.raw_ms < 20
 

@@ -37,7 +37,7 @@ class Machine:
     def write(self, workload: Workload, *, quantization: object = None) -> Workload:
         return workload.with_precision("fp32" if quantization is None else "int8")
 
-    def measure(self, model: Workload, threads: int, *, max_rounds: int) -> Latency:
+    def measure(self, model: Workload, threads: int, nominal: float, *, max_rounds: int) -> Latency:
         if len(self.measured) == self.breaks_at:
             raise KeyboardInterrupt
         precision = "int8" if model.formats else "fp32"

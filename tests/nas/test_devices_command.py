@@ -31,7 +31,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Measuring that takes next to no time, and a fit that is not one; the number of measurements as they come."""
     calls: list[int] = []
 
-    def measure_here(model: bytes, threads: int, *, max_rounds: int) -> Latency:
+    def measure_here(model: bytes, threads: int, nominal: float, *, max_rounds: int) -> Latency:
         calls.append(threads)
         time.sleep(0.005)
         return Latency(ms=0.1, low_ms=0.09, high_ms=0.11, source="measured", raw_ms=0.1)
@@ -130,7 +130,7 @@ def test_an_interrupted_measurement_tells_how_to_go_on_and_repeats_nothing(
 ) -> None:
     out, journal = tmp_path / "my.toml", tmp_path / "my.partial.jsonl"
 
-    def interrupted(model: bytes, threads: int, *, max_rounds: int) -> Latency:
+    def interrupted(model: bytes, threads: int, nominal: float, *, max_rounds: int) -> Latency:
         if len(fast) == 3:
             raise KeyboardInterrupt
         fast.append(threads)
