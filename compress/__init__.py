@@ -1,4 +1,4 @@
-"""Compression: data, the training loop, and stages that turn an Artifact into a smaller one."""
+"""Compression: data, the training loop, stages that turn an Artifact into a smaller one, and one line for each."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from compress.api import cluster, decode, distill, encode, prune, quantize, sparsify
     from compress.artifact import Artifact
+    from compress.clustering import Cluster
     from compress.data import Dataset, load_data
-    from compress.distill import Distill
+    from compress.distillation import Distill
+    from compress.encode_stage import Encode
+    from compress.export import export_onnx
+    from compress.post_training import Quantize
     from compress.preprocessing import Preprocessing
-    from compress.prune import Prune
-    from compress.quantize import Quantize
+    from compress.pruning import Prune
+    from compress.sources import OnnxFile, Timm
+    from compress.sparsity import Sparsify
     from compress.stage import Context
     from compress.stages import STAGES, run_stages
     from compress.train import Recipe
@@ -19,29 +25,55 @@ if TYPE_CHECKING:
 __all__ = [
     "STAGES",
     "Artifact",
+    "Cluster",
     "Context",
     "Dataset",
     "Distill",
+    "Encode",
+    "OnnxFile",
     "Preprocessing",
     "Prune",
     "Quantize",
     "Recipe",
+    "Sparsify",
+    "Timm",
+    "cluster",
+    "decode",
+    "distill",
+    "encode",
+    "export_onnx",
     "load_data",
+    "prune",
+    "quantize",
     "run_stages",
+    "sparsify",
 ]
 
 _HOMES = {
     "STAGES": "stages",
     "Artifact": "artifact",
+    "Cluster": "clustering",
     "Context": "stage",
     "Dataset": "data",
-    "Distill": "distill",
+    "Distill": "distillation",
+    "Encode": "encode_stage",
+    "OnnxFile": "sources",
     "Preprocessing": "preprocessing",
-    "Prune": "prune",
-    "Quantize": "quantize",
+    "Prune": "pruning",
+    "Quantize": "post_training",
     "Recipe": "train",
+    "Sparsify": "sparsity",
+    "Timm": "sources",
+    "cluster": "api",
+    "decode": "api",
+    "distill": "api",
+    "encode": "api",
+    "export_onnx": "export",
     "load_data": "data",
+    "prune": "api",
+    "quantize": "api",
     "run_stages": "stages",
+    "sparsify": "api",
 }
 
 

@@ -3,70 +3,120 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save as save_arrays
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from compress.files import read_json, write_bytes, write_json, write_text
+from compress.files import read_json, write_bytes, write_json
 from compress.preprocessing import Preprocessing
-from hw_profiles.formats import TensorFormat
-from hw_profiles.onnx_write import Quantization
+from compress.sources import OnnxFile, Source, build, read_source, source_name, write_source
+from compress.unstated import Unstated
+from hw_profiles.formats import FLOAT32, TensorFormat
+from hw_profiles.quantization import Quantization, quantized_workload
+from hw_profiles.workload import Workload
 from search_spaces.arch import Arch
-from search_spaces.model import build_model
 
-SCHEMA = 1
+SCHEMA = 2
+DEPLOYED = "deployed.onnx"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Artifact:
-    """``weights`` is the state dict of ``build_model(source)``. ``activations`` holds scale and zero point of the
-    tensors that are held as integers, empty in float32. ``files`` are names in the artifact's folder; ``metrics``
-    what was measured on them; ``history`` one record for each stage, kept or undone.
+    """``weights`` is the state dict of the source's module, empty for an ONNX file. ``quantization`` holds the scales
+    of an Arch in 8-bit integers. ``weight_formats``: how the weights are stored that a stage changed (operation's
+    weight -> format). ``deployed``: the file as it will run, where a stage changed the file of a source that is no
+    Arch. ``files`` are names in the artifact's folder; ``metrics`` what was measured on them; ``history`` one record
+    for each stage, kept or undone.
     """
 
-    source: Arch
+    source: Source
     weights: Mapping[str, Tensor]
     preprocessing: Preprocessing
-    activations: Quantization = field(default_factory=dict)
+    quantization: Quantization | None = None
+    weight_formats: Mapping[str, TensorFormat] = field(default_factory=dict)
+    deployed: OnnxFile | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     history: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        # The weights are here: a file that they started from is no longer read.
-        object.__setattr__(self, "source", replace(self.source, weights=None))
+        if isinstance(self.source, Arch):  # the weights are here: a file that they started from is no longer read
+            object.__setattr__(self, "source", replace(self.source, weights=None))
+
+    @property
+    def arch(self) -> Arch:
+        """The source of an artifact that is an Arch; a ValueError says so of any other."""
+        if not isinstance(self.source, Arch):
+            raise ValueError(f"a network of blocks (Arch) is needed, got {source_name(self.source)}")
+        return self.source
 
     @property
     def precision(self) -> str:
-        """``"int8"`` once activations have scales, else ``"fp32"``."""
-        return "int8" if self.activations else "fp32"
+        """``"int8"`` once it has scales or its file has, else ``"fp32"``."""
+        file = self._file()
+        if file is not None:
+            return file.precision
+        return "fp32" if self.quantization is None else "int8"
 
     @property
     def formats(self) -> Mapping[str, TensorFormat]:
-        """How each tensor is stored; a tensor that is not named is float32."""
-        return self.source.workload().with_precision(self.precision).formats
+        """How each tensor is stored once the file is coded; a tensor that is not named is float32."""
+        workload = self.workload()
+        changed = {name: _coded(workload.format(name), stored) for name, stored in self.weight_formats.items()}
+        return {**workload.formats, **changed}
+
+    def workload(self) -> Workload:
+        """The operations of the file that will run, each tensor in the format in which it is stored."""
+        file = self._file()
+        if file is not None:
+            return file.workload()
+        plain = self.source.workload()
+        if self.quantization is not None:
+            plain = quantized_workload(plain, self.quantization)
+        # An ONNX file stores zeros and shared values as it stores any others; only coding makes them small.
+        given = {name: f for name, f in self.weight_formats.items() if not f.codebook and f.bits < FLOAT32.bits}
+        stored = {name: replace(f, density=1.0) for name, f in given.items()}
+        return replace(plain, formats={**plain.formats, **stored})
 
     def model(self) -> nn.Module:
-        """The float32 module with these weights, in evaluation mode."""
-        model = build_model(self.source)
+        """The float32 module with these weights, in evaluation mode; a ValueError for an ONNX file."""
+        model = build(self.source)
         model.load_state_dict(dict(self.weights))
         return model.eval()
 
     def with_model(self, model: nn.Module) -> Artifact:
-        """The same artifact with a module's weights."""
-        return replace(self, weights={k: v.detach().clone().contiguous() for k, v in model.state_dict().items()})
+        """The same artifact with a module's weights; a file that was made of earlier ones is dropped."""
+        weights = {k: v.detach().clone().contiguous() for k, v in model.state_dict().items()}
+        return replace(self, weights=weights, deployed=None)
 
     def save(self, folder: Path) -> None:
-        """Write arch.json, weights.safetensors and, last, artifact.json."""
-        write_text(folder / "arch.json", self.source.to_json())
+        """Write the source (arch.json, source.json or source.onnx), weights.safetensors and, last, artifact.json.
+
+        Raises:
+            ValueError: the source is a module that nobody could build again.
+        """
+        kind = write_source(self.source, folder)
+        if self.deployed is not None:
+            write_bytes(folder / DEPLOYED, self.deployed.data)
         write_bytes(folder / "weights.safetensors", save({k: v.contiguous() for k, v in self.weights.items()}))
+        scales = self.quantization.weights if self.quantization else {}
+        if scales:
+            write_bytes(
+                folder / "scales.safetensors", save_arrays({k: np.ascontiguousarray(v) for k, v in scales.items()})
+            )
         record = {
             "schema": SCHEMA,
-            "preprocessing": self.preprocessing.to_json(),
-            "activations": {name: list(pair) for name, pair in self.activations.items()},
+            "source": kind,
+            "deployed": self.deployed is not None,
+            "preprocessing": None if isinstance(self.preprocessing, Unstated) else self.preprocessing.to_json(),
+            "quantization": _quantization_json(self.quantization),
+            "weight_formats": {name: asdict(value) for name, value in self.weight_formats.items()},
             "files": dict(self.files),
             "metrics": dict(self.metrics),
             "history": [dict(record) for record in self.history],
@@ -81,12 +131,45 @@ class Artifact:
         record = read_json(folder / "artifact.json")
         if record.get("schema") != SCHEMA:
             raise ValueError(f"{folder}: artifact schema must be {SCHEMA}, got {record.get('schema')!r}")
+        said = record["preprocessing"]
         return cls(
-            source=Arch.from_json((folder / "arch.json").read_text()),
+            source=read_source(folder, record.get("source", "arch")),
+            deployed=OnnxFile.read(folder / DEPLOYED) if record.get("deployed") else None,
             weights=load_file(folder / "weights.safetensors"),
-            preprocessing=Preprocessing.from_json(record["preprocessing"]),
-            activations={name: (float(s), int(z)) for name, (s, z) in record["activations"].items()},
+            preprocessing=Unstated() if said is None else Preprocessing.from_json(said),
+            quantization=_quantization(record["quantization"], folder / "scales.safetensors"),
+            weight_formats={name: TensorFormat(**value) for name, value in record["weight_formats"].items()},
             files=record["files"],
             metrics=record["metrics"],
             history=tuple(record["history"]),
         )
+
+    def _file(self) -> OnnxFile | None:
+        return self.source if self.deployed is None and isinstance(self.source, OnnxFile) else self.deployed
+
+
+def _coded(in_file: TensorFormat, changed: TensorFormat) -> TensorFormat:
+    """How a weight is stored in the coded file: zeros leave, whatever the others became after them."""
+    return replace(in_file, density=changed.density) if changed.bits == FLOAT32.bits else changed
+
+
+def _quantization_json(quantization: Quantization | None) -> dict[str, Any] | None:
+    """All of it but the scales of weights."""
+    if quantization is None:
+        return None
+    return {
+        "activations": {name: list(pair) for name, pair in quantization.activations.items()},
+        "signed": quantization.signed,
+        "in_float": sorted(quantization.in_float),
+    }
+
+
+def _quantization(record: Mapping[str, Any] | None, scales: Path) -> Quantization | None:
+    if record is None:
+        return None
+    return Quantization(
+        activations={name: (float(scale), int(zero)) for name, (scale, zero) in record["activations"].items()},
+        weights=load_arrays(scales) if scales.is_file() else {},
+        signed=bool(record["signed"]),
+        in_float=frozenset(record["in_float"]),
+    )

@@ -92,25 +92,54 @@ def _can_shrink(arch: Arch, groups: ChannelGroups, touched: set[str]) -> bool:
         return False
 
 
-def pruned_arch(arch: Arch, groups: ChannelGroups, kept: Kept) -> Arch:
-    """The Arch with the widths of the channels that stay."""
-    width = {group: len(kept[group]) if group in kept else count for group, count in groups.width.items()}
+@dataclass(frozen=True, slots=True)
+class BlockGroups:
+    """The groups of a block's input, output, inner channels and squeezed channels; None where it has no such."""
+
+    read: str
+    written: str
+    inner: str | None
+    squeezed: str | None
+
+    def all(self) -> set[str]:
+        """Every group whose width is a width of the block."""
+        return {group for group in (self.read, self.written, self.inner, self.squeezed) if group is not None}
+
+
+def block_groups(arch: Arch, groups: ChannelGroups) -> dict[str, BlockGroups]:
+    """Which group gives each width of each block, by the block's place.
+
+    >>> from search_spaces import preset
+    >>> arch = preset("resnet8")
+    >>> block_groups(arch, channel_groups(arch.workload()))["stages.0.0"].inner
+    'stages.0.0.conv1'
+    """
     workload = arch.workload()
-
-    def width_of(tensor: str) -> int:
-        return width[groups.of[tensor]]
-
-    specs: dict[str, BlockSpec] = {}
+    found = {}
     for name, spec in arch.blocks():
         ops = [op for op in workload.ops if op.name == name or op.name.startswith(f"{name}.")]
-        weighted = [op for op in ops if op.kind in WEIGHTED]
-        squeezed = next((op.name for op in weighted if op.name.endswith("se.reduce")), None)
+        weighted = [op.name for op in ops if op.kind in WEIGHTED]
+        squeezed = next((op for op in weighted if op.endswith("se.reduce")), None)
+        found[name] = BlockGroups(
+            read=groups.of[ops[0].inputs[0]],
+            written=groups.of[ops[-1].name],
+            inner=groups.of[weighted[0]] if spec.mid_channels else None,
+            squeezed=groups.of[squeezed] if squeezed else None,
+        )
+    return found
+
+
+def with_widths(arch: Arch, places: Mapping[str, BlockGroups], width: Mapping[str, int]) -> Arch:
+    """The Arch whose groups have these widths; ``places`` are its :func:`block_groups`."""
+    specs: dict[str, BlockSpec] = {}
+    for name, spec in arch.blocks():
+        groups = places[name]
         specs[name] = replace(
             spec,
-            in_channels=width_of(ops[0].inputs[0]),
-            out_channels=width_of(ops[-1].name),
-            mid_channels=width_of(weighted[0].name) if spec.mid_channels else 0,
-            se_channels=width_of(squeezed) if squeezed else 0,
+            in_channels=width[groups.read],
+            out_channels=width[groups.written],
+            mid_channels=width[groups.inner] if groups.inner else 0,
+            se_channels=width[groups.squeezed] if groups.squeezed else 0,
         )
     return replace(
         arch,
@@ -118,6 +147,12 @@ def pruned_arch(arch: Arch, groups: ChannelGroups, kept: Kept) -> Arch:
         stages=tuple(tuple(specs[f"stages.{i}.{j}"] for j in range(len(stage))) for i, stage in enumerate(arch.stages)),
         head=specs.get("head"),
     )
+
+
+def pruned_arch(arch: Arch, groups: ChannelGroups, kept: Kept) -> Arch:
+    """The Arch with the widths of the channels that stay."""
+    width = {group: len(kept[group]) if group in kept else count for group, count in groups.width.items()}
+    return with_widths(arch, block_groups(arch, groups), width)
 
 
 def pruned_weights(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -12,28 +15,60 @@ from blocks.conv import ConvNormAct
 from compress.artifact import Artifact
 from compress.data import Split
 from compress.files import write_bytes
+from compress.module_export import PARITY, distance, export_module
 from compress.preprocessing import METADATA_KEY, Preprocessing
+from compress.sources import OnnxFile
+from compress.stored_formats import store_formats
 from compress.train import predict
+from compress.unstated import Unstated
 from hw_profiles.host import open_session
+from hw_profiles.onnx_load import load_model
 from hw_profiles.onnx_write import write_onnx
 from hw_profiles.workload import WEIGHTED, Workload
+from search_spaces.arch import Arch
 
-_PARITY = 1e-3  # of the largest logit; float32 sums in another order
 
-
-def export_onnx(artifact: Artifact, path: Path) -> None:
-    """Write the artifact as ONNX: batch normalisation folded, int8 where activations have scales, preprocessing inside.
+def export_onnx(artifact: Artifact, path: Path | str) -> None:
+    """Write the artifact as ONNX: batch normalisation folded, int8 where it has scales, preprocessing inside.
 
     Raises:
-        RuntimeError: the float32 file, run in ONNX Runtime, gives other logits than the module.
+        RuntimeError: the float32 file of an Arch, run in ONNX Runtime, gives other logits than the module.
+        ValueError: a module that cannot be exported.
     """
-    workload = artifact.source.workload()
-    model = artifact.model()
-    metadata = {METADATA_KEY: artifact.preprocessing.to_json(), "fitnas.arch": artifact.source.id}
-    weights = folded_weights(model, workload)
-    write_bytes(path, write_onnx(workload, weights, quantization=artifact.activations or None, metadata=metadata))
-    if not artifact.activations:
-        _check_parity(model, path, artifact.preprocessing)
+    write_bytes(Path(path), onnx_bytes(artifact))
+
+
+def onnx_bytes(artifact: Artifact) -> bytes:
+    """The file of :func:`export_onnx`; of an ONNX file that no stage changed, its own bytes.
+
+    >>> from search_spaces import build_model, preset
+    >>> record = Preprocessing(channels=3, sizes=((32, 32),), mean=(0.5,) * 3, std=(0.25,) * 3, class_names=("a", "b"))
+    >>> arch = preset("resnet8", num_classes=2)
+    >>> len(onnx_bytes(Artifact(source=arch, weights={}, preprocessing=record).with_model(build_model(arch)))) > 300_000
+    True
+    """
+    source = artifact.source
+    if artifact.deployed is not None:
+        return with_metadata(artifact.deployed.data, _metadata(artifact))
+    if isinstance(source, OnnxFile):
+        return source.data
+    if isinstance(source, Arch):
+        return _arch_bytes(artifact, source)
+    return with_metadata(export_module(artifact.model(), source.input_shape), _metadata(artifact))
+
+
+def with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
+    """The file with these strings, over those that it has.
+
+    >>> from hw_profiles.onnx_read import read_metadata
+    >>> from search_spaces import preset
+    >>> read_metadata(with_metadata(write_onnx(preset("resnet8").workload()), {"a": "b"}))
+    {'a': 'b'}
+    """
+    model = load_model(data)
+    onnx.helper.set_model_props(model, {p.key: p.value for p in model.metadata_props} | dict(metadata))
+    written: bytes = model.SerializeToString(deterministic=True)
+    return written
 
 
 def folded_weights(model: nn.Module, workload: Workload) -> dict[str, NDArray[np.float32]]:
@@ -60,23 +95,44 @@ def folded_weights(model: nn.Module, workload: Workload) -> dict[str, NDArray[np
 
 def predict_onnx(path: Path, split: Split, preprocessing: Preprocessing, batch_size: int = 250) -> NDArray[np.int64]:
     """The class that ONNX Runtime gives each image."""
-    return np.concatenate([logits.argmax(1) for logits in _run(path, split.images, preprocessing, batch_size)])
+    predictions: NDArray[np.int64] = onnx_logits(path, split.images, preprocessing, batch_size).argmax(1)
+    return predictions
 
 
-def differing(artifact: Artifact, predictions: NDArray[np.int64], split: Split) -> int:
-    """How many predictions of a deployed file are not those of the artifact's float32 module."""
+def onnx_logits(
+    model: bytes | Path, images: NDArray[np.uint8], preprocessing: Preprocessing, batch_size: int = 250
+) -> NDArray[np.float32]:
+    """(N, classes) that ONNX Runtime makes of images (N, H, W, C); one after the other where the file reads one."""
+    session = open_session(model)
+    name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
+    fixed = session.get_inputs()[0].shape[0]
+    size = fixed if isinstance(fixed, int) else batch_size
+    return np.concatenate([
+        session.run([output], {name: preprocessing.tensor(images[i : i + size])})[0]
+        for i in range(0, len(images), size)
+    ])  # fmt: skip
+
+
+def differing(artifact: Artifact, predictions: NDArray[np.int64], split: Split) -> int | None:
+    """How many predictions of a deployed file are not those of the artifact's float32 module, None without one."""
+    if isinstance(artifact.source, OnnxFile):
+        return None
     return int(np.sum(predict(artifact.model(), split, artifact.preprocessing) != predictions))
 
 
-def _run(
-    path: Path, images: NDArray[np.uint8], preprocessing: Preprocessing, batch_size: int
-) -> list[NDArray[np.float32]]:
-    session = open_session(path)
-    name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
-    return [
-        session.run([output], {name: preprocessing.tensor(images[i : i + batch_size])})[0]
-        for i in range(0, len(images), batch_size)
-    ]
+def _arch_bytes(artifact: Artifact, arch: Arch) -> bytes:
+    workload, model = arch.workload(), artifact.model()
+    weights = folded_weights(model, workload)
+    data = write_onnx(workload, weights, quantization=artifact.quantization, metadata=_metadata(artifact))
+    data = store_formats(data, artifact.weight_formats)
+    if artifact.quantization is None:
+        _check_parity(model, data, arch.input_shape)
+    return data
+
+
+def _metadata(artifact: Artifact) -> dict[str, str]:
+    known = {} if isinstance(artifact.preprocessing, Unstated) else {METADATA_KEY: artifact.preprocessing.to_json()}
+    return known | {"fitnas.arch": artifact.source.id}
 
 
 def _folded(module: ConvNormAct) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -95,15 +151,10 @@ def _array(parameter: object) -> NDArray[np.float32]:
     return array
 
 
-def _check_parity(model: nn.Module, path: Path, preprocessing: Preprocessing) -> None:
-    import torch
-
-    generator = np.random.default_rng(0)
-    channels, height, width = preprocessing.input_shape
-    images = generator.integers(0, 256, (8, height, width, channels), dtype=np.uint8)
+def _check_parity(model: nn.Module, data: bytes, input_shape: tuple[int, int, int]) -> None:
+    x = np.random.default_rng(0).standard_normal((8, *input_shape)).astype(np.float32)
     with torch.inference_mode():
-        expected = model(torch.from_numpy(preprocessing.tensor(images))).numpy()
-    got = _run(path, images, preprocessing, 8)[0]
-    worst = float(np.abs(expected - got).max() / max(np.abs(expected).max(), 1e-6))
-    if not worst < _PARITY:
-        raise RuntimeError(f"{path.name}: ONNX Runtime and PyTorch differ by {worst:.1e} of the largest logit")
+        expected = model(torch.from_numpy(x)).numpy()
+    worst = distance(open_session(data).run(None, {"input": x})[0], expected)
+    if not worst < PARITY:
+        raise RuntimeError(f"ONNX Runtime and PyTorch differ by {worst:.1e} of the largest logit")

@@ -25,13 +25,16 @@ def channel_scores(artifact: Artifact, groups: ChannelGroups, criterion: str, sp
 
     ``criterion`` is a key of ``CRITERIA``. ``"l1"`` and ``"l2"``: the norm of the filters that write the channel
     (1608.08710). ``"bn_scale"``: the size of the batch normalisation's scale behind them (1708.06519); a bare
-    convolution counts by its norm. These three speak of one layer, so each group is scaled to the mean 1.
-    ``"taylor"``: what the loss on images of ``split`` would change by, to first order, if the channel were zero
-    (1906.10771); it speaks of the whole network, so all groups are scaled alike.
+    convolution counts by its norm. ``"fpgm"``: the sum of a filter's distances from all filters of its layer, least for
+    the ones that the others can stand in for (geometric median, 1811.00250). These speak of one layer, so each group is
+    scaled to the mean 1. ``"taylor"``: what the loss on images of ``split`` would change by, to first order, if the
+    channel were zero (1906.10771); it speaks of the whole network, so all groups are scaled alike.
     """
-    workload = artifact.source.workload()
+    workload = artifact.arch.workload()
     if criterion == "taylor":
-        return _normalised(_taylor(artifact.model(), artifact.preprocessing, workload, groups, _some(split, seed)))
+        return _normalised(
+            _taylor(artifact.model(), artifact.preprocessing, workload, groups, some_images(split, seed))
+        )
     score = _MAGNITUDES[criterion]
     totals = {group: torch.zeros(groups.width[group]) for group in groups.prunable()}
     for op in _writers(workload, groups):
@@ -60,15 +63,32 @@ def _bn_scale(weights: Mapping[str, Tensor], op: Op) -> Tensor:
     return _norm(2)(weights, op) if scale is None else scale.abs()
 
 
+def distances_from_all(filters: Tensor) -> Tensor:
+    """For each filter (a row) the sum of its Euclidean distances from every one (1811.00250, equation 4).
+
+    >>> distances_from_all(torch.tensor([[0.0], [1.0], [3.0]]))
+    tensor([4., 3., 5.])
+    """
+    rows = filters.flatten(1)
+    distances: Tensor = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist").sum(1)
+    return distances
+
+
+def _fpgm(weights: Mapping[str, Tensor], op: Op) -> Tensor:
+    return distances_from_all(weights[weight_keys(op, weights)[0]])
+
+
 _MAGNITUDES: dict[str, Callable[[Mapping[str, Tensor], Op], Tensor]] = {
     "l1": _norm(1),
     "l2": _norm(2),
     "bn_scale": _bn_scale,
+    "fpgm": _fpgm,
 }
-CRITERIA = (*_MAGNITUDES, "taylor")
+CRITERIA = ("l1", "l2", "bn_scale", "taylor", "fpgm")
 
 
-def _some(split: Split, seed: int) -> Split:
+def some_images(split: Split, seed: int) -> Split:
+    """At most 1024 images of a split, drawn by the seed."""
     chosen = np.random.default_rng(seed).permutation(len(split))[:_TAYLOR_IMAGES]
     return split.take(np.sort(chosen))
 

@@ -17,7 +17,8 @@ from hw_profiles.device import Device
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Context:
     """What stages work with. ``data`` has the size that the artifact reads. ``max_accuracy_drop`` is in percentage
-    points and holds for all stages together. ``checkpoint`` is where a training may keep its state.
+    points and holds for all stages together. ``checkpoint`` is where a training may keep its state, ``folder`` where
+    a stage may leave files.
     """
 
     data: Dataset
@@ -28,6 +29,7 @@ class Context:
     seed: int = 0
     measured: bool = True
     checkpoint: Path | None = None
+    folder: Path | None = None
     report: Report = no_report
 
 

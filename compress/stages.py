@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any
 
 from compress.artifact import Artifact
-from compress.distill import Distill
+from compress.clustering import Cluster
+from compress.distillation import Distill
+from compress.encode_stage import Encode
 from compress.export import differing, export_onnx, predict_onnx
 from compress.files import finish_folder
+from compress.fnz import encode_onnx
+from compress.post_training import Quantize
 from compress.progress import Report, progress
-from compress.prune import Prune
-from compress.quantize import Quantize
+from compress.pruning import Prune
+from compress.sources import require_savable
+from compress.sparsity import Sparsify
 from compress.stage import Context, Stage
 from compress.train import accuracy
 from hw_profiles.budget import Budget, violations
@@ -23,8 +29,15 @@ from hw_profiles.host import compare, measure
 from hw_profiles.latency import estimate, guaranteed_ms
 from hw_profiles.memory import plan
 
-# In the order in which they make sense: architecture, then pruning, then precision.
-STAGES: dict[str, type[Stage]] = {"distill": Distill, "prune": Prune, "int8": Quantize}
+# In the order in which they make sense: architecture, pruning, zeros, then precision or shared values, and the coding.
+STAGES: dict[str, type[Stage]] = {
+    "distill": Distill,
+    "prune": Prune,
+    "sparsify": Sparsify,
+    "int8": Quantize,
+    "cluster": Cluster,
+    "encode": Encode,
+}
 
 _DRIFT = 0.02  # a file run against itself differs by up to so much
 
@@ -51,8 +64,9 @@ def run_stages(
     stage.
 
     Raises:
-        ValueError: a stage cannot be applied to this artifact.
+        ValueError: a stage cannot be applied to this artifact, or the artifact cannot be saved.
     """
+    require_savable(artifact.source)
     if home is None:
         home = folder / "00_start"
         artifact = Artifact.load(home) if (home / "artifact.json").is_file() else deploy(artifact, context, home)
@@ -85,9 +99,9 @@ def why_undone(
     """The reason to refuse a stage's result, or None.
 
     A stage that changed neither architecture nor precision must not lose accuracy. Any other must not take more than
-    is allowed. Unless it comes closer to a budget that the earlier file breaks, its file must not be larger; one of
-    another architecture must be faster, by 2 % at the upper end of the 90 % interval, and one of another precision
-    must not be slower, by 2 % at the lower end.
+    is allowed. Unless it comes closer to a budget that the earlier file breaks, its file must not be larger (its coded
+    file, where weights are stored in other formats); one of another architecture must be faster, by 2 % at the upper
+    end of the 90 % interval, and any other must not be slower, by 2 % at the lower end.
     """
     if _same_form(before, after):
         lost, allowed = _points_lost(before, after), 0.0
@@ -123,7 +137,8 @@ def worst_excess(metrics: Mapping[str, Any], budget: Budget) -> float:
 
 
 def _same_form(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    return bool((after["arch"], after["precision"]) == (before["arch"], before["precision"]))
+    same = (after["arch"], after["precision"]) == (before["arch"], before["precision"])
+    return same and _stored_alike(before, after)
 
 
 def _points_lost(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
@@ -138,17 +153,24 @@ def _dearer(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
         return f"slower: {measured}"
     if after["arch"] != before["arch"] and high > 1 - _DRIFT:
         return f"not faster: {measured}"
-    if after["file_bytes"] > before["file_bytes"]:
-        return f"larger: {after['file_bytes']} bytes, before {before['file_bytes']}"
+    # Zeros and shared values take their bytes like any others, until the file is coded.
+    size = "file_bytes" if _stored_alike(before, after) else "coded_bytes"
+    if after[size] > before[size]:
+        return f"larger: {after[size]} bytes{'' if size == 'file_bytes' else ' coded'}, before {before[size]}"
     return None
+
+
+def _stored_alike(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    return bool(after.get("weight_form", "") == before.get("weight_form", ""))
 
 
 def deploy(artifact: Artifact, context: Context, folder: Path, before: Path | None = None) -> Artifact:
     """Write the artifact and its ONNX file into ``folder``, run the file, and return the artifact with its metrics.
 
-    Metrics that it brings, such as what its training took, are kept. With ``before``, a folder like it,
+    Metrics and files that it brings, such as what its training took, are kept. With ``before``, a folder like it,
     ``latency_ratio`` says how many times as long the new file takes as the one there.
     """
+    require_savable(artifact.source)
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
     name = "model.int8.onnx" if artifact.precision == "int8" else "model.onnx"
@@ -156,7 +178,7 @@ def deploy(artifact: Artifact, context: Context, folder: Path, before: Path | No
     metrics = {**artifact.metrics, **file_metrics(artifact, partial / name, context)}
     if before is not None:
         metrics["latency_ratio"] = _latency_ratio(metrics, partial / name, Artifact.load(before), before, context)
-    done = replace(artifact, files={"onnx": name}, metrics=metrics)
+    done = replace(artifact, files={**artifact.files, "onnx": name}, metrics=metrics)
     done.save(partial)
     finish_folder(partial, folder)
     for checkpoint in folder.glob("checkpoint*.pt"):
@@ -167,8 +189,7 @@ def deploy(artifact: Artifact, context: Context, folder: Path, before: Path | No
 def file_metrics(artifact: Artifact, path: Path, context: Context) -> dict[str, Any]:
     """What a written file is: accuracy on the validation images, bytes, latency, peak RAM, and its distance from
     PyTorch."""
-    workload = artifact.source.workload()
-    formatted = workload.with_precision(artifact.precision)
+    formatted = artifact.workload()
     kernels = fuse(formatted, context.device.runtime)
     latency = measure(path, context.device) if context.measured else estimate(formatted, kernels, context.device)
     predictions = predict_onnx(path, context.data.val, artifact.preprocessing)
@@ -178,9 +199,11 @@ def file_metrics(artifact: Artifact, path: Path, context: Context) -> dict[str, 
         "val_accuracy": accuracy(predictions, context.data.val),
         "val_images": len(context.data.val),
         "val_differing_from_pytorch": differing(artifact, predictions, context.data.val),
-        "params": workload.params,
-        "macs": workload.macs,
+        "weight_form": _weight_form(artifact),
+        "params": artifact.source.workload().params,
+        "macs": formatted.macs,
         "file_bytes": path.stat().st_size,
+        "coded_bytes": len(encode_onnx(path.read_bytes())),
         "weight_bytes": formatted.weight_bytes,
         "latency_ms": latency.ms,
         "latency_low_ms": latency.low_ms,
@@ -189,6 +212,16 @@ def file_metrics(artifact: Artifact, path: Path, context: Context) -> dict[str, 
         "latency_raw_ms": latency.raw_ms,
         "peak_ram_bytes": plan(formatted, kernels).peak_bytes,
     }
+
+
+def _weight_form(artifact: Artifact) -> str:
+    """Eight hexadecimal digits that differ where weights are stored in other formats or computed with in float; empty
+    in the usual ones."""
+    in_float = sorted(artifact.quantization.in_float) if artifact.quantization else []
+    if not artifact.weight_formats and not in_float:
+        return ""
+    named = [*sorted((name, astuple(stored)) for name, stored in artifact.weight_formats.items()), *in_float]
+    return hashlib.sha256(repr(named).encode()).hexdigest()[:8]
 
 
 def _latency_ratio(
@@ -211,5 +244,6 @@ def _run_stage(
     partial.mkdir(parents=True, exist_ok=True)
     with show(stage.name) as report:
         bare = replace(artifact, metrics={}, files={}, history=())
-        after = stage(bare, replace(context, checkpoint=partial / "checkpoint.pt", report=report))
+        inside = replace(context, checkpoint=partial / "checkpoint.pt", folder=partial, report=report)
+        after = stage(bare, inside)
     return deploy(after, context, folder, before)

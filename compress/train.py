@@ -22,6 +22,8 @@ from compress.progress import Report, no_report
 
 # loss(logits, labels, pixels): pixels are the augmented images, (N, C, H, W) in 0..1, as a teacher wants them.
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+# before_step(share): share of the training that is over, in [0, 1).
+BeforeStep = Callable[[float], None]
 
 _WARMUP_SHARE = 0.1
 _CHECKPOINT_SECONDS = 15.0
@@ -97,8 +99,9 @@ def train(
     seed: int = 0,
     checkpoint: Path | None = None,
     report: Report = no_report,
+    before_step: BeforeStep | None = None,
 ) -> Training:
-    """Train ``model`` in place on ``data.train``.
+    """Train ``model`` in place on ``data.train``; ``before_step`` is called with the share of it that is over.
 
     With ``checkpoint`` the state is kept there every 15 seconds; where the file is there already, training goes on
     from it. The batches and their augmentation depend on (seed, step) alone, so a training that was interrupted is
@@ -120,6 +123,8 @@ def train(
     first_step = state.step
     model.train()
     while (share := state.share(total)) < 1:
+        if before_step is not None:
+            before_step(share)
         state.learn(loss, batches, share)
         state.seconds = time.perf_counter() - start
         report(state.share(total), f"epoch {state.step / steps_per_epoch:.1f}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,15 +50,20 @@ def likeness(kind: str, places: Array, points: Array) -> Array:
 class CostTable:
     """The costs of one device in one precision, ready to add up. It remembers every term that it was asked for.
 
-    >>> table = CostTable({"call/call": KernelCost(prices=(5.0, 0.5, 0.0))})
-    >>> table.total([Term("call/call", (), (1.0, 4.0, 0.3))])
+    >>> table = CostTable({"call/call": KernelCost(prices=(5.0, 0.5, 0.0, 0.0, 0.0))})
+    >>> table.total([Term("call/call", (), (1.0, 4.0, 0.7, 0.3, 0.1))])
     (7.0, 0.0)
     """
 
     def __init__(self, costs: Mapping[str, KernelCost]) -> None:
         self._prices = {kind: cost.prices for kind, cost in costs.items()}
         self._points = {
-            kind: (np.array(SCALES[family(kind)]), np.array(cost.points), np.array(cost.weights), sum(cost.weights))
+            kind: (
+                scales := np.array(SCALES[family(kind)]),
+                np.array(cost.points) / scales,
+                np.array(cost.weights),
+                sum(cost.weights),
+            )
             for kind, cost in costs.items()
             if cost.points and SCALES[family(kind)]
         }
@@ -69,31 +75,52 @@ class CostTable:
         Raises:
             ValueError: the table has no price for a term, nor for one that could stand in for it.
         """
-        microseconds = doubt = 0.0
-        for term in terms:
-            cost = self._remembered.get(term)
-            if cost is None:
-                if len(self._remembered) >= _MOST_REMEMBERED:
-                    self._remembered.clear()
-                cost = self._remembered[term] = self._cost(term)
-            microseconds += cost[0]
-            doubt += cost[1]
-        return microseconds, doubt
+        [cost] = self.totals([terms])
+        return cost
 
-    def _cost(self, term: Term) -> tuple[float, float]:
-        kind = term.kind if term.kind in self._prices else self._stand_in(term.kind)
-        price = sum([each * amount for each, amount in zip(self._prices[kind], term.work, strict=True)])
-        if kind != term.kind:
-            price += self._macs_price(term, kind)
-            return price, _DOUBT_OF_STAND_INS * price
+    def totals(self, groups: Sequence[Iterable[Term]]) -> list[tuple[float, float]]:
+        """The total of each group; what is new is worked out for all groups together, which takes less time."""
+        listed = [list(terms) for terms in groups]
+        new: dict[str, dict[Term, None]] = {}
+        for terms in listed:
+            for term in terms:
+                if term not in self._remembered:
+                    new.setdefault(term.kind, {})[term] = None
+        if len(self._remembered) + sum(map(len, new.values())) > _MOST_REMEMBERED:
+            self._remembered.clear()
+            new = {}
+            for term in itertools.chain(*listed):
+                new.setdefault(term.kind, {})[term] = None
+        for kind, found in new.items():
+            self._remembered.update(zip(found, self._costs(kind, list(found)), strict=True))
+        remembered = self._remembered
+        costs = [[remembered[term] for term in terms] for terms in listed]
+        return [(sum([cost[0] for cost in each]), sum([cost[1] for cost in each])) for each in costs]
+
+    def _costs(self, kind: str, terms: Sequence[Term]) -> list[tuple[float, float]]:
+        """Microseconds and doubt of some terms of one kind."""
+        known = kind if kind in self._prices else self._stand_in(kind)
+        prices = self._prices[known]
+        priced = [sum([each * amount for each, amount in zip(prices, term.work, strict=True)]) for term in terms]
+        if known != kind:
+            priced = [price + self._macs_price(term, known) for price, term in zip(priced, terms, strict=True)]
+            return [(price, _DOUBT_OF_STAND_INS * price) for price in priced]
         if kind not in self._points:
-            return price, 0.0
-        # As `likeness`, for one place.
+            return [(price, 0.0) for price in priced]
+        near, corrections = self._corrections(kind, terms)
+        return [
+            (price * max(1 + correction, _LEAST_SHARE), LOCAL * (1 - nearest) * price)
+            for price, nearest, correction in zip(priced, near, corrections, strict=True)
+        ]
+
+    def _corrections(self, kind: str, terms: Sequence[Term]) -> tuple[list[float], list[float]]:
+        """How near the nearest point is to each term's place, and the correction there: as :func:`likeness`."""
         scales, points, weights, weight = self._points[kind]
-        difference = (points - term.place) / scales
-        near = np.exp(-0.5 * np.einsum("ij,ij->i", difference, difference))
-        correction = COMMON**2 * weight + LOCAL**2 * float(near @ weights)
-        return price * max(1 + correction, _LEAST_SHARE), LOCAL * (1 - float(near.max())) * price
+        places = np.array([term.place for term in terms]) / scales
+        difference = places[:, None, :] - points
+        near = np.exp(-0.5 * np.einsum("ijk,ijk->ij", difference, difference))
+        corrections = COMMON**2 * weight + LOCAL**2 * (near @ weights)
+        return near.max(axis=1).tolist(), corrections.tolist()
 
     def _macs_price(self, term: Term, kind: str) -> float:
         """What the MACs of a term cost whose stand-in has none: as much as those of the dearest convolution."""

@@ -13,7 +13,7 @@ from scipy.optimize import lsq_linear
 from hw_profiles.costs import CostTable, KernelCost, likeness
 from hw_profiles.terms import SCALES, WORK, Term, family
 
-_MOST_POINTS = 60  # for each kind
+_MOST_POINTS = 120  # for each kind
 _APART = 0.15  # points nearer than this to another, in scales of their family, add nothing
 _NOISE = 0.03  # of a network's time, with what no term knows
 _FOLDS = 5

@@ -12,7 +12,8 @@ PRECISIONS = ("fp32", "int8")
 class TensorFormat:
     """Bits and meaning of one tensor's elements.
 
-    ``per_channel``: one scale for each output channel instead of one for the tensor. ``codebook``: number of shared
+    ``per_channel``: one scale for each output channel instead of one for the tensor; ``group``: one for so many
+    neighbours, 0 where there are no groups. ``codebook``: number of shared
     values, 0 where each element is stored itself. ``density``: share of elements that are not zero and stored.
 
     >>> TensorFormat(bits=4).bytes(3)
@@ -23,6 +24,7 @@ class TensorFormat:
     floating: bool = False
     signed: bool = True
     per_channel: bool = False
+    group: int = 0
     codebook: int = 0
     density: float = 1.0
 
@@ -35,6 +37,14 @@ class TensorFormat:
     def bytes(self, count: int) -> int:
         """Bytes of ``count`` stored elements, without scales or index tables."""
         return math.ceil(count * self.bits * self.density / 8)
+
+    def scale_bytes(self, channels: int, count: int) -> int:
+        """Bytes of the scales of ``count`` elements in ``channels``: float32 for each channel, bfloat16 for each group.
+
+        >>> TensorFormat(bits=4, group=32).scale_bytes(8, 512)
+        32
+        """
+        return 4 * channels * self.per_channel + (2 * math.ceil(count / self.group) if self.group else 0)
 
 
 FLOAT32 = TensorFormat(bits=32, floating=True)

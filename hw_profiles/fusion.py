@@ -5,6 +5,7 @@ from __future__ import annotations
 from hw_profiles.kernels import Fuser, Kernel
 from hw_profiles.ort_float import FloatFuser
 from hw_profiles.ort_integers import IntegerFuser
+from hw_profiles.ort_mixed import MixedFuser, weights_in_float
 from hw_profiles.workload import VIEWS, WEIGHTED, Workload
 
 __all__ = ["RUNTIMES", "Kernel", "fuse"]
@@ -19,7 +20,7 @@ def fuse(workload: Workload, runtime: str = "ort") -> tuple[Kernel, ...]:
     where an operation cannot read it, a convolution takes up the sum that follows it if the other summand lies in
     blocks as well, and then an activation. In int8 it computes with the channels last; convolutions, linear layers and
     sums take up a ReLU, and functions that it has no integers for are computed in float between two conversions.
-    Flattening costs nothing.
+    Flattening costs nothing. Of a network of both each operation is computed as the format of its weights says.
 
     >>> from search_spaces import preset
     >>> [k.kind for k in fuse(preset("resnet8").workload())].count("conv")
@@ -29,6 +30,8 @@ def fuse(workload: Workload, runtime: str = "ort") -> tuple[Kernel, ...]:
         raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}, got {runtime!r}")
     if runtime == "c99":
         return _fuse_c99(workload)
+    if is_mixed(workload):
+        return MixedFuser(workload).run()
     return _ort(workload, "").run()
 
 
@@ -44,6 +47,19 @@ def fuse_part(workload: Workload, entry: str, *, ends: bool) -> tuple[tuple[Kern
     """
     fuser = _ort(workload, entry)
     return fuser.run(ends=ends), fuser.exit()
+
+
+def is_mixed(workload: Workload) -> bool:
+    """Whether some operations are computed in 8-bit integers and others in float.
+
+    >>> from search_spaces import preset
+    >>> is_mixed(preset("resnet8").workload().with_precision("int8"))
+    False
+    """
+    ops = [op for op in workload.ops if op.kind in WEIGHTED and op.stores_weights]
+    if not workload.formats or not any(workload.format(name).bits == 8 for name in workload.shapes):
+        return False
+    return 0 < len(weights_in_float(workload)) < len(ops)
 
 
 def _ort(workload: Workload, entry: str) -> FloatFuser | IntegerFuser:

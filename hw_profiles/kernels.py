@@ -58,12 +58,19 @@ class Fuser:
         for op in group:
             macs += self.workload.op_macs(op)
             if op.stores_weights:
-                weight_bytes += self.workload.format(op.weight).bytes(math.prod(op.weight_shape))
+                weight_bytes += self._held_bytes(op)
                 weight_bytes += 4 * op.out_channels if op.bias else 0
         output = group[-1].name
         self.kernels.append(
             Kernel(kernel_kind(group[0]), tuple(group), tuple(inputs), output, macs, weight_bytes, layout, nodes, size)
         )
+
+    def _held_bytes(self, op: Op) -> int:
+        """Bytes of a weight in memory: fewer bits than those that are computed with are widened when it is loaded."""
+        stored, count = self.workload.format(op.weight), math.prod(op.weight_shape)
+        if stored.bits in (8, 32):
+            return stored.bytes(count)
+        return count * max(stored.bits, self.workload.format(op.name).bits) // 8
 
     def convert(self, kind: str, names: tuple[str, str], layout: str, nodes: tuple[str, ...], size: int) -> None:
         """Append a kernel that only writes one tensor (the first of ``names``) as another."""

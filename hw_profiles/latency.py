@@ -9,8 +9,11 @@ from statistics import NormalDist
 
 from hw_profiles.conditions import hold_here
 from hw_profiles.device import Device
+from hw_profiles.fusion import is_mixed
 from hw_profiles.kernels import Kernel
-from hw_profiles.terms import network_terms
+from hw_profiles.ort_mixed import weights_in_float
+from hw_profiles.quantization import operations_in_float
+from hw_profiles.terms import Term, call_term, crowd_of, in_a_crowd, kernel_terms, network_terms
 from hw_profiles.workload import Workload
 
 NINETY = NormalDist().inv_cdf(0.95)  # standard deviations either way that hold 90 %
@@ -73,9 +76,28 @@ def estimate(workload: Workload, kernels: Sequence[Kernel], device: Device) -> L
     >>> estimate(w, fuse(w), load_device("host")).source
     'estimated'
     """
+    if is_mixed(workload):
+        return _mixed(workload, kernels, device)
     precision = precision_of(workload)
     microseconds, doubt = device.table(precision).total(network_terms(workload, kernels))
     return latency_from(microseconds, doubt, device, precision)
+
+
+def _mixed(workload: Workload, kernels: Sequence[Kernel], device: Device) -> Latency:
+    """Each kernel at the prices of its arithmetic; conversions and the call at those of int8. The interval is the wider
+    one of both.
+    """
+    in_float = operations_in_float(workload, weights_in_float(workload))
+    nodes = sum(len(kernel.nodes) for kernel in kernels)
+    groups: dict[str, list[Term]] = {"fp32": [], "int8": [call_term(nodes)]}
+    for kernel in kernels:
+        floating = kernel.ops[0].name in in_float if kernel.ops else kernel.nodes[0].startswith("Reorder")
+        groups["fp32" if floating else "int8"] += in_a_crowd(kernel_terms(workload, kernel), crowd_of(nodes))
+    totals = [device.table(precision).total(terms) for precision, terms in groups.items()]
+    microseconds, doubt = (sum(each) for each in zip(*totals, strict=True))
+    return max(
+        (latency_from(microseconds, doubt, device, precision) for precision in groups), key=lambda found: found.high_ms
+    )
 
 
 def latency_from(microseconds: float, doubt: float, device: Device, precision: str) -> Latency:

@@ -11,7 +11,7 @@ from hw_profiles.device import Device
 from hw_profiles.fusion import Kernel, fuse
 from hw_profiles.latency import Latency, estimate, precision_of
 from hw_profiles.memory import plan
-from hw_profiles.terms import Term, call_term, kernel_terms
+from hw_profiles.terms import Term, call_term, crowd_of, in_a_crowd, kernel_terms
 from hw_profiles.workload import Shape, Workload
 
 
@@ -95,9 +95,10 @@ def layers(workload: Workload, device: Device) -> Breakdown:
     kernels = fuse(workload, device.runtime)
     schedule = plan(workload, kernels, device.runtime)
     table, priced = device.table(precision_of(workload)), device.costs[precision_of(workload)]
-    terms = [kernel_terms(workload, kernel) for kernel in schedule.kernels]
+    nodes = sum(len(kernel.nodes) for kernel in kernels)
+    terms = [in_a_crowd(kernel_terms(workload, kernel), crowd_of(nodes)) for kernel in schedule.kernels]
     costs = [table.total(parts)[0] for parts in terms]
-    call = table.total([call_term(sum(len(kernel.nodes) for kernel in kernels))])[0]
+    call = table.total([call_term(nodes)])[0]
     whole = call + sum(costs)
     sizes = {kernel.output: kernel.output_bytes for kernel in kernels}
     parts = zip(schedule.kernels, terms, costs, schedule.live_bytes, strict=True)

@@ -22,7 +22,8 @@ from hw_profiles.fusion import fuse
 from hw_profiles.host import measure_here, reference_ms
 from hw_profiles.latency import NINETY
 from hw_profiles.microbenchmarks import is_attention, is_long, micro_network
-from hw_profiles.onnx_write import fixed_quantization, write_onnx
+from hw_profiles.onnx_write import write_onnx
+from hw_profiles.quantization import fixed_quantization
 from hw_profiles.terms import network_terms
 from hw_profiles.workload import Workload
 

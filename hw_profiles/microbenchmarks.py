@@ -1,7 +1,7 @@
 """Random networks whose times tell what kernels cost: short ones of one resolution, long ones that shrink the image.
 
 Widths are on no grid. In a short network every kernel is in the caches and known to the branch predictor, in a long one
-few are, and both happen in networks that people use.
+few are, in a deep one of hundreds of nodes none, and all of these happen in networks that people use.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ Family = Callable[["_Network", str], str]
 
 
 def micro_network(seed: int) -> Workload:
-    """A network of random blocks; the same seed gives the same one, two of three seeds a long one, some of attention.
+    """A network of random blocks; the same seed gives the same one. Of three seeds one gives a short network, one a
+    long and one a deep one; some are of attention.
 
     >>> len(micro_network(0).ops) < len(micro_network(1).ops)
     True
@@ -32,7 +33,7 @@ def micro_network(seed: int) -> Workload:
     long = is_long(seed)
     while True:
         network = _Network(draw)
-        x = network.attention() if is_attention(seed) else network.long() if long else network.short()
+        x = network.attention() if is_attention(seed) else (network.short, network.long, network.deep)[seed % 3]()
         x = network.builder.flatten("flatten", network.builder.global_avg_pool("pool", x))
         workload = network.builder.build(network.builder.linear("classifier", x, draw.choice((2, 10, 10, 100, 1000))))
         largest = max(math.prod(shape) for shape in workload.shapes.values())
@@ -86,6 +87,21 @@ class _Network:
         if draw.random() < 0.5:
             x = self.conv(x, self.width(64, 1280), 1)
         return x
+
+    def deep(self) -> str:
+        """Four to six stages of up to six blocks, nearly all of one family, as networks for larger images have."""
+        draw = self.draw
+        x = self._stem(draw.choice(_IMAGES), self.width(6, 40), 3, draw.choice((1, 2, 2)))
+        channels = float(self.builder.shapes[x][1])
+        favourite = draw.choice((_inverted, _inverted, _inverted, _dense, _fused_inverted, _separable))
+        for _ in range(draw.choice((4, 5, 6))):
+            channels *= draw.uniform(1.0, 1.9)
+            if self.builder.shapes[x][2] >= 4 and draw.random() < 0.8:
+                x = self.conv(x, self.round(channels), 3, 2) if draw.random() < 0.5 else self.depthwise(x, 2)
+            x = self.conv(x, self.round(channels), 1, act=False)
+            for _ in range(draw.choice((1, 2, 3, 4, 5, 6))):
+                x = (favourite if draw.random() < 0.9 else draw.choice(list(_FAMILIES)))(self, x)
+        return self.conv(x, self.width(64, 1280), 1)
 
     def attention(self) -> str:
         """Products of tokens with each other and with weights, and what stands between them in a transformer."""

@@ -20,6 +20,7 @@ from hw_profiles.onnx_ops import Node, read_op
 from hw_profiles.onnx_patterns import Pattern, find_patterns
 from hw_profiles.onnx_quantized import as_float, format_of
 from hw_profiles.onnx_shapes import Constant, Tensors, read_constant, where
+from hw_profiles.onnx_widened import WIDENING, widened_format
 from hw_profiles.simplify import simplify
 from hw_profiles.workload import Op, Shape, Workload, WorkloadBuilder
 
@@ -125,7 +126,11 @@ class _Reader:
         return replace(built, formats=MappingProxyType(self.formats))
 
     def _constant(self, node: Any, constant: Constant) -> Constant:
-        """What is known of weights goes with them through the quantizers."""
+        """What is known of weights goes with them through the quantizers, and through what widens them."""
+        if node.op_type in WIDENING:
+            return replace(
+                constant, widened=widened_format(node, [self.tensors.constants[n] for n in reads(node)], constant)
+            )
         if node.op_type not in _UNCHANGED:
             return constant
         source = self.tensors.constants[node.input[0]]
@@ -212,7 +217,9 @@ class _Reader:
 
     def _weight_format(self, target: str, name: str) -> None:
         constant = self.tensors.constants[name]
-        if constant.data_type != TensorProto.FLOAT:
+        if constant.widened is not None:
+            self.formats[target] = constant.widened
+        elif constant.data_type != TensorProto.FLOAT:
             self.formats[target] = replace(format_of(constant.data_type), per_channel=constant.per_channel)
 
     def _rename_formats(self, old: str, new: str) -> None:

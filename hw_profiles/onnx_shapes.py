@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
+from hw_profiles.formats import TensorFormat
 from hw_profiles.onnx_fold import FOLDED, fold
 from hw_profiles.onnx_load import shown
 from hw_profiles.workload import Shape
@@ -30,7 +31,8 @@ _WIDE = {"FLOAT": 32, "DOUBLE": 64, "COMPLEX64": 64, "COMPLEX128": 128}
 class Constant:
     """A tensor that does not depend on the input; its ``value`` only where it is small.
 
-    ``data_type`` is what is stored, ``read_as`` what operations take it for where that is another.
+    ``data_type`` is what is stored, ``read_as`` what operations take it for where that is another, ``widened`` the
+    format in the file of what other operations than DequantizeLinear make of it.
     """
 
     shape: Shape
@@ -38,6 +40,7 @@ class Constant:
     value: NDArray[Any] | None = None
     per_channel: bool = False
     read_as: int = TensorProto.UNDEFINED
+    widened: TensorFormat | None = None
 
 
 class Tensors:

@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from hw_profiles.quantization import Quantization, integer_tensors, quantized_weight, weight_scales
 from hw_profiles.workload import WEIGHTED, Op, Workload
 
 OPSET = 20
@@ -22,11 +23,6 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 _SIMPLE = {"relu": "Relu", "hard_swish": "HardSwish", "sigmoid": "Sigmoid", "gelu": "Gelu"}
 _ALONG_THE_LAST_AXIS = {"softmax": "Softmax", "layer_norm": "LayerNormalization"}
-_ABSORBED = ("relu", "relu6")
-
-
-# Scale and zero point of a tensor as unsigned 8-bit integers.
-Quantization = Mapping[str, tuple[float, int]]
 
 
 def write_onnx(
@@ -39,8 +35,8 @@ def write_onnx(
     """The bytes of an ONNX file with input (N, C, H, W) and the workload's names.
 
     Without ``weights`` they are drawn from a fixed seed. With ``quantization`` every tensor that the runtime holds as
-    integers (see :func:`quantized_tensors`) is surrounded by QuantizeLinear and DequantizeLinear, weights are signed
-    8-bit with a scale per output channel.
+    integers (see :func:`hw_profiles.quantization.integer_tensors`) is surrounded by QuantizeLinear and
+    DequantizeLinear, and weights are signed 8-bit integers.
 
     Raises:
         ValueError: a weight is missing or has another shape than the workload says.
@@ -78,57 +74,24 @@ def random_weights(workload: Workload, seed: int = 0) -> dict[str, NDArray[np.fl
     }
 
 
-def fixed_quantization(workload: Workload) -> dict[str, tuple[float, int]]:
-    """Plausible scales for every tensor that is held as integers: enough to time a file, not to trust its outputs."""
-    functions = {op.name: op.function for op in workload.ops}
-    after = {"relu": (6 / 255, 0), "relu6": (6 / 255, 0), "sigmoid": (1 / 255, 0), "hard_sigmoid": (1 / 255, 0)}
-    scales = {name: after.get(functions.get(name, "none"), (0.05, 128)) for name in quantized_tensors(workload)}
-    # A maximum is computed in integers only if it has the scale of what it is taken of.
-    return scales | {op.name: scales[op.inputs[0]] for op in workload.ops if op.kind == "max_pool"}
-
-
-def quantized_tensors(workload: Workload) -> list[str]:
-    """The tensors that an int8 runtime keeps: all but those which a ReLU reads at once.
-
-    The ReLU is absorbed by the saturation of the operation before it; the output stays float.
-    """
-    readers = workload.consumers()
-    producers = {op.name: op for op in workload.ops}
-
-    def absorbed(name: str) -> bool:
-        made_by = producers.get(name)
-        return (
-            made_by is not None
-            and made_by.kind in (*WEIGHTED, "add")
-            and len(readers[name]) == 1
-            and readers[name][0].function in _ABSORBED
-        )
-
-    return [name for name in workload.shapes if not absorbed(name)]
-
-
-def weight_scales(weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The scale of each output channel that maps its largest magnitude to 127."""
-    largest = np.abs(weight.reshape(weight.shape[0], -1)).max(axis=1)
-    scales: NDArray[np.float32] = np.maximum(largest / 127, np.float32(1e-12)).astype(np.float32)
-    return scales
-
-
 class _Writer:
     def __init__(self, workload: Workload, weights: Weights, quantization: Quantization | None) -> None:
         self.workload = workload
         self.weights = weights
         self.quantization = quantization
-        self.quantized = set(quantized_tensors(workload)) if quantization else set[str]()
+        self.quantized = set(integer_tensors(workload, quantization)) if quantization else set[str]()
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
         self.read_as: dict[str, str] = {}
+        self.readers = workload.consumers()
         if workload.input in self.quantized:
             self._quantize(workload.input)
 
     def add(self, op: Op) -> None:
         inputs = [self.read_as.get(name, name) for name in op.inputs]
         if op.kind in WEIGHTED:
+            if self._in_float(op) and op.inputs[0] in self.quantized:
+                inputs = [self._widened(op.inputs[0])]
             inputs += self._weights(op)
         elif op.stores_weights:
             names = (op.weight, op.bias_name) if op.bias else (op.weight,)
@@ -139,32 +102,56 @@ class _Writer:
 
     def _quantize(self, name: str) -> None:
         assert self.quantization is not None
-        scale, zero_point = self.quantization[name]
+        scale, zero_point = self.quantization.activations[name]
+        kind = np.int8 if self.quantization.signed else np.uint8
         scales = [
             self._constant(f"{name}.scale", np.float32(scale)),
-            self._constant(f"{name}.zero_point", np.uint8(zero_point)),
+            self._constant(f"{name}.zero_point", kind(zero_point)),
         ]
         final = name == self.workload.output
         source = f"{name}.float" if final else name
         if final:
             self.nodes[-1].output[0] = self.nodes[-1].name = source
         self._node("QuantizeLinear", [source, *scales], f"{name}.quantized")
+        if not final and all(self._in_float(op) and op.kind in WEIGHTED for op in self.readers[name]):
+            return  # nobody reads it by one scale
         self._node("DequantizeLinear", [f"{name}.quantized", *scales], name if final else f"{name}.dequantized")
         self.read_as[name] = name if final else f"{name}.dequantized"
+
+    def _in_float(self, op: Op) -> bool:
+        return self.quantization is not None and op.name in self.quantization.in_float
+
+    def _widened(self, name: str) -> str:
+        """An integer tensor as an operation in float reads it: by a scale for each channel, though all are the same.
+        ONNX Runtime 1.32 rounds the weights of an operation that reads by one scale and is quantized again to 8 bits.
+        """
+        assert self.quantization is not None
+        widened = f"{name}.widened"
+        if widened not in self.read_as:
+            scale, zero_point = self.quantization.activations[name]
+            kind = np.int8 if self.quantization.signed else np.uint8
+            channels = self.workload.shapes[name][1]
+            scales = [
+                self._constant(f"{name}.scales", np.full(channels, scale, np.float32)),
+                self._constant(f"{name}.zero_points", np.full(channels, zero_point, kind)),
+            ]
+            self._node("DequantizeLinear", [f"{name}.quantized", *scales], widened, axis=1)
+            self.read_as[widened] = widened
+        return widened
 
     def _weights(self, op: Op) -> list[str]:
         weight = self.weights[op.weight]
         bias = self.weights[op.bias_name] if op.bias else None
-        if self.quantization is None:
+        if self.quantization is None or self._in_float(op):
             names = [self._constant(op.weight, weight)]
             return names if bias is None else [*names, self._constant(op.bias_name, bias)]
-        scales = weight_scales(weight)
-        along = (-1, *([1] * (weight.ndim - 1)))
-        integers = np.clip(np.rint(weight / scales.reshape(along)), -127, 127).astype(np.int8)
-        names = [self._dequantized(op.weight, integers, scales)]
+        scales = self.quantization.weights.get(op.weight)
+        if scales is None:
+            scales = weight_scales(weight)
+        names = [self._dequantized(op.weight, quantized_weight(weight, scales), scales)]
         if bias is None:
             return names
-        bias_scales = (scales * np.float32(self.quantization[op.inputs[0]][0])).astype(np.float32)
+        bias_scales = (scales * np.float32(self.quantization.activations[op.inputs[0]][0])).astype(np.float32)
         limit = 2.0**31 - 1
         rounded = np.clip(np.rint(bias.astype(np.float64) / bias_scales), -limit, limit).astype(np.int32)
         return [*names, self._dequantized(op.bias_name, rounded, bias_scales)]
@@ -173,9 +160,9 @@ class _Writer:
         inputs = [
             self._constant(f"{name}.quantized", integers),
             self._constant(f"{name}.scale", scales),
-            self._constant(f"{name}.zero_point", np.zeros(len(scales), integers.dtype)),
+            self._constant(f"{name}.zero_point", np.zeros(scales.shape, integers.dtype)),
         ]
-        self._node("DequantizeLinear", inputs, name, axis=0)
+        self._node("DequantizeLinear", inputs, name, **({"axis": 0} if scales.ndim else {}))
         return name
 
     def _constant(self, name: str, value: Any) -> str:

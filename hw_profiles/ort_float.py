@@ -22,25 +22,29 @@ class FloatFuser(Fuser):
         self.blocked = {workload.input} if entry == "blocked" else set()  # tensors that a kernel left in blocks
         self.made = {workload.input}
         self.copies: set[str] = set()
+        self.stands: dict[str, str] = {}  # tensors that another one stands in for
         self.views = {op.name: op.inputs[0] for op in workload.ops if op.kind in VIEWS}
 
     def run(self, *, ends: bool = True) -> tuple[Kernel, ...]:
         """All kernels in order; where the network ends, its output is in the plain layout."""
         for op in self.workload.ops:
-            if op.name in self.taken:
-                continue
-            if op.kind == "conv" and len(op.weight_shape) == 4 and len(op.inputs) == 1:
-                self._conv(op)
-            elif op.kind == "add" and (conv := self._waiting_conv(op)) is not None:
-                self._sum_later(conv, op)
-            elif op.kind in VIEWS:
-                self._plain(op.inputs[0])
-                self.made.add(op.name)
-            else:
-                self._other(op)
+            if op.name not in self.taken:
+                self.add(op)
         if ends:
-            self._plain(self.workload.output)
+            self.plain(self.workload.output)
         return tuple(self.kernels)
+
+    def add(self, op: Op) -> None:
+        """The kernel of an operation and of those that it takes up, and the copies that it needs."""
+        if op.kind == "conv" and len(op.weight_shape) == 4 and len(op.inputs) == 1:
+            self._conv(op)
+        elif op.kind == "add" and (conv := self._waiting_conv(op)) is not None:
+            self._sum_later(conv, op)
+        elif op.kind in VIEWS:
+            self.plain(op.inputs[0])
+            self.made.add(op.name)
+        else:
+            self._other(op)
 
     def exit(self) -> str:
         """The layout of the output."""
@@ -62,11 +66,11 @@ class FloatFuser(Fuser):
             absorbed = _AFTER_BLOCKED_SUM if len(group) > 1 else _AFTER_BLOCKED_CONV
         if after is not None and after.kind == "activation" and after.function in absorbed:
             self.take(group, after)
-        read = self._in_blocks if layout == "blocked" else self._plain
+        read = self._in_blocks if layout == "blocked" else self.plain
         inputs = [read(op.inputs[0])]
         if len(group) > 1 and group[1].kind == "add":
             summand = next(name for name in group[1].inputs if name != op.name)
-            inputs.append(self._plain(summand) if layout == "plain" else summand)
+            inputs.append(self.plain(summand) if layout == "plain" else summand)
         output = group[-1].name
         self.made.add(output)
         if layout != "plain":
@@ -96,7 +100,7 @@ class FloatFuser(Fuser):
 
     def _other(self, op: Op) -> None:
         blocks = self._keeps_blocks(op)
-        inputs = [self._in_blocks(name) if blocks else self._plain(name) for name in op.inputs]
+        inputs = [self._in_blocks(name) if blocks else self.plain(name) for name in op.inputs]
         self.made.add(op.name)
         if blocks:
             self.blocked.add(op.name)
@@ -120,7 +124,8 @@ class FloatFuser(Fuser):
     def _same_shape(self, op: Op) -> bool:
         return len({self.workload.shapes[name] for name in op.inputs}) == 1
 
-    def _plain(self, name: str) -> str:
+    def plain(self, name: str) -> str:
+        """The name of a tensor in the plain layout."""
         name = self._source(name)
         if name not in self.blocked:
             return name
@@ -140,9 +145,9 @@ class FloatFuser(Fuser):
         return copy
 
     def _source(self, name: str) -> str:
-        while name in self.views:
+        while name in self.views and name not in self.stands:
             name = self.views[name]
-        return name
+        return self.stands.get(name, name)
 
     def _bytes(self, name: str) -> int:
         return tensor_bytes(self.workload, name, "blocked" if name in self.blocked else "plain")
@@ -150,6 +155,7 @@ class FloatFuser(Fuser):
 
 def tensor_bytes(workload: Workload, name: str, layout: str) -> int:
     """Bytes of a tensor in a layout: blocks are filled up."""
+    name = name.partition("@")[0]
     size = workload.tensor_bytes(name)
     if layout != "blocked":
         return size

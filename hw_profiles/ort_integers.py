@@ -10,7 +10,7 @@ from hw_profiles.workload import VIEWS, WEIGHTED, Op, Workload
 _ABSORBED = ("relu", "relu6")
 _INTEGER_KINDS = ("conv", "linear", "matmul", "add", "mul", "global_avg_pool", "avg_pool", "concat")
 _INTEGER_FUNCTIONS = ("sigmoid", "leaky_relu", "softmax")
-_CHANNELS_LAST = ("conv", "add", "mul", "global_avg_pool", "avg_pool", "max_pool", "activation")
+CHANNELS_LAST = ("conv", "add", "mul", "global_avg_pool", "avg_pool", "max_pool", "activation")
 _MOVES = ("slice", "pad", "transpose", "resize", "gather", "expand")
 # What is left of a function that is computed in float: a ReLU is the saturation when it is quantized again.
 _IN_FLOAT: dict[str, tuple[str, ...]] = {
@@ -26,6 +26,8 @@ class IntegerFuser(Fuser):
         self.begins = not entry
         self.last = {workload.input} if entry == "last" else set()  # tensors with the channels last
         self.copies: set[str] = set()
+        self.leading: frozenset[str] | None = None  # tensors that lead to a convolution, None where all are taken to
+        self.stands: dict[str, str] = {}  # tensors that another one stands in for
 
     def run(self, *, ends: bool = True) -> tuple[Kernel, ...]:
         """All kernels in order: where the network begins its input is quantized, and its output is float again."""
@@ -35,10 +37,10 @@ class IntegerFuser(Fuser):
             self.convert("quantize", (workload.input, workload.input), "plain", ("QuantizeLinear",), size)
         for op in workload.ops:
             if op.name not in self.taken:
-                self._group(op)
+                self.add(op)
         if not ends:
             return tuple(self.kernels)
-        output = self._first(workload.output)
+        output = self.plain(workload.output)
         size = 4 * math.prod(workload.shapes[workload.output])
         self.convert("dequantize", (output, output), "plain", ("DequantizeLinear",), size)
         return tuple(self.kernels)
@@ -47,11 +49,12 @@ class IntegerFuser(Fuser):
         """The layout of the output."""
         return "last" if self.workload.output in self.last else "plain"
 
-    def _group(self, op: Op) -> None:
+    def add(self, op: Op) -> None:
+        """The kernel of an operation and of the ReLU that it takes up, and the copies that it needs."""
         if op.kind in VIEWS:
             source = op.inputs[0]
             if source in self.last:
-                self._first(source)
+                self.plain(source)
             if source in self.taken:
                 nodes = ("DequantizeLinear", "QuantizeLinear")
                 self.convert("requantize", (source, op.name), "plain", nodes, self.workload.tensor_bytes(op.name))
@@ -64,26 +67,41 @@ class IntegerFuser(Fuser):
             inputs = [self._last(name) for name in op.inputs]
             self.last.add(group[-1].name)
         else:
-            inputs = [self._first(name) for name in op.inputs]
+            inputs = [self.plain(name) for name in op.inputs]
         layout = "last" if group[-1].name in self.last else "plain"
         self.emit(group, inputs, layout, _nodes(op), self.workload.tensor_bytes(group[-1].name))
 
     def _stays_last(self, op: Op) -> bool:
         if op.kind == "conv":
             return True
-        return op.kind in _CHANNELS_LAST and any(name in self.last for name in op.inputs)
+        if op.kind not in CHANNELS_LAST:
+            return False
+        # ONNX Runtime puts a copy behind an operation rather than before it where tensors of fewer sides are copied.
+        # What leads to a convolution costs nothing, as it would be copied back there.
+        saved = sum(self._sides(name) if name in self.last else -self._sides(name) for name in op.inputs)
+        if self.leading is not None and op.name not in self.leading:
+            saved -= self._sides(op.name)
+        return saved > 0
 
-    def _first(self, name: str) -> str:
-        return self._copied(name, "plain") if name in self.last else name
+    def _sides(self, name: str) -> int:
+        """Sides that are not 1; the batch may be any."""
+        return 1 + sum(side > 1 for side in self.workload.shapes[name][1:])
+
+    def plain(self, name: str) -> str:
+        """The name of a tensor with the channels first."""
+        return self._copied(name, "plain") if name in self.last else self.stands.get(name, name)
 
     def _last(self, name: str) -> str:
-        return name if name in self.last or len(self.workload.shapes[name]) != 4 else self._copied(name, "last")
+        if name in self.last or len(self.workload.shapes[name]) != 4:
+            return self.stands.get(name, name)
+        return self._copied(name, "last")
 
     def _copied(self, name: str, layout: str) -> str:
         copy = f"{name}@{layout}"
         if copy not in self.copies:
             self.copies.add(copy)
-            self.convert("reorder", (name, copy), layout, ("Transpose",), self.workload.tensor_bytes(name))
+            source = self.stands.get(name, name)
+            self.convert("reorder", (source, copy), layout, ("Transpose",), self.workload.tensor_bytes(name))
         return copy
 
 

@@ -13,7 +13,7 @@ from hw_profiles.fusion import fuse_part
 from hw_profiles.kernels import Kernel
 from hw_profiles.memory import plan
 from hw_profiles.ort_float import tensor_bytes
-from hw_profiles.terms import call_term, kernel_terms
+from hw_profiles.terms import Term, call_term, crowd_of, in_a_crowd, kernel_terms
 from hw_profiles.workload import Workload
 
 _MOST_REMEMBERED = 50_000
@@ -33,18 +33,18 @@ class PartsCost:
     weight_count: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Part:
     workload: Workload  # kept, so that its id stays its own
     exit: str
-    microseconds: float
-    doubt: float
+    terms: tuple[Term, ...]
     nodes: int
     peak_bytes: int
     weight_bytes: int
     macs: int
     params: int
     weight_count: int
+    costs: dict[float, tuple[float, float]]  # crowd -> microseconds and doubt
 
 
 def parts_table(device: Device, precision: str) -> PartsTable:
@@ -76,13 +76,20 @@ class PartsTable:
                     return None
                 if len(self._remembered) >= _MOST_REMEMBERED:
                     self._remembered.clear()
-                part = self._remembered[key] = self._cost(workload, entry, ends)
+                part = self._remembered[key] = self._part(workload, entry, ends)
             found.append(part)
             entry = part.exit
-        call, _ = self._device.table(self._precision).total([call_term(sum([part.nodes for part in found]))])
+        nodes = sum([part.nodes for part in found])
+        crowd = crowd_of(nodes)
+        new = [part for part in found if crowd not in part.costs]
+        groups = [[call_term(nodes)], *[in_a_crowd(part.terms, crowd) for part in new]]
+        (call_cost, _), *costs = self._device.table(self._precision).totals(groups)
+        for part, cost in zip(new, costs, strict=True):
+            part.costs[crowd] = cost
+        priced = [part.costs[crowd] for part in found]
         return PartsCost(
-            microseconds=call + sum([part.microseconds for part in found]),
-            doubt=sum([part.doubt for part in found]),
+            microseconds=call_cost + sum([cost[0] for cost in priced]),
+            doubt=sum([cost[1] for cost in priced]),
             peak_bytes=max([part.peak_bytes for part in found]),
             weight_bytes=sum([part.weight_bytes for part in found]),
             macs=sum([part.macs for part in found]),
@@ -90,15 +97,14 @@ class PartsTable:
             weight_count=sum([part.weight_count for part in found]),
         )
 
-    def _cost(self, workload: Workload, entry: str, ends: bool) -> _Part:
+    def _part(self, workload: Workload, entry: str, ends: bool) -> _Part:
         formatted = workload.with_precision(self._precision)
         kernels, leaves = fuse_part(formatted, entry, ends=ends)
         terms = [term for kernel in kernels for term in kernel_terms(formatted, kernel)]
-        microseconds, doubt = self._device.table(self._precision).total(terms)
         return _Part(
-            workload, leaves, microseconds, doubt, sum(len(kernel.nodes) for kernel in kernels),
+            workload, leaves, tuple(terms), sum([len(kernel.nodes) for kernel in kernels]),
             _peak_bytes(formatted, kernels, entry, ends), formatted.weight_bytes, workload.macs, workload.params,
-            workload.weight_count,
+            workload.weight_count, {},
         )  # fmt: skip
 
 

@@ -15,8 +15,9 @@ from hw_profiles.host import measure
 from hw_profiles.latency import estimate, guaranteed_ms, latency_from
 from hw_profiles.memory import plan
 from hw_profiles.onnx_read import read_onnx
-from hw_profiles.onnx_write import fixed_quantization, write_onnx
+from hw_profiles.onnx_write import write_onnx
 from hw_profiles.parts import parts_table
+from hw_profiles.quantization import fixed_quantization
 from hw_profiles.workload import Workload
 
 

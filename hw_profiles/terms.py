@@ -11,11 +11,11 @@ from hw_profiles.ort_float import BLOCK, padded
 from hw_profiles.workload import Op, Shape, Workload
 
 _LANES = 16  # integers that a kernel takes at once
-_CROWD = 60  # nodes after which each finds the caches and branch predictors full of the others
+_CROWDS = (20, 60, 200)  # nodes after which each finds the caches and branch predictors full of the others
 _ROW = 6  # output positions that a float kernel takes at once
 
 WORK: dict[str, tuple[str, ...]] = {
-    "call": ("start", "nodes", "crowd"),
+    "call": ("start", "nodes", "few", "crowd", "throng"),
     "fused": ("mvalues",),
     "conv": ("start", "mmacs", "mmacs_in_rows", "mpasses", "input_mb", "output_mb", "weight_mb"),
     "integer_conv": ("start", "mmacs", "mpasses", "mvalues", "mpositions", "weight_mb", "mrest"),
@@ -24,21 +24,24 @@ WORK: dict[str, tuple[str, ...]] = {
 }
 """The priced quantities of each family of kernels: one start, and millions, megabytes or thousands of the others."""
 
+_IN_A_CROWD = 5.0
+_CONV_SCALES = (2.2, 3.5, 2.0, 3.0, 1.3, 1.0, _IN_A_CROWD)
 SCALES: dict[str, tuple[float, ...]] = {
     "call": (),
-    "fused": (2.0,),
-    "conv": (2.2, 3.5, 2.0, 3.0, 1.3, 1.0),
-    "integer_conv": (2.2, 3.5, 2.0, 3.0, 1.3, 1.0),
-    "integer_depthwise": (2.2, 3.5, 2.0, 3.0, 1.3, 1.0),
-    "other": (2.0, 1.5, 1.5),
+    "fused": (2.0, _IN_A_CROWD),
+    "conv": _CONV_SCALES,
+    "integer_conv": _CONV_SCALES,
+    "integer_depthwise": _CONV_SCALES,
+    "other": (2.0, 1.5, 1.5, _IN_A_CROWD),
 }
-"""How far two places of a family are alike, by coordinate: mostly doublings of a size."""
+"""How far two places of a family are alike, by coordinate: mostly doublings of a size, the last one of the crowd."""
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
     """A part of a network's time. ``kind`` is its family and what it is there, such as ``conv/pointwise.blocked``;
-    ``work`` are the quantities of the family in the order of :data:`WORK`; ``place`` are its coordinates.
+    ``work`` are the quantities of the family in the order of :data:`WORK`; ``place`` are its coordinates: what the
+    kernel is, and last how large the crowd is, see :func:`crowd_of`.
     """
 
     kind: str
@@ -64,19 +67,35 @@ def network_terms(workload: Workload, kernels: Sequence[Kernel]) -> list[Term]:
     >>> [t.kind for t in network_terms(w, fuse(w))][:3]
     ['call/call', 'conv/conv.first', 'conv/conv.blocked']
     """
-    terms = [call_term(sum(len(kernel.nodes) for kernel in kernels))]
-    for kernel in kernels:
-        terms += kernel_terms(workload, kernel)
-    return terms
+    nodes = sum(len(kernel.nodes) for kernel in kernels)
+    alone = [term for kernel in kernels for term in kernel_terms(workload, kernel)]
+    return [call_term(nodes), *in_a_crowd(alone, crowd_of(nodes))]
 
 
 def call_term(nodes: int) -> Term:
     """The term of one call of a network of so many runtime nodes."""
-    return Term("call/call", (), (1.0, float(nodes), nodes * (1 - math.exp(-nodes / _CROWD))))
+    return Term("call/call", (), (1.0, float(nodes), *[nodes * (1 - math.exp(-nodes / many)) for many in _CROWDS]))
+
+
+def crowd_of(nodes: int) -> float:
+    """The coordinate that says among how many runtime nodes a kernel runs, in half doublings: the more, the fewer of
+    its instructions and weights it finds in the caches.
+
+    >>> crowd_of(16), crowd_of(17), crowd_of(20)
+    (4.0, 4.0, 4.5)
+    """
+    return round(2 * _log(nodes)) / 2
+
+
+def in_a_crowd(terms: Sequence[Term], crowd: float) -> list[Term]:
+    """The terms of :func:`kernel_terms` as they are in a network of such a crowd."""
+    return [Term(term.kind, (*term.place, crowd), term.work) for term in terms]
 
 
 def kernel_terms(workload: Workload, kernel: Kernel) -> list[Term]:
-    """The terms of one kernel: one of its first operation, and one for each other that costs something."""
+    """The terms of one kernel: one of its first operation, and one for each other that costs something. Their places
+    lack the crowd.
+    """
     if kernel.ops and kernel.ops[0].kind in ("conv", "linear", "conv_transpose") and kernel.ops[0].weight_shape:
         return _weighted(workload, kernel)
     return [_other(workload, kernel)]

@@ -111,12 +111,13 @@ class Workload:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of all weights and biases in their formats, and four for each channel's scale where it has one."""
+        """Bytes of all weights and biases in their formats, and of their scales."""
         total = 0
         for op in self.ops:
             if op.stores_weights:
                 stored = self.format(op.weight)
-                total += stored.bytes(math.prod(op.weight_shape)) + 4 * op.weight_shape[0] * stored.per_channel
+                count = math.prod(op.weight_shape)
+                total += stored.bytes(count) + stored.scale_bytes(op.weight_shape[0], count)
                 total += self.format(op.bias_name).bytes(op.out_channels) if op.bias else 0
         return total
 

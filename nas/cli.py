@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_devices(verbs)
     _add_profile(verbs)
     _add_export(verbs)
+    _add_compare(verbs)
     return parser
 
 
@@ -138,6 +139,18 @@ def _add_export(verbs: Any) -> None:
         "--data", help="what the network was trained on: its test images are stored and verified with"
     )
     exported.add_argument("--verify", action="store_true", help="build it, run it, compare it with the file")
+
+
+def _add_compare(verbs: Any) -> None:
+    compared = verbs.add_parser("compare", help="two files on the same images: accuracies, agreement, where they part")
+    for letter in "ab":
+        compared.add_argument(letter, help="an .onnx or .fnz file, or the folder of a run")
+    compared.add_argument("--data", help="what the networks were trained on; of a run's folder that is known")
+    compared.add_argument("--seed", type=int, help="of the split; a run's own, else 0")
+    compared.add_argument("--threshold", type=float, default=0.1, help="relative error from which a layer diverges")
+    compared.add_argument("--measure", action="store_true", help="run both in turn on this machine")
+    compared.add_argument("--device", default="host", help="name or .toml file of this machine")
+    compared.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
 def _run(parsed: argparse.Namespace) -> None:
@@ -203,8 +216,15 @@ def _export(parsed: argparse.Namespace) -> int:
     return run_export(parsed)
 
 
+def _compare(parsed: argparse.Namespace) -> None:
+    from nas.compare_command import run_compare
+
+    run_compare(parsed)
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
-    "run": _run, "report": _report, "list": _list, "devices": _devices, "profile": _profile, "export": _export
+    "run": _run, "report": _report, "list": _list, "devices": _devices, "profile": _profile, "export": _export,
+    "compare": _compare,
 }  # fmt: skip
 
 if __name__ == "__main__":

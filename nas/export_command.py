@@ -8,6 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from nas.config import Config, load_config
 from nas.errors import InputError, user_input
 
 _IMAGES = 1000  # of the test set, or all
@@ -21,7 +22,7 @@ def run_export(parsed: Namespace) -> int:
     """
     with user_input():
         file = _int8_file(Path(parsed.source))
-        images = _test_images(parsed.data, file) if parsed.data else None
+        images = _test_images(parsed.data, file, _config(Path(parsed.source))) if parsed.data else None
         if images is None and parsed.verify:
             raise InputError("--verify needs images: --data with what the network was trained on")
         from compress.c99.writer import write_c99
@@ -53,8 +54,14 @@ def _int8_file(source: Path) -> Path:
     return file
 
 
-def _test_images(data: str, file: Path) -> Any:
-    """Test images as the network reads them, sized as its metadata says."""
+def _config(source: Path) -> Config:
+    """How the run took its images, so that they are split alike; for a file the defaults."""
+    saved = source / "config.toml"
+    return load_config(saved) if saved.is_file() else Config()
+
+
+def _test_images(data: str, file: Path, config: Config) -> Any:
+    """Test images as the network reads them, split as the run's were and sized as the file's metadata says."""
     from compress.data import load_data
     from compress.preprocessing import METADATA_KEY, Preprocessing
     from hw_profiles.onnx_read import read_metadata
@@ -63,5 +70,6 @@ def _test_images(data: str, file: Path) -> Any:
     if METADATA_KEY not in metadata:
         raise InputError(f"{file}: nothing in it says how an image becomes its input, so --data cannot be used")
     preprocessing = Preprocessing.from_json(metadata[METADATA_KEY])
-    dataset = load_data(data).resized(*preprocessing.input_shape[1:])
+    dataset = load_data(data, seed=config.seed, size=config.size, unreadable=config.unreadable)
+    dataset = dataset.resized(*preprocessing.input_shape[1:])
     return preprocessing.tensor(dataset.test.images[:_IMAGES])

@@ -11,12 +11,12 @@ import optuna
 
 from compress.artifact import Artifact
 from compress.data import Dataset, load_data
-from compress.distill import Distill
+from compress.distillation import Distill
 from compress.files import write_json, write_text
 from compress.importance import CRITERIA
+from compress.post_training import Quantize
 from compress.progress import progress
-from compress.prune import Prune
-from compress.quantize import Quantize
+from compress.pruning import Prune
 from compress.stage import Context, Stage
 from compress.stages import deploy, run_stages
 from compress.train import Recipe, train

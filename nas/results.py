@@ -91,7 +91,7 @@ def collect(found: Findings) -> Result:
         "classes": list(artifact.preprocessing.class_names),
         "data": _data_facts(found.data),
         "test": _test_facts(found, runs, predictions),
-        "architecture": architecture_facts(artifact.source),
+        "architecture": architecture_facts(artifact.arch),
         "memory": memory_facts(formatted, found.context.device),
         "history": list(artifact.history),
         "teacher": found.lesson.facts,

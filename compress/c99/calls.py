@@ -28,6 +28,8 @@ from hw_profiles.inplace import CHANNELS_AT_ONCE
 
 _VECTOR = 32  # numbers
 _MOST_ZEROS = 0.02  # of the weights
+_MOST_OTHERS = 0.1  # of the weights, in bytes: zeros, tables and descriptions of steps
+_DESCRIPTION = 72  # bytes of what a kernel is told
 _NO_BARRIER = np.finfo(np.float32).max
 
 
@@ -58,7 +60,8 @@ def calls(layer: Layer, index: int, length: int) -> tuple[Call, ...]:
     ``length`` is that of a convolution's rows of weights, see :func:`row_lengths`.
 
     >>> from compress.c99.network import read_network
-    >>> from hw_profiles.onnx_write import fixed_quantization, write_onnx
+    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from hw_profiles.quantization import fixed_quantization
     >>> from search_spaces import preset
     >>> w = preset("resnet8").workload()
     >>> network = read_network(write_onnx(w, quantization=fixed_quantization(w)))
@@ -95,19 +98,31 @@ def patch_numbers(layer: Layer) -> int:
 def row_lengths(layers: Sequence[Layer]) -> tuple[int, ...]:
     """For each layer the numbers in a row of its weights: zeros make some a multiple of what a vector holds.
 
-    Those that need the fewest zeros come first, until the zeros are 2 % of all weights.
+    Those that need the fewest zeros come first, until the zeros are 2 % of all weights, or less where there are many
+    tables beside few weights.
     """
     lengths = [patch_numbers(layer) for layer in layers]
     steps = [layer.steps[0] for layer in layers]
     weights = [step.weight if isinstance(step, Convolution) else np.zeros((0,)) for step in steps]
     zeros = [-length % _VECTOR * len(weight) for length, weight in zip(lengths, weights, strict=True)]
-    left = _MOST_ZEROS * sum(weight.size for weight in weights)
+    total = sum(weight.size for weight in weights)
+    left = min(_MOST_ZEROS * total, _MOST_OTHERS * total - _other_bytes(layers))
     for i in sorted(range(len(layers)), key=lambda i: zeros[i]):
         left -= zeros[i]
         if left < 0:
             break
         lengths[i] += -lengths[i] % _VECTOR
     return tuple(lengths)
+
+
+def _other_bytes(layers: Sequence[Layer]) -> int:
+    """Constants that are no weights and belong to no channel."""
+    found = 0
+    for step in (step for layer in layers for step in layer.steps):
+        tables = step.tables if isinstance(step, Concat) else (step.values,) if isinstance(step, Table) else ()
+        powers = step.powers.nbytes if isinstance(step, Softmax) else 0
+        found += _DESCRIPTION + powers + sum(table.nbytes for table in tables if table is not None)
+    return found
 
 
 def depthwise_order(weight: NDArray[np.int8]) -> NDArray[np.int8]:
@@ -140,6 +155,8 @@ def _convolution(step: Convolution, place: Place) -> Call:
         *sizes,
         *steps,
         step.groups,
+        step.weight.shape[3],
+        len(step.weight) // step.groups,
         int(direct(step, place.sizes[0])),
         step.zero_point,
         _target(step.to),

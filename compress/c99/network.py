@@ -55,7 +55,8 @@ def read_network(source: Path | bytes) -> Network:
     Raises:
         ValueError: an operation or a format that no kernel is known for; the node is named, and what can be done.
 
-    >>> from hw_profiles.onnx_write import fixed_quantization, write_onnx
+    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from hw_profiles.quantization import fixed_quantization
     >>> from search_spaces import preset
     >>> w = preset("resnet8").workload()
     >>> network = read_network(write_onnx(w, quantization=fixed_quantization(w)))

@@ -12,7 +12,8 @@ def readme(network: Network, file_name: str, proof: str = _UNVERIFIED) -> str:
     """What the program is, how it is used and what is known of it, in Markdown.
 
     >>> from compress.c99.network import read_network
-    >>> from hw_profiles.onnx_write import fixed_quantization, write_onnx
+    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from hw_profiles.quantization import fixed_quantization
     >>> from search_spaces import preset
     >>> w = preset("resnet8").workload()
     >>> readme(read_network(write_onnx(w, quantization=fixed_quantization(w))), "a.onnx").splitlines()[0]
@@ -32,7 +33,9 @@ The same integers as the ONNX file, without heap and without any library but `st
 
     make test          # builds for this machine, runs the stored inputs, prints differences
 
-On a microcontroller compile `model.c` and `kernels.c` with `-std=c99 -ffp-contract=off -Os` and call
+On a microcontroller compile `model.c` and `kernels.c` with `-std=c99 -ffp-contract=off -Os`. Where the processor has
+DSP instructions (Cortex-M4, M7, M33), convolutions use them, with the same results; `-DKERNEL_PORTABLE` does without.
+Then call
 
     #include "model.h"
 

@@ -66,7 +66,7 @@ def verify(
     file: Path,
     images: NDArray[np.float32],
     *,
-    machines: Sequence[str] = tuple(MACHINES),
+    machines: Sequence[str | Machine] = tuple(MACHINES),
     layer_images: int = 2,
     emulated_images: int = 2,
 ) -> Verification:
@@ -80,24 +80,20 @@ def verify(
         out: a folder that :func:`compress.c99.write_c99` wrote.
         file: the ONNX file that it was written from.
         images: network inputs (N, C, H, W).
-        machines: of ``host``, ``cortex-m4`` and ``cortex-m7``; one whose compiler or emulator is missing is skipped,
-            but without ``host`` nothing is verified.
+        machines: of ``host``, ``cortex-m4`` and ``cortex-m7``, or machines; one whose compiler or emulator is missing
+            is skipped, but without ``host`` nothing is verified.
         layer_images: so many images go through the layers one by one.
         emulated_images: so many go through an emulated processor.
 
     Raises:
         ValueError: no image, or a machine that is not known.
     """
-    for name in machines:
-        if name not in MACHINES:
-            raise ValueError(
-                f"machine must be one of {', '.join(MACHINES)}, got {name!r}{did_you_mean(name, MACHINES)}"
-            )
+    chosen = [machine if isinstance(machine, Machine) else _machine(machine) for machine in machines]
     if not len(images):
         raise ValueError("images must hold at least one, got none")
     network = read_network(file)
     case = _Case(network=network, folder=out, images=images, layer_images=layer_images, emulated=emulated_images)
-    found, problems, skipped = case.on(machines)
+    found, problems, skipped = case.on(chosen)
     expected = _classes(file, images, optimised=False)
     own = float(np.mean(_classes(file, images, optimised=True) != expected))
     ours = float(np.mean(case.classes() != expected))
@@ -150,13 +146,12 @@ class _Case:
         self.emulated = min(emulated, len(images))
         self.tensors = [run_layers(network, image) for image in self.inputs]
 
-    def on(self, machines: Sequence[str]) -> tuple[list[Measured], list[str], list[str]]:
+    def on(self, machines: Sequence[Machine]) -> tuple[list[Measured], list[str], list[str]]:
         """What was measured, what is wrong, and which machines are not there."""
         found: list[Measured] = []
         problems: list[str] = []
         skipped: list[str] = []
-        for name in machines:
-            machine = MACHINES[name]
+        for machine in machines:
             missing = machine.missing()
             if missing:
                 (skipped if machine.board else problems).append(missing)
@@ -164,10 +159,10 @@ class _Case:
             try:
                 measured = self.measure(machine)
             except ValueError as error:
-                problems.append(f"{name}: {error}")
+                problems.append(f"{machine.name}: {error}")
                 continue
             found.append(measured)
-            problems.extend(f"{name}: {text}" for text in self.wrong(measured))
+            problems.extend(f"{machine.name}: {text}" for text in self.wrong(measured))
         if not found and not problems:
             problems.append("it was run nowhere")
         return found, problems, skipped
@@ -228,6 +223,12 @@ class _Case:
             stack_bytes=max((int(words[1]) for words in told if words[0] == "stack"), default=0),
             ticks=tuple(int(words[2]) for words in told if words[0] == "ticks"),
         )
+
+
+def _machine(name: str) -> Machine:
+    if name not in MACHINES:
+        raise ValueError(f"machine must be one of {', '.join(MACHINES)}, got {name!r}{did_you_mean(name, MACHINES)}")
+    return MACHINES[name]
 
 
 def _distinct(layer: Layer) -> list[Tensor]:

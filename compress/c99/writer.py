@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.c99.buffers import buffers
 from compress.c99.calls import Call, calls, row_lengths
 from compress.c99.layers import Integers, Network
 from compress.c99.network import read_network
@@ -22,8 +23,8 @@ _RANDOM_VECTORS = 2
 
 # For each kernel: its declarations and its code, each after what it needs.
 _DECLARATIONS = {
-    "conv": ("output", "conv"),
-    "depthwise": ("output", "window", "depthwise"),
+    "conv": ("dsp", "output", "conv"),
+    "depthwise": ("dsp", "output", "window", "depthwise"),
     "average_pool": ("output", "window", "average_pool"),
     "max_pool": ("window", "max_pool"),
     "add": ("output", "binary", "add"),
@@ -34,8 +35,8 @@ _DECLARATIONS = {
     "softmax": ("output", "softmax"),
 }
 _CODE = {
-    "conv": ("smaller", "rounded", "requantize", "conv"),
-    "depthwise": ("smaller", "rounded", "requantize", "window", "depthwise"),
+    "conv": ("smaller", "rounded", "dsp", "requantize", "patch", "conv_portable", "conv_dsp", "conv"),
+    "depthwise": ("smaller", "rounded", "dsp", "requantize", "window", "depthwise", "depthwise_dsp"),
     "average_pool": ("smaller", "rounded", "window", "average_pool"),
     "max_pool": ("smaller", "window", "max_pool"),
     "add": ("rounded", "add"),
@@ -45,12 +46,15 @@ _CODE = {
     "pad": ("pad",),
     "softmax": ("rounded", "softmax"),
 }
-_PIECES = ("smaller", "rounded", "requantize", "output", "window", "binary")
+_PIECES = (
+    "smaller", "rounded", "dsp", "requantize", "output", "window", "binary", "patch", "conv_portable", "conv_dsp",
+    "depthwise_dsp",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exported:
-    """A program that was written: its folder, its files, and bytes of the arena and of the largest buffer on the stack.
+    """A program that was written: its folder and files, and bytes of the arena and of the largest buffers on the stack.
 
     Nothing is known of it until :func:`compress.c99.verify` has run it.
     """
@@ -58,7 +62,7 @@ class Exported:
     folder: Path
     files: tuple[Path, ...]
     arena_bytes: int
-    patch_bytes: int
+    buffer_bytes: int
 
 
 def write_c99(
@@ -76,7 +80,8 @@ def write_c99(
         ValueError: an operation or a format that is not known, before anything is written; or the folder is not empty.
 
     >>> import tempfile
-    >>> from hw_profiles.onnx_write import fixed_quantization, write_onnx
+    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from hw_profiles.quantization import fixed_quantization
     >>> from search_spaces import preset
     >>> w = preset("resnet8").workload()
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -98,7 +103,7 @@ def write_c99(
         folder=out,
         files=tuple(out / name for name in texts),
         arena_bytes=network.arena_bytes,
-        patch_bytes=2 * 2 * _patch_numbers(network),
+        buffer_bytes=buffers(network.layers).largest_bytes,
     )
 
 
@@ -162,9 +167,28 @@ def _model(network: Network, found: Sequence[tuple[Call, ...]]) -> str:
 def _kernels_header(network: Network, used: Sequence[str]) -> str:
     pieces = _chosen(_DECLARATIONS, used)
     text = "\n".join(_piece(f"{name}.h") for name in pieces)
-    sizes = "/* The most numbers under a window; a convolution keeps two times so many on the stack. */\n"
-    sizes += f"#define KERNEL_PATCH {_patch_numbers(network)}\n"
-    return _guarded("KERNELS_H", f"#include <stdint.h>\n\n{sizes}\n{text}")
+    sizes = "\n".join(_buffer_sizes(network, used))
+    return _guarded("KERNELS_H", f"#include <stdint.h>\n\n{sizes}\n\n{text}")
+
+
+def _buffer_sizes(network: Network, used: Sequence[str]) -> list[str]:
+    """What kernels keep on the stack."""
+    most = buffers(network.layers)
+    lines = []
+    if "conv" in used:
+        lines += [
+            "/* The most numbers under a window, some of which a convolution keeps on the stack; and under one that is",
+            " * not read in place. */",
+            f"#define KERNEL_PATCH {most.patch}",
+            f"#define KERNEL_COPIED {most.copied}",
+        ]
+    if "depthwise" in used:
+        lines += [
+            "/* The most pairs of numbers in the lines under a depthwise window and in its taps (kernel_lines). */",
+            f"#define KERNEL_LINES {most.lines}",
+            f"#define KERNEL_TAPS {most.taps}",
+        ]
+    return lines
 
 
 def _kernels(used: Sequence[str]) -> str:
@@ -179,10 +203,6 @@ def _chosen(pieces: dict[str, tuple[str, ...]], used: Sequence[str]) -> list[str
 
 def _guarded(name: str, text: str) -> str:
     return f"#ifndef {name}\n#define {name}\n\n{text}\n#endif\n"
-
-
-def _patch_numbers(network: Network) -> int:
-    return max(row_lengths(network.layers), default=0) or 1
 
 
 def _test_inputs(network: Network, images: NDArray[np.float32] | None) -> Integers:

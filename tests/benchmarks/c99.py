@@ -1,9 +1,12 @@
-"""Generated C beside its reference and ONNX Runtime, layer by layer, over many networks.
+"""Generated C beside its reference, ONNX Runtime, another generator, and itself without DSP instructions.
 
-    python tests/benchmarks/c99.py --minutes 30
+    python tests/benchmarks/c99.py --minutes 30 [--only speed|instructions|exact] [--emx PROGRAM]
 
-Each line: numbers that the layers make of the reference's inputs; how many of them are other ones in C, and in ONNX
-Runtime's nodes, and by how many steps at most; images whose outputs C changes; bytes of code and constants on the host.
+``exact`` (every space, 50 random networks at 32 pixels; every preset at 32 to 96): numbers that the layers make of the
+reference's inputs, how many of them are other ones in C, and in ONNX Runtime's nodes, and by how many steps at most;
+images whose outputs C changes; the arena beside the least that must live at once; bytes of code and constants.
+``speed``: milliseconds on this machine beside ONNX Runtime and emx-onnx-cgen, in turn (c99_speed.py).
+``instructions``: for each multiply-accumulate on Cortex-M4 and M7, emulated (c99_instructions.py).
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +25,20 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress.c99 import verify, write_c99
 from compress.c99.network import read_network
 from compress.c99.reference import quantize_images, run_layers
+from compress.c99.targets import MACHINES, sizes
+from hw_profiles.fusion import fuse
+from hw_profiles.onnx_read import read_onnx
+from hw_profiles.ordering import best_order
+from hw_profiles.storage import lifetimes, storages
 from search_spaces import Arch, list_presets, list_spaces, preset, sample
+from tests.benchmarks import c99_instructions, c99_speed
 from tests.benchmarks.lines import extend
 from tests.compress.c99.files import images, network_file, onnx_layers
 
 SIDES = (32, 64, 96)
-CASES = [
-    *((space, seed) for seed in range(50) for space in list_spaces()),
-    *((f"{name}@{side}", 0) for side in SIDES for name in list_presets()),
-]
+IMAGES = {"space": 32, "preset": 4}
+SPACES = [(space, seed) for seed in range(50) for space in list_spaces()]
+PRESETS = [(f"{name}@{side}", 0) for side in SIDES for name in list_presets()]
 
 
 def arch_of(case: str, seed: int) -> Arch:
@@ -38,18 +48,27 @@ def arch_of(case: str, seed: int) -> Arch:
     return sample(name, seed=seed, input_shape=(3, 32, 32), num_classes=10)
 
 
-def measure(case: str, seed: int) -> dict[str, Any]:
+def least_bytes(file: Path) -> int:
+    """What must live at once in the best order: no arena can be smaller."""
+    workload = read_onnx(file)
+    problem = storages(workload, fuse(workload, "c99"), "c99")
+    return max(lifetimes(problem, best_order(problem)).live)
+
+
+def exact(case: str, seed: int) -> dict[str, Any]:
     arch = arch_of(case, seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         file = network_file(folder / "model.onnx", arch, seed=seed)
         network = read_network(file)
-        x = images(arch.input_shape, 32, seed=1)
+        x = images(arch.input_shape, IMAGES["preset" if "@" in case else "space"], seed=1)
         values = run_layers(network, quantize_images(network, x)[0])
         made = onnx_layers(file, network, values)
         off = np.concatenate([np.abs(made[key] - values[key]).reshape(-1) for key in made])
         write_c99(file, folder / "c")
         result = verify(folder / "c", file, x, machines=["host"], layer_images=4)
+        small = sizes(MACHINES["cortex-m7"], folder / "c", folder)
+        least = least_bytes(file)
     host = result.machines[0]
     return {
         "values": host.values,
@@ -57,19 +76,41 @@ def measure(case: str, seed: int) -> dict[str, Any]:
         "c_largest": host.largest,
         "ort_differs": round(float((off > 0).mean()), 7),
         "ort_largest": int(off.max()),
+        "images": host.images,
         "images_differ": host.images - host.equal,
         "arena_bytes": network.arena_bytes,
-        "code_bytes": host.sizes.code,
-        "constant_bytes": host.sizes.constants,
+        "least_bytes": least,
+        "code_bytes": small.code,
+        "constant_bytes": small.constants,
         "weights": network.weights,
+        "channels": network.weighted_channels,
         "problems": list(result.problems),
     }
 
 
+def measure(emx: str, case: str, seed: int) -> dict[str, Any]:
+    kind, _, name = case.rpartition(":")
+    kinds: Mapping[str, Callable[[], dict[str, Any]]] = {
+        "speed": lambda: c99_speed.measure(name, emx),
+        "instructions": lambda: c99_instructions.measure(name),
+        "": lambda: exact(name, seed),
+    }
+    return kinds[kind]()
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30)
-    extend("c99", CASES, measure, parser.parse_args().minutes)
+    parser.add_argument("--only", choices=["speed", "instructions", "exact"])
+    parser.add_argument("--emx", default="emx-onnx-cgen", help="the program of that name, pip install emx-onnx-cgen")
+    parsed = parser.parse_args()
+    cases = {
+        "speed": [("speed:resnet8@32", 0)],
+        "instructions": [(f"instructions:{name}", 0) for name in c99_instructions.NETWORKS],
+        "exact": [*SPACES, *PRESETS],
+    }
+    chosen = [case for kind, found in cases.items() if parsed.only in (None, kind) for case in found]
+    extend("c99", chosen, partial(measure, parsed.emx), parsed.minutes)
 
 
 if __name__ == "__main__":

@@ -21,11 +21,12 @@ from compress import Artifact, Preprocessing
 from compress.channels import prunable_groups
 from compress.data import Split
 from compress.importance import channel_scores
-from compress.prune import remove_channels, select_channels
+from compress.pruning import remove_channels, select_channels
 from hw_profiles import load_device
 from hw_profiles.formats import PRECISIONS
 from hw_profiles.host import compare
-from hw_profiles.onnx_write import fixed_quantization, write_onnx
+from hw_profiles.onnx_write import write_onnx
+from hw_profiles.quantization import fixed_quantization
 from hw_profiles.workload import Workload
 from search_spaces import build_model, sample
 from tests.benchmarks.lines import extend

@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress.channels import prunable_groups, pruned_arch
 from hw_profiles import load_device, profile
 from hw_profiles.host import measure as measure_file
-from hw_profiles.onnx_write import fixed_quantization, write_onnx
+from hw_profiles.onnx_write import write_onnx
+from hw_profiles.quantization import fixed_quantization
 from hw_profiles.workload import Op, Workload
 from search_spaces import Arch, list_spaces, sample
 from tests.benchmarks.lines import extend

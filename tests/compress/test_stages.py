@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +19,16 @@ from compress.channels import channel_groups
 from compress.data import Split
 from compress.export import export_onnx, folded_weights, predict_onnx
 from compress.importance import CRITERIA, channel_scores
-from compress.prune import remove_channels, select_channels
-from compress.quantize import scale_and_zero_point
+from compress.post_training import scale_and_zero_point
+from compress.pruning import remove_channels, select_channels
 from compress.stage import Stage
 from compress.stages import why_undone
 from compress.teacher import ModuleTeacher
 from compress.train import accuracy, predict, train
 from hw_profiles import Budget, load_device
+from hw_profiles.formats import TensorFormat
 from hw_profiles.onnx_read import read_onnx
+from hw_profiles.quantization import Quantization
 from search_spaces import Arch, build_model, preset, sample
 from tests.contracts import with_random_statistics
 
@@ -86,14 +88,22 @@ def test_an_export_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.M
 
 def test_artifacts_are_saved_and_loaded(tmp_path: Path) -> None:
     artifact = replace(
-        artifact_of(ARCHS[2]), activations={"input": (0.02, 114)}, files={"onnx": "m.onnx"}, metrics={"a": 1.5},
+        artifact_of(ARCHS[2]), quantization=Quantization(
+            activations={"input": (0.02, 114)}, weights={"a.weight": np.float32([0.5, 0.25])}, in_float=frozenset("b")
+        ),
+        weight_formats={"b.weight": TensorFormat(bits=4, codebook=16, density=0.5)}, files={"onnx": "m.onnx"}, metrics={"a": 1.5},
         history=({"stage": "prune", "kept": False},),
     )  # fmt: skip
     artifact.save(tmp_path)
     again = Artifact.load(tmp_path)
-    assert (again.source, again.preprocessing, again.activations) == (
-        artifact.source, artifact.preprocessing, artifact.activations
+    assert (again.source, again.preprocessing, again.weight_formats) == (
+        artifact.source, artifact.preprocessing, artifact.weight_formats
     )  # fmt: skip
+    assert again.quantization is not None
+    assert artifact.quantization is not None
+    assert again.quantization.activations == artifact.quantization.activations
+    assert (again.quantization.signed, again.quantization.in_float) == (False, frozenset("b"))
+    assert again.quantization.weights["a.weight"].tolist() == [0.5, 0.25]
     assert (again.files, again.metrics, again.history) == (artifact.files, artifact.metrics, artifact.history)
     assert again.precision == "int8"
     assert again.formats["input"].bits == 8
@@ -101,7 +111,7 @@ def test_artifacts_are_saved_and_loaded(tmp_path: Path) -> None:
         assert torch.equal(again.weights[name], value)
     record = json.loads((tmp_path / "artifact.json").read_text())
     (tmp_path / "artifact.json").write_text(json.dumps({**record, "schema": 9}))
-    with pytest.raises(ValueError, match="schema must be 1, got 9"):
+    with pytest.raises(ValueError, match="schema must be 2, got 9"):
         Artifact.load(tmp_path)
     with pytest.raises(ValueError, match=r"holds no artifact.json"):
         Artifact.load(tmp_path / "elsewhere")
@@ -246,7 +256,7 @@ def test_quantized_ranges_hold_zero_and_are_finite() -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_every_stage_keeps_the_contract(name: str, learnt: Artifact, context: Context) -> None:
     """A stage changes nothing it was given, is JSON, and gives an artifact that runs."""
-    short = {"recipe": Recipe(epochs=0.1)} if name != "int8" else {}
+    short = {"recipe": Recipe(epochs=0.1)} if any(f.name == "recipe" for f in fields(STAGES[name])) else {}
     stage: Stage = STAGES[name](**short)
     assert stage.name == name
     json.dumps(asdict(stage))
@@ -296,6 +306,7 @@ def test_a_pruning_that_can_remove_nothing_is_undone_and_says_so(
 BEFORE = {
     "arch": "a", "precision": "fp32", "val_accuracy": 0.90, "latency_ms": 1.0, "latency_high_ms": 1.1,
     "latency_source": "measured", "file_bytes": 1000, "weight_bytes": 900, "peak_ram_bytes": 500,
+    "coded_bytes": 700, "weight_form": "",
 }  # fmt: skip
 
 
@@ -307,6 +318,9 @@ BEFORE = {
         ({"precision": "int8", "latency_ratio": (1.03, 1.01, 1.05), "file_bytes": 300}, {}, None),
         ({"arch": "b", "latency_ratio": (0.98, 0.96, 0.99), "file_bytes": 300}, {}, "not faster: 0.980 times"),
         ({"arch": "b", "latency_ratio": (0.9, 0.9, 0.9), "file_bytes": 1001}, {}, "larger: 1001 bytes, before 1000"),
+        ({"weight_form": "c", "latency_ratio": (1.0, 0.9, 1.1), "coded_bytes": 90, "file_bytes": 1001}, {}, None),
+        ({"weight_form": "c", "latency_ratio": (1.0, 0.9, 1.1), "coded_bytes": 701}, {}, "larger: 701 bytes coded"),
+        ({"weight_form": "c", "latency_ratio": (1.1, 1.05, 1.2), "coded_bytes": 90}, {}, "slower: 1.100 times"),
         ({"arch": "b", "latency_ratio": (0.9, 0.9, 0.9), "val_accuracy": 0.889}, {}, "less accurate: 1.10 points"),
         ({"arch": "b", "latency_ratio": (0.9, 0.9, 0.9), "val_accuracy": 0.890}, {}, None),
         (

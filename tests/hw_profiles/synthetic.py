@@ -14,7 +14,7 @@ from hw_profiles.microbenchmarks import is_attention, micro_network
 from hw_profiles.terms import SCALES, WORK, Term, family, network_terms
 
 PRICES = {
-    "start": 1.0, "nodes": 0.3, "crowd": 0.3, "mvalues": 100.0, "mmacs": 10.0, "mmacs_in_rows": 2.0, "mpasses": 30.0,
+    "start": 1.0, "nodes": 0.3, "few": 0.1, "crowd": 0.2, "throng": 0.1, "mvalues": 100.0, "mmacs": 10.0, "mmacs_in_rows": 2.0, "mpasses": 30.0,
     "input_mb": 10.0, "output_mb": 20.0, "weight_mb": 30.0, "mpositions": 5.0, "mrest": 5.0, "mmacs_half": 10.0,
     "mmacs_rest": 20.0, "mtaps": 5.0, "kchannels": 1.0, "mrows": 50.0,
 }  # fmt: skip

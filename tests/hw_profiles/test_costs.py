@@ -14,7 +14,7 @@ from hw_profiles.workload import Op, Workload, WorkloadBuilder
 from tests.hw_profiles.synthetic import micro_terms, true_costs
 
 KIND = "conv/pointwise.blocked"
-PLACE = (4.0, 5.0, 6.0, 1.0, 0.0, 0.0)
+PLACE = (4.0, 5.0, 6.0, 1.0, 0.0, 0.0, 6.0)
 PRICED = KernelCost(prices=(2.0, *[0.0] * (len(WORK["conv"]) - 1)), points=(PLACE,), weights=(2.0,))
 
 
@@ -110,14 +110,14 @@ def test_the_macs_of_what_was_never_measured_are_not_free() -> None:
         "other/add.plain": cost("other", start=1.0),
     }
     work = tuple({"start": 1.0, "mmacs": 2.0}.get(name, 0.0) for name in WORK["other"])
-    microseconds, doubt = CostTable(costs).total([Term("other/matmul.plain", (1.0, 1.0, 0.0), work)])
+    microseconds, doubt = CostTable(costs).total([Term("other/matmul.plain", (1.0, 1.0, 0.0, 6.0), work)])
     assert microseconds == pytest.approx(1 + 2 * 10)
     assert doubt == pytest.approx(microseconds / 2)
 
 
 def test_a_family_without_any_price_is_named() -> None:
     with pytest.raises(ValueError, match=r"no price for 'other/softmax.plain' \(known: conv/pointwise.blocked\)"):
-        CostTable({KIND: PRICED}).total([term("other/softmax.plain", (1.0, 1.0, 0.0))])
+        CostTable({KIND: PRICED}).total([term("other/softmax.plain", (1.0, 1.0, 0.0, 6.0))])
 
 
 def test_costs_that_cannot_be_are_refused() -> None:

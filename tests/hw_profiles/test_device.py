@@ -32,12 +32,12 @@ cpu = "a"
 fp32 = 0.1
 
 [costs.fp32."call/call"]
-prices = { start = 5.0, nodes = 0.5, crowd = 0.0 }
+prices = { start = 5.0, nodes = 0.5, few = 0.0, crowd = 0.0, throng = 0.0 }
 
 [costs.fp32."fused/sum.plain"]
 prices = { mvalues = 100 }
 points = [
-  [3, 0.5],
+  [3, 5, 0.5],
 ]
 """
 
@@ -61,8 +61,8 @@ def test_a_file_is_the_device_that_it_says(tmp_path: Path) -> None:
         spread={"fp32": 0.1},
         costs={
             "fp32": {
-                "call/call": KernelCost(prices=(5.0, 0.5, 0.0)),
-                "fused/sum.plain": KernelCost(prices=(100.0,), points=((3,),), weights=(0.5,)),
+                "call/call": KernelCost(prices=(5.0, 0.5, 0.0, 0.0, 0.0)),
+                "fused/sum.plain": KernelCost(prices=(100.0,), points=((3, 5),), weights=(0.5,)),
             }
         },
     )
@@ -75,7 +75,7 @@ def test_a_device_that_is_written_is_read_back(name: str, tmp_path: Path) -> Non
 
 
 def test_text_of_any_kind_survives_the_file(tmp_path: Path) -> None:
-    costs = {"int8": {"call/call": KernelCost(prices=(1.0, 0.0, 0.0))}}
+    costs = {"int8": {"call/call": KernelCost(prices=(1.0, 0.0, 0.0, 0.0, 0.0))}}
     device = device_of(costs, cpu='a "quoted" CPU \\ of Ångström')
     assert load_device(written(tmp_path, to_toml(device))) == device
 
@@ -130,20 +130,20 @@ def test_devices_that_do_not_exist_and_precisions_they_do_not_have(tmp_path: Pat
         ("start = 5.0", 'start = "5"', r"prices.start must be a number .*, got '5'"),
         ("start = 5.0", f"start = 1{400 * '0'}", r"prices.start must be a number .*, got 1000"),
         ("start = 5.0", f"start = 1{5000 * '0'}", "digits"),
-        ("start = 5.0, ", "", r"'call/call'.prices: 'start' is missing \(needed: start, nodes, crowd\)"),
+        ("start = 5.0, ", "", r"'call/call'.prices: 'start' is missing \(needed: start, nodes, few, crowd, throng\)"),
         ("start = 5.0", "start = 5.0, finish = 1", "prices: 'finish' is unknown"),
         ("prices = { mvalues = 100 }", "", "'fused/sum.plain': prices is missing"),
         ("prices = { mvalues = 100 }", "prices = 3", "'fused/sum.plain': prices is missing"),
         ("points = [", "weights = [", "unknown entry 'weights'"),
         ("fused/sum.plain", "fuse/sum.plain", "the family of 'fuse/sum.plain' must be one of call, fused"),
-        ("[3, 0.5],", "[3],", r"'fused/sum.plain'.points: each must be 2 numbers, got \[3\]"),
-        ("[3, 0.5],", "[3, 4, 5],", r"points: each must be 2 numbers, got \[3, 4, 5\]"),
-        ("[3, 0.5],", "[3, nan],", r"points: each must be 2 numbers, got \[3, nan\]"),
-        ("[3, 0.5],", '[3, "a"],', r"points: each must be 2 numbers, got \[3, 'a'\]"),
-        ("[3, 0.5],", "[3, 1e300],", "points: each must be 2 numbers"),
+        ("[3, 5, 0.5],", "[3],", r"'fused/sum.plain'.points: each must be 3 numbers, got \[3\]"),
+        ("[3, 5, 0.5],", "[3, 4, 5, 6],", r"points: each must be 3 numbers, got \[3, 4, 5, 6\]"),
+        ("[3, 5, 0.5],", "[3, nan],", r"points: each must be 3 numbers, got \[3, nan\]"),
+        ("[3, 5, 0.5],", '[3, 5, "a"],', r"points: each must be 3 numbers, got \[3, 5, 'a'\]"),
+        ("[3, 5, 0.5],", "[3, 5, 1e300],", "points: each must be 3 numbers"),
         ('source = "assumed"', 'source = "a"\nreference_ms = 0', "reference_ms must be more than 0"),
         ('source = "assumed"', 'source = "a"\nreference_ms = "1"', "reference_ms must be a number from 0"),
-        ("[\n  [3, 0.5],\n]", "3", "points must be a list, got 3"),
+        ("[\n  [3, 5, 0.5],\n]", "3", "points must be a list, got 3"),
         (SMALLEST[SMALLEST.index("[costs.") :], "[costs]\nfp32 = 3", "costs.fp32.'call/call' is missing"),
         (SMALLEST[SMALLEST.index("[costs.") :], "[costs]\n", "costs must be given in one of fp32, int8"),
     ],

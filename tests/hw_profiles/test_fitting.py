@@ -72,8 +72,8 @@ def test_each_error_is_that_of_a_network_that_was_left_out() -> None:
 
 def test_prices_alone_are_found_exactly() -> None:
     draw = np.random.default_rng(0)
-    rows = [Term("call/call", (), tuple(draw.uniform(1, 9, size=3))) for _ in range(40)]
-    prices = np.array([3.0, 0.5, 0.0])
+    rows = [Term("call/call", (), tuple(draw.uniform(1, 9, size=5))) for _ in range(40)]
+    prices = np.array([3.0, 0.5, 0.0, 0.2, 1.0])
     costs = fit([Observation((row,), float(prices @ row.work)) for row in rows])
     np.testing.assert_allclose(costs["call/call"].prices, prices, atol=5e-3)
 
@@ -81,9 +81,10 @@ def test_prices_alone_are_found_exactly() -> None:
 def test_what_has_no_price_is_not_given_a_negative_one() -> None:
     """Where more of one thing goes with less time, it is free; least squares alone would pay for it."""
     draw = np.random.default_rng(0)
-    works = draw.uniform(1, 2, size=(60, 3))
-    observations = [Observation((Term("call/call", (), tuple(w)),), float(10 * w[0] - 2 * w[1] + w[2])) for w in works]
-    assert np.linalg.lstsq(works, works @ (10, -2, 1), rcond=None)[0][1] < 0
+    true = np.array([10, -2, 1, 0, 0])
+    works = draw.uniform(1, 2, size=(60, 5))
+    observations = [Observation((Term("call/call", (), tuple(w)),), float(w @ true)) for w in works]
+    assert np.linalg.lstsq(works, works @ true, rcond=None)[0][1] < 0
     assert fit(observations)["call/call"].prices[1] == pytest.approx(0, abs=1e-6)
 
 
@@ -91,7 +92,7 @@ def test_no_kernel_starts_for_nothing() -> None:
     """Even where the times of all networks are told by something else alone."""
     draw = np.random.default_rng(0)
     works = [(1.0, *draw.uniform(0, 9, size=len(WORK["conv"]) - 1)) for _ in range(40)]
-    observations = [Observation((Term("conv/conv.plain", (0.0,) * 6, work),), 3 * work[1]) for work in works]
+    observations = [Observation((Term("conv/conv.plain", (0.0,) * 7, work),), 3 * work[1]) for work in works]
     assert fit(observations)["conv/conv.plain"].prices[0] >= 0.02
 
 

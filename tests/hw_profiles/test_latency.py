@@ -62,8 +62,8 @@ def test_the_interval_holds_nine_of_ten_where_errors_are_as_wide_as_the_spread()
 
 
 def test_kernels_unlike_all_measured_ones_widen_the_interval() -> None:
-    far = replace(TABLE["conv/conv.first"], points=((9.0, 9.0, 9.0, 9.0, 1.0, 0.0),), weights=(0.0,))
-    near = replace(far, points=((1.585, 4.0, 6.0, 3.0, 0.0, 0.0),))
+    far = replace(TABLE["conv/conv.first"], points=((9.0, 9.0, 9.0, 9.0, 1.0, 0.0, 9.0),), weights=(0.0,))
+    near = replace(far, points=((1.585, 4.0, 6.0, 3.0, 0.0, 0.0, 2.0),))
     widths = [estimated({**TABLE, "conv/conv.first": c}, spread=0.05) for c in (near, far)]
     known, unknown = (found.high_ms / found.ms for found in widths)
     assert known == pytest.approx(estimated(TABLE, spread=0.05).high_ms / estimated(TABLE).ms, rel=1e-3)

@@ -16,8 +16,9 @@ from onnx import load_from_string
 from hw_profiles import load_device, profile
 from hw_profiles.layers import layers
 from hw_profiles.onnx_read import read_onnx
-from hw_profiles.onnx_write import fixed_quantization, write_onnx
+from hw_profiles.onnx_write import write_onnx
 from hw_profiles.profiling import workload_of
+from hw_profiles.quantization import fixed_quantization
 from hw_profiles.workload import Op, WorkloadBuilder
 from search_spaces import preset
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from compress.c99.network import read_network
+from compress.c99.reference import quantize_images
+from compress.data import load_data
 from compress.preprocessing import METADATA_KEY
-from hw_profiles.onnx_write import fixed_quantization, write_onnx
+from hw_profiles.onnx_write import write_onnx
+from hw_profiles.quantization import fixed_quantization
 from nas.cli import main
 from search_spaces import preset
 
@@ -16,8 +21,6 @@ from search_spaces import preset
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
     """As a finished run on the digits leaves it, with random weights."""
-    from compress.data import load_data
-
     preprocessing = load_data("digits").preprocessing
     workload = preset("resnet8", input_shape=preprocessing.input_shape).workload()
     data = write_onnx(
@@ -42,6 +45,21 @@ def test_a_run_is_written_as_a_program_and_verified(
     assert "--force" in capsys.readouterr().err
     assert main(["export", str(run_folder), "--out", str(out), "--force"]) == 0
     assert "not verified" in capsys.readouterr().out
+
+
+def test_the_images_of_a_run_are_those_that_its_seed_left_for_testing(run_folder: Path, tmp_path: Path) -> None:
+    (run_folder / "config.toml").write_text('data = "digits"\nseed = 5\ntrials = 1\n')
+    out = tmp_path / "program"
+    assert main(["export", str(run_folder), "--out", str(out), "--data", "digits"]) == 0
+    text = (out / "test_vectors.h").read_text()
+    numbers = re.search(r"test_inputs\[.*?\{\n\{\n(.*?)\n\}", text, re.DOTALL)
+    assert numbers is not None
+    network = read_network(run_folder / "model.int8.onnx")
+    preprocessing = load_data("digits").preprocessing  # as the file has it
+    for seed, alike in ((5, True), (0, False)):
+        images = load_data("digits", seed=seed).test.images[:1]
+        expected = quantize_images(network, preprocessing.tensor(images))
+        assert ([int(n) for n in numbers[1].split(",")] == expected.reshape(-1).tolist()) is alike
 
 
 def test_what_cannot_be_exported_is_told(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

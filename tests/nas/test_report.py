@@ -22,7 +22,7 @@ import nas.results
 from compress import Artifact, Preprocessing, load_data
 from compress.export import export_onnx, predict_onnx
 from compress.files import write_json
-from compress.quantize import Quantize
+from compress.post_training import Quantize
 from compress.stage import Context
 from compress.stages import deploy, run_stages
 from hw_profiles import load_device

@@ -1,6 +1,9 @@
 /* What a convolution multiplies with weights: an input and a number that is added to it, which the bias takes back.
  * Unsigned with signed bytes is what x86 multiplies fastest, 16-bit numbers without the zero point most others. */
-#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+#if KERNEL_DSP
+typedef int8_t KernelNumber;
+#define KERNEL_ADDED(zero) 0
+#elif defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 typedef uint8_t KernelNumber;
 #define KERNEL_ADDED(zero) 128
 #else
@@ -8,9 +11,22 @@ typedef int16_t KernelNumber;
 #define KERNEL_ADDED(zero) (-(zero))
 #endif
 
+/* Output pixels that are computed together, for four of which processors with vectors have registers; and numbers under
+ * a window that are computed together, after which zeros are left out. */
+#if defined(__AVX2__)
+#define KERNEL_PIXELS 4
+#define KERNEL_VECTOR 32
+#elif !KERNEL_DSP && (defined(__SSE2__) || defined(__ARM_NEON) || defined(__riscv_vector))
+#define KERNEL_PIXELS 4
+#define KERNEL_VECTOR 16
+#else
+#define KERNEL_PIXELS 2
+#define KERNEL_VECTOR 1
+#endif
+
 /* A convolution, grouped or not, or a fully connected layer. weight: output, row, column, input channel of the group,
- * then zeros up to `length` for each output. `direct`: one window over the whole image, which is read in place; the bias
- * then holds what the zero point adds. */
+ * then zeros up to `length` for each output. `group_channels` and `group_outputs` are those of one group. `direct`: one
+ * window over the whole image, which is read in place; the bias then holds what the zero point adds. */
 typedef struct {
     const int8_t *weight;
     const int32_t *bias;
@@ -18,7 +34,7 @@ typedef struct {
     int32_t length;
     int16_t in_rows, in_columns, in_channels, out_rows, out_columns, out_channels;
     int16_t kernel_rows, kernel_columns, row_stride, column_stride, top, left, row_dilation, column_dilation;
-    int16_t groups, direct, in_zero;
+    int16_t groups, group_channels, group_outputs, direct, in_zero;
     KernelOutput to;
 } KernelConv;
 void kernel_conv(const KernelConv *p, const int8_t *in, int8_t *out);

@@ -1,3 +1,4 @@
+#if !KERNEL_DSP
 /* The pixel at a row and a column, or the zero point outside the image. */
 static const int8_t *kernel_tap(const KernelRows *rows, int32_t y, int32_t x, const int8_t *outside) {
     const KernelWindow *w = rows->w;
@@ -70,3 +71,4 @@ void kernel_depthwise(const KernelDepthwise *p, const int8_t *in, int8_t *out, i
         weight += w->kernel_rows * w->kernel_columns * rows.channels;
     }
 }
+#endif

@@ -1,3 +1,4 @@
+#if !KERNEL_DSP
 KERNEL_APART static void kernel_requantize(const int32_t *sums, const float *multiplier, int32_t n, const KernelOutput *to,
                               int8_t *restrict out) {
     const float low = to->low, high = to->high;
@@ -12,3 +13,4 @@ KERNEL_APART static void kernel_requantize(const int32_t *sums, const float *mul
         out[i] = kernel_rounded((float)sums[i] * multiplier[i], low, high, zero);
     }
 }
+#endif

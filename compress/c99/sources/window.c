@@ -10,7 +10,7 @@ typedef struct {
 } KernelRows;
 
 /* Copies the input rows that row `r` of the output overwrites. */
-static void kernel_keep(KernelRows *rows, int32_t r) {
+static inline void kernel_keep(KernelRows *rows, int32_t r) {
     const KernelWindow *w = rows->w;
     if (w->ring_rows == 0) {
         return;
@@ -33,7 +33,7 @@ static void kernel_keep(KernelRows *rows, int32_t r) {
 }
 
 /* The pixel at a row and a column of the input. */
-static const int8_t *kernel_pixel(const KernelRows *rows, int32_t row, int32_t column) {
+static inline const int8_t *kernel_pixel(const KernelRows *rows, int32_t row, int32_t column) {
     const KernelWindow *w = rows->w;
     if (row < rows->kept) {
         return rows->ring + ((row % w->ring_rows) * w->in_columns + column) * rows->channels;

@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from compress.c99.layers import Network
-from hw_profiles.onnx_write import quantized_tensors, random_weights, write_onnx
+from hw_profiles.onnx_write import random_weights, write_onnx
+from hw_profiles.quantization import Quantization, quantized_tensors
 from search_spaces import Arch
 
 Weights = Mapping[str, NDArray[Any]]
@@ -45,7 +46,7 @@ def network_file(path: Path, arch: Arch, *, seed: int = 0, metadata: Mapping[str
     float_session = session(model.SerializeToString())
     outputs = [output.name for output in float_session.get_outputs()]
     values = {workload.input: x} | dict(zip(outputs, float_session.run(outputs, {workload.input: x}), strict=True))
-    scales = {name: _scale(values[name]) for name in names}
+    scales = Quantization(activations={name: _scale(values[name]) for name in names})
     path.write_bytes(write_onnx(workload, weights, quantization=scales, metadata=metadata))
     return path
 

@@ -1,0 +1,167 @@
+"""Which way to round each weight, learnt layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from compress.observing import Floats, run
+from compress.progress import Report, no_report
+from hw_profiles.onnx_write import write_onnx
+from hw_profiles.quantization import Quantization, weight_scales
+from hw_profiles.workload import Op, Workload
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+_LARGEST = 127
+_ROWS = 4096  # output positions that a layer learns from
+_BATCH = 256
+_FREE_SHARE = 0.2  # of the iterations, in which nothing draws the roundings to 0 and 1
+_SHARPEST, _SOFTEST = 2.0, 20.0
+_PULL = 0.02
+_RATE = 0.02
+_STRETCH = 1.2
+_FUNCTIONS = {"relu": F.relu, "relu6": F.relu6, "hard_swish": F.hardswish, "silu": F.silu,
+              "sigmoid": torch.sigmoid, "hard_sigmoid": F.hardsigmoid}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """What one layer reads and should make: ``patches`` (rows, groups, in / groups × kernel) of the quantized network's
+    activations, ``wanted`` (rows, groups, out / groups) of the float network, both at the same places.
+    """
+
+    patches: Tensor
+    wanted: Tensor
+
+
+def rounded_weights(
+    workload: Workload,
+    weights: Weights,
+    quantization: Quantization,
+    images: Floats,
+    *,
+    iterations: int = 300,
+    seed: int = 0,
+    report: Report = no_report,
+) -> dict[str, NDArray[np.float32]]:
+    """Weights on the grid of their scales, each rounded up or down as suits the layer's output.
+
+    AdaRound (2004.10568), asymmetric: layer by layer, the squared error of the output behind the activation between the
+    float network and the layer on what the quantized network before it makes of the (N, C, H, W) images in ONNX
+    Runtime. A layer keeps the nearest integers where learning finds no better ones.
+    """
+    changed = dict(weights)
+    float_file = write_onnx(workload, weights)
+    ops = [op for op in workload.ops if op.kind in ("conv", "linear") and op.name not in quantization.in_float]
+    readers = workload.consumers()
+    for i, op in enumerate(ops):
+        report(i / len(ops), "rounding")
+        quantized_file = write_onnx(workload, changed, quantization=quantization)
+        examples = _examples(workload, op, (float_file, quantized_file), images, seed)
+        after = readers[op.name]
+        function = after[0].function if len(after) == 1 else "none"
+        changed[op.weight] = _round_layer(op, changed, quantization, examples, (function, iterations, seed + i))
+    return changed
+
+
+def _examples(workload: Workload, op: Op, files: tuple[bytes, bytes], images: Floats, seed: int) -> Examples:
+    """Rows at random places of each image, as many as are enough."""
+    float_file, quantized_file = files
+    source = f"{op.inputs[0]}.dequantized"
+    _, _, *sides = (*workload.shapes[op.name], 1, 1)[:4]
+    count = min(sides[0] * sides[1], max(1, _ROWS // len(images)))
+    generator = np.random.default_rng(seed)
+    patches, wanted = [], []
+    for float_values, values in zip(
+        run(float_file, [op.name], images), run(quantized_file, [source], images), strict=True
+    ):
+        x, y = values[source], float_values[op.name]
+        places = generator.integers(0, sides[0] * sides[1], (len(x), count))
+        patches.append(_patches(op, x, places, sides[1]))
+        outputs = y.reshape(len(y), y.shape[1], -1)[np.arange(len(y))[:, None], :, places]
+        wanted.append(outputs.reshape(-1, op.groups, y.shape[1] // op.groups))
+    return Examples(torch.from_numpy(np.concatenate(patches)), torch.from_numpy(np.concatenate(wanted)))
+
+
+def _patches(op: Op, x: Floats, places: NDArray[np.int64], columns: int) -> Floats:
+    """(N × places, groups, in / groups × kernel): what the kernel covers at each place."""
+    x = x.reshape(*x.shape[:2], *(x.shape[2:] or (1, 1)))
+    top, left, bottom, right = op.padding
+    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    image = np.arange(len(x))[:, None]
+    rows, cols = places // columns * op.stride[0], places % columns * op.stride[1]
+    taps = [
+        padded[image, :, rows + i * op.dilation[0], cols + j * op.dilation[1]]
+        for i in range(op.kernel_size[0])
+        for j in range(op.kernel_size[1])
+    ]
+    stacked = np.stack(taps, axis=-1)  # (N, places, C, kernel)
+    patches: Floats = stacked.reshape(places.size, op.groups, -1).astype(np.float32)
+    return patches
+
+
+def _round_layer(
+    op: Op, weights: Weights, quantization: Quantization, examples: Examples, how: tuple[str, int, int]
+) -> NDArray[np.float32]:
+    function, iterations, seed = how
+    weight = torch.from_numpy(weights[op.weight])
+    scales = quantization.weights.get(op.weight)
+    scales = weight_scales(weights[op.weight]) if scales is None else scales
+    scale = torch.from_numpy(np.array(scales)).reshape(-1, *[1] * (weight.ndim - 1))
+    bias = torch.from_numpy(weights[op.bias_name]) if op.bias else torch.zeros(op.out_channels)
+    layer = _Layer(op.groups, bias, _FUNCTIONS.get(function, lambda y: y), examples)
+    nearest = (weight / scale).round().clamp(-_LARGEST, _LARGEST) * scale
+    learnt = _learn(weight, scale, layer, iterations, seed)
+    best = learnt if layer.error(learnt) < layer.error(nearest) else nearest
+    array: NDArray[np.float32] = best.numpy().astype(np.float32)
+    return array
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    groups: int
+    bias: Tensor
+    function: object
+    examples: Examples
+
+    def error(self, weight: Tensor, rows: Tensor | None = None) -> Tensor:
+        """The mean over rows of the squared error behind the activation, summed over channels."""
+        assert callable(self.function)
+        patches = self.examples.patches if rows is None else self.examples.patches[rows]
+        wanted = self.examples.wanted if rows is None else self.examples.wanted[rows]
+        blocks = weight.reshape(self.groups, len(weight) // self.groups, -1)
+        made = torch.einsum("rgk,gok->rgo", patches, blocks) + self.bias.reshape(self.groups, -1)
+        error: Tensor = (self.function(made) - self.function(wanted)).square().sum((1, 2)).mean()
+        return error
+
+
+def _learn(weight: Tensor, scale: Tensor, layer: _Layer, iterations: int, seed: int) -> Tensor:
+    """Rounding down plus a share in 0..1 of each weight, drawn to its ends; the final one is 0 or 1."""
+    steps = weight / scale
+    down = steps.floor()
+    start = ((steps - down + (_STRETCH - 1) / 2) / _STRETCH).clamp(1e-4, 1 - 1e-4)
+    share = start.logit().requires_grad_()
+    optimizer = torch.optim.Adam([share], lr=_RATE)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        unit = layer.error((steps.round().clamp(-_LARGEST, _LARGEST)) * scale).clamp_min(1e-12)
+    count = len(layer.examples.patches)
+    for i in range(iterations):
+        up = (share.sigmoid() * _STRETCH - (_STRETCH - 1) / 2).clamp(0, 1)
+        rows = torch.randint(0, count, (min(_BATCH, count),), generator=generator)
+        loss = layer.error((down + up).clamp(-_LARGEST, _LARGEST) * scale, rows) / unit
+        done = (i / iterations - _FREE_SHARE) / (1 - _FREE_SHARE)
+        if done >= 0:
+            sharpness = _SHARPEST + (_SOFTEST - _SHARPEST) * (1 - done)
+            loss = loss + _PULL * (1 - (2 * up - 1).abs().pow(sharpness)).sum() / len(weight)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return (down + (share.detach() > 0)).clamp(-_LARGEST, _LARGEST) * scale

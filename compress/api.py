@@ -1,0 +1,236 @@
+"""One line for each way to make a network smaller, on any model.
+
+``model`` is a module, an Arch, an Artifact, a name of timm or the path of an ONNX file (where nothing is trained);
+``data`` a Dataset, what ``--data`` takes, or (images, labels), see :func:`compress.given.given_dataset`. All return an
+:class:`Artifact`: ``.model()`` is the float32 module, :func:`compress.export_onnx` writes the file that runs, and with
+images ``.metrics`` holds the accuracy of that file on validation images before and after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from compress.artifact import Artifact
+from compress.clustering import Cluster, stored_as
+from compress.data import Dataset, Split
+from compress.distillation import Distill
+from compress.encoding import Encoded, decode_file, encode_file
+from compress.export import onnx_bytes, onnx_logits
+from compress.foreign import pruned
+from compress.given import Data, Model, Shape, fitted, given_artifact, given_dataset
+from compress.post_training import Quantize
+from compress.pruning import Prune
+from compress.sources import GivenModule
+from compress.sparsity import Sparsify, densities
+from compress.stage import Context
+from compress.teacher import ModuleTeacher, OnnxTeacher, Teacher
+from compress.train import accuracy
+from compress.weighted import Layer, layers_of, weighted_layers
+from hw_profiles.device import load_device
+from hw_profiles.formats import FLOAT32, TensorFormat
+from search_spaces.arch import Arch
+
+_JUDGED_IMAGES = 1000
+
+
+def quantize(model: Model, data: Data, config: Quantize | None = None, *, seed: int = 0) -> Artifact:
+    """The model in 8-bit integers, its scales from training images; see :class:`Quantize` for what ``config`` may say.
+
+    Raises:
+        ValueError: images that calibration cannot use, or a model that does not fit them or cannot be exported.
+
+    >>> from search_spaces import preset
+    >>> quantize(preset("resnet8", input_shape=(1, 32, 32)), "digits", Quantize(calibration="minmax")).precision
+    'int8'
+    """
+    artifact, context = _begin(model, data, seed)
+    return _judged(artifact, (config or Quantize())(artifact, context), context)
+
+
+def prune(
+    model: Model,
+    data: Data,
+    config: Prune | None = None,
+    *,
+    device: str = "host",
+    latency_ms: float | None = None,
+    amount: float | None = None,
+    seed: int = 0,
+) -> Artifact:
+    """The model without the channels that matter least, trained on; it keeps ``latency_ms`` on ``device`` as the
+    device's table predicts, or loses ``amount`` of its channels. See :class:`Prune` for what ``config`` may say.
+
+    Raises:
+        ValueError: a limit that cannot be reached, or a model that does not fit the images or is an ONNX file.
+    """
+    artifact, context = _begin(model, data, seed, device=device, trains=True)
+    wishes: dict[str, Any] = {"latency_ms": latency_ms, "amount": amount}
+    stage = replace(config or Prune(), **{name: value for name, value in wishes.items() if value is not None})
+    after = stage(artifact, context) if isinstance(artifact.source, Arch) else pruned(artifact, stage, context)
+    return _judged(artifact, after, context)
+
+
+def distill(
+    model: Model, data: Data, config: Distill | None = None, *, teacher: Model | Teacher, seed: int = 0
+) -> Artifact:
+    """The model trained on the images, led by ``teacher``: any model that tells the same classes apart, or a function
+    from pixels (N, C, H, W) in 0..1 to logits. See :class:`Distill` for what ``config`` may say.
+
+    Raises:
+        ValueError: a model or teacher that does not fit the images, or a student that is an ONNX file.
+    """
+    artifact, context = _begin(model, data, seed, trains=True)
+    stage = config or Distill()
+    after = stage(artifact, replace(context, teacher=_teacher(teacher, context.data)))
+    return _judged(artifact, after, context)
+
+
+def sparsify(
+    model: Model,
+    data: Data | None = None,
+    config: Sparsify | None = None,
+    *,
+    amount: float | Mapping[str, float] | None = None,
+    seed: int = 0,
+) -> Artifact:
+    """The model with ``amount`` (0.8) of its weights at zero, trained as it becomes sparse; without ``data`` the
+    weakest leave at once. See :class:`Sparsify` for what ``config`` may say.
+
+    Raises:
+        ValueError: an impossible amount, or a model that does not fit the images or is an ONNX file.
+
+    >>> module = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Flatten(), nn.Linear(16, 10))
+    >>> sparse = sparsify(module, amount=0.75).model()
+    >>> sum(int(p.count_nonzero()) for p in (sparse[0].weight, sparse[2].weight)) == (432 + 160) // 4
+    True
+    """
+    stage = config or Sparsify()
+    stage = stage if amount is None else replace(stage, amount=amount)
+    if data is not None:
+        artifact, context = _begin(model, data, seed, trains=True)
+        return _judged(artifact, stage(artifact, context), context)
+    artifact = given_artifact(model, None)
+    changed = artifact.model()
+    layers = _layers(artifact, changed)
+    stage.apply(changed, layers)
+    shares = densities(layers)
+    formats = {f"{name}.weight": replace(FLOAT32, density=max(share, 1e-9)) for name, share in shares.items()}
+    return _stored_as(artifact.with_model(changed), formats)
+
+
+def cluster(
+    model: Model,
+    data: Data | None = None,
+    config: Cluster | None = None,
+    *,
+    clusters: int | Mapping[str, int] | None = None,
+    seed: int = 0,
+) -> Artifact:
+    """The model whose layers share ``clusters`` (16) values each; with ``data`` the values are trained. See
+    :class:`Cluster` for what ``config`` may say.
+
+    Raises:
+        ValueError: an impossible number, or a model that does not fit the images or is an ONNX file.
+
+    >>> module = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Flatten(), nn.Linear(16, 10))
+    >>> cluster(module, clusters=4).model()[2].weight.unique().numel()
+    4
+    """
+    stage = config or Cluster()
+    stage = stage if clusters is None else replace(stage, clusters=clusters, bits=None)
+    if data is not None:
+        artifact, context = _begin(model, data, seed, trains=True)
+        return _judged(artifact, stage(artifact, context), context)
+    artifact = given_artifact(model, None)
+    if artifact.precision == "int8":
+        return replace(stage, recipe=None)(artifact, _without_images(artifact, seed))
+    changed = artifact.model()
+    layers = _layers(artifact, changed)
+    books = stage.apply(changed, layers, seed=seed)
+    formats = {f"{name}.weight": stored_as(layers[name], book, False) for name, book in books.items()}
+    return _stored_as(artifact.with_model(changed), formats)
+
+
+def encode(model: Model, out: Path | str, *, input_shape: Shape | None = None) -> Encoded:
+    """Write the model's ONNX file, coded without loss, to ``out`` (.fnz); its sizes. ``input_shape`` (C, H, W) is what
+    the model reads, where it does not say so itself.
+
+    Raises:
+        ValueError: a module without ``input_shape``, or one that cannot be exported.
+    """
+    if isinstance(model, str | Path) and str(model).endswith(".onnx"):
+        return encode_file(Path(model), out)
+    return encode_file(onnx_bytes(given_artifact(model, None, input_shape=input_shape)), out)
+
+
+def decode(path: Path | str, out: Path | str) -> None:
+    """Write the ONNX file that was coded, byte by byte.
+
+    Raises:
+        ValueError: not such a file, or one that is cut off or altered.
+    """
+    decode_file(Path(path), out)
+
+
+def _begin(
+    model: Model, data: Data, seed: int, *, device: str = "host", trains: bool = False
+) -> tuple[Artifact, Context]:
+    images = given_dataset(data, seed)
+    artifact = given_artifact(model, images, trains=trains)
+    bare = replace(artifact, metrics={}, files={}, history=())
+    context = Context(data=fitted(images, bare), device=load_device(device), seed=seed, measured=False)
+    return bare, context
+
+
+def _without_images(artifact: Artifact, seed: int) -> Context:
+    channels, height, width = artifact.source.input_shape
+    none = Split(np.empty((0, height, width, channels), np.uint8), np.empty(0, np.int64))
+    data = Dataset(name="no images", train=none, val=none, test=none, preprocessing=artifact.preprocessing)
+    return Context(data=data, device=load_device("host"), seed=seed, measured=False)
+
+
+def _stored_as(artifact: Artifact, formats: Mapping[str, TensorFormat]) -> Artifact:
+    return replace(artifact, weight_formats={**artifact.weight_formats, **formats})
+
+
+def _layers(artifact: Artifact, module: nn.Module) -> Mapping[str, Layer]:
+    source = artifact.source
+    nameless = isinstance(source, GivenModule) and source.sides is None
+    return weighted_layers(module) if nameless else layers_of(artifact, module)
+
+
+def _teacher(teacher: Model | Teacher, data: Dataset) -> Teacher:
+    if isinstance(teacher, str | Path) and str(teacher).endswith(".onnx"):
+        return OnnxTeacher(Path(teacher), data)
+    if not isinstance(teacher, nn.Module | Arch | Artifact | str | Path):
+        return teacher
+    artifact = given_artifact(teacher, data)
+    fitted(data, artifact)  # tells what does not fit
+    module = artifact.model()
+    size = artifact.source.input_shape[1:]
+    if size != data.preprocessing.input_shape[1:]:
+        module = nn.Sequential(nn.Upsample(size, mode="bilinear"), module)
+    return ModuleTeacher(module, artifact.preprocessing)
+
+
+def _judged(before: Artifact, after: Artifact, context: Context) -> Artifact:
+    """With what the files of both are worth on validation images, spread evenly over them."""
+    val = context.data.val
+    chosen = np.unique(np.linspace(0, len(val) - 1, min(len(val), _JUDGED_IMAGES)).astype(np.int64))
+    split = val.take(chosen)
+    files = [onnx_bytes(artifact) for artifact in (before, after)]
+    predictions = [onnx_logits(file, split.images, before.preprocessing).argmax(1) for file in files]
+    found = {
+        "val_images": len(split),
+        "val_accuracy_before": accuracy(predictions[0], split),
+        "val_accuracy": accuracy(predictions[1], split),
+        "file_bytes_before": len(files[0]),
+        "file_bytes": len(files[1]),
+    }
+    return replace(after, metrics={**after.metrics, **found})

@@ -1,0 +1,45 @@
+"""Biases that undo the mean error of rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.observing import Floats, channel_means
+from compress.progress import Report, no_report
+from hw_profiles.onnx_write import write_onnx
+from hw_profiles.quantization import Quantization
+from hw_profiles.workload import WEIGHTED, Workload
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+
+def corrected_biases(
+    workload: Workload,
+    weights: Weights,
+    quantization: Quantization | None,
+    images: Floats,
+    report: Report = no_report,
+    *,
+    exact: Weights | None = None,
+) -> dict[str, NDArray[np.float32]]:
+    """Weights whose biases are changed so that the mean output of every channel is that of the float network; its
+    weights are the ``exact`` ones where the others were rounded already.
+
+    Empirical bias correction (section 4.2 of 1906.04721): layer by layer from the input on, each seeing what the
+    corrected layers before it make of the (N, C, H, W) images in ONNX Runtime; the output is taken before any
+    activation.
+    """
+    in_float = quantization.in_float if quantization else frozenset()
+    ops = [op for op in workload.ops if op.kind in WEIGHTED and op.bias and op.name not in in_float]
+    wanted = channel_means(write_onnx(workload, exact or weights), [op.name for op in ops], images)
+    changed = dict(weights)
+    for i, op in enumerate(ops):
+        report(i / len(ops), "correcting biases")
+        data = write_onnx(workload, changed, quantization=quantization)
+        name = f"{op.name}.float" if quantization and op.name == workload.output else op.name
+        got = channel_means(data, [name], images)[name]
+        changed[op.bias_name] = (changed[op.bias_name] + wanted[op.name] - got).astype(np.float32)
+    return changed

@@ -1,0 +1,164 @@
+"""Weight sharing: each layer's weights take a few values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from compress.artifact import Artifact
+from compress.data import Dataset
+from compress.export import folded_weights
+from compress.kmeans import STARTS
+from compress.learning import Learn, lessons_for
+from compress.neutral import fold_normalisation, held
+from compress.sharing import separate, share
+from compress.stage import Context
+from compress.train import Recipe
+from compress.weighted import Layer, for_each, layers_of, weighted_layers
+from hw_profiles.formats import TensorFormat
+from hw_profiles.names import did_you_mean
+from hw_profiles.quantization import weight_scales
+
+Clusters = int | Mapping[str, int]
+Steps = Mapping[str, NDArray[np.float32]]
+
+MOST_CLUSTERS = 65_536
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cluster:
+    """Let the weights of each layer take ``clusters`` values besides zero, found by k-means, then train these values,
+    led by what the network was (Deep Compression, 1510.00149). Weights that are zero stay zero.
+
+    ``clusters``: of every layer, or by layer or kind (``{"conv": 256, "linear": 32}``; others stay as they are);
+    ``bits`` says the same as a power of two. ``start``: the first values evenly between the extremes (``"linear"``),
+    at even shares of the weights (``"density"``) or ``"random"``. Shared are the weights of the deployed file, batch
+    normalisation folded; of an int8 network its integers. ``recipe`` None trains nothing.
+
+    >>> Cluster(bits=4).name
+    'cluster'
+    """
+
+    name: ClassVar[str] = "cluster"
+    lossy: ClassVar[bool] = True
+
+    clusters: Clusters = 16
+    bits: Clusters | None = None
+    start: str = "linear"
+    recipe: Recipe | None = Recipe(epochs=4, learning_rate=0.01)
+
+    def __post_init__(self) -> None:
+        wanted = self._wanted()
+        for each in wanted.values() if isinstance(wanted, Mapping) else [wanted]:
+            if not 2 <= each <= MOST_CLUSTERS:
+                raise ValueError(f"Cluster.clusters must be in 2..{MOST_CLUSTERS} (bits 1..16), got {each}")
+        if self.start not in STARTS:
+            known = did_you_mean(self.start, STARTS)
+            raise ValueError(f"Cluster.start must be one of {', '.join(STARTS)}, got {self.start!r}{known}")
+
+    def _wanted(self) -> Clusters:
+        if self.bits is None:
+            return self.clusters
+        if isinstance(self.bits, Mapping):
+            return {name: _power(bits) for name, bits in self.bits.items()}
+        return _power(self.bits)
+
+    def __call__(self, artifact: Artifact, context: Context) -> Artifact:
+        """The same network with shared weights, each normalisation folded into the weights before it."""
+        if artifact.precision == "int8" and artifact.quantization is None:
+            raise ValueError("Cluster must come before a foreign network is made int8, this one is already")
+        model = artifact.model()
+        lessons = lessons_for(
+            self.recipe, context.data, model, artifact.preprocessing, seed=context.seed,
+            checkpoint=context.checkpoint, report=context.report,
+        )  # fmt: skip
+        layers, steps = layers_of(artifact, model), integer_steps(artifact)
+        books = self.apply(model, layers, lessons, steps=steps, seed=context.seed)
+        formats = {f"{name}.weight": stored_as(layers[name], book, name in steps) for name, book in books.items()}
+        changed = replace(
+            artifact.with_model(model),
+            weight_formats={**artifact.weight_formats, **formats},
+            metrics={**(lessons.metrics() if lessons else {}), "codebooks": books},
+        )
+        if artifact.quantization is None:
+            return changed
+        scales = {**artifact.quantization.weights, **{f"{name}.weight": value for name, value in steps.items()}}
+        return replace(changed, quantization=replace(artifact.quantization, weights=scales))
+
+    def apply(
+        self,
+        model: nn.Module,
+        layers: Mapping[str, Layer],
+        learn: Learn | None = None,
+        *,
+        steps: Steps | None = None,
+        seed: int = 0,
+    ) -> dict[str, int]:
+        """Share the weights of ``layers`` of ``model`` in place, by any training; how many values each has.
+
+        ``steps``: layers whose weights are integers of these scales, (out_channels,) or ().
+        """
+        chosen = for_each(self._wanted(), layers, "Cluster.clusters")
+        with held(fold_normalisation(model)) as evaluate:
+            shared = {}
+            for name, clusters in chosen.items():
+                if layers[name].weight.count_nonzero():
+                    shared[name] = share(layers[name], clusters, self.start, seed, (steps or {}).get(name))
+            if learn is not None:
+                learn(model, lambda over: evaluate())
+            separate({name: layers[name] for name in shared})
+        return {name: len(each.roots) for name, each in shared.items()}
+
+
+def cluster_module(
+    model: nn.Module, clusters: Clusters = 16, *, data: Dataset | None = None, seed: int = 0, **options: Any
+) -> dict[str, int]:
+    """Let each layer of any module share a few values, in place; how many each has, by its name.
+
+    Normalisations that follow a layer are folded into it. With ``data`` (of the size that the module reads) the values
+    are trained, led by what the module was. ``options`` are those of :class:`Cluster`.
+
+    Raises:
+        ValueError: an option that is not valid, or a module without convolutions and linear layers.
+
+    >>> model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.Flatten(), nn.Linear(16, 10)).eval()
+    >>> cluster_module(model, 4), len(model[3].weight.unique())
+    ({'0': 4, '3': 4}, 4)
+    """
+    stage = Cluster(clusters=clusters, **options)
+    lessons = None if data is None else lessons_for(stage.recipe, data, model, data.preprocessing, seed=seed)
+    return stage.apply(model, weighted_layers(model), lessons, seed=seed)
+
+
+def integer_steps(artifact: Artifact) -> dict[str, NDArray[np.float32]]:
+    """The scales of the weights that an int8 artifact keeps as integers, by operation; none of a float one."""
+    if artifact.quantization is None:
+        return {}
+    workload, given = artifact.source.workload(), artifact.quantization.weights
+    weights = folded_weights(artifact.model(), workload)
+    return {
+        op.name: given[op.weight] if op.weight in given else weight_scales(weights[op.weight])
+        for op in workload.ops
+        if op.weight in weights and op.name not in artifact.quantization.in_float
+    }
+
+
+def stored_as(layer: Layer, values: int, integers: bool) -> TensorFormat:
+    """The format of a layer's weight that takes so many values besides zero."""
+    return TensorFormat(
+        bits=max(1, math.ceil(math.log2(values))),
+        floating=not integers,
+        per_channel=integers,
+        codebook=values,
+        density=float(layer.weight.count_nonzero()) / layer.weight.numel(),
+    )
+
+
+def _power(bits: int) -> int:
+    return 1 << bits if 0 <= bits <= 64 else 0

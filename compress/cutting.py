@@ -1,0 +1,120 @@
+"""Any module with fewer channels in its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+INPUTS, HEADS = ":inputs", ":heads"
+Layer = nn.Conv2d | nn.Linear | _BatchNorm
+
+
+def cut_module(module: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.Module:
+    """The module itself, its layers cut to the numbers in ``kept``, ascending.
+
+    ``kept["name"]`` are the output channels of a convolution, linear layer or batch normalisation, ``"name:inputs"``
+    the input channels of one of the first two, and ``"name:heads"`` the heads of an attention module. What is not named
+    stays whole, so names have to be given for all layers that a channel goes through.
+
+    Raises:
+        ValueError: no such layer, one that cannot be cut, or channels that it does not have.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1))
+    >>> cut_module(net, {"0": [1, 3], "1:inputs": [1, 3]})(torch.zeros(1, 3, 8, 8)).shape
+    torch.Size([1, 2, 8, 8])
+    """
+    layers = dict(module.named_modules())
+    for key, numbers in kept.items():
+        name, colon, side = key.partition(":")
+        layer = layers.get(name)
+        if layer is None:
+            raise ValueError(f"kept: there is no layer {name!r:.100}")
+        if colon + side == HEADS:
+            _cut_heads(name, layer, numbers)
+        elif isinstance(layer, Layer):
+            _cut(name, layer, numbers, inputs=colon + side == INPUTS)
+        else:
+            raise ValueError(
+                f"kept: {name} must be a convolution, linear layer or batch normalisation, got {_kind(layer)}"
+            )
+    return module
+
+
+def is_depthwise(layer: nn.Module) -> bool:
+    """Whether each channel is convolved alone.
+
+    >>> is_depthwise(nn.Conv2d(8, 8, 3, groups=8)), is_depthwise(nn.Conv2d(8, 8, 3, groups=2))
+    (True, False)
+    """
+    return isinstance(layer, nn.Conv2d) and 1 < layer.groups == layer.in_channels == layer.out_channels
+
+
+def width_of(layer: nn.Module, *, inputs: bool = False) -> int:
+    """Channels that a layer writes, or reads."""
+    if isinstance(layer, nn.Conv2d):
+        return layer.in_channels if inputs else layer.out_channels
+    if isinstance(layer, nn.Linear):
+        return layer.in_features if inputs else layer.out_features
+    assert isinstance(layer, _BatchNorm)
+    return layer.num_features
+
+
+def _cut(name: str, layer: Layer, numbers: Sequence[int], *, inputs: bool) -> None:
+    width = width_of(layer, inputs=inputs)
+    chosen = _checked(name, numbers, width)
+    if isinstance(layer, _BatchNorm):
+        if inputs:
+            raise ValueError(f"kept: {name} is a batch normalisation and has no inputs of its own")
+        _cut_norm(layer, chosen)
+        return
+    if isinstance(layer, nn.Conv2d) and layer.groups > 1 and not is_depthwise(layer):
+        raise ValueError(f"kept: {name} is a grouped convolution, whose channels are bound to their places")
+    layer.weight = _parameter(layer.weight, chosen, 1 if inputs else 0)
+    if not inputs and layer.bias is not None:
+        layer.bias = _parameter(layer.bias, chosen, 0)
+    if isinstance(layer, nn.Linear):
+        setattr(layer, "in_features" if inputs else "out_features", len(chosen))
+    elif is_depthwise(layer):
+        layer.groups = layer.in_channels = layer.out_channels = len(chosen)
+    else:
+        setattr(layer, "in_channels" if inputs else "out_channels", len(chosen))
+
+
+def _cut_norm(norm: _BatchNorm, chosen: Tensor) -> None:
+    for name in ("weight", "bias"):
+        if getattr(norm, name) is not None:
+            setattr(norm, name, _parameter(getattr(norm, name), chosen, 0))
+    for name in ("running_mean", "running_var"):
+        if getattr(norm, name) is not None:
+            setattr(norm, name, getattr(norm, name).index_select(0, chosen.to(getattr(norm, name).device)))
+    norm.num_features = len(chosen)
+
+
+def _cut_heads(name: str, attention: nn.Module, numbers: Sequence[int]) -> None:
+    """What an attention module of timm says of its heads; its layers are cut by their own names."""
+    heads = getattr(attention, "num_heads", None)
+    if not isinstance(heads, int):
+        raise ValueError(f"kept: {name} must be an attention module, got {_kind(attention)}")
+    attention.num_heads = len(_checked(name, numbers, heads))  # type: ignore[assignment]
+    width = getattr(attention, "attn_dim", None)
+    if isinstance(width, int):
+        attention.attn_dim = width // heads * len(numbers)  # type: ignore[assignment]
+
+
+def _checked(name: str, numbers: Sequence[int], width: int) -> Tensor:
+    if not numbers or list(numbers) != sorted(set(numbers)) or numbers[0] < 0 or numbers[-1] >= width:
+        raise ValueError(
+            f"kept: {name} must be ascending numbers below {width}, at least one, got {list(numbers)!r:.80}"
+        )
+    return torch.tensor(numbers, device="cpu")
+
+
+def _parameter(value: Tensor, chosen: Tensor, dimension: int) -> nn.Parameter:
+    return nn.Parameter(value.detach().index_select(dimension, chosen.to(value.device)), value.requires_grad)
+
+
+def _kind(layer: nn.Module) -> str:
+    return type(layer).__name__

@@ -1,0 +1,145 @@
+"""Distillation: a network trained on by what a larger one, several, or its own earlier self makes of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from compress.artifact import Artifact
+from compress.ensemble import wanted_logits
+from compress.lessons import FEATURE_METHODS, FeatureLesson
+from compress.losses import decoupled_divergences, soft_target_divergence
+from compress.stage import Context
+from compress.teacher import ModuleTeacher, Teacher
+from compress.train import Loss, Recipe, train
+from search_spaces.arch import Arch
+from search_spaces.model import build_model
+
+METHODS = ("soft_targets", "decoupled", *FEATURE_METHODS, "self")
+
+# divergence(logits, the teacher's logits, labels)
+Divergence = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Distill:
+    """Train on, led by a teacher as much as by the labels. ``weight`` is the teacher's share of the loss,
+    ``temperature`` divides both logits.
+
+    - ``"soft_targets"``: the teacher's softened outputs (Hinton et al., 1503.02531).
+    - ``"decoupled"``: the same in two parts, ``target_weight`` × how likely the label is and ``others_weight`` × how
+      likely the other classes are among themselves (Zhao et al., 2203.08679).
+    - ``"hints"``: soft targets, and ``feature_weight`` × the distance of a learnt convolution of one feature map from
+      the teacher's (FitNets, Romero et al., 1412.6550); both parts at once, as the network is trained already.
+    - ``"attention"``: soft targets, and ``feature_weight`` × the distance of the attention maps of every resolution
+      (Zagoruyko and Komodakis, 1612.03928).
+    - ``"self"``: the architecture begins anew with other random weights, and what the artifact was is its teacher by
+      soft targets (born-again networks, Furlanello et al., 1805.04770).
+
+    ``layers`` and ``teacher_layers`` are the modules whose feature maps are compared, in pairs; without them the
+    deepest ones of each resolution, the last of both networks together, and for hints the middle pair.
+
+    Raises:
+        ValueError: when called: no teacher, one whose features cannot be read, an artifact that has been quantized or
+            whose weights have formats of their own, which training would undo.
+    """
+
+    name: ClassVar[str] = "distill"
+    lossy: ClassVar[bool] = False
+
+    recipe: Recipe = Recipe(epochs=15, learning_rate=0.05)
+    temperature: float = 4.0
+    weight: float = 0.7
+    method: str = "soft_targets"
+    target_weight: float = 1.0
+    others_weight: float = 2.0
+    feature_weight: float | None = None
+    layers: tuple[str, ...] = ()
+    teacher_layers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0 or not 0 <= self.weight <= 1:
+            raise ValueError(
+                f"Distill: temperature must be above 0 and weight in 0..1, got {self.temperature} and {self.weight}"
+            )
+        if self.method not in METHODS:
+            raise ValueError(f"Distill.method must be one of {', '.join(METHODS)}, got {self.method!r}")
+        weights = (self.target_weight, self.others_weight, self.feature_weight or 0.0)
+        if not min(weights) >= 0:
+            raise ValueError(f"Distill: the weights of parts of the loss must not be below 0, got {weights}")
+        if len(self.layers) != len(self.teacher_layers):
+            raise ValueError(
+                "Distill.layers and teacher_layers must be pairs, "
+                f"got {len(self.layers)} and {len(self.teacher_layers)} names"
+            )
+
+    def __call__(self, artifact: Artifact, context: Context) -> Artifact:
+        """The same architecture with trained weights."""
+        check_trainable("Distill", artifact)
+        model = artifact.model()
+        teacher = context.teacher
+        if self.method == "self":
+            teacher, model = ModuleTeacher(model, artifact.preprocessing), _begun_anew(artifact, context.seed)
+        if teacher is None:
+            raise ValueError("Distill needs a teacher; the context has none")
+        loss = divergence_loss(teacher, self._divergence, self.temperature, self.weight)
+        if self.method in FEATURE_METHODS:
+            lesson = FeatureLesson.of(self, model, teacher, artifact.preprocessing.input_shape, context.seed)
+            training = lesson.train(loss, context)
+        else:
+            training = train(
+                model,
+                context.data,
+                self.recipe,
+                loss=loss,
+                seed=context.seed,
+                checkpoint=context.checkpoint,
+                report=context.report,
+            )
+        return replace(artifact.with_model(model), metrics={"training": asdict(training)})
+
+    def _divergence(self, logits: Tensor, wanted: Tensor, labels: Tensor) -> Tensor:
+        if self.method == "decoupled":
+            target, others = decoupled_divergences(logits, wanted, labels, self.temperature)
+            return self.target_weight * target + self.others_weight * others
+        return soft_target_divergence(logits, wanted, self.temperature)
+
+
+def soft_target_loss(teacher: Teacher, temperature: float, weight: float) -> Loss:
+    """``weight`` × T² × the divergence from the teacher, the rest cross-entropy."""
+
+    def divergence(logits: Tensor, wanted: Tensor, labels: Tensor) -> Tensor:
+        return soft_target_divergence(logits, wanted, temperature)
+
+    return divergence_loss(teacher, divergence, temperature, weight)
+
+
+def divergence_loss(teacher: Teacher, divergence: Divergence, temperature: float, weight: float) -> Loss:
+    """``weight`` × a divergence from the teacher, the rest cross-entropy."""
+
+    def loss(logits: Tensor, labels: Tensor, pixels: Tensor) -> Tensor:
+        told = divergence(logits, wanted_logits(teacher, pixels, temperature), labels)
+        return weight * told + (1 - weight) * F.cross_entropy(logits, labels)
+
+    return loss
+
+
+def check_trainable(stage: str, artifact: Artifact) -> None:
+    """Raise a ValueError where training would undo what an earlier stage made of the weights."""
+    if artifact.quantization is not None or artifact.weight_formats:
+        raise ValueError(
+            f"{stage} must come before the stages that change how weights are stored: training on would undo "
+            f"what they did ({artifact.precision}, {len(artifact.weight_formats)} weights with a format of their own)"
+        )
+
+
+def _begun_anew(artifact: Artifact, seed: int) -> nn.Module:
+    if not isinstance(artifact.source, Arch):
+        raise ValueError(
+            f"Distill.method 'self' begins with new weights and needs an Arch, got {type(artifact.source).__name__}"
+        )
+    return build_model(artifact.source, seed=seed + 1)

@@ -1,0 +1,49 @@
+"""Several teachers as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from compress.losses import mean_softened
+from compress.teacher import Teacher
+
+
+class Ensemble:
+    """A teacher whose softened output is the weighted mean of the softened outputs of several (1503.02531).
+
+    ``weights``, one for each teacher, are taken as shares of their sum; without them all count alike.
+
+    Raises:
+        ValueError: no teacher, or weights that are not one positive number for each.
+
+    >>> import torch
+    >>> both = Ensemble([lambda pixels: torch.zeros(len(pixels), 2), lambda pixels: torch.ones(len(pixels), 2)])
+    >>> both(torch.zeros(3, 1, 8, 8)).softmax(1)[0]
+    tensor([0.5000, 0.5000])
+    """
+
+    def __init__(self, teachers: Sequence[Teacher], weights: Sequence[float] | None = None) -> None:
+        if not teachers:
+            raise ValueError("Ensemble.teachers must hold at least one teacher, got none")
+        shares = (1.0,) * len(teachers) if weights is None else tuple(weights)
+        if len(shares) != len(teachers) or not all(share > 0 for share in shares):
+            raise ValueError(f"Ensemble.weights must be {len(teachers)} numbers above 0, got {shares}")
+        self.teachers = tuple(teachers)
+        self.weights = shares
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Logits (N, K) of the mean of the outputs for (N, C, H, W) pixels in 0..1."""
+        return self.at(pixels, 1.0)
+
+    def at(self, pixels: Tensor, temperature: float) -> Tensor:
+        """Logits that, divided by ``temperature``, give the mean of the outputs softened by it."""
+        return mean_softened([teacher(pixels).clone() for teacher in self.teachers], self.weights, temperature)
+
+
+def wanted_logits(teacher: Teacher, pixels: Tensor, temperature: float) -> Tensor:
+    """What a teacher, or several, wants a student to say at this temperature."""
+    if isinstance(teacher, Ensemble):
+        return teacher.at(pixels, temperature)
+    return teacher(pixels).clone()  # what inference mode made cannot be differentiated through

@@ -1,0 +1,57 @@
+"""Asymmetric numeral systems (Duda, arXiv 1311.2540), as the library ``constriction`` computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import constriction
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.fnz.kinds import Symbols
+from compress.fnz.reader import Reader, damaged, varint
+
+# Symbols that are unpacked to 32 bits at a time.
+_PIECE = 1 << 20
+
+Frequencies = NDArray[np.int64]
+
+
+def encode_ans(parts: Sequence[tuple[Symbols, Frequencies]]) -> bytes:
+    """One stream of several parts, each with the frequencies of its symbols."""
+    coder = constriction.stream.stack.AnsCoder()
+    for symbols, frequencies in reversed(parts):  # what goes in last comes out first
+        model = _model(frequencies)
+        for start in reversed(range(0, len(symbols), _PIECE)):
+            coder.encode_reverse(symbols[start : start + _PIECE].astype(np.int32), model)
+    words: NDArray[np.uint32] = coder.get_compressed().astype("<u4")
+    return varint(len(words)) + words.tobytes()
+
+
+class AnsDecoder:
+    """Takes the parts out of a stream, in the order in which they were given."""
+
+    def __init__(self, reader: Reader) -> None:
+        count = reader.varint(len(reader.data) // 4)
+        words = np.frombuffer(reader.take(4 * count), "<u4").astype(np.uint32)
+        if count and not words[-1]:
+            raise damaged("a stream ends with a zero")
+        self._coder = constriction.stream.stack.AnsCoder(words)
+
+    def take(self, count: int, frequencies: Frequencies) -> Symbols:
+        """The next ``count`` symbols."""
+        model, symbols = _model(frequencies), np.empty(count, np.uint8)
+        for start in range(0, count, _PIECE):
+            piece = symbols[start : start + _PIECE]
+            piece[:] = self._coder.decode(model, len(piece))
+        return symbols
+
+    def finish(self) -> None:
+        """The stream must be used up."""
+        if not self._coder.is_empty():
+            raise damaged("a stream is longer than its symbols")
+
+
+def _model(frequencies: Frequencies) -> Any:
+    return constriction.stream.model.Categorical(frequencies.astype(np.float64), perfect=False)

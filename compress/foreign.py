@@ -1,0 +1,90 @@
+"""Stages on networks that are no Arch: their file is changed, or their module by the graph of its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+
+import numpy as np
+from torch import nn
+
+from compress.artifact import Artifact
+from compress.distillation import soft_target_loss
+from compress.export import onnx_bytes
+from compress.post_training import Quantize
+from compress.post_training_onnx import quantize_onnx
+from compress.pruning import Prune
+from compress.sources import GivenModule, OnnxFile, Source, Timm, source_name
+from compress.stage import Context
+from compress.teacher import ModuleTeacher
+from compress.train import train
+
+_SOFT_TARGETS = {"temperature": 4.0, "weight": 0.7}
+
+
+def quantized_file(artifact: Artifact, stage: Quantize, context: Context) -> Artifact:
+    """The artifact with its file in 8-bit integers, its ranges from training images.
+
+    Raises:
+        ValueError: an option that is for an Arch only, or a file that cannot be quantized.
+    """
+    for name in ("equalize", "bias_correction", "adaround"):
+        if getattr(stage, name):
+            raise ValueError(f"Quantize.{name} needs a network of blocks (Arch), got {source_name(artifact.source)}")
+    train = context.data.train
+    order = np.random.default_rng(context.seed).permutation(len(train))
+    split = train.take(np.sort(order[: 2 * stage.images]))  # one half to calibrate, the other to choose by
+    data = quantize_onnx(
+        onnx_bytes(artifact),
+        artifact.preprocessing.tensor(split.images),
+        calibration=stage.calibration,
+        activations=stage.activations or "unsigned",
+        per_channel=stage.per_channel,
+        labels=split.labels,
+    )
+    label = f"{source_name(artifact.source)} in int8"
+    return replace(artifact, deployed=OnnxFile(data=data, label=label, sides=artifact.source.input_shape))
+
+
+def pruned(artifact: Artifact, stage: Prune, context: Context) -> Artifact:
+    """The artifact without the channels that matter least, trained on; the unpruned module teaches.
+
+    Raises:
+        ValueError: an ONNX file, or a limit that cannot be reached.
+    """
+    from compress.foreign_prune import prune_module
+
+    teacher = ModuleTeacher(artifact.model(), artifact.preprocessing)
+    found = prune_module(
+        artifact.model(),
+        artifact.source.input_shape,
+        context.device,
+        latency_ms=stage.latency_ms,
+        amount=stage.amount if stage.latency_ms is None else None,
+        criterion=stage.criterion,
+        data=context.data,
+    )
+    training = train(
+        found.model,
+        context.data,
+        stage.recipe,
+        loss=soft_target_loss(teacher, **_SOFT_TARGETS),
+        seed=context.seed,
+        checkpoint=context.checkpoint,
+        report=context.report,
+    )
+    smaller = replace(artifact, source=_narrower(artifact.source, found.model, found.kept))
+    return replace(smaller.with_model(found.model), metrics={"training": asdict(training)})
+
+
+def _narrower(source: Source, module: nn.Module, kept: Mapping[str, Sequence[int]]) -> Source:
+    """The source with the channels of the network as it was made that are left."""
+    if isinstance(source, GivenModule):
+        return replace(source, module=module)
+    assert isinstance(source, Timm)
+    before = source.kept
+    now = {
+        name: tuple(before[name][i] for i in channels) if name in before else tuple(channels)
+        for name, channels in kept.items()
+    }
+    return replace(source, kept={**before, **now})

@@ -1,0 +1,98 @@
+"""How much each channel and head of any module matters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from compress.foreign_graph import Group, Member
+from compress.importance import Scores, distances_from_all
+
+Batch = tuple[Tensor, Tensor]  # (N, C, H, W) normalised images, (N,) labels
+
+_SMALLEST_MEAN = 1e-12
+
+
+def group_scores(
+    model: nn.Module, groups: Mapping[str, Group], criterion: str, batches: Iterable[Batch] = ()
+) -> Scores:
+    """A score for each unit of each group, by the criteria of :func:`compress.importance.channel_scores`; ``"taylor"``
+    needs ``batches``.
+
+    >>> from compress.foreign_graph import module_groups
+    >>> net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Conv2d(2, 3, 1))
+    >>> _ = net[0].weight.data.copy_(torch.tensor([1.0, 3.0]).view(2, 1, 1, 1))
+    >>> group_scores(net, module_groups(net, (1, 4, 4)), "l1")
+    {'0': tensor([0.5000, 1.5000])}
+    """
+    if criterion == "taylor":
+        return _taylor(model, groups, batches)
+    layers = dict(model.named_modules())
+    scores = {name: _magnitude(layers, group, criterion) for name, group in groups.items()}
+    return {name: score / score.mean().clamp_min(_SMALLEST_MEAN) for name, score in scores.items()}
+
+
+def _written(layers: Mapping[str, nn.Module], group: Group) -> tuple[list[Member], list[Member]]:
+    """The normalisations that a group's channels leave, and the layers with filters."""
+    written = [member for member in group.members if not member.inputs]
+    norms = [member for member in written if isinstance(layers[member.layer], _BatchNorm)]
+    return norms, [member for member in written if member not in norms]
+
+
+def _magnitude(layers: Mapping[str, nn.Module], group: Group, criterion: str) -> Tensor:
+    norms, writers = _written(layers, group)
+    measure, counted = _MEASURES[criterion], writers
+    if criterion == "bn_scale" and norms:
+        measure, counted = _scale, norms
+    values = [_by_unit(group, member, measure(layers[member.layer])) for member in counted]
+    return torch.stack([(value / value.mean().clamp_min(_SMALLEST_MEAN)) ** 2 for value in values]).sum(0).sqrt()
+
+
+def _taylor(model: nn.Module, groups: Mapping[str, Group], batches: Iterable[Batch]) -> Scores:
+    """The mean over batches of (parameter times gradient, summed over what makes the unit) squared, its root."""
+    layers = dict(model.named_modules())
+    totals = {name: torch.zeros(group.width) for name, group in groups.items()}
+    for x, labels in batches:
+        model.eval().zero_grad()
+        F.cross_entropy(model(x), labels).backward()  # type: ignore[no-untyped-call]
+        for name, group in groups.items():
+            norms, writers = _written(layers, group)
+            changes = [_by_unit(group, member, _change(layers[member.layer])) for member in norms or writers]
+            totals[name] += torch.stack(changes).sum(0) ** 2
+    model.zero_grad()
+    mean = torch.cat(list(totals.values())).mean().clamp_min(1e-30)
+    return {name: (total / mean).sqrt() for name, total in totals.items()}
+
+
+def _by_unit(group: Group, member: Member, value: Tensor) -> Tensor:
+    """The sum for each unit of a value for each channel of a layer."""
+    places, units = torch.tensor(member.places), torch.tensor(member.units)
+    return torch.zeros(group.width).index_add_(0, units, value.detach().float()[places])
+
+
+def _change(layer: nn.Module) -> Tensor:
+    """Parameter times gradient, summed over what makes each output channel."""
+    products = [(p.detach() * p.grad).flatten(1 if p.ndim > 1 else 0) for p in layer.parameters() if p.grad is not None]
+    return torch.stack([value.sum(1) if value.ndim > 1 else value for value in products]).sum(0)
+
+
+def _filters(layer: nn.Module) -> Tensor:
+    assert isinstance(layer, nn.Conv2d | nn.Linear)
+    return layer.weight.detach().flatten(1)
+
+
+def _scale(layer: nn.Module) -> Tensor:
+    assert isinstance(layer, _BatchNorm)
+    return torch.ones(layer.num_features) if layer.weight is None else layer.weight.detach().abs()
+
+
+_MEASURES: dict[str, Callable[[nn.Module], Tensor]] = {
+    "l1": lambda layer: _filters(layer).norm(1, dim=1),
+    "l2": lambda layer: _filters(layer).norm(2, dim=1),
+    "bn_scale": lambda layer: _filters(layer).norm(2, dim=1),
+    "fpgm": lambda layer: distances_from_all(_filters(layer)),
+}

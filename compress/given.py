@@ -1,0 +1,200 @@
+"""What a user gives to a one-line call, as an Artifact and a Dataset."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from compress.artifact import Artifact
+from compress.data import Dataset, load_data
+from compress.given_arrays import arrays_dataset
+from compress.preprocessing import METADATA_KEY, Preprocessing
+from compress.sources import GivenModule, OnnxFile, Timm, nothing_changed, source_name
+from compress.teacher import check_timm_name
+from compress.timm_source import timm_for, timm_of, trained_shape
+from compress.unstated import Unstated
+from search_spaces.arch import Arch
+from search_spaces.model import build_model
+
+Model = nn.Module | Arch | Artifact | str | Path
+Data = Dataset | str | Path | tuple[Any, Any]
+Shape = tuple[int, int, int]
+
+
+def given_dataset(data: Data, seed: int = 0) -> Dataset:
+    """A Dataset itself, what ``--data`` takes, or (images, labels), see :func:`compress.given_arrays.arrays_dataset`.
+
+    Raises:
+        ValueError: none of them, or images that cannot be used.
+
+    >>> given_dataset("digits").num_classes
+    10
+    """
+    if isinstance(data, Dataset):
+        return data
+    if isinstance(data, str | Path):
+        return load_data(str(data), seed=seed)
+    if isinstance(data, tuple) and len(data) == 2:
+        return arrays_dataset(*data, seed=seed)
+    raise ValueError(
+        "data must be a Dataset, digits, a folder, an .npz file, torchvision:NAME or (images, labels), "
+        f"got {type(data).__name__}"
+    )
+
+
+def given_artifact(
+    model: Model, data: Dataset | None, *, input_shape: Shape | None = None, trains: bool = False
+) -> Artifact:
+    """Any model as an artifact that reads images as ``data`` makes them, or as the model itself says.
+
+    An Arch that names no file of weights gets random ones. A name of timm comes with timm's weights; where the data
+    have other classes and the call ``trains``, with a new classifier. A module is copied; one that timm made is known
+    again. Where no size is given, it is that of ``data``.
+
+    Raises:
+        ValueError: not a model, no such name or file, or a model for other channels or classes than the data's.
+
+    >>> from search_spaces import preset
+    >>> given_artifact(preset("resnet8"), None).precision
+    'fp32'
+    """
+    shape = input_shape or (data.preprocessing.input_shape if data is not None else None)
+    if isinstance(model, Artifact):
+        found = model
+    elif isinstance(model, Arch):
+        found = _artifact(model, build_model(model))
+    elif isinstance(model, nn.Module):
+        found = _of_module(model, shape)
+    elif isinstance(model, str | Path):
+        found = _of_name(str(model), data, input_shape, trains=trains)
+    else:
+        raise ValueError(
+            "a model must be a module, an Arch, an Artifact, a name of timm or the path of an ONNX file, "
+            f"got {type(model).__name__}"
+        )
+    if input_shape is not None:
+        found = with_input_shape(found, input_shape)
+    return found if data is None else _reading(found, data)
+
+
+def with_input_shape(artifact: Artifact, input_shape: Shape) -> Artifact:
+    """The artifact of a model that reads images of any size, for this size (channels, height, width).
+
+    Raises:
+        ValueError: the model has another size, which is its own.
+    """
+    source = artifact.source
+    if isinstance(source, GivenModule) and source.sides is None:
+        return replace(artifact, source=replace(source, sides=input_shape))
+    if isinstance(source, Timm) and isinstance(artifact.preprocessing, Unstated):
+        return replace(artifact, source=replace(source, input_shape=input_shape))
+    if tuple(input_shape) != source.input_shape:
+        raise ValueError(
+            f"input_shape must be that of the network, {source.input_shape}, or left out, got {input_shape}"
+        )
+    return artifact
+
+
+def fitted(data: Dataset, artifact: Artifact) -> Dataset:
+    """The data at the size that the artifact reads, made into its input as the artifact says.
+
+    Raises:
+        ValueError: other channels or classes.
+    """
+    channels, height, width = artifact.source.input_shape
+    name = source_name(artifact.source)
+    if channels != data.preprocessing.channels:
+        raise ValueError(
+            f"{name} reads {channels} channels, the images of {data.name} have {data.preprocessing.channels}"
+        )
+    workload = artifact.workload()
+    said = workload.shapes[workload.output][1:]
+    if len(said) != 1:
+        raise ValueError(f"{name} must give one number for each class, (N, {data.num_classes}), gives (N, *{said})")
+    if said[0] != data.num_classes:
+        raise ValueError(f"{name} tells {said[0]} classes apart, {data.name} has {data.num_classes}")
+    resized = data.resized(height, width)
+    return replace(resized, preprocessing=replace(artifact.preprocessing, class_names=data.preprocessing.class_names))
+
+
+def _reading(artifact: Artifact, data: Dataset) -> Artifact:
+    """The artifact with the data's record, if it has none of its own."""
+    if not isinstance(artifact.preprocessing, Unstated):
+        return artifact
+    record = data.preprocessing
+    if len(artifact.source.input_shape) == 3 and artifact.source.input_shape[1:] != record.sizes[-1]:
+        record = replace(record, sizes=(*record.sizes, artifact.source.input_shape[1:]))
+    return replace(artifact, preprocessing=record)
+
+
+def _artifact(source: Arch | Timm | GivenModule, module: nn.Module) -> Artifact:
+    return Artifact(source=source, weights={}, preprocessing=Unstated()).with_model(module)
+
+
+def _of_module(module: nn.Module, shape: Shape | None) -> Artifact:
+    source = timm_of(module, shape or trained_shape(module) or (3, 224, 224))
+    if source is not None and _is_made_by(source, module):
+        return _artifact(source, module)
+    copied = copy.deepcopy(module).eval().cpu()
+    return _artifact(GivenModule(module=copied, sides=shape), copied)
+
+
+def _is_made_by(source: Timm, module: nn.Module) -> bool:
+    try:
+        again = source.build()
+        again.load_state_dict(module.state_dict())
+    except (RuntimeError, ValueError):
+        return False
+    modes = {each: each.training for each in module.modules()}
+    same = nothing_changed(again, module, source.input_shape)
+    for each, training in modes.items():
+        each.training = training
+    return same
+
+
+def _of_name(name: str, data: Dataset | None, input_shape: Shape | None, *, trains: bool) -> Artifact:
+    if name.endswith(".onnx"):
+        file = _opened(name, input_shape or (data.preprocessing.input_shape if data is not None else None))
+        text = file.metadata.get(METADATA_KEY)
+        record = Unstated() if text is None else Preprocessing.from_json(text)
+        return Artifact(source=file, weights={}, preprocessing=record)
+    return _pretrained(name.removeprefix("timm:"), data, input_shape, trains=trains)
+
+
+def _opened(name: str, shape: Shape | None) -> OnnxFile:
+    """The file at its own size, at ``shape`` where it leaves that open."""
+    file = OnnxFile.read(name)
+    try:
+        file.workload()
+    except ValueError:
+        return OnnxFile.read(name, shape)
+    return file
+
+
+def _pretrained(name: str, data: Dataset | None, input_shape: Shape | None, *, trains: bool) -> Artifact:
+    import timm
+
+    check_timm_name(name)
+    cfg = timm.get_pretrained_cfg(name)
+    if cfg is None or not timm.is_model_pretrained(name):
+        raise ValueError(f"timm:{name}: timm has no weights for it; give a module, or an Arch to be trained")
+    channels, height, width = cfg.input_size
+    shape = input_shape or ((channels, height, width) if data is None else data.preprocessing.input_shape)
+    source = timm_for(name, shape, data.num_classes if trains and data is not None else None)
+    options: dict[str, Any] = dict(source.kwargs)
+    try:
+        module = timm.create_model(name, pretrained=True, **options)
+    except (OSError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"timm:{name}: its weights cannot be downloaded ({reason}); give a module that has them"
+        ) from None
+    artifact = _artifact(source, module)
+    if data is None or shape[0] != len(cfg.mean):
+        return artifact
+    record = replace(data.preprocessing, mean=tuple(cfg.mean), std=tuple(cfg.std))
+    return replace(artifact, preprocessing=record)

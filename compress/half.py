@@ -1,0 +1,47 @@
+"""Weights in 16-bit floating point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from compress.artifact import Artifact
+from compress.codes import HALF
+from compress.stage import Context
+from compress.stored_weights import store
+from compress.storing import with_stored_weights
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Half:
+    """Store the weights in 16-bit floating point; biases stay float32.
+
+    The file halves. Where it runs the weights are made float32 again when it is loaded, so that neither memory nor
+    latency changes.
+
+    >>> Half().name
+    'fp16'
+    """
+
+    name: ClassVar[str] = "fp16"
+    lossy: ClassVar[bool] = True
+
+    def __call__(self, artifact: Artifact, context: Context) -> Artifact:
+        """The network with rounded weights; a ValueError where it is in integers already."""
+        return with_stored_weights(artifact, HALF)
+
+
+def store_half(source: Path | bytes) -> bytes:
+    """Any ONNX file with the weights of its convolutions and linear layers in float16.
+
+    Raises:
+        ValueError: not an ONNX file, no such weights, or one above 65504.
+
+    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from search_spaces import preset
+    >>> data = write_onnx(preset("resnet8").workload())
+    >>> round(len(store_half(data)) / len(data), 2)
+    0.51
+    """
+    return store(source, HALF)

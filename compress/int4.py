@@ -1,0 +1,100 @@
+"""Weights as 4-bit integers in groups, each with a scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compress.artifact import Artifact
+from compress.codes import GROUP, LARGEST, Int4Code, group_of, quantized_groups
+from compress.folding import with_folded_weights
+from compress.layer_precision import corrected_biases_of
+from compress.stage import Context
+from compress.stored_weights import store
+from compress.storing import with_stored_weights
+from compress.straight_through import trained_on_grid
+from compress.train import Recipe
+from search_spaces.arch import Arch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Int4:
+    """Store the weights as 4-bit integers with a scale for each ``group`` of neighbours along the input axis.
+
+    Without a ``recipe`` each scale is the one of the least squared error, and the biases of an Arch undo what
+    that does to the mean of each channel on training images. With one the network trains on while it is rounded so in
+    each step, the gradient going straight through (1308.3432), led by what it was.
+
+    The file shrinks to about an eighth. Where it runs the weights are made float32 again when it is loaded, so that
+    neither memory nor latency changes.
+
+    >>> Int4(group=16).name
+    'int4'
+    """
+
+    name: ClassVar[str] = "int4"
+    lossy: ClassVar[bool] = True
+
+    group: int = GROUP
+    recipe: Recipe | None = None
+
+    def __post_init__(self) -> None:
+        check_group("Int4.group", self.group)
+
+    def __call__(self, artifact: Artifact, context: Context) -> Artifact:
+        """The network with weights on the grid; a ValueError where it is in integers already."""
+        code = Int4Code(self.group)
+        if self.recipe is None:
+            rounded = with_stored_weights(artifact, code)
+            if not isinstance(artifact.source, Arch):  # a file, whose layers nothing here takes apart
+                return rounded
+            return with_folded_weights(rounded, corrected_biases_of(rounded, artifact, context))
+        return trained_on_grid(
+            artifact, context, recipe=self.recipe, code=code, rounding=lambda weight: _Grid(weight, self.group)
+        )
+
+
+class _Grid:
+    """What a training rounds to. Which share of a group's largest magnitude is clipped is chosen once, at its start."""
+
+    def __init__(self, weight: Tensor, group: int) -> None:
+        rows = weight.detach().flatten(1).numpy()
+        self.group = group_of(rows.shape[1], group)
+        groups = rows.reshape(len(rows), -1, self.group)
+        _, scales = quantized_groups(groups)
+        largest = np.abs(groups).max(axis=2, keepdims=True)
+        self.share = torch.from_numpy(np.divide(LARGEST * scales, largest, out=np.ones_like(scales), where=largest > 0))
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        groups = weight.reshape(len(weight), -1, self.group)
+        scales = (groups.abs().amax(2, keepdim=True) * self.share / LARGEST).bfloat16().float()
+        scales = torch.where(scales > 0, scales, 1.0)
+        return ((groups / scales).round().clamp(-LARGEST, LARGEST) * scales).reshape(weight.shape)
+
+
+def store_int4(source: Path | bytes, group: int = GROUP) -> bytes:
+    """Any ONNX file with the weights of its convolutions and linear layers as 4-bit integers.
+
+    Raises:
+        ValueError: not an ONNX file, no such weights, an impossible group, or a file that ONNX cannot bring to opset
+            21.
+
+    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from search_spaces import preset
+    >>> data = write_onnx(preset("resnet8").workload())
+    >>> round(len(store_int4(data)) / len(data), 2)
+    0.17
+    """
+    check_group("group", group)
+    return store(source, Int4Code(group))
+
+
+def check_group(what: str, group: int) -> None:
+    """Raise a ValueError where no group can be so small."""
+    if group < 2:
+        raise ValueError(f"{what} must be at least 2, got {group}")

@@ -1,0 +1,151 @@
+"""8-bit integers as whole numbers in float32 tensors: what ONNX Runtime's kernels compute, and gradients through it.
+
+A tensor holds its integers less their zero point, so that zero stands for zero and padding adds zeros. Sums of products
+are exact below 2**24, whatever their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_SIXTH = 1 / 6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """Whole numbers from ``low`` to ``high`` that stand for ``scale`` times themselves; ``scale`` is of shape ()."""
+
+    scale: Tensor
+    zero_point: int
+    low: int
+    high: int
+
+    @classmethod
+    def of(cls, scale: Tensor, zero_point: int, *, signed: bool) -> Grid:
+        """The 256 integers of a scale and zero point.
+
+        >>> Grid.of(torch.tensor(0.5), 3, signed=False).low
+        -3
+        """
+        lowest = -128 if signed else 0
+        return cls(scale, zero_point, lowest - zero_point, lowest + 255 - zero_point)
+
+    @property
+    def largest(self) -> int:
+        """The largest magnitude."""
+        return max(-self.low, self.high)
+
+    def within(self, function: str) -> Grid:
+        """What a ReLU that the saturation absorbs lets through."""
+        if function == "none":
+            return self
+        high = self.high if function == "relu" else min(self.high, round(6 / float(self.scale)))
+        return replace(self, low=max(self.low, 0), high=high)
+
+
+class _Rounded(torch.autograd.Function):
+    """Saturated and rounded half to even; the gradient goes through where nothing was cut off (1902.08153)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward((x >= low) & (x <= high))
+        return x.clamp(low, high).round_()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (inside,) = ctx.saved_tensors
+        return gradients[0] * inside, None, None
+
+
+def rounded(x: Tensor, low: float, high: float) -> Tensor:
+    """Saturate and round half to even: in place, or with a gradient where gradients are wanted.
+
+    >>> rounded(torch.tensor([0.5, 1.5, 9.0]), -4, 4).tolist()
+    [0.0, 2.0, 4.0]
+    """
+    if torch.is_grad_enabled():
+        found: Tensor = _Rounded.apply(x, low, high)  # type: ignore[no-untyped-call]
+        return found
+    return x.clamp_(low, high).round_()
+
+
+def quantized(x: Tensor, to: Grid) -> Tensor:
+    """Numbers as integers: divided in float32, saturated, rounded half to even."""
+    return rounded(x / to.scale, to.low, to.high)
+
+
+def requantized(x: Tensor, before: Grid, to: Grid) -> Tensor:
+    """The same numbers on another grid."""
+    return x if before is to else quantized(x * before.scale, to)
+
+
+def scaled(sums: Tensor, multiplier: Tensor, to: Grid) -> Tensor:
+    """Exact sums, times one float32 number each, as integers; ``sums`` is used up."""
+    return rounded(_times(sums.float(), multiplier), to.low, to.high)
+
+
+def added(a: Tensor, b: Tensor, before: tuple[Grid, Grid], to: Grid) -> Tensor:
+    """The sum of two tensors. Each product is added in one rounding, and the result rounded with its zero point in it,
+    as the kernel for AVX2 does.
+    """
+    ratios = [grid.scale / to.scale for grid in before]
+    if torch.is_grad_enabled():
+        return rounded(a * ratios[0] + b * ratios[1], to.low, to.high)
+    zeros = [float(grid.zero_point) for grid in before]
+    fixed = to.zero_point - (ratios[0] * zeros[0] + ratios[1] * zeros[1])
+    sums = torch.add(fixed, b + zeros[1], alpha=float(ratios[1]))
+    return _rounded_with_zero(torch.add(sums, a + zeros[0], alpha=float(ratios[0]), out=sums), to)
+
+
+def multiplied(a: Tensor, b: Tensor, before: tuple[Grid, Grid], to: Grid) -> Tensor:
+    """The product of two tensors, broadcast."""
+    ratio = before[0].scale * before[1].scale / to.scale
+    if torch.is_grad_enabled():
+        return rounded(a * b * ratio, to.low, to.high)
+    return _rounded_with_zero((a * b).mul_(ratio).add_(to.zero_point), to)
+
+
+def function_of(name: str) -> Callable[[Tensor], Tensor]:
+    """A function of one number in float32.
+
+    Raises:
+        ValueError: it is not known.
+
+    >>> function_of("relu6")(torch.tensor([-1.0, 9.0])).tolist()
+    [0.0, 6.0]
+    """
+    if name not in _FUNCTIONS:
+        raise ValueError(f"no integer arithmetic is known for the function {name!r} (valid: {', '.join(_FUNCTIONS)})")
+    return _FUNCTIONS[name]
+
+
+def _times(x: Tensor, factor: Tensor) -> Tensor:
+    along = factor if x.ndim == 2 else factor.view(-1, 1, 1)
+    return x * along if torch.is_grad_enabled() else x.mul_(along)
+
+
+def _rounded_with_zero(raw: Tensor, to: Grid) -> Tensor:
+    zero = to.zero_point
+    raw.round_().clamp_(to.low + zero, to.high + zero)
+    return raw.sub_(zero) if zero else raw
+
+
+def _hard_sigmoid(x: Tensor) -> Tensor:
+    return (x * _SIXTH + 0.5).clamp(0, 1)
+
+
+_FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "sigmoid": torch.sigmoid,
+    "hard_sigmoid": _hard_sigmoid,
+    "hard_swish": lambda x: x * _hard_sigmoid(x),
+    "silu": lambda x: x * torch.sigmoid(x),
+    "gelu": F.gelu,
+}

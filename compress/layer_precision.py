@@ -1,0 +1,181 @@
+"""Networks of which some operations are in low precision, and what each of them loses and saves so."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from compress.artifact import Artifact
+from compress.bias import corrected_biases
+from compress.codes import GROUP, Int4Code, quantized_groups
+from compress.data import Split
+from compress.export import folded_weights, onnx_bytes
+from compress.fidelity import Judge
+from compress.folding import with_folded_weights
+from compress.stage import Context
+from compress.stored_weights import Floats
+from compress.storing import calibration_images, with_stored_weights
+from hw_profiles.formats import TensorFormat
+from hw_profiles.fusion import fuse
+from hw_profiles.latency import Latency, estimate
+from hw_profiles.onnx_write import write_onnx
+from hw_profiles.quantization import with_in_float
+from hw_profiles.workload import WEIGHTED
+
+LOW_BITS = (8, 4)
+_IMAGES = 256
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sensitivity:
+    """What one operation in low precision costs and saves.
+
+    ``divergence``: mean Kullback-Leibler divergence of the class probabilities from the float network's, in nats, when
+    it alone is in low precision. ``saved_bytes`` of weights and ``saved_ms``, estimated: against the network in which
+    all others are in low precision and it is not; below zero where low precision is slower.
+    """
+
+    name: str
+    divergence: float
+    saved_bytes: int
+    saved_ms: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lowering:
+    """``bits`` 8: operations in 8-bit integers by the artifact's scales, or in float. 4: weights as 4-bit integers,
+    in groups of ``group`` in a float network and for each channel in an int8 one, or as they are; ``biases`` are those
+    of operations while they are in low precision, the artifact's own where none are given.
+    """
+
+    bits: int = 8
+    group: int = GROUP
+    biases: Mapping[str, Floats] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.bits not in LOW_BITS:
+            raise ValueError(f"bits must be one of {', '.join(map(str, LOW_BITS))}, got {self.bits}")
+
+    def __call__(self, artifact: Artifact, raised: Collection[str] = ()) -> Artifact:
+        """The artifact with all its weighted operations in low precision but the ``raised`` ones.
+
+        Raises:
+            ValueError: 8 bits and the artifact has no scales, or operations in float already.
+        """
+        if self.bits == 8:
+            return _in_float(artifact, raised)
+        lowered = [name for name in weighted_operations(artifact) if name not in raised]
+        if not lowered:
+            return artifact
+        if artifact.quantization is not None:
+            changed = packed_integers(artifact, lowered)
+        else:
+            chosen = {f"{name}.weight" for name in lowered}
+            changed = with_stored_weights(artifact, Int4Code(self.group), lambda weight: weight.name in chosen)
+        biases = {name: value for name, value in self.biases.items() if name.removesuffix(".bias") in lowered}
+        return with_folded_weights(changed, biases)
+
+    def corrected(self, artifact: Artifact, context: Context) -> Lowering:
+        """With the biases that undo what 4 bits do to the mean of each channel; 8 bits as they are."""
+        return self if self.bits == 8 else replace(self, biases=corrected_biases_of(self(artifact), artifact, context))
+
+
+def sensitivity(
+    artifact: Artifact, context: Context, lowering: Lowering, *, images: int = 256
+) -> tuple[Sensitivity, ...]:
+    """Each weighted operation's, in their order, on training images drawn by the context's seed.
+
+    Raises:
+        ValueError: see :class:`Lowering`.
+    """
+    names = weighted_operations(artifact)
+    judge = judge_of(artifact, calibration_images(context, images))
+    before = lowering(artifact)
+    bytes_, ms = before.workload().weight_bytes, estimated(before, context).ms
+    found = []
+    for i, name in enumerate(names):
+        context.report(i / len(names), "one operation after the other")
+        alone = lowering(artifact, [other for other in names if other != name])
+        without = lowering(artifact, [name])
+        found.append(
+            Sensitivity(
+                name=name,
+                divergence=judge(onnx_bytes(alone)).divergence,
+                saved_bytes=without.workload().weight_bytes - bytes_,
+                saved_ms=estimated(without, context).ms - ms,
+            )
+        )
+    return tuple(found)
+
+
+def corrected_biases_of(rounded: Artifact, exact: Artifact, context: Context) -> dict[str, Floats]:
+    """The biases that give each channel of ``rounded`` the mean that it has in ``exact`` in float, on some images."""
+    workload = exact.arch.workload()
+    weights, wanted = (folded_weights(each.model(), workload) for each in (rounded, exact))
+    images = exact.preprocessing.tensor(calibration_images(context, _IMAGES).images)
+    found = corrected_biases(workload, weights, rounded.quantization, images, context.report, exact=wanted)
+    return {op.bias_name: found[op.bias_name] for op in workload.ops if op.kind in WEIGHTED and op.bias}
+
+
+def packed_integers(artifact: Artifact, names: Collection[str]) -> Artifact:
+    """An int8 artifact with the weights of these operations as integers -7..7, a scale for each output channel."""
+    assert artifact.quantization is not None
+    workload = artifact.arch.workload()
+    weights = folded_weights(artifact.model(), workload)
+    rounded, scales = {}, {}
+    for name in (f"{name}.weight" for name in names):
+        rows = weights[name].reshape(len(weights[name]), -1)
+        integers, steps = quantized_groups(rows)
+        rounded[name] = (integers * steps).astype(np.float32).reshape(weights[name].shape)
+        scales[name] = steps[:, 0]
+    changed = with_folded_weights(artifact, {**weights, **rounded})
+    return replace(
+        changed,
+        quantization=replace(artifact.quantization, weights={**artifact.quantization.weights, **scales}),
+        weight_formats={**artifact.weight_formats, **dict.fromkeys(rounded, TensorFormat(bits=4, per_channel=True))},
+    )
+
+
+def weighted_operations(artifact: Artifact) -> list[str]:
+    """The operations of an Arch that have weights."""
+    return [op.name for op in artifact.arch.workload().ops if op.kind in WEIGHTED]
+
+
+def judge_of(artifact: Artifact, split: Split) -> Judge:
+    """What compares files with the artifact's float32 network on these images."""
+    workload = artifact.arch.workload()
+    data = write_onnx(workload, folded_weights(artifact.model(), workload))
+    return Judge(data, artifact.preprocessing.tensor(split.images), split.labels)
+
+
+def estimated(artifact: Artifact, context: Context) -> Latency:
+    """The latency that the device's table says."""
+    workload = artifact.workload()
+    return estimate(workload, fuse(workload, context.device.runtime), context.device)
+
+
+def ranked(table: Collection[Sensitivity], *, by_latency: bool) -> Iterator[Sensitivity]:
+    """The operations whose low precision loses most for what it saves first; those that it makes dearer before all.
+
+    >>> rows = [Sensitivity(name="a", divergence=2, saved_bytes=9, saved_ms=0.1),
+    ...         Sensitivity(name="b", divergence=1, saved_bytes=2, saved_ms=0.1)]
+    >>> [row.name for row in ranked(rows, by_latency=False)], [row.name for row in ranked(rows, by_latency=True)]
+    (['b', 'a'], ['a', 'b'])
+    """
+
+    def gain(row: Sensitivity) -> tuple[bool, float]:
+        saved = row.saved_ms if by_latency else float(row.saved_bytes)
+        return saved <= 0, row.divergence / saved if saved > 0 else row.divergence
+
+    yield from sorted(table, key=gain, reverse=True)
+
+
+def _in_float(artifact: Artifact, raised: Collection[str]) -> Artifact:
+    if artifact.quantization is None:
+        raise ValueError("operations are put in float in a network that has 8-bit scales, this one has none")
+    if artifact.quantization.in_float:
+        raise ValueError("a network whose operations are put in float must have all of them in integers, this has not")
+    workload = artifact.arch.workload()
+    return replace(artifact, quantization=with_in_float(workload, artifact.quantization, raised))

@@ -1,0 +1,71 @@
+"""Training for stages that change a module step by step while it learns."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from compress.data import Dataset
+from compress.distillation import soft_target_loss
+from compress.preprocessing import Preprocessing
+from compress.progress import Report, no_report
+from compress.teacher import ModuleTeacher, Teacher
+from compress.train import BeforeStep, Recipe, Training, train
+
+# learn(model, before_step): trains the model in place and calls before_step with the share that is over.
+Learn = Callable[[nn.Module, BeforeStep], object]
+
+_SOFT_TARGETS = {"temperature": 4.0, "weight": 0.7}
+
+
+@dataclass(kw_only=True)
+class Lessons:
+    """The one training loop as a :data:`Learn`: called ``parts`` times, it divides the recipe among the calls. Where a
+    ``teacher`` is given it leads; each call has a checkpoint of its own."""
+
+    data: Dataset
+    recipe: Recipe
+    teacher: Teacher | None = None
+    seed: int = 0
+    parts: int = 1
+    checkpoint: Path | None = None
+    report: Report = no_report
+    done: list[Training] = field(default_factory=list)
+
+    def __call__(self, model: nn.Module, before_step: BeforeStep) -> None:
+        """The next part of the recipe."""
+        part, seconds = len(self.done), self.recipe.seconds
+        recipe = replace(
+            self.recipe,
+            epochs=self.recipe.epochs / self.parts,
+            seconds=None if seconds is None else seconds / self.parts,
+        )
+        training = train(
+            model,
+            self.data,
+            recipe,
+            loss=None if self.teacher is None else soft_target_loss(self.teacher, **_SOFT_TARGETS),
+            seed=self.seed + part,
+            checkpoint=self.checkpoint and self.checkpoint.with_suffix(f".{part}.pt"),
+            report=lambda share, note: self.report((part + share) / self.parts, note),
+            before_step=before_step,
+        )
+        self.done.append(training)
+
+    def metrics(self) -> dict[str, Any]:
+        """What all parts took together."""
+        return {"training": asdict(sum(self.done[1:], self.done[0]))} if self.done else {}
+
+
+def lessons_for(
+    recipe: Recipe | None, data: Dataset, model: nn.Module, preprocessing: Preprocessing, **how: Any
+) -> Lessons | None:
+    """Lessons in which the module learns from what it is now; none without a recipe."""
+    if recipe is None:
+        return None
+    return Lessons(data=data, recipe=recipe, teacher=ModuleTeacher(copy.deepcopy(model), preprocessing), **how)

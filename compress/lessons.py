@@ -1,0 +1,160 @@
+"""Distillation that compares feature maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from compress.features import Taps, feature_layers
+from compress.losses import attention_distance, hint_distance, pooled, smaller_size
+from compress.stage import Context
+from compress.teacher import ModuleTeacher, Teacher
+from compress.train import Loss, Recipe, Training, train
+
+FEATURE_METHODS = ("hints", "attention")
+_USUAL_WEIGHTS = {"hints": 1.0, "attention": 1000.0}  # 1000: the authors of attention transfer
+
+
+class FeatureConfig(Protocol):
+    """What a lesson must be told, see :class:`compress.distillation.Distill`."""
+
+    @property
+    def method(self) -> str:
+        """``"hints"`` or ``"attention"``."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """How to train."""
+
+    @property
+    def feature_weight(self) -> float | None:
+        """Of the feature maps in the loss."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Modules of the student."""
+
+    @property
+    def teacher_layers(self) -> tuple[str, ...]:
+        """Modules of the teacher."""
+
+
+class Pupil(nn.Module):
+    """A student with the regressors that are trained beside it; its output is the student's."""
+
+    def __init__(self, model: nn.Module, regressors: nn.ModuleList) -> None:
+        super().__init__()
+        self.model = model
+        self.regressors = regressors
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> logits."""
+        logits: Tensor = self.model(x)
+        return logits
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureLesson:
+    """A student and a teacher whose feature maps are compared, name by name."""
+
+    config: FeatureConfig
+    pupil: Pupil
+    teacher: ModuleTeacher
+    layers: tuple[str, ...]
+    teacher_layers: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, config: FeatureConfig, model: nn.Module, teacher: Teacher, input_shape: tuple[int, int, int], seed: int
+    ) -> FeatureLesson:
+        """The lesson with its layers chosen and, for hints, its regressors drawn by the seed.
+
+        Raises:
+            ValueError: the teacher is no module, or one of both has no feature maps, or no such layer.
+        """
+        if not isinstance(teacher, ModuleTeacher):
+            raise ValueError(
+                f"Distill.method {config.method!r} compares feature maps and needs one teacher that is a module, "
+                f"got {type(teacher).__name__} (valid for it: soft_targets, decoupled)"
+            )
+        pairs = tuple(zip(config.layers, config.teacher_layers, strict=True)) or _pairs(
+            config.method, model, teacher.model, input_shape
+        )
+        layers, teacher_layers = (tuple(names) for names in zip(*pairs, strict=True))
+        regressors = nn.ModuleList()
+        if config.method == "hints":
+            own = _channels(model, layers, input_shape)
+            wanted = _channels(teacher.model, teacher_layers, input_shape)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                regressors.extend(nn.Conv2d(*pair, 1) for pair in zip(own, wanted, strict=True))
+        return cls(config, Pupil(model, regressors), teacher, layers, teacher_layers)
+
+    def train(self, loss: Loss, context: Context) -> Training:
+        """Train the student by a loss of its logits and by the feature maps."""
+        weight = self.config.feature_weight
+        weight = _USUAL_WEIGHTS[self.config.method] if weight is None else weight
+        with Taps(self.pupil.model, self.layers) as seen, Taps(self.teacher.model, self.teacher_layers) as shown:
+
+            def both(logits: Tensor, labels: Tensor, pixels: Tensor) -> Tensor:
+                value = loss(logits, labels, pixels)  # the teacher looks at the images here
+                return value + weight * self._distance(seen.features(), [f.clone() for f in shown.features()])
+
+            return train(
+                self.pupil,
+                context.data,
+                self.config.recipe,
+                loss=both,
+                seed=context.seed,
+                checkpoint=context.checkpoint,
+                report=context.report,
+            )
+
+    def _distance(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+        if self.config.method == "attention":
+            values = [attention_distance(one, other) for one, other in zip(student, teacher, strict=True)]
+        else:
+            values = [hint_loss(*parts) for parts in zip(self.pupil.regressors, student, teacher, strict=True)]
+        return torch.stack(values).sum()
+
+
+def hint_loss(regressor: nn.Module, guided: Tensor, hint: Tensor) -> Tensor:
+    """The distance of what a 1×1 regressor makes of a student's feature map from a teacher's, the larger of both first
+    averaged down: FitNets' own regressor shrinks it by a kernel as large as the difference, which at 32 against 16
+    pixels would cost more than the student.
+
+    >>> float(hint_loss(nn.Identity(), torch.ones(1, 2, 8, 8), torch.zeros(1, 2, 4, 4)))
+    0.5
+    """
+    size = smaller_size(guided, hint)
+    return hint_distance(regressor(pooled(guided, size)), pooled(hint, size))
+
+
+def _pairs(
+    method: str, model: nn.Module, teacher: nn.Module, input_shape: tuple[int, int, int]
+) -> tuple[tuple[str, str], ...]:
+    """The deepest feature maps of each resolution, counted from the last; for hints the middle one."""
+    own, other = ([name for name, _ in feature_layers(m, input_shape).values()] for m in (model, teacher))
+    if not own or not other:
+        whose = "student" if not own else "teacher"
+        raise ValueError(f"Distill.method {method!r} needs feature maps (N, C, H, W); the {whose} has none")
+    count = min(len(own), len(other))
+    pairs = tuple(zip(own[-count:], other[-count:], strict=True))
+    return (pairs[count // 2],) if method == "hints" else pairs
+
+
+def _channels(model: nn.Module, names: Sequence[str], input_shape: tuple[int, int, int]) -> list[int]:
+    """Of the feature maps that named modules make."""
+    training = model.training
+    with Taps(model, names) as taps, torch.inference_mode():
+        model.eval()(torch.zeros(1, *input_shape))
+        shapes = [tuple(features.shape) for features in taps.features()]
+    model.train(training)
+    for name, shape in zip(names, shapes, strict=True):
+        if len(shape) != 4:
+            raise ValueError(f"layer {name!r} must give feature maps (N, C, H, W), got {len(shape)} dimensions")
+    return [shape[1] for shape in shapes]

@@ -1,0 +1,98 @@
+"""Mixed precision: the operations that lose most in low precision keep more bits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import ClassVar
+
+from compress.artifact import Artifact
+from compress.codes import GROUP
+from compress.export import onnx_bytes
+from compress.fidelity import Fidelity
+from compress.int4 import check_group
+from compress.layer_precision import Lowering, Sensitivity, estimated, judge_of, ranked, sensitivity
+from compress.post_training import Quantize
+from compress.stage import Context
+from hw_profiles.budget import violations
+from hw_profiles.fusion import fuse
+from hw_profiles.latency import guaranteed_ms
+from hw_profiles.memory import plan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MixedPrecision:
+    """Low precision where it costs little accuracy, as much as the context's limits need elsewhere.
+
+    ``bits`` 8: operations in 8-bit integers, others in float; a float network is quantized first
+    (:class:`compress.post_training.Quantize`). 4:
+    weights as 4-bit integers (see :class:`compress.int4.Int4`), others as they are; in an int8 network these are 8-bit
+    integers, and 4-bit ones are widened to 8 bits when the file is loaded. Biases undo what 4 bits do to the mean of
+    each channel.
+
+    All operations begin in low precision. Those that lose most for what they save, by :func:`sensitivity` on ``images``
+    training images (of estimated latency for 8 bits, of bytes for 4), leave it one after the other until no more than
+    ``max_accuracy_drop`` points of validation accuracy are lost against the float network; one that would break the
+    budget stays. Accuracy is that of the file in ONNX Runtime; latency is estimated in between, and measured where the
+    file is deployed.
+
+    >>> MixedPrecision(bits=4).name
+    'mixed'
+    """
+
+    name: ClassVar[str] = "mixed"
+    lossy: ClassVar[bool] = True
+
+    bits: int = 8
+    group: int = GROUP
+    images: int = 256
+
+    def __post_init__(self) -> None:
+        Lowering(bits=self.bits)
+        check_group("MixedPrecision.group", self.group)
+        if self.images < 1:
+            raise ValueError(f"MixedPrecision.images must be at least 1, got {self.images}")
+
+    def __call__(self, artifact: Artifact, context: Context) -> Artifact:
+        """The network with some operations in low precision; ``metrics`` holds the table and what was chosen."""
+        if self.bits == 8 and artifact.quantization is None:
+            artifact = Quantize()(artifact, context)
+        lowering = Lowering(bits=self.bits, group=self.group).corrected(artifact, context)
+        table = sensitivity(artifact, context, lowering, images=self.images)
+        judge = judge_of(artifact, context.data.val)
+        raised: list[str] = []
+        chosen = lowering(artifact)
+        fidelity = judge(onnx_bytes(chosen))
+        for row in ranked(table, by_latency=self.bits == 8):
+            if fidelity.points_lost <= context.max_accuracy_drop:
+                break
+            candidate = lowering(artifact, [*raised, row.name])
+            if not _breaks_more(candidate, chosen, context):
+                raised.append(row.name)
+                chosen, fidelity = candidate, judge(onnx_bytes(candidate))
+        return replace(chosen, metrics={**artifact.metrics, "mixed": self._metrics(raised, table, fidelity)})
+
+    def _metrics(self, raised: Sequence[str], table: Sequence[Sensitivity], fidelity: Fidelity) -> dict[str, object]:
+        return {
+            "bits": self.bits,
+            "raised": list(raised),
+            "sensitivity": [asdict(row) for row in table],
+            **fidelity.to_dict(),
+        }
+
+
+def _breaks_more(candidate: Artifact, before: Artifact, context: Context) -> bool:
+    """Whether a limit is broken that was not, or further than it was."""
+    limits = context.budget.limits()
+    now, then = (violations(_costs(each, context), limits) for each in (candidate, before))
+    return any(excess > max(0.0, then[name]) for name, excess in now.items())
+
+
+def _costs(artifact: Artifact, context: Context) -> dict[str, float | None]:
+    latency, workload = estimated(artifact, context), artifact.workload()
+    return {
+        "latency_ms": guaranteed_ms(latency.ms, latency.high_ms, latency.source),
+        "peak_ram_bytes": plan(workload, fuse(workload, context.device.runtime)).peak_bytes,
+        "flash_bytes": workload.weight_bytes,
+        "energy_mj": None,
+    }

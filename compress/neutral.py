@@ -1,0 +1,107 @@
+"""Batch normalisation folded into the weights before it, in a module that keeps its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from blocks.conv import ConvNormAct
+from compress.weighted import Layer
+
+
+def fold_normalisation(model: nn.Module) -> list[tuple[Layer, _BatchNorm]]:
+    """Give each layer that a batch normalisation follows the weights of both, in place, and the normalisation scale 1,
+    mean 0, variance 1 - epsilon, and the bias of both; these pairs. What the module computes in evaluation mode stays.
+
+    So what is done to the weights is done to those that are deployed.
+
+    Raises:
+        ValueError: which layer a normalisation follows depends on the input.
+
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    >>> [norm.weight.tolist() for _, norm in fold_normalisation(model)]
+    [[1.0, 1.0, 1.0, 1.0]]
+    """
+    pairs = _pairs(model)
+    for layer, norm in pairs:
+        _fold(layer, norm)
+    return pairs
+
+
+@contextmanager
+def held(pairs: Sequence[tuple[Layer, _BatchNorm]]) -> Iterator[Callable[[], None]]:
+    """Keep folded normalisations neutral in a training that calls the given function before each step: only their
+    biases learn."""
+    frozen = [norm.weight for _, norm in pairs] + [layer.bias for layer, _ in pairs if layer.bias is not None]
+    learning = [parameter.requires_grad for parameter in frozen]
+
+    def evaluate() -> None:
+        for _, norm in pairs:
+            norm.eval()
+
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    yield evaluate
+    for parameter, learns in zip(frozen, learning, strict=True):
+        parameter.requires_grad_(learns)
+
+
+@torch.no_grad()
+def _fold(layer: Layer, norm: _BatchNorm) -> None:
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None
+    assert variance is not None
+    # In double and through the same steps as the export, whose folding then finds nothing left to do.
+    scale = norm.weight.double() / (variance.double() + norm.eps).sqrt()
+    before = 0.0 if layer.bias is None else layer.bias.double()
+    norm.bias.copy_(norm.bias.double() + (before - mean.double()) * scale)
+    layer.weight.copy_(layer.weight.double() * scale.view(-1, *[1] * (layer.weight.ndim - 1)) + 0.0)
+    if layer.bias is not None:
+        layer.bias.zero_()
+    norm.weight.fill_(1.0)
+    mean.zero_()
+    variance.fill_(1.0 - norm.eps)
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, Layer | _BatchNorm | ConvNormAct) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _pairs(model: nn.Module) -> list[tuple[Layer, _BatchNorm]]:
+    ours = [(block.conv, block.norm) for block in model.modules() if isinstance(block, ConvNormAct)]
+    within = {id(norm) for _, norm in ours}
+    others = [norm for norm in model.modules() if isinstance(norm, _BatchNorm) and id(norm) not in within]
+    if not others:
+        return list(ours)
+    try:
+        graph = _Tracer().trace(model)
+    except Exception as error:  # whatever a module does with what stands for its input
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{type(model).__name__}: which layer a batch normalisation follows must not depend on the input ({reason})"
+        ) from None
+    return [*ours, *_followed(model, graph)]
+
+
+def _followed(model: nn.Module, graph: fx.Graph) -> list[tuple[Layer, _BatchNorm]]:
+    """Layers called once whose output goes into one normalisation, called once, and nowhere else."""
+    calls = [node for node in graph.nodes if node.op == "call_module"]
+    times: dict[object, int] = {}
+    for node in calls:
+        times[node.target] = times.get(node.target, 0) + 1
+    found = []
+    for node in calls:
+        norm, source = model.get_submodule(str(node.target)), node.args[0] if node.args else None
+        if not isinstance(norm, _BatchNorm) or norm.running_mean is None or not norm.affine:
+            continue
+        if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) != 1:
+            continue
+        layer = model.get_submodule(str(source.target))
+        if isinstance(layer, Layer) and times[node.target] == times[source.target] == 1:
+            found.append((layer, norm))
+    return found

@@ -1,0 +1,103 @@
+"""What the tensors of an ONNX file hold while images run through it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from compress.calibrators import Histogram
+from hw_profiles.host import open_session
+
+Floats = NDArray[np.float32]
+_BATCH = 64
+
+
+def check_images(images: Floats, shape: Sequence[int | str | None], labels: NDArray[np.int64] | None = None) -> None:
+    """Refuse images that calibration cannot use; ``shape`` (C, H, W) is what the network reads, names where it is open.
+
+    Raises:
+        ValueError: no images, another shape, numbers that are not finite, or labels of a single class.
+
+    >>> check_images(np.zeros((4, 3, 8, 8), np.float32), (3, 32, 32))
+    Traceback (most recent call last):
+    ValueError: calibration images must have the shape (N, 3, 32, 32), got (4, 3, 8, 8)
+    """
+    fits = images.ndim == len(shape) + 1 and all(
+        not isinstance(side, int) or side == got for side, got in zip(shape, images.shape[1:], strict=True)
+    )
+    if not fits or not len(images):
+        wanted = ", ".join(map(str, ("N", *shape)))
+        raise ValueError(f"calibration images must have the shape ({wanted}), got {images.shape}")
+    if not np.isfinite(images).all():
+        count = int(np.sum(~np.isfinite(images).reshape(len(images), -1).all(axis=1)))
+        raise ValueError(f"calibration images must be finite, got NaN or infinity in {count} of {len(images)}")
+    if labels is not None and len(np.unique(labels)) < 2:
+        raise ValueError(f"calibration images must be of at least 2 classes, got {len(np.unique(labels))}")
+
+
+def histograms(model: bytes, names: Sequence[str], images: Floats) -> dict[str, Histogram]:
+    """The histogram of each named tensor while (N, C, H, W) images run through the file, and of the input.
+
+    Raises:
+        ValueError: a tensor has a number that is not finite.
+    """
+    found = {name: Histogram() for name in names}
+    for values in run(model, names, images):
+        for name, value in values.items():
+            try:
+                found[name].add(value)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+    return found
+
+
+def channel_means(model: bytes, names: Sequence[str], images: Floats) -> dict[str, NDArray[np.float64]]:
+    """The mean of each channel (axis 1) of the named tensors over images and places."""
+    sums: dict[str, NDArray[np.float64]] = {}
+    count = 0
+    for values in run(model, names, images):
+        count += len(next(iter(values.values())))
+        for name, value in values.items():
+            axes = (0, *range(2, value.ndim))
+            sums[name] = sums.get(name, np.zeros(())) + value.mean(axes, dtype=np.float64) * len(value)
+    return {name: total / count for name, total in sums.items()}
+
+
+def channel_extents(model: bytes, names: Sequence[str], images: Floats) -> dict[str, NDArray[np.float64]]:
+    """The largest magnitude of each channel (axis 1) of the named tensors: the mean over batches of the largest."""
+    largest: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
+    for values in run(model, names, images):
+        for name, value in values.items():
+            extent = np.maximum(value.max(axis=(0, *range(2, value.ndim))), -value.min(axis=(0, *range(2, value.ndim))))
+            largest[name].append(extent.astype(np.float64))
+    return {name: np.mean(batches, axis=0) for name, batches in largest.items()}
+
+
+def logits(model: bytes, images: Floats) -> Floats:
+    """The file's first output for each image, (N, classes)."""
+    name = onnx.load_model_from_string(model).graph.output[0].name
+    return np.concatenate([values[name] for values in run(model, [name], images)])
+
+
+def run(model: bytes, names: Sequence[str], images: Floats) -> Iterator[dict[str, Floats]]:
+    """The named tensors, the input among them where it is named, of each batch; only what they need is computed."""
+    parsed = onnx.load_model_from_string(model)
+    source = parsed.graph.input[0].name
+    wanted = [name for name in names if name != source]
+    del parsed.graph.output[:]
+    parsed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    session = open_session(parsed.SerializeToString()) if wanted else None
+    for x in _batches(images, parsed.graph.input[0].type.tensor_type.shape.dim[0].dim_value):
+        values = session.run(wanted, {source: x}) if session else []
+        found = {source: x, **dict(zip(wanted, values, strict=True))}
+        yield {name: found[name] for name in names}
+
+
+def _batches(images: Floats, fixed: int) -> Iterator[Floats]:
+    """Of the size that a file is made for, without a rest that is smaller, or of any size where that is 0."""
+    size = fixed or _BATCH
+    for start in range(0, len(images) - fixed + 1 if fixed else len(images), size):
+        yield np.ascontiguousarray(images[start : start + size])

@@ -1,0 +1,242 @@
+"""Post-training quantization to int8."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.adaround import rounded_weights
+from compress.artifact import Artifact
+from compress.bias import corrected_biases
+from compress.calibrators import CALIBRATIONS, Histogram, scale_and_zero_point, useful_range
+from compress.equalize import EQUALIZATIONS, equalized
+from compress.export import folded_weights
+from compress.fidelity import Fidelity, Judge
+from compress.folding import with_folded_weights
+from compress.observing import Floats, channel_extents, check_images, histograms
+from compress.stage import Context
+from hw_profiles.names import did_you_mean
+from hw_profiles.onnx_write import write_onnx
+from hw_profiles.quantization import Quantization, Scales, quantized_tensors, weight_scales
+from hw_profiles.workload import VIEWS, WEIGHTED, Workload
+from search_spaces.arch import Arch
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+ACTIVATIONS = ("unsigned", "signed")
+_SIGNED_MACHINES = ("aarch64", "arm64")
+_LARGEST_BIAS = 2.0**30  # in steps: a channel that hardly anything writes must not lose its bias to saturation
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quantize:
+    """Weights and activations as 8-bit integers (1712.05877), without training; scales from ``images`` training images.
+
+    ``calibration``: how the range of an activation is chosen, see :func:`compress.calibrators.useful_range`.
+    ``equalize``: ``"weights"`` or ``"activations"`` brings channels to one range before, see
+    :func:`compress.equalize.equalized`; ``"none"`` does not. ``bias_correction``: see
+    :func:`compress.bias.corrected_biases`. ``adaround``: see :func:`compress.adaround.rounded_weights`, about a minute
+    for a network of 10 million MACs. What is None is decided by as many other training images, on which the file that
+    diverges least from the float network wins; AdaRound is then only tried where they lose more accuracy than the
+    context allows. ``metrics`` says what was chosen.
+
+    ``per_channel``: a scale for each output channel of a weight, else one for the whole. ``activations``: unsigned
+    ones, or signed ones; None takes signed ones on 64-bit ARM, whose integer products take signed numbers on both
+    sides, and unsigned ones elsewhere: those of x86 (VNNI) take one side unsigned, so that ONNX Runtime makes signed
+    ones unsigned again, and where several operations read a tensor falls back to float.
+
+    Raises:
+        ValueError: an option that does not exist, images that calibration cannot use, or a single class.
+    """
+
+    name: ClassVar[str] = "int8"
+    lossy: ClassVar[bool] = True
+
+    calibration: str | None = None
+    equalize: str | None = None
+    bias_correction: bool | None = None
+    adaround: bool | None = None
+    per_channel: bool = True
+    activations: str | None = None
+    images: int = 512
+
+    def __post_init__(self) -> None:
+        for name, valid in (
+            ("calibration", tuple(CALIBRATIONS)),
+            ("equalize", EQUALIZATIONS),
+            ("activations", ACTIVATIONS),
+        ):
+            value = getattr(self, name)
+            if value is not None and value not in valid:
+                hint = did_you_mean(str(value), valid)
+                raise ValueError(f"Quantize.{name} must be one of {', '.join(valid)}, got {value!r}{hint}")
+        if self.images < 1:
+            raise ValueError(f"Quantize.images must be at least 1, got {self.images}")
+
+    def __call__(self, artifact: Artifact, context: Context) -> Artifact:
+        """The same network with scales for every tensor that will be held as integers; of another source than an Arch
+        the file is quantized."""
+        if not isinstance(artifact.source, Arch):
+            from compress.foreign import quantized_file
+
+            return quantized_file(artifact, self, context)
+        search = self._search(artifact, context)
+        best = search.best()
+        chosen = {**best.choice, "activations": search.activations, "per_channel": self.per_channel}
+        metrics = {**chosen, **best.fidelity.to_dict(), "tried": search.tried}
+        changed = with_folded_weights(artifact, best.weights)
+        return replace(changed, quantization=best.quantization, metrics={**artifact.metrics, "quantization": metrics})
+
+    def _search(self, artifact: Artifact, context: Context) -> _Search:
+        workload = artifact.arch.workload()
+        train = context.data.train
+        order = np.random.default_rng(context.seed).permutation(len(train))
+        count = max(1, min(self.images, len(order) // 2))
+        calibrating, judging = train.take(np.sort(order[:count])), train.take(np.sort(order[-count:]))
+        images = artifact.preprocessing.tensor(calibrating.images)
+        check_images(images, workload.shapes[workload.input][1:], train.labels)
+        weights = folded_weights(artifact.model(), workload)
+        judge = Judge(write_onnx(workload, weights), artifact.preprocessing.tensor(judging.images), judging.labels)
+        machine = context.device.conditions.get("machine", "")
+        activations = self.activations or ("signed" if machine in _SIGNED_MACHINES else "unsigned")
+        return _Search(self, workload, weights, images, judge, context, activations)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    weights: Weights
+    quantization: Quantization
+    choice: Mapping[str, Any]
+    fidelity: Fidelity
+
+
+@dataclass(slots=True)
+class _Search:
+    """The options that are open, tried in turn."""
+
+    stage: Quantize
+    workload: Workload
+    weights: Weights
+    images: Floats
+    judge: Judge
+    context: Context
+    activations: str
+    tried: int = field(default=0)
+
+    def best(self) -> _Candidate:
+        """Calibration and equalisation first, then the correction of biases, then, where needed, roundings."""
+        best = min(self._calibrated(), key=_divergence)
+        corrected = self._corrected(best)
+        if self._needs_rounding(corrected):
+            corrected = self._better(corrected, self._corrected(self._rounded(best)), self.stage.adaround)
+        return corrected
+
+    def _calibrated(self) -> list[_Candidate]:
+        candidates = []
+        equalizations = EQUALIZATIONS if self.stage.equalize is None else (self.stage.equalize,)
+        calibrations = CALIBRATIONS if self.stage.calibration is None else (self.stage.calibration,)
+        for i, equalization in enumerate(equalizations):
+            self.context.report(0.5 * i / len(equalizations), "calibrating")
+            weights = self._equalized(equalization)
+            names = quantized_tensors(self.workload)
+            seen = histograms(write_onnx(self.workload, weights), names, self.images)
+            for calibration in calibrations:
+                activations = activation_scales(self.workload, seen, calibration, signed=self._signed)
+                choice = {"calibration": calibration, "equalize": equalization}
+                candidates.append(self._candidate(weights, self._quantization(weights, activations), choice))
+        return candidates
+
+    def _corrected(self, candidate: _Candidate) -> _Candidate:
+        wanted = self.stage.bias_correction
+        plain = replace(candidate, choice={"adaround": False, **candidate.choice, "bias_correction": False})
+        if wanted is False:
+            return plain
+        weights = corrected_biases(self.workload, candidate.weights, candidate.quantization, self.images, self._report)
+        choice = {**plain.choice, "bias_correction": True}
+        return self._better(plain, self._candidate(weights, candidate.quantization, choice), wanted)
+
+    def _rounded(self, candidate: _Candidate) -> _Candidate:
+        weights = rounded_weights(
+            self.workload, candidate.weights, candidate.quantization, self.images, seed=self.context.seed,
+            report=self._report,
+        )  # fmt: skip
+        return self._candidate(weights, candidate.quantization, {**candidate.choice, "adaround": True})
+
+    def _needs_rounding(self, candidate: _Candidate) -> bool:
+        if self.stage.adaround is None:
+            return candidate.fidelity.points_lost > self.context.max_accuracy_drop
+        return self.stage.adaround
+
+    def _better(self, one: _Candidate, other: _Candidate, asked: bool | None) -> _Candidate:
+        return other if asked else min(one, other, key=_divergence)
+
+    def _candidate(self, weights: Weights, quantization: Quantization, choice: Mapping[str, Any]) -> _Candidate:
+        self.tried += 1
+        data = write_onnx(self.workload, weights, quantization=quantization)
+        return _Candidate(weights, quantization, choice, self.judge(data))
+
+    def _equalized(self, equalization: str) -> Weights:
+        if equalization == "none":
+            return self.weights
+        extents = None
+        if equalization == "activations":
+            extents = channel_extents(
+                write_onnx(self.workload, self.weights), quantized_tensors(self.workload), self.images
+            )
+        return equalized(self.workload, self.weights, extents)
+
+    def _quantization(self, weights: Weights, activations: Mapping[str, tuple[float, int]]) -> Quantization:
+        scales = {
+            op.weight: _scales(
+                weights[op.weight],
+                weights[op.bias_name] if op.bias else None,
+                activations[op.inputs[0]][0],
+                self.stage.per_channel,
+            )
+            for op in self.workload.ops
+            if op.kind in WEIGHTED
+        }
+        return Quantization(activations=activations, weights=scales, signed=self._signed)
+
+    @property
+    def _signed(self) -> bool:
+        return self.activations == "signed"
+
+    def _report(self, share: float, note: str) -> None:
+        self.context.report(0.5 + 0.5 * share, note)
+
+
+def activation_scales(
+    workload: Workload, seen: Mapping[str, Histogram], calibration: str, *, signed: bool = False
+) -> dict[str, tuple[float, int]]:
+    """Scale and zero point of every tensor that is held as integers, from its histogram; a maximum and a view have
+    those of what they are taken of.
+    """
+    readers = workload.consumers()
+    ranges = {}
+    for name, histogram in seen.items():
+        functions = {op.function if op.kind == "activation" else "none" for op in readers[name]}
+        function = functions.pop() if len(functions) == 1 else "none"
+        ranges[name] = useful_range(histogram, calibration, function)
+    for op in workload.ops:
+        if op.kind in (*VIEWS, "max_pool") and op.inputs[0] in ranges:
+            ranges[op.name] = ranges[op.inputs[0]]
+    return {name: scale_and_zero_point(*both, signed=signed) for name, both in ranges.items()}
+
+
+def _scales(
+    weight: NDArray[np.float32], bias: NDArray[np.float32] | None, input_scale: float, per_channel: bool
+) -> Scales:
+    """The largest magnitude is 127, unless the bias needs larger steps to be an int32."""
+    scales = weight_scales(weight)
+    if bias is not None:
+        scales = np.maximum(scales, np.abs(bias) / np.float32(_LARGEST_BIAS * input_scale)).astype(np.float32)
+    return scales if per_channel else np.asarray(scales.max(), np.float32)
+
+
+def _divergence(candidate: _Candidate) -> float:
+    return candidate.fidelity.divergence

@@ -1,0 +1,197 @@
+"""Post-training quantization of any ONNX classifier."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from compress.calibrators import CALIBRATIONS, scale_and_zero_point, useful_range
+from compress.fidelity import Judge
+from compress.observing import Floats, check_images, histograms
+from compress.post_training import ACTIVATIONS
+from hw_profiles.host import open_session
+from hw_profiles.names import did_you_mean
+from hw_profiles.onnx_load import load_model
+
+_FUNCTIONS = {"HardSwish": "hard_swish", "Sigmoid": "sigmoid", "Relu": "relu", "Gelu": "gelu"}
+_GATED = {"Sigmoid": "silu", "HardSigmoid": "hard_swish"}  # times its own input
+_FLOAT = onnx.TensorProto.FLOAT
+
+
+def quantize_onnx(
+    data: bytes,
+    images: Floats,
+    *,
+    calibration: str | None = None,
+    activations: str = "unsigned",
+    per_channel: bool = True,
+    labels: NDArray[np.int64] | None = None,
+) -> bytes:
+    """A float32 ONNX classifier as one in 8-bit integers, with QuantizeLinear and DequantizeLinear around its tensors.
+
+    ``images`` are what it reads, (N, C, H, W) after preprocessing. ``calibration``: how ranges are chosen, see
+    :func:`compress.calibrators.useful_range`; None calibrates on one half of the images and takes the method whose file
+    diverges least from the float file on the other half. ``activations``: ``"unsigned"``, which x86 computes faster, or
+    ``"signed"``, for 64-bit ARM. Nodes are placed by ONNX Runtime's own quantizer, which knows what its kernels take.
+
+    Raises:
+        ValueError: an option that does not exist, images of another shape, not finite or (``labels``) of one class, a
+            file that is no float32 network of one input, or one in which nothing can be held as integers.
+    """
+    _check_options(calibration, activations)
+    source, shape = _input(data)
+    check_images(images, shape, labels)
+    prepared = _prepared(data)
+    half = len(images) if calibration or len(images) < 2 else len(images) // 2
+    seen = histograms(prepared, _float_tensors(prepared), images[:half])
+    readers = _readers(onnx.load_model_from_string(prepared).graph)
+    signed = activations == "signed"
+
+    def written(method: str) -> bytes:
+        ranges = {name: useful_range(each, method, _function(readers.get(name, []))) for name, each in seen.items()}
+        scales = {name: scale_and_zero_point(*both, signed=signed) for name, both in ranges.items()}
+        return _quantized(prepared, scales, {source: images[:1]}, signed=signed, per_channel=per_channel)
+
+    if calibration or half == len(images):
+        return written(calibration or "minmax")
+    judge = Judge(prepared, images[half:])
+    return min(map(written, CALIBRATIONS), key=lambda file: judge(file).divergence)
+
+
+def _check_options(calibration: str | None, activations: str) -> None:
+    for name, value, valid in (
+        ("calibration", calibration, tuple(CALIBRATIONS)),
+        ("activations", activations, ACTIVATIONS),
+    ):
+        if value is not None and value not in valid:
+            hint = did_you_mean(str(value), valid)
+            raise ValueError(f"quantize_onnx: {name} must be one of {', '.join(valid)}, got {value!r}{hint}")
+
+
+def _input(data: bytes) -> tuple[str, list[int | str | None]]:
+    """Name and shape (C, H, W) of the one thing that the network reads."""
+    graph = load_model(data).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in constants]
+    kinds = [value.type.tensor_type.elem_type for value in inputs]
+    if kinds != [_FLOAT]:
+        raise ValueError(f"a network of one float32 input is needed, got {len(inputs)} inputs of types {kinds}")
+    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.node):
+        raise ValueError("a float32 network is needed, got one that is quantized already")
+    return inputs[0].name, list(open_session(data).get_inputs()[0].shape[1:])
+
+
+def _prepared(data: bytes) -> bytes:
+    """Constants and batch normalisation folded, shapes known, every node named."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        path = Path(folder) / "prepared.onnx"
+        quant_pre_process(onnx.load_model_from_string(data), path, skip_symbolic_shape=True)
+        model = onnx.load_model_from_string(path.read_bytes())
+    for i, node in enumerate(model.graph.node):
+        node.name = f"{i}.{node.op_type}"
+    named: bytes = model.SerializeToString()
+    return named
+
+
+def _float_tensors(data: bytes) -> list[str]:
+    """The input and every tensor that a node makes of float32 numbers, more than none."""
+    graph = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(data)).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    values = [*graph.input, *graph.value_info, *graph.output]
+    known = {value.name for value in values if value.type.tensor_type.elem_type == _FLOAT} - constants
+    made = [graph.input[0].name, *(name for node in graph.node for name in node.output)]
+    return [name for name in dict.fromkeys(made) if name in known]
+
+
+def _readers(graph: Any) -> dict[str, list[Any]]:
+    """The nodes that read each tensor, None for who runs the file."""
+    readers: dict[str, list[Any]] = {value.name: [None] for value in graph.output}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    return readers
+
+
+def _function(nodes: list[Any]) -> str:
+    """The function that these nodes are together, ``"none"`` where they are no known one."""
+    kinds = {node.op_type if node is not None else "" for node in nodes}
+    gates = [node for node in nodes if node is not None and node.op_type in _GATED]
+    if any(node.op_type == "HardSigmoid" and not _is_sixth(node) for node in gates):
+        return "none"
+    if len(nodes) == 2 and len(gates) == 1 and "Mul" in kinds:
+        product = next(node for node in nodes if node.op_type == "Mul")
+        return _GATED[gates[0].op_type] if gates[0].output[0] in product.input else "none"
+    if len(nodes) != 1:
+        return "none"
+    return "hard_sigmoid" if kinds == {"HardSigmoid"} else _FUNCTIONS.get(kinds.pop(), "none")
+
+
+def _is_sixth(node: Any) -> bool:
+    given = {attribute.name: attribute.f for attribute in node.attribute}
+    return abs(given.get("alpha", 0.2) - 1 / 6) < 1e-6 and given.get("beta", 0.5) == 0.5
+
+
+def _swishes(readers: Mapping[str, list[Any]]) -> list[str]:
+    """Gates and the products of a tensor with its own gate: in float, so that the gate is not rounded on the way."""
+    pairs = [nodes for nodes in readers.values() if _function(nodes) in _GATED.values()]
+    return [node.name for nodes in pairs for node in nodes]
+
+
+def _quantized(
+    data: bytes, scales: Mapping[str, tuple[float, int]], image: dict[str, Floats], *, signed: bool, per_channel: bool
+) -> bytes:
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Once(CalibrationDataReader):  # type: ignore[misc]
+        """One image: ranges are given."""
+
+        def __init__(self) -> None:
+            self.left = [image]
+
+        def get_next(self) -> dict[str, Floats] | None:
+            return self.left.pop() if self.left else None
+
+    kind = np.int8 if signed else np.uint8
+    overrides = {
+        name: [{"scale": np.array(scale, np.float32), "zero_point": np.array(zero, kind)}]
+        for name, (scale, zero) in scales.items()
+    }
+    model = onnx.load_model_from_string(data)
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        path = Path(folder) / "int8.onnx"
+        quantize_static(
+            model,
+            path,
+            Once(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=per_channel,
+            activation_type=QuantType.QInt8 if signed else QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=_swishes(_readers(model.graph)),
+            extra_options={"TensorQuantOverrides": overrides, "QDQKeepRemovableActivations": False},
+        )
+        written = path.read_bytes()
+    if not any(node.op_type == "QuantizeLinear" for node in onnx.load_model_from_string(written).graph.node):
+        raise ValueError("nothing in this network can be held as integers: no convolution or matrix product")
+    return written
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what ONNX Runtime's quantizer logs for those who run it by hand."""
+    level = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(level)

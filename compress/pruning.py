@@ -1,0 +1,175 @@
+"""Structured pruning: whole channels and blocks leave, and what remains is a smaller Arch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from compress.artifact import Artifact
+from compress.channels import channel_groups, prunable_groups, pruned_arch, pruned_weights
+from compress.depth import without_weakest_block
+from compress.distillation import check_trainable, soft_target_loss
+from compress.importance import CRITERIA, channel_scores, some_images
+from compress.savings import QUANTITIES, Prices
+from compress.selection import channels_saved, choose_channels, least_widths, select_channels, so_many
+from compress.stage import Context
+from compress.teacher import ModuleTeacher
+from compress.train import Recipe, Training, train
+from hw_profiles.formats import check_precision
+
+__all__ = ["Prune", "remove_channels", "select_channels"]
+
+_SOFT_TARGETS = {"temperature": 4.0, "weight": 0.7}
+_USUAL_AMOUNT = 0.2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prune:
+    """Remove channels until a limit holds, then train on; the unpruned network teaches the pruned one.
+
+    Limits are ``latency_ms``, ``peak_ram_bytes`` and ``macs``, as the device's profile predicts them in ``precision``,
+    or else ``amount``, the share of all channels to leave (a fifth where nothing is said). Channels leave in the order
+    of the importance lost for each microsecond, byte or MAC that their leaving saves; with ``priced=False``, and for an
+    ``amount``, in the order of importance alone. ``criterion``: see :func:`compress.importance.channel_scores`. They
+    leave in multiples of the device's (``channel_multiple``), so that no lane of its vector unit is idle.
+
+    With ``steps`` they leave in so many parts, and the ``recipe`` is divided among them: the network recovers after
+    each, and the next ones are chosen on what it became (1611.06440). Before the channels up to ``blocks`` residual
+    blocks leave whole, those first that raise the loss least for each microsecond saved.
+
+    Raises:
+        ValueError: when called: a limit below what the least network takes, which is named; an artifact that has been
+            quantized or whose weights have formats of their own.
+
+    >>> Prune(latency_ms=0.5, criterion="taylor").limits()
+    {'latency_ms': 0.5}
+    """
+
+    name: ClassVar[str] = "prune"
+    lossy: ClassVar[bool] = True
+
+    amount: float | None = None
+    latency_ms: float | None = None
+    peak_ram_bytes: float | None = None
+    macs: float | None = None
+    criterion: str = "l2"
+    priced: bool = True
+    blocks: int = 0
+    steps: int = 1
+    precision: str = "fp32"
+    recipe: Recipe = Recipe(epochs=8, learning_rate=0.03)
+
+    def __post_init__(self) -> None:
+        if self.amount is not None and not 0 < self.amount < 1:
+            raise ValueError(f"Prune.amount must be between 0 and 1, got {self.amount}")
+        for name, limit in self.limits().items():
+            if not 0 < limit < math.inf:
+                raise ValueError(f"Prune.{name} must be a number above 0, got {limit}")
+        if self.amount is not None and self.limits():
+            raise ValueError(f"Prune takes an amount or limits, got {self.amount} and {self.limits()}")
+        if self.criterion not in CRITERIA:
+            raise ValueError(f"Prune.criterion must be one of {', '.join(CRITERIA)}, got {self.criterion!r}")
+        if self.steps < 1 or self.blocks < 0:
+            raise ValueError(
+                f"Prune.steps must be at least 1 and blocks at least 0, got {self.steps} and {self.blocks}"
+            )
+        check_precision(self.precision)
+
+    def limits(self) -> dict[str, float]:
+        """The limits that are set, by name."""
+        return {name: limit for name in QUANTITIES if (limit := getattr(self, name)) is not None}
+
+    def __call__(self, artifact: Artifact, context: Context) -> Artifact:
+        """A smaller Arch with the weights that stay, trained on; the same artifact where no multiple can leave."""
+        check_trainable("Prune", artifact)
+        pruned, trainings = self._shallower(artifact, context), []
+        before = self._values(pruned, context)
+        self._check_reachable(pruned, context)
+        unpruned, trained = ModuleTeacher(artifact.model(), artifact.preprocessing), artifact
+        for i in range(self.steps):
+            pruned = self._narrower(pruned, before, (i + 1) / self.steps, context)
+            if pruned.source != trained.source:
+                model = pruned.model()
+                trainings.append(self._recover(model, unpruned, context, i))
+                trained = pruned = pruned.with_model(model)
+        took = {"training": asdict(sum(trainings[1:], trainings[0]))} if trainings else {}
+        return replace(pruned, metrics=took)
+
+    def _shallower(self, artifact: Artifact, context: Context) -> Artifact:
+        images = some_images(context.data.train, context.seed)
+        for _ in range(self.blocks):
+            if self.limits() and not self._prices(artifact, self.limits(), context).broken():
+                break
+            smaller = without_weakest_block(artifact, images, context.device, self.precision)
+            if smaller is None:
+                break
+            artifact = smaller
+        return artifact
+
+    def _narrower(self, artifact: Artifact, before: Mapping[str, float], share: float, context: Context) -> Artifact:
+        """The artifact with a share of what shall leave in all gone; ``before``: the values before any channel left."""
+        groups, multiple = prunable_groups(artifact.arch), context.device.channel_multiple
+        scores = channel_scores(artifact, groups, self.criterion, context.data.train, context.seed)
+        limits = {name: before[name] - share * max(0.0, before[name] - last) for name, last in self.limits().items()}
+        if not limits:
+            amount = _USUAL_AMOUNT if self.amount is None else self.amount
+            count = sum(map(len, scores.values())) - before["channels"] * (1 - amount * share)
+            return remove_channels(artifact, choose_channels(scores, multiple, channels_saved, so_many(scores, count)))
+        prices = self._prices(artifact, limits, context)
+        kept = choose_channels(
+            scores,
+            multiple,
+            prices.saved_of_limits if self.priced else channels_saved,
+            lambda width, group, narrower: not prices.broken(width),
+        )
+        return remove_channels(artifact, kept)
+
+    def _values(self, artifact: Artifact, context: Context) -> dict[str, float]:
+        groups, prices = prunable_groups(artifact.arch), self._prices(artifact, {}, context)
+        values = {name: prices.value(name, prices.width) for name in self.limits()}
+        return {**values, "channels": sum(groups.width[group] for group in groups.prunable())}
+
+    def _check_reachable(self, artifact: Artifact, context: Context) -> None:
+        """Before anything is trained, whether the narrowest network that the steps can make keeps the limits."""
+        prices = self._prices(artifact, self.limits(), context)
+        width = {group: prices.width[group] for group in prunable_groups(artifact.arch).prunable()}
+        for _ in range(self.steps):
+            width = least_widths(width, context.device.channel_multiple)
+        for name in prices.broken(width):
+            raise ValueError(
+                f"Prune.{name} must be at least {prices.value(name, width):.4g}, which is what the network with the "
+                f"fewest channels takes on {context.device.name} in {self.precision}, got {self.limits()[name]:g}"
+            )
+
+    def _prices(self, artifact: Artifact, limits: Mapping[str, float], context: Context) -> Prices:
+        return Prices(artifact.arch, context.device, self.precision, limits)
+
+    def _recover(self, model: torch.nn.Module, teacher: ModuleTeacher, context: Context, step: int) -> Training:
+        """Train for a step's part of the recipe; each step has a checkpoint of its own, so that it is found again."""
+        seconds = None if self.recipe.seconds is None else self.recipe.seconds / self.steps
+        checkpoint = context.checkpoint and context.checkpoint.with_suffix(f".{step}.pt")
+        return train(
+            model,
+            context.data,
+            replace(self.recipe, epochs=self.recipe.epochs / self.steps, seconds=seconds),
+            loss=soft_target_loss(teacher, **_SOFT_TARGETS),
+            seed=context.seed,
+            checkpoint=checkpoint,
+            report=lambda share, note: context.report((step + share) / self.steps, note),
+        )
+
+
+def remove_channels(artifact: Artifact, kept: Mapping[str, Tensor]) -> Artifact:
+    """The artifact without the other channels; its outputs are those of the original with their activations at zero."""
+    workload = artifact.arch.workload()
+    groups = channel_groups(workload)
+    return replace(
+        artifact,
+        source=pruned_arch(artifact.arch, groups, kept),
+        weights=pruned_weights(artifact.weights, workload, groups, kept),
+    )

@@ -1,0 +1,125 @@
+"""Which channels leave: the ones whose importance is least for what their leaving saves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from compress.importance import Scores
+
+# saved(widths, group, narrower width): what is saved where a group of all these widths becomes narrower.
+Saved = Callable[[Mapping[str, int], str, int], float]
+# enough(widths, group, narrower width): whether to stop rather than take this step.
+Enough = Callable[[Mapping[str, int], str, int], bool]
+
+_MOST_OF_A_GROUP = 0.75  # what one step may take of a group, so that no layer is cut through
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class _Step:
+    price: float  # importance lost for what is saved
+    lost: float
+    group: str
+    width: int
+
+
+def choose_channels(
+    scores: Scores,
+    multiple: int | Mapping[str, int],
+    saved: Saved,
+    enough: Enough,
+    *,
+    start: Mapping[str, int] | None = None,
+) -> dict[str, Tensor]:
+    """Indices that stay in each group.
+
+    Again and again the weakest channels of one group leave together, down to a multiple of ``multiple`` (one for all,
+    or one for each): of the group where the sum of their scores, divided by what their leaving saves, is least. Where
+    one multiple saves nothing, two are looked at, and so on. What saves nothing at all leaves last. At least one
+    multiple and a quarter of each group stay. ``start``: the widths to go on from, where some have left already.
+
+    >>> import torch
+    >>> scores = {"a": torch.tensor([1.0, 1.0]), "b": torch.tensor([2.0, 2.0])}
+    >>> costs = {"a": 1.0, "b": 3.0}
+    >>> kept = choose_channels(scores, 1, lambda w, g, n: costs[g] * (w[g] - n),
+    ...                        lambda w, g, n: sum(w.values()) < 4)
+    >>> {group: len(indices) for group, indices in kept.items()}
+    {'a': 2, 'b': 1}
+    """
+    ranked = {group: score.sort().values.double().cumsum(0) for group, score in scores.items()}
+    width = {group: len(score) if start is None else start[group] for group, score in scores.items()}
+    multiples = _for_each(scores, multiple)
+    while True:
+        steps = [step for g in width if (step := _best_step(ranked[g], width, g, multiples[g], saved)) is not None]
+        if not steps:
+            break
+        step = min(steps)
+        if enough(width, step.group, step.width):
+            break
+        width[step.group] = step.width
+    return {group: score.topk(width[group]).indices.sort().values for group, score in scores.items()}
+
+
+def select_channels(scores: Scores, count: float, multiple: int) -> dict[str, Tensor]:
+    """Indices that stay in each group when about ``count`` channels leave, those of the lowest mean scores first.
+
+    >>> import torch
+    >>> select_channels({"a": torch.tensor([3.0, 1.0, 2.0, 4.0])}, 2, 2)["a"]
+    tensor([0, 3])
+    """
+    return choose_channels(scores, multiple, channels_saved, so_many(scores, count))
+
+
+def channels_saved(width: Mapping[str, int], group: str, narrower: int) -> float:
+    """The number of channels that leave: each costs the same."""
+    return width[group] - narrower
+
+
+def so_many(scores: Scores, count: float) -> Enough:
+    """Stop where the next step would leave ``count`` further than it comes near."""
+    total = sum(map(len, scores.values()))
+
+    def enough(width: Mapping[str, int], group: str, narrower: int) -> bool:
+        left = count - (total - sum(width.values()))
+        return (width[group] - narrower) / 2 > left
+
+    return enough
+
+
+def least_widths(width: Mapping[str, int], multiple: int | Mapping[str, int]) -> dict[str, int]:
+    """The narrowest that :func:`choose_channels` makes each group.
+
+    >>> least_widths({"a": 64, "b": 24, "c": 7}, 8)
+    {'a': 16, 'b': 8, 'c': 7}
+    """
+    multiples = _for_each(width, multiple)
+    return {group: min([count, *_narrower(count, count, multiples[group])]) for group, count in width.items()}
+
+
+def _for_each(groups: Iterable[str], multiple: int | Mapping[str, int]) -> Mapping[str, int]:
+    return dict.fromkeys(groups, multiple) if isinstance(multiple, int) else multiple
+
+
+def _narrower(width: int, whole: int, multiple: int) -> Iterator[int]:
+    """The multiples below a width that a group of ``whole`` channels may have."""
+    width -= width % multiple or multiple
+    while width >= max(multiple, (1 - _MOST_OF_A_GROUP) * whole):
+        yield width
+        width -= multiple
+
+
+def _best_step(lost_below: Tensor, width: Mapping[str, int], group: str, multiple: int, saved: Saved) -> _Step | None:
+    """How a group becomes narrower next; ``lost_below`` are sums of its scores, the weakest first."""
+    whole = len(lost_below)
+    nothing_saved = None
+    for narrower in _narrower(width[group], whole, multiple):
+        gone = whole - width[group]
+        lost = float(lost_below[whole - narrower - 1] - (lost_below[gone - 1] if gone else 0.0))
+        saving = saved(width, group, narrower)
+        if saving > 0:
+            return _Step(lost / saving, lost, group, narrower)
+        nothing_saved = nothing_saved or _Step(math.inf, lost, group, narrower)
+    return nothing_saved

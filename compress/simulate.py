@@ -1,0 +1,261 @@
+"""The exported int8 file simulated in PyTorch, so that a candidate is scored by the integers that will run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from compress.artifact import Artifact
+from compress.export import folded_weights
+from compress.integers import Grid, added, function_of, multiplied, quantized, requantized, rounded, scaled
+from hw_profiles.quantization import Quantization, quantized_tensors, quantized_weight, weight_scales
+from hw_profiles.workload import WEIGHTED, Op, Workload
+
+_EXACT = 2**24  # whole numbers below it are float32 numbers
+_MOST_BIAS = 2.0**31 - 1
+_IMAGES = 32  # at once: what lies between two operations stays in the cache
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An operation and, where the saturation absorbs one, the ReLU behind it. ``made`` is the tensor that comes out,
+    ``last`` are those that nothing reads any more.
+    """
+
+    op: Op
+    made: str
+    function: str
+    last: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operands:
+    """Integer weights and bias, and the float32 number of each output channel that its sums are multiplied by. Without
+    a ``multiplier`` weights and bias are float, and so is the operation.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    multiplier: Tensor | None
+
+
+class Numbers(Protocol):
+    """What a network in integers has besides its operations."""
+
+    def grid(self, name: str) -> Grid:
+        """How a tensor is held; two that are held in the same way have the same object."""
+
+    def operands(self, step: Step) -> Operands:
+        """The weights of an operation."""
+
+
+def simulated(artifact: Artifact) -> nn.Module:
+    """A module that computes what the artifact's int8 file computes in ONNX Runtime, all optimisations on.
+
+    (N, C, H, W) normalised images -> (N, num_classes) logits. Sums are exact, each is multiplied once in float32,
+    rounded half to even and saturated; additions, products and means are rounded as the kernels for x86 with VNNI do.
+
+    Raises:
+        ValueError: the artifact is of no Arch, has no scales, or an operation that no integer arithmetic is known for.
+
+    >>> from compress import Preprocessing
+    >>> from hw_profiles.quantization import fixed_quantization
+    >>> from search_spaces import build_model, preset
+    >>> arch = preset("resnet8")
+    >>> names = tuple("0123456789")
+    >>> record = Preprocessing(channels=3, sizes=((32, 32),), mean=(0.5,) * 3, std=(0.25,) * 3, class_names=names)
+    >>> artifact = Artifact(source=arch, weights=build_model(arch).state_dict(), preprocessing=record,
+    ...                     quantization=fixed_quantization(arch.workload()))
+    >>> simulated(artifact)(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
+    """
+    if artifact.quantization is None:
+        raise ValueError("simulated: the artifact must have scales, got one in float32; quantize it first")
+    workload = artifact.arch.workload()
+    return Simulated(workload, folded_weights(artifact.model(), workload), artifact.quantization)
+
+
+class Simulated(nn.Module):
+    """A workload in the integers that ``weights``, batch normalisation folded, and scales stand for."""
+
+    def __init__(
+        self, workload: Workload, weights: Mapping[str, NDArray[np.float32]], quantization: Quantization
+    ) -> None:
+        super().__init__()
+        self.workload = workload
+        self.steps = steps(workload)
+        self.numbers = _Fixed(self.steps, weights, quantization)
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of a batch of normalised images."""
+        parts = [run_integers(self.workload, self.steps, self.numbers, part) for part in x.split(_IMAGES)]
+        return torch.cat(parts)
+
+
+def steps(workload: Workload) -> tuple[Step, ...]:
+    """The operations as an int8 runtime groups them.
+
+    Raises:
+        ValueError: no integer arithmetic is known for one.
+    """
+    kept = set(quantized_tensors(workload))
+    readers = workload.consumers()
+    found: list[tuple[Op, str, str]] = []
+    for op in workload.ops:
+        if op.kind == "activation":
+            function_of(op.function)
+        if op.kind not in _RUN:
+            raise ValueError(f"{op.name}: no integer arithmetic is known for {op.kind} (valid: {', '.join(_RUN)})")
+        if op.name in kept and (op.kind != "activation" or op.inputs[0] in kept):
+            found.append((op, op.name, "none"))
+        elif op.name not in kept:
+            found.append((op, readers[op.name][0].name, readers[op.name][0].function))
+    last = {name: i for i, (op, _, _) in enumerate(found) for name in op.inputs if name != workload.output}
+    return tuple(
+        Step(op, made, function, tuple(name for name in op.inputs if last.get(name) == i))
+        for i, (op, made, function) in enumerate(found)
+    )
+
+
+def run_integers(workload: Workload, order: tuple[Step, ...], numbers: Numbers, x: Tensor) -> Tensor:
+    """The float output of a batch of float images."""
+    images = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+    values = {workload.input: quantized(images, numbers.grid(workload.input))}
+    for step in order:
+        values[step.made] = _RUN[step.op.kind](step, [values[name] for name in step.op.inputs], numbers)
+        for name in set(step.last):
+            del values[name]
+    return values[workload.output] * numbers.grid(workload.output).scale
+
+
+class _Fixed:
+    """The integers that the file holds."""
+
+    def __init__(
+        self, order: tuple[Step, ...], weights: Mapping[str, NDArray[np.float32]], quantization: Quantization
+    ) -> None:
+        shared: dict[tuple[float, int], Grid] = {}
+        for pair in quantization.activations.values():
+            shared[pair] = Grid.of(torch.tensor(pair[0], dtype=torch.float32), pair[1], signed=quantization.signed)
+        self._grids = {name: shared[pair] for name, pair in quantization.activations.items()}
+        self._operands = {
+            step.op.name: self._stored(step, weights, quantization) for step in order if step.op.kind in WEIGHTED
+        }
+
+    def grid(self, name: str) -> Grid:
+        return self._grids[name]
+
+    def operands(self, step: Step) -> Operands:
+        return self._operands[step.op.name]
+
+    def _stored(self, step: Step, weights: Mapping[str, NDArray[np.float32]], quantization: Quantization) -> Operands:
+        op = step.op
+        weight, bias = weights[op.weight], weights[op.bias_name] if op.bias else None
+        if op.name in quantization.in_float:
+            return Operands(torch.from_numpy(weight), None if bias is None else torch.from_numpy(bias), None)
+        scales = quantization.weights.get(op.weight)
+        scales = np.broadcast_to(weight_scales(weight) if scales is None else scales, (op.out_channels,))
+        read = self._grids[op.inputs[0]]
+        products = torch.from_numpy(scales.copy()) * read.scale
+        integers = torch.from_numpy(quantized_weight(weight, scales)).float()
+        whole = torch.zeros(op.out_channels, dtype=torch.float64)
+        if bias is not None:
+            whole = (torch.from_numpy(bias).double() / products.double()).round().clamp(-_MOST_BIAS, _MOST_BIAS)
+        kind = torch.float32 if _exact(integers, whole, read) else torch.float64
+        return Operands(_channels_last(integers.to(kind)), whole.to(kind), products / self._grids[step.made].scale)
+
+
+def _exact(weight: Tensor, bias: Tensor, read: Grid) -> bool:
+    """Whether no sum can reach what float32 does not hold; one whose weights are all 0 is the bias alone."""
+    magnitudes = weight.flatten(1).abs().sum(1).double() * read.largest
+    return bool(((magnitudes + bias.abs() < _EXACT) | (magnitudes == 0)).all())
+
+
+def _channels_last(weight: Tensor) -> Tensor:
+    return weight.contiguous(memory_format=torch.channels_last) if weight.ndim == 4 else weight
+
+
+def _weighted(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
+    op, operands = step.op, numbers.operands(step)
+    to = numbers.grid(step.made).within(step.function)
+    if operands.multiplier is None:
+        return quantized(_sums(op, inputs[0] * numbers.grid(op.inputs[0]).scale, operands), to)
+    return scaled(_sums(op, inputs[0].to(operands.weight.dtype), operands), operands.multiplier, to)
+
+
+def _sums(op: Op, x: Tensor, operands: Operands) -> Tensor:
+    if op.kind == "linear":
+        return F.linear(x, operands.weight, operands.bias)
+    x, padding = _padded(op, x, 0.0)
+    return F.conv2d(x, operands.weight, operands.bias, op.stride, padding, op.dilation, op.groups)
+
+
+def _padded(op: Op, x: Tensor, value: float) -> tuple[Tensor, tuple[int, int]]:
+    """The image with what must be put around it, and the padding that is left to the operation."""
+    top, left, bottom, right = op.padding
+    if (top, left) == (bottom, right) and value == 0:
+        return x, (top, left)
+    return F.pad(x, (left, right, top, bottom), value=value), (0, 0)
+
+
+def _activation(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
+    op = step.op
+    made = function_of(op.function)(inputs[0] * numbers.grid(op.inputs[0]).scale)
+    return quantized(made, numbers.grid(op.name))
+
+
+def _binary(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
+    a, b = (numbers.grid(name) for name in step.op.inputs)
+    compute = added if step.op.kind == "add" else multiplied
+    return compute(inputs[0], inputs[1], (a, b), numbers.grid(step.made).within(step.function))
+
+
+def _mean(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
+    (x,), before, to = inputs, numbers.grid(step.op.inputs[0]), numbers.grid(step.made)
+    pixels = float(x.shape[2] * x.shape[3])
+    return rounded(x.sum((2, 3), keepdim=True) * (before.scale / (to.scale * pixels)), to.low, to.high)
+
+
+def _max_pool(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
+    op, before = step.op, numbers.grid(step.op.inputs[0])
+    x, _ = _padded(op, inputs[0], float(before.low))
+    return requantized(F.max_pool2d(x, op.kernel_size, op.stride), before, numbers.grid(step.made))
+
+
+def _avg_pool(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
+    op, before, to = step.op, numbers.grid(step.op.inputs[0]), numbers.grid(step.made)
+    x, padding = _padded(op, inputs[0], 0.0)
+    ones, _ = _padded(op, torch.ones_like(inputs[0][:1, :1]), 0.0)
+    sums, pixels = (F.avg_pool2d(each, op.kernel_size, op.stride, padding, divisor_override=1) for each in (x, ones))
+    return rounded(sums * (before.scale / (to.scale * pixels)), to.low, to.high)
+
+
+def _concat(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
+    to, grids = numbers.grid(step.made), map(numbers.grid, step.op.inputs)
+    return torch.cat([requantized(x, grid, to) for x, grid in zip(inputs, grids, strict=True)], 1)
+
+
+def _flatten(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
+    return requantized(inputs[0].flatten(1), numbers.grid(step.op.inputs[0]), numbers.grid(step.made))
+
+
+_RUN: Mapping[str, Callable[[Step, list[Tensor], Numbers], Tensor]] = {
+    "conv": _weighted,
+    "linear": _weighted,
+    "activation": _activation,
+    "add": _binary,
+    "mul": _binary,
+    "global_avg_pool": _mean,
+    "max_pool": _max_pool,
+    "avg_pool": _avg_pool,
+    "concat": _concat,
+    "flatten": _flatten,
+}

@@ -1,0 +1,214 @@
+"""Where a network comes from: an Arch, a model of timm, an ONNX file, or a module that lives for one call."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from torch import nn
+
+from compress.files import write_bytes, write_text
+from compress.timm_source import Timm
+from hw_profiles.onnx_load import load_model
+from hw_profiles.onnx_read import read_metadata, read_onnx
+from hw_profiles.trace import trace
+from hw_profiles.workload import Workload
+from search_spaces.arch import Arch
+from search_spaces.model import build_model
+
+__all__ = [
+    "GivenModule",
+    "OnnxFile",
+    "Source",
+    "Timm",
+    "build",
+    "nothing_changed",
+    "read_source",
+    "require_savable",
+    "source_name",
+    "write_source",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OnnxFile:
+    """A classifier as the bytes of an ONNX file: for what needs no training. ``label`` is what a user calls it.
+
+    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from search_spaces import preset
+    >>> file = OnnxFile(data=write_onnx(preset("resnet8").workload()))
+    >>> file.input_shape, file.precision
+    ((3, 32, 32), 'fp32')
+    """
+
+    data: bytes
+    label: str = "the given bytes"
+    sides: tuple[int, ...] | None = None
+
+    @classmethod
+    def read(cls, path: Path | str, input_shape: tuple[int, ...] | None = None) -> OnnxFile:
+        """The file at ``path``; ``input_shape`` (C, H, W) is what it reads where it leaves that open."""
+        load_model(Path(path))  # refuses what is too large, before it is read
+        return cls(data=Path(path).read_bytes(), label=str(path), sides=input_shape)
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits of the SHA-256 of the file."""
+        return hashlib.sha256(self.data).hexdigest()[:12]
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of what it reads."""
+        shape = self.workload().shapes[self.workload().input][1:]
+        if len(shape) != 3:
+            raise ValueError(f"{self.label}: must read images (N, C, H, W), reads {shape}")
+        return (shape[0], shape[1], shape[2])
+
+    @property
+    def precision(self) -> str:
+        """``"int8"`` where most operations have 8-bit weights, else ``"fp32"``."""
+        workload = self.workload()
+        stored = [workload.format(op.weight) for op in workload.ops if op.stores_weights]
+        integers = sum(each.bits == 8 and not each.floating for each in stored)
+        return "int8" if 2 * integers > len(stored) else "fp32"
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The strings that travel with it."""
+        return MappingProxyType(read_metadata(self.data))
+
+    def workload(self) -> Workload:
+        """Its operations, with the formats that the file stores."""
+        return _file_workload(self.data, self.sides)
+
+
+@lru_cache(maxsize=8)
+def _file_workload(data: bytes, sides: tuple[int, ...] | None) -> Workload:
+    return read_onnx(data, sides)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class GivenModule:
+    """Any module of torch, for one call: nothing says how it is built again, so it cannot be saved.
+
+    ``sides`` (C, H, W) is what it reads, None where nobody said so yet.
+    """
+
+    module: nn.Module
+    sides: tuple[int, int, int] | None = None
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits of the SHA-256 of its class and the shapes of its weights."""
+        shapes = [(name, tuple(value.shape)) for name, value in self.module.state_dict().items()]
+        return hashlib.sha256(repr((type(self.module).__name__, shapes)).encode()).hexdigest()[:12]
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of what it reads; a ValueError where nobody said so."""
+        if self.sides is None:
+            raise ValueError(
+                f"{type(self.module).__name__}: a module does not say what it reads: "
+                "input_shape must be given, such as (3, 224, 224)"
+            )
+        return self.sides
+
+    def workload(self) -> Workload:
+        """Its operations, in evaluation mode."""
+        return trace(self.module, self.input_shape)
+
+
+Source = Arch | Timm | OnnxFile | GivenModule
+
+
+def build(source: Source) -> nn.Module:
+    """A module of the source's architecture, its weights to be loaded.
+
+    Raises:
+        ValueError: an ONNX file, which is no module.
+
+    >>> from search_spaces import preset
+    >>> build(preset("resnet8")).classifier.out_features
+    10
+    """
+    if isinstance(source, Arch):
+        return build_model(source)
+    if isinstance(source, Timm):
+        return source.build()
+    if isinstance(source, GivenModule):
+        return copy.deepcopy(source.module)
+    raise ValueError(
+        f"{source.label}: an ONNX file cannot be trained or changed: give an Arch, a module or a timm name"
+    )
+
+
+def source_name(source: Source) -> str:
+    """What a user would call it.
+
+    >>> from search_spaces import preset
+    >>> source_name(Timm(name="resnet18", input_shape=(3, 32, 32))), source_name(preset("resnet8"))
+    ('timm:resnet18', 'Arch 99c9b9a0bd50')
+    """
+    if isinstance(source, Timm):
+        return f"timm:{source.name}"
+    if isinstance(source, OnnxFile):
+        return source.label
+    return type(source.module).__name__ if isinstance(source, GivenModule) else f"Arch {source.id}"
+
+
+def write_source(source: Source, folder: Path) -> str:
+    """Write arch.json, source.json or source.onnx; the kind of source for :func:`read_source`.
+
+    Raises:
+        ValueError: a module that nobody could build again.
+    """
+    if isinstance(source, Arch):
+        write_text(folder / "arch.json", source.to_json())
+        return "arch"
+    if isinstance(source, Timm):
+        write_text(folder / "source.json", source.to_json())
+        return "timm"
+    require_savable(source)
+    assert isinstance(source, OnnxFile)
+    write_bytes(folder / "source.onnx", source.data)
+    return "onnx"
+
+
+def require_savable(source: Source) -> None:
+    """Raise a ValueError where nothing says how the network is built again."""
+    if isinstance(source, GivenModule):
+        raise ValueError(
+            f"{source_name(source)}: a module cannot be saved, as nothing says how it is built again: "
+            "use an Arch or a model of timm, or keep its ONNX file"
+        )
+
+
+def read_source(folder: Path, kind: str) -> Source:
+    """The inverse of :func:`write_source`."""
+    if kind == "arch":
+        return Arch.from_json((folder / "arch.json").read_text())
+    if kind == "timm":
+        return Timm.from_json((folder / "source.json").read_text())
+    if kind == "onnx":
+        return OnnxFile.read(folder / "source.onnx")
+    raise ValueError(f"{folder}: a source must be arch, timm or onnx, got {kind!r}")
+
+
+def nothing_changed(one: nn.Module, other: nn.Module, input_shape: tuple[int, int, int]) -> bool:
+    """Whether two modules of equal weights say the same of the same random images (2, C, H, W).
+
+    >>> nothing_changed(nn.ReLU(), nn.ReLU(), (3, 4, 4)), nothing_changed(nn.ReLU(), nn.Tanh(), (3, 4, 4))
+    (True, False)
+    """
+    x = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.inference_mode():
+            return torch.equal(one.eval()(x), other.eval()(x))
+    except (RuntimeError, AssertionError):
+        return False

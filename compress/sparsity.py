@@ -1,0 +1,228 @@
+"""Sparsity: single weights leave, and the zeros stay zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from compress.artifact import Artifact
+from compress.data import Dataset
+from compress.learning import Learn, lessons_for
+from compress.masks import Kept, Masks, Scores, cubic, keep_in_groups, keep_of_all, keep_of_each
+from compress.preprocessing import Preprocessing
+from compress.sensitivity import equal_amounts, layer_losses
+from compress.stage import Context
+from compress.train import Recipe
+from compress.weighted import Layer, for_each, layers_of, weighted_layers
+from hw_profiles.formats import FLOAT32
+from hw_profiles.names import did_you_mean
+
+Amount = float | Mapping[str, float]
+LossOf = Callable[[nn.Module], float]
+
+CRITERIA = ("magnitude", "movement")
+SCOPES = ("global", "layer", "sensitivity")
+SCHEDULES = ("gradual", "iterative")
+PATTERNS = {"": (0, 0), "2:4": (2, 4), "4:8": (4, 8)}
+_SCANNED_IMAGES, _BATCH = 1000, 250
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sparsify:
+    """Set the least important ``amount`` of the weights to zero and train on with them held there.
+
+    ``amount``: of all weights, or by layer or kind (``{"conv": 0.6, "classifier": 0.9}``). ``criterion``:
+    ``"magnitude"``, or ``"movement"``, away from zero during training (2005.07683). ``scope``: weights are ranked over
+    the whole network, in each layer, or in each layer with amounts that cost all layers as much loss on validation
+    images. ``pattern``: of every 4 (8) neighbours along the input axis 2 (4) stay; ``amount`` and ``scope`` are then
+    not read, and layers that it does not divide stay as they are.
+
+    ``schedule``: ``"gradual"``, fast at first and then ever slower while one training goes on (1710.01878), or
+    ``"iterative"``: in ``rounds`` equal trainings, each with a learning rate of its own that starts high again
+    (2003.02389), after the weights that leave in it have left; one round is one-shot. With ``rewind`` the weights that
+    stay go back, before each of them, to what the stage was given (1912.05671). ``recipe`` None trains nothing.
+
+    >>> Sparsify(amount=0.9, scope="layer").schedule
+    'gradual'
+    """
+
+    name: ClassVar[str] = "sparsify"
+    lossy: ClassVar[bool] = True
+
+    amount: Amount = 0.8
+    criterion: str = "magnitude"
+    scope: str = "global"
+    pattern: str = ""
+    schedule: str = "gradual"
+    rounds: int = 1
+    rewind: bool = False
+    recipe: Recipe | None = Recipe(epochs=8, learning_rate=0.03)
+
+    def __post_init__(self) -> None:
+        for each in self.amount.values() if isinstance(self.amount, Mapping) else [self.amount]:
+            if not 0 < each < 1:
+                raise ValueError(f"Sparsify.amount must be between 0 and 1, got {each}")
+        valid = {"criterion": CRITERIA, "scope": SCOPES, "pattern": tuple(PATTERNS), "schedule": SCHEDULES}
+        for field, choices in valid.items():
+            given = getattr(self, field)
+            if given not in choices:
+                listed = ", ".join(choice or "''" for choice in choices)
+                raise ValueError(
+                    f"Sparsify.{field} must be one of {listed}, got {given!r}{did_you_mean(given, choices)}"
+                )
+        if self.rounds < 1:
+            raise ValueError(f"Sparsify.rounds must be at least 1, got {self.rounds}")
+        self._check_schedule()
+
+    def _check_schedule(self) -> None:
+        if self.schedule == "gradual" and (self.rounds > 1 or self.rewind):
+            raise ValueError("Sparsify: rounds and rewind are for schedule='iterative', the schedule is 'gradual'")
+        if self.criterion == "movement" and (self.schedule != "gradual" or self.recipe is None):
+            raise ValueError(
+                "Sparsify: movement is known during a training only: it needs schedule='gradual' and a recipe"
+            )
+        if self.scope == "sensitivity" and isinstance(self.amount, Mapping):
+            raise ValueError(
+                "Sparsify: scope='sensitivity' finds the amount of each layer, so amount must be one number"
+            )
+
+    def __call__(self, artifact: Artifact, context: Context) -> Artifact:
+        """The same network with zeros, led by what it was before."""
+        if artifact.quantization is not None or any(stored.codebook for stored in artifact.weight_formats.values()):
+            raise ValueError("Sparsify trains float weights: it must come before they are made integers or shared")
+        model, record = artifact.model(), artifact.preprocessing
+        layers = layers_of(artifact, model)
+        lessons = lessons_for(
+            self.recipe, context.data, model, record, seed=context.seed, parts=self.rounds,
+            checkpoint=context.checkpoint, report=context.report,
+        )  # fmt: skip
+        self.apply(model, layers, lessons, validation_loss(context.data, record))
+        shares = densities(layers)
+        formats = {f"{name}.weight": replace(FLOAT32, density=max(share, 1e-9)) for name, share in shares.items()}
+        return replace(
+            artifact.with_model(model),
+            weight_formats={**artifact.weight_formats, **formats},
+            metrics={**(lessons.metrics() if lessons else {}), "densities": shares},
+        )
+
+    def apply(
+        self, model: nn.Module, layers: Mapping[str, Layer], learn: Learn | None = None, loss_of: LossOf | None = None
+    ) -> None:
+        """Make ``layers`` of ``model`` sparse in place, by any training and any loss."""
+        targets = self._targets(model, layers, loss_of)
+        masks = Masks({name: layers[name] for name in targets}, self.criterion)
+        if learn is None or self.schedule == "iterative":
+            self._in_rounds(model, masks, targets, learn)
+        else:
+            self._gradually(model, masks, targets, learn)
+        masks.finish()
+
+    def _targets(self, model: nn.Module, layers: Mapping[str, Layer], loss_of: LossOf | None) -> dict[str, float]:
+        """The final amount of each layer that gets zeros; with global ranking they are those of all together."""
+        if self.pattern:
+            return dict.fromkeys(_divided(layers, self.pattern), 0.5)
+        if self.scope != "sensitivity":
+            return for_each(self.amount, layers, "Sparsify.amount")
+        assert isinstance(self.amount, float)
+        if loss_of is None:
+            raise ValueError("Sparsify: scope='sensitivity' needs validation images, there are none")
+        sizes = {name: layer.weight.numel() for name, layer in layers.items()}
+        return equal_amounts(layer_losses(model, layers, loss_of), sizes, self.amount)
+
+    def _kept(self, scores: Scores, targets: Mapping[str, float], progress: float) -> Kept:
+        part = cubic(progress)
+        if self.pattern:
+            stay, group = PATTERNS[self.pattern]
+            staying = group - int((group - stay) * part)
+            return {name: keep_in_groups(score, staying, group) for name, score in scores.items()}
+        if self.scope == "global" and not isinstance(self.amount, Mapping):
+            return keep_of_all(scores, self.amount * part)
+        return keep_of_each(scores, {name: amount * part for name, amount in targets.items()})
+
+    def _gradually(self, model: nn.Module, masks: Masks, targets: Mapping[str, float], learn: Learn) -> None:
+        def tighten(share: float) -> None:
+            progress = masks.due(share)
+            if progress is not None:
+                masks.set(self._kept(masks.scores(), targets, progress))
+
+        learn(model, tighten)
+        tighten(1.0)
+
+    def _in_rounds(self, model: nn.Module, masks: Masks, targets: Mapping[str, float], learn: Learn | None) -> None:
+        given = {name: value.clone() for name, value in model.state_dict().items() if not masks.owns(name)}
+        for number in range(1, self.rounds + 1):
+            masks.set(self._kept(masks.scores(), targets, number / self.rounds))
+            if self.rewind:
+                model.load_state_dict(given, strict=False)
+            if learn is not None:
+                learn(model, _nothing)
+
+
+def sparsify_module(
+    model: nn.Module, amount: Amount = 0.8, *, data: Dataset | None = None, seed: int = 0, **options: Any
+) -> dict[str, float]:
+    """Make any module sparse in place; its layers' densities (share of weights that are not zero) by name.
+
+    With ``data`` (of the size that the module reads) it is trained as it becomes sparse and led by what it was before;
+    without, the weakest weights leave at once. ``options`` are those of :class:`Sparsify`.
+
+    Raises:
+        ValueError: an option that is not valid, or a module without convolutions and linear layers.
+
+    >>> model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Flatten(), nn.Linear(16, 10))
+    >>> {name: round(density, 2) for name, density in sparsify_module(model, {"linear": 0.75}).items()}
+    {'0': 1.0, '2': 0.25}
+    """
+    if data is None:
+        options = {"schedule": "iterative", "recipe": None, **options}
+    stage = Sparsify(amount=amount, **options)
+    layers = weighted_layers(model)
+    lessons = loss_of = None
+    if data is not None:
+        lessons = lessons_for(stage.recipe, data, model, data.preprocessing, seed=seed, parts=stage.rounds)
+        loss_of = validation_loss(data, data.preprocessing)
+    stage.apply(model, layers, lessons, loss_of)
+    return densities(layers)
+
+
+def densities(layers: Mapping[str, Layer]) -> dict[str, float]:
+    """Share of the weights of each layer that are not zero."""
+    return {name: float(layer.weight.count_nonzero()) / layer.weight.numel() for name, layer in layers.items()}
+
+
+def validation_loss(data: Dataset, preprocessing: Preprocessing) -> LossOf:
+    """Mean cross-entropy on up to 1,000 validation images."""
+    chosen = np.linspace(0, len(data.val) - 1, min(len(data.val), _SCANNED_IMAGES)).astype(np.int64)
+    split = data.val.take(np.unique(chosen))
+    pixels, labels = torch.from_numpy(preprocessing.tensor(split.images)), torch.from_numpy(split.labels)
+
+    @torch.inference_mode()
+    def loss_of(model: nn.Module) -> float:
+        model.eval()
+        parts = zip(pixels.split(_BATCH), labels.split(_BATCH), strict=True)
+        return sum(float(F.cross_entropy(model(x), y, reduction="sum")) for x, y in parts) / len(labels)
+
+    return loss_of
+
+
+def _divided(layers: Mapping[str, Layer], pattern: str) -> list[str]:
+    """The layers whose inputs come in whole groups of the pattern."""
+    group = PATTERNS[pattern][1]
+    fitting = [name for name, layer in layers.items() if layer.weight.shape[1] % group == 0]
+    if not fitting:
+        widths = ", ".join(f"{name} {layer.weight.shape[1]}" for name, layer in layers.items())
+        raise ValueError(
+            f"Sparsify.pattern {pattern}: the inputs of at least one layer must be a multiple of {group}, "
+            f"got {widths[:200]}"
+        )
+    return fitting
+
+
+def _nothing(share: float) -> None:
+    """Masks that were set stay as they are."""

@@ -1,0 +1,79 @@
+"""Files with their weights in the formats that an artifact says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from onnx import TensorProto, numpy_helper
+
+from compress.codes import BINARY, HALF, LARGEST, Int4Code
+from compress.stored_weights import Code, Stored, at_opset, constant, node, replaced, weights_of, written
+from hw_profiles.formats import TensorFormat
+from hw_profiles.onnx_load import load_model
+
+_WHOLE_CHANNEL = 2**31  # longer than any
+
+
+def store_formats(data: bytes, formats: Mapping[str, TensorFormat]) -> bytes:
+    """A file with the weights in these formats (weight's name -> format); those of 32 and of 8 bits, and shared
+    values, stay as they are.
+
+    The weights must lie on the grids of their formats; then the file computes what it did. 4-bit weights of an integer
+    operation are made 8-bit integers when the file is loaded, others float32.
+
+    Raises:
+        ValueError: the file has no such weight, or a format that nothing stores.
+
+    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from search_spaces import preset
+    >>> data = write_onnx(preset("resnet8").workload())
+    >>> len(data) - len(store_formats(data, {"classifier.weight": TensorFormat(bits=16, floating=True)})) > 1000
+    True
+    """
+    codes = {name: code for name, wanted in formats.items() if (code := code_of(wanted)) is not None}
+    if not codes:
+        return data
+    model = at_opset(load_model(data), max(code.opset for code in codes.values()))
+    floats = {weight.name.removesuffix(".turned"): weight for weight in weights_of(model.graph)}
+    integers = {tensor.name: tensor for tensor in model.graph.initializer if tensor.data_type == TensorProto.INT8}
+    found: dict[str, Stored] = {}
+    for name, code in codes.items():
+        held = f"{name}.quantized"
+        if name in floats:
+            found[floats[name].name] = code.stored(floats[name])
+        elif held in integers and isinstance(code, Int4Code):
+            found[held] = _packed(integers[held])
+        else:
+            raise ValueError(f"weight {name}: the file must hold it in float32 to store it in {formats[name]}")
+    return written(replaced(model, found))
+
+
+def code_of(stored: TensorFormat) -> Code | None:
+    """What stores a weight in this format; None for those that need nothing.
+
+    >>> code_of(TensorFormat(bits=4, group=16))
+    Int4Code(group=16, opset=21)
+    """
+    if stored.codebook or stored.bits in (8, 32):
+        return None
+    if stored.floating and stored.bits == 16:
+        return HALF
+    if not stored.floating and stored.bits == 4:
+        return Int4Code(stored.group or _WHOLE_CHANNEL)
+    if not stored.floating and stored.bits == 1:
+        return BINARY
+    raise ValueError(f"weights must be stored in 32, 16 (floating), 8, 4 or 1 bits, got {stored}")
+
+
+def _packed(tensor: Any) -> Stored:
+    """8-bit integers -7..7 as 4-bit ones that are widened."""
+    value = numpy_helper.to_array(tensor)
+    if np.abs(value).max(initial=0) > LARGEST:
+        raise ValueError(f"weight {tensor.name}: integers must be within ±{LARGEST} to be stored in 4 bits")
+    name = f"{tensor.name}.int4"
+    return Stored(
+        [constant(name, value.astype(ml_dtypes.int4))], [node("Cast", [name], tensor.name, to=TensorProto.INT8)]
+    )

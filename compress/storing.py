@@ -1,0 +1,84 @@
+"""Artifacts whose weights are stored in fewer bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from compress.artifact import Artifact
+from compress.data import Split
+from compress.export import folded_weights, onnx_bytes
+from compress.folding import with_folded_weights
+from compress.sources import OnnxFile, source_name
+from compress.stage import Context
+from compress.stored_weights import Code, Floats, Weight, store
+from hw_profiles.formats import TensorFormat
+from hw_profiles.workload import WEIGHTED
+from search_spaces.arch import Arch
+
+Chosen = Callable[[Weight], bool]
+
+_ALIKE = (
+    0.01  # of a channel's largest weight: a scale that was rounded again is off by less, a weight that was not by more
+)
+
+
+def with_stored_weights(artifact: Artifact, code: Code, chosen: Chosen | None = None) -> Artifact:
+    """The artifact with its ``chosen`` weights as ``code`` stores them, where that is smaller; of another source than
+    an Arch the file is changed.
+
+    Raises:
+        ValueError: the network is in integers already, its weights share values, or there is nothing to store.
+    """
+    require_float(artifact)
+    if not isinstance(artifact.source, Arch):
+        data = store(onnx_bytes(artifact), code, chosen)
+        label = f"{source_name(artifact.source)} in fewer bits"
+        return replace(artifact, deployed=OnnxFile(data=data, label=label, sides=artifact.source.input_shape))
+    weights = folded_weights(artifact.model(), artifact.arch.workload())
+    fitting = [each for each in _weights(artifact.arch, weights) if chosen is None or chosen(each)]
+    stored = [each for each in fitting if code.stored(each).bytes < 4 * each.value.size]
+    if not stored:
+        raise ValueError("a network must have weights that get smaller by being stored in fewer bits, this has none")
+    formats = {each.name: _format(code, each, artifact.weight_formats) for each in stored}
+    rounded = {each.name: each.shaped(code.rounded(each.rows)) for each in stored}
+    changed = with_folded_weights(artifact, {**weights, **rounded})
+    return replace(changed, weight_formats={**artifact.weight_formats, **formats})
+
+
+def lies_on(code: Code, weight: Weight) -> bool:
+    """Whether a weight has the values that ``code`` stores, up to the rounding of scales."""
+    rows = weight.rows
+    limit = _ALIKE * np.abs(rows).max(axis=1, keepdims=True)
+    return bool((np.abs(code.rounded(rows) - rows) <= limit).all())
+
+
+def calibration_images(context: Context, count: int) -> Split:
+    """``count`` training images."""
+    train = context.data.train
+    chosen = np.random.default_rng(context.seed).permutation(len(train))[:count]
+    return train.take(np.sort(chosen))
+
+
+def require_float(artifact: Artifact) -> None:
+    """Raise a ValueError where the weights are integers or share values."""
+    if artifact.precision == "int8":
+        raise ValueError("weights must be float32 to be stored in fewer bits: the network is in 8-bit integers already")
+    shared = [name for name, stored in artifact.weight_formats.items() if stored.codebook]
+    if shared:
+        raise ValueError(f"weights must be stored one by one to get other formats: those of {shared[0]} share values")
+
+
+def _weights(arch: Arch, weights: Mapping[str, Floats]) -> Iterator[Weight]:
+    for op in arch.workload().ops:
+        if op.kind in WEIGHTED:
+            yield Weight(op.weight, weights[op.weight], 1 if op.kind == "conv_transpose" else 0)
+
+
+def _format(code: Code, weight: Weight, before: Mapping[str, TensorFormat]) -> TensorFormat:
+    """The code's, with the zeros that there were; those of binary weights are gone."""
+    stored = code.format(weight.rows.shape[1])
+    density = before[weight.name].density if weight.name in before and stored.bits > 1 else 1.0
+    return replace(stored, density=density)

@@ -1,0 +1,76 @@
+"""Training of weights that are rounded in each step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from compress.artifact import Artifact
+from compress.learning import lessons_for
+from compress.stage import Context
+from compress.stored_weights import Code
+from compress.storing import lies_on, require_float, with_stored_weights
+from compress.train import Recipe
+from compress.weighted import Layer, weighted_layers
+
+Rounding = Callable[[Tensor], Tensor]
+
+
+class StraightThrough(nn.Module):
+    """A parametrization: the weight is rounded, and its gradient is that of the rounded one (1308.3432).
+
+    >>> layer = nn.Linear(2, 1, bias=False)
+    >>> _ = parametrize.register_parametrization(layer, "weight", StraightThrough(lambda weight: weight.sign()))
+    >>> layer.weight.sum().backward()
+    >>> layer.weight.abs().tolist(), layer.parametrizations.weight.original.grad.tolist()
+    ([[1.0, 1.0]], [[1.0, 1.0]])
+    """
+
+    def __init__(self, rounding: Rounding) -> None:
+        super().__init__()
+        self.rounding = rounding
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The rounded weight."""
+        detached = weight.detach()
+        return self.rounding(detached) + (weight - detached)
+
+
+def trained_on_grid(
+    artifact: Artifact,
+    context: Context,
+    *,
+    recipe: Recipe,
+    code: Code,
+    rounding: Callable[[Tensor], Rounding],
+    chosen: Callable[[Mapping[str, Layer]], Sequence[str]] = list,
+) -> Artifact:
+    """The artifact after a training in which the ``chosen`` layers are rounded, led by what it was, and stored by
+    ``code``; ``rounding`` gives for the weight that a layer has what rounds it.
+
+    Raises:
+        ValueError: no layer is chosen, or the network is in integers already.
+    """
+    require_float(artifact)
+    model = artifact.model()
+    layers = weighted_layers(model)
+    names = chosen(layers)
+    if not names:
+        raise ValueError(f"of {len(layers)} layers with weights at least one must be one to round, none is")
+    lessons = lessons_for(
+        recipe, context.data, model, artifact.preprocessing, seed=context.seed, checkpoint=context.checkpoint,
+        report=context.report,
+    )  # fmt: skip
+    assert lessons is not None
+    for name in names:
+        parametrize.register_parametrization(
+            layers[name], "weight", StraightThrough(rounding(layers[name].weight)), unsafe=True
+        )
+    lessons(model, lambda share: None)
+    for name in names:
+        parametrize.remove_parametrizations(layers[name], "weight", leave_parametrized=True)
+    trained = with_stored_weights(artifact.with_model(model), code, lambda weight: lies_on(code, weight))
+    return replace(trained, metrics={**artifact.metrics, **lessons.metrics()})

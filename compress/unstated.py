@@ -1,0 +1,29 @@
+"""What nobody said of a module: how an image becomes its input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unstated(Preprocessing):
+    """In the place of a record for a network that came without images; it makes no input and is written nowhere."""
+
+    channels: int = 1
+    sizes: tuple[tuple[int, int], ...] = ((1, 1),)
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    class_names: tuple[str, ...] = ()
+
+    def tensor(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Refuses: nothing says how."""
+        raise ValueError("how an image becomes the input was not said: give data beside the model")
+
+    def to_json(self) -> str:
+        """Refuses: there is nothing to write."""
+        raise ValueError("how an image becomes the input was not said: give data beside the model")

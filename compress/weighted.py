@@ -1,0 +1,85 @@
+"""The layers of a module that have weights, and settings for all, for kinds or for single ones of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from torch import nn
+
+from compress.artifact import Artifact
+from compress.channels import weight_keys
+from hw_profiles.names import did_you_mean
+from hw_profiles.workload import WEIGHTED
+
+Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+KINDS = ("conv", "linear")
+
+T = TypeVar("T")
+
+
+def weighted_layers(model: nn.Module) -> dict[str, Layer]:
+    """Convolutions and linear layers by their name in the module, in its order.
+
+    Raises:
+        ValueError: there is none, or two of them share one weight.
+
+    >>> list(weighted_layers(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Linear(2, 2))))
+    ['0', '2']
+    """
+    found = {name: module for name, module in model.named_modules() if isinstance(module, Layer)}
+    if not found:
+        raise ValueError(f"{type(model).__name__}: a model must have convolutions or linear layers, this has none")
+    owners: dict[int, str] = {}
+    for name, layer in found.items():
+        owner = owners.setdefault(id(layer.weight), name)
+        if owner != name:
+            raise ValueError(f"every layer must have a weight of its own, {owner} and {name} share one")
+    return found
+
+
+def layers_of(artifact: Artifact, model: nn.Module) -> dict[str, Layer]:
+    """The layers of an artifact's module by the names of the operations that they are.
+
+    >>> from compress import Preprocessing
+    >>> from search_spaces import build_model, preset
+    >>> record = Preprocessing(channels=3, sizes=((32, 32),), mean=(0.5,) * 3, std=(0.25,) * 3, class_names=("a",) * 10)
+    >>> model = build_model(preset("resnet8"))
+    >>> artifact = Artifact(source=preset("resnet8"), weights={}, preprocessing=record).with_model(model)
+    >>> [*layers_of(artifact, model)][:2]
+    ['stem', 'stages.0.0.conv1']
+    """
+    layers, found = weighted_layers(model), {}
+    for op in artifact.source.workload().ops:
+        keys = weight_keys(op, artifact.weights) if op.kind in WEIGHTED else []
+        module = keys[0].removesuffix(".weight") if keys else ""
+        if module in layers:
+            found[op.name] = layers[module]
+    return found
+
+
+def for_each(setting: T | Mapping[str, T], layers: Mapping[str, Layer], what: str) -> dict[str, T]:
+    """The setting of each layer: the same for all, or from a mapping by the layer's name, else by its kind; layers that
+    a mapping leaves out are left out.
+
+    Raises:
+        ValueError: a key is neither a layer nor a kind, or nothing is left.
+
+    >>> layers = weighted_layers(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(2, 2)))
+    >>> for_each({"conv": 256, "1": 32}, layers, "clusters")
+    {'0': 256, '1': 32}
+    """
+    if not isinstance(setting, Mapping):
+        return dict.fromkeys(layers, setting)
+    for key in setting:
+        if key not in layers and key not in KINDS:
+            known = did_you_mean(key, [*KINDS, *layers])
+            raise ValueError(f"{what}: a key must be conv, linear or the name of a layer, got {key!r}{known}")
+    chosen = {}
+    for name, layer in layers.items():
+        kind = "linear" if isinstance(layer, nn.Linear) else "conv"
+        if name in setting or kind in setting:
+            chosen[name] = setting[name if name in setting else kind]
+    if not chosen:
+        raise ValueError(f"{what}: at least one layer must be named, got {dict(setting)}")
+    return chosen

@@ -1,0 +1,80 @@
+"""The tables of docs/benchmarks/c99.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tests.benchmarks.lines import read
+
+Table = Callable[[Sequence[str], Sequence[Sequence[Any]]], str]
+_KINDS = ("1x1", "window", "depthwise", "fully connected", "whole")
+
+
+def c99(table: Table) -> str:
+    """The section, with the function that makes a table of a head and rows."""
+    lines = read("c99")
+    exact = [line for line in lines if ":" not in line["case"]]
+    parts = [
+        "## Plain C99\n\n`python tests/benchmarks/c99.py`; commits "
+        f"{', '.join(dict.fromkeys(line['commit'] for line in lines))}.\n\n"
+        "Layers fed the reference's own inputs; the C code of this machine, and ONNX Runtime's nodes without "
+        "optimisation, against numpy. The arena is that of the program, beside the least that must live at once in the "
+        "best order, with what is written over its input and the rows kept aside for that. Code and constants are "
+        "those of a Cortex-M7 with `-Os`; the limit of the constants is 1.1 bytes a weight and 8 a channel.",
+        _exact(table, exact),
+        _instructions(table, [line for line in lines if line["case"].startswith("instructions:")]),
+        _speed(table, [line for line in lines if line["case"].startswith("speed:")]),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _exact(table: Table, lines: Sequence[dict[str, Any]]) -> str:
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for line in lines:
+        _, _, side = line["case"].partition("@")
+        groups.setdefault(f"presets, {side} pixels" if side else f"{line['case']}, 32 pixels", []).append(line)
+    head = ("networks", "how many", "values of layers", "others in C", "others in ONNX Runtime", "by at most",
+            "images that differ", "arena / least, at most", "largest code", "constants / limit, at most")  # fmt: skip
+    return table(head, [(name, *_exact_row(found)) for name, found in groups.items()])
+
+
+def _exact_row(lines: Sequence[dict[str, Any]]) -> tuple[Any, ...]:
+    values = sum(line["values"] for line in lines)
+    of_ort = sum(line["ort_differs"] * line["values"] for line in lines)
+    limits = [line["constant_bytes"] / (1.1 * line["weights"] + 8 * line["channels"]) for line in lines]
+    return (
+        len(lines),
+        values,
+        sum(line["c_differs"] for line in lines),
+        f"{of_ort / values:.1e}",
+        f"{max(line['ort_largest'] for line in lines)} step",
+        f"{sum(line['images_differ'] for line in lines)} of {sum(line['images'] for line in lines)}",
+        f"{max(line['arena_bytes'] / line['least_bytes'] for line in lines):.4f}",
+        max(line["code_bytes"] for line in lines),
+        f"{max(limits):.3f}",
+    )
+
+
+def _instructions(table: Table, lines: Sequence[dict[str, Any]]) -> str:
+    rows = []
+    for line in lines:
+        for machine, found in line["per_mac"].items():
+            cells = [f"{found[kind]:.2f}" if kind in found else "" for kind in _KINDS]
+            rows.append((line["case"].partition(":")[2], machine, *cells, line["code_bytes"][machine],
+                         line["stack_bytes"][machine]))  # fmt: skip
+    head = ("network", "processor", *_KINDS, "code bytes", "stack bytes")
+    text = "Instructions for each multiply-accumulate, emulated, `-Os`, by kind of layer; exact everywhere."
+    return f"{text}\n\n{table(head, rows)}" if rows else ""
+
+
+def _speed(table: Table, lines: Sequence[dict[str, Any]]) -> str:
+    rows = []
+    for line in lines:
+        for flags in ("-O3", "-O3 -march=native"):
+            found = line[flags]
+            rows.append((line["case"].partition(":")[2], flags, found["ms"], found["emx_ms"],
+                         f"{found['emx_over_ours']:.1f}", line["onnx_runtime_ms"]))  # fmt: skip
+    head = ("network", "flags", "ms", "emx-onnx-cgen, ms", "emx-onnx-cgen / fitnas", "ONNX Runtime int8, ms")
+    text = "One image on this machine, one thread, the same int8 file and compiler, in turn; processor time."
+    return f"{text}\n\n{table(head, rows)}" if rows else ""

@@ -1,0 +1,206 @@
+"""Whether int8 simulated in PyTorch says what the exported file says, how fast, and which network each score picks.
+
+    python tests/benchmarks/simulated_int8.py --data FOLDER|FILE.npz --minutes 30 [--networks FOLDER]
+    python tests/benchmarks/simulated_int8.py --summary
+
+Each line: a random network, trained for 40 seconds on one core, its activations scaled to their extremes. The share of
+test images that the simulation puts into the class of the exported file, beside the share for which ONNX Runtime's
+unoptimised graph does; the share of logits that are equal; accuracies in float32 and int8; images per second; estimated
+milliseconds; and what may tell before training how much int8 will hurt. ``--networks`` keeps the trained networks, and
+takes those that are there. ``--summary`` computes the figures from the lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from compress import Artifact, Context, Dataset, Quantize, Recipe, load_data
+from compress.export import onnx_bytes
+from compress.fragility import fragility
+from compress.simulate import simulated
+from compress.train import accuracy, train
+from hw_profiles import load_device, profile
+from hw_profiles.formats import PRECISIONS
+from hw_profiles.host import open_session
+from search_spaces import build_model, load_space
+from search_spaces.arch import Arch
+from tests.benchmarks.lines import extend, read
+
+NAME = "simulated_int8"
+SECONDS = 40
+CASES = {"mobilenet": 8, "efficientnet": 8, "fused": 7, "tiny": 7}
+MOST_MACS = 25e6  # more cannot learn anything in the time
+IMAGES = 5000
+BATCH = 250
+GUESSES = ("fragility", "depthwise", "curved", "gates")
+
+Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def network(space: str, seed: int, data: Dataset) -> Arch:
+    """The random network of that number among those that are small enough."""
+    found = load_space(space, input_shape=data.preprocessing.input_shape, num_classes=data.num_classes)
+    small = (arch for arch in map(found.sample, range(100_000)) if arch.workload().macs <= MOST_MACS)
+    return next(arch for number, arch in enumerate(small) if number == seed)
+
+
+def trained(space: str, seed: int, data: Dataset, folder: Path) -> Artifact:
+    """The network after its 40 seconds, from the folder if it is there."""
+    place = folder / f"{space}-{seed}"
+    if (place / "artifact.json").is_file():
+        return Artifact.load(place)
+    arch = network(space, seed, data)
+    sized = data.resized(*arch.input_shape[1:])
+    model = build_model(arch, seed=seed)
+    train(model, sized, Recipe(epochs=100, seconds=SECONDS), seed=seed)
+    artifact = Artifact(source=arch, weights={}, preprocessing=sized.preprocessing).with_model(model)
+    artifact.save(place)
+    return artifact
+
+
+def run(space: str, seed: int, data: Dataset, folder: Path) -> dict[str, Any]:
+    artifact = trained(space, seed, data, folder)
+    sized, device = data.resized(*artifact.arch.input_shape[1:]), load_device("host")
+    stage = Quantize(calibration="minmax", equalize="none", bias_correction=False, adaround=False)
+    quantized = stage(artifact, Context(data=sized, device=device))
+    file, plain = onnx_bytes(quantized), artifact.model()
+    x = artifact.preprocessing.tensor(sized.test.images[:IMAGES])
+    split = sized.test.take(np.arange(len(x)))
+    logits, speed = {}, {}
+    for name, predict in {
+        "file": _session(open_session(file)),
+        "unoptimised": _session(_unoptimised(file)),
+        "simulated": _module(simulated(quantized)),
+        "float": _module(plain.to(memory_format=torch.channels_last)),
+    }.items():
+        logits[name], speed[name] = _timed(predict, x)
+    classes = {name: values.argmax(1) for name, values in logits.items()}
+    return {
+        "macs": artifact.arch.workload().macs,
+        "side": artifact.arch.input_shape[1],
+        "images": len(x),
+        "agreement": float(np.mean(classes["simulated"] == classes["file"])),
+        "runtime_agreement": float(np.mean(classes["unoptimised"] == classes["file"])),
+        "equal_logits": float(np.mean(logits["simulated"] == logits["file"])),
+        "runtime_equal_logits": float(np.mean(logits["unoptimised"] == logits["file"])),
+        "fp32_accuracy": accuracy(classes["float"], split),
+        "int8_accuracy": accuracy(classes["file"], split),
+        "simulated_accuracy": accuracy(classes["simulated"], split),
+        "images_per_second": {name: round(value) for name, value in speed.items()},
+        "estimated_ms": {p: round(profile(artifact.arch, device, precision=p).latency_ms, 4) for p in PRECISIONS},
+        **_guesses(artifact.arch, artifact.preprocessing.tensor(sized.train.images[:128])),
+    }
+
+
+def _guesses(arch: Arch, images: NDArray[np.float32]) -> dict[str, float]:
+    """What is known before training: noise, depthwise convolutions, functions that are no ReLU, squeeze-excite parts."""
+    ops = arch.workload().ops
+    return {
+        "fragility": round(fragility(arch, images), 5),
+        "depthwise": sum(op.depthwise for op in ops),
+        "curved": sum(op.function in ("silu", "hard_swish") for op in ops),
+        "gates": sum(op.kind == "mul" for op in ops),
+    }
+
+
+def _timed(predict: Predict, x: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
+    """Logits, and images per second by the median batch of 250."""
+    predict(x[:BATCH])
+    found, seconds = [], []
+    for i in range(0, len(x), BATCH):
+        start = time.perf_counter()
+        found.append(predict(x[i : i + BATCH]))
+        seconds.append((time.perf_counter() - start) / len(found[-1]))
+    return np.concatenate(found), 1 / statistics.median(seconds)
+
+
+def _session(session: Any) -> Predict:
+    name = session.get_inputs()[0].name
+    return lambda x: session.run(None, {name: x})[0]
+
+
+def _unoptimised(file: bytes) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+@torch.inference_mode()
+def _predicted(module: torch.nn.Module, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    images = torch.from_numpy(x).contiguous(memory_format=torch.channels_last)
+    found: NDArray[np.float32] = module(images).numpy()
+    return found
+
+
+def _module(module: torch.nn.Module) -> Predict:
+    return lambda x: _predicted(module, x)
+
+
+def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures over all lines: agreement, speed, how well each guess ranks the losses, and what is picked."""
+    lost = [100 * (line["fp32_accuracy"] - line["int8_accuracy"]) for line in lines]
+    speeds = [line["images_per_second"] for line in lines]
+    return {
+        "networks": len(lines),
+        "agreement": _share(lines, "agreement"),
+        "runtime_agreement": _share(lines, "runtime_agreement"),
+        "equal_logits": _share(lines, "equal_logits"),
+        "points_lost": [round(float(q), 2) for q in np.quantile(lost, (0, 0.5, 0.9, 1))],
+        "speed_of_the_file": round(statistics.median(s["simulated"] / s["file"] for s in speeds), 2),
+        "speed_of_float": round(statistics.median(s["simulated"] / s["float"] for s in speeds), 2),
+        "spearman": {name: round(float(spearmanr([x[name] for x in lines], lost)[0]), 2) for name in GUESSES},
+        "picked": [_picked(lines, share) for share in (0.25, 0.5, 0.75, 1.0)],
+    }
+
+
+def _share(lines: list[dict[str, Any]], name: str) -> dict[str, float]:
+    values = [line[name] for line in lines]
+    return {"least": min(values), "mean": round(statistics.fmean(values), 5)}
+
+
+def _picked(lines: list[dict[str, Any]], share: float) -> dict[str, Any]:
+    """Of the networks that are the fastest share in int8: the best by either accuracy, and what it is worth."""
+    fastest = sorted(lines, key=lambda line: line["estimated_ms"]["int8"])[: max(1, round(share * len(lines)))]
+    found: dict[str, Any] = {"estimated_int8_ms": fastest[-1]["estimated_ms"]["int8"]}
+    for score in ("fp32_accuracy", "int8_accuracy"):
+        best = max(fastest, key=lambda line: line[score])
+        worth = {name: best[name] for name in ("case", "seed", "fp32_accuracy", "int8_accuracy", "estimated_ms")}
+        found[f"by_{score}"] = worth
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data")
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--networks", type=Path)
+    parser.add_argument("--summary", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.data:
+        torch.set_num_threads(1)
+        data = load_data(arguments.data)
+        folder = arguments.networks or Path(tempfile.mkdtemp())
+        cases = [(space, seed) for space, count in CASES.items() for seed in range(count)]
+        extend(NAME, cases, lambda space, seed: run(space, seed, data, folder), arguments.minutes)
+    if arguments.summary:
+        for name, value in summary(read(NAME)).items():
+            print(name, value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""The code for Cortex-M4 and M7 with their DSP instructions, under emulation: exact, and twice as fast as without them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from compress.c99 import verify, write_c99
+from compress.c99.layers import Convolution, Layer
+from compress.c99.network import read_network
+from compress.c99.targets import MACHINES
+from search_spaces import preset
+from tests.compress.c99.files import graph_file, images, network_file
+from tests.compress.c99.test_graphs import GRAPHS, Draft, Graph
+from tests.compress.c99.test_program import STRICT
+from tests.parts import require
+
+PORTABLE = "-DKERNEL_PORTABLE"
+
+
+@pytest.fixture(autouse=True)
+def emulator() -> None:
+    require(not MACHINES["cortex-m7"].missing(), MACHINES["cortex-m7"].missing())
+
+
+def padded_far() -> Graph:
+    """More padding than the window is high, strides that skip rows, and single outputs."""
+    d = Draft(5)
+    d.conv("x", "a", (5, 1, 3, 3), group=5, pads=[4, 4, 4, 4], strides=[2, 2])
+    d.conv("a", "b", (5, 1, 2, 2), group=5, strides=[3, 1])
+    d.conv("b", "c", (1, 5, 1, 1))
+    d.conv("c", "y", (3, 1, 2, 3), pads=[1, 1, 0, 1])
+    return d.graph(21, 17)
+
+
+def wide() -> Graph:
+    """Rows of more outputs than are summed at a time, of every stride, and a window over the whole image."""
+    d = Draft(2)
+    d.conv("x", "a", (2, 1, 3, 3), group=2, pads=[1, 1, 1, 1])
+    d.conv("a", "b", (2, 1, 3, 3), group=2, pads=[1, 1, 1, 1], strides=[1, 2])
+    d.conv("b", "c", (2, 1, 3, 3), group=2, pads=[0, 2, 2, 0], strides=[2, 3])
+    d.conv("c", "y", (7, 2, 2, 13))
+    return d.graph(5, 77)
+
+
+@pytest.mark.parametrize("make", [*GRAPHS, padded_far, wide])
+def test_every_kernel_computes_the_same_numbers(make: Callable[[], Graph], tmp_path: Path) -> None:
+    nodes, weights, shape = make()
+    file = graph_file(tmp_path / "model.onnx", nodes, weights, shape)
+    write_c99(file, tmp_path / "c")
+    portable = replace(MACHINES["cortex-m7"], name="portable", flags=(*MACHINES["cortex-m7"].flags, PORTABLE))
+    result = verify(tmp_path / "c", file, images(shape, 3, seed=1), machines=["cortex-m7", portable], layer_images=3)
+    for measured in result.machines:
+        assert measured.exact == measured.values
+        assert measured.equal == measured.images == 2
+    assert len(result.machines) == 2
+
+
+def test_sums_are_cut_off_where_the_activation_says(tmp_path: Path) -> None:
+    """Limits within the integers, as a scale that is shared with another tensor makes them."""
+    arch = preset("mobilenetv2_035", input_shape=(3, 32, 32), num_classes=10)
+    file = network_file(tmp_path / "model.onnx", arch)
+    model = onnx.load(file)
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith(".act.zero_point"):
+            tensor.CopyFrom(numpy_helper.from_array(np.uint8(60), tensor.name))
+    onnx.save(model, file)
+    steps = [layer.steps[0] for layer in read_network(file).layers]
+    assert {s.depthwise for s in steps if isinstance(s, Convolution) and s.to.low == 60 - 128} == {False, True}
+    write_c99(file, tmp_path / "c")
+    result = verify(tmp_path / "c", file, images(arch.input_shape, 1), machines=["cortex-m7"], layer_images=1)
+    assert result.machines[0].exact == result.machines[0].values
+
+
+def test_dsp_instructions_halve_what_convolutions_take(tmp_path: Path) -> None:
+    arch = preset("mobilenetv2_035", input_shape=(3, 64, 64), num_classes=10)
+    file = network_file(tmp_path / "model.onnx", arch)
+    written = write_c99(file, tmp_path / "c")
+    layers = read_network(file).layers
+    for machine in (MACHINES["cortex-m4"], MACHINES["cortex-m7"]):
+        portable = replace(machine, name="portable", flags=(*machine.flags, PORTABLE))
+        result = verify(tmp_path / "c", file, images(arch.input_shape, 1), machines=[machine, portable], layer_images=1)
+        fast, slow = result.machines
+        for kind in ("depthwise", "1x1"):
+            chosen = [i for i, layer in enumerate(layers) if kind == kind_of(layer)]
+            assert len(chosen) > 10
+            assert 2 * sum(fast.ticks[i] for i in chosen) <= sum(slow.ticks[i] for i in chosen), kind
+        assert written.buffer_bytes <= fast.stack_bytes <= written.buffer_bytes + 1024
+
+
+def kind_of(layer: Layer) -> str:
+    step = layer.steps[0]
+    if not isinstance(step, Convolution):
+        return ""
+    return "depthwise" if step.depthwise else "1x1" if step.window.kernel_size == (1, 1) else ""
+
+
+@pytest.mark.parametrize("flags", [["-O0"], ["-Os"], ["-O3"], ["-Os", PORTABLE], ["-Os", "-mfloat-abi=soft"]])
+def test_it_compiles_without_a_warning(flags: list[str], tmp_path: Path) -> None:
+    nodes, weights, shape = padded_far()
+    file = graph_file(tmp_path / "model.onnx", nodes, weights, shape)
+    write_c99(file, tmp_path / "c")
+    for name in ("cortex-m4", "cortex-m7"):
+        machine = MACHINES[name]
+        command = [machine.compiler, *STRICT, *machine.flags, *flags, "-c", "model.c", "kernels.c"]
+        built = subprocess.run(command, cwd=tmp_path / "c", capture_output=True, text=True, check=False)
+        assert built.returncode == 0, built.stderr[:2000]

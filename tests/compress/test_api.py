@@ -1,0 +1,345 @@
+"""One line for each way to make a network smaller, on every kind of model."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+import compress
+from compress import Artifact, Cluster, Context, Dataset, Distill, Encode, Quantize, Recipe, Sparsify, load_data
+from compress.export import onnx_bytes
+from compress.fnz import decode_onnx, encode_onnx
+from compress.given import given_artifact, given_dataset
+from compress.sources import Timm
+from compress.train import train
+from hw_profiles import load_device
+from search_spaces import build_model, preset
+
+ARCH = preset("resnet8", input_shape=(1, 16, 16))
+SHORT = Recipe(epochs=0.2)
+DOCS = Path(__file__).parents[2] / "docs" / "compression.md"
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return load_data("digits").resized(16, 16)
+
+
+@pytest.fixture(scope="module")
+def learnt(data: Dataset) -> nn.Module:
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(1, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
+        nn.Conv2d(32, 64, 3, 2, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10),
+    )  # fmt: skip
+    train(module, data, Recipe(epochs=12))
+    return module
+
+
+def timms() -> nn.Module:
+    torch.manual_seed(1)
+    model: nn.Module = timm.create_model("mobilenetv3_small_050", num_classes=10, in_chans=1)
+    return model
+
+
+def right(file: bytes, data: Dataset) -> float:
+    """Accuracy on the validation images of a file run by itself."""
+    session = onnxruntime.InferenceSession(file)
+    x = data.preprocessing.tensor(data.val.images)
+    return float(np.mean(session.run(None, {session.get_inputs()[0].name: x})[0].argmax(1) == data.val.labels))
+
+
+def models(learnt: nn.Module, folder: Path) -> dict[str, Any]:
+    """One of each kind that a call takes."""
+    path = folder / "m.onnx"
+    torch.onnx.export(learnt.eval(), (torch.zeros(1, 1, 16, 16),), path, dynamo=False, dynamic_axes={"x": {0: "N"}},
+                      input_names=["x"])  # fmt: skip
+    empty = compress.cluster(ARCH, clusters=16)
+    return {"module": learnt, "arch": ARCH, "artifact": empty, "timm": timms(), "file": path, "text": str(path)}
+
+
+@pytest.mark.parametrize("kind", ["module", "arch", "artifact", "timm", "file", "text"])
+def test_any_model_becomes_int8(kind: str, learnt: nn.Module, data: Dataset, tmp_path: Path) -> None:
+    model = models(learnt, tmp_path)[kind]
+    after = compress.quantize(model, data, Quantize(images=64))
+    assert after.precision == "int8"
+    file = onnx_bytes(after)
+    types = {tensor.data_type for tensor in onnx.load_model_from_string(file).graph.initializer}
+    assert onnx.TensorProto.INT8 in types
+    assert after.metrics["val_accuracy"] == right(file, data)
+    assert after.metrics["file_bytes"] == len(file) < 0.8 * after.metrics["file_bytes_before"]
+    if kind in ("module", "file", "text"):
+        assert after.metrics["val_accuracy_before"] > 0.8
+        assert after.metrics["val_accuracy"] > after.metrics["val_accuracy_before"] - 0.02
+
+
+def test_a_module_is_left_as_it_was_given(learnt: nn.Module, data: Dataset) -> None:
+    module = copy.deepcopy(learnt).train()
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    distilled = Distill(recipe=SHORT)
+    calls: list[Callable[[], Artifact]] = [
+        lambda: compress.quantize(module, data),
+        lambda: compress.sparsify(module, amount=0.5),
+        lambda: compress.sparsify(module, data, Sparsify(recipe=SHORT)),
+        lambda: compress.cluster(module, clusters=4),
+        lambda: compress.distill(module, data, distilled, teacher=learnt),
+    ]
+    for call in calls:
+        after = call()
+        assert after.model()(torch.zeros(1, 1, 16, 16)).shape == (1, 10)
+        assert module.training
+        assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
+
+
+def test_weights_leave_and_are_shared_in_the_file_that_runs(learnt: nn.Module, data: Dataset) -> None:
+    sparse = compress.sparsify(learnt, data, Sparsify(scope="layer", recipe=SHORT), amount=0.75)
+    shared = compress.cluster(sparse, data, Cluster(recipe=SHORT), clusters=4)
+    for artifact, values in ((sparse, 10**6), (shared, 5)):
+        graph = onnx.load_model_from_string(onnx_bytes(artifact)).graph
+        weights = [onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if len(tensor.dims) > 1]
+        assert len(weights) == 3
+        for weight in weights:
+            assert np.mean(weight == 0) == pytest.approx(0.75, abs=0.01)
+            assert len(np.unique(weight)) <= values
+        assert artifact.metrics["val_accuracy"] == right(onnx_bytes(artifact), data)
+
+
+def test_zeros_stay_zeros_in_integers_and_cost_what_they_cost(data: Dataset) -> None:
+    """In the ONNX file a zero takes its byte; in the coded file it does not."""
+    sparse = compress.sparsify(ARCH, data, Sparsify(scope="layer", recipe=SHORT), amount=0.75)
+    plain = compress.quantize(ARCH, data, Quantize(calibration="minmax", equalize="none", bias_correction=False))
+    after = compress.quantize(sparse, data, Quantize(calibration="minmax", equalize="none", bias_correction=False))
+    assert after.workload().weight_bytes == plain.workload().weight_bytes < sparse.workload().weight_bytes / 3
+    assert (after.formats["stem.weight"].bits, after.formats["stem.weight"].density) == (
+        8,
+        pytest.approx(0.25, abs=0.01),
+    )
+    sizes = [len(encode_onnx(onnx_bytes(artifact))) for artifact in (plain, after)]
+    assert sizes[1] < 0.6 * sizes[0]
+
+
+def test_a_teacher_may_be_any_model(learnt: nn.Module, data: Dataset, tmp_path: Path) -> None:
+    """Each says class 3 of everything, and so does the student then."""
+    small = build_model(ARCH)
+
+    def stubborn(pixels: Tensor) -> Tensor:
+        return nn.functional.one_hot(torch.full((len(pixels),), 3), 10) * 20.0
+
+    module = copy.deepcopy(learnt)
+    with torch.no_grad():
+        module[8].weight.zero_()
+        module[8].bias.copy_(20.0 * nn.functional.one_hot(torch.tensor(3), 10))
+    file = tmp_path / "teacher.onnx"
+    torch.onnx.export(module.eval(), (torch.zeros(1, 1, 16, 16),), file, dynamo=False, input_names=["x"],
+                      dynamic_axes={"x": {0: "N"}})  # fmt: skip
+    config = Distill(recipe=Recipe(epochs=1, learning_rate=0.05), weight=1.0)
+    for teacher in (stubborn, module, file, str(file)):
+        after = compress.distill(small, data, config, teacher=teacher)
+        with torch.inference_mode():
+            said = after.model()(torch.from_numpy(data.preprocessing.tensor(data.val.images))).argmax(1)
+        assert float((said == 3).float().mean()) > 0.95
+
+
+def test_a_teacher_of_another_size_sees_the_images_enlarged(data: Dataset) -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(32 * 32, 10))
+    with torch.no_grad():
+        module[1].weight.zero_()
+        module[1].bias.copy_(20.0 * nn.functional.one_hot(torch.tensor(7), 10))
+    teacher = given_artifact(module, None, input_shape=(1, 32, 32))
+    config = Distill(recipe=Recipe(epochs=1, learning_rate=0.05), weight=1.0)
+    after = compress.distill(ARCH, data, config, teacher=teacher)
+    with torch.inference_mode():
+        said = after.model()(torch.from_numpy(data.preprocessing.tensor(data.val.images))).argmax(1)
+    assert float((said == 7).float().mean()) > 0.95
+
+
+def test_an_arch_is_pruned_to_a_latency(data: Dataset) -> None:
+    from hw_profiles import profile
+
+    device = load_device("host")
+    whole = profile(ARCH, device).latency_ms
+    after = compress.prune(ARCH, data, compress.Prune(recipe=SHORT), latency_ms=0.8 * whole)
+    assert profile(after.arch, device).latency_ms <= 0.8 * whole
+    assert after.arch.workload().macs < ARCH.workload().macs
+
+
+@pytest.mark.parametrize("kind", ["module", "timm"])
+def test_a_module_is_pruned_and_runs(kind: str, learnt: nn.Module, data: Dataset, tmp_path: Path) -> None:
+    model = {"module": learnt, "timm": timms()}[kind]
+    after = compress.prune(model, data, compress.Prune(recipe=SHORT), amount=0.5)
+    macs = compress.quantize(model, data, Quantize(calibration="minmax", images=8)).source.workload().macs
+    assert after.source.workload().macs < 0.8 * macs
+    assert after.metrics["val_accuracy"] == right(onnx_bytes(after), data)
+    if kind == "timm":
+        assert isinstance(after.source, Timm)
+        after.save(tmp_path)
+        x = torch.randn(2, 1, 16, 16)
+        with torch.inference_mode():
+            assert torch.equal(Artifact.load(tmp_path).model()(x), after.model()(x))
+
+
+def test_a_coded_file_comes_back_byte_by_byte(learnt: nn.Module, tmp_path: Path) -> None:
+    """Without images nothing says what a module reads, but the call may."""
+    shared = compress.cluster(learnt, clusters=16)
+    compress.encode(shared, tmp_path / "m.fnz", input_shape=(1, 24, 24))
+    compress.decode(tmp_path / "m.fnz", tmp_path / "m.onnx")
+    x = np.random.default_rng(0).standard_normal((2, 1, 24, 24)).astype(np.float32)
+    with torch.inference_mode():
+        expected = shared.model()(torch.from_numpy(x)).numpy()
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    np.testing.assert_allclose(session.run(None, {"input": x})[0], expected, rtol=1e-3, atol=1e-4)
+    file = (tmp_path / "m.onnx").read_bytes()
+    compress.encode(tmp_path / "m.onnx", tmp_path / "again.fnz")
+    assert (tmp_path / "again.fnz").stat().st_size < 0.5 * len(file)
+    compress.decode(str(tmp_path / "again.fnz"), str(tmp_path / "again.onnx"))
+    assert (tmp_path / "again.onnx").read_bytes() == file
+    compress.encode(ARCH, tmp_path / "arch.fnz")
+    with pytest.raises(ValueError, match="input_shape must be given"):
+        compress.encode(shared, tmp_path / "none.fnz")
+    assert not (tmp_path / "none.fnz").exists()
+
+
+def test_the_stage_puts_the_coded_file_beside_the_other(data: Dataset, tmp_path: Path) -> None:
+    artifact = replace(compress.cluster(ARCH, clusters=16), preprocessing=data.preprocessing)
+    context = Context(data=data, device=load_device("host"), measured=False)
+    done = compress.run_stages(artifact, [Encode()], context, tmp_path)
+    folder = tmp_path / "01_encode"
+    assert decode_onnx((folder / done.files["fnz"]).read_bytes()) == (folder / done.files["onnx"]).read_bytes()
+    assert done.metrics["fnz_bytes"] == (folder / "model.fnz").stat().st_size
+    assert done.history[0]["kept"]
+    assert done.metrics["val_accuracy"] == done.history[0]["before"]["val_accuracy"]
+
+
+def test_arrays_are_data_as_the_model_reads_them(learnt: nn.Module, data: Dataset) -> None:
+    images = np.concatenate([data.train.images, data.val.images])
+    labels = np.concatenate([data.train.labels, data.val.labels])
+    floats = data.preprocessing.tensor(images)
+    given = given_dataset((floats, labels))
+    order = np.concatenate([given.train.labels, given.val.labels, given.test.labels])
+    assert sorted(order) == sorted(labels)
+    back = given.preprocessing.tensor(given.train.images)
+    nearest = np.abs(floats[None, :50] - back[:, None][:200]).max(axis=(2, 3, 4)).min(axis=0)
+    assert float(np.median(nearest[nearest < 0.1])) < 0.5 * np.ptp(floats) / 255 + 1e-5
+    after = compress.quantize(learnt, (floats, labels), Quantize(images=64))
+    assert after.metrics["val_accuracy_before"] > 0.8
+    bytes_ = given_dataset((images[..., 0], labels + 5))
+    assert bytes_.preprocessing.class_names == tuple(map(str, range(5, 15)))
+    assert abs(float(bytes_.preprocessing.tensor(bytes_.train.images).mean())) < 0.05
+
+
+@pytest.fixture
+def downloaded(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+    """timm's create_model as it is where there is a network, for one model."""
+    create = timm.create_model
+    torch.manual_seed(5)
+    weights = create("mobilenetv3_small_050").state_dict()
+
+    def pretrained(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        module: nn.Module = create(name, **kwargs)
+        if pretrained:
+            own = module.state_dict()
+            module.load_state_dict({k: v if v.shape == own[k].shape else own[k] for k, v in weights.items()})
+        return module
+
+    monkeypatch.setattr(timm, "create_model", pretrained)
+    return create("mobilenetv3_small_050")
+
+
+def test_a_name_of_timm_comes_with_its_weights_and_its_normalisation(downloaded: nn.Module, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    images = (noise, np.arange(40) % 4)
+    after = compress.distill(
+        "timm:mobilenetv3_small_050",
+        images,
+        Distill(recipe=Recipe(epochs=1, learning_rate=1e-9)),
+        teacher=_says_nothing,
+    )
+    assert after.preprocessing.mean == (0.485, 0.456, 0.406)
+    module = timm.create_model("mobilenetv3_small_050", pretrained=True)
+    torch.testing.assert_close(after.weights["conv_stem.weight"], module.conv_stem.weight, rtol=0, atol=1e-6)
+    assert after.model()(torch.zeros(1, 3, 32, 32)).shape == (1, 4)
+    with pytest.raises(ValueError, match="timm:mobilenetv3_small_050 tells 1000 classes apart, the given images has 4"):
+        compress.quantize("mobilenetv3_small_050", images)
+    compress.encode("mobilenetv3_small_050", tmp_path / "m.fnz", input_shape=(3, 64, 64))
+    assert onnx.load_model_from_string(decode_onnx((tmp_path / "m.fnz").read_bytes())).graph.input[0].type.tensor_type.shape.dim[3].dim_value == 64  # fmt: skip
+
+
+def _says_nothing(pixels: Tensor) -> Tensor:
+    return torch.zeros(len(pixels), 4)
+
+
+def test_weights_that_cannot_be_downloaded_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = timm.create_model
+
+    def offline(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        if pretrained:
+            raise OSError("no route to host\nand more")
+        return create(name, **kwargs)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(ValueError, match=r"cannot be downloaded \(no route to host\); give a module") as caught:
+        compress.cluster("timm:resnet18")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+class Ways(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3)).repeat(1, 10) if x.sum() > 0 else -x.mean((2, 3)).repeat(1, 10)
+
+
+def flat(*shape: int) -> np.ndarray:
+    return np.zeros(shape, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda data, file: compress.quantize(3, data), "a model must be a module, an Arch"),
+        (lambda data, file: compress.quantize(ARCH, 3), "data must be a Dataset, digits, a folder"),
+        (lambda data, file: compress.quantize(preset("resnet8"), data), "reads 3 channels, the images of digits have 1"),
+        (lambda data, file: compress.quantize(preset("resnet8", input_shape=(1, 9, 9), num_classes=3), data),
+         "tells 3 classes apart, digits has 10"),
+        (lambda data, file: compress.quantize("resnet18x", data), "timm has no model 'resnet18x'"),
+        (lambda data, file: compress.quantize(Ways(), data), "Ways: what a model does must not depend"),
+        (lambda data, file: compress.quantize(nn.Linear(16, 10), data), r"Linear must give one number for each class, \(N, 10\), gives \(N, \*\(1, 16, 10\)\)"),
+        (lambda data, file: compress.quantize("none.onnx", data), "none.onnx: cannot be read"),
+        (lambda data, file: compress.prune(file, data, amount=0.5), "m.onnx: an ONNX file cannot be trained"),
+        (lambda data, file: compress.sparsify(file, data), "m.onnx: an ONNX file cannot be trained"),
+        (lambda data, file: compress.cluster(file), "m.onnx: an ONNX file cannot be trained"),
+        (lambda data, file: compress.distill(file, data, teacher=ARCH), "m.onnx: an ONNX file cannot be trained"),
+        (lambda data, file: compress.sparsify(ARCH, amount=1.0), "amount must be between 0 and 1"),
+        (lambda data, file: compress.cluster(ARCH, clusters=0), "clusters must be in 2"),
+        (lambda data, file: compress.quantize(file, data, Quantize(adaround=True)), "adaround needs a network of blocks"),
+        (lambda data, file: compress.quantize(ARCH, (flat(20, 1, 8, 8) * np.nan, np.arange(20) % 2)), "must be finite"),
+        (lambda data, file: compress.quantize(ARCH, (flat(20, 1, 8, 8), np.zeros(20, int))), "at least 2 classes"),
+        (lambda data, file: compress.quantize(ARCH, (flat(20, 8, 8, 1), np.arange(20) % 2)), "floats .N, 1 or 3, H, W."),
+        (lambda data, file: compress.quantize(ARCH, (flat(20, 1, 8, 8), np.arange(19))), "one for each image"),
+        (lambda data, file: compress.encode(ARCH, "x.fnz", input_shape=(3, 8, 8)), "must be that of the network"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_done_is_told_in_one_line(
+    call: Callable[[Dataset, Path], object], said: str, learnt: nn.Module, data: Dataset, tmp_path: Path
+) -> None:
+    file = models(learnt, tmp_path)["file"]
+    with pytest.raises(ValueError, match=said) as caught:
+        call(data, file)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL))
+def test_the_page_for_users_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, DOCS.name, "exec"), {})

@@ -1,0 +1,206 @@
+"""Stages that store weights in 16, 4 or 1 bits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from compress import Artifact, Context, OnnxFile, Quantize, Recipe, Timm, load_data
+from compress.binary import Binarize
+from compress.codes import BINARY, Int4Code
+from compress.export import folded_weights, onnx_bytes, onnx_logits
+from compress.fidelity import Judge
+from compress.half import Half
+from compress.int4 import Int4
+from compress.stage import Stage
+from compress.stored_weights import Weight
+from compress.storing import lies_on, with_stored_weights
+from compress.straight_through import trained_on_grid
+from compress.train import accuracy, predict, train
+from hw_profiles import load_device
+from hw_profiles.formats import TensorFormat
+from hw_profiles.fusion import fuse
+from hw_profiles.onnx_read import read_onnx
+from hw_profiles.workload import Workload
+from search_spaces import build_model, preset
+from tests.contracts import with_random_statistics
+
+SHORT = Recipe(epochs=1, learning_rate=0.02)
+STAGES: list[Stage] = [Half(), Int4(recipe=None), Int4(group=16, recipe=SHORT), Binarize(recipe=SHORT)]
+
+
+@pytest.fixture(scope="module")
+def context() -> Context:
+    return Context(data=load_data("digits", size=16), device=load_device("host"), measured=False)
+
+
+@pytest.fixture(scope="module")
+def learnt(context: Context) -> Artifact:
+    arch = preset("resnet8", input_shape=(1, 16, 16))
+    model = build_model(arch)
+    train(model, context.data, Recipe(epochs=3))
+    return Artifact(source=arch, weights={}, preprocessing=context.data.preprocessing).with_model(model)
+
+
+def module_logits(artifact: Artifact, images: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        return artifact.model()(torch.from_numpy(artifact.preprocessing.tensor(images))).numpy()
+
+
+def fidelity(artifact: Artifact, data: bytes, context: Context) -> float:
+    images = artifact.preprocessing.tensor(context.data.val.images)
+    return Judge(onnx_bytes(artifact), images)(data).divergence
+
+
+@pytest.mark.parametrize(
+    "stage", STAGES, ids=lambda stage: f"{stage.name}-{getattr(stage, 'recipe', None) is not None}"
+)
+def test_the_file_is_the_module_and_its_bytes_are_those_of_the_formats(
+    stage: Stage, learnt: Artifact, context: Context, tmp_path: Path
+) -> None:
+    after = stage(learnt, context)
+    after.save(tmp_path)
+    after = Artifact.load(tmp_path)
+    data, images = onnx_bytes(after), context.data.val.images[:64]
+    expected = module_logits(after, images)
+    assert np.abs(onnx_logits(data, images, after.preprocessing) - expected).max() < 1e-4 * np.abs(expected).max()
+    plain = onnx_bytes(learnt)
+    saved = learnt.workload().weight_bytes - after.workload().weight_bytes
+    assert saved > 0.45 * learnt.workload().weight_bytes
+    assert len(plain) - len(data) == pytest.approx(saved, rel=0.03)
+
+
+def test_half_loses_nothing(learnt: Artifact, context: Context) -> None:
+    after = Half()(learnt, context)
+    before, rounded = (module_logits(artifact, context.data.val.images) for artifact in (learnt, after))
+    assert np.abs(before - rounded).max() < 2e-3 * np.abs(before).max()
+    assert {stored.bits for stored in after.weight_formats.values()} == {16}
+
+
+def test_smaller_groups_are_nearer_and_larger(learnt: Artifact, context: Context) -> None:
+    def weights(artifact: Artifact) -> np.ndarray:
+        folded = folded_weights(artifact.model(), artifact.arch.workload())
+        return np.concatenate([value.flatten() for value in folded.values()])
+
+    stored = [Int4(group=group, recipe=None)(learnt, context) for group in (8, 32, 1000)]
+    errors = [float(np.square(weights(each) - weights(learnt)).sum()) for each in stored]
+    assert errors == sorted(errors)
+    assert errors[0] < 0.6 * errors[2]
+    sizes = [len(onnx_bytes(each)) for each in stored]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_int4_gets_better_by_training_on_its_grid(learnt: Artifact, context: Context) -> None:
+    whole = 10_000  # one scale for each channel, the coarsest
+    before = Int4(group=whole, recipe=None)(learnt, context)
+    after = Int4(group=whole, recipe=Recipe(epochs=2, learning_rate=0.01))(learnt, context)
+    assert fidelity(learnt, onnx_bytes(after), context) < 0.7 * fidelity(learnt, onnx_bytes(before), context)
+    assert after.weight_formats.keys() == before.weight_formats.keys()
+    assert after.metrics["training"]["epochs"] == pytest.approx(2, abs=0.1)
+
+
+def test_binarize_trains_what_rounding_alone_destroys(learnt: Artifact, context: Context) -> None:
+    def right(artifact: Artifact) -> float:
+        return accuracy(predict(artifact.model(), context.data.val, artifact.preprocessing), context.data.val)
+
+    after = Binarize(recipe=Recipe(epochs=5, learning_rate=0.1, weight_decay=0.0))(learnt, context)
+    names = {f"stages.{i}.0.{conv}.weight" for i in range(3) for conv in ("conv1", "conv2")}
+    rounded = with_stored_weights(learnt, BINARY, lambda weight: weight.name in names)
+    assert names <= after.weight_formats.keys()
+    assert not {"stem.weight", "classifier.weight"} & after.weight_formats.keys()
+    weights = folded_weights(after.model(), after.arch.workload())
+    for name in names:
+        assert all(len(np.unique(np.abs(channel))) == 1 for channel in weights[name])
+    assert right(after) > right(rounded) + 0.2
+    assert right(after) > 0.7
+
+
+def test_a_training_stopped_in_the_middle_ends_the_same(learnt: Artifact, context: Context, tmp_path: Path) -> None:
+    stage = Int4(recipe=Recipe(epochs=0.5))
+    first = stage(learnt, replace(context, checkpoint=tmp_path / "checkpoint.pt"))
+    again = stage(learnt, replace(context, checkpoint=tmp_path / "checkpoint.pt"))
+    assert all(torch.equal(first.weights[key], value) for key, value in again.weights.items())
+    assert list(tmp_path.iterdir())
+
+
+def test_weights_on_a_grid_are_told_from_others() -> None:
+    rows = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)
+    for code in (BINARY, Int4Code(32)):
+        scaled = code.rounded(rows) * np.float32([[0.3], [1.7], [0.01], [29.3]])  # as a batch normalisation scales
+        assert lies_on(code, Weight("w", scaled))
+        assert not lies_on(code, Weight("w", rows))
+
+
+def test_memory_and_kernels_stay_those_of_float32(learnt: Artifact, context: Context) -> None:
+    for stage in (Half(), Int4(recipe=None)):
+        assert fuse(stage(learnt, context).workload()) == fuse(learnt.workload())
+
+
+def test_zeros_stay_and_are_counted(learnt: Artifact, context: Context) -> None:
+    weights = dict(learnt.weights)
+    weights["classifier.weight"] = weights["classifier.weight"] * (torch.arange(64) % 4 == 0)
+    sparse = replace(
+        learnt, weights=weights, weight_formats={"classifier.weight": TensorFormat(floating=True, density=0.25)}
+    )
+    for stage in (Half(), Int4(recipe=None)):
+        after = stage(sparse, context)
+        assert after.weight_formats["classifier.weight"].density == 0.25
+        assert after.weights["classifier.weight"].count_nonzero() <= 160
+
+
+def test_files_and_models_of_timm_are_stored_too(learnt: Artifact, context: Context) -> None:
+    images = context.data.val.images[:32]
+    file = Artifact(source=OnnxFile(data=onnx_bytes(learnt)), weights={}, preprocessing=learnt.preprocessing)
+    foreign = Timm(name="resnet10t", kwargs={"num_classes": 10, "in_chans": 1}, input_shape=(1, 32, 32))
+    data = load_data("digits")
+    timm = Artifact(source=foreign, weights={}, preprocessing=data.preprocessing).with_model(
+        with_random_statistics(foreign.build())
+    )
+    after = Int4(recipe=None)(file, context)
+    assert len(onnx_bytes(after)) < 0.25 * len(onnx_bytes(file))
+    assert fidelity(learnt, onnx_bytes(after), context) < 0.1
+    halved = Half()(timm, replace(context, data=data))
+    assert len(onnx_bytes(halved)) < 0.55 * len(onnx_bytes(timm))
+    expected = onnx_logits(onnx_bytes(timm), data.val.images[:4], data.preprocessing)
+    assert (
+        np.abs(onnx_logits(onnx_bytes(halved), data.val.images[:4], data.preprocessing) - expected).max()
+        < 0.01 * np.abs(expected).max()
+    )
+    assert len(onnx_logits(onnx_bytes(after), images, after.preprocessing)) == 32
+
+
+def test_impossible_settings_and_networks_are_refused(learnt: Artifact, context: Context) -> None:
+    int8 = Quantize(calibration="minmax", equalize="none", bias_correction=False, images=32)(learnt, context)
+    for stage in STAGES:
+        with pytest.raises(ValueError, match="in 8-bit integers already"):
+            stage(int8, context)
+    shared = replace(learnt, weight_formats={"stem.weight": TensorFormat(bits=4, codebook=16, floating=True)})
+    with pytest.raises(ValueError, match=r"those of stem\.weight share values"):
+        Half()(shared, context)
+    with pytest.raises(ValueError, match=r"Int4\.group must be at least 2, got 1"):
+        Int4(group=1)
+    with pytest.raises(ValueError, match="at least one must be one to round"):
+        trained_on_grid(
+            learnt, context, recipe=SHORT, code=BINARY, rounding=lambda weight: torch.sign, chosen=lambda layers: []
+        )
+    file = Artifact(source=OnnxFile(data=onnx_bytes(learnt)), weights={}, preprocessing=learnt.preprocessing)
+    with pytest.raises(ValueError, match="an ONNX file cannot be trained"):
+        Binarize(recipe=SHORT)(file, context)
+
+
+@pytest.mark.parametrize(
+    "stage", STAGES, ids=lambda stage: f"{stage.name}-{getattr(stage, 'recipe', None) is not None}"
+)
+def test_a_file_that_is_read_has_the_weights_of_the_artifact(stage: Stage, learnt: Artifact, context: Context) -> None:
+    after = stage(learnt, context)
+    read = read_onnx(onnx_bytes(after))
+    assert read.weight_bytes == after.workload().weight_bytes
+
+    def kernels(workload: Workload) -> list[tuple[object, ...]]:
+        return [(kernel.nodes, kernel.output, kernel.weight_bytes) for kernel in fuse(workload)]
+
+    assert kernels(read) == kernels(after.workload())

@@ -1,0 +1,130 @@
+"""Mixed precision by layer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+
+from compress import Artifact, Context, Quantize, Recipe, load_data
+from compress.export import onnx_bytes, onnx_logits
+from compress.layer_precision import Lowering, Sensitivity, packed_integers, ranked, sensitivity
+from compress.mixed import MixedPrecision
+from compress.train import accuracy, train
+from hw_profiles import Budget, load_device
+from search_spaces import build_model, preset
+
+HURT = "stages.1.0.conv2"
+
+
+@pytest.fixture(scope="module")
+def context() -> Context:
+    return Context(data=load_data("digits", size=16), device=load_device("host"), measured=False)
+
+
+@pytest.fixture(scope="module")
+def learnt(context: Context) -> Artifact:
+    arch = preset("resnet8", input_shape=(1, 16, 16))
+    model = build_model(arch)
+    train(model, context.data, Recipe(epochs=3))
+    return Artifact(source=arch, weights={}, preprocessing=context.data.preprocessing).with_model(model)
+
+
+@pytest.fixture(scope="module")
+def int8(learnt: Artifact, context: Context) -> Artifact:
+    return Quantize(calibration="minmax", equalize="none", bias_correction=False, images=128)(learnt, context)
+
+
+@pytest.fixture(scope="module")
+def hurt(int8: Artifact) -> Artifact:
+    """The same with one weight scale, of one operation, so large that nothing of it is left in integers."""
+    assert int8.quantization is not None
+    scales = {**int8.quantization.weights, f"{HURT}.weight": np.float32(10.0)}
+    return replace(int8, quantization=replace(int8.quantization, weights=scales))
+
+
+def right(artifact: Artifact, context: Context) -> float:
+    logits = onnx_logits(onnx_bytes(artifact), context.data.val.images, artifact.preprocessing)
+    return accuracy(logits.argmax(1), context.data.val)
+
+
+def test_the_table_finds_the_operation_that_is_hurt(hurt: Artifact, context: Context) -> None:
+    table = sensitivity(hurt, context, Lowering(), images=64)
+    assert [row.name for row in table] == [op.name for op in hurt.arch.workload().ops if op.kind in ("conv", "linear")]
+    worst = max(table, key=lambda row: row.divergence)
+    assert worst.name == HURT
+    others = [row.divergence for row in table if row.name != HURT]
+    assert worst.divergence > 20 * max(others)
+    saved = {row.name: row.saved_bytes for row in table}
+    assert saved[HURT] == 3 * 32 * 32 * 9 - 4 * 32  # three bytes of each weight, less a scale for each channel
+
+
+def test_what_is_hurt_is_put_in_float_and_no_more(hurt: Artifact, int8: Artifact, context: Context) -> None:
+    after = MixedPrecision(images=64)(hurt, context)
+    assert after.metrics["mixed"]["raised"] == [HURT]
+    assert right(hurt, context) < right(int8, context) - 0.2
+    assert right(after, context) > right(int8, context) - 0.01
+    held = {tensor.name for tensor in onnx.load_model_from_string(onnx_bytes(after)).graph.initializer}
+    assert f"{HURT}.weight" in held
+    assert f"{HURT}.weight.quantized" not in held
+    assert after.workload().format(f"{HURT}.weight").bits == 32
+    assert after.workload().weight_bytes > int8.workload().weight_bytes
+
+
+def test_a_float_network_is_quantized_first_and_needs_nothing_in_float(learnt: Artifact, context: Context) -> None:
+    after = MixedPrecision(images=64)(learnt, context)
+    assert after.precision == "int8"
+    assert after.metrics["mixed"]["raised"] == []
+    assert after.metrics["quantization"]["tried"] > 0
+
+
+def test_a_limit_of_bytes_keeps_the_operation_low(hurt: Artifact, context: Context) -> None:
+    tight = replace(context, budget=Budget(flash_bytes=hurt.workload().weight_bytes + 1000))
+    after = MixedPrecision(images=64)(hurt, tight)
+    assert HURT not in after.metrics["mixed"]["raised"]
+    assert after.workload().weight_bytes <= hurt.workload().weight_bytes + 1000
+    assert after.metrics["mixed"]["points_lost"] > context.max_accuracy_drop
+
+
+def test_weights_of_4_bits_stay_where_they_cost_little(learnt: Artifact, context: Context) -> None:
+    lowering = Lowering(bits=4, group=1000)
+    everything = lowering(learnt)
+    stage = MixedPrecision(bits=4, group=1000, images=64)
+    loose = stage(learnt, replace(context, max_accuracy_drop=100.0))
+    assert loose.weight_formats == everything.weight_formats
+    exact = stage(learnt, replace(context, max_accuracy_drop=-100.0))  # cannot be kept: all are raised
+    assert len(exact.metrics["mixed"]["raised"]) == 10
+    assert not exact.weight_formats
+    table = loose.metrics["mixed"]["sensitivity"]
+    first = next(ranked([Sensitivity(**row) for row in table], by_latency=False))
+    assert exact.metrics["mixed"]["raised"][0] == first.name
+
+
+def test_an_int8_file_with_weights_of_4_bits_is_half_as_large_and_computes_in_8(
+    int8: Artifact, context: Context
+) -> None:
+    names = [op.name for op in int8.arch.workload().ops if op.kind == "conv"]
+    after = packed_integers(int8, names)
+    weights = sum(np.prod(op.weight_shape) for op in int8.arch.workload().ops if op.kind == "conv")
+    assert len(onnx_bytes(int8)) - len(onnx_bytes(after)) == pytest.approx(weights / 2, rel=0.05)
+    assert int8.workload().weight_bytes - after.workload().weight_bytes == weights / 2
+    assert right(after, context) > right(int8, context) - 0.1
+    mixed = MixedPrecision(bits=4, images=64)(int8, replace(context, max_accuracy_drop=50.0))
+    assert mixed.metrics["mixed"]["raised"] == []
+    assert mixed.precision == "int8"
+    assert {stored.bits for stored in mixed.weight_formats.values()} == {4}
+
+
+def test_impossible_settings_are_refused(learnt: Artifact, int8: Artifact, context: Context) -> None:
+    with pytest.raises(ValueError, match="bits must be one of 8, 4, got 2"):
+        MixedPrecision(bits=2)
+    with pytest.raises(ValueError, match=r"MixedPrecision\.group must be at least 2, got 0"):
+        MixedPrecision(group=0)
+    with pytest.raises(ValueError, match="images must be at least 1"):
+        MixedPrecision(images=0)
+    with pytest.raises(ValueError, match="this one has none"):
+        sensitivity(learnt, context, Lowering(), images=8)
+    with pytest.raises(ValueError, match="must have all of them in integers"):
+        MixedPrecision(images=8)(Lowering()(int8, ["stem"]), context)

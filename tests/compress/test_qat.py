@@ -1,0 +1,161 @@
+"""Networks that learn in integers, beside torch's learnable fake quantization and ONNX Runtime."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from compress import Artifact, Context, Quantize, Recipe, load_data
+from compress.export import folded_weights, onnx_bytes, onnx_logits
+from compress.qat import LearnedIntegers, QuantizeAware
+from compress.simulate import simulated
+from compress.train import accuracy, evaluate, predict, train
+from hw_profiles import load_device
+from hw_profiles.quantization import Quantization
+from hw_profiles.workload import WorkloadBuilder
+from search_spaces import build_model, load_space
+
+MINMAX = Quantize(calibration="minmax", equalize="none", bias_correction=False, adaround=False, activations="unsigned")
+
+
+@pytest.fixture(scope="module")
+def context() -> Context:
+    return Context(data=load_data("digits").resized(16, 16), device=load_device("host"), measured=False)
+
+
+@pytest.fixture(scope="module", params=[("tiny", "relu6"), ("mobilenet", "hard_swish")], ids=lambda p: p[0])
+def learnt(request: pytest.FixtureRequest, context: Context) -> Artifact:
+    """A small trained network of a space with a given activation, and shortcuts."""
+    space = load_space(request.param[0], input_shape=(1, 16, 16), num_classes=10)
+    arch = next(
+        arch
+        for arch in map(space.sample, range(10_000))
+        if arch.input_shape == (1, 16, 16)
+        and {"add"} <= {op.kind for op in arch.workload().ops}
+        and request.param[1] in {op.function for op in arch.workload().ops}
+        and arch.workload().macs < 2e6
+    )
+    model = build_model(arch)
+    train(model, context.data, Recipe(epochs=5))
+    return Artifact(source=arch, weights={}, preprocessing=context.data.preprocessing).with_model(model)
+
+
+def coarse(artifact: Artifact, context: Context, times: float) -> Artifact:
+    """The artifact in integers whose steps are so many times as large as they should be."""
+    found = MINMAX(artifact, context)
+    assert found.quantization is not None
+    scales = found.quantization.activations
+    limited = {name: (s * times, z) for name, (s, z) in scales.items() if name != "input"}
+    return replace(found, quantization=replace(found.quantization, activations={**scales, **limited}))
+
+
+def test_the_file_is_what_was_trained(learnt: Artifact, context: Context) -> None:
+    after = QuantizeAware(recipe=Recipe(epochs=1, learning_rate=0.01))(learnt, context)
+    assert after.quantization is not None
+    assert any((after.weights[name] != value).any() for name, value in learnt.weights.items())
+    workload = after.arch.workload()
+    model = LearnedIntegers(workload, folded_weights(after.model(), workload), after.quantization)
+    images = context.data.test.images
+    with torch.no_grad():
+        trained = model(torch.from_numpy(after.preprocessing.tensor(images))).numpy()
+    filed = onnx_logits(onnx_bytes(after), images, after.preprocessing)
+    assert np.mean(trained.argmax(1) == filed.argmax(1)) >= 0.999
+    assert np.mean(trained == filed) > 0.99
+    simulation = predict(simulated(after), context.data.test, after.preprocessing)
+    assert (simulation == filed.argmax(1)).all()
+
+
+def test_weights_lie_on_the_grid_of_their_scales(learnt: Artifact, context: Context) -> None:
+    after = QuantizeAware(recipe=Recipe(epochs=0.3))(learnt, context)
+    assert after.quantization is not None
+    workload = after.arch.workload()
+    weights = folded_weights(after.model(), workload)
+    for op in workload.ops:
+        if op.stores_weights:
+            scales = after.quantization.weights[op.weight]
+            steps = weights[op.weight].reshape(op.out_channels, -1) / scales[:, None]
+            np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)
+            assert np.abs(steps).max() < 127.5
+
+
+def test_training_mends_what_coarse_steps_broke(learnt: Artifact, context: Context) -> None:
+    before = coarse(learnt, context, 24)
+    broken = evaluate(simulated(before), context.data.test, before.preprocessing)
+    after = QuantizeAware(recipe=Recipe(epochs=4, learning_rate=0.02))(before, context)
+    mended = evaluate(simulated(after), context.data.test, after.preprocessing)
+    sound = evaluate(learnt.model(), context.data.test, learnt.preprocessing)
+    assert broken < sound - 0.05
+    assert mended > broken + 0.5 * (sound - broken)
+
+
+@pytest.mark.parametrize("learnt", [("tiny", "relu6")], indirect=True)
+def test_a_relu6_lets_no_more_than_6_through(learnt: Artifact, context: Context) -> None:
+    """With larger steps the runtime would cut off at 6 in float, outside its integer convolution."""
+    after = QuantizeAware(recipe=Recipe(epochs=0.1))(coarse(learnt, context, 24), context)
+    assert after.quantization is not None
+    limited = [op.name for op in after.arch.workload().ops if op.function == "relu6"]
+    assert limited
+    for name in limited:
+        scale, zero = after.quantization.activations[name]
+        assert zero == 0
+        assert scale <= np.float32(6 / 255)
+
+
+def test_an_int8_artifact_is_trained_on_and_not_calibrated_again(learnt: Artifact, context: Context) -> None:
+    before = MINMAX(learnt, context)
+    assert before.quantization is not None
+    frozen = QuantizeAware(recipe=Recipe(epochs=0.05, learning_rate=1e-9, weight_decay=0.0))(before, context)
+    assert frozen.quantization is not None
+    for name, (scale, zero) in before.quantization.activations.items():
+        assert frozen.quantization.activations[name] == (pytest.approx(scale, rel=1e-4), zero)
+    one, other = (predict(simulated(a), context.data.test, a.preprocessing) for a in (before, frozen))
+    assert accuracy(one, replace(context.data.test, labels=other)) > 0.99
+
+
+def test_gradients_are_those_of_learned_step_sizes() -> None:
+    """Beside torch's own learnable fake quantization, given the published factors 1 / sqrt(numbers x largest)."""
+    generator = np.random.default_rng(0)
+    builder = WorkloadBuilder("input", (1, 12))
+    builder.linear("b", "input", 6)
+    weight = generator.standard_normal((6, 12)).astype(np.float32)
+    input_scale, output_scale = np.float32(0.013), np.float32(0.021)
+    weight_scale = (np.abs(weight).max(1) / 90).astype(np.float32)  # so that some are cut off
+    bias = (generator.integers(-900, 900, 6) * weight_scale * input_scale).astype(np.float32)
+    zeros = {"input": 120, "b": 131}
+    quantization = Quantization(
+        activations={"input": (float(input_scale), zeros["input"]), "b": (float(output_scale), zeros["b"])},
+        weights={"b.weight": weight_scale},
+    )
+    model = LearnedIntegers(builder.build(), {"b.weight": weight, "b.bias": bias}, quantization)
+    x = torch.from_numpy(generator.standard_normal((40, 12)).astype(np.float32))
+    toward = torch.from_numpy(generator.standard_normal((40, 6)).astype(np.float32))
+    logits = model(x)
+    (logits * toward).sum().backward()
+
+    def parameter(value: object) -> torch.Tensor:
+        return torch.tensor(value, dtype=torch.float32).requires_grad_()
+
+    w, b, s_w = parameter(weight), parameter(bias), parameter(weight_scale)
+    s_x, s_y = parameter([float(input_scale)]), parameter([float(output_scale)])
+    x_q = torch._fake_quantize_learnable_per_tensor_affine(x, s_x, torch.tensor([120.0]), 0, 255, 1 / (12 * 255) ** 0.5)
+    w_q = torch._fake_quantize_learnable_per_channel_affine(w, s_w, torch.zeros(6), 0, -127, 127, 1 / (12 * 127) ** 0.5)
+    y = torch.nn.functional.linear(x_q, w_q, b)
+    y_q = torch._fake_quantize_learnable_per_tensor_affine(y, s_y, torch.tensor([131.0]), 0, 255, 1 / (6 * 255) ** 0.5)
+    (y_q * toward).sum().backward()
+    torch.testing.assert_close(logits, y_q, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.weights[0].grad, w.grad, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(model.biases[0].grad, b.grad, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(model.weight_scales[0].grad, s_w.grad, rtol=1e-3, atol=1e-2)
+    assert s_x.grad is not None
+    assert s_y.grad is not None
+    torch.testing.assert_close(model.scales.grad, torch.cat([s_x.grad, s_y.grad]), rtol=1e-3, atol=1e-2)
+
+
+def test_impossible_trainings_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"recipe\.bfloat16 must be False"):
+        QuantizeAware(recipe=Recipe(bfloat16=None))
+    with pytest.raises(ValueError, match="temperature must be above 0"):
+        QuantizeAware(temperature=0)

@@ -1,0 +1,99 @@
+"""`nas compare` from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from compress.data import load_data
+from compress.preprocessing import METADATA_KEY
+from hw_profiles.onnx_write import random_weights, write_onnx
+from hw_profiles.quantization import fixed_quantization
+from nas.cli import main
+from search_spaces import preset
+
+ARCH = preset("resnet8", input_shape=(1, 32, 32))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str, str]:
+    """A float file, the same with another last layer, and the same in int8."""
+    workload = ARCH.workload()
+    record = {METADATA_KEY: load_data("digits").preprocessing.to_json()}
+    weights = random_weights(workload)
+    changed = {**weights, "classifier.weight": -weights["classifier.weight"]}
+    (tmp_path / "a.onnx").write_bytes(write_onnx(workload, weights, metadata=record))
+    (tmp_path / "b.onnx").write_bytes(write_onnx(workload, changed, metadata=record))
+    scales = fixed_quantization(workload)
+    (tmp_path / "c.onnx").write_bytes(write_onnx(workload, weights, quantization=scales, metadata=record))
+    return str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx"), str(tmp_path / "c.onnx")
+
+
+def test_a_table_says_where_two_files_part(files: tuple[str, str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", files[0], files[1], "--data", "digits"]) == 0
+    told = capsys.readouterr()
+    assert "layers: classifier (Gemm) is the first that is off by more than 0.1" in told.out
+    assert f"{Path(files[0]).stat().st_size:,}" in told.out
+    assert main(["compare", files[0], files[0], "--data", "digits"]) == 0
+    told = capsys.readouterr()
+    assert f"same prediction: 100.00 % of {len(load_data('digits').test)} test images" in told.out
+    assert "layers: none of 22 is off by more than 0.1" in told.out
+
+
+def test_json_holds_every_layer_and_what_was_measured(
+    files: tuple[str, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--data", "digits", "--json", "--measure", "--threshold", "0.5"]
+    assert main(["compare", files[0], files[2], *options]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert [layer["name"] for layer in facts["layers"]] == [op.name for op in ARCH.workload().ops]
+    assert facts["file_bytes"] == [Path(files[0]).stat().st_size, Path(files[2]).stat().st_size]
+    low, high = facts["latency"]["ratio"][1:]
+    assert 0 < low <= facts["latency"]["ratio"][0] <= high
+    assert facts["threshold"] == 0.5
+
+
+def test_a_run_is_compared_by_its_folder_on_its_own_test_images(
+    files: tuple[str, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "model.int8.onnx").write_bytes(Path(files[2]).read_bytes())
+    (run / "metrics.json").write_text(json.dumps({"deployed": "model.int8.onnx"}))
+    (run / "config.toml").write_text('data = "digits"\nseed = 5\ntrials = 1\n')
+    assert main(["compare", files[0], str(run), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["data"], facts["seed"]) == ("digits", 5)
+    test = load_data("digits", seed=5).test
+    x = load_data("digits", seed=0).preprocessing.tensor(test.images)
+    logits = onnxruntime.InferenceSession(files[0]).run(None, {"input": x})[0]
+    assert facts["accuracies"][0] == np.mean(logits.argmax(1) == test.labels)
+
+
+def test_bad_input_is_told_in_one_line(
+    files: tuple[str, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"nothing")
+    (tmp_path / "cut.fnz").write_bytes(b"nothing")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "escaping").mkdir()
+    (tmp_path / "escaping" / "metrics.json").write_text(json.dumps({"deployed": "../a.onnx"}))
+    for arguments, said in (
+        ([files[0], files[1]], "--data with what the networks were trained on"),
+        ([files[0], str(tmp_path / "no.onnx"), "--data", "digits"], "it is not there"),
+        ([files[0], str(tmp_path / "empty"), "--data", "digits"], "holds no metrics.json"),
+        ([files[0], str(tmp_path / "escaping"), "--data", "digits"], "deployed file '../a.onnx' is not there"),
+        ([files[0], str(tmp_path / "broken.onnx"), "--data", "digits"], "not an ONNX file"),
+        ([files[0], str(tmp_path / "cut.fnz"), "--data", "digits"], "fnz"),
+        ([files[0], files[1], "--data", "nowhere"], "--data must be"),
+        ([files[0], files[1], "--data", "digits", "--threshold", "0"], "threshold must be above 0"),
+        ([files[0], files[1], "--data", "digits", "--measure", "--device", "nothing"], "nothing"),
+    ):
+        assert main(["compare", *arguments]) == 2, arguments
+        error = capsys.readouterr().err.strip()
+        assert said in error
+        assert len(error.splitlines()) == 1
