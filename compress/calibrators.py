@@ -35,6 +35,10 @@ def _sigmoid(x: Floats) -> Floats:
     return np.asarray(1 / (1 + np.exp(-x)), np.float32)
 
 
+def _same(x: Floats) -> Floats:
+    return x
+
+
 _FUNCTIONS: dict[str, Callable[[Floats], Floats]] = {
     "hard_swish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
     "hard_sigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
@@ -86,7 +90,7 @@ class Histogram:
     @property
     def edges(self) -> NDArray[np.float64]:
         """The edges of the bins."""
-        edges: NDArray[np.float64] = (self.first + np.arange(len(self.counts) + 1)) * self.width
+        edges = np.asarray((self.first + np.arange(len(self.counts) + 1)) * self.width, np.float64)
         return edges
 
     def _widen(self) -> None:
@@ -165,7 +169,7 @@ def _mse(histogram: Histogram, function: str) -> Range:
     filled = histogram.counts > 0
     values = ((histogram.edges[:-1] + histogram.edges[1:]) / 2)[filled].astype(np.float32)
     counts = histogram.counts[filled] / histogram.counts.sum()
-    apply = _FUNCTIONS.get(function, lambda x: x)
+    apply = _FUNCTIONS.get(function, _same)
     wanted = apply(values)
     least, most = low, high = _distinguished(histogram, function)
     shares = np.linspace(1 / _SHRINK_STEPS, 1, _SHRINK_STEPS)

@@ -66,7 +66,7 @@ def feature_layers(model: nn.Module, input_shape: tuple[int, ...]) -> dict[tuple
             found[(int(output.shape[2]), int(output.shape[3]))] = (name, int(output.shape[1]))
 
     handles = [
-        module.register_forward_hook(lambda m, i, o, name=name: note(name, o))  # type: ignore[misc]
+        module.register_forward_hook(lambda m, i, o, name=name: note(name, o))
         for name, module in model.named_modules()
         if name
     ]

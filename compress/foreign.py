@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from compress.artifact import Artifact
-from compress.distillation import soft_target_loss
+from compress.distillation import check_trainable
 from compress.export import onnx_bytes
 from compress.post_training import Quantize
 from compress.post_training_onnx import quantize_onnx
@@ -17,9 +17,7 @@ from compress.pruning import Prune
 from compress.sources import GivenModule, OnnxFile, Source, Timm, source_name
 from compress.stage import Context
 from compress.teacher import ModuleTeacher
-from compress.train import train
-
-_SOFT_TARGETS = {"temperature": 4.0, "weight": 0.7}
+from compress.train import Training
 
 
 def quantized_file(artifact: Artifact, stage: Quantize, context: Context) -> Artifact:
@@ -54,27 +52,20 @@ def pruned(artifact: Artifact, stage: Prune, context: Context) -> Artifact:
     """
     from compress.foreign_prune import prune_module
 
+    check_trainable("Prune", artifact)
     teacher = ModuleTeacher(artifact.model(), artifact.preprocessing)
+    trainings: list[Training] = []
     found = prune_module(
         artifact.model(),
         artifact.source.input_shape,
         context.device,
-        latency_ms=stage.latency_ms,
-        amount=stage.amount if stage.latency_ms is None else None,
-        criterion=stage.criterion,
         data=context.data,
-    )
-    training = train(
-        found.model,
-        context.data,
-        stage.recipe,
-        loss=soft_target_loss(teacher, **_SOFT_TARGETS),
-        seed=context.seed,
-        checkpoint=context.checkpoint,
-        report=context.report,
+        recover=lambda model: trainings.append(stage.recover(model, teacher, context, len(trainings))),
+        **stage.of_modules(),
     )
     smaller = replace(artifact, source=_narrower(artifact.source, found.model, found.kept))
-    return replace(smaller.with_model(found.model), metrics={"training": asdict(training)})
+    took = asdict(sum(trainings[1:], trainings[0]))
+    return replace(smaller.with_model(found.model), metrics={"training": took})
 
 
 def _narrower(source: Source, module: nn.Module, kept: Mapping[str, Sequence[int]]) -> Source:

@@ -70,7 +70,7 @@ def rounded(x: Tensor, low: float, high: float) -> Tensor:
     [0.0, 2.0, 4.0]
     """
     if torch.is_grad_enabled():
-        found: Tensor = _Rounded.apply(x, low, high)  # type: ignore[no-untyped-call]
+        found: Tensor = _Rounded.apply(x, low, high)
         return found
     return x.clamp_(low, high).round_()
 

@@ -26,7 +26,7 @@ def shared_values(
     """
     distinct, places = np.unique(values, return_inverse=True)
     number = np.bincount(places.ravel(), None if counts is None else counts.ravel()).astype(np.float64)
-    distinct = distinct.astype(np.float64)
+    distinct = np.asarray(distinct, np.float64)
     if len(distinct) <= clusters:
         return distinct
     centroids = np.sort(STARTS[start](distinct, number, clusters, np.random.default_rng(seed)))
@@ -74,7 +74,8 @@ def _linear(distinct: Numbers, number: Numbers, clusters: int, generator: np.ran
 def _density(distinct: Numbers, number: Numbers, clusters: int, generator: np.random.Generator) -> Numbers:
     """So that as many values lie between each two."""
     shares = (np.arange(clusters) + 0.5) / clusters
-    return distinct[np.searchsorted(np.cumsum(number), shares * number.sum())]
+    chosen: Numbers = distinct[np.searchsorted(np.cumsum(number), shares * number.sum())]
+    return chosen
 
 
 def _random(distinct: Numbers, number: Numbers, clusters: int, generator: np.random.Generator) -> Numbers:

@@ -16,7 +16,9 @@ from compress.teacher import ModuleTeacher, Teacher
 from compress.train import Loss, Recipe, Training, train
 
 FEATURE_METHODS = ("hints", "attention")
-_USUAL_WEIGHTS = {"hints": 1.0, "attention": 1000.0}  # 1000: the authors of attention transfer
+# Attention's authors give 1000 without soft targets beside it; with them so much drowned the rest (digits, four epochs
+# of ResNet-8 from the start: 83 % right, with 10 94 %, with soft targets alone 92 %).
+_USUAL_WEIGHTS = {"hints": 1.0, "attention": 10.0}
 
 
 class FeatureConfig(Protocol):

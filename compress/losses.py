@@ -102,13 +102,13 @@ def mean_softened(logits: Sequence[Tensor], weights: Sequence[float], temperatur
     return mean * temperature
 
 
-def smaller_size(one: Tensor, other: Tensor) -> list[int]:
-    """[height, width] that both feature maps have at least."""
-    return [min(sides) for sides in zip(one.shape[2:], other.shape[2:], strict=True)]
+def smaller_size(one: Tensor, other: Tensor) -> tuple[int, int]:
+    """(height, width) that both feature maps have at least."""
+    return min(one.shape[2], other.shape[2]), min(one.shape[3], other.shape[3])
 
 
-def pooled(features: Tensor, size: Sequence[int]) -> Tensor:
+def pooled(features: Tensor, size: tuple[int, int]) -> Tensor:
     """Feature maps averaged down to (height, width)."""
-    if list(features.shape[2:]) == list(size):
+    if tuple(features.shape[2:]) == size:
         return features
-    return F.adaptive_avg_pool2d(features, list(size))
+    return F.adaptive_avg_pool2d(features, size)

@@ -40,7 +40,7 @@ def keep_of_all(scores: Scores, amount: float) -> Kept:
         raised.append(torch.where(safe, torch.inf, score).flatten())
     joined = torch.cat(raised)
     kept = _largest(joined, round((1 - amount) * joined.numel()))
-    parts = kept.split([score.numel() for score in scores.values()])
+    parts = torch.split(kept, [score.numel() for score in scores.values()])
     return {name: part.view(score.shape) for (name, score), part in zip(scores.items(), parts, strict=True)}
 
 
@@ -50,7 +50,7 @@ def keep_in_groups(score: Tensor, stay: int, group: int) -> Tensor:
     >>> keep_in_groups(torch.tensor([[3.0, 1.0, 2.0, 4.0]]), 2, 4)
     tensor([[ True, False, False,  True]])
     """
-    groups = score.movedim(1, -1).unflatten(-1, (-1, group))
+    groups = torch.unflatten(score.movedim(1, -1), -1, (-1, group))
     kept = torch.zeros_like(groups, dtype=torch.bool).scatter_(-1, groups.topk(stay).indices, True)
     return kept.flatten(-2).movedim(-1, 1)
 

@@ -138,7 +138,7 @@ def _function(nodes: list[Any]) -> str:
 
 def _is_sixth(node: Any) -> bool:
     given = {attribute.name: attribute.f for attribute in node.attribute}
-    return abs(given.get("alpha", 0.2) - 1 / 6) < 1e-6 and given.get("beta", 0.5) == 0.5
+    return bool(abs(given.get("alpha", 0.2) - 1 / 6) < 1e-6 and given.get("beta", 0.5) == 0.5)
 
 
 def _swishes(readers: Mapping[str, list[Any]]) -> list[str]:

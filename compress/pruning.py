@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,9 +14,9 @@ from compress.artifact import Artifact
 from compress.channels import channel_groups, prunable_groups, pruned_arch, pruned_weights
 from compress.depth import without_weakest_block
 from compress.distillation import check_trainable, soft_target_loss
-from compress.importance import CRITERIA, channel_scores, some_images
+from compress.importance import CRITERIA, Scores, channel_scores, some_images
 from compress.savings import QUANTITIES, Prices
-from compress.selection import channels_saved, choose_channels, least_widths, select_channels, so_many
+from compress.selection import channels_saved, choose_channels, least_widths, select_channels
 from compress.stage import Context
 from compress.teacher import ModuleTeacher
 from compress.train import Recipe, Training, train
@@ -89,14 +89,16 @@ class Prune:
         check_trainable("Prune", artifact)
         pruned, trainings = self._shallower(artifact, context), []
         before = self._values(pruned, context)
-        self._check_reachable(pruned, context)
+        if self.limits():
+            self._check_reachable(pruned, context)
         unpruned, trained = ModuleTeacher(artifact.model(), artifact.preprocessing), artifact
         for i in range(self.steps):
             pruned = self._narrower(pruned, before, (i + 1) / self.steps, context)
             if pruned.source != trained.source:
                 model = pruned.model()
-                trainings.append(self._recover(model, unpruned, context, i))
+                trainings.append(self.recover(model, unpruned, context, i))
                 trained = pruned = pruned.with_model(model)
+        self._check_kept(pruned, context)
         took = {"training": asdict(sum(trainings[1:], trainings[0]))} if trainings else {}
         return replace(pruned, metrics=took)
 
@@ -113,21 +115,13 @@ class Prune:
 
     def _narrower(self, artifact: Artifact, before: Mapping[str, float], share: float, context: Context) -> Artifact:
         """The artifact with a share of what shall leave in all gone; ``before``: the values before any channel left."""
-        groups, multiple = prunable_groups(artifact.arch), context.device.channel_multiple
-        scores = channel_scores(artifact, groups, self.criterion, context.data.train, context.seed)
+        scores, multiple = self._scores(artifact, context), context.device.channel_multiple
         limits = {name: before[name] - share * max(0.0, before[name] - last) for name, last in self.limits().items()}
-        if not limits:
-            amount = _USUAL_AMOUNT if self.amount is None else self.amount
-            count = sum(map(len, scores.values())) - before["channels"] * (1 - amount * share)
-            return remove_channels(artifact, choose_channels(scores, multiple, channels_saved, so_many(scores, count)))
-        prices = self._prices(artifact, limits, context)
-        kept = choose_channels(
-            scores,
-            multiple,
-            prices.saved_of_limits if self.priced else channels_saved,
-            lambda width, group, narrower: not prices.broken(width),
-        )
-        return remove_channels(artifact, kept)
+        if limits:
+            return remove_channels(artifact, self._within(self._prices(artifact, limits, context), scores, multiple))
+        amount = _USUAL_AMOUNT if self.amount is None else self.amount
+        count = sum(map(len, scores.values())) - before["channels"] * (1 - amount * share)
+        return remove_channels(artifact, select_channels(scores, count, multiple))
 
     def _values(self, artifact: Artifact, context: Context) -> dict[str, float]:
         groups, prices = prunable_groups(artifact.arch), self._prices(artifact, {}, context)
@@ -135,21 +129,64 @@ class Prune:
         return {**values, "channels": sum(groups.width[group] for group in groups.prunable())}
 
     def _check_reachable(self, artifact: Artifact, context: Context) -> None:
-        """Before anything is trained, whether the narrowest network that the steps can make keeps the limits."""
-        prices = self._prices(artifact, self.limits(), context)
-        width = {group: prices.width[group] for group in prunable_groups(artifact.arch).prunable()}
+        """Before anything is trained, whether the steps together can come to where the limits hold.
+
+        The narrowest network is not always the cheapest: odd widths cost a runtime copies. So all are looked at that
+        the order of importance comes through.
+        """
+        prices, multiple = self._prices(artifact, self.limits(), context), context.device.channel_multiple
+        groups = prunable_groups(artifact.arch)
+        least = {group: groups.width[group] for group in groups.prunable()}
         for _ in range(self.steps):
-            width = least_widths(width, context.device.channel_multiple)
-        for name in prices.broken(width):
+            least = least_widths(least, multiple)
+        kept = self._within(prices, self._scores(artifact, context), multiple, least)
+        for name in prices.broken({group: len(indices) for group, indices in kept.items()}):
             raise ValueError(
-                f"Prune.{name} must be at least {prices.value(name, width):.4g}, which is what the network with the "
-                f"fewest channels takes on {context.device.name} in {self.precision}, got {self.limits()[name]:g}"
+                f"Prune.{name} must be at least {prices.least(name):.6g}, the least that was found on the way to the "
+                f"fewest channels on {context.device.name} in {self.precision}, got {self.limits()[name]:g}"
             )
+
+    def _check_kept(self, artifact: Artifact, context: Context) -> None:
+        """What was chosen after a training is not what was foreseen."""
+        prices = self._prices(artifact, self.limits(), context)
+        for name in prices.broken():
+            raise ValueError(
+                f"Prune.{name} must be higher, or steps another number than {self.steps}: the channels left after the "
+                f"last step take {prices.value(name, prices.width):.6g}, got {self.limits()[name]:g}"
+            )
+
+    def _within(
+        self, prices: Prices, scores: Scores, multiple: int, least: Mapping[str, int] | None = None
+    ) -> dict[str, Tensor]:
+        """What stays where the limits hold, or at the end of the way."""
+        return choose_channels(
+            scores,
+            multiple,
+            prices.saved_of_limits if self.priced else channels_saved,
+            lambda width, group, narrower: not prices.broken(width),
+            least=least,
+        )
+
+    def _scores(self, artifact: Artifact, context: Context) -> Scores:
+        groups = prunable_groups(artifact.arch)
+        return channel_scores(artifact, groups, self.criterion, context.data.train, context.seed)
 
     def _prices(self, artifact: Artifact, limits: Mapping[str, float], context: Context) -> Prices:
         return Prices(artifact.arch, context.device, self.precision, limits)
 
-    def _recover(self, model: torch.nn.Module, teacher: ModuleTeacher, context: Context, step: int) -> Training:
+    def of_modules(self) -> dict[str, Any]:
+        """The arguments of :func:`compress.foreign_prune.prune_module` that say the same.
+
+        Raises:
+            ValueError: what only an Arch can.
+        """
+        for name, unset in (("peak_ram_bytes", None), ("blocks", 0)):
+            if (value := getattr(self, name)) != unset:
+                raise ValueError(f"Prune.{name} needs a network of blocks (Arch), got {value} for another module")
+        names = ("amount", "latency_ms", "macs", "criterion", "priced", "precision", "steps")
+        return {name: getattr(self, name) for name in names}
+
+    def recover(self, model: torch.nn.Module, teacher: ModuleTeacher, context: Context, step: int) -> Training:
         """Train for a step's part of the recipe; each step has a checkpoint of its own, so that it is found again."""
         seconds = None if self.recipe.seconds is None else self.recipe.seconds / self.steps
         checkpoint = context.checkpoint and context.checkpoint.with_suffix(f".{step}.pt")

@@ -81,6 +81,9 @@ class QuantizeAware:
 class LearnedIntegers(nn.Module):
     """A workload in integers whose weights, biases and scales are parameters: (N, C, H, W) images -> logits."""
 
+    highest: Tensor
+    pace: Tensor
+
     def __init__(
         self, workload: Workload, weights: Mapping[str, NDArray[np.float32]], quantization: Quantization
     ) -> None:
@@ -111,7 +114,7 @@ class LearnedIntegers(nn.Module):
 
     def weights_on_the_grid(self) -> dict[str, NDArray[np.float32]]:
         """Folded weights and biases that are whole multiples of their scales."""
-        found = {}
+        found: dict[str, NDArray[np.float32]] = {}
         with torch.no_grad():
             numbers = _Learned(self)
             for step in self.steps:

@@ -42,6 +42,10 @@ class Prices:
         width = self.width if width is None else width
         return [name for name, limit in self.limits.items() if self.value(name, width) > limit]
 
+    def least(self, name: str) -> float:
+        """The least of a quantity among all widths that were asked for."""
+        return min(float(getattr(found, name)) for found in self._profiles.values())
+
     def saved(self, name: str, width: Mapping[str, int], group: str, narrower: int) -> float:
         """How much less of a quantity there is once a group is narrower.
 

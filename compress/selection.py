@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -33,13 +33,15 @@ def choose_channels(
     enough: Enough,
     *,
     start: Mapping[str, int] | None = None,
+    least: Mapping[str, int] | None = None,
 ) -> dict[str, Tensor]:
     """Indices that stay in each group.
 
     Again and again the weakest channels of one group leave together, down to a multiple of ``multiple`` (one for all,
     or one for each): of the group where the sum of their scores, divided by what their leaving saves, is least. Where
     one multiple saves nothing, two are looked at, and so on. What saves nothing at all leaves last. At least one
-    multiple and a quarter of each group stay. ``start``: the widths to go on from, where some have left already.
+    multiple and a quarter of each group stay, or ``least``. ``start``: the widths to go on from, where some have left
+    already.
 
     >>> import torch
     >>> scores = {"a": torch.tensor([1.0, 1.0]), "b": torch.tensor([2.0, 2.0])}
@@ -52,8 +54,12 @@ def choose_channels(
     ranked = {group: score.sort().values.double().cumsum(0) for group, score in scores.items()}
     width = {group: len(score) if start is None else start[group] for group, score in scores.items()}
     multiples = _for_each(scores, multiple)
+    least = least_widths({group: len(score) for group, score in scores.items()}, multiple) if least is None else least
     while True:
-        steps = [step for g in width if (step := _best_step(ranked[g], width, g, multiples[g], saved)) is not None]
+        ways = {
+            group: range(_below(width[group], multiples[group]), least[group] - 1, -multiples[group]) for group in width
+        }
+        steps = [step for g in width if (step := _best_step(ranked[g], width, g, ways[g], saved)) is not None]
         if not steps:
             break
         step = min(steps)
@@ -90,33 +96,36 @@ def so_many(scores: Scores, count: float) -> Enough:
 
 
 def least_widths(width: Mapping[str, int], multiple: int | Mapping[str, int]) -> dict[str, int]:
-    """The narrowest that :func:`choose_channels` makes each group.
+    """The narrowest that :func:`choose_channels` makes each group: a multiple, and at least a quarter of it.
 
     >>> least_widths({"a": 64, "b": 24, "c": 7}, 8)
     {'a': 16, 'b': 8, 'c': 7}
     """
     multiples = _for_each(width, multiple)
-    return {group: min([count, *_narrower(count, count, multiples[group])]) for group, count in width.items()}
+
+    def least(count: int, multiple: int) -> int:
+        quarter = math.ceil((1 - _MOST_OF_A_GROUP) * count)
+        return min(count, max(1, math.ceil(quarter / multiple)) * multiple)
+
+    return {group: least(count, multiples[group]) for group, count in width.items()}
 
 
 def _for_each(groups: Iterable[str], multiple: int | Mapping[str, int]) -> Mapping[str, int]:
     return dict.fromkeys(groups, multiple) if isinstance(multiple, int) else multiple
 
 
-def _narrower(width: int, whole: int, multiple: int) -> Iterator[int]:
-    """The multiples below a width that a group of ``whole`` channels may have."""
-    width -= width % multiple or multiple
-    while width >= max(multiple, (1 - _MOST_OF_A_GROUP) * whole):
-        yield width
-        width -= multiple
+def _below(width: int, multiple: int) -> int:
+    return width - (width % multiple or multiple)
 
 
-def _best_step(lost_below: Tensor, width: Mapping[str, int], group: str, multiple: int, saved: Saved) -> _Step | None:
+def _best_step(
+    lost_below: Tensor, width: Mapping[str, int], group: str, ways: Iterable[int], saved: Saved
+) -> _Step | None:
     """How a group becomes narrower next; ``lost_below`` are sums of its scores, the weakest first."""
     whole = len(lost_below)
+    gone = whole - width[group]
     nothing_saved = None
-    for narrower in _narrower(width[group], whole, multiple):
-        gone = whole - width[group]
+    for narrower in ways:
         lost = float(lost_below[whole - narrower - 1] - (lost_below[gone - 1] if gone else 0.0))
         saving = saved(width, group, narrower)
         if saving > 0:

@@ -56,7 +56,7 @@ def equal_amounts(losses: Mapping[str, Sequence[float]], sizes: Mapping[str, int
         return dict.fromkeys(losses, amount)
     total = sum(sizes.values())
     # A sample of images lets a loss fall where weights leave; what counts is the most that was lost up to there.
-    rising = {name: np.maximum.accumulate(values) for name, values in losses.items()}
+    rising = {name: np.maximum.accumulate(values).tolist() for name, values in losses.items()}
 
     def amounts(allowed: float) -> dict[str, float]:
         return {name: _reached(values, allowed) for name, values in rising.items()}

@@ -44,7 +44,7 @@ class Shared(nn.Module):
         values = scaled / self.roots
         if self.steps is not None:
             values = values + (values.round().clamp(-_LARGEST, _LARGEST) - values).detach()
-        weight: Tensor = _Lookup.apply(values, self.labels)  # type: ignore[no-untyped-call]
+        weight: Tensor = _Lookup.apply(values, self.labels)
         return weight if self.steps is None else weight * self.steps
 
     def right_inverse(self, weight: Tensor) -> Tensor:

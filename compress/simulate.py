@@ -96,7 +96,7 @@ class Simulated(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """Logits of a batch of normalised images."""
-        parts = [run_integers(self.workload, self.steps, self.numbers, part) for part in x.split(_IMAGES)]
+        parts = [run_integers(self.workload, self.steps, self.numbers, part) for part in torch.split(x, _IMAGES)]
         return torch.cat(parts)
 
 

@@ -205,7 +205,7 @@ def validation_loss(data: Dataset, preprocessing: Preprocessing) -> LossOf:
     @torch.inference_mode()
     def loss_of(model: nn.Module) -> float:
         model.eval()
-        parts = zip(pixels.split(_BATCH), labels.split(_BATCH), strict=True)
+        parts = zip(torch.split(pixels, _BATCH), torch.split(labels, _BATCH), strict=True)
         return sum(float(F.cross_entropy(model(x), y, reduction="sum")) for x, y in parts) / len(labels)
 
     return loss_of

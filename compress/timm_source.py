@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from compress.cutting import cut_module
 from compress.teacher import check_timm_name
 from hw_profiles.trace import trace
 from hw_profiles.workload import Workload
@@ -37,7 +38,7 @@ class Timm:
     """``timm.create_model(name, **kwargs)`` for images (channels, height, width), without weights.
 
     ``kwargs`` are numbers, texts and truth values, or pairs of numbers. ``kept`` names for each pruned layer the
-    output channels that stayed, ascending.
+    channels that stayed, ascending, as :func:`compress.cutting.cut_module` reads it.
 
     Raises:
         ValueError: timm has no such model, an argument that is not plain or not allowed, or one too large.
@@ -74,7 +75,7 @@ class Timm:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             made = self._create("cpu")
-        return cut(made, self.kept, self.input_shape)
+        return cut_module(made, self.kept)
 
     def workload(self) -> Workload:
         """Its operations, batch normalisation folded."""
@@ -160,35 +161,6 @@ def trained_shape(module: nn.Module) -> tuple[int, int, int] | None:
     cfg: Any = getattr(module, "pretrained_cfg", None)
     size = cfg.get("input_size") if hasattr(cfg, "get") else None
     return (int(size[0]), int(size[1]), int(size[2])) if isinstance(size, list | tuple) and len(size) == 3 else None
-
-
-def cut(module: nn.Module, kept: Mapping[str, tuple[int, ...]], input_shape: tuple[int, int, int]) -> nn.Module:
-    """The module with only these output channels in each named layer, and what depends on them.
-
-    What must go together is found by the dependency graph of torch-pruning (2301.12900).
-
-    Raises:
-        ValueError: no such layer, or channels that it does not have.
-    """
-    if not kept:
-        return module
-    import torch_pruning
-
-    graph = torch_pruning.DependencyGraph().build_dependency(module, torch.zeros(1, *input_shape))
-    layers = dict(module.named_modules())
-    for name, channels in kept.items():
-        layer = layers.get(name)
-        pruner = None if layer is None else graph.get_pruner_of_module(layer)
-        if pruner is None:
-            raise ValueError(f"Timm.kept: there is no layer {name!r} to prune")
-        width = pruner.get_out_channels(layer)
-        if width == len(channels):  # it went with another layer of its group, or nothing left
-            continue
-        if channels[-1] >= width:
-            raise ValueError(f"Timm.kept: {name} has {width} channels, got number {channels[-1]}")
-        gone = sorted(set(range(width)) - set(channels))
-        graph.get_pruning_group(layer, pruner.prune_out_channels, gone).prune()
-    return module
 
 
 @lru_cache(maxsize=8)

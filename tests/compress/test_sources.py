@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from compress import Artifact, Context, Preprocessing, Quantize, load_data, run_stages
 from compress.export import export_onnx, onnx_bytes
+from compress.foreign_prune import prune_module
 from compress.module_export import export_module
 from compress.sources import GivenModule, OnnxFile, Timm, build
 from compress.stages import deploy
@@ -58,25 +59,17 @@ def test_a_model_of_timm_costs_what_its_module_costs() -> None:
     assert torch.equal(source.build().conv1.weight, source.build().conv1.weight)
 
 
-def test_pruned_channels_are_cut_out_again_where_they_were(tmp_path: Path) -> None:
-    """The channels that a source keeps, and what depends on them, give the shapes of a module that torch-pruning cut."""
-    import torch_pruning
-
+def test_pruned_channels_are_cut_out_again_where_they_were() -> None:
     whole = timm_for("resnet18", (3, 32, 32), 10)
-    module = whole.build()
-    graph = torch_pruning.DependencyGraph().build_dependency(module, torch.zeros(1, 3, 32, 32))
-    layer = module.layer1[0].conv2  # shares its channels with the stem, the shortcut and the next block
-    group = graph.get_pruning_group(layer, torch_pruning.prune_conv_out_channels, [0, 5, 63])
-    group.prune()
-    left = tuple(i for i in range(64) if i not in (0, 5, 63))
-    source = replace(whole, kept={"layer1.0.conv2": left, "conv1": left})
+    pruned = prune_module(whole.build(), (3, 32, 32), load_device("host"), amount=0.3)
+    source = replace(whole, kept=pruned.kept)
     again = build(Timm.from_json(source.to_json()))
-    again.load_state_dict(module.state_dict())
+    again.load_state_dict(pruned.model.state_dict())
     x = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
-        assert torch.equal(again.eval()(x), module.eval()(x))
-    assert source.workload().macs == workload_of(module, (3, 32, 32)).macs < whole.workload().macs
-    with pytest.raises(ValueError, match="has 64 channels, got number 64"):
+        assert torch.equal(again.eval()(x), pruned.model.eval()(x))
+    assert source.workload().macs == workload_of(pruned.model, (3, 32, 32)).macs < whole.workload().macs
+    with pytest.raises(ValueError, match="conv1 must be ascending numbers below 64"):
         replace(source, kept={"conv1": (0, 64)}).build()
     with pytest.raises(ValueError, match="no layer 'conv9'"):
         replace(source, kept={"conv9": (0,)}).build()
