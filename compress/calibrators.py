@@ -90,8 +90,7 @@ class Histogram:
     @property
     def edges(self) -> NDArray[np.float64]:
         """The edges of the bins."""
-        edges = np.asarray((self.first + np.arange(len(self.counts) + 1)) * self.width, np.float64)
-        return edges
+        return np.asarray((self.first + np.arange(len(self.counts) + 1)) * self.width, np.float64)
 
     def _widen(self) -> None:
         old, first = self.counts, self.first

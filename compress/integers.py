@@ -45,7 +45,7 @@ class Grid:
         """What a ReLU that the saturation absorbs lets through."""
         if function == "none":
             return self
-        high = self.high if function == "relu" else min(self.high, round(6 / float(self.scale)))
+        high = self.high if function == "relu" else min(self.high, round(6 / self.scale.detach().item()))
         return replace(self, low=max(self.low, 0), high=high)
 
 

@@ -75,7 +75,9 @@ class QuantizeAware:
             report=context.report,
         )
         learnt = with_folded_weights(start, model.weights_on_the_grid())
-        return replace(learnt, quantization=model.quantization(), metrics={"training": asdict(training)})
+        metrics = {"training": asdict(training)}
+        # Shared values and zeros that a stage before made are no longer there.
+        return replace(learnt, quantization=model.quantization(), weight_formats={}, metrics=metrics)
 
 
 class LearnedIntegers(nn.Module):

@@ -230,14 +230,6 @@ def _max_pool(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
     return requantized(F.max_pool2d(x, op.kernel_size, op.stride), before, numbers.grid(step.made))
 
 
-def _avg_pool(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
-    op, before, to = step.op, numbers.grid(step.op.inputs[0]), numbers.grid(step.made)
-    x, padding = _padded(op, inputs[0], 0.0)
-    ones, _ = _padded(op, torch.ones_like(inputs[0][:1, :1]), 0.0)
-    sums, pixels = (F.avg_pool2d(each, op.kernel_size, op.stride, padding, divisor_override=1) for each in (x, ones))
-    return rounded(sums * (before.scale / (to.scale * pixels)), to.low, to.high)
-
-
 def _concat(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
     to, grids = numbers.grid(step.made), map(numbers.grid, step.op.inputs)
     return torch.cat([requantized(x, grid, to) for x, grid in zip(inputs, grids, strict=True)], 1)
@@ -255,7 +247,6 @@ _RUN: Mapping[str, Callable[[Step, list[Tensor], Numbers], Tensor]] = {
     "mul": _binary,
     "global_avg_pool": _mean,
     "max_pool": _max_pool,
-    "avg_pool": _avg_pool,
     "concat": _concat,
     "flatten": _flatten,
 }

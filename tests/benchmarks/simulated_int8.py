@@ -30,7 +30,6 @@ from scipy.stats import spearmanr
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress import Artifact, Context, Dataset, Quantize, Recipe, load_data
 from compress.export import onnx_bytes
-from compress.fragility import fragility
 from compress.simulate import simulated
 from compress.train import accuracy, train
 from hw_profiles import load_device, profile
@@ -38,6 +37,7 @@ from hw_profiles.formats import PRECISIONS
 from hw_profiles.host import open_session
 from search_spaces import build_model, load_space
 from search_spaces.arch import Arch
+from tests.benchmarks.fragility import fragility
 from tests.benchmarks.lines import extend, read
 
 NAME = "simulated_int8"
@@ -78,8 +78,9 @@ def run(space: str, seed: int, data: Dataset, folder: Path) -> dict[str, Any]:
     stage = Quantize(calibration="minmax", equalize="none", bias_correction=False, adaround=False)
     quantized = stage(artifact, Context(data=sized, device=device))
     file, plain = onnx_bytes(quantized), artifact.model()
-    x = artifact.preprocessing.tensor(sized.test.images[:IMAGES])
-    split = sized.test.take(np.arange(len(x)))
+    chosen = np.random.default_rng(0).permutation(len(sized.test))[:IMAGES]  # the set may be sorted by class
+    split = sized.test.take(np.sort(chosen))
+    x = artifact.preprocessing.tensor(split.images)
     logits, speed = {}, {}
     for name, predict in {
         "file": _session(open_session(file)),

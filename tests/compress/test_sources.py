@@ -224,8 +224,9 @@ def test_int8_of_a_model_of_timm_is_a_stage_like_any_other(tmp_path: Path) -> No
     artifact, _ = made_of(timm_for("mobilenetv3_small_050", (1, 32, 32), 10))
     artifact = replace(artifact, preprocessing=data.preprocessing)
     context = Context(data=data, device=load_device("host"), measured=False, max_accuracy_drop=100.0)
+    context = replace(context, budget=Budget(flash_bytes=1))
     stage = Quantize(calibration="minmax", images=32)
-    done = run_stages(artifact, [stage], replace(context, budget=Budget(flash_bytes=1)), tmp_path)
+    done = run_stages(artifact, [stage], context, tmp_path)
     (record,) = done.history
     assert (record["kept"], record["after"]["precision"], done.files["onnx"]) == (True, "int8", "model.int8.onnx")
     assert record["after"]["weight_bytes"] < 0.35 * record["before"]["weight_bytes"]
