@@ -30,9 +30,12 @@ def weighted_layers(model: nn.Module) -> dict[str, Layer]:
     found = {name: module for name, module in model.named_modules() if isinstance(module, Layer)}
     if not found:
         raise ValueError(f"{type(model).__name__}: a model must have convolutions or linear layers, this has none")
+    weights = {
+        name: layer.weight for name, layer in found.items()
+    }  # held: a computed one would leave its id to another
     owners: dict[int, str] = {}
-    for name, layer in found.items():
-        owner = owners.setdefault(id(layer.weight), name)
+    for name, weight in weights.items():
+        owner = owners.setdefault(id(weight), name)
         if owner != name:
             raise ValueError(f"every layer must have a weight of its own, {owner} and {name} share one")
     return found
