@@ -50,7 +50,7 @@ def equal_amounts(losses: Mapping[str, Sequence[float]], sizes: Mapping[str, int
 
     >>> losses = {"strong": [0.0] * 12 + [0.1], "weak": [0.1 * i for i in range(13)]}
     >>> {name: round(a, 2) for name, a in equal_amounts(losses, {"strong": 100, "weak": 100}, 0.6).items()}
-    {'strong': 0.98, 'weak': 0.22}
+    {'strong': 0.99, 'weak': 0.21}
     """
     if amount >= _MOST:
         return dict.fromkeys(losses, amount)
