@@ -153,7 +153,7 @@ def source_name(source: Source) -> str:
 
     >>> from search_spaces import preset
     >>> source_name(Timm(name="resnet18", input_shape=(3, 32, 32))), source_name(preset("resnet8"))
-    ('timm:resnet18', 'Arch 99c9b9a0bd50')
+    ('timm:resnet18', 'Arch 0b7f48ad317d')
     """
     if isinstance(source, Timm):
         return f"timm:{source.name}"
