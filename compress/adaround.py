@@ -9,17 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
+from compress.integers import function_of
 from compress.observing import Floats, run
 from compress.progress import Report, no_report
 from hw_profiles.onnx_write import write_onnx
-from hw_profiles.quantization import Quantization, weight_scales
+from hw_profiles.quantization import LARGEST_WEIGHT, Quantization
 from hw_profiles.workload import Op, Workload
 
 Weights = Mapping[str, NDArray[np.float32]]
 
-_LARGEST = 127
 _ROWS = 4096  # output positions that a layer learns from
 _BATCH = 256
 _FREE_SHARE = 0.2  # of the iterations, in which nothing draws the roundings to 0 and 1
@@ -27,8 +26,6 @@ _SHARPEST, _SOFTEST = 2.0, 20.0
 _PULL = 0.02
 _RATE = 0.02
 _STRETCH = 1.2
-_FUNCTIONS = {"relu": F.relu, "relu6": F.relu6, "hard_swish": F.hardswish, "silu": F.silu,
-              "sigmoid": torch.sigmoid, "hard_sigmoid": F.hardsigmoid}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +109,12 @@ def _round_layer(
 ) -> NDArray[np.float32]:
     function, iterations, seed = how
     weight = torch.from_numpy(weights[op.weight])
-    scales = quantization.weights.get(op.weight)
-    scales = weight_scales(weights[op.weight]) if scales is None else scales
-    scale = torch.from_numpy(np.array(scales)).reshape(-1, *[1] * (weight.ndim - 1))
+    scale = torch.from_numpy(np.array(quantization.scales_of(op.weight, weights[op.weight]))).reshape(
+        -1, *[1] * (weight.ndim - 1)
+    )
     bias = torch.from_numpy(weights[op.bias_name]) if op.bias else torch.zeros(op.out_channels)
-    layer = _Layer(op.groups, bias, _FUNCTIONS.get(function, lambda y: y), examples)
-    nearest = (weight / scale).round().clamp(-_LARGEST, _LARGEST) * scale
+    layer = _Layer(op.groups, bias, function_of(function), examples)
+    nearest = (weight / scale).round().clamp(-LARGEST_WEIGHT, LARGEST_WEIGHT) * scale
     learnt = _learn(weight, scale, layer, iterations, seed)
     best = learnt if layer.error(learnt) < layer.error(nearest) else nearest
     array: NDArray[np.float32] = best.numpy().astype(np.float32)
@@ -151,12 +148,12 @@ def _learn(weight: Tensor, scale: Tensor, layer: _Layer, iterations: int, seed: 
     optimizer = torch.optim.Adam([share], lr=_RATE)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        unit = layer.error((steps.round().clamp(-_LARGEST, _LARGEST)) * scale).clamp_min(1e-12)
+        unit = layer.error((steps.round().clamp(-LARGEST_WEIGHT, LARGEST_WEIGHT)) * scale).clamp_min(1e-12)
     count = len(layer.examples.patches)
     for i in range(iterations):
         up = (share.sigmoid() * _STRETCH - (_STRETCH - 1) / 2).clamp(0, 1)
         rows = torch.randint(0, count, (min(_BATCH, count),), generator=generator)
-        loss = layer.error((down + up).clamp(-_LARGEST, _LARGEST) * scale, rows) / unit
+        loss = layer.error((down + up).clamp(-LARGEST_WEIGHT, LARGEST_WEIGHT) * scale, rows) / unit
         done = (i / iterations - _FREE_SHARE) / (1 - _FREE_SHARE)
         if done >= 0:
             sharpness = _SHARPEST + (_SOFTEST - _SHARPEST) * (1 - done)
@@ -164,4 +161,4 @@ def _learn(weight: Tensor, scale: Tensor, layer: _Layer, iterations: int, seed: 
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    return (down + (share.detach() > 0)).clamp(-_LARGEST, _LARGEST) * scale
+    return (down + (share.detach() > 0)).clamp(-LARGEST_WEIGHT, LARGEST_WEIGHT) * scale

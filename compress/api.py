@@ -27,13 +27,13 @@ from compress.given import Data, Model, Shape, fitted, given_artifact, given_dat
 from compress.post_training import Quantize
 from compress.pruning import Prune
 from compress.sources import GivenModule
-from compress.sparsity import Sparsify, densities
+from compress.sparsity import Sparsify, densities, sparse_formats
 from compress.stage import Context
 from compress.teacher import ModuleTeacher, OnnxTeacher, Teacher
 from compress.train import accuracy
 from compress.weighted import Layer, layers_of, weighted_layers
 from hw_profiles.device import load_device
-from hw_profiles.formats import FLOAT32, TensorFormat
+from hw_profiles.formats import TensorFormat
 from search_spaces.arch import Arch
 
 _JUDGED_IMAGES = 1000
@@ -119,9 +119,7 @@ def sparsify(
     changed = artifact.model()
     layers = _layers(artifact, changed)
     stage.apply(changed, layers)
-    shares = densities(layers)
-    formats = {f"{name}.weight": replace(FLOAT32, density=max(share, 1e-9)) for name, share in shares.items()}
-    return _stored_as(artifact.with_model(changed), formats)
+    return _stored_as(artifact.with_model(changed), sparse_formats(densities(layers)))
 
 
 def cluster(
@@ -221,9 +219,7 @@ def _teacher(teacher: Model | Teacher, data: Dataset) -> Teacher:
 
 def _judged(before: Artifact, after: Artifact, context: Context) -> Artifact:
     """With what the files of both are worth on validation images, spread evenly over them."""
-    val = context.data.val
-    chosen = np.unique(np.linspace(0, len(val) - 1, min(len(val), _JUDGED_IMAGES)).astype(np.int64))
-    split = val.take(chosen)
+    split = context.data.val.spread(_JUDGED_IMAGES)
     files = [onnx_bytes(artifact) for artifact in (before, after)]
     predictions = [onnx_logits(file, split.images, before.preprocessing).argmax(1) for file in files]
     found = {

@@ -23,7 +23,6 @@ from compress.train import Recipe
 from compress.weighted import Layer, for_each, layers_of, weighted_layers
 from hw_profiles.formats import TensorFormat
 from hw_profiles.names import did_you_mean
-from hw_profiles.quantization import weight_scales
 
 Clusters = int | Mapping[str, int]
 Steps = Mapping[str, NDArray[np.float32]]
@@ -140,12 +139,12 @@ def integer_steps(artifact: Artifact) -> dict[str, NDArray[np.float32]]:
     """The scales of the weights that an int8 artifact keeps as integers, by operation; none of a float one."""
     if artifact.quantization is None:
         return {}
-    workload, given = artifact.source.workload(), artifact.quantization.weights
+    workload, quantization = artifact.source.workload(), artifact.quantization
     weights = folded_weights(artifact.model(), workload)
     return {
-        op.name: given[op.weight] if op.weight in given else weight_scales(weights[op.weight])
+        op.name: quantization.scales_of(op.weight, weights[op.weight])
         for op in workload.ops
-        if op.weight in weights and op.name not in artifact.quantization.in_float
+        if op.weight in weights and op.name not in quantization.in_float
     }
 
 

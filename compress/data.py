@@ -44,6 +44,14 @@ class Split:
         """The images at ``indices``, in memory: for small subsets."""
         return Split(self.images[indices], self.labels[indices])
 
+    def some(self, count: int, seed: int) -> Split:
+        """At most ``count`` images, drawn by the seed."""
+        return self.take(np.sort(np.random.default_rng(seed).permutation(len(self))[:count]))
+
+    def spread(self, count: int) -> Split:
+        """At most ``count`` images, evenly from the first to the last."""
+        return self.take(np.unique(np.linspace(0, len(self) - 1, min(len(self), count)).astype(np.int64)))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dataset:

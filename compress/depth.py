@@ -7,17 +7,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from compress.artifact import Artifact
 from compress.data import Split
+from compress.train import mean_loss
 from hw_profiles.device import Device
 from hw_profiles.profiling import profile
 from search_spaces.arch import Arch
 
-_BATCH = 256
 _PLACE = re.compile(r"stages\.(\d+)\.(\d+)\.(.*)")
 
 
@@ -79,12 +77,5 @@ def without_weakest_block(artifact: Artifact, split: Split, device: Device, prec
     return best
 
 
-@torch.inference_mode()
 def _loss(artifact: Artifact, split: Split) -> float:
-    """Mean cross-entropy on the images."""
-    model, total = artifact.model(), 0.0
-    for i in range(0, len(split), _BATCH):
-        x = torch.from_numpy(artifact.preprocessing.tensor(split.images[i : i + _BATCH]))
-        labels = torch.from_numpy(split.labels[i : i + _BATCH])
-        total += float(F.cross_entropy(model(x), labels, reduction="sum"))
-    return total / len(split)
+    return mean_loss(artifact.model(), split, artifact.preprocessing)

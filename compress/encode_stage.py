@@ -17,7 +17,7 @@ FILE = "model.fnz"
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Encode:
     """Write ``model.fnz`` beside the ONNX file: the same file, byte by byte, in fewer bytes. The network stays as it
-    is. ``metrics`` says how many they are; without a folder they are only counted.
+    is. Without a folder there is nothing to write.
 
     >>> Encode().name
     'encode'
@@ -28,9 +28,7 @@ class Encode:
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The same artifact, with one file more."""
-        coded = encode_onnx(onnx_bytes(artifact))
-        files = dict(artifact.files)
-        if context.folder is not None:
-            write_bytes(context.folder / FILE, coded)
-            files["fnz"] = FILE
-        return replace(artifact, files=files, metrics={**artifact.metrics, "fnz_bytes": len(coded)})
+        if context.folder is None:
+            return artifact
+        write_bytes(context.folder / FILE, encode_onnx(onnx_bytes(artifact)))
+        return replace(artifact, files={**artifact.files, "fnz": FILE})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from compress.files import write_bytes
 from compress.fnz import decode_onnx, encode_onnx
-from hw_profiles.onnx_load import LARGEST_FILE
+from hw_profiles.onnx_load import read_file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +34,7 @@ def encode_file(model: Path | str | bytes, out: Path | str) -> Encoded:
     Raises:
         ValueError: the file cannot be read, is no ONNX file, is larger than 2 GiB, or keeps weights outside of it.
     """
-    name, data = ("the given bytes", model) if isinstance(model, bytes) else (str(model), _read(Path(model)))
+    name, data = ("the given bytes", model) if isinstance(model, bytes) else (str(model), read_file(Path(model)))
     try:
         coded = encode_onnx(data)
     except ValueError as error:
@@ -52,16 +52,7 @@ def decode_file(path: Path | str, out: Path | str) -> None:
         ValueError: the file cannot be read, is no .fnz file, or is cut off or altered.
     """
     try:
-        data = decode_onnx(_read(Path(path)))
+        data = decode_onnx(read_file(Path(path)))
     except ValueError as error:
         raise ValueError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     write_bytes(Path(out), data)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise ValueError(f"{path}: a file must have at most {LARGEST_FILE} bytes, got {path.stat().st_size}")
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None

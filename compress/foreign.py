@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
-import numpy as np
 from torch import nn
 
 from compress.artifact import Artifact
@@ -16,8 +15,6 @@ from compress.post_training_onnx import quantize_onnx
 from compress.pruning import Prune
 from compress.sources import GivenModule, OnnxFile, Source, Timm, source_name
 from compress.stage import Context
-from compress.teacher import ModuleTeacher
-from compress.train import Training
 
 
 def quantized_file(artifact: Artifact, stage: Quantize, context: Context) -> Artifact:
@@ -27,16 +24,14 @@ def quantized_file(artifact: Artifact, stage: Quantize, context: Context) -> Art
         ValueError: an option that is for an Arch only, or a file that cannot be quantized.
     """
     for name in ("equalize", "bias_correction", "adaround"):
-        if getattr(stage, name):
+        if getattr(stage, name) not in (None, False, "none"):
             raise ValueError(f"Quantize.{name} needs a network of blocks (Arch), got {source_name(artifact.source)}")
-    train = context.data.train
-    order = np.random.default_rng(context.seed).permutation(len(train))
-    split = train.take(np.sort(order[: 2 * stage.images]))  # one half to calibrate, the other to choose by
+    split = context.data.train.some(2 * stage.images, context.seed)  # one half to calibrate, the other to choose by
     data = quantize_onnx(
         onnx_bytes(artifact),
         artifact.preprocessing.tensor(split.images),
         calibration=stage.calibration,
-        activations=stage.activations or "unsigned",
+        activations=stage.activations_on(context.device),
         per_channel=stage.per_channel,
         labels=split.labels,
     )
@@ -53,19 +48,17 @@ def pruned(artifact: Artifact, stage: Prune, context: Context) -> Artifact:
     from compress.foreign_prune import prune_module
 
     check_trainable("Prune", artifact)
-    teacher = ModuleTeacher(artifact.model(), artifact.preprocessing)
-    trainings: list[Training] = []
+    lessons = stage.lessons(artifact, context)
     found = prune_module(
         artifact.model(),
         artifact.source.input_shape,
         context.device,
         data=context.data,
-        recover=lambda model: trainings.append(stage.recover(model, teacher, context, len(trainings))),
+        recover=lessons,
         **stage.of_modules(),
     )
     smaller = replace(artifact, source=_narrower(artifact.source, found.model, found.kept))
-    took = asdict(sum(trainings[1:], trainings[0]))
-    return replace(smaller.with_model(found.model), metrics={"training": took})
+    return replace(smaller.with_model(found.model), metrics=lessons.metrics())
 
 
 def _narrower(source: Source, module: nn.Module, kept: Mapping[str, Sequence[int]]) -> Source:

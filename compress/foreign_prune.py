@@ -15,7 +15,7 @@ from compress.cutting import cut_module, width_of
 from compress.data import Dataset
 from compress.foreign_graph import Group, kept_channels, module_groups
 from compress.foreign_importance import Batch, group_scores
-from compress.importance import CRITERIA, Scores, some_images
+from compress.importance import CRITERIA, TAYLOR_IMAGES, Scores
 from compress.selection import channels_saved, choose_channels, least_widths, so_many
 from hw_profiles.device import Device
 from hw_profiles.layers import Breakdown, layers
@@ -256,7 +256,7 @@ def _batches(goal: Goal, data: Dataset | None) -> list[Batch]:
         return []
     if data is None:
         raise ValueError("prune_module: criterion 'taylor' looks at images: data must be given")
-    split = some_images(data.train, 0)
+    split = data.train.some(TAYLOR_IMAGES, 0)
     return [
         (
             torch.from_numpy(data.preprocessing.tensor(np.asarray(split.images[i : i + _BATCH]))),

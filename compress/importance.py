@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,7 +16,7 @@ from hw_profiles.workload import WEIGHTED, Op, Workload
 
 Scores = dict[str, Tensor]  # group -> one score for each channel
 
-_TAYLOR_IMAGES, _TAYLOR_BATCH = 1024, 128
+TAYLOR_IMAGES, _TAYLOR_BATCH = 1024, 128
 
 
 def channel_scores(artifact: Artifact, groups: ChannelGroups, criterion: str, split: Split, seed: int = 0) -> Scores:
@@ -33,7 +32,7 @@ def channel_scores(artifact: Artifact, groups: ChannelGroups, criterion: str, sp
     workload = artifact.arch.workload()
     if criterion == "taylor":
         return _normalised(
-            _taylor(artifact.model(), artifact.preprocessing, workload, groups, some_images(split, seed))
+            _taylor(artifact.model(), artifact.preprocessing, workload, groups, split.some(TAYLOR_IMAGES, seed))
         )
     score = _MAGNITUDES[criterion]
     totals = {group: torch.zeros(groups.width[group]) for group in groups.prunable()}
@@ -85,12 +84,6 @@ _MAGNITUDES: dict[str, Callable[[Mapping[str, Tensor], Op], Tensor]] = {
     "fpgm": _fpgm,
 }
 CRITERIA = ("l1", "l2", "bn_scale", "taylor", "fpgm")
-
-
-def some_images(split: Split, seed: int) -> Split:
-    """At most 1024 images of a split, drawn by the seed."""
-    chosen = np.random.default_rng(seed).permutation(len(split))[:_TAYLOR_IMAGES]
-    return split.take(np.sort(chosen))
 
 
 def _taylor(

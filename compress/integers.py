@@ -141,6 +141,7 @@ def _hard_sigmoid(x: Tensor) -> Tensor:
 
 
 _FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: x,
     "relu": F.relu,
     "relu6": F.relu6,
     "sigmoid": torch.sigmoid,

@@ -16,7 +16,7 @@ from compress.fidelity import Judge
 from compress.folding import with_folded_weights
 from compress.stage import Context
 from compress.stored_weights import Floats
-from compress.storing import calibration_images, with_stored_weights
+from compress.storing import with_stored_weights
 from hw_profiles.formats import TensorFormat
 from hw_profiles.fusion import fuse
 from hw_profiles.latency import Latency, estimate
@@ -91,7 +91,7 @@ def sensitivity(
         ValueError: see :class:`Lowering`.
     """
     names = weighted_operations(artifact)
-    judge = judge_of(artifact, calibration_images(context, images))
+    judge = judge_of(artifact, context.data.train.some(images, context.seed))
     before = lowering(artifact)
     bytes_, ms = before.workload().weight_bytes, estimated(before, context).ms
     found = []
@@ -114,7 +114,7 @@ def corrected_biases_of(rounded: Artifact, exact: Artifact, context: Context) ->
     """The biases that give each channel of ``rounded`` the mean that it has in ``exact`` in float, on some images."""
     workload = exact.arch.workload()
     weights, wanted = (folded_weights(each.model(), workload) for each in (rounded, exact))
-    images = exact.preprocessing.tensor(calibration_images(context, _IMAGES).images)
+    images = exact.preprocessing.tensor(context.data.train.some(_IMAGES, context.seed).images)
     found = corrected_biases(workload, weights, rounded.quantization, images, context.report, exact=wanted)
     return {op.bias_name: found[op.bias_name] for op in workload.ops if op.kind in WEIGHTED and op.bias}
 

@@ -37,7 +37,7 @@ class Lessons:
     report: Report = no_report
     done: list[Training] = field(default_factory=list)
 
-    def __call__(self, model: nn.Module, before_step: BeforeStep) -> None:
+    def __call__(self, model: nn.Module, before_step: BeforeStep | None = None) -> None:
         """The next part of the recipe."""
         part, seconds = len(self.done), self.recipe.seconds
         recipe = replace(

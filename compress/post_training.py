@@ -19,6 +19,8 @@ from compress.fidelity import Fidelity, Judge
 from compress.folding import with_folded_weights
 from compress.observing import Floats, channel_extents, check_images, histograms
 from compress.stage import Context
+from hw_profiles.device import Device
+from hw_profiles.formats import FLOAT32
 from hw_profiles.names import did_you_mean
 from hw_profiles.onnx_write import write_onnx
 from hw_profiles.quantization import Quantization, Scales, quantized_tensors, weight_scales
@@ -89,7 +91,12 @@ class Quantize:
         chosen = {**best.choice, "activations": search.activations, "per_channel": self.per_channel}
         metrics = {**chosen, **best.fidelity.to_dict(), "tried": search.tried}
         changed = with_folded_weights(artifact, best.weights)
-        return replace(changed, quantization=best.quantization, metrics={**artifact.metrics, "quantization": metrics})
+        # Zeros stay zeros; shared values and those of fewer bits become integers of their own.
+        formats = {name: f for name, f in artifact.weight_formats.items() if f.bits == FLOAT32.bits and not f.codebook}
+        return replace(
+            changed, quantization=best.quantization, weight_formats=formats,
+            metrics={**artifact.metrics, "quantization": metrics},
+        )  # fmt: skip
 
     def _search(self, artifact: Artifact, context: Context) -> _Search:
         workload = artifact.arch.workload()
@@ -101,9 +108,12 @@ class Quantize:
         check_images(images, workload.shapes[workload.input][1:], train.labels)
         weights = folded_weights(artifact.model(), workload)
         judge = Judge(write_onnx(workload, weights), artifact.preprocessing.tensor(judging.images), judging.labels)
-        machine = context.device.conditions.get("machine", "")
-        activations = self.activations or ("signed" if machine in _SIGNED_MACHINES else "unsigned")
-        return _Search(self, workload, weights, images, judge, context, activations)
+        return _Search(self, workload, weights, images, judge, context, self.activations_on(context.device))
+
+    def activations_on(self, device: Device) -> str:
+        """``"unsigned"`` or ``"signed"``, as it was asked for or as the device computes faster."""
+        machine = device.conditions.get("machine", "")
+        return self.activations or ("signed" if machine in _SIGNED_MACHINES else "unsigned")
 
 
 @dataclass(frozen=True, slots=True)

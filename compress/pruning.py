@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from compress.artifact import Artifact
 from compress.channels import channel_groups, prunable_groups, pruned_arch, pruned_weights
 from compress.depth import without_weakest_block
-from compress.distillation import check_trainable, soft_target_loss
-from compress.importance import CRITERIA, Scores, channel_scores, some_images
+from compress.distillation import check_trainable
+from compress.importance import CRITERIA, TAYLOR_IMAGES, Scores, channel_scores
+from compress.learning import Lessons
 from compress.savings import QUANTITIES, Prices
 from compress.selection import channels_saved, choose_channels, least_widths, select_channels
 from compress.stage import Context
 from compress.teacher import ModuleTeacher
-from compress.train import Recipe, Training, train
+from compress.train import Recipe
 from hw_profiles.formats import check_precision
 
 __all__ = ["Prune", "remove_channels", "select_channels"]
 
-_SOFT_TARGETS = {"temperature": 4.0, "weight": 0.7}
 _USUAL_AMOUNT = 0.2
 
 
@@ -87,23 +86,22 @@ class Prune:
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """A smaller Arch with the weights that stay, trained on; the same artifact where no multiple can leave."""
         check_trainable("Prune", artifact)
-        pruned, trainings = self._shallower(artifact, context), []
+        pruned = self._shallower(artifact, context)
         before = self._values(pruned, context)
         if self.limits():
             self._check_reachable(pruned, context)
-        unpruned, trained = ModuleTeacher(artifact.model(), artifact.preprocessing), artifact
+        lessons, trained = self.lessons(artifact, context), artifact
         for i in range(self.steps):
             pruned = self._narrower(pruned, before, (i + 1) / self.steps, context)
             if pruned.source != trained.source:
                 model = pruned.model()
-                trainings.append(self.recover(model, unpruned, context, i))
+                lessons(model)
                 trained = pruned = pruned.with_model(model)
         self._check_kept(pruned, context)
-        took = {"training": asdict(sum(trainings[1:], trainings[0]))} if trainings else {}
-        return replace(pruned, metrics=took)
+        return replace(pruned, metrics=lessons.metrics())
 
     def _shallower(self, artifact: Artifact, context: Context) -> Artifact:
-        images = some_images(context.data.train, context.seed)
+        images = context.data.train.some(TAYLOR_IMAGES, context.seed)
         for _ in range(self.blocks):
             if self.limits() and not self._prices(artifact, self.limits(), context).broken():
                 break
@@ -186,19 +184,12 @@ class Prune:
         names = ("amount", "latency_ms", "macs", "criterion", "priced", "precision", "steps")
         return {name: getattr(self, name) for name in names}
 
-    def recover(self, model: torch.nn.Module, teacher: ModuleTeacher, context: Context, step: int) -> Training:
-        """Train for a step's part of the recipe; each step has a checkpoint of its own, so that it is found again."""
-        seconds = None if self.recipe.seconds is None else self.recipe.seconds / self.steps
-        checkpoint = context.checkpoint and context.checkpoint.with_suffix(f".{step}.pt")
-        return train(
-            model,
-            context.data,
-            replace(self.recipe, epochs=self.recipe.epochs / self.steps, seconds=seconds),
-            loss=soft_target_loss(teacher, **_SOFT_TARGETS),
-            seed=context.seed,
-            checkpoint=checkpoint,
-            report=lambda share, note: context.report((step + share) / self.steps, note),
-        )
+    def lessons(self, artifact: Artifact, context: Context) -> Lessons:
+        """The trainings after each of the steps, in which the artifact as it is teaches."""
+        return Lessons(
+            data=context.data, recipe=self.recipe, teacher=ModuleTeacher(artifact.model(), artifact.preprocessing),
+            seed=context.seed, parts=self.steps, checkpoint=context.checkpoint, report=context.report,
+        )  # fmt: skip
 
 
 def remove_channels(artifact: Artifact, kept: Mapping[str, Tensor]) -> Artifact:

@@ -22,12 +22,10 @@ from compress.simulate import Operands, Step, run_integers, steps
 from compress.stage import Context
 from compress.teacher import ModuleTeacher
 from compress.train import Recipe, train
-from hw_profiles.quantization import Quantization, weight_scales
+from hw_profiles.quantization import LARGEST_BIAS, LARGEST_WEIGHT, Quantization
 from hw_profiles.workload import WEIGHTED, Op, Workload
 
-_LARGEST = 127
 _SMALLEST_SCALE = 1e-8
-_MOST_BIAS = 2.0**31 - 1
 _START = Quantize(calibration="minmax", equalize="none", bias_correction=False, adaround=False)
 _HIGHEST = {"relu6": 6 / 255}  # a coarser scale would let more than 6 through, which the runtime then cuts off in float
 
@@ -142,7 +140,7 @@ class LearnedIntegers(nn.Module):
         """The scales of an operation's weights, (out_channels,), with the gradient that they learn from."""
         each = math.prod(op.weight_shape[1:])
         scales = self.weight_scales[self.places[op.name]].abs().clamp_min(1e-12)
-        return _paced(scales, torch.tensor(1 / math.sqrt(each * _LARGEST)))
+        return _paced(scales, torch.tensor(1 / math.sqrt(each * LARGEST_WEIGHT)))
 
     def _on_the_grid(self, step: Step, numbers: _Learned) -> dict[str, NDArray[np.float32]]:
         op, operands = step.op, numbers.operands(step)
@@ -176,8 +174,8 @@ class _Learned:
         scales = model.scale_of(op)
         products = scales * self.grid(op.inputs[0]).scale
         return Operands(
-            rounded(weight / scales.view(-1, *([1] * (weight.ndim - 1))), -_LARGEST, _LARGEST),
-            rounded(bias / products, -_MOST_BIAS, _MOST_BIAS),
+            rounded(weight / scales.view(-1, *([1] * (weight.ndim - 1))), -LARGEST_WEIGHT, LARGEST_WEIGHT),
+            rounded(bias / products, -LARGEST_BIAS, LARGEST_BIAS),
             products / self.grid(step.made).scale,
         )
 
@@ -195,8 +193,7 @@ def _bias(op: Op, weights: Mapping[str, NDArray[np.float32]]) -> nn.Parameter:
 
 
 def _scales(op: Op, weights: Mapping[str, NDArray[np.float32]], quantization: Quantization) -> nn.Parameter:
-    given = quantization.weights.get(op.weight)
-    found = weight_scales(weights[op.weight]) if given is None else given
+    found = quantization.scales_of(op.weight, weights[op.weight])
     return nn.Parameter(torch.from_numpy(np.broadcast_to(found, (op.out_channels,)).copy()))
 
 

@@ -13,8 +13,7 @@ from torch.nn.utils import parametrize
 
 from compress.kmeans import nearest, shared_values
 from compress.weighted import Layer
-
-_LARGEST = 127
+from hw_profiles.quantization import LARGEST_WEIGHT
 
 
 class Shared(nn.Module):
@@ -43,7 +42,7 @@ class Shared(nn.Module):
         """(clusters,) scaled values -> the weight."""
         values = scaled / self.roots
         if self.steps is not None:
-            values = values + (values.round().clamp(-_LARGEST, _LARGEST) - values).detach()
+            values = values + (values.round().clamp(-LARGEST_WEIGHT, LARGEST_WEIGHT) - values).detach()
         weight: Tensor = _Lookup.apply(values, self.labels)
         return weight if self.steps is None else weight * self.steps
 

@@ -15,11 +15,10 @@ from torch.nn import functional as F
 from compress.artifact import Artifact
 from compress.export import folded_weights
 from compress.integers import Grid, added, function_of, multiplied, quantized, requantized, rounded, scaled
-from hw_profiles.quantization import Quantization, quantized_tensors, quantized_weight, weight_scales
+from hw_profiles.quantization import LARGEST_BIAS, Quantization, quantized_tensors, quantized_weight
 from hw_profiles.workload import WEIGHTED, Op, Workload
 
 _EXACT = 2**24  # whole numbers below it are float32 numbers
-_MOST_BIAS = 2.0**31 - 1
 _IMAGES = 32  # at once: what lies between two operations stays in the cache
 
 
@@ -161,14 +160,13 @@ class _Fixed:
         weight, bias = weights[op.weight], weights[op.bias_name] if op.bias else None
         if op.name in quantization.in_float:
             return Operands(torch.from_numpy(weight), None if bias is None else torch.from_numpy(bias), None)
-        scales = quantization.weights.get(op.weight)
-        scales = np.broadcast_to(weight_scales(weight) if scales is None else scales, (op.out_channels,))
+        scales = np.broadcast_to(quantization.scales_of(op.weight, weight), (op.out_channels,))
         read = self._grids[op.inputs[0]]
         products = torch.from_numpy(scales.copy()) * read.scale
         integers = torch.from_numpy(quantized_weight(weight, scales)).float()
         whole = torch.zeros(op.out_channels, dtype=torch.float64)
         if bias is not None:
-            whole = (torch.from_numpy(bias).double() / products.double()).round().clamp(-_MOST_BIAS, _MOST_BIAS)
+            whole = (torch.from_numpy(bias).double() / products.double()).round().clamp(-LARGEST_BIAS, LARGEST_BIAS)
         kind = torch.float32 if _exact(integers, whole, read) else torch.float64
         return Operands(_channels_last(integers.to(kind)), whole.to(kind), products / self._grids[step.made].scale)
 

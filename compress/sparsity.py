@@ -6,10 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import numpy as np
-import torch
 from torch import nn
-from torch.nn import functional as F
 
 from compress.artifact import Artifact
 from compress.data import Dataset
@@ -18,9 +15,9 @@ from compress.masks import Kept, Masks, Scores, cubic, keep_in_groups, keep_of_a
 from compress.preprocessing import Preprocessing
 from compress.sensitivity import equal_amounts, layer_losses
 from compress.stage import Context
-from compress.train import Recipe
+from compress.train import Recipe, mean_loss
 from compress.weighted import Layer, for_each, layers_of, weighted_layers
-from hw_profiles.formats import FLOAT32
+from hw_profiles.formats import FLOAT32, TensorFormat
 from hw_profiles.names import did_you_mean
 
 Amount = float | Mapping[str, float]
@@ -30,7 +27,7 @@ CRITERIA = ("magnitude", "movement")
 SCOPES = ("global", "layer", "sensitivity")
 SCHEDULES = ("gradual", "iterative")
 PATTERNS = {"": (0, 0), "2:4": (2, 4), "4:8": (4, 8)}
-_SCANNED_IMAGES, _BATCH = 1000, 250
+_SCANNED_IMAGES = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,10 +101,9 @@ class Sparsify:
         )  # fmt: skip
         self.apply(model, layers, lessons, validation_loss(context.data, record))
         shares = densities(layers)
-        formats = {f"{name}.weight": replace(FLOAT32, density=max(share, 1e-9)) for name, share in shares.items()}
         return replace(
             artifact.with_model(model),
-            weight_formats={**artifact.weight_formats, **formats},
+            weight_formats={**artifact.weight_formats, **sparse_formats(shares)},
             metrics={**(lessons.metrics() if lessons else {}), "densities": shares},
         )
 
@@ -196,19 +192,15 @@ def densities(layers: Mapping[str, Layer]) -> dict[str, float]:
     return {name: float(layer.weight.count_nonzero()) / layer.weight.numel() for name, layer in layers.items()}
 
 
+def sparse_formats(shares: Mapping[str, float]) -> dict[str, TensorFormat]:
+    """The format of each layer's weight, from its density."""
+    return {f"{name}.weight": replace(FLOAT32, density=max(share, 1e-9)) for name, share in shares.items()}
+
+
 def validation_loss(data: Dataset, preprocessing: Preprocessing) -> LossOf:
     """Mean cross-entropy on up to 1,000 validation images."""
-    chosen = np.linspace(0, len(data.val) - 1, min(len(data.val), _SCANNED_IMAGES)).astype(np.int64)
-    split = data.val.take(np.unique(chosen))
-    pixels, labels = torch.from_numpy(preprocessing.tensor(split.images)), torch.from_numpy(split.labels)
-
-    @torch.inference_mode()
-    def loss_of(model: nn.Module) -> float:
-        model.eval()
-        parts = zip(torch.split(pixels, _BATCH), torch.split(labels, _BATCH), strict=True)
-        return sum(float(F.cross_entropy(model(x), y, reduction="sum")) for x, y in parts) / len(labels)
-
-    return loss_of
+    split = data.val.spread(_SCANNED_IMAGES)
+    return lambda model: mean_loss(model, split, preprocessing)
 
 
 def _divided(layers: Mapping[str, Layer], pattern: str) -> list[str]:

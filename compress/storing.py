@@ -8,11 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from compress.artifact import Artifact
-from compress.data import Split
 from compress.export import folded_weights, onnx_bytes
 from compress.folding import with_folded_weights
 from compress.sources import OnnxFile, source_name
-from compress.stage import Context
 from compress.stored_weights import Code, Floats, Weight, store
 from hw_profiles.formats import TensorFormat
 from hw_profiles.workload import WEIGHTED
@@ -20,9 +18,8 @@ from search_spaces.arch import Arch
 
 Chosen = Callable[[Weight], bool]
 
-_ALIKE = (
-    0.01  # of a channel's largest weight: a scale that was rounded again is off by less, a weight that was not by more
-)
+# Of a channel's largest weight: a scale that was rounded again is off by less, a weight that was not by more.
+_ALIKE = 0.01
 
 
 def with_stored_weights(artifact: Artifact, code: Code, chosen: Chosen | None = None) -> Artifact:
@@ -53,13 +50,6 @@ def lies_on(code: Code, weight: Weight) -> bool:
     rows = weight.rows
     limit = _ALIKE * np.abs(rows).max(axis=1, keepdims=True)
     return bool((np.abs(code.rounded(rows) - rows) <= limit).all())
-
-
-def calibration_images(context: Context, count: int) -> Split:
-    """``count`` training images."""
-    train = context.data.train
-    chosen = np.random.default_rng(context.seed).permutation(len(train))[:count]
-    return train.take(np.sort(chosen))
 
 
 def require_float(artifact: Artifact) -> None:

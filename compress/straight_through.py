@@ -69,7 +69,7 @@ def trained_on_grid(
         parametrize.register_parametrization(
             layers[name], "weight", StraightThrough(rounding(layers[name].weight)), unsafe=True
         )
-    lessons(model, lambda share: None)
+    lessons(model)
     for name in names:
         parametrize.remove_parametrizations(layers[name], "weight", leave_parametrized=True)
     trained = with_stored_weights(artifact.with_model(model), code, lambda weight: lies_on(code, weight))

@@ -173,6 +173,18 @@ def evaluate(model: nn.Module, split: Split, preprocessing: Preprocessing) -> fl
     return accuracy(predict(model, split, preprocessing), split)
 
 
+@torch.inference_mode()
+def mean_loss(model: nn.Module, split: Split, preprocessing: Preprocessing, batch_size: int = 250) -> float:
+    """Mean cross-entropy of a module on a split."""
+    model.eval()
+    total = 0.0
+    for i in range(0, len(split), batch_size):
+        logits = model(torch.from_numpy(preprocessing.tensor(split.images[i : i + batch_size])))
+        labels = torch.from_numpy(split.labels[i : i + batch_size])
+        total += float(F.cross_entropy(logits, labels, reduction="sum"))
+    return total / len(split)
+
+
 class _State:
     """Model, optimizer and how far training is; what a checkpoint holds."""
 

@@ -33,7 +33,7 @@ def load_model(source: Path | bytes) -> Any:
     ValueError: the given bytes: not an ONNX file (a field is broken at byte 1)
     """
     name = "the given bytes" if isinstance(source, bytes) else str(source)
-    data = source if isinstance(source, bytes) else _read(source)
+    data = source if isinstance(source, bytes) else read_file(source)
     try:
         _check_fields(data)
         model = onnx.load_model_from_string(data)
@@ -74,10 +74,11 @@ class _BrokenError(Exception):
     pass
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """The bytes of a file from anywhere; a ValueError where it cannot be read or is too large."""
     try:
         if path.stat().st_size > LARGEST_FILE:
-            raise ValueError(f"{path}: an ONNX file must be at most {LARGEST_FILE} bytes, got {path.stat().st_size}")
+            raise ValueError(f"{path}: a file must have at most {LARGEST_FILE} bytes, got {path.stat().st_size}")
         return path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None

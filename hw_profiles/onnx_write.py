@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from hw_profiles.quantization import Quantization, integer_tensors, quantized_weight, weight_scales
+from hw_profiles.quantization import LARGEST_BIAS, Quantization, integer_tensors, quantized_weight
 from hw_profiles.workload import WEIGHTED, Op, Workload
 
 OPSET = 20
@@ -145,15 +145,13 @@ class _Writer:
         if self.quantization is None or self._in_float(op):
             names = [self._constant(op.weight, weight)]
             return names if bias is None else [*names, self._constant(op.bias_name, bias)]
-        scales = self.quantization.weights.get(op.weight)
-        if scales is None:
-            scales = weight_scales(weight)
+        scales = self.quantization.scales_of(op.weight, weight)
         names = [self._dequantized(op.weight, quantized_weight(weight, scales), scales)]
         if bias is None:
             return names
         bias_scales = (scales * np.float32(self.quantization.activations[op.inputs[0]][0])).astype(np.float32)
-        limit = 2.0**31 - 1
-        rounded = np.clip(np.rint(bias.astype(np.float64) / bias_scales), -limit, limit).astype(np.int32)
+        rounded = np.rint(bias.astype(np.float64) / bias_scales)
+        rounded = np.clip(rounded, -LARGEST_BIAS, LARGEST_BIAS).astype(np.int32)
         return [*names, self._dequantized(op.bias_name, rounded, bias_scales)]
 
     def _dequantized(self, name: str, integers: NDArray[Any], scales: NDArray[np.float32]) -> str:

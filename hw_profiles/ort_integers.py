@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from hw_profiles.kernels import Fuser, Kernel, node_name
+from hw_profiles.quantization import ABSORBED
 from hw_profiles.workload import VIEWS, WEIGHTED, Op, Workload
 
-_ABSORBED = ("relu", "relu6")
 _INTEGER_KINDS = ("conv", "linear", "matmul", "add", "mul", "global_avg_pool", "avg_pool", "concat")
 _INTEGER_FUNCTIONS = ("sigmoid", "leaky_relu", "softmax")
 CHANNELS_LAST = ("conv", "add", "mul", "global_avg_pool", "avg_pool", "max_pool", "activation")
@@ -61,7 +61,7 @@ class IntegerFuser(Fuser):
             return
         group = [op]
         after = self.only_reader(op.name)
-        if op.kind in (*WEIGHTED, "add") and after is not None and after.function in _ABSORBED:
+        if op.kind in (*WEIGHTED, "add") and after is not None and after.function in ABSORBED:
             self.take(group, after)
         if self._stays_last(op):
             inputs = [self._last(name) for name in op.inputs]

@@ -10,10 +10,9 @@ from hw_profiles.formats import UINT8
 from hw_profiles.kernels import Kernel
 from hw_profiles.ort_float import FloatFuser
 from hw_profiles.ort_integers import CHANNELS_LAST, IntegerFuser
-from hw_profiles.quantization import operations_in_float
+from hw_profiles.quantization import ABSORBED, operations_in_float
 from hw_profiles.workload import WEIGHTED, Op, Workload
 
-_ABSORBED = ("relu", "relu6")
 _SILU_OF_INTEGERS = ("DequantizeLinear", "Sigmoid", "Mul")
 
 
@@ -114,5 +113,5 @@ class MixedFuser:
                 continue
             if ops[0].function == "silu" and "@float" in kernels[i].inputs[0]:
                 kernels[i] = replace(kernels[i], nodes=_SILU_OF_INTEGERS)
-            elif ops[-1].function in _ABSORBED and self._is_quantized(ops[-1].name) and len(ops) < 3:
+            elif ops[-1].function in ABSORBED and self._is_quantized(ops[-1].name) and len(ops) < 3:
                 kernels[i] = replace(kernels[i], nodes=("Conv",) if len(ops) == 2 else ())

@@ -14,9 +14,11 @@ from hw_profiles.workload import WEIGHTED, Workload
 
 Scales = NDArray[np.float32]
 
-_ABSORBED = ("relu", "relu6")
-_IN_INTEGERS = ("none", *_ABSORBED, "sigmoid", "leaky_relu", "softmax")  # what is no function, and what has kernels
-_LARGEST = 127
+ABSORBED = ("relu", "relu6")
+"""Functions that the saturation of the operation before them computes."""
+_IN_INTEGERS = ("none", *ABSORBED, "sigmoid", "leaky_relu", "softmax")  # what is no function, and what has kernels
+LARGEST_WEIGHT = 127
+LARGEST_BIAS = 2.0**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,6 +37,11 @@ class Quantization:
     signed: bool = False
     in_float: frozenset[str] = frozenset()
 
+    def scales_of(self, name: str, weight: NDArray[np.float32]) -> Scales:
+        """The scales of a weight of that name."""
+        given = self.weights.get(name)
+        return weight_scales(weight) if given is None else given
+
 
 def quantized_tensors(workload: Workload) -> list[str]:
     """The tensors that an int8 runtime keeps: all but those which a ReLU reads at once.
@@ -50,7 +57,7 @@ def quantized_tensors(workload: Workload) -> list[str]:
             made_by is not None
             and made_by.kind in (*WEIGHTED, "add")
             and len(readers[name]) == 1
-            and readers[name][0].function in _ABSORBED
+            and readers[name][0].function in ABSORBED
         )
 
     return [name for name in workload.shapes if not absorbed(name)]
@@ -141,7 +148,7 @@ def fixed_quantization(workload: Workload) -> Quantization:
 def weight_scales(weight: NDArray[np.float32]) -> Scales:
     """The scale of each output channel that maps its largest magnitude to 127."""
     largest = np.abs(weight.reshape(weight.shape[0], -1)).max(axis=1)
-    scales: Scales = np.maximum(largest / _LARGEST, np.float32(1e-12)).astype(np.float32)
+    scales: Scales = np.maximum(largest / LARGEST_WEIGHT, np.float32(1e-12)).astype(np.float32)
     return scales
 
 
@@ -152,5 +159,5 @@ def quantized_weight(weight: NDArray[np.float32], scales: Scales) -> NDArray[np.
     array([[   2, -127]], dtype=int8)
     """
     along = scales.reshape(-1, *([1] * (weight.ndim - 1)))
-    integers: NDArray[np.int8] = np.clip(np.rint(weight / along), -_LARGEST, _LARGEST).astype(np.int8)
+    integers: NDArray[np.int8] = np.clip(np.rint(weight / along), -LARGEST_WEIGHT, LARGEST_WEIGHT).astype(np.int8)
     return integers

@@ -120,11 +120,9 @@ def _read(path: Path) -> _Given:
 
 def _bytes(path: Path) -> bytes:
     from compress.fnz import decode_onnx
-    from hw_profiles.onnx_load import LARGEST_FILE, load_model
+    from hw_profiles.onnx_load import load_model, read_file
 
-    if path.stat().st_size > LARGEST_FILE:
-        raise InputError(f"{path}: must have at most {LARGEST_FILE} bytes, got {path.stat().st_size}")
-    data = path.read_bytes()
+    data = read_file(path)
     try:
         data = decode_onnx(data) if path.suffix == ".fnz" else data
         load_model(data)

@@ -14,33 +14,18 @@ from onnx import numpy_helper
 from sklearn.cluster import KMeans
 from torch import nn
 
-from compress import Artifact, Context, Recipe, load_data
+from compress import Artifact, Context, Recipe
 from compress.clustering import Cluster, cluster_module
 from compress.export import export_onnx, folded_weights, predict_onnx
 from compress.kmeans import STARTS
 from compress.post_training import Quantize
 from compress.sharing import share
 from compress.sparsity import Sparsify
-from compress.train import accuracy, train
+from compress.train import accuracy
 from compress.weighted import weighted_layers
-from hw_profiles import load_device
-from search_spaces import build_model, preset
 from tests.contracts import with_random_statistics
 
 SHORT = Recipe(epochs=1, learning_rate=0.01)
-
-
-@pytest.fixture(scope="module")
-def context() -> Context:
-    return Context(data=load_data("digits", size=16), device=load_device("host"), measured=False)
-
-
-@pytest.fixture(scope="module")
-def learnt(context: Context) -> Artifact:
-    arch = preset("resnet8", input_shape=(1, 16, 16))
-    model = build_model(arch)
-    train(model, context.data, Recipe(epochs=6))
-    return Artifact(source=arch, weights={}, preprocessing=context.data.preprocessing).with_model(model)
 
 
 def stored(path: Path, suffix: str = ".weight") -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from compress import Artifact, Context, OnnxFile, Quantize, Recipe, Timm, load_data
+from compress import Artifact, Context, OnnxFile, Quantize, Recipe, Timm, export_onnx, load_data
 from compress.binary import Binarize
 from compress.codes import BINARY, Int4Code
 from compress.export import folded_weights, onnx_bytes, onnx_logits
@@ -20,30 +20,15 @@ from compress.stage import Stage
 from compress.stored_weights import Weight
 from compress.storing import lies_on, with_stored_weights
 from compress.straight_through import trained_on_grid
-from compress.train import accuracy, predict, train
-from hw_profiles import load_device
+from compress.train import accuracy, predict
 from hw_profiles.formats import TensorFormat
 from hw_profiles.fusion import fuse
 from hw_profiles.onnx_read import read_onnx
 from hw_profiles.workload import Workload
-from search_spaces import build_model, preset
 from tests.contracts import with_random_statistics
 
 SHORT = Recipe(epochs=1, learning_rate=0.02)
 STAGES: list[Stage] = [Half(), Int4(recipe=None), Int4(group=16, recipe=SHORT), Binarize(recipe=SHORT)]
-
-
-@pytest.fixture(scope="module")
-def context() -> Context:
-    return Context(data=load_data("digits", size=16), device=load_device("host"), measured=False)
-
-
-@pytest.fixture(scope="module")
-def learnt(context: Context) -> Artifact:
-    arch = preset("resnet8", input_shape=(1, 16, 16))
-    model = build_model(arch)
-    train(model, context.data, Recipe(epochs=3))
-    return Artifact(source=arch, weights={}, preprocessing=context.data.preprocessing).with_model(model)
 
 
 def module_logits(artifact: Artifact, images: np.ndarray) -> np.ndarray:
@@ -204,3 +189,14 @@ def test_a_file_that_is_read_has_the_weights_of_the_artifact(stage: Stage, learn
         return [(kernel.nodes, kernel.output, kernel.weight_bytes) for kernel in fuse(workload)]
 
     assert kernels(read) == kernels(after.workload())
+
+
+@pytest.mark.parametrize("stage", [Half(), Int4()])
+def test_integers_after_fewer_bits_are_integers(
+    stage: Half | Int4, learnt: Artifact, context: Context, tmp_path: Path
+) -> None:
+    quantize = Quantize(calibration="minmax", equalize="none", bias_correction=False, images=64)
+    again = quantize(stage(learnt, context), context)
+    assert not again.weight_formats
+    export_onnx(again, tmp_path / "m.onnx")
+    assert read_onnx(tmp_path / "m.onnx").format("stem.weight").bits == 8

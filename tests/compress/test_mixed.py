@@ -8,28 +8,14 @@ import numpy as np
 import onnx
 import pytest
 
-from compress import Artifact, Context, Quantize, Recipe, load_data
+from compress import Artifact, Context, Quantize
 from compress.export import onnx_bytes, onnx_logits
 from compress.layer_precision import Lowering, Sensitivity, packed_integers, ranked, sensitivity
 from compress.mixed import MixedPrecision
-from compress.train import accuracy, train
-from hw_profiles import Budget, load_device
-from search_spaces import build_model, preset
+from compress.train import accuracy
+from hw_profiles import Budget
 
 HURT = "stages.1.0.conv2"
-
-
-@pytest.fixture(scope="module")
-def context() -> Context:
-    return Context(data=load_data("digits", size=16), device=load_device("host"), measured=False)
-
-
-@pytest.fixture(scope="module")
-def learnt(context: Context) -> Artifact:
-    arch = preset("resnet8", input_shape=(1, 16, 16))
-    model = build_model(arch)
-    train(model, context.data, Recipe(epochs=3))
-    return Artifact(source=arch, weights={}, preprocessing=context.data.preprocessing).with_model(model)
 
 
 @pytest.fixture(scope="module")

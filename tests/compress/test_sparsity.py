@@ -15,29 +15,15 @@ from onnx import numpy_helper
 from torch import nn
 from torch.nn import functional as F
 
-from compress import Artifact, Context, Recipe, load_data
+from compress import Artifact, Context, Recipe
 from compress.export import export_onnx, folded_weights, predict_onnx
 from compress.sparsity import Sparsify, densities, sparsify_module
 from compress.train import accuracy, evaluate, train
 from compress.weighted import layers_of, weighted_layers
-from hw_profiles import load_device
 from search_spaces import build_model, preset
 from tests.contracts import with_random_statistics
 
 SHORT = Recipe(epochs=1.5, learning_rate=0.02)
-
-
-@pytest.fixture(scope="module")
-def context() -> Context:
-    return Context(data=load_data("digits", size=16), device=load_device("host"), measured=False)
-
-
-@pytest.fixture(scope="module")
-def learnt(context: Context) -> Artifact:
-    arch = preset("resnet8", input_shape=(1, 16, 16))
-    model = build_model(arch)
-    train(model, context.data, Recipe(epochs=6))
-    return Artifact(source=arch, weights={}, preprocessing=context.data.preprocessing).with_model(model)
 
 
 def zeros(path: Path) -> dict[str, np.ndarray]:
