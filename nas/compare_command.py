@@ -61,7 +61,7 @@ def lines(facts: Mapping[str, Any]) -> list[str]:
     >>> none = {"layers": [], "diverges_at": None, "threshold": 0.1, "agreement": 1.0, "images": 2}
     >>> none |= {"a": "a.onnx", "b": "b.onnx", "accuracies": (1.0, 0.5), "file_bytes": (4000, 1000)}
     >>> lines(none | {"largest_difference": 0.5, "largest_logit": 2.0})[1:3]
-    ['A: a.onnx   100.00 %  4,000', 'B: b.onnx    50.00 %  1,000']
+    ['A: a.onnx  100.00 %  4,000', 'B: b.onnx   50.00 %  1,000']
     """
     rows = [
         [f"{letter}: {cut(printable(facts[letter.lower()]), _NAME_WIDTH)}", f"{100 * right:.2f} %", f"{size:,}"]
