@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from statistics import median
@@ -21,7 +21,7 @@ from hw_profiles.formats import check_precision
 from hw_profiles.fusion import fuse
 from hw_profiles.host import measure_here, reference_ms
 from hw_profiles.latency import NINETY
-from hw_profiles.microbenchmarks import is_attention, is_long, micro_network
+from hw_profiles.measured_networks import MeasuredNetworks
 from hw_profiles.onnx_write import write_onnx
 from hw_profiles.quantization import fixed_quantization
 from hw_profiles.terms import network_terms
@@ -40,9 +40,17 @@ Times = dict[tuple[str, int], list[float]]
 
 
 def measure_device(
-    out: Path, *, seconds: float = 600, threads: int = 1, precisions: Sequence[str] = ("fp32", "int8")
+    out: Path,
+    *,
+    seconds: float = 600,
+    threads: int = 1,
+    precisions: Sequence[str] = ("fp32", "int8"),
+    typical: Callable[[int], Workload] | None = None,
 ) -> Device:
     """Measure random networks on this machine until the time is over, and write the device that predicts them.
+
+    ``typical`` gives a network for each number from 0 on, as they will be asked for: every second network measured is
+    one of these, and the interval of an estimate is that of their errors.
 
     Each time is added to ``out`` with the ending ``.partial.jsonl`` at once; a call that was interrupted goes on from
     there, and the file is removed in the end.
@@ -55,7 +63,7 @@ def measure_device(
         raise ValueError(f"a device is written to a .toml file, got {str(out)!r}")
     for precision in precisions:
         check_precision(precision)
-    journal = _Journal(out.with_suffix(".partial.jsonl"), threads)
+    journal = _Journal(out.with_suffix(".partial.jsonl"), threads, MeasuredNetworks(typical))
     end = time.monotonic() + seconds
     _first_pass(journal, precisions, (time.monotonic(), time.monotonic() + _FIRST_PASS * seconds))
     for precision in precisions:
@@ -81,21 +89,22 @@ def measure_device(
 class _Journal:
     """Times by precision and number of the network, kept in a file as they come, and what they are relative to."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, networks: MeasuredNetworks) -> None:
         self.path = path
         self.threads = threads
+        self.networks = networks
         self.times: Times = {}
         here = conditions(threads)
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             self.reference_ms = round(reference_ms(threads), 6)
-            path.write_text(json.dumps({"conditions": here, "reference_ms": self.reference_ms}) + "\n")
+            path.write_text(json.dumps(self._header(here)) + "\n")
             return
         text = path.read_text()
         lines = text.splitlines()
         header = (_row(lines[0]) if lines else None) or {}
         self.reference_ms = header.get("reference_ms", 0.0)
-        if header != {"conditions": here, "reference_ms": self.reference_ms}:
+        if header != self._header(here):
             raise ValueError(f"{path} was begun under other conditions: remove it to begin anew")
         if not text.endswith("\n"):  # cut off by a kill: what is added must not join it
             with path.open("a") as file:
@@ -104,6 +113,10 @@ class _Journal:
             row = _row(line)
             if row is not None:
                 self.times.setdefault((row["precision"], row["network"]), []).append(row["microseconds"])
+
+    def _header(self, here: dict[str, str]) -> dict[str, Any]:
+        typical = self.networks.typical is not None
+        return {"conditions": here, "typical": typical, "reference_ms": self.reference_ms}
 
     def add(self, precision: str, number: int, microseconds: float) -> None:
         row = {"precision": precision, "network": number, "microseconds": round(microseconds, 3)}
@@ -126,7 +139,7 @@ def _first_pass(journal: _Journal, precisions: Sequence[str], span: tuple[float,
     number, reported = 0, start
     while time.monotonic() < end:
         for precision in precisions:
-            written = precision == "fp32" or not is_attention(number)
+            written = precision == "fp32" or not journal.networks.is_float(number)
             if written and (precision, number) not in journal.times:
                 _measure(journal, precision, number)
         number += 1
@@ -139,7 +152,7 @@ def _first_pass(journal: _Journal, precisions: Sequence[str], span: tuple[float,
 def _measure_again(journal: _Journal, precision: str, end: float) -> None:
     """Twice more, those whose time is farthest from what the others say: something else may have been running."""
     numbers = [number for p, number in journal.times if p == precision]
-    errors = np.abs(cross_validated_errors([_observation(journal.times, precision, number) for number in numbers]))
+    errors = np.abs(cross_validated_errors([_observation(journal, precision, number) for number in numbers]))
     worst = np.argsort(-errors)[: math.ceil(_SUSPICIOUS * len(numbers))]
     for number in (numbers[i] for i in worst):
         for _ in range(2):
@@ -149,16 +162,16 @@ def _measure_again(journal: _Journal, precision: str, end: float) -> None:
 
 
 def _measure(journal: _Journal, precision: str, number: int) -> None:
-    workload = micro_network(number)
+    workload = journal.networks.workload(number)
     quantization = fixed_quantization(workload) if precision == "int8" else None
     file = write_onnx(workload, quantization=quantization)
     found = measure_here(file, journal.threads, journal.reference_ms, max_rounds=_MOST_ROUNDS)
     journal.add(precision, number, 1000 * found.ms)
 
 
-def _observation(times: Times, precision: str, number: int) -> Observation:
-    workload: Workload = micro_network(number).with_precision(precision)
-    return Observation(tuple(network_terms(workload, fuse(workload))), median(times[precision, number]))
+def _observation(journal: _Journal, precision: str, number: int) -> Observation:
+    workload = journal.networks.workload(number).with_precision(precision)
+    return Observation(tuple(network_terms(workload, fuse(workload))), median(journal.times[precision, number]))
 
 
 def _device(name: str, journal: _Journal, precisions: Sequence[str]) -> Device:
@@ -166,9 +179,9 @@ def _device(name: str, journal: _Journal, precisions: Sequence[str]) -> Device:
     costs, spread = {}, {}
     for precision in precisions:
         numbers = [number for p, number in sorted(times) if p == precision]
-        observations = [_observation(times, precision, number) for number in numbers]
+        observations = [_observation(journal, precision, number) for number in numbers]
         costs[precision] = fit(observations)
-        errors = np.abs(cross_validated_errors(observations))[[is_long(number) for number in numbers]]
+        errors = np.abs(cross_validated_errors(observations))[[journal.networks.is_typical(n) for n in numbers]]
         spread[precision] = round(float(np.quantile(errors, 0.9)) / NINETY, 4)
         log.info("%s: %d networks, median error of those left out %.1f %%", precision, len(observations),
                  100 * float(np.median(errors)))  # fmt: skip

@@ -115,6 +115,7 @@ def prices(device: Device) -> dict[str, dict[str, dict[str, Any]]]:
 
 def _measure(parsed: Namespace) -> None:
     from hw_profiles.measuring import measure_device
+    from nas.space_networks import space_network
 
     if parsed.out is None:
         raise InputError("devices measure: --out must say where the device is written, such as --out my.toml")
@@ -126,7 +127,9 @@ def _measure(parsed: Namespace) -> None:
     precisions = tuple(dict.fromkeys(name.strip() for name in parsed.precision.split(",")))
     with user_input(), _progress():
         seconds = quantity("time", parsed.time or _DEFAULT_TIME)
-        device = measure_device(out, seconds=seconds, threads=parsed.threads, precisions=precisions)
+        device = measure_device(
+            out, seconds=seconds, threads=parsed.threads, precisions=precisions, typical=space_network
+        )
     facts = device_facts(device)
     if parsed.json:
         print(json.dumps({**facts, "file": str(out)}, indent=1))

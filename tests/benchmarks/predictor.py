@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from compress.channels import prunable_groups, pruned_arch
 from hw_profiles import load_device, profile
 from hw_profiles.host import measure as measure_file
 from hw_profiles.onnx_write import write_onnx
 from hw_profiles.quantization import fixed_quantization
 from hw_profiles.workload import Op, Workload
+from nas.space_networks import narrowed
 from search_spaces import Arch, list_spaces, sample
 from tests.benchmarks.lines import extend
 
@@ -38,17 +38,7 @@ def network(space: str, seed: int) -> tuple[Arch, str, bool]:
     side = draw.choice(_SIZES)
     arch = sample(space, seed=_FIRST_SEED + seed, input_shape=(3, side, side), num_classes=10)
     pruned = seed % 2 == 1
-    return _narrowed(arch, seed) if pruned else arch, ("fp32", "int8")[seed // 2 % 2], pruned
-
-
-def _narrowed(arch: Arch, seed: int) -> Arch:
-    generator = np.random.default_rng(seed)
-    groups = prunable_groups(arch)
-    kept = {}
-    for group in groups.prunable():
-        width = groups.width[group]
-        kept[group] = np.arange(max(1, round(width * generator.uniform(0.4, 1.0))))
-    return pruned_arch(arch, groups, kept)
+    return narrowed(arch, seed) if pruned else arch, ("fp32", "int8")[seed // 2 % 2], pruned
 
 
 def _operation(workload: Workload, op: Op) -> tuple[str, float, float]:

@@ -21,6 +21,7 @@ from hw_profiles import list_devices, load_device
 from hw_profiles.device import to_toml
 from hw_profiles.fitting import Observation
 from hw_profiles.latency import Latency
+from hw_profiles.microbenchmarks import micro_network
 from nas.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +41,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return np.full(len(observations), 0.1)
 
     monkeypatch.setattr("hw_profiles.measuring.measure_here", measure_here)
+    monkeypatch.setattr("nas.space_networks.space_network", micro_network)  # quickly made
     monkeypatch.setattr("hw_profiles.measuring.write_onnx", lambda workload, quantization: b"")
     monkeypatch.setattr("hw_profiles.measuring.fit", lambda observations: load_device("host").costs["fp32"])
     monkeypatch.setattr("hw_profiles.measuring.cross_validated_errors", errors)

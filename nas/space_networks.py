@@ -1,0 +1,41 @@
+"""Networks of the search spaces, as they come out of a search and of pruning: what a device is measured by."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+
+from compress.channels import prunable_groups, pruned_arch
+from hw_profiles.workload import Workload
+from search_spaces import Arch, list_spaces, sample
+
+_IMAGES = (32, 48, 64, 96, 128, 160, 192, 224)
+_CLASSES = (2, 10, 10, 100, 1000)
+_FIRST_SEED = 1_000_000  # no sample that anybody draws by counting from 0
+
+
+def space_network(number: int) -> Workload:
+    """A network of a space, at a random image size; every second one is pruned to widths on no grid.
+
+    >>> space_network(0).shapes["input"], space_network(5).shapes["input"]
+    ((1, 3, 192, 192), (1, 3, 96, 96))
+    """
+    draw = random.Random(number)
+    spaces = list_spaces()
+    side, classes = draw.choice(_IMAGES), draw.choice(_CLASSES)
+    arch = sample(
+        spaces[number % len(spaces)], seed=_FIRST_SEED + number, input_shape=(3, side, side), num_classes=classes
+    )
+    return (narrowed(arch, number) if number // len(spaces) % 2 else arch).workload()
+
+
+def narrowed(arch: Arch, seed: int) -> Arch:
+    """The Arch with 40 to 100 % of the channels of each of its groups left, at random."""
+    generator = np.random.default_rng(seed)
+    groups = prunable_groups(arch)
+    kept = {}
+    for group in groups.prunable():
+        width = groups.width[group]
+        kept[group] = np.arange(max(1, round(width * generator.uniform(0.4, 1.0))))
+    return pruned_arch(arch, groups, kept)
