@@ -15,6 +15,7 @@ from hw_profiles.latency import prediction_deviation
 from hw_profiles.profiling import Model, workload_of
 from hw_profiles.terms import network_terms
 
+_CALIBRATED = "; calibrated"
 _OF_A_KIND = 0.15  # how far the prices of one kind of kernel may be off the rest
 
 
@@ -27,7 +28,8 @@ def calibrate(
     """The device with its costs in ``precision`` corrected by measured (model, milliseconds); five improve it.
 
     One factor for all kernels and one for each kind, by Bayesian linear regression on relative times: what was not
-    measured stays near the common factor. The interval shrinks as far as the measurements allow.
+    measured stays near the common factor. The interval shrinks as far as the measurements allow, and holds what each of
+    them would miss if the others alone had been there.
 
     Raises:
         ValueError: no measurement, milliseconds that are not a positive number, or a model that cannot be read.
@@ -53,7 +55,7 @@ def calibrate(
     }
     return replace(
         base,
-        source=f"{base.source}; calibrated in {precision} with {len(measured)} measurements",
+        source=f"{base.source.partition(_CALIBRATED)[0]}{_CALIBRATED} in {precision} with {len(measured)} measurements",
         calibrated=tuple(dict.fromkeys((*base.calibrated, precision))),
         spread={**base.spread, precision: deviation},
         costs={**base.costs, precision: costs},
@@ -94,6 +96,9 @@ def _factors(
     change = covariance @ matrix.T @ target / noise**2
     typical = matrix.mean(axis=0)
     deviation = math.hypot(noise, math.sqrt(float(typical @ covariance @ typical)))
+    leverage = np.einsum("ij,jk,ik->i", matrix, covariance, matrix) / noise**2
+    left_out = (target - matrix @ change) / (1 - leverage)
+    deviation = max(deviation, math.sqrt(float(np.mean(np.square(left_out)))))
     common = first * (1 + float(change[0]))
     factors = {kind: common + first * float(c) for kind, c in zip(kinds, change[1:], strict=True)}
     return common, {kind: max(factor, 0.1 * first) for kind, factor in factors.items()}, deviation

@@ -95,6 +95,15 @@ def test_one_kind_of_kernel_that_is_slower_is_found(precision: str) -> None:
     assert found.mean() < 0.6 * after_a_common_factor.mean()
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_measurements_that_no_prices_explain_widen_the_interval(precision: str) -> None:
+    base, draw = elsewhere(), np.random.default_rng(0)
+    truth = latencies(base, precision)
+    for noise in (0.1, 0.3):
+        chosen = [(networks()[name], ms * float(np.exp(draw.normal(0, noise)))) for name, ms in truth.items()]
+        assert calibrate(base, chosen, precision).spread[precision] > 0.7 * noise
+
+
 def test_another_precision_is_left_as_it_was() -> None:
     base = elsewhere()
     workload = networks()["mobilenetv2_100"]
@@ -104,7 +113,9 @@ def test_another_precision_is_left_as_it_was() -> None:
     before, after = (profile(workload, d) for d in (base, device))
     assert before == after
     assert calibrate(device, [(workload, 1.0)]).calibrated == ("int8", "fp32")
-    assert calibrate(device, [(workload, 1.0)], "int8").calibrated == ("int8",)
+    again = calibrate(device, [(workload, 1.0)], "int8")
+    assert again.calibrated == ("int8",)
+    assert again.source == device.source
 
 
 def test_more_measurements_narrow_the_interval() -> None:
