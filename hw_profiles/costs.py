@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ LOCAL, COMMON = 0.3, 0.05
 """How far a cost may stray from its price: at one place, and at all places of a kind together."""
 _STAND_INS = {"grouped": "conv", "conv_transpose": "conv"}
 _DOUBT_OF_STAND_INS = 0.5
-_MOST_REMEMBERED = 200_000
+_MOST_COORDINATES = max(map(len, SCALES.values()))
 _LEAST_SHARE = 0.1  # a correction never takes more than the rest of a price
 
 Array = NDArray[np.float64]
@@ -47,8 +47,76 @@ def likeness(kind: str, places: Array, points: Array) -> Array:
     return covariance
 
 
+class _Corrected:
+    """The kinds whose prices have corrections, for many terms of any of them at once.
+
+    Coordinates that a family lacks are 0 of all its places; a kind that was measured at fewer points than others
+    repeats its first one with weight 0.
+    """
+
+    def __init__(self, costs: Mapping[str, KernelCost]) -> None:
+        most = max([len(cost.points) for cost in costs.values()], default=0)
+        self.rows = {kind: i for i, kind in enumerate(costs)}
+        self._prices = [cost.prices for cost in costs.values()]
+        self._weights = LOCAL**2 * np.array([_padded(cost.weights, most) for cost in costs.values()])
+        self._common = np.array([1 + COMMON**2 * sum(cost.weights) for cost in costs.values()])
+        self._points = []
+        for kind, cost in costs.items():
+            repeated = cost.points[:1] * (most - len(cost.points))
+            self._points.append(_ready(kind, cost.points + repeated))
+
+    def costs(self, terms: Sequence[Term], crowd: tuple[float, ...]) -> list[tuple[float, float]]:
+        """Microseconds and doubt of each term, corrected as :func:`likeness` says."""
+        if not terms:
+            return []
+        numbers = [self.rows[term.kind] for term in terms]
+        prices = [_price(self._prices[row], term.work) for row, term in zip(numbers, terms, strict=True)]
+        near = self._nearness(_array([term.place + crowd for term in terms], _MOST_COORDINATES), numbers)
+        rows = np.array(numbers)
+        factors = (self._common[rows] + np.vecdot(near, self._weights[rows])).tolist()
+        return [
+            (price * max(factor, _LEAST_SHARE), LOCAL * max(1 - nearest, 0.0) * price)
+            for price, factor, nearest in zip(prices, factors, near.max(axis=1).tolist(), strict=True)
+        ]
+
+    def _nearness(self, places: Array, rows: Sequence[int]) -> Array:
+        """(n, m): the exponential of half the negative square of the distance of each place from each point."""
+        expanded = np.ones((len(places), 2 * _MOST_COORDINATES + 1))
+        expanded[:, :_MOST_COORDINATES] = places
+        expanded[:, _MOST_COORDINATES:-1] = places * places
+        exponents = np.empty((len(places), self._weights.shape[1]))
+        # One by one: several rows at once would be added up in another order, and costs depend on their neighbours.
+        for place, row, exponent in zip(expanded, rows, exponents, strict=True):
+            np.dot(place, self._points[row], out=exponent)
+        return np.exp(exponents, out=exponents)
+
+
+def _ready(kind: str, points: Sequence[tuple[float, ...]]) -> Array:
+    """What places, their squares and 1 are multiplied with to get half the negative squares of their distances from the
+    points, in units of the scales.
+    """
+    scales = np.array(_padded(SCALES[family(kind)], _MOST_COORDINATES, 1.0))
+    scaled = _array(points, _MOST_COORDINATES) / scales
+    each = np.broadcast_to(-0.5 / scales**2, scaled.shape)
+    return np.ascontiguousarray(np.hstack([scaled / scales, each, -0.5 * (scaled**2).sum(axis=1, keepdims=True)]).T)
+
+
+def _array(rows: Sequence[tuple[float, ...]], length: int) -> Array:
+    """Rows filled up with zeros; numpy takes twice as long for tuples as for single numbers."""
+    padded = [row if len(row) == length else _padded(row, length) for row in rows]
+    return np.fromiter(chain.from_iterable(padded), float).reshape(-1, length)
+
+
+def _price(prices: tuple[float, ...], work: tuple[float, ...]) -> float:
+    return sum([each * amount for each, amount in zip(prices, work, strict=True)])
+
+
+def _padded(row: tuple[float, ...], length: int, value: float = 0.0) -> tuple[float, ...]:
+    return row + (value,) * (length - len(row))
+
+
 class CostTable:
-    """The costs of one device in one precision, ready to add up. It remembers every term that it was asked for.
+    """The costs of one device in one precision, ready to add up.
 
     >>> table = CostTable({"call/call": KernelCost(prices=(5.0, 0.5, 0.0, 0.0, 0.0))})
     >>> table.total([Term("call/call", (), (1.0, 4.0, 0.7, 0.3, 0.1))])
@@ -57,17 +125,8 @@ class CostTable:
 
     def __init__(self, costs: Mapping[str, KernelCost]) -> None:
         self._prices = {kind: cost.prices for kind, cost in costs.items()}
-        self._points = {
-            kind: (
-                scales := np.array(SCALES[family(kind)]),
-                np.array(cost.points) / scales,
-                np.array(cost.weights),
-                sum(cost.weights),
-            )
-            for kind, cost in costs.items()
-            if cost.points and SCALES[family(kind)]
-        }
-        self._remembered: dict[Term, tuple[float, float]] = {}
+        corrected = {kind: cost for kind, cost in costs.items() if cost.points and SCALES[family(kind)]}
+        self._corrected = _Corrected(corrected)
 
     def total(self, terms: Iterable[Term]) -> tuple[float, float]:
         """Microseconds of all terms, and how many of them are in doubt because nothing alike was measured.
@@ -78,49 +137,30 @@ class CostTable:
         [cost] = self.totals([terms])
         return cost
 
-    def totals(self, groups: Sequence[Iterable[Term]]) -> list[tuple[float, float]]:
-        """The total of each group; what is new is worked out for all groups together, which takes less time."""
+    def totals(self, groups: Sequence[Iterable[Term]], crowd: float | None = None) -> list[tuple[float, float]]:
+        """The total of each group; all of them together take less time than one by one.
+
+        A ``crowd`` is that of terms whose places lack it, see :func:`hw_profiles.terms.kernel_terms`.
+        """
         listed = [list(terms) for terms in groups]
-        new: dict[str, dict[Term, None]] = {}
-        for terms in listed:
-            for term in terms:
-                if term not in self._remembered:
-                    new.setdefault(term.kind, {})[term] = None
-        if len(self._remembered) + sum(map(len, new.values())) > _MOST_REMEMBERED:
-            self._remembered.clear()
-            new = {}
-            for term in itertools.chain(*listed):
-                new.setdefault(term.kind, {})[term] = None
-        for kind, found in new.items():
-            self._remembered.update(zip(found, self._costs(kind, list(found)), strict=True))
-        remembered = self._remembered
-        costs = [[remembered[term] for term in terms] for terms in listed]
-        return [(sum([cost[0] for cost in each]), sum([cost[1] for cost in each])) for each in costs]
+        costs = self._costs(list(chain.from_iterable(listed)), () if crowd is None else (crowd,))
+        ends = list(accumulate(map(len, listed), initial=0))
+        each = [costs[start:end] for start, end in pairwise(ends)]
+        return [(sum([cost[0] for cost in found]), sum([cost[1] for cost in found])) for found in each]
 
-    def _costs(self, kind: str, terms: Sequence[Term]) -> list[tuple[float, float]]:
-        """Microseconds and doubt of some terms of one kind."""
-        known = kind if kind in self._prices else self._stand_in(kind)
-        prices = self._prices[known]
-        priced = [sum([each * amount for each, amount in zip(prices, term.work, strict=True)]) for term in terms]
-        if known != kind:
-            priced = [price + self._macs_price(term, known) for price, term in zip(priced, terms, strict=True)]
-            return [(price, _DOUBT_OF_STAND_INS * price) for price in priced]
-        if kind not in self._points:
-            return [(price, 0.0) for price in priced]
-        near, corrections = self._corrections(kind, terms)
-        return [
-            (price * max(1 + correction, _LEAST_SHARE), LOCAL * (1 - nearest) * price)
-            for price, nearest, correction in zip(priced, near, corrections, strict=True)
-        ]
+    def _costs(self, terms: Sequence[Term], crowd: tuple[float, ...]) -> list[tuple[float, float]]:
+        """Microseconds and doubt of each term."""
+        rows = self._corrected.rows
+        corrected = iter(self._corrected.costs([term for term in terms if term.kind in rows], crowd))
+        return [next(corrected) if term.kind in rows else self._uncorrected(term) for term in terms]
 
-    def _corrections(self, kind: str, terms: Sequence[Term]) -> tuple[list[float], list[float]]:
-        """How near the nearest point is to each term's place, and the correction there: as :func:`likeness`."""
-        scales, points, weights, weight = self._points[kind]
-        places = np.array([term.place for term in terms]) / scales
-        difference = places[:, None, :] - points
-        near = np.exp(-0.5 * np.einsum("ijk,ijk->ij", difference, difference))
-        corrections = COMMON**2 * weight + LOCAL**2 * (near @ weights)
-        return near.max(axis=1).tolist(), corrections.tolist()
+    def _uncorrected(self, term: Term) -> tuple[float, float]:
+        known = term.kind if term.kind in self._prices else self._stand_in(term.kind)
+        price = _price(self._prices[known], term.work)
+        if known == term.kind:
+            return price, 0.0
+        price += self._macs_price(term, known)
+        return price, _DOUBT_OF_STAND_INS * price
 
     def _macs_price(self, term: Term, kind: str) -> float:
         """What the MACs of a term cost whose stand-in has none: as much as those of the dearest convolution."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from hw_profiles.fusion import Kernel
 from hw_profiles.workload import Op, Workload
 
@@ -32,13 +34,27 @@ def overwritable(workload: Workload, kernel: Kernel, runtime: str = "ort") -> tu
     [(), ('stem.act',)]
     """
     if runtime == "ort":
-        return _overwritable_ort(workload, kernel)
+        return overwritable_ort(workload, kernel, (workload.input, workload.output))
     if kernel.kind in _ELEMENTWISE:
         return tuple(name for name in kernel.inputs if workload.tensor_bytes(name) == kernel.output_bytes)
     if kernel.kind in _WINDOWS and _shrinks(workload, kernel):
         saves = scratch_bytes(workload, kernel, runtime) < kernel.output_bytes
         return kernel.inputs if saves else ()
     return ()
+
+
+def overwritable_ort(workload: Workload, kernel: Kernel, kept: Collection[str]) -> tuple[str, ...]:
+    """As :func:`overwritable` for ONNX Runtime, in a stretch of a network of which the tensors ``kept`` are the
+    caller's.
+    """
+    names: tuple[str, ...] = ()
+    if kernel.kind == "activation" and kernel.ops[0].function in _ORT_FUNCTIONS:
+        names = kernel.inputs
+    elif len(kernel.ops) > 1 and kernel.ops[1].kind == "add":
+        names = kernel.inputs[1:]
+    if not names or kernel.output in kept or not workload.format(kernel.output).floating:
+        return ()
+    return tuple([name for name in names if name not in kept])
 
 
 def scratch_bytes(workload: Workload, kernel: Kernel, runtime: str = "ort") -> int:
@@ -86,14 +102,3 @@ def _shrinks(workload: Workload, kernel: Kernel) -> bool:
     if not same_format or len(read) != 4 or len(written) != 4 or read[1] != written[1]:
         return False
     return written[2] <= read[2] and written[3] <= read[3]
-
-
-def _overwritable_ort(workload: Workload, kernel: Kernel) -> tuple[str, ...]:
-    if kernel.output == workload.output or not workload.format(kernel.output).floating:
-        return ()
-    names: tuple[str, ...] = ()
-    if kernel.kind == "activation" and kernel.ops[0].function in _ORT_FUNCTIONS:
-        names = kernel.inputs
-    elif len(kernel.ops) > 1 and kernel.ops[1].kind == "add":
-        names = kernel.inputs[1:]
-    return tuple(name for name in names if name != workload.input)

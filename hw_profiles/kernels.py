@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from hw_profiles.workload import Op, Workload
 
 POOLS = ("global_avg_pool", "avg_pool", "max_pool")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # frozen ones take four times as long to make
 class Kernel:
     """Operations that run as one.
 
@@ -22,15 +23,15 @@ class Kernel:
     ``name`` that was copied into another layout is called ``name@layout``.
     """
 
-    kind: str
-    ops: tuple[Op, ...]
-    inputs: tuple[str, ...]
-    output: str
-    macs: int
-    weight_bytes: int
-    layout: str
-    nodes: tuple[str, ...]
-    output_bytes: int
+    kind: Final[str]
+    ops: Final[tuple[Op, ...]]
+    inputs: Final[tuple[str, ...]]
+    output: Final[str]
+    macs: Final[int]
+    weight_bytes: Final[int]
+    layout: Final[str]
+    nodes: Final[tuple[str, ...]]
+    output_bytes: Final[int]
 
 
 class Fuser:
@@ -88,11 +89,11 @@ def kernel_kind(op: Op) -> str:
     return "pointwise" if math.prod(op.kernel_size) == 1 else "conv"
 
 
-def node_name(op: Op) -> str:
-    """What ONNX calls an operation."""
-    if op.kind == "activation":
-        return _FUNCTIONS.get(op.function, op.function)
-    return _KINDS.get(op.kind, op.function if op.kind == "other" else op.kind)
+def onnx_name(kind: str, function: str) -> str:
+    """What ONNX calls operations of a kind and function."""
+    if kind == "activation":
+        return _FUNCTIONS.get(function, function)
+    return _KINDS.get(kind, function if kind == "other" else kind)
 
 
 _KINDS = {

@@ -97,7 +97,7 @@ def layers(workload: Workload, device: Device) -> Breakdown:
     table, priced = device.table(precision_of(workload)), device.costs[precision_of(workload)]
     nodes = sum(len(kernel.nodes) for kernel in kernels)
     terms = [in_a_crowd(kernel_terms(workload, kernel), crowd_of(nodes)) for kernel in schedule.kernels]
-    costs = [table.total(parts)[0] for parts in terms]
+    costs = [cost for cost, _ in table.totals(terms)]
     call = table.total([call_term(nodes)])[0]
     whole = call + sum(costs)
     sizes = {kernel.output: kernel.output_bytes for kernel in kernels}

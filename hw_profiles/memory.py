@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from types import MappingProxyType
 
 from hw_profiles.arena import Arena, smallest_arena
 from hw_profiles.fusion import RUNTIMES, Kernel
-from hw_profiles.inplace import overwritable
+from hw_profiles.inplace import overwritable_ort
 from hw_profiles.names import did_you_mean
 from hw_profiles.storage import Lifetimes, Storages, lifetimes, storages
 from hw_profiles.workload import VIEWS, Workload
@@ -120,40 +121,20 @@ def _schedule(kernels: Sequence[Kernel], problem: Storages, found: Lifetimes, ar
     )
 
 
-def _as_given(workload: Workload, kernels: Sequence[Kernel]) -> Schedule:
-    """ONNX Runtime's: the kernels in their order. A search plans thousands of these, so nothing is made that it needs
-    not: tensors are followed by name.
+def peak_of_part(workload: Workload, kernels: Sequence[Kernel], entry_bytes: int, kept: Collection[str]) -> int:
+    """The most that lives at once while ONNX Runtime runs a stretch of a network that reads one tensor and leaves one.
+
+    ``entry_bytes`` is the size of what it reads; ``kept`` are those of the two tensors that the caller of the network
+    holds, and no kernel writes over.
     """
-    source, result = workload.input, workload.output
-    holder = {op.name: op.inputs[0] for op in workload.ops if op.kind in VIEWS}
-    sizes = {source: workload.tensor_bytes(source)}
-    last_read: dict[str, int] = {}
-    for i, kernel in enumerate(kernels):
-        for name in kernel.inputs:
-            held = _held(name, sizes, holder)
-            if held not in sizes:
-                raise ValueError(f"kernel {kernel.output}: every input must be made by an earlier kernel, got {name!r}")
-            last_read[held] = i
-        sizes.setdefault(kernel.output, kernel.output_bytes)
-    result = _held(result, sizes, holder)
-    if result not in sizes:
-        raise ValueError(f"the network's output must be made by a kernel, got none for {workload.output!r}")
-    last_read[result] = len(kernels)
-    alive = sizes[source] if source in last_read else 0
-    made = {source}
-    live, overwrites = [], []
-    for i, kernel in enumerate(kernels):
-        output = kernel.output
-        grown = 0 if output in made else sizes[output]
-        names = kernel.inputs if not holder else [_held(name, sizes, holder) for name in kernel.inputs]
-        dying = {name for name in names if last_read[name] == i and name != output}
-        over = next((name for name in overwritable(workload, kernel) if name in dying), None)
-        live.append(alive + (grown if over is None else 0))
-        overwrites.append(over)
-        made.add(output)
-        alive += grown - sum([sizes[name] for name in dying])
-        if last_read.get(output, i) <= i:
-            alive -= sizes[output]
+    live, _ = _follow(workload, kernels, entry_bytes, kept)
+    return max(live, default=entry_bytes)
+
+
+def _as_given(workload: Workload, kernels: Sequence[Kernel]) -> Schedule:
+    """ONNX Runtime's: the kernels in their order."""
+    source = workload.input
+    live, overwrites = _follow(workload, kernels, workload.tensor_bytes(source), (source, workload.output))
     return Schedule(
         kernels=tuple(kernels),
         live_bytes=tuple(live),
@@ -163,6 +144,55 @@ def _as_given(workload: Workload, kernels: Sequence[Kernel]) -> Schedule:
         scratch_offsets=(),
         arena_bytes=max(live),
     )
+
+
+def _follow(
+    workload: Workload, kernels: Sequence[Kernel], source_bytes: int, kept: Collection[str]
+) -> tuple[list[int], list[str | None]]:
+    """What lives while each kernel runs, and what it writes over. A search plans thousands of these, so nothing is made
+    that it needs not: tensors are followed by name, and of each kernel only what is born or dies.
+    """
+    sizes, born, dies = _lives(workload, kernels, source_bytes)
+    overwrites: list[str | None] = [None] * len(kernels)
+    change = [0] * (len(kernels) + 2)
+    for name, i in born.items():
+        change[i] += sizes[name]
+    for name, i in dies.items():
+        change[i + 1] -= sizes[name]
+    for i, kernel in enumerate(kernels):
+        output = kernel.output
+        for name in overwritable_ort(workload, kernel, kept):
+            if dies.get(name) == i and born[output] == i:
+                overwrites[i] = name
+                change[i] -= sizes[output]  # it takes no room of its own before its input is dead
+                change[i + 1] += sizes[output]
+                break
+    return list(accumulate(change[: len(kernels)])), overwrites
+
+
+def _lives(
+    workload: Workload, kernels: Sequence[Kernel], source_bytes: int
+) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    """The bytes of each tensor that is no view, the kernel that makes it, and the last one that needs it."""
+    holder = {op.name: op.inputs[0] for op in workload.ops if op.kind in VIEWS}
+    sizes = {workload.input: source_bytes}
+    born, dies = {}, {}
+    for i, kernel in enumerate(kernels):
+        for name in kernel.inputs:
+            held = name if name in sizes else _held(name, sizes, holder)
+            if held not in sizes:
+                raise ValueError(f"kernel {kernel.output}: every input must be made by an earlier kernel, got {name!r}")
+            dies[held] = i
+        if kernel.output not in sizes:
+            sizes[kernel.output] = kernel.output_bytes
+            born[kernel.output] = dies[kernel.output] = i
+    result = _held(workload.output, sizes, holder)
+    if result not in sizes:
+        raise ValueError(f"the network's output must be made by a kernel, got none for {workload.output!r}")
+    dies[result] = len(kernels)
+    if workload.input in dies:
+        born[workload.input] = 0
+    return sizes, born, dies
 
 
 def _held(name: str, sizes: Mapping[str, int], holder: Mapping[str, str]) -> str:

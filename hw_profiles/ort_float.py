@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hw_profiles.kernels import POOLS, Fuser, Kernel, node_name
+from hw_profiles.kernels import POOLS, Fuser, Kernel, onnx_name
 from hw_profiles.workload import VIEWS, Op, Workload
 
 BLOCK = 16
@@ -105,7 +105,9 @@ class FloatFuser(Fuser):
         if blocks:
             self.blocked.add(op.name)
         layout = "blocked" if blocks else "plain"
-        nodes: tuple[str, ...] = ("HardSigmoid", "Mul") if op.function == "hard_swish" else (node_name(op),)
+        nodes: tuple[str, ...] = (onnx_name(op.kind, op.function),)
+        if op.function == "hard_swish":
+            nodes = ("HardSigmoid", "Mul")
         if op.kind == "linear" and len(self.workload.shapes[op.name]) > 2:
             nodes = ("MatMul", "Add") if op.bias else ("MatMul",)
         self.emit([op], inputs, layout, nodes, self._bytes(op.name))

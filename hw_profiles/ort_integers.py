@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
-from hw_profiles.kernels import Fuser, Kernel, node_name
+from hw_profiles.kernels import Fuser, Kernel, onnx_name
 from hw_profiles.quantization import ABSORBED
 from hw_profiles.workload import VIEWS, WEIGHTED, Op, Workload
 
 _INTEGER_KINDS = ("conv", "linear", "matmul", "add", "mul", "global_avg_pool", "avg_pool", "concat")
+_WITH_RELU = (*WEIGHTED, "add")
 _INTEGER_FUNCTIONS = ("sigmoid", "leaky_relu", "softmax")
 CHANNELS_LAST = ("conv", "add", "mul", "global_avg_pool", "avg_pool", "max_pool", "activation")
 _MOVES = ("slice", "pad", "transpose", "resize", "gather", "expand")
@@ -61,7 +63,7 @@ class IntegerFuser(Fuser):
             return
         group = [op]
         after = self.only_reader(op.name)
-        if op.kind in (*WEIGHTED, "add") and after is not None and after.function in ABSORBED:
+        if op.kind in _WITH_RELU and after is not None and after.function in ABSORBED:
             self.take(group, after)
         if self._stays_last(op):
             inputs = [self._last(name) for name in op.inputs]
@@ -69,13 +71,15 @@ class IntegerFuser(Fuser):
         else:
             inputs = [self.plain(name) for name in op.inputs]
         layout = "last" if group[-1].name in self.last else "plain"
-        self.emit(group, inputs, layout, _nodes(op), self.workload.tensor_bytes(group[-1].name))
+        self.emit(group, inputs, layout, _nodes(op.kind, op.function), self.workload.tensor_bytes(group[-1].name))
 
     def _stays_last(self, op: Op) -> bool:
         if op.kind == "conv":
             return True
         if op.kind not in CHANNELS_LAST:
             return False
+        if self.leading is None and self.last.issuperset(op.inputs):
+            return True
         # ONNX Runtime puts a copy behind an operation rather than before it where tensors of fewer sides are copied.
         # What leads to a convolution costs nothing, as it would be copied back there.
         saved = sum(self._sides(name) if name in self.last else -self._sides(name) for name in op.inputs)
@@ -85,7 +89,7 @@ class IntegerFuser(Fuser):
 
     def _sides(self, name: str) -> int:
         """Sides that are not 1; the batch may be any."""
-        return 1 + sum(side > 1 for side in self.workload.shapes[name][1:])
+        return 1 + sum([side > 1 for side in self.workload.shapes[name][1:]])
 
     def plain(self, name: str) -> str:
         """The name of a tensor with the channels first."""
@@ -105,13 +109,15 @@ class IntegerFuser(Fuser):
         return copy
 
 
-def _nodes(op: Op) -> tuple[str, ...]:
-    if op.kind == "max_pool":
+@lru_cache(maxsize=256)
+def _nodes(kind: str, function: str) -> tuple[str, ...]:
+    if kind == "max_pool":
         return ("NhwcMaxPool",)
-    if op.kind in _INTEGER_KINDS:
-        return ("QGemm" if op.kind == "linear" else f"QLinear{node_name(op)}",)
-    if op.kind == "activation" and op.function in _INTEGER_FUNCTIONS:
-        return (f"QLinear{node_name(op)}",)
-    if op.kind in _MOVES:
-        return (node_name(op),)
-    return ("DequantizeLinear", *_IN_FLOAT.get(op.function, (node_name(op),)), "QuantizeLinear")
+    name = onnx_name(kind, function)
+    if kind in _INTEGER_KINDS:
+        return ("QGemm" if kind == "linear" else f"QLinear{name}",)
+    if kind == "activation" and function in _INTEGER_FUNCTIONS:
+        return (f"QLinear{name}",)
+    if kind in _MOVES:
+        return (name,)
+    return ("DequantizeLinear", *_IN_FLOAT.get(function, (name,)), "QuantizeLinear")

@@ -6,21 +6,21 @@ A part is a Workload that reads what the part before it makes, and nothing else 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from hw_profiles.device import Device
 from hw_profiles.fusion import fuse_part
 from hw_profiles.kernels import Kernel
-from hw_profiles.memory import plan
+from hw_profiles.memory import peak_of_part
 from hw_profiles.ort_float import tensor_bytes
-from hw_profiles.terms import Term, call_term, crowd_of, in_a_crowd, kernel_terms
+from hw_profiles.terms import Term, call_term, crowd_of, kernel_terms
 from hw_profiles.workload import Workload
 
 _MOST_REMEMBERED = 50_000
-_OUTSIDE = "@outside"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class PartsCost:
     """The sums over a network's parts, and the largest of their peaks."""
 
@@ -37,14 +37,20 @@ class PartsCost:
 class _Part:
     workload: Workload  # kept, so that its id stays its own
     exit: str
-    terms: tuple[Term, ...]
     nodes: int
+    terms: list[Term]
     peak_bytes: int
-    weight_bytes: int
-    macs: int
-    params: int
-    weight_count: int
-    costs: dict[float, tuple[float, float]]  # crowd -> microseconds and doubt
+    amounts: tuple[int, int, int, int]  # bytes of weights, MACs, parameters, weights
+    costs: dict[float, tuple[float, float]] = field(default_factory=dict)  # crowd -> microseconds and doubt
+
+
+class _Fused(NamedTuple):
+    workload: Workload
+    formatted: Workload
+    kernels: tuple[Kernel, ...]
+    entry: str
+    exit: str
+    ends: bool
 
 
 def parts_table(device: Device, precision: str) -> PartsTable:
@@ -62,66 +68,88 @@ class PartsTable:
     def __init__(self, device: Device, precision: str) -> None:
         self._device, self._precision = device, precision
         self._remembered: dict[tuple[int, str, bool], _Part] = {}
+        self._calls: dict[int, float] = {}  # of so many nodes
 
     def total(self, parts: Sequence[Workload]) -> PartsCost | None:
         """The cost of the network that the parts are in this order; None where a kernel may reach over a seam."""
-        found: list[_Part] = []
+        found = self._found(parts)
+        if found is None:
+            return None
+        nodes = sum([part.nodes for part in found])
+        call = self._call_cost(nodes)
+        priced = self._priced(found, crowd_of(nodes))
+        amounts = [sum(column) for column in zip(*[part.amounts for part in found], strict=True)]
+        return PartsCost(
+            call + sum([cost[0] for cost in priced]),
+            sum([cost[1] for cost in priced]),
+            max([part.peak_bytes for part in found]),
+            *amounts,
+        )
+
+    def _call_cost(self, nodes: int) -> float:
+        if nodes not in self._calls:
+            self._calls[nodes] = self._device.table(self._precision).total([call_term(nodes)])[0]
+        return self._calls[nodes]
+
+    def _priced(self, found: Sequence[_Part], crowd: float) -> list[tuple[float, float]]:
+        new = [part for part in found if crowd not in part.costs]
+        if new:
+            costs = self._device.table(self._precision).totals([part.terms for part in new], crowd)
+            for part, cost in zip(new, costs, strict=True):
+                part.costs[crowd] = cost
+        return [part.costs[crowd] for part in found]
+
+    def _found(self, parts: Sequence[Workload]) -> list[_Part] | None:
+        """What is known of the parts. Each step is taken for all new ones at once, which takes a sixth less time."""
+        if len(self._remembered) + len(parts) > _MOST_REMEMBERED:
+            self._remembered.clear()
+        keys: list[tuple[int, str, bool]] = []
+        new: dict[tuple[int, str, bool], _Fused] = {}
         entry = ""
         for workload in parts:
-            ends = len(found) == len(parts) - 1
-            key = (id(workload), entry, ends)
-            part = self._remembered.get(key)
+            key = (id(workload), entry, len(keys) == len(parts) - 1)
+            part = self._remembered.get(key) or new.get(key)
             if part is None:
                 if entry and _reaches_back(workload):
                     return None
-                if len(self._remembered) >= _MOST_REMEMBERED:
-                    self._remembered.clear()
-                part = self._remembered[key] = self._part(workload, entry, ends)
-            found.append(part)
+                part = new[key] = self._fused(workload, entry, key[2])
+            keys.append(key)
             entry = part.exit
-        nodes = sum([part.nodes for part in found])
-        crowd = crowd_of(nodes)
-        new = [part for part in found if crowd not in part.costs]
-        groups = [[call_term(nodes)], *[in_a_crowd(part.terms, crowd) for part in new]]
-        (call_cost, _), *costs = self._device.table(self._precision).totals(groups)
-        for part, cost in zip(new, costs, strict=True):
-            part.costs[crowd] = cost
-        priced = [part.costs[crowd] for part in found]
-        return PartsCost(
-            microseconds=call_cost + sum([cost[0] for cost in priced]),
-            doubt=sum([cost[1] for cost in priced]),
-            peak_bytes=max([part.peak_bytes for part in found]),
-            weight_bytes=sum([part.weight_bytes for part in found]),
-            macs=sum([part.macs for part in found]),
-            params=sum([part.params for part in found]),
-            weight_count=sum([part.weight_count for part in found]),
-        )
+        if new:
+            self._remembered.update(zip(new, _worked_out(list(new.values())), strict=True))
+        return [self._remembered[key] for key in keys]
 
-    def _part(self, workload: Workload, entry: str, ends: bool) -> _Part:
+    def _fused(self, workload: Workload, entry: str, ends: bool) -> _Fused:
         formatted = workload.with_precision(self._precision)
         kernels, leaves = fuse_part(formatted, entry, ends=ends)
-        terms = [term for kernel in kernels for term in kernel_terms(formatted, kernel)]
-        return _Part(
-            workload, leaves, tuple(terms), sum([len(kernel.nodes) for kernel in kernels]),
-            _peak_bytes(formatted, kernels, entry, ends), formatted.weight_bytes, workload.macs, workload.params,
-            workload.weight_count, {},
-        )  # fmt: skip
+        return _Fused(workload, formatted, kernels, entry, leaves, ends)
+
+
+def _worked_out(parts: Sequence[_Fused]) -> list[_Part]:
+    terms = [[term for kernel in part.kernels for term in kernel_terms(part.formatted, kernel)] for part in parts]
+    nodes = [sum([len(kernel.nodes) for kernel in part.kernels]) for part in parts]
+    peaks = [_peak_bytes(part) for part in parts]
+    amounts = [_amounts(part) for part in parts]
+    workloads, exits = [part.workload for part in parts], [part.exit for part in parts]
+    return list(map(_Part, workloads, exits, nodes, terms, peaks, amounts))
+
+
+def _amounts(part: _Fused) -> tuple[int, int, int, int]:
+    weight_count, weight_bytes = part.formatted.weight_amounts()
+    macs = sum([kernel.macs for kernel in part.kernels])
+    return weight_bytes, macs, weight_count + part.workload.norm_scales, weight_count
 
 
 def _reaches_back(workload: Workload) -> bool:
     """Whether a kernel before the seam could take up the operation that reads it."""
-    readers = workload.consumers()[workload.input]
+    readers = [op for op in workload.ops for name in op.inputs if name == workload.input]
     return len(readers) == 1 and readers[0].kind not in ("conv", "linear", "global_avg_pool", "avg_pool", "max_pool")
 
 
-def _peak_bytes(workload: Workload, kernels: Sequence[Kernel], entry: str, ends: bool) -> int:
+def _peak_bytes(part: _Fused) -> int:
     """The peak of the part inside its network, where a seam is a tensor like any other."""
-    if entry:
-        before = Kernel("seam", (), (), workload.input, 0, 0, entry, (), tensor_bytes(workload, workload.input, entry))
-        kernels = (before, *kernels)
-        workload = replace(workload, input=_OUTSIDE, shapes={**workload.shapes, _OUTSIDE: (0,)})
-    if not ends:
-        after = Kernel("seam", (), (workload.output,), f"{_OUTSIDE}@", 0, 0, "", (), 0)
-        kernels = (*kernels, after)
-        workload = replace(workload, output=f"{_OUTSIDE}@")
-    return plan(workload, kernels, "ort").peak_bytes
+    workload = part.formatted
+    kept = [] if part.entry else [workload.input]
+    if part.ends:
+        kept.append(workload.output)
+    return peak_of_part(workload, part.kernels, tensor_bytes(workload, workload.input, part.entry), kept)

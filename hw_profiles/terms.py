@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from hw_profiles.kernels import Kernel
 from hw_profiles.ort_float import BLOCK, padded
@@ -37,16 +38,16 @@ SCALES: dict[str, tuple[float, ...]] = {
 """How far two places of a family are alike, by coordinate: mostly doublings of a size, the last one of the crowd."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # frozen ones take four times as long to make
 class Term:
     """A part of a network's time. ``kind`` is its family and what it is there, such as ``conv/pointwise.blocked``;
     ``work`` are the quantities of the family in the order of :data:`WORK`; ``place`` are its coordinates: what the
     kernel is, and last how large the crowd is, see :func:`crowd_of`.
     """
 
-    kind: str
-    place: tuple[float, ...]
-    work: tuple[float, ...]
+    kind: Final[str]
+    place: Final[tuple[float, ...]]
+    work: Final[tuple[float, ...]]
 
 
 def family(kind: str) -> str:
@@ -107,7 +108,7 @@ def _weighted(workload: Workload, kernel: Kernel) -> list[Term]:
     positions = math.prod(shape) // op.out_channels
     window = math.prod(op.weight_shape[2:])
     if kernel.layout == "last":
-        main = _integer_depthwise if op.depthwise else _integer_conv
+        main = _integer_depthwise if kernel.kind == "depthwise" else _integer_conv
         return [main(kernel, op, positions, window)]
     read = workload.tensor_bytes(kernel.inputs[0].partition("@")[0])
     columns = shape[3] if len(shape) == 4 else 1
@@ -229,7 +230,7 @@ def _place(op: Op, positions: int, window: int, rest: float) -> tuple[float, ...
 
 
 def _log(value: float) -> float:
-    return math.log2(max(value, 1))
+    return math.log2(value) if value > 1 else 0.0
 
 
 def _up(value: int, multiple: int) -> int:

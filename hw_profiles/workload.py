@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Final
 
 from hw_profiles.formats import FLOAT32, INT8_WEIGHT, INT32_BIAS, UINT8, TensorFormat, check_precision
 
@@ -16,7 +17,7 @@ WEIGHTED = ("conv", "conv_transpose", "linear")
 VIEWS = ("flatten", "reshape")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # frozen ones take four times as long to make
 class Op:
     """One operation before any fusion, batch normalisation already folded into the convolution.
 
@@ -36,18 +37,18 @@ class Op:
     which the trainable module has a scale for each channel more for.
     """
 
-    name: str
-    kind: str
-    inputs: tuple[str, ...]
-    weight_shape: Shape = ()
-    bias: bool = False
-    stride: Pair = (1, 1)
-    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
-    groups: int = 1
-    kernel_size: Pair = (1, 1)
-    dilation: Pair = (1, 1)
-    function: str = "none"
-    normalized: bool = False
+    name: Final[str]
+    kind: Final[str]
+    inputs: Final[tuple[str, ...]]
+    weight_shape: Final[Shape] = ()
+    bias: Final[bool] = False
+    stride: Final[Pair] = (1, 1)
+    padding: Final[tuple[int, int, int, int]] = (0, 0, 0, 0)
+    groups: Final[int] = 1
+    kernel_size: Final[Pair] = (1, 1)
+    dilation: Final[Pair] = (1, 1)
+    function: Final[str] = "none"
+    normalized: Final[bool] = False
 
     @property
     def weight(self) -> str:
@@ -102,24 +103,35 @@ class Workload:
     @property
     def weight_count(self) -> int:
         """Stored weights and biases, batch normalisation folded."""
-        return sum([math.prod(op.weight_shape) + op.bias * op.out_channels for op in self.ops if op.stores_weights])
+        return self.weight_amounts()[0]
 
     @property
     def params(self) -> int:
         """Trainable parameters of the module: the weights, and a scale for each normalised channel."""
-        return self.weight_count + sum(op.out_channels for op in self.ops if op.normalized)
+        return self.weight_count + self.norm_scales
+
+    @property
+    def norm_scales(self) -> int:
+        """Scales of batch normalisations, which are trained but folded into the weights."""
+        return sum([op.out_channels for op in self.ops if op.normalized])
 
     @property
     def weight_bytes(self) -> int:
         """Bytes of all weights and biases in their formats, and of their scales."""
-        total = 0
+        return self.weight_amounts()[1]
+
+    def weight_amounts(self) -> tuple[int, int]:
+        """``weight_count`` and ``weight_bytes`` in one pass."""
+        total = size = 0
         for op in self.ops:
             if op.stores_weights:
-                stored = self.format(op.weight)
-                count = math.prod(op.weight_shape)
-                total += stored.bytes(count) + stored.scale_bytes(op.weight_shape[0], count)
-                total += self.format(op.bias_name).bytes(op.out_channels) if op.bias else 0
-        return total
+                stored, count = self.format(op.weight), math.prod(op.weight_shape)
+                total += count
+                size += stored.bytes(count) + stored.scale_bytes(op.weight_shape[0], count)
+                if op.bias:
+                    total += op.out_channels
+                    size += self.format(op.bias_name).bytes(op.out_channels)
+        return total, size
 
     def op_macs(self, op: Op) -> int:
         """Multiply-accumulates of one operation."""
@@ -148,7 +160,7 @@ class Workload:
 
     def tensor_bytes(self, name: str) -> int:
         """Bytes of an activation tensor."""
-        return self.format(name).bytes(math.prod(self.shapes[name]))
+        return self.formats.get(name, FLOAT32).bytes(math.prod(self.shapes[name]))
 
     def consumers(self) -> dict[str, list[Op]]:
         """The operations that read each tensor."""
@@ -252,7 +264,7 @@ class WorkloadBuilder:
         """Any operation, with the shape of what it makes."""
         if op.name in self.shapes:
             raise ValueError(f"operation names must differ, got {op.name!r} twice")
-        if min(shape, default=1) < 1:
+        if shape and min(shape) < 1:
             raise ValueError(f"{op.name}: every side of the output must be at least 1, got {shape}")
         self._ops.append(op)
         self.shapes[op.name] = shape

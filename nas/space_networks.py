@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import torch
 
 from compress.channels import prunable_groups, pruned_arch
 from hw_profiles.workload import Workload
@@ -37,5 +38,5 @@ def narrowed(arch: Arch, seed: int) -> Arch:
     kept = {}
     for group in groups.prunable():
         width = groups.width[group]
-        kept[group] = np.arange(max(1, round(width * generator.uniform(0.4, 1.0))))
+        kept[group] = torch.arange(max(1, round(width * generator.uniform(0.4, 1.0))))
     return pruned_arch(arch, groups, kept)

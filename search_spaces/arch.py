@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,9 @@ class Arch:
         >>> sum(part.macs for part in arch.parts()) == arch.workload().macs
         True
         """
-        specs = [spec for _, spec in self.blocks()]
+        specs = [self.stem, *chain.from_iterable(self.stages)]
+        if self.head is not None:
+            specs.append(self.head)
         shape: tuple[int, ...] = (1, *self.input_shape)
         parts = []
         for spec in specs[:-1]:

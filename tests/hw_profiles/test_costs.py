@@ -9,7 +9,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 from hw_profiles.costs import COMMON, LOCAL, CostTable, KernelCost, likeness
 from hw_profiles.fusion import fuse
 from hw_profiles.microbenchmarks import is_attention
-from hw_profiles.terms import SCALES, WORK, Term, family, network_terms
+from hw_profiles.terms import SCALES, WORK, Term, family, in_a_crowd, network_terms
 from hw_profiles.workload import Op, Workload, WorkloadBuilder
 from tests.hw_profiles.synthetic import micro_terms, true_costs
 
@@ -56,13 +56,55 @@ def test_no_correction_makes_a_kernel_free() -> None:
     assert CostTable({KIND: cost}).total([term(KIND, PLACE)])[0] == pytest.approx(0.1 * 2)
 
 
-def test_remembering_changes_nothing() -> None:
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_prices_are_corrected_by_what_a_gaussian_process_predicts(precision: str) -> None:
+    """Of kinds with other numbers of coordinates, of quantities and of points, all at once."""
+    networks = micro_terms(precision, [seed for seed in range(40) if not is_attention(seed)])
+    draw = np.random.default_rng(0)
+    costs = {kind: measured(networks, kind, draw) for kind in {term.kind for terms in networks for term in terms}}
+    for terms, (microseconds, doubt) in zip(networks, CostTable(costs).totals(networks), strict=True):
+        predicted = np.array([by_scikit_learn(each, costs[each.kind]) for each in terms])
+        assert (microseconds, doubt) == pytest.approx(tuple(predicted.sum(axis=0)), rel=1e-9)
+
+
+def measured(networks: list[tuple[Term, ...]], kind: str, draw: np.random.Generator) -> KernelCost:
+    """Random prices, and random corrections, positive or negative, at places near those of the networks."""
+    places = np.array(sorted({term.place for terms in networks for term in terms if term.kind == kind}))
+    count = draw.integers(1, 9) if SCALES[family(kind)] else 0
+    points = draw.choice(places, size=count) + draw.normal(0, 0.5, size=(count, places.shape[1]))
+    return KernelCost(
+        prices=tuple(draw.uniform(0, 9, size=len(WORK[family(kind)]))),
+        points=tuple(map(tuple, points.tolist())),
+        weights=tuple(draw.normal(0, 1.5, size=count).tolist()),
+    )
+
+
+def by_scikit_learn(found: Term, cost: KernelCost) -> tuple[float, float]:
+    """Microseconds and doubt of one term."""
+    price = float(np.dot(found.work, cost.prices))
+    if not cost.points:
+        return price, 0.0
+    near = RBF(SCALES[family(found.kind)])(np.array([found.place]), np.array(cost.points))
+    correction = ((ConstantKernel(COMMON**2) + ConstantKernel(LOCAL**2) * RBF(SCALES[family(found.kind)]))(
+        np.array([found.place]), np.array(cost.points)
+    ) @ cost.weights).item()  # fmt: skip
+    return price * max(1 + correction, 0.1), LOCAL * (1 - near.max()) * price
+
+
+def test_a_network_costs_the_same_among_others() -> None:
     networks = micro_terms("fp32", range(20))
-    costs = true_costs(networks)
-    table = CostTable(costs)
-    first = [table.total(terms) for terms in networks]
-    assert [table.total(terms) for terms in reversed(networks)] == first[::-1]
-    assert [CostTable(costs).total(terms) for terms in networks] == first
+    table = CostTable(true_costs(networks))
+    alone = [table.total(terms) for terms in networks]
+    assert table.totals(networks[::-1])[::-1] == [pytest.approx(cost, rel=1e-9) for cost in alone]
+    assert table.totals([]) == []
+    assert table.totals([(), networks[0]]) == [(0, 0), pytest.approx(alone[0], rel=1e-9)]
+
+
+def test_a_crowd_completes_places_that_lack_it() -> None:
+    table = CostTable({KIND: PRICED})
+    bare = [term(KIND, PLACE[:-1], amount) for amount in (1.0, 3.0)]
+    assert table.totals([bare], 8.0) == [table.total(in_a_crowd(bare, 8.0))]
+    assert table.totals([bare], 8.0) != table.totals([bare], PLACE[-1])
 
 
 def unknown_network() -> Workload:

@@ -171,7 +171,7 @@ def test_bad_entries_are_refused_by_name_in_one_line(tmp_path: Path, old: str, n
 )
 def test_harm_is_refused_at_once(tmp_path: Path, data: str | bytes, said: str) -> None:
     path = written(tmp_path, data)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ValueError, match=said):
         load_device(path)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

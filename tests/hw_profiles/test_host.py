@@ -90,10 +90,10 @@ def test_a_file_that_cannot_be_loaded_is_named_in_one_line(tmp_path: Path) -> No
         assert "\n" not in str(caught.value)
 
 
-def test_only_one_process_measures_at_a_time() -> None:
-    path = Path(tempfile.gettempdir()) / "fitnas-measuring.lock"
+def test_only_one_process_measures_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where nobody else takes the lock in between
     with measuring_lock():
-        other = os.open(path, os.O_RDWR)
+        other = os.open(tmp_path / "fitnas-measuring.lock", os.O_RDWR)
         with pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from torch import Tensor, nn
 
 from hw_profiles import host, load_device, profile
 from hw_profiles.onnx_write import write_onnx
@@ -42,6 +43,19 @@ def test_profiles_of_arch_module_and_file_agree(name: str, precision: str, tmp_p
     assert costs(stated) == pytest.approx(costs(of_module))
     assert (stated.params, profile(tmp_path / "m.onnx", device).params) == (of_module.params, None)
     assert stated.latency_source == "estimated"
+
+
+def test_a_module_may_have_something_that_it_calls_parts() -> None:
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.parts(x)
+            return y
+
+    assert profile(Network(), load_device("host"), input_shape=(3, 8, 8)).macs == 4 * 6 * 6 * 27
 
 
 def test_what_is_known_of_resnet8() -> None:

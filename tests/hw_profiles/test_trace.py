@@ -178,9 +178,9 @@ def test_modules_arguments_and_names_are_profiled_alike(tmp_path: Path) -> None:
 
 
 def test_a_module_is_traced_in_less_than_a_second() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     trace_timm("mobilenetv3_small_100")
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_reading_a_file_loads_no_torch(tmp_path: Path) -> None:
