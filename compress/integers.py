@@ -82,7 +82,18 @@ def quantized(x: Tensor, to: Grid) -> Tensor:
 
 def requantized(x: Tensor, before: Grid, to: Grid) -> Tensor:
     """The same numbers on another grid."""
-    return x if before is to else quantized(x * before.scale, to)
+    return x if before is to else applied("none", x, before, to)
+
+
+def applied(function: str, x: Tensor, before: Grid, to: Grid) -> Tensor:
+    """A function of one number, in float32 between two grids.
+
+    >>> a, b = (Grid.of(torch.tensor(scale), 0, signed=True) for scale in (1.0, 0.5))
+    >>> applied("relu", torch.tensor([-3.0, 2.0]), a, b).tolist()
+    [0.0, 4.0]
+    """
+    made = function_of(function)(x * before.scale)
+    return quantized(made, to) if torch.is_grad_enabled() else rounded(made.div_(to.scale), to.low, to.high)
 
 
 def scaled(sums: Tensor, multiplier: Tensor, to: Grid) -> Tensor:
@@ -99,8 +110,9 @@ def added(a: Tensor, b: Tensor, before: tuple[Grid, Grid], to: Grid) -> Tensor:
         return rounded(a * ratios[0] + b * ratios[1], to.low, to.high)
     zeros = [float(grid.zero_point) for grid in before]
     fixed = to.zero_point - (ratios[0] * zeros[0] + ratios[1] * zeros[1])
-    sums = torch.add(fixed, b + zeros[1], alpha=float(ratios[1]))
-    return _rounded_with_zero(torch.add(sums, a + zeros[0], alpha=float(ratios[0]), out=sums), to)
+    a, b = (x + zero if zero else x for x, zero in zip((a, b), zeros, strict=True))
+    sums = torch.add(fixed, b, alpha=float(ratios[1]))
+    return _with_zero_in_it(torch.add(sums, a, alpha=float(ratios[0]), out=sums), to)
 
 
 def multiplied(a: Tensor, b: Tensor, before: tuple[Grid, Grid], to: Grid) -> Tensor:
@@ -108,7 +120,18 @@ def multiplied(a: Tensor, b: Tensor, before: tuple[Grid, Grid], to: Grid) -> Ten
     ratio = before[0].scale * before[1].scale / to.scale
     if torch.is_grad_enabled():
         return rounded(a * b * ratio, to.low, to.high)
-    return _rounded_with_zero((a * b).mul_(ratio).add_(to.zero_point), to)
+    return rounded_with_zero((a * b).mul_(ratio), to)
+
+
+def rounded_with_zero(x: Tensor, to: Grid) -> Tensor:
+    """Numbers in steps of a grid, rounded with its zero point in them, so that a half goes where the sum is even; ``x``
+    is used up.
+
+    >>> with torch.no_grad():
+    ...     rounded_with_zero(torch.tensor([2.5, 3.5]), Grid.of(torch.tensor(1.0), 1, signed=False)).tolist()
+    [3.0, 3.0]
+    """
+    return rounded(x, to.low, to.high) if torch.is_grad_enabled() else _with_zero_in_it(x.add_(to.zero_point), to)
 
 
 def function_of(name: str) -> Callable[[Tensor], Tensor]:
@@ -130,14 +153,18 @@ def _times(x: Tensor, factor: Tensor) -> Tensor:
     return x * along if torch.is_grad_enabled() else x.mul_(along)
 
 
-def _rounded_with_zero(raw: Tensor, to: Grid) -> Tensor:
+def _with_zero_in_it(raw: Tensor, to: Grid) -> Tensor:
     zero = to.zero_point
     raw.round_().clamp_(to.low + zero, to.high + zero)
     return raw.sub_(zero) if zero else raw
 
 
 def _hard_sigmoid(x: Tensor) -> Tensor:
-    return (x * _SIXTH + 0.5).clamp(0, 1)
+    return (x * _SIXTH).add_(0.5).clamp_(0, 1)
+
+
+def _gated(x: Tensor, gate: Tensor) -> Tensor:
+    return x * gate if torch.is_grad_enabled() else gate.mul_(x)
 
 
 _FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -146,7 +173,7 @@ _FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "relu6": F.relu6,
     "sigmoid": torch.sigmoid,
     "hard_sigmoid": _hard_sigmoid,
-    "hard_swish": lambda x: x * _hard_sigmoid(x),
-    "silu": lambda x: x * torch.sigmoid(x),
+    "hard_swish": lambda x: _gated(x, _hard_sigmoid(x)),
+    "silu": lambda x: _gated(x, torch.sigmoid(x)),
     "gelu": F.gelu,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
@@ -19,9 +19,11 @@ from compress.folding import with_folded_weights
 from compress.integers import Grid, rounded
 from compress.post_training import Quantize
 from compress.simulate import Operands, Step, run_integers, steps
+from compress.sources import require_arch
 from compress.stage import Context
 from compress.teacher import ModuleTeacher
 from compress.train import Recipe, train
+from hw_profiles.formats import FLOAT32, TensorFormat
 from hw_profiles.quantization import LARGEST_BIAS, LARGEST_WEIGHT, Quantization
 from hw_profiles.workload import WEIGHTED, Op, Workload
 
@@ -35,9 +37,9 @@ class QuantizeAware:
     """Train the weights and all scales in 8-bit integers, led by the float network (LSQ, 1902.08153).
 
     It starts from the artifact's scales, or where it has none from the extremes of calibration images. Batch
-    normalisation is folded. Weights have a scale for each output channel, activations one for each tensor; a scale's
-    gradient is divided by the square root of the numbers that it serves times the largest integer. ``weight`` and
-    ``temperature`` are those of :class:`compress.Distill`.
+    normalisation is folded. Zeros of a stage before stay zeros. Weights have a scale for each output channel,
+    activations one for each tensor; a scale's gradient is divided by the square root of the numbers that it serves
+    times the largest integer. ``weight`` and ``temperature`` are those of :class:`compress.Distill`.
     """
 
     name: ClassVar[str] = "qat"
@@ -59,10 +61,12 @@ class QuantizeAware:
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The same network with weights on the grid of their scales."""
+        require_arch("QuantizeAware", artifact.source)
         start = artifact if artifact.quantization is not None else _START(artifact, context)
         assert start.quantization is not None
         workload, original = start.arch.workload(), start.model()
-        model = LearnedIntegers(workload, folded_weights(original, workload), start.quantization)
+        zeros = {name: stored for name, stored in start.weight_formats.items() if _keeps_zeros(stored)}
+        model = LearnedIntegers(workload, folded_weights(original, workload), start.quantization, sparse=zeros)
         training = train(
             model,
             context.data,
@@ -74,18 +78,24 @@ class QuantizeAware:
         )
         learnt = with_folded_weights(start, model.weights_on_the_grid())
         metrics = {"training": asdict(training)}
-        # Shared values and zeros that a stage before made are no longer there.
-        return replace(learnt, quantization=model.quantization(), weight_formats={}, metrics=metrics)
+        # Shared values that a stage before made are no longer there.
+        return replace(learnt, quantization=model.quantization(), weight_formats=zeros, metrics=metrics)
 
 
 class LearnedIntegers(nn.Module):
-    """A workload in integers whose weights, biases and scales are parameters: (N, C, H, W) images -> logits."""
+    """A workload in integers whose weights, biases and scales are parameters: (N, C, H, W) images -> logits. In the
+    weights that are ``sparse`` the zeros stay."""
 
     highest: Tensor
     pace: Tensor
 
     def __init__(
-        self, workload: Workload, weights: Mapping[str, NDArray[np.float32]], quantization: Quantization
+        self,
+        workload: Workload,
+        weights: Mapping[str, NDArray[np.float32]],
+        quantization: Quantization,
+        *,
+        sparse: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.workload = workload
@@ -94,6 +104,7 @@ class LearnedIntegers(nn.Module):
         ops = [step.op for step in self.steps if step.op.kind in WEIGHTED]
         self.places = {op.name: i for i, op in enumerate(ops)}
         self.weights = nn.ParameterList([nn.Parameter(torch.from_numpy(weights[op.weight].copy())) for op in ops])
+        self.zeros = [torch.from_numpy(weights[op.weight] == 0) if op.weight in sparse else None for op in ops]
         self.biases = nn.ParameterList([_bias(op, weights) for op in ops])
         self.weight_scales = nn.ParameterList([_scales(op, weights, quantization) for op in ops])
         self.tensors = _places(workload, quantization)
@@ -161,6 +172,10 @@ class _Learned:
         scales, signed = model.activation_scales(), model.initial.signed
         zeros = {i: model.initial.activations[name][1] for name, i in model.tensors.items()}
         self.grids = {i: Grid.of(scales[i], zero, signed=signed) for i, zero in zeros.items()}
+        self.in_float = model.initial.in_float
+
+    def holds(self, name: str) -> bool:
+        return name in self.model.tensors
 
     def grid(self, name: str) -> Grid:
         return self.grids[self.model.tensors[name]]
@@ -168,7 +183,8 @@ class _Learned:
     def operands(self, step: Step) -> Operands:
         model, op = self.model, step.op
         place = model.places[op.name]
-        weight, bias = model.weights[place], model.biases[place]
+        weight, bias, zeros = model.weights[place], model.biases[place], model.zeros[place]
+        weight = weight if zeros is None else weight.masked_fill(zeros, 0.0)
         if model.in_float(op):
             return Operands(weight, bias, None)
         scales = model.scale_of(op)
@@ -178,6 +194,11 @@ class _Learned:
             rounded(bias / products, -LARGEST_BIAS, LARGEST_BIAS),
             products / self.grid(step.made).scale,
         )
+
+
+def _keeps_zeros(stored: TensorFormat) -> bool:
+    """Whether all that a stage did to a weight is to make zeros."""
+    return stored.bits == FLOAT32.bits and not stored.codebook
 
 
 def _paced(scales: Tensor, pace: Tensor) -> Tensor:

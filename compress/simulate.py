@@ -10,11 +10,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from compress.artifact import Artifact
 from compress.export import folded_weights
-from compress.integers import Grid, added, function_of, multiplied, quantized, requantized, rounded, scaled
+from compress.in_float import computed, largest, means, weighted_sums
+from compress.integers import (
+    Grid,
+    added,
+    applied,
+    function_of,
+    multiplied,
+    quantized,
+    requantized,
+    rounded,
+    rounded_with_zero,
+    scaled,
+)  # fmt: skip
 from hw_profiles.quantization import LARGEST_BIAS, Quantization, quantized_tensors, quantized_weight
 from hw_profiles.workload import WEIGHTED, Op, Workload
 
@@ -36,8 +47,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operands:
-    """Integer weights and bias, and the float32 number of each output channel that its sums are multiplied by. Without
-    a ``multiplier`` weights and bias are float, and so is the operation.
+    """Integer weights and bias, and the float32 number of each output channel that its sums are multiplied by; without
+    a ``multiplier`` those of an operation in float.
     """
 
     weight: Tensor
@@ -48,8 +59,14 @@ class Operands:
 class Numbers(Protocol):
     """What a network in integers has besides its operations."""
 
+    in_float: frozenset[str]
+    """The operations that are computed in float."""
+
+    def holds(self, name: str) -> bool:
+        """Whether a tensor is held as integers; the others stay float."""
+
     def grid(self, name: str) -> Grid:
-        """How a tensor is held; two that are held in the same way have the same object."""
+        """How it is held; two tensors that are held in the same way have the same object."""
 
     def operands(self, step: Step) -> Operands:
         """The weights of an operation."""
@@ -127,12 +144,19 @@ def steps(workload: Workload) -> tuple[Step, ...]:
 def run_integers(workload: Workload, order: tuple[Step, ...], numbers: Numbers, x: Tensor) -> Tensor:
     """The float output of a batch of float images."""
     images = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
-    values = {workload.input: quantized(images, numbers.grid(workload.input))}
+    source = workload.input
+    values = {source: quantized(images, numbers.grid(source)) if numbers.holds(source) else images}
     for step in order:
-        values[step.made] = _RUN[step.op.kind](step, [values[name] for name in step.op.inputs], numbers)
+        values[step.made] = run_step(step, [values[name] for name in step.op.inputs], numbers)
         for name in set(step.last):
             del values[name]
-    return values[workload.output] * numbers.grid(workload.output).scale
+    return _as_float(values[workload.output], workload.output, numbers)
+
+
+def run_step(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
+    """What one step makes of its inputs, integers less their zero points where they are held so."""
+    run = _in_float if step.op.name in numbers.in_float else _RUN[step.op.kind]
+    return run(step, inputs, numbers)
 
 
 class _Fixed:
@@ -145,9 +169,13 @@ class _Fixed:
         for pair in quantization.activations.values():
             shared[pair] = Grid.of(torch.tensor(pair[0], dtype=torch.float32), pair[1], signed=quantization.signed)
         self._grids = {name: shared[pair] for name, pair in quantization.activations.items()}
+        self.in_float = quantization.in_float
         self._operands = {
             step.op.name: self._stored(step, weights, quantization) for step in order if step.op.kind in WEIGHTED
         }
+
+    def holds(self, name: str) -> bool:
+        return name in self._grids
 
     def grid(self, name: str) -> Grid:
         return self._grids[name]
@@ -181,33 +209,30 @@ def _channels_last(weight: Tensor) -> Tensor:
     return weight.contiguous(memory_format=torch.channels_last) if weight.ndim == 4 else weight
 
 
+def _as_float(x: Tensor, name: str, numbers: Numbers) -> Tensor:
+    return x * numbers.grid(name).scale if numbers.holds(name) else x
+
+
+def _in_float(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
+    """In float, and then as integers where the tensor is held so."""
+    op = step.op
+    floats = [_as_float(x, name, numbers) for x, name in zip(inputs, op.inputs, strict=True)]
+    operands = numbers.operands(step) if op.kind in WEIGHTED else None
+    weights = () if operands is None else (operands.weight, operands.bias)
+    made = function_of(step.function)(computed(op, floats, *weights))
+    return quantized(made, numbers.grid(step.made)) if numbers.holds(step.made) else made
+
+
 def _weighted(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
-    op, operands = step.op, numbers.operands(step)
-    to = numbers.grid(step.made).within(step.function)
-    if operands.multiplier is None:
-        return quantized(_sums(op, inputs[0] * numbers.grid(op.inputs[0]).scale, operands), to)
-    return scaled(_sums(op, inputs[0].to(operands.weight.dtype), operands), operands.multiplier, to)
-
-
-def _sums(op: Op, x: Tensor, operands: Operands) -> Tensor:
-    if op.kind == "linear":
-        return F.linear(x, operands.weight, operands.bias)
-    x, padding = _padded(op, x, 0.0)
-    return F.conv2d(x, operands.weight, operands.bias, op.stride, padding, op.dilation, op.groups)
-
-
-def _padded(op: Op, x: Tensor, value: float) -> tuple[Tensor, tuple[int, int]]:
-    """The image with what must be put around it, and the padding that is left to the operation."""
-    top, left, bottom, right = op.padding
-    if (top, left) == (bottom, right) and value == 0:
-        return x, (top, left)
-    return F.pad(x, (left, right, top, bottom), value=value), (0, 0)
+    operands = numbers.operands(step)
+    assert operands.multiplier is not None
+    sums = weighted_sums(step.op, inputs[0].to(operands.weight.dtype), operands.weight, operands.bias)
+    return scaled(sums, operands.multiplier, numbers.grid(step.made).within(step.function))
 
 
 def _activation(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
     op = step.op
-    made = function_of(op.function)(inputs[0] * numbers.grid(op.inputs[0]).scale)
-    return quantized(made, numbers.grid(op.name))
+    return applied(op.function, inputs[0], numbers.grid(op.inputs[0]), numbers.grid(op.name))
 
 
 def _binary(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
@@ -223,9 +248,13 @@ def _mean(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
 
 
 def _max_pool(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
-    op, before = step.op, numbers.grid(step.op.inputs[0])
-    x, _ = _padded(op, inputs[0], float(before.low))
-    return requantized(F.max_pool2d(x, op.kernel_size, op.stride), before, numbers.grid(step.made))
+    before = numbers.grid(step.op.inputs[0])
+    return requantized(largest(step.op, inputs[0], before.low), before, numbers.grid(step.made))
+
+
+def _avg_pool(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
+    before, to = numbers.grid(step.op.inputs[0]), numbers.grid(step.made)
+    return rounded_with_zero(means(step.op, inputs[0] * before.scale) / to.scale, to)
 
 
 def _concat(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
@@ -245,6 +274,7 @@ _RUN: Mapping[str, Callable[[Step, list[Tensor], Numbers], Tensor]] = {
     "mul": _binary,
     "global_avg_pool": _mean,
     "max_pool": _max_pool,
+    "avg_pool": _avg_pool,
     "concat": _concat,
     "flatten": _flatten,
 }

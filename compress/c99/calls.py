@@ -29,7 +29,7 @@ from hw_profiles.inplace import CHANNELS_AT_ONCE
 _VECTOR = 32  # numbers
 _MOST_ZEROS = 0.02  # of the weights
 _MOST_OTHERS = 0.1  # of the weights, in bytes: zeros, tables and descriptions of steps
-_DESCRIPTION = 72  # bytes of what a kernel is told
+_DESCRIPTION = 52  # bytes of what a kernel is told at most, and of what aligns its weights
 _NO_BARRIER = np.finfo(np.float32).max
 
 
@@ -121,7 +121,8 @@ def _other_bytes(layers: Sequence[Layer]) -> int:
     for step in (step for layer in layers for step in layer.steps):
         tables = step.tables if isinstance(step, Concat) else (step.values,) if isinstance(step, Table) else ()
         powers = step.powers.nbytes if isinstance(step, Softmax) else 0
-        found += _DESCRIPTION + powers + sum(table.nbytes for table in tables if table is not None)
+        found += powers + sum(table.nbytes for table in tables if table is not None)
+        found += 0 if isinstance(step, Table | Concat) else _DESCRIPTION
     return found
 
 
@@ -149,14 +150,14 @@ def _convolution(step: Convolution, place: Place) -> Call:
         arguments = f"{place.inputs[0]}, {place.output}, {_ring(place.layer)}"
         return _call(place, ("depthwise", "KernelDepthwise"), fields, arguments, constants)
     sizes = [*place.sizes[0], *place.layer.output.shape]
-    steps = [*window.kernel_size, *window.stride, *window.padding[:2], *window.dilation]
     fields += [
         length,
         *sizes,
-        *steps,
+        *window.kernel_size,
+        *window.padding[:2],
         step.groups,
-        step.weight.shape[3],
-        len(step.weight) // step.groups,
+        *window.stride,
+        *window.dilation,
         int(direct(step, place.sizes[0])),
         step.zero_point,
         _target(step.to),
@@ -178,8 +179,8 @@ def _bias(step: Convolution, place: Place) -> str:
 def _average_pool(step: AveragePool, place: Place) -> Call:
     height, width = step.window.kernel_size
     fields = [
-        _window(step.window, place), step.before.zero_point, height * width if step.whole else 0,
-        step.before.scale, step.scale, _target(step.to),
+        _window(step.window, place), height * width if step.whole else 0, step.before.scale, step.scale,
+        step.before.zero_point, _target(step.to),
     ]  # fmt: skip
     arguments = f"{place.inputs[0]}, {place.output}, {_ring(place.layer)}"
     return _call(place, ("average_pool", "KernelAveragePool"), fields, arguments)
@@ -199,8 +200,8 @@ def _binary(step: Binary, place: Place) -> Call:
     a, b = step.before
     second = -b.scale if step.kind == "sub" else b.scale
     fields = [
-        pixels, channels, *(0 if one else channels for one in one_pixel), a.zero_point, b.zero_point,
-        a.scale, second, step.scale, _NO_BARRIER, _target(step.to),
+        pixels, channels, a.scale, second, step.scale, _NO_BARRIER, *(int(not one) for one in one_pixel),
+        a.zero_point, b.zero_point, _target(step.to),
     ]  # fmt: skip
     kernel = "mul" if step.kind == "mul" else "add"
     return _call(place, (kernel, "KernelBinary"), fields, f"{', '.join(place.inputs)}, {place.output}")
@@ -250,8 +251,8 @@ def _call(
 def _window(window: Window, place: Place) -> list[Any]:
     height, width, channels = place.sizes[0]
     sizes = [height, width, channels, *place.layer.output.shape[:2]]
-    steps = [*window.kernel_size, *window.stride, *window.padding[:2], *window.dilation]
-    return [*sizes, *steps, place.layer.ring_rows]
+    steps = [*window.stride, *window.dilation]
+    return [*sizes, *window.kernel_size, *window.padding[:2], place.layer.ring_rows, *steps]
 
 
 def _ring(layer: Layer) -> str:
@@ -259,7 +260,7 @@ def _ring(layer: Layer) -> str:
 
 
 def _target(to: Target) -> list[Any]:
-    return [float(to.low - to.zero_point), float(to.high - to.zero_point), to.zero_point]
+    return [to.low, to.high, to.zero_point]
 
 
 _CALLS: Mapping[type[Step], Callable[[Any, Place], Call]] = {

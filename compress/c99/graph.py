@@ -13,6 +13,7 @@ from hw_profiles.onnx_load import shown
 
 _SHIFT = {np.dtype(np.int8): 0, np.dtype(np.uint8): 128}
 _PASS_ON = ("DequantizeLinear", "QuantizeLinear", "Identity", "Dropout")
+_MULTIPLIES = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _INTEGER_NODES = "the C99 writer reads QuantizeLinear and DequantizeLinear around float operations (QDQ)"
 
 
@@ -71,6 +72,11 @@ class Graph:
         """The value of a constant of one element, else None."""
         value = self.constants.get(name)
         return float(value.reshape(-1)[0]) if value is not None and value.size == 1 else None
+
+    def float_weight(self, node: Any) -> bool:
+        """Whether a node multiplies by a constant in float."""
+        constants = (self.constants.get(name) for name in node.input[:2])
+        return node.op_type in _MULTIPLIES and any(c is not None and c.dtype.kind == "f" for c in constants)
 
     def weight(self, node: Any, i: int, axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
         """Signed integers of a node's constant input and their scales: one, or one per channel of ``axis``.

@@ -69,6 +69,7 @@ def read_network(source: Path | bytes) -> Network:
     if len(model.graph.output) != 1:
         raise ValueError(f"a C99 program has one output, the file has {len(model.graph.output)}")
     builder = _Builder(graph, workload)
+    builder.check_weights()
     kernels = fuse(workload, "c99")
     for kernel in kernels:
         builder.check(kernel)
@@ -85,14 +86,25 @@ class _Builder:
         self.workload = workload
         self.held = Tensors(graph, workload)
 
+    def check_weights(self) -> None:
+        """Where some operations have weights in integers all must, unlike those of a mixed network."""
+        makers = [self.graph.makers.get(op.name) for op in self.workload.ops if op.stores_weights]
+        nodes = [node for node in makers if node is not None]
+        in_float = [node for node in nodes if self.graph.float_weight(node)]
+        if 0 < len(in_float) < len(nodes):
+            raise ValueError(
+                f"{place(in_float[0])}: a C99 program computes in 8-bit integers alone, and {len(in_float)} of "
+                f"{len(nodes)} operations have float weights; quantize them too, or train in integers (stage qat)"
+            )
+
     def check(self, kernel: Kernel) -> None:
         """Every tensor of a kernel must be held as 8-bit integers, and its first operation be known."""
         if kernel.ops[0].kind not in _STEPS:
             raise ValueError(self._unknown(kernel.ops[0]))
         for op in kernel.ops:
-            numbers = (*op.kernel_size, *op.stride, *op.padding, *op.dilation)
-            if min(numbers) < 0 or max(numbers) > LARGEST_SIDE:
-                raise ValueError(f"{self.held.place(op)}: its sizes must be in 0..{LARGEST_SIDE}, got {numbers}")
+            for numbers, most in (((*op.kernel_size, *op.padding), LARGEST_SIDE), ((*op.stride, *op.dilation), 127)):
+                if min(numbers) < 0 or max(numbers) > most:
+                    raise ValueError(f"{self.held.place(op)}: its sizes must be in 0..{most}, got {numbers}")
         for name in (*kernel.inputs, kernel.output):
             tensor = self.held.tensor(name)
             if max(tensor.shape) > LARGEST_SIDE:

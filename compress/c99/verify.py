@@ -16,6 +16,7 @@ from compress.c99.network import read_network
 from compress.c99.readme import readme
 from compress.c99.reference import quantize_images, run_layers
 from compress.c99.targets import MACHINES, Machine, Sizes, build, run, sizes
+from compress.c99.ticks import tick_table
 from compress.files import write_text
 from hw_profiles.names import did_you_mean
 
@@ -70,7 +71,8 @@ def verify(
     layer_images: int = 2,
     emulated_images: int = 2,
 ) -> Verification:
-    """Build the program in ``out`` and run it beside the reference and ONNX Runtime; ``README.md`` tells the result.
+    """Build the program in ``out`` and run it beside the reference and ONNX Runtime; ``README.md`` tells the result,
+    and how many instructions each layer takes on the emulated processors.
 
     Each layer must be within one step of the reference, given the reference's inputs; whole images must come out as
     the reference's; the arena must be the planned one; and the classes must differ from ONNX Runtime's unoptimised
@@ -106,7 +108,8 @@ def verify(
         problems=tuple(problems),
         skipped=tuple(skipped),
     )
-    write_text(out / "README.md", readme(network, file.name, summary(result)))
+    table = tick_table([layer.name for layer in network.layers], {m.machine: m.ticks for m in found})
+    write_text(out / "README.md", readme(network, file.name, "\n\n".join(filter(None, (summary(result), table)))))
     return result
 
 

@@ -35,20 +35,20 @@ _DECLARATIONS = {
     "softmax": ("output", "softmax"),
 }
 _CODE = {
-    "conv": ("smaller", "rounded", "dsp", "requantize", "patch", "conv_portable", "conv_dsp", "conv"),
-    "depthwise": ("smaller", "rounded", "dsp", "requantize", "window", "depthwise", "depthwise_dsp"),
-    "average_pool": ("smaller", "rounded", "window", "average_pool"),
+    "conv": ("smaller", "rounded", "limits", "dsp", "requantize", "patch", "conv_portable", "conv_dsp", "conv"),
+    "depthwise": ("smaller", "rounded", "limits", "dsp", "requantize", "window", "depthwise", "depthwise_dsp"),
+    "average_pool": ("smaller", "rounded", "limits", "window", "average_pool"),
     "max_pool": ("smaller", "window", "max_pool"),
-    "add": ("rounded", "add"),
-    "mul": ("rounded", "mul"),
+    "add": ("rounded", "limits", "add"),
+    "mul": ("rounded", "limits", "mul"),
     "table": ("table",),
     "channels": ("channels",),
     "pad": ("pad",),
-    "softmax": ("rounded", "softmax"),
+    "softmax": ("rounded", "limits", "softmax"),
 }
 _PIECES = (
-    "smaller", "rounded", "dsp", "requantize", "output", "window", "binary", "patch", "conv_portable", "conv_dsp",
-    "depthwise_dsp",
+    "smaller", "rounded", "limits", "dsp", "requantize", "output", "window", "binary", "patch", "conv_portable",
+    "conv_dsp", "depthwise_dsp",
 )  # fmt: skip
 
 
@@ -77,7 +77,8 @@ def write_c99(
         test_images: network inputs (N, C, H, W) that are stored with the outputs they must give; random ones otherwise.
 
     Raises:
-        ValueError: an operation or a format that is not known, before anything is written; or the folder is not empty.
+        ValueError: an operation or a format that is not known, before anything is written; or the folder is not empty,
+            or a file.
 
     >>> import tempfile
     >>> from hw_profiles.onnx_write import write_onnx
@@ -91,7 +92,9 @@ def write_c99(
     ['Makefile', 'README.md', 'kernels.c', 'kernels.h', 'main.c', 'model.c', 'model.h', 'test_vectors.h']
     """
     network = read_network(file)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out}: must be a folder, and is a file; choose another")
+    if out.exists() and any(out.iterdir()) and not force:
         raise ValueError(f"{out}: the folder must be new or empty, and is not; choose another or say --force")
     images = _test_inputs(network, test_images)
     texts = sources(network)

@@ -13,11 +13,11 @@ from compress.c99.calls import direct
 from compress.c99.layers import Convolution, Layer
 from compress.c99.network import read_network
 from compress.c99.targets import MACHINES, Machine
+from compress.c99.ticks import INSTRUCTIONS_PER_TICK
 from compress.c99.verify import Measured
 from search_spaces import preset
 from tests.compress.c99.files import images, network_file
 
-INSTRUCTIONS_PER_TICK = 40  # SysTick of 25 MHz, and an instruction each nanosecond (-icount shift=0)
 NETWORKS = ("resnet8@32", "mobilenetv1_025@96", "mobilenetv2_035@96", "mobilenetv2_035@144")
 
 

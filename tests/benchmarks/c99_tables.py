@@ -1,4 +1,4 @@
-"""The tables of docs/benchmarks/c99.jsonl."""
+"""The tables of docs/benchmarks/c99.jsonl and trained_presets.jsonl."""
 
 from __future__ import annotations
 
@@ -78,3 +78,27 @@ def _speed(table: Table, lines: Sequence[dict[str, Any]]) -> str:
     head = ("network", "flags", "ms", "emx-onnx-cgen, ms", "emx-onnx-cgen / fitnas", "ONNX Runtime int8, ms")
     text = "One image on this machine, one thread, the same int8 file and compiler, in turn; processor time."
     return f"{text}\n\n{table(head, rows)}" if rows else ""
+
+
+def trained_presets(table: Table) -> str:
+    """The section, with the function that makes a table of a head and rows."""
+    rows = []
+    for line in read("trained_presets"):
+        host = line["machines"]["host"]
+        arm = [m for name, m in line["machines"].items() if name != "host"]
+        rows.append((
+            line["case"], f"{line['fp32_accuracy']:.1%}", f"{line['int8_accuracy']:.1%}",
+            f"{host['images_equal']} of {host['images']}", f"{line['disagreement']:.1%}",
+            f"{line['runtime_disagreement']:.1%}", f"{sum(m['values'] - m['values_equal'] for m in arm)} of "
+            f"{sum(m['values'] for m in arm)}", host["arena_bytes"],
+        ))  # fmt: skip
+    head = ("preset", "float32 accuracy", "int8 accuracy", "outputs in C that are the reference's",
+            "C: another class than ONNX Runtime", "ONNX Runtime, optimised: another class",
+            "other values of layers on Cortex-M4 and M7", "arena bytes")  # fmt: skip
+    commits = ", ".join(dict.fromkeys(line["commit"] for line in read("trained_presets")))
+    return (
+        "## Trained presets in C\n\n`python tests/benchmarks/trained_presets.py`: trained for 100 seconds on CIFAR-10, "
+        f"or kept by `train_networks.py`; int8, 1,000 test images (commit {commits}). Classes are held against those of "
+        "ONNX Runtime without optimisation; layers on the emulated processors are fed the reference's inputs.\n\n"
+        f"{table(head, rows)}"
+    )

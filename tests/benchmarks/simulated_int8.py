@@ -5,9 +5,10 @@
 
 Each line: a random network, trained for 40 seconds on one core, its activations scaled to their extremes. The share of
 test images that the simulation puts into the class of the exported file, beside the share for which ONNX Runtime's
-unoptimised graph does; the share of logits that are equal; accuracies in float32 and int8; images per second; estimated
-milliseconds; and what may tell before training how much int8 will hurt. ``--networks`` keeps the trained networks, and
-takes those that are there. ``--summary`` computes the figures from the lines.
+unoptimised graph does; the share of logits that are equal; accuracies in float32 and int8, of all images and of two
+halves of them; images per second; estimated milliseconds and bytes in int8; and what may tell before training how much
+int8 will hurt. ``--networks`` keeps the trained networks, and takes those that are there. ``--summary`` prints what
+simulated_int8_tables.py computes from the lines.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress import Artifact, Context, Dataset, Quantize, Recipe, load_data
+from compress.data import Split
 from compress.export import onnx_bytes
 from compress.simulate import simulated
 from compress.train import accuracy, train
@@ -38,15 +39,14 @@ from hw_profiles.host import open_session
 from search_spaces import build_model, load_space
 from search_spaces.arch import Arch
 from tests.benchmarks.fragility import fragility
-from tests.benchmarks.lines import extend, read
+from tests.benchmarks.lines import extend
+from tests.benchmarks.simulated_int8_tables import NAME, summary
 
-NAME = "simulated_int8"
 SECONDS = 40
 CASES = {"mobilenet": 8, "efficientnet": 8, "fused": 7, "tiny": 7}
 MOST_MACS = 25e6  # more cannot learn anything in the time
 IMAGES = 5000
 BATCH = 250
-GUESSES = ("fragility", "depthwise", "curved", "gates")
 
 Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -101,10 +101,18 @@ def run(space: str, seed: int, data: Dataset, folder: Path) -> dict[str, Any]:
         "fp32_accuracy": accuracy(classes["float"], split),
         "int8_accuracy": accuracy(classes["file"], split),
         "simulated_accuracy": accuracy(classes["simulated"], split),
+        "fp32_halves": _halves(classes["float"], split),
+        "int8_halves": _halves(classes["file"], split),
         "images_per_second": {name: round(value) for name, value in speed.items()},
         "estimated_ms": {p: round(profile(artifact.arch, device, precision=p).latency_ms, 4) for p in PRECISIONS},
+        "flash_bytes": profile(artifact.arch, device, precision="int8").flash_bytes,
         **_guesses(artifact.arch, artifact.preprocessing.tensor(sized.train.images[:128])),
     }
+
+
+def _halves(classes: NDArray[np.int64], split: Split) -> list[float]:
+    """The accuracy on every other image, and on the others."""
+    return [accuracy(classes[i::2], split.take(np.arange(i, len(split), 2))) for i in (0, 1)]
 
 
 def _guesses(arch: Arch, images: NDArray[np.float32]) -> dict[str, float]:
@@ -152,39 +160,6 @@ def _module(module: torch.nn.Module) -> Predict:
     return lambda x: _predicted(module, x)
 
 
-def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """The figures over all lines: agreement, speed, how well each guess ranks the losses, and what is picked."""
-    lost = [100 * (line["fp32_accuracy"] - line["int8_accuracy"]) for line in lines]
-    speeds = [line["images_per_second"] for line in lines]
-    return {
-        "networks": len(lines),
-        "agreement": _share(lines, "agreement"),
-        "runtime_agreement": _share(lines, "runtime_agreement"),
-        "equal_logits": _share(lines, "equal_logits"),
-        "points_lost": [round(float(q), 2) for q in np.quantile(lost, (0, 0.5, 0.9, 1))],
-        "speed_of_the_file": round(statistics.median(s["simulated"] / s["file"] for s in speeds), 2),
-        "speed_of_float": round(statistics.median(s["simulated"] / s["float"] for s in speeds), 2),
-        "spearman": {name: round(float(spearmanr([x[name] for x in lines], lost)[0]), 2) for name in GUESSES},
-        "picked": [_picked(lines, share) for share in (0.25, 0.5, 0.75, 1.0)],
-    }
-
-
-def _share(lines: list[dict[str, Any]], name: str) -> dict[str, float]:
-    values = [line[name] for line in lines]
-    return {"least": min(values), "mean": round(statistics.fmean(values), 5)}
-
-
-def _picked(lines: list[dict[str, Any]], share: float) -> dict[str, Any]:
-    """Of the networks that are the fastest share in int8: the best by either accuracy, and what it is worth."""
-    fastest = sorted(lines, key=lambda line: line["estimated_ms"]["int8"])[: max(1, round(share * len(lines)))]
-    found: dict[str, Any] = {"estimated_int8_ms": fastest[-1]["estimated_ms"]["int8"]}
-    for score in ("fp32_accuracy", "int8_accuracy"):
-        best = max(fastest, key=lambda line: line[score])
-        worth = {name: best[name] for name in ("case", "seed", "fp32_accuracy", "int8_accuracy", "estimated_ms")}
-        found[f"by_{score}"] = worth
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data")
@@ -199,7 +174,7 @@ def main() -> None:
         cases = [(space, seed) for space, count in CASES.items() for seed in range(count)]
         extend(NAME, cases, lambda space, seed: run(space, seed, data, folder), arguments.minutes)
     if arguments.summary:
-        for name, value in summary(read(NAME)).items():
+        for name, value in summary().items():
             print(name, value)
 
 

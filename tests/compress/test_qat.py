@@ -8,22 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from compress import Artifact, Context, Quantize, Recipe, load_data
+from compress import Artifact, Context, Quantize, Recipe
 from compress.export import folded_weights, onnx_bytes, onnx_logits
 from compress.qat import LearnedIntegers, QuantizeAware
 from compress.simulate import simulated
 from compress.train import accuracy, evaluate, predict, train
-from hw_profiles import load_device
-from hw_profiles.quantization import Quantization
+from hw_profiles.quantization import Quantization, with_in_float
 from hw_profiles.workload import WorkloadBuilder
 from search_spaces import build_model, load_space
 
 MINMAX = Quantize(calibration="minmax", equalize="none", bias_correction=False, adaround=False, activations="unsigned")
-
-
-@pytest.fixture(scope="module")
-def context() -> Context:
-    return Context(data=load_data("digits").resized(16, 16), device=load_device("host"), measured=False)
 
 
 @pytest.fixture(scope="module", params=[("tiny", "relu6"), ("mobilenet", "hard_swish")], ids=lambda p: p[0])
@@ -36,10 +30,10 @@ def learnt(request: pytest.FixtureRequest, context: Context) -> Artifact:
         if arch.input_shape == (1, 16, 16)
         and {"add"} <= {op.kind for op in arch.workload().ops}
         and request.param[1] in {op.function for op in arch.workload().ops}
-        and arch.workload().macs < 2e6
+        and arch.workload().macs < 1.4e6
     )
     model = build_model(arch)
-    train(model, context.data, Recipe(epochs=5))
+    train(model, context.data, Recipe(epochs=5, learning_rate=0.3))
     return Artifact(source=arch, weights={}, preprocessing=context.data.preprocessing).with_model(model)
 
 
@@ -83,13 +77,15 @@ def test_weights_lie_on_the_grid_of_their_scales(learnt: Artifact, context: Cont
 
 @pytest.mark.parametrize("learnt", [("tiny", "relu6")], indirect=True)
 def test_training_mends_what_coarse_steps_broke(learnt: Artifact, context: Context) -> None:
-    before = coarse(learnt, context, 24)
-    broken = evaluate(simulated(before), context.data.test, before.preprocessing)
-    after = QuantizeAware(recipe=Recipe(epochs=4, learning_rate=0.02))(before, context)
-    mended = evaluate(simulated(after), context.data.test, after.preprocessing)
+    def right(recipe: Recipe) -> float:
+        after = QuantizeAware(recipe=recipe)(coarse(learnt, context, 100), context)
+        return evaluate(simulated(after), context.data.test, after.preprocessing)
+
+    broken = right(Recipe(epochs=0.03, learning_rate=1e-9, weight_decay=0.0))
+    mended = right(Recipe(epochs=3, learning_rate=0.02))
     sound = evaluate(learnt.model(), context.data.test, learnt.preprocessing)
-    assert broken < sound - 0.05
-    assert mended > broken + 0.5 * (sound - broken)
+    assert broken < sound - 0.2
+    assert mended > broken + 0.2 * (sound - broken)
 
 
 @pytest.mark.parametrize("learnt", [("tiny", "relu6")], indirect=True)
@@ -163,6 +159,22 @@ def test_gradients_are_those_of_learned_step_sizes() -> None:
     assert s_x.grad is not None
     assert s_y.grad is not None
     torch.testing.assert_close(model.scales.grad, torch.cat([s_x.grad, s_y.grad]), rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("learnt", [("tiny", "relu6")], indirect=True)
+def test_a_network_in_float_in_part_is_trained_and_stays_so(learnt: Artifact, context: Context) -> None:
+    before, workload = MINMAX(learnt, context), learnt.arch.workload()
+    assert before.quantization is not None
+    names = [op.name for op in workload.ops if op.stores_weights][:3]
+    mixed = replace(before, quantization=with_in_float(workload, before.quantization, names))
+    after = QuantizeAware(recipe=Recipe(epochs=0.2))(mixed, context)
+    assert after.quantization is not None
+    assert mixed.quantization is not None
+    assert after.quantization.in_float == mixed.quantization.in_float >= set(names)
+    assert after.quantization.activations.keys() == mixed.quantization.activations.keys() < workload.shapes.keys()
+    filed = onnx_logits(onnx_bytes(after), context.data.test.images, after.preprocessing)
+    simulation = predict(simulated(after), context.data.test, after.preprocessing)
+    assert np.mean(simulation == filed.argmax(1)) >= 0.98  # sums in float are added in another order
 
 
 def test_impossible_trainings_are_refused() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,16 +12,20 @@ import torch
 from numpy.typing import NDArray
 
 from compress import Artifact, Preprocessing
+from compress.c99.network import read_network
+from compress.c99.reference import quantize_images, run_layers
 from compress.export import folded_weights, onnx_bytes
 from compress.integers import Grid, added, quantized, rounded
 from compress.observing import histograms
 from compress.post_training import activation_scales
-from compress.simulate import Simulated, simulated, steps
+from compress.qat import LearnedIntegers
+from compress.simulate import Simulated, run_step, simulated, steps
 from hw_profiles.host import open_session
 from hw_profiles.onnx_write import random_weights, write_onnx
-from hw_profiles.quantization import Quantization, fixed_quantization, quantized_tensors
-from hw_profiles.workload import Op, WorkloadBuilder
+from hw_profiles.quantization import Quantization, fixed_quantization, quantized_tensors, with_in_float
+from hw_profiles.workload import WEIGHTED, Op, Workload, WorkloadBuilder
 from search_spaces import Arch, build_model, preset, sample
+from tests.compress.c99.files import onnx_layers
 from tests.contracts import with_random_statistics
 
 ARCHS = [
@@ -87,7 +93,109 @@ def test_operations_in_float_and_scales_of_whole_weights_are_simulated() -> None
     assert np.mean(run_simulated(simulated(artifact), x) == expected) < 0.5
 
 
-@pytest.mark.parametrize("kind", ["max_pool", "concat", "relu6"])
+# Between operations in integers, at either end, and whole parts of the network, gates and shortcuts among them.
+FLOAT_PARTS = {
+    "ends": (ARCHS[2], lambda name: name in ("stem", "classifier")),
+    "middle": (ARCHS[2], lambda name: name.startswith(("stages.1", "stages.2"))),
+    "shortcuts": (ARCHS[0], lambda name: name.startswith("stages.1") or name == "classifier"),
+    "all": (ARCHS[2], lambda name: True),
+}
+
+
+def mixed_artifact(part: str) -> Artifact:
+    arch, chosen = FLOAT_PARTS[part]
+    artifact = quantized_artifact(arch)
+    assert artifact.quantization is not None
+    workload = artifact.arch.workload()
+    names = [op.name for op in workload.ops if op.kind in WEIGHTED and chosen(op.name)]
+    return replace(artifact, quantization=with_in_float(workload, artifact.quantization, names))
+
+
+@pytest.mark.parametrize("part", FLOAT_PARTS)
+def test_tensors_that_stay_float_are_simulated(part: str) -> None:
+    artifact, x = mixed_artifact(part), images_for(FLOAT_PARTS[part][0])
+    assert artifact.quantization is not None
+    assert set(quantized_tensors(artifact.arch.workload())) - set(artifact.quantization.activations)
+    expected, got = run_file(onnx_bytes(artifact), x), run_simulated(simulated(artifact), x)
+    whole = run_simulated(simulated(quantized_artifact(FLOAT_PARTS[part][0])), x)
+    # Sums in float are added in another order, so that a number near the middle of two integers may go either way.
+    assert np.abs(got - expected).max() < 0.05 * np.ptp(expected)
+    assert np.abs(got - expected).mean() < 0.2 * np.abs(whole - expected).mean()
+
+
+def test_tensors_that_stay_float_are_learnt_in() -> None:
+    artifact, x = mixed_artifact("middle"), torch.from_numpy(images_for(ARCHS[2], 4))
+    assert artifact.quantization is not None
+    workload = artifact.arch.workload()
+    weights = folded_weights(artifact.model(), workload)
+    model = LearnedIntegers(workload, weights, artifact.quantization)
+    logits = model(x)
+    np.testing.assert_allclose(logits.detach(), simulated(artifact)(x), atol=0.05 * float(np.ptp(logits.detach())))
+    logits.square().sum().backward()
+    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in model.weights)
+    again = Simulated(workload, weights | model.weights_on_the_grid(), model.quantization())
+    with torch.no_grad():
+        assert torch.equal(again(x).argmax(1), model(x).argmax(1))
+
+
+def pooled_workload() -> Workload:
+    builder = WorkloadBuilder("input", (1, 8, 9, 9))
+    x = builder.conv("a", "input", 8, kernel_size=3, padding=(1, 1, 1, 1))
+    y = builder.pool("means", "avg_pool", x, kernel_size=3, stride=2, padding=(1, 0, 0, 1))
+    z = builder.pool("largest", "max_pool", x, kernel_size=3, stride=2, padding=(1, 1, 0, 0))
+    x = builder.append(Op("both", "concat", (y, z)), (1, 16, *builder.shapes[y][2:]))
+    builder.linear("classifier", builder.flatten("flat", builder.global_avg_pool("mean", x)), 5)
+    return builder.build()
+
+
+def case(name: str) -> tuple[Workload, Mapping[str, NDArray[np.float32]], Quantization]:
+    """A network with every operation that the simulation knows among the cases."""
+    if name == "pools":
+        workload = pooled_workload()
+        return workload, random_weights(workload), fixed_quantization(workload)
+    artifact = quantized_artifact({"resnet8": ARCHS[0], "mobilenetv3": ARCHS[2]}[name])
+    assert artifact.quantization is not None
+    workload = artifact.arch.workload()
+    return workload, folded_weights(artifact.model(), workload), artifact.quantization
+
+
+@pytest.mark.parametrize("name", ["resnet8", "mobilenetv3", "pools"])
+def test_every_node_is_that_of_the_numpy_reference_and_of_the_runtime(name: str, tmp_path: Path) -> None:
+    """Each is given the reference's inputs. Sums of products are equal, other nodes differ by one step at most."""
+    workload, weights, quantization = case(name)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(write_onnx(workload, weights, quantization=quantization))
+    network, numbers = read_network(path), Simulated(workload, weights, quantization).numbers
+    zeros = {t.name: t.quantization.zero_point for layer in network.layers for t in (*layer.inputs, layer.output)}
+    x = np.random.default_rng(3).standard_normal((1, *workload.shapes[workload.input][1:])).astype(np.float32)
+    reference = run_layers(network, quantize_images(network, x)[0])
+    runtime = onnx_layers(path, network, reference)
+    given = {key: torch.from_numpy(less_zero(v, zeros[key])) for key, v in reference.items()}
+    seen = set()
+    for step in steps(workload):
+        made = f"{step.made}.float" if step.made == workload.output else step.made
+        inputs = [given[read] for read in step.op.inputs]
+        with torch.no_grad():
+            found = run_step(step, [each.clone() for each in inputs], numbers)
+        if made in reference:
+            seen.add(made)
+            ours = found.numpy()
+            shape = ours.shape
+            others = [less_zero(v[made], zeros[made]).reshape(shape) for v in (reference, runtime)]
+            assert all(np.abs(ours - other).max() <= 1 for other in others), made
+            exact = step.op.kind in WEIGHTED
+            assert np.mean(ours == others[0]) >= (1 if exact else 0.97), made
+        given.setdefault(step.made, found)
+        given[step.made] = given[step.made].reshape(found.shape)
+    assert seen == {layer.output.name for layer in network.layers}
+
+
+def less_zero(integers: NDArray[np.int8] | NDArray[np.int64], zero: int) -> NDArray[np.float32]:
+    """An image (height, width, channels) as the simulation holds it: (1, channels, height, width), zero at zero."""
+    return (integers.astype(np.float32) - zero).transpose(2, 0, 1)[None]
+
+
+@pytest.mark.parametrize("kind", ["avg_pool", "max_pool", "concat", "relu6"])
 def test_operations_beside_those_of_the_spaces_are_simulated(kind: str) -> None:
     builder = WorkloadBuilder("input", (1, 8, 9, 9))
     x = builder.conv("a", "input", 8, kernel_size=3, padding=(0, 2, 2, 0))

@@ -22,6 +22,7 @@ static int32_t kernel_average_sums(const KernelRows *rows, int32_t row, int32_t 
 
 void kernel_average_pool(const KernelAveragePool *p, const int8_t *in, int8_t *out, int8_t *ring) {
     const KernelWindow *w = &p->window;
+    const float low = kernel_lowest(&p->to), high = kernel_highest(&p->to);
     int32_t sums[KERNEL_BLOCK];
     for (int32_t c = 0; c < w->channels; c += KERNEL_BLOCK) {
         KernelRows rows = {w, in + c, ring, kernel_smaller(KERNEL_BLOCK, w->channels - c), 0};
@@ -34,7 +35,7 @@ void kernel_average_pool(const KernelAveragePool *p, const int8_t *in, int8_t *o
                 const float multiplier = p->in_scale / (p->out_scale * (float)pixels);
                 int8_t *to = out + (r * w->out_columns + q) * w->channels + c;
                 for (int32_t i = 0; i < rows.channels; i++) {
-                    to[i] = kernel_rounded((float)sums[i] * multiplier, p->to.low, p->to.high, p->to.zero);
+                    to[i] = kernel_rounded((float)sums[i] * multiplier, low, high, p->to.zero);
                 }
             }
         }

@@ -1,6 +1,7 @@
-/* Two images; a step from pixel to pixel is 0 where one pixel stands for all. */
+/* Two images; `a_moves` and `b_moves` are 0 where one pixel stands for all. */
 typedef struct {
-    int32_t pixels, channels, a_step, b_step, a_zero, b_zero;
+    int32_t pixels, channels;
     float a_scale, b_scale, scale, most;
+    int8_t a_moves, b_moves, a_zero, b_zero;
     KernelOutput to;
 } KernelBinary;

@@ -25,16 +25,16 @@ typedef int16_t KernelNumber;
 #endif
 
 /* A convolution, grouped or not, or a fully connected layer. weight: output, row, column, input channel of the group,
- * then zeros up to `length` for each output. `group_channels` and `group_outputs` are those of one group. `direct`: one
- * window over the whole image, which is read in place; the bias then holds what the zero point adds. */
+ * then zeros up to `length` for each output. `direct`: one window over the whole image, which is read in place; the bias
+ * then holds what the zero point adds. */
 typedef struct {
     const int8_t *weight;
     const int32_t *bias;
     const float *multiplier;
     int32_t length;
     int16_t in_rows, in_columns, in_channels, out_rows, out_columns, out_channels;
-    int16_t kernel_rows, kernel_columns, row_stride, column_stride, top, left, row_dilation, column_dilation;
-    int16_t groups, group_channels, group_outputs, direct, in_zero;
+    int16_t kernel_rows, kernel_columns, top, left, groups;
+    int8_t row_stride, column_stride, row_dilation, column_dilation, direct, in_zero;
     KernelOutput to;
 } KernelConv;
 void kernel_conv(const KernelConv *p, const int8_t *in, int8_t *out);

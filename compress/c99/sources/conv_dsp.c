@@ -118,7 +118,7 @@ KERNEL_APART static void kernel_conv_outputs(const KernelConv *p, const int32_t 
 /* Two output pixels, the last one twice where it is left over. */
 static void kernel_conv_pixels(const KernelConv *p, const int8_t *in, const KernelPlace *at, int32_t last,
                                int8_t *out) {
-    const int32_t channels = p->group_channels, outputs = p->group_outputs;
+    const int32_t channels = p->in_channels / p->groups, outputs = p->out_channels / p->groups;
     const int32_t window = p->kernel_rows * p->kernel_columns;
     const int in_place = window == 1 && p->top == 0 && p->left == 0;
     int8_t copied[2 * KERNEL_COPIED];

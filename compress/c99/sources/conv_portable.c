@@ -60,7 +60,7 @@ KERNEL_APART static void kernel_dots(const KernelNumber *x, int32_t length, cons
 /* Neighbouring output pixels; those after the last one are the last one again. */
 static void kernel_conv_pixels(const KernelConv *p, const int8_t *in, const KernelPlace *at, int32_t last,
                                int8_t *out) {
-    const int32_t channels = p->group_channels, outputs = p->group_outputs;
+    const int32_t channels = p->in_channels / p->groups, outputs = p->out_channels / p->groups;
     const int32_t numbers = p->kernel_rows * p->kernel_columns * channels;
     const int32_t whole = (numbers + KERNEL_VECTOR - 1) / KERNEL_VECTOR * KERNEL_VECTOR;
     const int32_t length = p->length > numbers ? kernel_smaller(whole, p->length) : numbers;

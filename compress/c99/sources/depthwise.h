@@ -4,7 +4,7 @@ typedef struct {
     const int32_t *bias;
     const float *multiplier;
     KernelWindow window;
-    int16_t in_zero;
+    int8_t in_zero;
     KernelOutput to;
 } KernelDepthwise;
 void kernel_depthwise(const KernelDepthwise *p, const int8_t *in, int8_t *out, int8_t *ring);

@@ -62,8 +62,7 @@ typedef struct {
 } KernelLimits;
 
 static KernelLimits kernel_limits(const KernelOutput *to) {
-    const int32_t zero = to->zero, low = (int32_t)to->low + zero, high = (int32_t)to->high + zero;
-    const KernelLimits limits = {zero, low, high, low > -128 || high < 127};
+    const KernelLimits limits = {to->zero, to->low, to->high, to->low > -128 || to->high < 127};
     return limits;
 }
 

@@ -1,7 +1,7 @@
 /* Some channels of one pixel. They go through a block of their own, since the output may lie over an input. */
 KERNEL_APART static void kernel_mul_some(const KernelBinary *p, const int8_t *a, const int8_t *b, int32_t n, int8_t *out) {
     const float a_scale = p->a_scale, b_scale = p->b_scale, scale = p->scale;
-    const float low = p->to.low, high = p->to.high;
+    const float low = kernel_lowest(&p->to), high = kernel_highest(&p->to);
     const int32_t a_zero = p->a_zero, b_zero = p->b_zero, zero = p->to.zero;
     int8_t block[KERNEL_BLOCK];
     for (int32_t c = 0; c < n; c++) {
@@ -18,8 +18,8 @@ void kernel_mul(const KernelBinary *p, const int8_t *a, const int8_t *b, int8_t 
             kernel_mul_some(p, a + c, b + c, KERNEL_BLOCK, out + c);
         }
         kernel_mul_some(p, a + c, b + c, p->channels - c, out + c);
-        a += p->a_step;
-        b += p->b_step;
+        a += p->a_moves ? p->channels : 0;
+        b += p->b_moves ? p->channels : 0;
         out += p->channels;
     }
 }

@@ -1,5 +1,4 @@
-/* Where sums go: saturated to limits, which are given without the zero point. */
+/* Where sums go: saturated to limits, and the zero point. */
 typedef struct {
-    float low, high;
-    int16_t zero;
+    int8_t low, high, zero;
 } KernelOutput;

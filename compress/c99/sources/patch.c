@@ -21,7 +21,7 @@ typedef struct {
 /* The numbers under a window, those of a group from `in` on; outside the image lies the zero point. */
 KERNEL_APART static KernelNumber *kernel_edge_patch(const KernelConv *p, const int8_t *in, KernelPlace at,
                                                     KernelNumber *patch) {
-    const int32_t channels = p->group_channels, added = KERNEL_ADDED(p->in_zero);
+    const int32_t channels = p->in_channels / p->groups, added = KERNEL_ADDED(p->in_zero);
     for (int32_t i = 0; i < p->kernel_rows; i++) {
         const int32_t y = at.row + i * p->row_dilation;
         for (int32_t j = 0; j < p->kernel_columns; j++) {

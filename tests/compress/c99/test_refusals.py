@@ -13,6 +13,7 @@ from onnxruntime.quantization import QuantFormat, quantize_static
 
 from compress.c99 import verify, write_c99
 from hw_profiles.onnx_write import write_onnx
+from hw_profiles.quantization import fixed_quantization, with_in_float
 from search_spaces import preset
 from tests.compress.c99.files import _Reader, graph_file, images, network_file
 from tests.compress.c99.test_graphs import Draft, Graph
@@ -60,9 +61,16 @@ def added_along_columns() -> Graph:
     return d.graph(8, 8)
 
 
+def far_apart() -> Graph:
+    d = Draft(2)
+    d.conv("x", "y", (4, 2, 3, 3), strides=[1, 128])
+    return d.graph(4, 300)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
+        (far_apart, "node 'y_node' (Conv): its sizes must be in 0..127, got (1, 128, 1, 1)"),
         (resized, "node 'b_node' (Resize): no C99 kernel is known for it"),
         (unquantized, "node 'b_node' (Tanh): must be held as 8-bit integers"),
         (over_rows, "node 'c_node' (Concat): must be of channels"),
@@ -82,6 +90,16 @@ def test_a_float_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(write_onnx(preset("resnet8").workload()))
     with pytest.raises(ValueError, match="must be held as 8-bit integers, and is not; add QuantizeLinear"):
         write_c99(tmp_path / "model.onnx", tmp_path / "c")
+
+
+@pytest.mark.parametrize("name", ["stem", "stages.1.0.conv2", "classifier"])
+def test_a_network_that_is_in_float_in_part_is_refused(name: str, tmp_path: Path) -> None:
+    workload = preset("resnet8").workload()
+    mixed = with_in_float(workload, fixed_quantization(workload), [name])
+    (tmp_path / "model.onnx").write_bytes(write_onnx(workload, quantization=mixed))
+    with pytest.raises(ValueError, match=rf"node '{name}' .* 1 of 10 operations have float weights; .*stage qat"):
+        write_c99(tmp_path / "model.onnx", tmp_path / "c")
+    assert not (tmp_path / "c").exists()
 
 
 def test_integer_operations_are_refused_with_the_format_to_use(tmp_path: Path) -> None:
@@ -123,6 +141,15 @@ def test_a_folder_with_files_is_kept_unless_forced(tmp_path: Path) -> None:
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
     write_c99(file, out, force=True)
     assert (out / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_file_is_never_taken_for_a_folder(force: bool, tmp_path: Path) -> None:
+    file = network_file(tmp_path / "model.onnx", preset("resnet8"))
+    before = file.read_bytes()
+    with pytest.raises(ValueError, match=r"model\.onnx: must be a folder, and is a file"):
+        write_c99(file, file, force=force)
+    assert file.read_bytes() == before
 
 
 def test_without_a_compiler_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
