@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from compress.api import cluster, decode, distill, encode, prune, quantize, sparsify
     from compress.artifact import Artifact
+    from compress.binary import Binarize, store_binary
     from compress.clustering import Cluster
     from compress.data import Dataset, load_data
     from compress.distillation import Distill
     from compress.encode_stage import Encode
+    from compress.ensemble import Ensemble
     from compress.export import export_onnx
+    from compress.fnz import sizes
+    from compress.half import Half, store_half
+    from compress.int4 import Int4, store_int4
+    from compress.mixed import MixedPrecision
     from compress.post_training import Quantize
     from compress.preprocessing import Preprocessing
     from compress.pruning import Prune
+    from compress.qat import QuantizeAware
+    from compress.simulate import simulated
     from compress.sources import OnnxFile, Timm
     from compress.sparsity import Sparsify
     from compress.stage import Context
@@ -25,15 +33,21 @@ if TYPE_CHECKING:
 __all__ = [
     "STAGES",
     "Artifact",
+    "Binarize",
     "Cluster",
     "Context",
     "Dataset",
     "Distill",
     "Encode",
+    "Ensemble",
+    "Half",
+    "Int4",
+    "MixedPrecision",
     "OnnxFile",
     "Preprocessing",
     "Prune",
     "Quantize",
+    "QuantizeAware",
     "Recipe",
     "Sparsify",
     "Timm",
@@ -46,21 +60,32 @@ __all__ = [
     "prune",
     "quantize",
     "run_stages",
+    "simulated",
+    "sizes",
     "sparsify",
+    "store_binary",
+    "store_half",
+    "store_int4",
 ]
 
 _HOMES = {
     "STAGES": "stages",
     "Artifact": "artifact",
+    "Binarize": "binary",
     "Cluster": "clustering",
     "Context": "stage",
     "Dataset": "data",
     "Distill": "distillation",
     "Encode": "encode_stage",
+    "Ensemble": "ensemble",
+    "Half": "half",
+    "Int4": "int4",
+    "MixedPrecision": "mixed",
     "OnnxFile": "sources",
     "Preprocessing": "preprocessing",
     "Prune": "pruning",
     "Quantize": "post_training",
+    "QuantizeAware": "qat",
     "Recipe": "train",
     "Sparsify": "sparsity",
     "Timm": "sources",
@@ -73,7 +98,12 @@ _HOMES = {
     "prune": "api",
     "quantize": "api",
     "run_stages": "stages",
+    "simulated": "simulate",
+    "sizes": "fnz",
     "sparsify": "api",
+    "store_binary": "binary",
+    "store_half": "half",
+    "store_int4": "int4",
 }
 
 

@@ -8,10 +8,10 @@ images ``.metrics`` holds the accuracy of that file on validation images before 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import nn
@@ -21,10 +21,10 @@ from compress.clustering import Cluster, stored_as
 from compress.data import Dataset, Split
 from compress.distillation import Distill
 from compress.encoding import Encoded, decode_file, encode_file
+from compress.ensemble import Ensemble
 from compress.export import onnx_bytes, onnx_logits
-from compress.foreign import pruned
 from compress.given import Data, Model, Shape, fitted, given_artifact, given_dataset
-from compress.post_training import Quantize
+from compress.precisions import Precision, check_needs_no_images, stage_of
 from compress.pruning import Prune
 from compress.sources import GivenModule
 from compress.sparsity import Sparsify, densities, sparse_formats
@@ -32,6 +32,7 @@ from compress.stage import Context
 from compress.teacher import ModuleTeacher, OnnxTeacher, Teacher
 from compress.train import accuracy
 from compress.weighted import Layer, layers_of, weighted_layers
+from hw_profiles.budget import Budget
 from hw_profiles.device import load_device
 from hw_profiles.formats import TensorFormat
 from search_spaces.arch import Arch
@@ -39,18 +40,48 @@ from search_spaces.arch import Arch
 _JUDGED_IMAGES = 1000
 
 
-def quantize(model: Model, data: Data, config: Quantize | None = None, *, seed: int = 0) -> Artifact:
-    """The model in 8-bit integers, its scales from training images; see :class:`Quantize` for what ``config`` may say.
+def quantize(
+    model: Model,
+    data: Data | None = None,
+    config: Precision | None = None,
+    *,
+    precision: str | None = None,
+    device: str = "host",
+    budget: Budget | None = None,
+    seed: int = 0,
+) -> Artifact:
+    """The model in fewer bits: in 8-bit integers, their scales from training images, or in another ``precision``.
+
+    - ``"int8"``: :class:`Quantize`. The only one that also computes in fewer bits, with ``"qat"`` and ``"mixed"``.
+    - ``"qat"``: the same, weights and scales trained (:class:`QuantizeAware`).
+    - ``"mixed"``: the same, but for what loses most (:class:`MixedPrecision`).
+    - ``"fp16"``, ``"int4"`` (:class:`Half`, :class:`Int4`): weights are stored in fewer bits and computed with in
+      float32; without ``data`` too.
+    - ``"binary"``: stored in one bit, for which the network is trained (:class:`Binarize`).
+
+    ``config`` is one of these classes, where more shall be said. ``"mixed"`` keeps in few bits what ``budget`` needs on
+    ``device``. What trains takes no ONNX file, ``"qat"`` and ``"mixed"`` (but for ``bits=4``) an Arch only.
 
     Raises:
-        ValueError: images that calibration cannot use, or a model that does not fit them or cannot be exported.
+        ValueError: no such precision, images that calibration cannot use, or a model that does not fit them or cannot
+            be exported.
 
+    >>> from compress import Quantize
     >>> from search_spaces import preset
     >>> quantize(preset("resnet8", input_shape=(1, 32, 32)), "digits", Quantize(calibration="minmax")).precision
     'int8'
+    >>> half = quantize(preset("resnet8"), precision="fp16")
+    >>> {stored.bits for stored in half.weight_formats.values()}
+    {16}
     """
-    artifact, context = _begin(model, data, seed)
-    return _judged(artifact, (config or Quantize())(artifact, context), context)
+    stage = stage_of(precision, config)
+    if data is not None:
+        artifact, context = _begin(model, data, seed, device=device)
+        context = replace(context, budget=budget or context.budget)
+        return _judged(artifact, stage(artifact, context), context)
+    artifact = given_artifact(model, None)
+    check_needs_no_images(stage, artifact)
+    return stage(artifact, _without_images(artifact, seed))
 
 
 def prune(
@@ -72,22 +103,27 @@ def prune(
     artifact, context = _begin(model, data, seed, device=device, trains=True)
     wishes: dict[str, Any] = {"latency_ms": latency_ms, "amount": amount}
     stage = replace(config or Prune(), **{name: value for name, value in wishes.items() if value is not None})
-    after = stage(artifact, context) if isinstance(artifact.source, Arch) else pruned(artifact, stage, context)
-    return _judged(artifact, after, context)
+    return _judged(artifact, stage(artifact, context), context)
 
 
 def distill(
-    model: Model, data: Data, config: Distill | None = None, *, teacher: Model | Teacher, seed: int = 0
+    model: Model,
+    data: Data,
+    config: Distill | None = None,
+    *,
+    teacher: Model | Teacher | Sequence[Model | Teacher] | None = None,
+    seed: int = 0,
 ) -> Artifact:
-    """The model trained on the images, led by ``teacher``: any model that tells the same classes apart, or a function
-    from pixels (N, C, H, W) in 0..1 to logits. See :class:`Distill` for what ``config`` may say.
+    """The model trained on the images, led by ``teacher``: any model that tells the same classes apart, a function
+    from pixels (N, C, H, W) in 0..1 to logits, or several of them, whose outputs count alike. See :class:`Distill` for
+    what ``config`` may say; ``Distill(method="self")`` needs no teacher.
 
     Raises:
         ValueError: a model or teacher that does not fit the images, or a student that is an ONNX file.
     """
     artifact, context = _begin(model, data, seed, trains=True)
     stage = config or Distill()
-    after = stage(artifact, replace(context, teacher=_teacher(teacher, context.data)))
+    after = stage(artifact, replace(context, teacher=_teachers(teacher, context.data)))
     return _judged(artifact, after, context)
 
 
@@ -203,10 +239,20 @@ def _layers(artifact: Artifact, module: nn.Module) -> Mapping[str, Layer]:
     return weighted_layers(module) if nameless else layers_of(artifact, module)
 
 
+def _teachers(given: Model | Teacher | Sequence[Model | Teacher] | None, data: Dataset) -> Teacher | None:
+    if given is None:
+        return None
+    if isinstance(given, list | tuple):
+        return Ensemble([_teacher(each, data) for each in given])
+    return _teacher(cast("Model | Teacher", given), data)
+
+
 def _teacher(teacher: Model | Teacher, data: Dataset) -> Teacher:
     if isinstance(teacher, str | Path) and str(teacher).endswith(".onnx"):
         return OnnxTeacher(Path(teacher), data)
     if not isinstance(teacher, nn.Module | Arch | Artifact | str | Path):
+        if not callable(teacher):
+            raise ValueError(f"a teacher must be a model, a function or several of them, got {type(teacher).__name__}")
         return teacher
     artifact = given_artifact(teacher, data)
     fitted(data, artifact)  # tells what does not fit

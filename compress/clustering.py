@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from compress.artifact import Artifact
+from compress.checks import is_whole
 from compress.data import Dataset
 from compress.export import folded_weights
 from compress.kmeans import STARTS
@@ -55,8 +56,8 @@ class Cluster:
     def __post_init__(self) -> None:
         wanted = self._wanted()
         for each in wanted.values() if isinstance(wanted, Mapping) else [wanted]:
-            if not 2 <= each <= MOST_CLUSTERS:
-                raise ValueError(f"Cluster.clusters must be in 2..{MOST_CLUSTERS} (bits 1..16), got {each}")
+            if not is_whole(each, 2, MOST_CLUSTERS):
+                raise ValueError(f"Cluster.clusters must be in 2..{MOST_CLUSTERS} (bits 1..16), got {each!r}")
         if self.start not in STARTS:
             known = did_you_mean(self.start, STARTS)
             raise ValueError(f"Cluster.start must be one of {', '.join(STARTS)}, got {self.start!r}{known}")
@@ -160,4 +161,4 @@ def stored_as(layer: Layer, values: int, integers: bool) -> TensorFormat:
 
 
 def _power(bits: int) -> int:
-    return 1 << bits if 0 <= bits <= 64 else 0
+    return 1 << bits if is_whole(bits, 0, 64) else 0

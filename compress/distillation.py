@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Protocol, TypeGuard
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,6 +21,14 @@ from search_spaces.arch import Arch
 from search_spaces.model import build_model
 
 METHODS = ("soft_targets", "decoupled", *FEATURE_METHODS, "self")
+
+
+class Resettable(Protocol):
+    """A layer that can get new random weights, as those of torch can."""
+
+    def reset_parameters(self) -> None:
+        """Draws them."""
+
 
 # divergence(logits, the teacher's logits, labels)
 Divergence = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -138,8 +147,26 @@ def check_trainable(stage: str, artifact: Artifact) -> None:
 
 
 def _begun_anew(artifact: Artifact, seed: int) -> nn.Module:
-    if not isinstance(artifact.source, Arch):
+    if isinstance(artifact.source, Arch):
+        return build_model(artifact.source, seed=seed + 1)
+    model = artifact.model()
+    bound = [name for name, module in model.named_modules() if _has_weights(module) and not _can_begin_anew(module)]
+    if bound:
         raise ValueError(
-            f"Distill.method 'self' begins with new weights and needs an Arch, got {type(artifact.source).__name__}"
+            f"Distill.method 'self' begins with new weights, which {bound[0] or type(model).__name__} cannot get: "
+            "give an Arch or a module of layers of torch"
         )
-    return build_model(artifact.source, seed=seed + 1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 1)
+        for module in model.modules():
+            if _can_begin_anew(module):
+                module.reset_parameters()
+    return model
+
+
+def _has_weights(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters(recurse=False))
+
+
+def _can_begin_anew(module: nn.Module) -> TypeGuard[Resettable]:
+    return callable(getattr(module, "reset_parameters", None))

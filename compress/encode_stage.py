@@ -8,7 +8,7 @@ from typing import ClassVar
 from compress.artifact import Artifact
 from compress.export import onnx_bytes
 from compress.files import write_bytes
-from compress.fnz import encode_onnx
+from compress.fnz import encode_onnx, sizes
 from compress.stage import Context
 
 FILE = "model.fnz"
@@ -27,8 +27,10 @@ class Encode:
     lossy: ClassVar[bool] = False
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
-        """The same artifact, with one file more."""
+        """The same artifact, with one file more; ``metrics`` say what gzip and xz make of the ONNX file."""
         if context.folder is None:
             return artifact
-        write_bytes(context.folder / FILE, encode_onnx(onnx_bytes(artifact)))
-        return replace(artifact, files={**artifact.files, "fnz": FILE})
+        data = onnx_bytes(artifact)
+        write_bytes(context.folder / FILE, encode_onnx(data))
+        metrics = {**artifact.metrics, "sizes": sizes(data)}
+        return replace(artifact, files={**artifact.files, "fnz": FILE}, metrics=metrics)

@@ -8,12 +8,11 @@ from dataclasses import replace
 from torch import nn
 
 from compress.artifact import Artifact
-from compress.distillation import check_trainable
 from compress.export import onnx_bytes
 from compress.post_training import Quantize
 from compress.post_training_onnx import quantize_onnx
 from compress.pruning import Prune
-from compress.sources import GivenModule, OnnxFile, Source, Timm, source_name
+from compress.sources import GivenModule, OnnxFile, Source, Timm, require_arch, source_name
 from compress.stage import Context
 
 
@@ -25,7 +24,7 @@ def quantized_file(artifact: Artifact, stage: Quantize, context: Context) -> Art
     """
     for name in ("equalize", "bias_correction", "adaround"):
         if getattr(stage, name) not in (None, False, "none"):
-            raise ValueError(f"Quantize.{name} needs a network of blocks (Arch), got {source_name(artifact.source)}")
+            require_arch(f"Quantize.{name}", artifact.source)
     split = context.data.train.some(2 * stage.images, context.seed)  # one half to calibrate, the other to choose by
     data = quantize_onnx(
         onnx_bytes(artifact),
@@ -39,7 +38,7 @@ def quantized_file(artifact: Artifact, stage: Quantize, context: Context) -> Art
     return replace(artifact, deployed=OnnxFile(data=data, label=label, sides=artifact.source.input_shape))
 
 
-def pruned(artifact: Artifact, stage: Prune, context: Context) -> Artifact:
+def pruned_module(artifact: Artifact, stage: Prune, context: Context) -> Artifact:
     """The artifact without the channels that matter least, trained on; the unpruned module teaches.
 
     Raises:
@@ -47,7 +46,6 @@ def pruned(artifact: Artifact, stage: Prune, context: Context) -> Artifact:
     """
     from compress.foreign_prune import prune_module
 
-    check_trainable("Prune", artifact)
     lessons = stage.lessons(artifact, context)
     found = prune_module(
         artifact.model(),

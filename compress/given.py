@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from compress.artifact import Artifact
 from compress.data import Dataset, load_data
@@ -115,10 +116,19 @@ def fitted(data: Dataset, artifact: Artifact) -> Dataset:
     said = workload.shapes[workload.output][1:]
     if len(said) != 1:
         raise ValueError(f"{name} must give one number for each class, (N, {data.num_classes}), gives (N, *{said})")
+    if isinstance(artifact.source, GivenModule):
+        _check_gives_a_tensor(artifact.source)
     if said[0] != data.num_classes:
         raise ValueError(f"{name} tells {said[0]} classes apart, {data.name} has {data.num_classes}")
     resized = data.resized(height, width)
     return replace(resized, preprocessing=replace(artifact.preprocessing, class_names=data.preprocessing.class_names))
+
+
+def _check_gives_a_tensor(source: GivenModule) -> None:
+    with torch.inference_mode():
+        made = copy.deepcopy(source.module).eval()(torch.zeros(1, *source.input_shape))
+    if not isinstance(made, Tensor):
+        raise ValueError(f"{source_name(source)}: a classifier has one output, a tensor, got {type(made).__name__}")
 
 
 def _reading(artifact: Artifact, data: Dataset) -> Artifact:

@@ -30,8 +30,9 @@ def arrays_dataset(images: Any, labels: Any, *, seed: int = 0) -> Dataset:
     1.0
     """
     x, y = np.asarray(images), np.asarray(labels)
-    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer) or len(x) != len(y):
-        raise ValueError(f"labels must be whole numbers, one for each image ({len(x)}), got {y.dtype} {y.shape}")
+    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer) or x.shape[:1] != y.shape:
+        count = len(x) if x.ndim else "there are none"
+        raise ValueError(f"labels must be whole numbers, one for each image ({count}), got {y.dtype} {y.shape}")
     pixels, mean, std = _bytes(x) if x.dtype == np.uint8 else _floats(x)
     names, numbers = np.unique(y, return_inverse=True)
     if len(names) < _FEWEST_CLASSES:

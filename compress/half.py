@@ -10,12 +10,12 @@ from compress.artifact import Artifact
 from compress.codes import HALF
 from compress.stage import Context
 from compress.stored_weights import store
-from compress.storing import with_stored_weights
+from compress.storing import wider_than, with_stored_weights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Half:
-    """Store the weights in 16-bit floating point; biases stay float32.
+    """Store the weights in 16-bit floating point, but for those that have fewer bits; biases stay float32.
 
     The file halves. Where it runs the weights are made float32 again when it is loaded, so that neither memory nor
     latency changes.
@@ -29,7 +29,7 @@ class Half:
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The network with rounded weights; a ValueError where it is in integers already."""
-        return with_stored_weights(artifact, HALF)
+        return with_stored_weights(artifact, HALF, wider_than(artifact, 16))
 
 
 def store_half(source: Path | bytes) -> bytes:

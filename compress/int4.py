@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from compress.artifact import Artifact
+from compress.checks import is_whole
 from compress.codes import GROUP, LARGEST, Int4Code, group_of, quantized_groups
 from compress.folding import with_folded_weights
 from compress.layer_precision import corrected_biases_of
 from compress.stage import Context
 from compress.stored_weights import store
-from compress.storing import with_stored_weights
+from compress.storing import wider_than, with_stored_weights
 from compress.straight_through import trained_on_grid
 from compress.train import Recipe
 from search_spaces.arch import Arch
@@ -26,9 +27,10 @@ from search_spaces.arch import Arch
 class Int4:
     """Store the weights as 4-bit integers with a scale for each ``group`` of neighbours along the input axis.
 
-    Without a ``recipe`` each scale is the one of the least squared error, and the biases of an Arch undo what
-    that does to the mean of each channel on training images. With one the network trains on while it is rounded so in
-    each step, the gradient going straight through (1308.3432), led by what it was.
+    Without a ``recipe`` each scale is the one of the least squared error, and the biases of an Arch undo what that does
+    to the mean of each channel on training images, where there are any. With one the network trains on while it is
+    rounded so in each step, the gradient going straight through (1308.3432), led by what it was; weights that are zero
+    stay zero.
 
     The file shrinks to about an eighth. Where it runs the weights are made float32 again when it is loaded, so that
     neither memory nor latency changes.
@@ -50,8 +52,9 @@ class Int4:
         """The network with weights on the grid; a ValueError where it is in integers already."""
         code = Int4Code(self.group)
         if self.recipe is None:
-            rounded = with_stored_weights(artifact, code)
-            if not isinstance(artifact.source, Arch):  # a file, whose layers nothing here takes apart
+            rounded = with_stored_weights(artifact, code, wider_than(artifact, 4))
+            # A file, whose layers nothing here takes apart, or no images to see means on.
+            if not isinstance(artifact.source, Arch) or not len(context.data.train):
                 return rounded
             return with_folded_weights(rounded, corrected_biases_of(rounded, artifact, context))
         return trained_on_grid(
@@ -69,12 +72,14 @@ class _Grid:
         _, scales = quantized_groups(groups)
         largest = np.abs(groups).max(axis=2, keepdims=True)
         self.share = torch.from_numpy(np.divide(LARGEST * scales, largest, out=np.ones_like(scales), where=largest > 0))
+        self.zero = weight.detach() == 0
 
     def __call__(self, weight: Tensor) -> Tensor:
         groups = weight.reshape(len(weight), -1, self.group)
         scales = (groups.abs().amax(2, keepdim=True) * self.share / LARGEST).bfloat16().float()
         scales = torch.where(scales > 0, scales, 1.0)
-        return ((groups / scales).round().clamp(-LARGEST, LARGEST) * scales).reshape(weight.shape)
+        rounded = ((groups / scales).round().clamp(-LARGEST, LARGEST) * scales).reshape(weight.shape)
+        return rounded.masked_fill(self.zero, 0.0)
 
 
 def store_int4(source: Path | bytes, group: int = GROUP) -> bytes:
@@ -96,5 +101,5 @@ def store_int4(source: Path | bytes, group: int = GROUP) -> bytes:
 
 def check_group(what: str, group: int) -> None:
     """Raise a ValueError where no group can be so small."""
-    if group < 2:
-        raise ValueError(f"{what} must be at least 2, got {group}")
+    if not is_whole(group, 2):
+        raise ValueError(f"{what} must be at least 2, got {group!r}")

@@ -15,14 +15,16 @@ from compress.export import folded_weights, onnx_bytes
 from compress.fidelity import Judge
 from compress.folding import with_folded_weights
 from compress.stage import Context
-from compress.stored_weights import Floats
+from compress.stored_weights import Floats, weights_of
 from compress.storing import with_stored_weights
 from hw_profiles.formats import TensorFormat
 from hw_profiles.fusion import fuse
 from hw_profiles.latency import Latency, estimate
+from hw_profiles.onnx_load import load_model
 from hw_profiles.onnx_write import write_onnx
 from hw_profiles.quantization import with_in_float
 from hw_profiles.workload import WEIGHTED
+from search_spaces.arch import Arch
 
 LOW_BITS = (8, 4)
 _IMAGES = 256
@@ -69,6 +71,8 @@ class Lowering:
         lowered = [name for name in weighted_operations(artifact) if name not in raised]
         if not lowered:
             return artifact
+        if not isinstance(artifact.source, Arch):
+            return with_stored_weights(artifact, Int4Code(self.group), lambda weight: weight.name in lowered)
         if artifact.quantization is not None:
             changed = packed_integers(artifact, lowered)
         else:
@@ -78,8 +82,10 @@ class Lowering:
         return with_folded_weights(changed, biases)
 
     def corrected(self, artifact: Artifact, context: Context) -> Lowering:
-        """With the biases that undo what 4 bits do to the mean of each channel; 8 bits as they are."""
-        return self if self.bits == 8 else replace(self, biases=corrected_biases_of(self(artifact), artifact, context))
+        """With the biases that undo what 4 bits do to the mean of each channel of an Arch; 8 bits as they are."""
+        if self.bits == 8 or not isinstance(artifact.source, Arch):
+            return self
+        return replace(self, biases=corrected_biases_of(self(artifact), artifact, context))
 
 
 def sensitivity(
@@ -139,14 +145,19 @@ def packed_integers(artifact: Artifact, names: Collection[str]) -> Artifact:
 
 
 def weighted_operations(artifact: Artifact) -> list[str]:
-    """The operations of an Arch that have weights."""
+    """The operations of an Arch that have weights; the weights of another network's float file by their own names."""
+    if not isinstance(artifact.source, Arch):
+        return [weight.name for weight in weights_of(load_model(onnx_bytes(artifact)).graph)]
     return [op.name for op in artifact.arch.workload().ops if op.kind in WEIGHTED]
 
 
 def judge_of(artifact: Artifact, split: Split) -> Judge:
-    """What compares files with the artifact's float32 network on these images."""
-    workload = artifact.arch.workload()
-    data = write_onnx(workload, folded_weights(artifact.model(), workload))
+    """What compares files with the artifact's float32 network on these images; with its file where it is no Arch."""
+    if isinstance(artifact.source, Arch):
+        workload = artifact.source.workload()
+        data = write_onnx(workload, folded_weights(artifact.model(), workload))
+    else:
+        data = onnx_bytes(artifact)
     return Judge(data, artifact.preprocessing.tensor(split.images), split.labels)
 
 

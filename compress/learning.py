@@ -14,12 +14,14 @@ from compress.data import Dataset
 from compress.distillation import soft_target_loss
 from compress.preprocessing import Preprocessing
 from compress.progress import Report, no_report
-from compress.teacher import ModuleTeacher, Teacher
+from compress.teacher import ModuleTeacher, Teacher, teacher_accuracy
 from compress.train import BeforeStep, Recipe, Training, train
 
 # learn(model, before_step): trains the model in place and calls before_step with the share that is over.
 Learn = Callable[[nn.Module, BeforeStep], object]
 
+_ASKED_IMAGES = 500
+_CHANCE = 1.5
 _SOFT_TARGETS = {"temperature": 4.0, "weight": 0.7}
 
 
@@ -68,4 +70,12 @@ def lessons_for(
     """Lessons in which the module learns from what it is now; none without a recipe."""
     if recipe is None:
         return None
-    return Lessons(data=data, recipe=recipe, teacher=ModuleTeacher(copy.deepcopy(model), preprocessing), **how)
+    return Lessons(data=data, recipe=recipe, teacher=leading(copy.deepcopy(model), preprocessing, data), **how)
+
+
+def leading(model: nn.Module, preprocessing: Preprocessing, data: Dataset) -> Teacher | None:
+    """The module as the teacher of what becomes of it; None where it gets hardly more validation images right than by
+    chance, as with random weights or a new classifier: then the labels lead alone."""
+    teacher = ModuleTeacher(model, preprocessing)
+    right = teacher_accuracy(teacher, data.val.spread(_ASKED_IMAGES))
+    return teacher if right > _CHANCE / data.num_classes else None

@@ -7,17 +7,21 @@ from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 from compress.artifact import Artifact
+from compress.checks import is_whole
 from compress.codes import GROUP
 from compress.export import onnx_bytes
 from compress.fidelity import Fidelity
 from compress.int4 import check_group
 from compress.layer_precision import Lowering, Sensitivity, estimated, judge_of, ranked, sensitivity
 from compress.post_training import Quantize
+from compress.sources import OnnxFile, require_arch, source_name
 from compress.stage import Context
+from compress.storing import require_float
 from hw_profiles.budget import violations
 from hw_profiles.fusion import fuse
 from hw_profiles.latency import guaranteed_ms
 from hw_profiles.memory import plan
+from search_spaces.arch import Arch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +32,7 @@ class MixedPrecision:
     (:class:`compress.post_training.Quantize`). 4:
     weights as 4-bit integers (see :class:`compress.int4.Int4`), others as they are; in an int8 network these are 8-bit
     integers, and 4-bit ones are widened to 8 bits when the file is loaded. Biases undo what 4 bits do to the mean of
-    each channel.
+    each channel. 8 bits need an Arch, 4 take any float network.
 
     All operations begin in low precision. Those that lose most for what they save, by :func:`sensitivity` on ``images``
     training images (of estimated latency for 8 bits, of bytes for 4), leave it one after the other until no more than
@@ -50,11 +54,12 @@ class MixedPrecision:
     def __post_init__(self) -> None:
         Lowering(bits=self.bits)
         check_group("MixedPrecision.group", self.group)
-        if self.images < 1:
-            raise ValueError(f"MixedPrecision.images must be at least 1, got {self.images}")
+        if not is_whole(self.images, 1):
+            raise ValueError(f"MixedPrecision.images must be at least 1, got {self.images!r}")
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The network with some operations in low precision; ``metrics`` holds the table and what was chosen."""
+        artifact = self._start(artifact)
         if self.bits == 8 and artifact.quantization is None:
             artifact = Quantize()(artifact, context)
         lowering = Lowering(bits=self.bits, group=self.group).corrected(artifact, context)
@@ -71,6 +76,18 @@ class MixedPrecision:
                 raised.append(row.name)
                 chosen, fidelity = candidate, judge(onnx_bytes(candidate))
         return replace(chosen, metrics={**artifact.metrics, "mixed": self._metrics(raised, table, fidelity)})
+
+    def _start(self, artifact: Artifact) -> Artifact:
+        """The artifact; another network than an Arch as its file, which is written once."""
+        if self.bits == 8:
+            require_arch("MixedPrecision with bits=8", artifact.source)
+        if isinstance(artifact.source, Arch):
+            return artifact
+        require_float(artifact)
+        file = OnnxFile(
+            data=onnx_bytes(artifact), label=source_name(artifact.source), sides=artifact.source.input_shape
+        )
+        return replace(artifact, deployed=file)
 
     def _metrics(self, raised: Sequence[str], table: Sequence[Sensitivity], fidelity: Fidelity) -> dict[str, object]:
         return {

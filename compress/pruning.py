@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -11,20 +10,22 @@ from torch import Tensor
 
 from compress.artifact import Artifact
 from compress.channels import channel_groups, prunable_groups, pruned_arch, pruned_weights
+from compress.checks import is_number, is_whole
 from compress.depth import without_weakest_block
 from compress.distillation import check_trainable
 from compress.importance import CRITERIA, TAYLOR_IMAGES, Scores, channel_scores
-from compress.learning import Lessons
+from compress.learning import Lessons, leading
 from compress.savings import QUANTITIES, Prices
-from compress.selection import channels_saved, choose_channels, least_widths, select_channels
+from compress.selection import channels_saved, choose_channels, least_widths, select_channels, so_many
 from compress.stage import Context
-from compress.teacher import ModuleTeacher
 from compress.train import Recipe
 from hw_profiles.formats import check_precision
+from search_spaces.arch import Arch
 
 __all__ = ["Prune", "remove_channels", "select_channels"]
 
 _USUAL_AMOUNT = 0.2
+_LOOKS = {"taylor": 4}  # in each step: what the loss owes to a channel depends on which others are still there
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,8 +39,9 @@ class Prune:
     leave in multiples of the device's (``channel_multiple``), so that no lane of its vector unit is idle.
 
     With ``steps`` they leave in so many parts, and the ``recipe`` is divided among them: the network recovers after
-    each, and the next ones are chosen on what it became (1611.06440). Before the channels up to ``blocks`` residual
-    blocks leave whole, those first that raise the loss least for each microsecond saved.
+    each, and the next ones are chosen on what it became (1611.06440); ``"taylor"`` also looks again within a step.
+    Before the channels up to ``blocks`` residual blocks leave whole, those first that raise the loss least for each
+    microsecond saved.
 
     Raises:
         ValueError: when called: a limit below what the least network takes, which is named; an artifact that has been
@@ -64,16 +66,16 @@ class Prune:
     recipe: Recipe = Recipe(epochs=8, learning_rate=0.03)
 
     def __post_init__(self) -> None:
-        if self.amount is not None and not 0 < self.amount < 1:
-            raise ValueError(f"Prune.amount must be between 0 and 1, got {self.amount}")
+        if self.amount is not None and not is_number(self.amount, 0, 1):
+            raise ValueError(f"Prune.amount must be between 0 and 1, got {self.amount!r}")
         for name, limit in self.limits().items():
-            if not 0 < limit < math.inf:
-                raise ValueError(f"Prune.{name} must be a number above 0, got {limit}")
+            if not is_number(limit, 0):
+                raise ValueError(f"Prune.{name} must be a number above 0, got {limit!r}")
         if self.amount is not None and self.limits():
             raise ValueError(f"Prune takes an amount or limits, got {self.amount} and {self.limits()}")
         if self.criterion not in CRITERIA:
             raise ValueError(f"Prune.criterion must be one of {', '.join(CRITERIA)}, got {self.criterion!r}")
-        if self.steps < 1 or self.blocks < 0:
+        if not is_whole(self.steps, 1) or not is_whole(self.blocks, 0):
             raise ValueError(
                 f"Prune.steps must be at least 1 and blocks at least 0, got {self.steps} and {self.blocks}"
             )
@@ -84,15 +86,20 @@ class Prune:
         return {name: limit for name in QUANTITIES if (limit := getattr(self, name)) is not None}
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
-        """A smaller Arch with the weights that stay, trained on; the same artifact where no multiple can leave."""
+        """A smaller Arch with the weights that stay, trained on; the same artifact where no multiple can leave. Of
+        another source than an Arch the module is pruned, see :func:`compress.foreign_prune.prune_module`."""
         check_trainable("Prune", artifact)
+        if not isinstance(artifact.source, Arch):
+            from compress.foreign import pruned_module
+
+            return pruned_module(artifact, self, context)
         pruned = self._shallower(artifact, context)
         before = self._values(pruned, context)
         if self.limits():
             self._check_reachable(pruned, context)
         lessons, trained = self.lessons(artifact, context), artifact
         for i in range(self.steps):
-            pruned = self._narrower(pruned, before, (i + 1) / self.steps, context)
+            pruned = self._narrower(pruned, before, i, context)
             if pruned.source != trained.source:
                 model = pruned.model()
                 lessons(model)
@@ -111,15 +118,29 @@ class Prune:
             artifact = smaller
         return artifact
 
-    def _narrower(self, artifact: Artifact, before: Mapping[str, float], share: float, context: Context) -> Artifact:
-        """The artifact with a share of what shall leave in all gone; ``before``: the values before any channel left."""
-        scores, multiple = self._scores(artifact, context), context.device.channel_multiple
-        limits = {name: before[name] - share * max(0.0, before[name] - last) for name, last in self.limits().items()}
-        if limits:
-            return remove_channels(artifact, self._within(self._prices(artifact, limits, context), scores, multiple))
-        amount = _USUAL_AMOUNT if self.amount is None else self.amount
-        count = sum(map(len, scores.values())) - before["channels"] * (1 - amount * share)
-        return remove_channels(artifact, select_channels(scores, count, multiple))
+    def _narrower(self, artifact: Artifact, before: Mapping[str, float], done: int, context: Context) -> Artifact:
+        """The artifact after one more of the steps; ``before``: the values before any channel left."""
+        multiple, looks = context.device.channel_multiple, _LOOKS.get(self.criterion, 1)
+        groups = prunable_groups(artifact.arch)
+        least = least_widths({group: groups.width[group] for group in groups.prunable()}, multiple)
+        for i in range(looks):
+            share = (done + (i + 1) / looks) / self.steps
+            scores = self._scores(artifact, context)
+            prices = self._prices(artifact, self._limits_at(share, before), context)
+            if prices.limits:
+                kept = self._within(prices, scores, multiple, least)
+            else:
+                count = sum(map(len, scores.values())) - before["channels"] * (1 - self._amount() * share)
+                kept = choose_channels(scores, multiple, channels_saved, so_many(scores, count), least=least)
+            artifact = remove_channels(artifact, kept)
+        return artifact
+
+    def _limits_at(self, share: float, before: Mapping[str, float]) -> dict[str, float]:
+        """The limits where a share of what shall be saved in all is saved."""
+        return {name: before[name] - share * max(0.0, before[name] - last) for name, last in self.limits().items()}
+
+    def _amount(self) -> float:
+        return _USUAL_AMOUNT if self.amount is None else self.amount
 
     def _values(self, artifact: Artifact, context: Context) -> dict[str, float]:
         groups, prices = prunable_groups(artifact.arch), self._prices(artifact, {}, context)
@@ -186,9 +207,10 @@ class Prune:
 
     def lessons(self, artifact: Artifact, context: Context) -> Lessons:
         """The trainings after each of the steps, in which the artifact as it is teaches."""
+        teacher = leading(artifact.model(), artifact.preprocessing, context.data)
         return Lessons(
-            data=context.data, recipe=self.recipe, teacher=ModuleTeacher(artifact.model(), artifact.preprocessing),
-            seed=context.seed, parts=self.steps, checkpoint=context.checkpoint, report=context.report,
+            data=context.data, recipe=self.recipe, teacher=teacher, seed=context.seed, parts=self.steps,
+            checkpoint=context.checkpoint, report=context.report,
         )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from compress.artifact import Artifact
+from compress.checks import is_number, is_whole
 from compress.data import Dataset
 from compress.learning import Learn, lessons_for
 from compress.masks import Kept, Masks, Scores, cubic, keep_in_groups, keep_of_all, keep_of_each
@@ -63,8 +64,8 @@ class Sparsify:
 
     def __post_init__(self) -> None:
         for each in self.amount.values() if isinstance(self.amount, Mapping) else [self.amount]:
-            if not 0 < each < 1:
-                raise ValueError(f"Sparsify.amount must be between 0 and 1, got {each}")
+            if not is_number(each, 0, 1):
+                raise ValueError(f"Sparsify.amount must be between 0 and 1, got {each!r}")
         valid = {"criterion": CRITERIA, "scope": SCOPES, "pattern": tuple(PATTERNS), "schedule": SCHEDULES}
         for field, choices in valid.items():
             given = getattr(self, field)
@@ -73,8 +74,8 @@ class Sparsify:
                 raise ValueError(
                     f"Sparsify.{field} must be one of {listed}, got {given!r}{did_you_mean(given, choices)}"
                 )
-        if self.rounds < 1:
-            raise ValueError(f"Sparsify.rounds must be at least 1, got {self.rounds}")
+        if not is_whole(self.rounds, 1):
+            raise ValueError(f"Sparsify.rounds must be at least 1, got {self.rounds!r}")
         self._check_schedule()
 
     def _check_schedule(self) -> None:

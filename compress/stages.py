@@ -10,31 +10,44 @@ from pathlib import Path
 from typing import Any
 
 from compress.artifact import Artifact
+from compress.binary import Binarize
 from compress.clustering import Cluster
 from compress.distillation import Distill
 from compress.encode_stage import Encode
 from compress.export import differing, export_onnx, predict_onnx
 from compress.files import finish_folder
 from compress.fnz import encode_onnx
+from compress.half import Half
+from compress.int4 import Int4
+from compress.mixed import MixedPrecision
 from compress.post_training import Quantize
 from compress.progress import Report, progress
 from compress.pruning import Prune
+from compress.qat import QuantizeAware
 from compress.sources import require_savable
 from compress.sparsity import Sparsify
 from compress.stage import Context, Stage
 from compress.train import accuracy
 from hw_profiles.budget import Budget, violations
+from hw_profiles.formats import TensorFormat
 from hw_profiles.fusion import fuse
 from hw_profiles.host import compare, measure
 from hw_profiles.latency import estimate, guaranteed_ms
 from hw_profiles.memory import plan
+from search_spaces.arch import Arch
 
-# In the order in which they make sense: architecture, pruning, zeros, then precision or shared values, and the coding.
+# In the order in which they make sense: architecture, pruning, zeros, then fewer bits in the file, integers, shared
+# values, and the coding.
 STAGES: dict[str, type[Stage]] = {
     "distill": Distill,
     "prune": Prune,
     "sparsify": Sparsify,
+    "fp16": Half,
+    "int4": Int4,
+    "binary": Binarize,
     "int8": Quantize,
+    "qat": QuantizeAware,
+    "mixed": MixedPrecision,
     "cluster": Cluster,
     "encode": Encode,
 }
@@ -61,21 +74,24 @@ def run_stages(
     whose file is slower or larger than the one before, unless the budget needs it, or that takes the accuracy more
     than ``max_accuracy_drop`` points below the reference, is undone: its folder stays, its reason stands in the
     history, and the next stage starts from what was there before. The reference is the last artifact before any lossy
-    stage.
+    stage. A stage is told how many points are left to lose.
 
     Raises:
-        ValueError: a stage cannot be applied to this artifact, or the artifact cannot be saved.
+        ValueError: a stage, which is named, cannot be applied to this artifact, or the artifact cannot be saved. What
+            earlier stages made stays in their folders and is found again.
     """
     require_savable(artifact.source)
     if home is None:
         home = folder / "00_start"
         artifact = Artifact.load(home) if (home / "artifact.json").is_file() else deploy(artifact, context, home)
-    reference = artifact
+    reference = in_float = artifact
     for number, stage in enumerate(stages, 1):
         place = folder / f"{number:02}_{stage.name}"
-        after = _run_stage(artifact, stage, context, (home, place), show)
+        left = context.max_accuracy_drop - _points_lost(reference.metrics, in_float.metrics)
+        told = replace(context, max_accuracy_drop=max(0.0, left))
+        after = _run_stage(artifact, stage, told, (home, place), show)
         why = why_undone(artifact.metrics, after.metrics, reference.metrics, context)
-        if stage.lossy and _same_form(artifact.metrics, after.metrics):
+        if stage.lossy and _file(home, artifact) == _file(place, after):
             why = "it changed neither the architecture nor the precision"
         record = {
             "stage": stage.name,
@@ -88,6 +104,8 @@ def run_stages(
         }
         kept, home = (after, place) if why is None else (artifact, home)
         artifact = replace(kept, history=(*artifact.history, record))
+        if artifact.precision == "fp32":  # what quantization is compared with
+            in_float = artifact
         if not stage.lossy:
             reference = artifact
     return artifact
@@ -98,10 +116,11 @@ def why_undone(
 ) -> str | None:
     """The reason to refuse a stage's result, or None.
 
-    A stage that changed neither architecture nor precision must not lose accuracy. Any other must not take more than
-    is allowed. Unless it comes closer to a budget that the earlier file breaks, its file must not be larger (its coded
-    file, where weights are stored in other formats); one of another architecture must be faster, by 2 % at the upper
-    end of the 90 % interval, and any other must not be slower, by 2 % at the lower end.
+    A stage that changed neither architecture nor precision, such as training in integers what was in integers, must
+    not lose accuracy. Any other must not take more than is allowed. Unless it comes closer to a budget that the earlier
+    file breaks, its file must not be larger (its coded file, where weights are stored in other formats); one of another
+    architecture must be faster, by 2 % at the upper end of the 90 % interval, and any other must not be slower, by 2 %
+    at the lower end.
     """
     if _same_form(before, after):
         lost, allowed = _points_lost(before, after), 0.0
@@ -139,6 +158,10 @@ def worst_excess(metrics: Mapping[str, Any], budget: Budget) -> float:
 def _same_form(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     same = (after["arch"], after["precision"]) == (before["arch"], before["precision"])
     return same and _stored_alike(before, after)
+
+
+def _file(folder: Path, artifact: Artifact) -> bytes:
+    return (folder / artifact.files["onnx"]).read_bytes()
 
 
 def _points_lost(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
@@ -218,10 +241,20 @@ def _weight_form(artifact: Artifact) -> str:
     """Eight hexadecimal digits that differ where weights are stored in other formats or computed with in float; empty
     in the usual ones."""
     in_float = sorted(artifact.quantization.in_float) if artifact.quantization else []
-    if not artifact.weight_formats and not in_float:
+    formats = {**_formats_of_file(artifact), **artifact.weight_formats}
+    if not formats and not in_float:
         return ""
-    named = [*sorted((name, astuple(stored)) for name, stored in artifact.weight_formats.items()), *in_float]
+    named = [*sorted((name, astuple(stored)) for name, stored in formats.items()), *in_float]
     return hashlib.sha256(repr(named).encode()).hexdigest()[:8]
+
+
+def _formats_of_file(artifact: Artifact) -> dict[str, TensorFormat]:
+    """The weights that the file of a network that is no Arch stores neither in float32 nor as 8-bit integers."""
+    if isinstance(artifact.source, Arch):
+        return {}
+    workload = artifact.workload()
+    stored = {op.weight: workload.format(op.weight) for op in workload.ops if op.stores_weights}
+    return {name: each for name, each in stored.items() if each.bits not in (8, 32)}
 
 
 def _latency_ratio(
@@ -245,5 +278,8 @@ def _run_stage(
     with show(stage.name) as report:
         bare = replace(artifact, metrics={}, files={}, history=())
         inside = replace(context, checkpoint=partial / "checkpoint.pt", folder=partial, report=report)
-        after = stage(bare, inside)
+        try:
+            after = stage(bare, inside)
+        except ValueError as error:
+            raise ValueError(f"stage {stage.name} cannot be applied: {error}") from error
     return deploy(after, context, folder, before)

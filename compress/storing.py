@@ -12,7 +12,7 @@ from compress.export import folded_weights, onnx_bytes
 from compress.folding import with_folded_weights
 from compress.sources import OnnxFile, source_name
 from compress.stored_weights import Code, Floats, Weight, store
-from hw_profiles.formats import TensorFormat
+from hw_profiles.formats import FLOAT32, TensorFormat
 from hw_profiles.workload import WEIGHTED
 from search_spaces.arch import Arch
 
@@ -24,7 +24,7 @@ _ALIKE = 0.01
 
 def with_stored_weights(artifact: Artifact, code: Code, chosen: Chosen | None = None) -> Artifact:
     """The artifact with its ``chosen`` weights as ``code`` stores them, where that is smaller; of another source than
-    an Arch the file is changed.
+    an Arch the file is changed. The same artifact where none is chosen, as all are stored in fewer bits already.
 
     Raises:
         ValueError: the network is in integers already, its weights share values, or there is nothing to store.
@@ -36,6 +36,8 @@ def with_stored_weights(artifact: Artifact, code: Code, chosen: Chosen | None = 
         return replace(artifact, deployed=OnnxFile(data=data, label=label, sides=artifact.source.input_shape))
     weights = folded_weights(artifact.model(), artifact.arch.workload())
     fitting = [each for each in _weights(artifact.arch, weights) if chosen is None or chosen(each)]
+    if not fitting and artifact.weight_formats:  # all have fewer bits already
+        return artifact
     stored = [each for each in fitting if code.stored(each).bytes < 4 * each.value.size]
     if not stored:
         raise ValueError("a network must have weights that get smaller by being stored in fewer bits, this has none")
@@ -43,6 +45,19 @@ def with_stored_weights(artifact: Artifact, code: Code, chosen: Chosen | None = 
     rounded = {each.name: each.shaped(code.rounded(each.rows)) for each in stored}
     changed = with_folded_weights(artifact, {**weights, **rounded})
     return replace(changed, weight_formats={**artifact.weight_formats, **formats})
+
+
+def wider_than(artifact: Artifact, bits: int) -> Chosen:
+    """What chooses the weights that the artifact stores in more bits than these.
+
+    >>> from compress.given import given_artifact
+    >>> from search_spaces import preset
+    >>> some = replace(given_artifact(preset("resnet8"), None), weight_formats={"a.weight": TensorFormat(bits=1)})
+    >>> chosen = wider_than(some, 16)
+    >>> [chosen(Weight(name, np.zeros((2, 2), np.float32))) for name in ("a.weight", "b.weight")]
+    [False, True]
+    """
+    return lambda weight: artifact.weight_formats.get(weight.name, FLOAT32).bits > bits
 
 
 def lies_on(code: Code, weight: Weight) -> bool:

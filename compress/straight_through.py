@@ -14,7 +14,8 @@ from compress.stage import Context
 from compress.stored_weights import Code
 from compress.storing import lies_on, require_float, with_stored_weights
 from compress.train import Recipe
-from compress.weighted import Layer, weighted_layers
+from compress.weighted import Layer, layers_of, weighted_layers
+from hw_profiles.formats import FLOAT32, TensorFormat
 
 Rounding = Callable[[Tensor], Tensor]
 
@@ -72,5 +73,18 @@ def trained_on_grid(
     lessons(model)
     for name in names:
         parametrize.remove_parametrizations(layers[name], "weight", leave_parametrized=True)
-    trained = with_stored_weights(artifact.with_model(model), code, lambda weight: lies_on(code, weight))
+    learnt = replace(artifact.with_model(model), weight_formats=_zeros_left(artifact, model))
+    trained = with_stored_weights(learnt, code, lambda weight: lies_on(code, weight))
     return replace(trained, metrics={**artifact.metrics, **lessons.metrics()})
+
+
+def _zeros_left(artifact: Artifact, model: nn.Module) -> dict[str, TensorFormat]:
+    """What is still true of the formats that the weights had: where they have the zeros that they had."""
+    layers = layers_of(artifact, model)
+    found: dict[str, TensorFormat] = {}
+    for name, stored in artifact.weight_formats.items():
+        layer = layers.get(name.removesuffix(".weight"))
+        if stored.bits == FLOAT32.bits and layer is not None:
+            share = float(layer.weight.count_nonzero()) / layer.weight.numel()
+            found |= {name: stored} if share <= stored.density else {}
+    return found

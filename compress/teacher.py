@@ -27,9 +27,9 @@ _SMALLEST_TIMM_SIDE = 64  # the zoo's networks shrink an image 32 times
 
 
 class ModuleTeacher:
-    """A module that reads normalised images of any size."""
+    """A module that reads normalised images of any size. ``bfloat16`` None: as the training that asks it."""
 
-    def __init__(self, model: nn.Module, preprocessing: Preprocessing, *, bfloat16: bool = False) -> None:
+    def __init__(self, model: nn.Module, preprocessing: Preprocessing, *, bfloat16: bool | None = None) -> None:
         self.model = model.eval()
         shape = (1, preprocessing.channels, 1, 1)
         self.mean = torch.tensor(preprocessing.mean).view(shape)
@@ -39,7 +39,8 @@ class ModuleTeacher:
     @torch.inference_mode()
     def __call__(self, pixels: Tensor) -> Tensor:
         """Logits of (N, C, H, W) pixels in 0..1."""
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bfloat16):
+        bfloat16 = torch.is_autocast_enabled("cpu") if self.bfloat16 is None else self.bfloat16
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
             logits: Tensor = self.model((pixels - self.mean) / self.std)
         return logits.float()
 
@@ -138,7 +139,7 @@ def trained_timm(
         write_bytes(weights, save({k: v.contiguous() for k, v in model.state_dict().items()}))
         (folder / "checkpoint.pt").unlink(missing_ok=True)
     model.to(memory_format=torch.channels_last)
-    return ModuleTeacher(model, data.preprocessing, bfloat16=bool(recipe.bfloat16))
+    return ModuleTeacher(model, data.preprocessing, bfloat16=recipe.bfloat16)
 
 
 def teacher_accuracy(teacher: Teacher, split: Split, batch_size: int = 250) -> float:

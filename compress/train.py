@@ -214,7 +214,7 @@ class _State:
         pixels, labels = batches.at(self.step)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bfloat16):
             logits = self.model(batches.normalised(pixels))
-        value = loss(logits.float(), labels, pixels)
+            value = loss(logits.float(), labels, pixels)  # a teacher in it runs in the same format
         self.optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)

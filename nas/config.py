@@ -23,7 +23,7 @@ _UNITS: dict[str, dict[str, float]] = {
 _DEFAULT_TIME = "30min"
 LATENCIES = ("auto", "measured", "estimated")
 UNREADABLE = ("refuse", "skip")
-_EPOCHS = ("search_epochs", "teacher_epochs", "train_epochs", "distill_epochs", "prune_epochs")
+_EPOCHS = ("search_epochs", "teacher_epochs", "train_epochs", "distill_epochs", "prune_epochs", "stage_epochs")
 _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("trials", lambda n: n >= 1, "at least 1"),
     ("size", lambda n: n >= 8, "at least 8 pixels"),
@@ -46,7 +46,9 @@ class Config:
     finalists among them measured; with ``measured`` every candidate is. The
     numbers of epochs are what is trained without ``time``; with it they are four times as many at most, and the time
     decides. ``init`` (``timm:NAME`` or a file of timm's weights) takes the place of ``space``: the network is that one,
-    at the resolution that the search finds. ``unreadable`` is what becomes of images that cannot be read.
+    at the resolution that the search finds. ``unreadable`` is what becomes of images that cannot be read. ``stages``
+    are names of ``compress.STAGES`` in that order with commas between them; ``auto`` is distillation where there is a
+    teacher, pruning and int8. ``stage_epochs`` is how long each further stage trains.
     """
 
     data: str = "digits"
@@ -76,6 +78,8 @@ class Config:
     prune_amount: float = 0.2
     prune_steps: int = 2
     prune_criterion: str = "l2"
+    stages: str = "auto"
+    stage_epochs: float = 5.0
     learning_rate: float = 0.1
 
     def __post_init__(self) -> None:

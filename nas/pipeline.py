@@ -11,10 +11,8 @@ import optuna
 
 from compress.artifact import Artifact
 from compress.data import Dataset, load_data
-from compress.distillation import Distill
 from compress.files import write_json, write_text
 from compress.importance import CRITERIA
-from compress.post_training import Quantize
 from compress.progress import progress
 from compress.pruning import Prune
 from compress.stage import Context, Stage
@@ -33,6 +31,7 @@ from nas.report import render
 from nas.results import Findings, Result, collect, trials_csv
 from nas.runfolder import Clock, check_config, check_data, log, open_folder
 from nas.samplers import sampler_named
+from nas.stage_plan import LONGEST, planned_stages, recipe_for, stage_names, with_stage_weights
 from nas.teaching import NO_TEACHER, Lesson, check_teacher, check_teacher_file, prepare_teacher
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
@@ -46,7 +45,6 @@ _WEIGHTS = {"teacher": 0.18, "search": 0.28, "train": 0.13, "distill": 0.09, "pr
 _TEACHERLESS = {"search": 0.34, "train": 0.26, "prune": 0.06, "baseline": 0.32}
 _CANDIDATES = 24  # as many short trainings as a search by time should afford
 _CANDIDATE_SECONDS = (1.5, 60.0)
-_LONGEST = 4.0  # with a time limit, at most so many times the epochs of the config
 _FINE_TUNING = 0.2
 _DRIFT = 0.97  # measurements of one file differ by some percent: the search keeps clear of the limit
 
@@ -77,7 +75,8 @@ def run(config: str | Path | None = None, **overrides: Any) -> Result:
         recipe = _recipe(job, "train", clock, pretrained=pretrained)
         winner = _trained(job, "winner", arch, folder / "winner", recipe)
         stages, context = _stages(job, lesson, clock, pretrained=pretrained), job.context(winner, lesson)
-        artifact = run_stages(winner, stages, context, folder / "stages", home=folder / "winner")
+        with user_input():  # a stage that was asked for may not fit the network that was found
+            artifact = run_stages(winner, stages, context, folder / "stages", home=folder / "winner")
         baseline = _baseline(job, lesson, folder / "baseline", clock)
         result = collect(
             Findings(
@@ -149,6 +148,7 @@ def _prepare(config: Config) -> _Job:
         raise ValueError(f"device {device.name} cannot say what energy a network takes: leave --energy out")
     check_teacher(config.teacher)
     sampler_named(config.sampler)
+    stage_names(config)
     if config.prune_criterion not in CRITERIA:
         raise ValueError(f"prune_criterion must be one of {', '.join(CRITERIA)}, got {config.prune_criterion!r}")
     if config.baseline != "none":
@@ -173,7 +173,7 @@ def _prepare(config: Config) -> _Job:
 
 
 def _weights(config: Config, *, taught: bool) -> Mapping[str, float]:
-    weights = _WEIGHTS if taught else _TEACHERLESS
+    weights = with_stage_weights(_WEIGHTS if taught else _TEACHERLESS, config)
     return {k: v for k, v in weights.items() if k != "baseline" or config.baseline != "none"}
 
 
@@ -182,7 +182,7 @@ def _search(job: _Job, folder: Path, clock: Clock) -> optuna.Study:
     seconds = clock.seconds_for("search")
     each = None if seconds is None else min(max(seconds / _CANDIDATES, _CANDIDATE_SECONDS[0]), _CANDIDATE_SECONDS[1])
     recipe = Recipe(
-        epochs=config.search_epochs * (_LONGEST if seconds else 1),
+        epochs=config.search_epochs * (LONGEST if seconds else 1),
         seconds=each,
         learning_rate=_rate(job, pretrained=job.init is not None),
         bfloat16=None if seconds else False,
@@ -228,13 +228,7 @@ def _rate(job: _Job, *, pretrained: bool) -> float:
 
 
 def _recipe(job: _Job, phase: str, clock: Clock, *, pretrained: bool) -> Recipe:
-    config = job.config
-    epochs = {"train": config.train_epochs, "distill": config.distill_epochs, "prune": config.prune_epochs}[phase]
-    rate = {"train": 1.0, "distill": 0.5, "prune": 0.3}[phase] * _rate(job, pretrained=pretrained)
-    seconds = clock.seconds_for(phase)
-    if seconds is None:
-        return Recipe(epochs=epochs, learning_rate=rate)
-    return Recipe(epochs=epochs * _LONGEST, seconds=seconds, learning_rate=rate, bfloat16=None)
+    return recipe_for(phase, job.config, _rate(job, pretrained=pretrained), clock.seconds_for(phase))
 
 
 def _trained(job: _Job, label: str, arch: Arch, folder: Path, recipe: Recipe) -> Artifact:
@@ -256,28 +250,21 @@ def _trained(job: _Job, label: str, arch: Arch, folder: Path, recipe: Recipe) ->
 
 
 def _stages(job: _Job, lesson: Lesson, clock: Clock, *, pretrained: bool) -> list[Stage]:
-    stages: list[Stage] = [
-        Prune(
-            amount=job.config.prune_amount,
-            criterion=job.config.prune_criterion,
-            steps=job.config.prune_steps,
-            recipe=_recipe(job, "prune", clock, pretrained=pretrained),
-        ),
-        Quantize(),
-    ]
-    if lesson.teacher is not None:
-        stages.insert(0, Distill(recipe=_recipe(job, "distill", clock, pretrained=pretrained)))
-    return stages
+    def recipe(phase: str) -> Recipe:
+        return _recipe(job, phase, clock, pretrained=pretrained)
+
+    return planned_stages(job.config, recipe, taught=lesson.teacher is not None)
 
 
 def _baseline(job: _Job, lesson: Lesson, folder: Path, clock: Clock) -> Artifact | None:
-    """The preset under the winner's recipe, for as long as all trainings of the winner took, quantized as the winner
-    is."""
+    """The preset under the winner's recipe, for as long as all trainings of the winner took, taken through the same
+    stages but pruning."""
     if job.config.baseline == "none":
         return None
     clock.seconds_for("baseline")
     arch = preset(job.config.baseline, input_shape=job.data.preprocessing.input_shape, num_classes=job.data.num_classes)
-    recipes = [_recipe(job, phase, clock, pretrained=False) for phase in ("train", "prune")]
+    phases = ["train", *(name for name in stage_names(job.config) if name == Prune.name)]
+    recipes = [_recipe(job, phase, clock, pretrained=False) for phase in phases]
     recipe = replace(
         recipes[0],
         epochs=sum(r.epochs for r in recipes),

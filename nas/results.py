@@ -15,6 +15,7 @@ import optuna
 
 from compress.artifact import Artifact
 from compress.data import Dataset, Split
+from compress.encode_stage import Encode
 from compress.export import differing, predict_onnx
 from compress.files import read_json, write_bytes
 from compress.stage import Context
@@ -116,12 +117,13 @@ class _TestRuns:
 
 
 def _copy_files(artifact: Artifact, folder: Path) -> Path:
-    """Put the last float32 file and the deployed one into the run's folder; the deployed one is returned."""
+    """Put the last float32 file and the deployed ones into the run's folder; that of ONNX is returned."""
     kept = [record for record in artifact.history if record["kept"]]
     floats = [record for record in kept if record["after"]["precision"] == "fp32"]
-    for records, name in ((floats, "model.onnx"), (kept, str(artifact.files["onnx"]))):
+    for records, names in ((floats, ["model.onnx"]), (kept, artifact.files.values())):
         source = folder / "stages" / records[-1]["folder"] if records else folder / "winner"
-        write_bytes(folder / name, (source / name).read_bytes())
+        for name in names:
+            write_bytes(folder / name, (source / name).read_bytes())
     artifact.save(folder)
     return folder / str(artifact.files["onnx"])
 
@@ -137,6 +139,9 @@ def _rows(found: Findings, runs: _TestRuns) -> list[dict[str, Any]]:
         row = _row(label, found.folder / "stages" / record["folder"], test, runs, device)
         rows.append({**row, "role": "stage", "why_undone": record["why_undone"]})
     next(row for row in reversed(rows) if not row.get("why_undone"))["deployed"] = True
+    for row in rows:  # what an ONNX file stores like any other weight is seen in the coded file
+        if row["role"] == "stage" and (row["weight_form"] or row["label"] == Encode.name):
+            row["note"] = "deployed, " * row.get("deployed", False) + _coded(row)
     if found.baseline is not None:
         kept = [record for record in found.baseline.history if record["kept"]]
         home = found.folder / "baseline"
@@ -148,6 +153,15 @@ def _rows(found: Findings, runs: _TestRuns) -> list[dict[str, Any]]:
             note = "preset from random weights, same training time"
         rows.append({**row, "role": "baseline", "note": note})
     return rows
+
+
+def _coded(row: Mapping[str, Any]) -> str:
+    """
+    >>> _coded({"coded_bytes": 1000, "sizes": {"gzip": 3000, "xz": 2000}})
+    'coded 1,000 bytes (gzip -9: 3,000, xz -9: 2,000)'
+    """
+    others = ", ".join(f"{name} -9: {row['sizes'][name]:,}" for name in ("gzip", "xz")) if "sizes" in row else ""
+    return f"coded {row['coded_bytes']:,} bytes" + (f" ({others})" if others else "")
 
 
 def _row(label: str, folder: Path, test: Split, runs: _TestRuns, device: Device) -> dict[str, Any]:

@@ -42,18 +42,18 @@ def right(path: Path, context: Context) -> float:
 
 
 def test_the_values_are_in_the_file_and_training_helps(learnt: Artifact, context: Context, tmp_path: Path) -> None:
-    stage = Cluster(clusters={"conv": 6, "classifier": 3}, recipe=SHORT)
+    stage = Cluster(clusters={"conv": 4, "classifier": 3}, recipe=Recipe(epochs=2, learning_rate=0.05))
     found = {}
     for name, each in {"trained": stage, "at once": replace(stage, recipe=None)}.items():
         after = each(learnt, context)
         export_onnx(after, tmp_path / "m.onnx")
         found[name] = right(tmp_path / "m.onnx", context)
         for op, weight in stored(tmp_path / "m.onnx").items():
-            assert len(np.unique(weight)) == (3 if op == "classifier" else 6)
+            assert len(np.unique(weight)) == (3 if op == "classifier" else 4)
             assert after.weight_formats[f"{op}.weight"].codebook == len(np.unique(weight))
             assert after.weight_formats[f"{op}.weight"].bits == math.ceil(math.log2(len(np.unique(weight))))
             assert after.metrics["codebooks"][op] == len(np.unique(weight))
-    assert found["trained"] > max(found["at once"], 0.7)
+    assert found["trained"] > found["at once"] + 0.1
 
 
 def test_zeros_are_a_value_of_their_own(learnt: Artifact, context: Context, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_integers_share_integers(sparse: bool, learnt: Artifact, context: Contex
         assert len(np.unique(weight[weight != 0])) <= 12 < len(np.unique(before[op]))
         assert np.array_equal(weight == 0, before[op] == 0)
         assert after.weight_formats[f"{op}.weight"].codebook == len(np.unique(weight[weight != 0]))
-    assert right(tmp_path / "after.onnx", context) > right(tmp_path / "before.onnx", context) - 0.1
+    assert right(tmp_path / "after.onnx", context) > right(tmp_path / "before.onnx", context) - 0.3
 
 
 @pytest.mark.parametrize("steps", [None, np.float32([0.1, 0.2, 0.4, 0.3])])

@@ -49,12 +49,10 @@ def test_the_zeros_are_in_the_file_and_the_network_still_works(
     for name, zero in found.items():
         assert after.weight_formats[name].density == pytest.approx(1 - zero.mean())
         assert after.metrics["densities"][name.removesuffix(".weight")] == pytest.approx(1 - zero.mean())
-    before = evaluate(learnt.model(), context.data.val, learnt.preprocessing)
     at_once = learnt.model()
     sparsify_module(at_once, 0.7)
     right = accuracy(predict_onnx(tmp_path / "m.onnx", context.data.val, learnt.preprocessing), context.data.val)
-    assert right > before - 0.2
-    assert right > evaluate(at_once, context.data.val, learnt.preprocessing)
+    assert right > evaluate(at_once, context.data.val, learnt.preprocessing) + 0.2
 
 
 @pytest.mark.parametrize("pattern", ["2:4", "4:8"])
@@ -132,16 +130,17 @@ def test_rewinding_gives_back_the_weights_that_stay(learnt: Artifact) -> None:
 
 def test_a_sensitive_layer_keeps_more(learnt: Artifact, context: Context) -> None:
     found = {}
+    few = replace(context.data, val=context.data.val.spread(72))
     for scope in ("sensitivity", "layer"):
         model = learnt.model()
         recipe = Recipe(epochs=0.02)
-        found[scope] = (sparsify_module(model, 0.85, scope=scope, data=context.data, recipe=recipe), model)
+        found[scope] = (sparsify_module(model, 0.5, scope=scope, data=few, recipe=recipe), model)
     amounts, _ = found["sensitivity"]
     sizes = {name: layer.weight.numel() for name, layer in weighted_layers(learnt.model()).items()}
-    assert sum(amounts[n] * sizes[n] for n in sizes) / sum(sizes.values()) == pytest.approx(0.15, abs=1e-3)
-    assert max(amounts.values()) > 2 * min(amounts.values())
+    assert sum(amounts[n] * sizes[n] for n in sizes) / sum(sizes.values()) == pytest.approx(0.5, abs=1e-3)
+    assert max(amounts.values()) > 1.5 * min(amounts.values())
     losses = {scope: _loss(model, context) for scope, (_, model) in found.items()}
-    assert losses["sensitivity"] < losses["layer"]
+    assert losses["sensitivity"] < 0.8 * losses["layer"]
 
 
 def _loss(model: nn.Module, context: Context) -> float:

@@ -1,0 +1,56 @@
+"""The precisions that a network can be stored or computed in, and the stage of each."""
+
+from __future__ import annotations
+
+from compress.artifact import Artifact
+from compress.binary import Binarize
+from compress.half import Half
+from compress.int4 import Int4
+from compress.mixed import MixedPrecision
+from compress.post_training import Quantize
+from compress.qat import QuantizeAware
+from compress.sources import GivenModule
+from hw_profiles.names import did_you_mean
+
+Precision = Quantize | Half | Int4 | Binarize | MixedPrecision | QuantizeAware
+
+PRECISIONS: dict[str, type[Precision]] = {
+    "int8": Quantize,
+    "fp16": Half,
+    "int4": Int4,
+    "binary": Binarize,
+    "mixed": MixedPrecision,
+    "qat": QuantizeAware,
+}
+_USUAL = "int8"
+
+
+def stage_of(precision: str | None, config: Precision | None) -> Precision:
+    """The stage of a precision, with its usual options or as ``config`` says.
+
+    Raises:
+        ValueError: no such precision, no such config, or one of another precision.
+
+    >>> stage_of("int4", None), stage_of(None, Half()).name, stage_of(None, None).name
+    (Int4(group=32, recipe=None), 'fp16', 'int8')
+    """
+    listed = ", ".join(PRECISIONS)
+    if precision is not None and precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {listed}, got {precision!r}{did_you_mean(precision, PRECISIONS)}")
+    if config is None:
+        return PRECISIONS[precision or _USUAL]()
+    if not isinstance(config, Precision):
+        valid = ", ".join(stage.__name__ for stage in PRECISIONS.values())
+        raise ValueError(f"config must be one of {valid}, got {type(config).__name__}")
+    if precision not in (None, config.name):
+        raise ValueError(f"config and precision must agree, got {type(config).__name__} and {precision!r}")
+    return config
+
+
+def check_needs_no_images(stage: Precision, artifact: Artifact) -> None:
+    """Raise a ValueError where a stage cannot do without images."""
+    trains = isinstance(stage, Int4) and stage.recipe is not None
+    if trains or not isinstance(stage, Half | Int4):
+        raise ValueError(f"precision {stage.name!r} needs images: data must be given (without: fp16, int4)")
+    if isinstance(artifact.source, GivenModule) and artifact.source.sides is None:
+        raise ValueError(f"{type(artifact.source.module).__name__}: does not say what it reads: data must be given")

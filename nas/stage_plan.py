@@ -1,0 +1,109 @@
+"""Which stages a run takes its winner through, and how each of them trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from compress.distillation import Distill
+from compress.pruning import Prune
+from compress.qat import QuantizeAware
+from compress.stage import Stage
+from compress.stages import STAGES
+from compress.train import Recipe
+from hw_profiles.names import did_you_mean
+from nas.config import Config
+from nas.teaching import NO_TEACHER
+
+AUTO = "auto"
+_USUAL = ("distill", "prune", "int8")
+LONGEST = 4.0  # with a time limit, at most so many times the epochs of the config
+_IN_INTEGERS, _IN_FLOAT = ("int8", "qat", "mixed"), ("fp16", "int4", "binary")
+# The part of the learning rate with which each phase trains.
+_RATES: Mapping[str, float] = {
+    "train": 1.0, "distill": 0.5, "prune": 0.3, "sparsify": 0.3, "binary": 0.5, "qat": 0.02, "cluster": 0.1
+}  # fmt: skip
+# Shares of the time of the stages that are not usual, beside those of the other phases.
+_WEIGHTS: Mapping[str, float] = {"sparsify": 0.05, "binary": 0.09, "qat": 0.05, "cluster": 0.04}
+
+RecipeOf = Callable[[str], Recipe]
+
+
+def stage_names(config: Config) -> tuple[str, ...]:
+    """The stages of a run in their order; ``auto`` are those that make a network faster.
+
+    Raises:
+        ValueError: no such stage, another order, one that is there twice or that another one excludes, or distillation
+            without a teacher.
+
+    >>> stage_names(Config(stages="prune, int8,qat"))
+    ('prune', 'int8', 'qat')
+    """
+    if config.stages == AUTO:
+        return tuple(name for name in _USUAL if name != Distill.name or config.teacher != NO_TEACHER)
+    names = tuple(name for part in config.stages.split(",") if (name := part.strip()))
+    for name in names:
+        if name not in STAGES:
+            raise ValueError(
+                f"stages must be {AUTO} or names of {', '.join(STAGES)}, got {name!r}{did_you_mean(name, STAGES)}"
+            )
+    if list(names) != [name for name in STAGES if name in names]:
+        raise ValueError(f"stages must come once each, in the order {', '.join(STAGES)}, got {', '.join(names)}")
+    if {*names} & {*_IN_INTEGERS} and {*names} & {*_IN_FLOAT}:
+        raise ValueError(
+            f"stages must not hold one of {', '.join(_IN_FLOAT)}, which store float weights in fewer bits, beside one "
+            f"of {', '.join(_IN_INTEGERS)}, which compute in 8-bit integers, got {', '.join(names)}"
+        )
+    if Distill.name in names and config.teacher == NO_TEACHER:
+        raise ValueError(f"stages: distill needs a teacher, got teacher {NO_TEACHER!r}")
+    return names
+
+
+def planned_stages(config: Config, recipe_of: RecipeOf, *, taught: bool) -> list[Stage]:
+    """The stages of a run, each with its recipe; without a teacher there is no distillation."""
+    names = [name for name in stage_names(config) if taught or name != Distill.name]
+    return [STAGES[name](**_options(name, config, recipe_of)) for name in names]
+
+
+def recipe_for(phase: str, config: Config, learning_rate: float, seconds: float | None) -> Recipe:
+    """How a phase of a run trains, given the rate of a training from the start, and its time where there is a limit.
+
+    >>> recipe_for("qat", Config(stage_epochs=3), 0.1, None).epochs
+    3
+    """
+    own = {"train": config.train_epochs, "distill": config.distill_epochs, "prune": config.prune_epochs}
+    epochs, usual = own.get(phase, config.stage_epochs), Recipe()
+    if phase in _WEIGHTS:
+        usual = getattr(STAGES[phase](), "recipe", usual)
+    recipe = replace(usual, epochs=epochs, learning_rate=_RATES[phase] * learning_rate)
+    if seconds is None:
+        return recipe
+    bfloat16 = False if phase == QuantizeAware.name else None
+    return replace(recipe, epochs=epochs * LONGEST, seconds=seconds, bfloat16=bfloat16)
+
+
+def with_stage_weights(weights: Mapping[str, float], config: Config) -> dict[str, float]:
+    """The shares of the phases of a run, with those of the stages that train and without those of the ones that are not
+    in it. The baseline goes through them, too.
+    """
+    names = stage_names(config)
+    added = {name: weight for name, weight in _WEIGHTS.items() if name in names}
+    kept = {name: weight for name, weight in weights.items() if name not in (Distill.name, Prune.name) or name in names}
+    if "baseline" in kept:
+        gone = sum(weight for name, weight in weights.items() if name not in kept)
+        kept["baseline"] += sum(added.values()) - gone
+    return {**kept, **added}
+
+
+def _options(name: str, config: Config, recipe_of: RecipeOf) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if name in _RATES:
+        options["recipe"] = recipe_of(name)
+    if name == Prune.name:
+        options |= {
+            "amount": config.prune_amount,
+            "criterion": config.prune_criterion,
+            "steps": config.prune_steps,
+        }
+    return options
