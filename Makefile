@@ -17,7 +17,7 @@ demo: $(READY)
 	$(BIN)/nas run --data digits --device host --latency 0.15ms --time 3min --out runs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest --cov --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-fail-under=90
 
 test-faults: $(READY)
 	$(BIN)/python -m pytest -m faults tests/faults

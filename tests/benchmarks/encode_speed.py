@@ -5,7 +5,8 @@
 Each line is one network: median megabytes of float32 weights (four bytes for each weight of the network, whatever the
 file holds) that are encoded and decoded in a second, in one thread, and bytes of the file, under ``gzip -9`` and
 ``xz -9``, and as .fnz. The weights are random, so the sizes say what the coding does, not what a trained network takes:
-normal numbers; "shared" weights are the nearest of 16 quantiles, those of LeNet beside 92 or 98 % zeros.
+normal numbers; "shared" weights are the nearest of 16 quantiles, those of LeNet beside 92 or 98 % zeros; "signs" are
+one value of either sign in each layer.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import ml_dtypes
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress.fnz import decode_onnx, encode_onnx, sizes
@@ -46,13 +50,22 @@ def lenet(layers: dict[str, tuple[tuple[int, ...], float]], seed: int) -> tuple[
     return file_of(weights), sum(w.size for w in weights.values())
 
 
+_STORED: dict[str, Callable[[Array], Array]] = {
+    "float16": lambda w: w.astype(np.float16),
+    "int4": lambda w: np.rint(w * (7 / np.abs(w).max())).astype(ml_dtypes.int4),
+    "signs": lambda w: np.where(w < 0, -1, 1).astype(np.float32) * np.abs(w).mean(),
+    "zeros": lambda w: sparse(w, 0.2),
+    "shared": lambda w: clustered(w, 16),
+}
+
+
 def mobilenet(form: str, seed: int) -> tuple[bytes, int]:
-    """MobileNetV2 in float32, with shared weights or in int8."""
+    """MobileNetV2 in float32 or int8, or its weights in another form."""
     workload = preset("mobilenetv2_100").workload()
     weights = random_weights(workload, seed)
     count = sum(w.size for w in weights.values())
-    if form == "shared":
-        weights = {name: clustered(w, 16) if w.ndim > 1 else w for name, w in weights.items()}
+    if form in _STORED:
+        return file_of({name: _STORED[form](w) if w.ndim > 1 else w for name, w in weights.items()}), count
     return write_onnx(workload, weights, quantization=fixed_quantization(workload) if form == "int8" else None), count
 
 
@@ -62,6 +75,10 @@ CASES: dict[str, Callable[[int], tuple[bytes, int]]] = {
     "MobileNetV2, shared": lambda seed: mobilenet("shared", seed),
     "MobileNetV2, float32": lambda seed: mobilenet("fp32", seed),
     "MobileNetV2, int8": lambda seed: mobilenet("int8", seed),
+    "MobileNetV2, float16": lambda seed: mobilenet("float16", seed),
+    "MobileNetV2, int4": lambda seed: mobilenet("int4", seed),
+    "MobileNetV2, signs": lambda seed: mobilenet("signs", seed),
+    "MobileNetV2, 80 % zeros": lambda seed: mobilenet("zeros", seed),
 }
 
 
@@ -90,7 +107,9 @@ def measure(case: str, seed: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=5)
-    extend("encode_speed", [(case, seed) for seed in range(3) for case in CASES], measure, parser.parse_args().minutes)
+    parser.add_argument("--case", choices=list(CASES), action="append")
+    given = parser.parse_args()
+    extend("encode_speed", [(case, seed) for seed in range(3) for case in given.case or CASES], measure, given.minutes)
 
 
 if __name__ == "__main__":

@@ -5,19 +5,22 @@
 ``--nncf`` is an interpreter with nncf, which has requirements of its own. All get the same 1,024 training images (ours
 calibrates on one half and decides on the other) and the float file that torch exports (opset 17, the one NNCF reads
 best). Each line: one network of ``networks/`` and one method; accuracy of the float and the int8 file on all test
-images in ONNX Runtime, what int8 loses in percentage points with the paired 90 % interval, and the latency of both.
+images in ONNX Runtime, what int8 loses in percentage points with the paired 90 % interval, the latency of the int8 file
+and how many times as long it takes as the float file of ours, both run in turn.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import json
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +34,40 @@ from compress.post_training_onnx import quantize_onnx
 from hw_profiles import load_device
 from hw_profiles.host import compare, measure, open_session
 from tests.benchmarks.lines import extend
+from tests.benchmarks.train_networks import MAKERS, NETWORKS
 
-NETWORKS = Path(__file__).parent / "networks"
 IMAGES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A trained network, images, the float file that torch exports, and where the int8 file shall be."""
+
+    artifact: Artifact
+    data: Dataset
+    source: Path
+    target: Path
+
+
+Method = Callable[[Case], dict[str, Any] | None]  # writes the int8 file, and tells what it chose
 
 NNCF = """
 import sys, numpy, onnx, nncf
-source, images, target, fast = sys.argv[1:]
+source, images, target, preset, correction = sys.argv[1:]
 model = onnx.load(source)
 name = model.graph.input[0].name
 data = nncf.Dataset([{name: image[None]} for image in numpy.load(images)])
-done = nncf.quantize(model, data, subset_size=len(numpy.load(images)), fast_bias_correction=fast == "fast")
+done = nncf.quantize(model, data, subset_size=len(numpy.load(images)), preset=nncf.QuantizationPreset(preset),
+                     fast_bias_correction=correction == "fast")
 onnx.save(done, target)
 """
+
+# preset and bias correction: its defaults, then what its documentation advises where activations are not symmetric
+NNCF_OPTIONS = {
+    "nncf": ("performance", "fast"),
+    "nncf mixed": ("mixed", "fast"),
+    "nncf mixed, full bias correction": ("mixed", "full"),
+}
 
 
 def calibration(data: Dataset) -> np.ndarray:
@@ -63,7 +87,7 @@ def exported(artifact: Artifact, path: Path) -> None:
                           output_names=["output"], dynamic_axes=axes)  # fmt: skip
 
 
-def onnxruntime_static(method: str, source: Path, images: np.ndarray, target: Path) -> None:
+def onnxruntime_static(method: str, case: Case) -> None:
     from onnxruntime.quantization import (
         CalibrationDataReader,
         CalibrationMethod,
@@ -75,29 +99,34 @@ def onnxruntime_static(method: str, source: Path, images: np.ndarray, target: Pa
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self.batches = iter(np.split(images, len(images) // 32))
+            self.batches = iter(np.split(calibration(case.data), IMAGES // 32))
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             batch = next(self.batches, None)
             return None if batch is None else {"input": batch}
 
-    prepared = source.with_suffix(".prepared.onnx")
-    quant_pre_process(source, prepared)
-    quantize_static(prepared, target, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+    prepared = case.source.with_suffix(".prepared.onnx")
+    quant_pre_process(case.source, prepared)
+    quantize_static(prepared, case.target, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
                     activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
                     calibrate_method=CalibrationMethod[method])  # fmt: skip
 
 
-def nncf(python: str, speed: str, source: Path, images: np.ndarray, target: Path) -> None:
-    np.save(source.with_suffix(".npy"), images)
-    command = [python, "-c", NNCF, str(source), str(source.with_suffix(".npy")), str(target), speed]
+def nncf(python: str, options: tuple[str, str], case: Case) -> None:
+    images = case.source.with_suffix(".npy")
+    np.save(images, calibration(case.data))
+    command = [python, "-c", NNCF, str(case.source), str(images), str(case.target), *options]
     subprocess.run(command, check=True, capture_output=True)
 
 
-def ours(stage: Quantize, artifact: Artifact, data: Dataset, target: Path) -> dict[str, Any]:
-    done = stage(artifact, Context(data=data, device=load_device("host")))
-    export_onnx(done, target)
+def ours(stage: Quantize, case: Case) -> dict[str, Any]:
+    done = stage(case.artifact, Context(data=case.data, device=load_device("host")))
+    export_onnx(done, case.target)
     return dict(done.metrics["quantization"])
+
+
+def ours_of_file(case: Case) -> None:
+    case.target.write_bytes(quantize_onnx(case.source.read_bytes(), calibration(case.data)))
 
 
 def right(path: Path, data: Dataset) -> np.ndarray:
@@ -110,33 +139,69 @@ def right(path: Path, data: Dataset) -> np.ndarray:
     return np.concatenate(found) == data.test.labels
 
 
-def methods(python: str | None) -> dict[str, Callable[..., dict[str, Any] | None]]:
-    """What each does with (artifact, data, float file, target)."""
-    stages = {
-        "fitnas": Quantize(images=IMAGES // 2),
-        "fitnas AdaRound": Quantize(images=IMAGES // 2, adaround=True),
-        "fitnas per tensor": Quantize(images=IMAGES // 2, per_channel=False),
-        "fitnas minmax only": Quantize(
-            images=IMAGES // 2, calibration="minmax", equalize="none", bias_correction=False, adaround=False
-        ),
-    }
-    found: dict[str, Callable[..., dict[str, Any] | None]] = {
-        name: functools.partial(lambda stage, a, d, source, target: ours(stage, a, d, target), stage)
-        for name, stage in stages.items()
-    }
+def methods(python: str | None) -> dict[str, Method]:
+    """Ours and those of the peers, then ours with less or more of it."""
+    whole = Quantize(images=IMAGES // 2)
+    plain = replace(whole, calibration="minmax", equalize="none", bias_correction=False, adaround=False)
+    found: dict[str, Method] = {"fitnas": functools.partial(ours, whole)}
     for method in ("MinMax", "Entropy", "Percentile"):
-        found[f"onnxruntime {method}"] = functools.partial(
-            lambda m, a, d, source, target: onnxruntime_static(m, source, calibration(d), target), method
-        )
-    found["fitnas of the ONNX file"] = lambda a, d, source, target: target.write_bytes(
-        quantize_onnx(source.read_bytes(), calibration(d))
-    ) and None  # fmt: skip
-    if python:
-        for speed, label in (("fast", "nncf"), ("full", "nncf full bias correction")):
-            found[label] = functools.partial(
-                lambda s, a, d, source, target: nncf(python, s, source, calibration(d), target), speed
-            )
-    return found
+        found[f"onnxruntime {method}"] = functools.partial(onnxruntime_static, method)
+    for label, options in NNCF_OPTIONS.items() if python else ():
+        found[label] = functools.partial(nncf, python, options)
+    return found | {
+        "fitnas of the ONNX file": ours_of_file,
+        "fitnas AdaRound": functools.partial(ours, replace(whole, adaround=True)),
+        "fitnas per tensor": functools.partial(ours, replace(whole, per_channel=False)),
+        "fitnas minmax only": functools.partial(ours, plain),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """A network's float files, torch's and ours, and what a method makes of them; made where they are missing."""
+
+    folder: Path
+    network: str
+
+    @property
+    def source(self) -> Path:
+        """The float file that torch exports."""
+        return self.folder / f"{self.network}.onnx"
+
+    @property
+    def plain(self) -> Path:
+        """The float file of ours."""
+        return self.folder / f"{self.network} plain.onnx"
+
+    def int8(self, name: str, method: Method, data: Dataset) -> tuple[Path, dict[str, Any]]:
+        """The file of a method, and the seconds it took to make with what was chosen."""
+        artifact = Artifact.load(NETWORKS / self.network)
+        target = self.folder / f"{self.network} {name}.onnx"
+        record = target.with_suffix(".json")
+        if not record.is_file():
+            exported(artifact, self.source)
+            export_onnx(artifact, self.plain)
+            start = time.perf_counter()
+            chosen = method(Case(artifact, data, self.source, target))
+            record.write_text(json.dumps({"seconds": round(time.perf_counter() - start, 1), "chosen": chosen}))
+        return target, json.loads(record.read_text())
+
+
+def judged(files: Files, target: Path, data: Dataset) -> dict[str, Any]:
+    """What int8 takes in accuracy and saves in time."""
+    device = load_device("host")
+    before, after = right(files.source, data), right(target, data)
+    lost = 100 * (before.astype(float) - after)
+    reach = 1.645 * lost.std() / np.sqrt(len(lost))
+    latency = measure(target, device, input_shape=data.preprocessing.input_shape)
+    ratio = [round(each, 4) for each in compare(target, files.plain, device)]
+    return {
+        "float_accuracy": float(before.mean()), "int8_accuracy": float(after.mean()),
+        "points_lost": round(float(lost.mean()), 3),
+        "points_lost_90": [round(float(lost.mean() - reach), 3), round(float(lost.mean() + reach), 3)],
+        "latency_ms": round(latency.ms, 4), "latency_over_float": ratio[0], "latency_over_float_90": ratio[1:],
+        "file_bytes": target.stat().st_size,
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -144,34 +209,26 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--nncf", help="an interpreter with nncf")
     parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--files", type=Path, help="a folder where the files stay, to be made now and measured later")
+    parser.add_argument("--make-only", action="store_true", help="make the files, and judge none")
     arguments = parser.parse_args()
-    data, device, found = load_data(arguments.data), load_device("host"), methods(arguments.nncf)
+    data, found = load_data(arguments.data), methods(arguments.nncf)
+    cases = [(f"{network}: {method}", 0) for method in found for network in MAKERS if (NETWORKS / network).is_dir()]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.files or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
 
-    def run(case: str, seed: int) -> dict[str, Any]:
-        network, _, method = case.partition(": ")
-        artifact = Artifact.load(NETWORKS / network)
-        with tempfile.TemporaryDirectory() as folder:
-            source, plain, target = (Path(folder) / f"{name}.onnx" for name in ("float", "plain", "int8"))
-            exported(artifact, source)
-            export_onnx(artifact, plain)
-            start = time.perf_counter()
-            chosen = found[method](artifact, data, source, target)
-            seconds = time.perf_counter() - start
-            before, after = right(source, data), right(target, data)
-            lost = 100 * (before.astype(float) - after)
-            reach = 1.645 * lost.std() / np.sqrt(len(lost))
-            latency, ratio = measure(target, device, input_shape=data.preprocessing.input_shape), None
-            ratio = compare(target, plain, device) if "fitnas" in method else None
-            return {
-                "float_accuracy": float(before.mean()), "int8_accuracy": float(after.mean()),
-                "points_lost": round(float(lost.mean()), 3),
-                "points_lost_90": [round(float(lost.mean() - reach), 3), round(float(lost.mean() + reach), 3)],
-                "latency_ms": round(latency.ms, 4), "latency_over_float": ratio and round(ratio[0], 3),
-                "seconds": round(seconds, 1), "file_bytes": target.stat().st_size, "chosen": chosen,
-            }  # fmt: skip
+        def run(case: str, seed: int) -> dict[str, Any]:
+            network, _, name = case.partition(": ")
+            target, record = Files(folder, network).int8(name, found[name], data)
+            return {} if arguments.make_only else {**judged(Files(folder, network), target, data), **record}
 
-    networks = sorted(path.name for path in NETWORKS.iterdir() if (path / "artifact.json").is_file())
-    extend("ptq", [(f"{network}: {method}", 0) for network in networks for method in found], run, arguments.minutes)
+        if arguments.make_only:
+            for case, seed in cases:
+                run(case, seed)
+                print(case, flush=True)
+        else:
+            extend("ptq", cases, run, arguments.minutes)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,12 @@ from scipy.optimize import nnls
 from scipy.stats import spearmanr
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.benchmarks.c99_tables import c99, trained_presets
+from tests.benchmarks.compression_tables import deep_compression, encode_speed, ptq
 from tests.benchmarks.lines import FOLDER, ROOT, read
+from tests.benchmarks.methods_tables import methods, training_speed
+from tests.benchmarks.prune_tables import prune_peers
+from tests.benchmarks.simulated_int8_tables import simulated_int8
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -31,8 +36,9 @@ def profile_speed() -> str:
     head = ("space", "networks", "per second, nothing known", "per second, one choice changed",
             "fvcore's time / profile's, nothing known", "one choice changed")  # fmt: skip
     return (
-        "## Profiles per second\n\n`python tests/benchmarks/profile_speed.py`: Arch to int8 Profile on one core; ratios "
-        f"are medians over networks, taken in turn with fvcore (commit {_commits(lines)}).\n\n{table(head, rows)}"
+        "## Profiles per second\n\n`python tests/benchmarks/profile_speed.py`: Arch to int8 Profile on one core; a "
+        "round is all networks by fvcore, then all profiles; ratios are medians over networks; each mutation is another "
+        f"network (commit {_commits(lines)}).\n\n{table(head, rows)}"
     )
 
 
@@ -139,6 +145,11 @@ def channel_multiple() -> str:
     )
 
 
+_SECTIONS = (
+    simulated_int8, c99, trained_presets, deep_compression, methods, ptq, prune_peers, encode_speed, training_speed
+)  # fmt: skip
+
+
 def main() -> None:
     sections = [
         "# Benchmarks\n\nWritten by `make tables` from the lines in `docs/benchmarks/`.",
@@ -146,8 +157,9 @@ def main() -> None:
         profile_speed(),
         channel_multiple(),
         budget_run(),
+        *(section(table) for section in _SECTIONS),
     ]
-    (ROOT / "docs" / "benchmarks.md").write_text("\n\n".join(sections).rstrip() + "\n")
+    (ROOT / "docs" / "benchmarks.md").write_text("\n\n".join(filter(None, sections)).rstrip() + "\n")
     print(f"wrote docs/benchmarks.md from {len(list(FOLDER.glob('*.jsonl')))} files")
 
 

@@ -1,22 +1,22 @@
 """Train the small networks that the benchmarks of compression begin with, and keep them.
 
-    python tests/benchmarks/train_networks.py --data FOLDER --minutes 7 [NAME ...]
+    python tests/benchmarks/train_networks.py --data FOLDER --minutes 30 [--state FOLDER] [NAME ...]
 
-Each is one of the known families, two halvings of the image left out so that 32×32 pixels are enough, below 10 M MACs
-and 2 MB; it is kept as an artifact in ``tests/benchmarks/networks/NAME``, with its accuracy on the test images and what
-the training took in ``artifact.json``. The minutes are those of one network.
+Each is one of the known families with one halving of the image left out so that 32×32 pixels are enough, below 10 M
+MACs and 2 MB; it is kept as an artifact in ``tests/benchmarks/networks/NAME``, with its accuracy on the test images and
+what the training took in ``artifact.json``. The minutes are those of one network; with ``--state`` a training that was
+stopped goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from blocks.spec import BlockSpec
 from compress import Artifact, Dataset, Recipe, load_data
 from compress.train import evaluate, train
 from search_spaces import Arch, build_model, load_space, preset
@@ -39,7 +39,9 @@ def efficientnet(input_shape: tuple[int, int, int], num_classes: int) -> Arch:
     space = load_space("efficientnet", input_shape=input_shape, num_classes=num_classes)
     params = {name: values[0] for name, values in space.choices.items()} | {"width": 0.25, "depth": 0.5}
     kernels = {f"stage{i}.kernel": size for i, size in enumerate((3, 5, 3, 5, 5, 3), 1)}
-    return space.build(params | kernels | {f"stage{i}.expansion": 4 for i in range(1, 7)})
+    arch = space.build(params | kernels | {f"stage{i}.expansion": 4 for i in range(1, 7)})
+    first, *others = arch.stages
+    return replace(arch, stages=((replace(first[0], stride=2, shortcut="none"), *first[1:]), *others))
 
 
 MAKERS: dict[str, Callable[[tuple[int, int, int], int], Arch]] = {
@@ -50,22 +52,17 @@ MAKERS: dict[str, Callable[[tuple[int, int, int], int], Arch]] = {
 
 
 def _finer(arch: Arch, head: int) -> Arch:
-    """The first two strides become 1, the last convolution gets ``head`` channels."""
-    strided = [name for name, spec in arch.blocks() if spec.stride == 2][:2]
-    specs = iter([replace(spec, stride=1) if name in strided else spec for name, spec in arch.blocks()])
-    stem, stages = next(specs), tuple(_next(specs, len(stage)) for stage in arch.stages)
-    return replace(arch, stem=stem, stages=stages, head=replace(next(specs), out_channels=head))
+    """The stem's stride becomes 1, the last convolution gets ``head`` channels."""
+    assert arch.head is not None
+    return replace(arch, stem=replace(arch.stem, stride=1), head=replace(arch.head, out_channels=head))
 
 
-def _next(specs: Iterator[BlockSpec], count: int) -> tuple[BlockSpec, ...]:
-    return tuple(next(specs) for _ in range(count))
-
-
-def train_network(name: str, data: Dataset, minutes: float) -> Artifact:
-    """The trained network with its training and accuracies as metrics."""
+def train_network(name: str, data: Dataset, minutes: float, state: Path | None = None) -> Artifact:
+    """The trained network with its training and accuracies as metrics; ``state``: a folder to go on from."""
     arch = MAKERS[name](data.preprocessing.input_shape, data.num_classes)
     model = build_model(arch)
-    training = train(model, data, Recipe(epochs=60, seconds=60 * minutes, bfloat16=None))
+    checkpoint = state and state / f"{name}.pt"
+    training = train(model, data, Recipe(epochs=60, seconds=60 * minutes, batch_size=64), checkpoint=checkpoint)
     artifact = Artifact(source=arch, weights={}, preprocessing=data.preprocessing).with_model(model)
     scores = {f"{s}_accuracy": evaluate(model, getattr(data, s), data.preprocessing) for s in ("val", "test")}
     return replace(artifact, metrics={"data": data.name, "training": asdict(training), **scores})
@@ -75,11 +72,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MAKERS)}; all by default")
     parser.add_argument("--data", required=True)
-    parser.add_argument("--minutes", type=float, default=7)
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--state", type=Path)
     arguments = parser.parse_args()
     data = load_data(arguments.data)
     for name in arguments.names or MAKERS:
-        artifact = train_network(name, data, arguments.minutes)
+        artifact = train_network(name, data, arguments.minutes, arguments.state)
         artifact.save(NETWORKS / name)
         print(name, f"{artifact.source.workload().macs / 1e6:.1f} M MACs", dict(artifact.metrics), flush=True)
 

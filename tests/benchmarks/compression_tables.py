@@ -1,0 +1,134 @@
+"""The tables of deep_compression.jsonl, encode_speed.jsonl and ptq.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from statistics import mean
+from typing import Any
+
+from tests.benchmarks.lines import read
+
+Line = dict[str, Any]
+Table = Callable[[Sequence[str], Sequence[Sequence[Any]]], str]
+
+_NAMES = {"lenet-300-100": "LeNet-300-100", "lenet-5": "LeNet-5"}
+_PAPER = {"lenet-300-100": ("1.64%", "1.58%", "40"), "lenet-5": ("0.80%", "0.74%", "39")}
+_STAGES = {
+    "baseline": "trained as long, float32",
+    "pruned": "pruned: 32 bits a weight, places as in the paper",
+    "shared": "shared: places as in the paper, numbers of values",
+    "coded": "coded, the .fnz file",
+}
+
+
+def deep_compression(table: Table) -> str:
+    """The section; each function here takes the one that makes a table of a head and rows."""
+    lines = read("deep_compression")
+    if not lines:
+        return ""
+    parts = [
+        "## Deep Compression's table\n\n`python tests/benchmarks/deep_compression.py`; "
+        f"{_commits(lines)}. MNIST, settings chosen on 5,000 of the training images, means over "
+        "the seeds (largest error or smallest ratio in brackets). The baseline goes on training from the same start for "
+        "as many epochs, with the same recipe and teacher. All files were run in ONNX Runtime, the coded one after it "
+        "was decoded."
+    ]
+    for case, of_case in _grouped(lines, lambda line: line["case"]).items():
+        parts += [_stages(table, case, of_case), _layers(table, of_case)]
+    return "\n\n".join(parts)
+
+
+def _stages(table: Table, case: str, lines: Sequence[Line]) -> str:
+    rows = []
+    for stage, text in _STAGES.items():
+        errors = [line["test_wrong"][stage] / line["test_images"] for line in lines]
+        ratios = [line["bytes"]["baseline"] / line["bytes"][stage] for line in lines]
+        size = mean(line["bytes"][stage] for line in lines)
+        rows.append(
+            (text, f"{mean(errors):.2%} ({max(errors):.2%})", f"{size:.0f}", f"{mean(ratios):.1f} ({min(ratios):.1f})")
+        )
+    for packer in ("gzip", "xz"):
+        size = mean(line["bytes"][packer] for line in lines)
+        ratio = mean(line["bytes"]["baseline"] / line["bytes"][packer] for line in lines)
+        rows.append((f"the same ONNX file under {packer} -9", "", f"{size:.0f}", f"{ratio:.1f}"))
+    before, after, ratio = _PAPER[case]
+    rows.append(("the paper, before and after", f"{before}, {after}", "", ratio))
+    head = (f"{_NAMES[case]}, {lines[0]['epochs']} epochs, seeds: {len(lines)}", "test error", "bytes", "times smaller")
+    return table(head, rows)
+
+
+def _layers(table: Table, lines: Sequence[Line]) -> str:
+    found = {name: [line["layers"][name] for line in lines] for name in lines[0]["layers"]}
+    found["all"] = [_sums(line["layers"].values()) for line in lines]
+    head = ("layer", "weights", "kept", "values", "bits of a kept one's value, shared", "coded", "of its place, shared",
+            "coded", "bytes of float32's, shared", "coded")  # fmt: skip
+    return table(head, [(name, *_layer(name, layers)) for name, layers in found.items()])
+
+
+def _sums(layers: Iterable[dict[str, int]]) -> dict[str, int]:
+    rows = list(layers)
+    return {key: sum(row[key] for row in rows) for key in rows[0]}
+
+
+def _layer(name: str, layers: Sequence[dict[str, int]]) -> tuple[str, ...]:
+    total = _sums(layers)
+    kept, weights = total["kept"], total["weights"]
+    bits = [total[f"{coded}{what}_bits"] for what in ("value", "place") for coded in ("", "coded_")]
+    return (
+        str(weights // len(layers)),
+        f"{kept / weights:.1%}",
+        "" if name == "all" else str(max(layer["values"] for layer in layers)),
+        *(f"{b / kept:.1f}" for b in bits),
+        *(f"{(bits[i] + bits[i + 2]) / (32 * weights):.2%}" for i in range(2)),
+    )
+
+
+def encode_speed(table: Table) -> str:
+    lines = read("encode_speed")
+    rows = []
+    for case, of_case in _grouped(lines, lambda line: line["case"]).items():
+        speeds = [f"{min(line[f'{name}_mb_per_s'] for line in of_case):.0f}" for name in ("encode", "decode")]
+        rows.append((case, *speeds, *(f"{mean(line[f'{n}_bytes'] for line in of_case):.0f}" for n in _PACKERS)))
+    head = (
+        "network",
+        "MB of float32 weights encoded in a second",
+        "decoded",
+        *(f"bytes, {n}" for n in _PACKERS.values()),
+    )
+    return (
+        f"## Coding\n\n`python tests/benchmarks/encode_speed.py`; {_commits(lines)}. Random weights, one thread; the "
+        f"slowest of {len({line['seed'] for line in lines})} files each (the median of seven runs).\n\n{table(head, rows)}"
+    )
+
+
+_PACKERS = {"onnx": "ONNX", "gzip": "gzip -9", "xz": "xz -9", "fnz": ".fnz"}
+
+
+def ptq(table: Table) -> str:
+    lines = read("ptq")
+    if not lines:
+        return ""
+    rows = []
+    for network, of_network in _grouped(lines, lambda line: line["case"].partition(": ")[0]).items():
+        for line in of_network:
+            low, high = line["points_lost_90"]
+            over = line["latency_over_float"]
+            rows.append((network, line["case"].partition(": ")[2], f"{line['float_accuracy']:.2%}",
+                         f"{line['int8_accuracy']:.2%}", f"{line['points_lost']:.2f} ({low:.2f} to {high:.2f})",
+                         f"{line['latency_ms']:.3f}", over and f"{over:.2f}"))  # fmt: skip
+    head = ("network", "method", "float32", "int8", "points lost (90 %)", "latency ms", "time, int8 / float32")
+    return (
+        f"## Int8 after training\n\n`python tests/benchmarks/ptq.py`; {_commits(lines)}. The same trained networks, "
+        f"1,024 training images and runtime; all test images.\n\n{table(head, rows)}"
+    )
+
+
+def _grouped(lines: Iterable[Line], key: Callable[[Line], str]) -> dict[str, list[Line]]:
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        found.setdefault(key(line), []).append(line)
+    return found
+
+
+def _commits(lines: Sequence[Line]) -> str:
+    return "commit " + ", ".join(dict.fromkeys(line["commit"] for line in lines))

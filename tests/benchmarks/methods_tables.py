@@ -1,0 +1,84 @@
+"""The tables of docs/benchmarks/methods.jsonl and training_speed.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tests.benchmarks.lines import read
+
+Table = Callable[[Sequence[str], Sequence[Sequence[Any]]], str]
+Line = Mapping[str, Any]
+
+# What is usual of each: file or coded bytes as a share, points lost, and what else is said.
+_USUAL = {
+    "separable": "8–9× less compute",
+    "half of the channels": "2–5× smaller and faster",
+    "half of the channels, Taylor": "2–5× smaller and faster",
+    "80 % zeros": "3–10× smaller coded, < 1 point",
+    "90 % zeros": "3–10× smaller coded, < 1 point",
+    "90 % zeros, longer": "3–10× smaller coded, < 1 point",
+    "fp16": "0.5× the size, no loss",
+    "int8": "0.25× the size, 0.1–1 point",
+    "int8, trained": "0.25× the size, 0.1–1 point",
+    "int4": "0.125× the size, 1–5 points",
+    "int4, trained": "0.125× the size, 1–5 points",
+    "binary": "0.03× the size, 10–30 points",
+}
+
+
+def methods(table: Table) -> str:
+    """The section, with the function that makes a table of a head and rows."""
+    found = read("methods")
+    lines = {line["case"]: line for line in found if line["network"] == found[-1]["network"]}
+    start = lines["network"]
+    order = [*(case for case in lines if case not in _USUAL), *(case for case in _USUAL if case in lines)]
+    rows = [_row(lines[case], start) for case in order]
+    head = ("method", "accuracy", "points lost", "to the companion", "file", "coded", "MACs of the blocks", "time",
+            "usual of it")  # fmt: skip
+    return (
+        "## What each method takes and leaves\n\n`python tests/benchmarks/methods.py`: one network of 3×3 convolutions, "
+        f"{start['macs'] / 1e6:.1f} M MACs, {start['params']:,} parameters, trained on CIFAR-10 (as JPEG) for "
+        f"{start['training']['epochs']:.0f} epochs; accuracy of the ONNX file on {start['test_images']:,} test images in "
+        "ONNX Runtime, with the 90 % interval of what is lost (below zero: gained). The companion is the network itself, "
+        "trained on as long by the same recipe and teacher, or, where nothing was trained, as it is. File bytes, .fnz "
+        "bytes, MACs of all blocks (without stem and classifier) and time, both files run in turn, are shares of the "
+        f"network's (commit {', '.join(dict.fromkeys(line['commit'] for line in lines.values()))}).\n\n"
+        f"{table(head, rows)}"
+    )
+
+
+def _row(line: Line, start: Line) -> tuple[Any, ...]:
+    files = [line["bytes"][name] / start["bytes"]["onnx"] for name in ("onnx", "fnz")]
+    time, low, high = line["latency_over_network"]
+    return (
+        line["case"],
+        f"{line['test_accuracy']:.2%}",
+        _points(line["points_lost"]),
+        _points(line["points_lost_to_companion"]),
+        *(f"{share:.3f}×" for share in files),
+        f"{line['macs_of_blocks'] / start['macs_of_blocks']:.3f}×",
+        f"{time:.2f}× ({low:.2f}–{high:.2f})",
+        _USUAL.get(line["case"]),
+    )
+
+
+def _points(found: Sequence[float] | None) -> str | None:
+    return None if found is None else f"{found[0]:.2f} ({found[1]:.2f} to {found[2]:.2f})"
+
+
+def training_speed(table: Table) -> str:
+    """The section, with the function that makes a table of a head and rows."""
+    lines = read("training_speed")
+    rows = [
+        (line["case"], line["images_per_second"], line["plain_images_per_second"],
+         "{:.3f} ({:.3f} to {:.3f})".format(*line["ours_over_plain"]))
+        for line in lines
+    ]  # fmt: skip
+    head = ("training", "images/s", "plain loop, images/s", "ours / plain")
+    return (
+        "## Images per second in training\n\n`python tests/benchmarks/training_speed.py`: one thread, bfloat16, beside a "
+        "plain PyTorch loop with the same batches, augmentation, loss and optimizer, in turn; images in a second of the "
+        "processor, medians, with the 90 % "
+        f"interval (commit {', '.join(dict.fromkeys(line['commit'] for line in lines))}).\n\n{table(head, rows)}"
+    )

@@ -1,0 +1,52 @@
+"""The table of prune_peers.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import mean
+from typing import Any
+
+from tests.benchmarks.lines import read
+
+Line = dict[str, Any]
+Table = Callable[[Sequence[str], Sequence[Sequence[Any]]], str]
+
+_HEAD = ("network", "method", "MACs left", "parameters", "epochs in all", "test accuracy", "time / unpruned (90 %)")
+
+
+def prune_peers(table: Table) -> str:
+    """The section; ``table`` makes one of a head and rows. Means are over the networks that every method has."""
+    lines = list({line["case"]: line for line in read("prune_peers")}.values())  # the last of each
+    if not lines:
+        return ""
+    rows = [(*line["case"].split(": ", 1), *_cells(line)) for line in lines]
+    commits = ", ".join(dict.fromkeys(line["commit"] for line in lines))
+    return (
+        "## Half the MACs\n\n`python tests/benchmarks/prune_peers.py`: the same trained network, and as many epochs after "
+        f"it, by the same loop (commit {commits}). Time in float32, both files run in turn.\n\n"
+        f"{table(_HEAD, rows)}\n\n{table(_MEANS, _means(lines))}"
+    )
+
+
+_MEANS = ("method", "networks", "mean test accuracy", "mean time / unpruned")
+
+
+def _cells(line: Line) -> tuple[str, ...]:
+    ratio, low, high = line["latency_over_unpruned"]
+    return (
+        f"{line['macs_share']:.1%}", f"{line['params']:,}", f"{line['epochs']:.1f}", f"{line['test_accuracy']:.2%}",
+        f"{ratio:.3f} ({low:.3f} to {high:.3f})",
+    )  # fmt: skip
+
+
+def _means(lines: Sequence[Line]) -> list[tuple[Any, ...]]:
+    by_method: dict[str, dict[str, Line]] = {}
+    for line in lines:
+        network, method = line["case"].split(": ", 1)
+        by_method.setdefault(method, {})[network] = line
+    shared = set.intersection(*(set(found) for found in by_method.values()))
+    return [
+        (method, len(shared), f"{mean(found[n]['test_accuracy'] for n in shared):.2%}",
+         f"{mean(found[n]['latency_over_unpruned'][0] for n in shared):.3f}")
+        for method, found in by_method.items() if shared
+    ]  # fmt: skip
