@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tests.benchmarks.lines import read
+from tests.benchmarks.markdown import commits, table
 
-Table = Callable[[Sequence[str], Sequence[Sequence[Any]]], str]
 _KINDS = ("1x1", "window", "depthwise", "fully connected", "whole")
 
 
-def c99(table: Table) -> str:
-    """The section, with the function that makes a table of a head and rows."""
+def c99() -> str:
+    """The section."""
     lines = read("c99")
     exact = [line for line in lines if ":" not in line["case"]]
     parts = [
         "## Plain C99\n\n`python tests/benchmarks/c99.py`; commits "
-        f"{', '.join(dict.fromkeys(line['commit'] for line in lines))}.\n\n"
+        f"{commits(lines)}.\n\n"
         "Layers fed the reference's own inputs; the C code of this machine, and ONNX Runtime's nodes without "
         "optimisation, against numpy. The arena is that of the program, beside the least that must live at once in the "
         "best order, with what is written over its input and the rows kept aside for that. Code and constants are "
         "those of a Cortex-M7 with `-Os`; the limit of the constants is 1.1 bytes a weight and 8 a channel.",
-        _exact(table, exact),
-        _instructions(table, [line for line in lines if line["case"].startswith("instructions:")]),
-        _speed(table, [line for line in lines if line["case"].startswith("speed:")]),
+        _exact(exact),
+        _instructions([line for line in lines if line["case"].startswith("instructions:")]),
+        _speed([line for line in lines if line["case"].startswith("speed:")]),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
-def _exact(table: Table, lines: Sequence[dict[str, Any]]) -> str:
+def _exact(lines: Sequence[dict[str, Any]]) -> str:
     groups: dict[str, list[dict[str, Any]]] = {}
     for line in lines:
         _, _, side = line["case"].partition("@")
@@ -56,7 +56,7 @@ def _exact_row(lines: Sequence[dict[str, Any]]) -> tuple[Any, ...]:
     )
 
 
-def _instructions(table: Table, lines: Sequence[dict[str, Any]]) -> str:
+def _instructions(lines: Sequence[dict[str, Any]]) -> str:
     rows = []
     for line in lines:
         for machine, found in line["per_mac"].items():
@@ -68,7 +68,7 @@ def _instructions(table: Table, lines: Sequence[dict[str, Any]]) -> str:
     return f"{text}\n\n{table(head, rows)}" if rows else ""
 
 
-def _speed(table: Table, lines: Sequence[dict[str, Any]]) -> str:
+def _speed(lines: Sequence[dict[str, Any]]) -> str:
     rows = []
     for line in lines:
         for flags in ("-O3", "-O3 -march=native"):
@@ -80,10 +80,11 @@ def _speed(table: Table, lines: Sequence[dict[str, Any]]) -> str:
     return f"{text}\n\n{table(head, rows)}" if rows else ""
 
 
-def trained_presets(table: Table) -> str:
-    """The section, with the function that makes a table of a head and rows."""
+def trained_presets() -> str:
+    """The section."""
+    lines = read("trained_presets")
     rows = []
-    for line in read("trained_presets"):
+    for line in lines:
         host = line["machines"]["host"]
         arm = [m for name, m in line["machines"].items() if name != "host"]
         rows.append((
@@ -95,10 +96,9 @@ def trained_presets(table: Table) -> str:
     head = ("preset", "float32 accuracy", "int8 accuracy", "outputs in C that are the reference's",
             "C: another class than ONNX Runtime", "ONNX Runtime, optimised: another class",
             "other values of layers on Cortex-M4 and M7", "arena bytes")  # fmt: skip
-    commits = ", ".join(dict.fromkeys(line["commit"] for line in read("trained_presets")))
     return (
         "## Trained presets in C\n\n`python tests/benchmarks/trained_presets.py`: trained for 100 seconds on CIFAR-10, "
-        f"or kept by `train_networks.py`; int8, 1,000 test images (commit {commits}). Classes are held against those of "
+        f"or kept by `train_networks.py`; int8, 1,000 test images (commit {commits(lines)}). Classes are held against those of "
         "ONNX Runtime without optimisation; layers on the emulated processors are fed the reference's inputs.\n\n"
         f"{table(head, rows)}"
     )

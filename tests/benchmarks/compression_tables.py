@@ -7,9 +7,9 @@ from statistics import mean
 from typing import Any
 
 from tests.benchmarks.lines import read
+from tests.benchmarks.markdown import commits, table
 
 Line = dict[str, Any]
-Table = Callable[[Sequence[str], Sequence[Sequence[Any]]], str]
 
 _NAMES = {"lenet-300-100": "LeNet-300-100", "lenet-5": "LeNet-5"}
 _PAPER = {"lenet-300-100": ("1.64%", "1.58%", "40"), "lenet-5": ("0.80%", "0.74%", "39")}
@@ -21,24 +21,24 @@ _STAGES = {
 }
 
 
-def deep_compression(table: Table) -> str:
-    """The section; each function here takes the one that makes a table of a head and rows."""
+def deep_compression() -> str:
+    """The section."""
     lines = read("deep_compression")
     if not lines:
         return ""
     parts = [
         "## Deep Compression's table\n\n`python tests/benchmarks/deep_compression.py`; "
-        f"{_commits(lines)}. MNIST, settings chosen on 5,000 of the training images, means over "
+        f"commit {commits(lines)}. MNIST, settings chosen on 5,000 of the training images, means over "
         "the seeds (largest error or smallest ratio in brackets). The baseline goes on training from the same start for "
         "as many epochs, with the same recipe and teacher. All files were run in ONNX Runtime, the coded one after it "
         "was decoded."
     ]
     for case, of_case in _grouped(lines, lambda line: line["case"]).items():
-        parts += [_stages(table, case, of_case), _layers(table, of_case)]
+        parts += [_stages(case, of_case), _layers(of_case)]
     return "\n\n".join(parts)
 
 
-def _stages(table: Table, case: str, lines: Sequence[Line]) -> str:
+def _stages(case: str, lines: Sequence[Line]) -> str:
     rows = []
     for stage, text in _STAGES.items():
         errors = [line["test_wrong"][stage] / line["test_images"] for line in lines]
@@ -57,7 +57,7 @@ def _stages(table: Table, case: str, lines: Sequence[Line]) -> str:
     return table(head, rows)
 
 
-def _layers(table: Table, lines: Sequence[Line]) -> str:
+def _layers(lines: Sequence[Line]) -> str:
     found = {name: [line["layers"][name] for line in lines] for name in lines[0]["layers"]}
     found["all"] = [_sums(line["layers"].values()) for line in lines]
     head = ("layer", "weights", "kept", "values", "bits of a kept one's value, shared", "coded", "of its place, shared",
@@ -83,7 +83,7 @@ def _layer(name: str, layers: Sequence[dict[str, int]]) -> tuple[str, ...]:
     )
 
 
-def encode_speed(table: Table) -> str:
+def encode_speed() -> str:
     lines = read("encode_speed")
     rows = []
     for case, of_case in _grouped(lines, lambda line: line["case"]).items():
@@ -96,7 +96,7 @@ def encode_speed(table: Table) -> str:
         *(f"bytes, {n}" for n in _PACKERS.values()),
     )
     return (
-        f"## Coding\n\n`python tests/benchmarks/encode_speed.py`; {_commits(lines)}. Random weights, one thread; the "
+        f"## Coding\n\n`python tests/benchmarks/encode_speed.py`; commit {commits(lines)}. Random weights, one thread; the "
         f"slowest of {len({line['seed'] for line in lines})} files each (the median of seven runs).\n\n{table(head, rows)}"
     )
 
@@ -104,7 +104,7 @@ def encode_speed(table: Table) -> str:
 _PACKERS = {"onnx": "ONNX", "gzip": "gzip -9", "xz": "xz -9", "fnz": ".fnz"}
 
 
-def ptq(table: Table) -> str:
+def ptq() -> str:
     lines = read("ptq")
     if not lines:
         return ""
@@ -118,7 +118,7 @@ def ptq(table: Table) -> str:
                          f"{line['latency_ms']:.3f}", over and f"{over:.2f}"))  # fmt: skip
     head = ("network", "method", "float32", "int8", "points lost (90 %)", "latency ms", "time, int8 / float32")
     return (
-        f"## Int8 after training\n\n`python tests/benchmarks/ptq.py`; {_commits(lines)}. The same trained networks, "
+        f"## Int8 after training\n\n`python tests/benchmarks/ptq.py`; commit {commits(lines)}. The same trained networks, "
         f"1,024 training images and runtime; all test images.\n\n{table(head, rows)}"
     )
 
@@ -128,7 +128,3 @@ def _grouped(lines: Iterable[Line], key: Callable[[Line], str]) -> dict[str, lis
     for line in lines:
         found.setdefault(key(line), []).append(line)
     return found
-
-
-def _commits(lines: Sequence[Line]) -> str:
-    return "commit " + ", ".join(dict.fromkeys(line["commit"] for line in lines))

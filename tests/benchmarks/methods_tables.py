@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.benchmarks.lines import read
+from tests.benchmarks.markdown import commits, table
 
-Table = Callable[[Sequence[str], Sequence[Sequence[Any]]], str]
 Line = Mapping[str, Any]
 
 # What is usual of each: file or coded bytes as a share, points lost, and what else is said.
@@ -27,8 +27,8 @@ _USUAL = {
 }
 
 
-def methods(table: Table) -> str:
-    """The section, with the function that makes a table of a head and rows."""
+def methods() -> str:
+    """The section."""
     found = read("methods")
     lines = {line["case"]: line for line in found if line["network"] == found[-1]["network"]}
     start = lines["network"]
@@ -43,7 +43,7 @@ def methods(table: Table) -> str:
         "ONNX Runtime, with the 90 % interval of what is lost (below zero: gained). The companion is the network itself, "
         "trained on as long by the same recipe and teacher, or, where nothing was trained, as it is. File bytes, .fnz "
         "bytes, MACs of all blocks (without stem and classifier) and time, both files run in turn, are shares of the "
-        f"network's (commit {', '.join(dict.fromkeys(line['commit'] for line in lines.values()))}).\n\n"
+        f"network's (commit {commits(lines.values())}).\n\n"
         f"{table(head, rows)}"
     )
 
@@ -67,8 +67,8 @@ def _points(found: Sequence[float] | None) -> str | None:
     return None if found is None else f"{found[0]:.2f} ({found[1]:.2f} to {found[2]:.2f})"
 
 
-def training_speed(table: Table) -> str:
-    """The section, with the function that makes a table of a head and rows."""
+def training_speed() -> str:
+    """The section."""
     lines = read("training_speed")
     rows = [
         (line["case"], line["images_per_second"], line["plain_images_per_second"],
@@ -80,5 +80,5 @@ def training_speed(table: Table) -> str:
         "## Images per second in training\n\n`python tests/benchmarks/training_speed.py`: one thread, bfloat16, beside a "
         "plain PyTorch loop with the same batches, augmentation, loss and optimizer, in turn; images in a second of the "
         "processor, medians, with the 90 % "
-        f"interval (commit {', '.join(dict.fromkeys(line['commit'] for line in lines))}).\n\n{table(head, rows)}"
+        f"interval (commit {commits(lines)}).\n\n{table(head, rows)}"
     )

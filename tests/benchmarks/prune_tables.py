@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import mean
 from typing import Any
 
 from tests.benchmarks.lines import read
+from tests.benchmarks.markdown import commits, table
 
 Line = dict[str, Any]
-Table = Callable[[Sequence[str], Sequence[Sequence[Any]]], str]
 
 _HEAD = ("network", "method", "MACs left", "parameters", "epochs in all", "test accuracy", "time / unpruned (90 %)")
 
 
-def prune_peers(table: Table) -> str:
-    """The section; ``table`` makes one of a head and rows. Means are over the networks that every method has."""
+def prune_peers() -> str:
+    """The section. Means are over the networks that every method has."""
     lines = list({line["case"]: line for line in read("prune_peers")}.values())  # the last of each
     if not lines:
         return ""
     rows = [(*line["case"].split(": ", 1), *_cells(line)) for line in lines]
-    commits = ", ".join(dict.fromkeys(line["commit"] for line in lines))
     return (
         "## Half the MACs\n\n`python tests/benchmarks/prune_peers.py`: the same trained network, and as many epochs after "
-        f"it, by the same loop (commit {commits}). Time in float32, both files run in turn.\n\n"
+        f"it, by the same loop (commit {commits(lines)}). Time in float32, both files run in turn.\n\n"
         f"{table(_HEAD, rows)}\n\n{table(_MEANS, _means(lines))}"
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from tests.benchmarks.lines import read
+from tests.benchmarks.markdown import commits, table
 
 NAME = "simulated_int8"
 GUESSES = ("fragility", "depthwise", "curved", "gates")
@@ -19,11 +20,10 @@ LIMITS: dict[str, Callable[[dict[str, Any]], float]] = {
 }
 
 Lines = Sequence[dict[str, Any]]
-Table = Callable[[Sequence[str], Sequence[Sequence[Any]]], str]
 
 
-def simulated_int8(table: Table) -> str:
-    """The section, with the function that makes a table of a head and rows."""
+def simulated_int8() -> str:
+    """The section."""
     lines = read(NAME)
     found = summary(lines)
     rows = [(row["networks"], row["limit"], row["limits"], row["other_picks"], f"{row['by_fp32']:.1%}",
@@ -34,7 +34,6 @@ def simulated_int8(table: Table) -> str:
         (name, *(f"{100 * found[share][kind]:.2f} %" for share in shares))
         for name, kind in (("worst network", "least"), ("mean", "mean"))
     ]
-    commits = ", ".join(dict.fromkeys(line["commit"] for line in lines))
     agreement = table(
         ("", "same class", "unoptimised: same class", "equal logits", "unoptimised: equal logits"), compared
     )
@@ -42,7 +41,7 @@ def simulated_int8(table: Table) -> str:
     return f"""## Int8, simulated
 
 `python tests/benchmarks/simulated_int8.py`: {found["networks"]} random networks of all spaces, trained for 40 seconds on
-CIFAR-10, {lines[0]["images"]} test images each (commit {commits}). The simulation, and ONNX Runtime's graph without
+CIFAR-10, {lines[0]["images"]} test images each (commit {commits(lines)}). The simulation, and ONNX Runtime's graph without
 optimisation, against the exported file in ONNX Runtime:
 
 {agreement}

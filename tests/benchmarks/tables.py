@@ -16,14 +16,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.benchmarks.c99_tables import c99, trained_presets
 from tests.benchmarks.compression_tables import deep_compression, encode_speed, ptq
 from tests.benchmarks.lines import FOLDER, ROOT, read
+from tests.benchmarks.markdown import commits, table
 from tests.benchmarks.methods_tables import methods, training_speed
 from tests.benchmarks.prune_tables import prune_peers
 from tests.benchmarks.simulated_int8_tables import simulated_int8
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join("" if cell is None else str(cell) for cell in line) + " |" for line in lines)
 
 
 def profile_speed() -> str:
@@ -38,7 +34,7 @@ def profile_speed() -> str:
     return (
         "## Profiles per second\n\n`python tests/benchmarks/profile_speed.py`: Arch to int8 Profile on one core; a "
         "round is all networks by fvcore, then all profiles; ratios are medians over networks; each mutation is another "
-        f"network (commit {_commits(lines)}).\n\n{table(head, rows)}"
+        f"network (commit {commits(lines)}).\n\n{table(head, rows)}"
     )
 
 
@@ -61,7 +57,7 @@ def predictor() -> str:
     return (
         f"## Latency, predicted\n\n`python tests/benchmarks/predictor.py`: {len(lines)} networks of all spaces at 32 to "
         "224 pixels, half of them pruned to widths on no grid, none measured before; error against a first measurement "
-        f"(commit {_commits(lines)}). The 90 % interval held {held:.0%} of them. The simpler predictors were fitted to "
+        f"(commit {commits(lines)}). The 90 % interval held {held:.0%} of them. The simpler predictors were fitted to "
         "four fifths of these very networks, five times in turn, and so know more of them than ours does.\n\n"
         f"{table(head, rows)}"
     )
@@ -101,10 +97,6 @@ def _features(sums: dict[str, list[float]], kinds: Sequence[str], by: str) -> li
     return [1.0, macs, moved] if by == "bytes" else [1.0, macs]
 
 
-def _commits(lines: Sequence[dict[str, Any]]) -> str:
-    return ", ".join(dict.fromkeys(line["commit"] for line in lines))
-
-
 def budget_run() -> str:
     parts = ["## Winner and preset, trained as long\n"]
     head = ("network", "val accuracy", "test accuracy", "parameters", "MACs", "file bytes", "latency ms", "undone")
@@ -138,10 +130,9 @@ def channel_multiple() -> str:
         "median time, pruned / unpruned",
         "faster by 2 % at the upper end",
     )
-    commits = ", ".join(sorted({line["commit"] for line in lines}))
     return (
         "## Channels leave in multiples\n\n`python tests/benchmarks/channel_multiple.py`: random networks of the space "
-        f"`mobilenet`, a fifth of the channels removed, both files run in turn (commit {commits}).\n\n{table(head, rows)}"
+        f"`mobilenet`, a fifth of the channels removed, both files run in turn (commit {commits(lines)}).\n\n{table(head, rows)}"
     )
 
 
@@ -157,7 +148,7 @@ def main() -> None:
         profile_speed(),
         channel_multiple(),
         budget_run(),
-        *(section(table) for section in _SECTIONS),
+        *(section() for section in _SECTIONS),
     ]
     (ROOT / "docs" / "benchmarks.md").write_text("\n\n".join(filter(None, sections)).rstrip() + "\n")
     print(f"wrote docs/benchmarks.md from {len(list(FOLDER.glob('*.jsonl')))} files")
