@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from compress.artifact import Artifact
@@ -16,7 +17,7 @@ from compress.distillation import check_trainable
 from compress.importance import CRITERIA, TAYLOR_IMAGES, Scores, channel_scores
 from compress.learning import Lessons, leading
 from compress.savings import QUANTITIES, Prices
-from compress.selection import channels_saved, choose_channels, least_widths, select_channels, so_many
+from compress.selection import channels_saved, choose_channels, give_back, least_widths, select_channels, so_many
 from compress.stage import Context
 from compress.train import Recipe
 from hw_profiles.formats import check_precision
@@ -36,7 +37,8 @@ class Prune:
     or else ``amount``, the share of all channels to leave (a fifth where nothing is said). Channels leave in the order
     of the importance lost for each microsecond, byte or MAC that their leaving saves; with ``priced=False``, and for an
     ``amount``, in the order of importance alone. ``criterion``: see :func:`compress.importance.channel_scores`. They
-    leave in multiples of the device's (``channel_multiple``), so that no lane of its vector unit is idle.
+    leave in multiples of the device's (``channel_multiple``), so that no lane of its vector unit is idle, and those
+    that the limits turn out to have room for come back (:func:`compress.selection.give_back`).
 
     With ``steps`` they leave in so many parts, and the ``recipe`` is divided among them: the network recovers after
     each, and the next ones are chosen on what it became (1611.06440); ``"taylor"`` also looks again within a step.
@@ -47,7 +49,7 @@ class Prune:
         ValueError: when called: a limit below what the least network takes, which is named; an artifact that has been
             quantized or whose weights have formats of their own.
 
-    >>> Prune(latency_ms=0.5, criterion="taylor").limits()
+    >>> Prune(latency_ms=0.5).limits()
     {'latency_ms': 0.5}
     """
 
@@ -58,7 +60,7 @@ class Prune:
     latency_ms: float | None = None
     peak_ram_bytes: float | None = None
     macs: float | None = None
-    criterion: str = "l2"
+    criterion: str = "taylor"
     priced: bool = True
     blocks: int = 0
     steps: int = 1
@@ -122,18 +124,25 @@ class Prune:
         """The artifact after one more of the steps; ``before``: the values before any channel left."""
         multiple, looks = context.device.channel_multiple, _LOOKS.get(self.criterion, 1)
         groups = prunable_groups(artifact.arch)
-        least = least_widths({group: groups.width[group] for group in groups.prunable()}, multiple)
+        width = {group: groups.width[group] for group in groups.prunable()}
+        least = least_widths(width, multiple)
+        kept = {group: torch.arange(count) for group, count in width.items()}
+        first: Scores = {}
         for i in range(looks):
             share = (done + (i + 1) / looks) / self.steps
-            scores = self._scores(artifact, context)
-            prices = self._prices(artifact, self._limits_at(share, before), context)
+            narrower = remove_channels(artifact, kept)
+            scores = self._scores(narrower, context)
+            first = first or scores
+            prices = self._prices(narrower, self._limits_at(share, before), context)
             if prices.limits:
-                kept = self._within(prices, scores, multiple, least)
+                chosen = self._within(prices, scores, multiple, least)
             else:
                 count = sum(map(len, scores.values())) - before["channels"] * (1 - self._amount() * share)
-                kept = choose_channels(scores, multiple, channels_saved, so_many(scores, count), least=least)
-            artifact = remove_channels(artifact, kept)
-        return artifact
+                chosen = choose_channels(scores, multiple, channels_saved, so_many(scores, count), least=least)
+            kept = {group: kept[group][indices] for group, indices in chosen.items()}
+        if prices.limits:
+            kept = give_back(kept, first, multiple, lambda width: not prices.broken(width))
+        return remove_channels(artifact, kept)
 
     def _limits_at(self, share: float, before: Mapping[str, float]) -> dict[str, float]:
         """The limits where a share of what shall be saved in all is saved."""

@@ -69,6 +69,41 @@ def choose_channels(
     return {group: score.topk(width[group]).indices.sort().values for group, score in scores.items()}
 
 
+def give_back(
+    kept: Mapping[str, Tensor], scores: Scores, multiple: int, holds: Callable[[Mapping[str, int]], bool]
+) -> dict[str, Tensor]:
+    """The indices that stay, and those that need not have left: a group grows by a multiple, the one first whose next
+    channels matter most, as long as the limits hold at these widths.
+
+    Of RAM the peak alone counts, so what left before another group lowered the peak often need not have.
+
+    >>> import torch
+    >>> scores = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([4.0, 3.0])}
+    >>> kept = {"a": torch.tensor([1]), "b": torch.tensor([0])}
+    >>> give_back(kept, scores, 1, lambda width: sum(width.values()) <= 3)["b"]
+    tensor([0, 1])
+    """
+    found = dict(kept)
+    while True:
+        grown = [(*_grown(found[group], score, multiple), group) for group, score in scores.items()]
+        for _, indices, group in sorted(grown, key=lambda each: -each[0]):
+            width = {name: len(indices) for name, indices in found.items()} | {group: len(indices)}
+            if len(indices) > len(found[group]) and holds(width):
+                found[group] = indices
+                break
+        else:
+            return found
+
+
+def _grown(kept: Tensor, score: Tensor, multiple: int) -> tuple[float, Tensor]:
+    """What the next channels of a group matter, and the indices with them."""
+    rank = score.clone()
+    rank[kept] = math.inf
+    wider = min(len(score), len(kept) - len(kept) % multiple + multiple)
+    indices = rank.topk(wider).indices.sort().values
+    return float(score[indices].sum() - score[kept].sum()), indices
+
+
 def select_channels(scores: Scores, count: float, multiple: int) -> dict[str, Tensor]:
     """Indices that stay in each group when about ``count`` channels leave, those of the lowest mean scores first.
 

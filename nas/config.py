@@ -77,7 +77,7 @@ class Config:
     prune_epochs: float = 5.0
     prune_amount: float = 0.2
     prune_steps: int = 2
-    prune_criterion: str = "l2"
+    prune_criterion: str = "taylor"
     stages: str = "auto"
     stage_epochs: float = 5.0
     learning_rate: float = 0.1

@@ -114,7 +114,7 @@ METHODS: dict[str, Method] = {
     "int8": Method(way=Quantize(), companion="network"),
     "int4": Method(way=Int4(group=INT4_GROUP), companion="network"),
     "90 % zeros": Method(way=Sparsify(amount=0.9, recipe=AFTER), companion=TRAINED_ON),
-    "half of the channels": Method(way=Prune(amount=0.5, steps=2, recipe=AFTER), companion=TRAINED_ON),
+    "half of the channels": Method(way=Prune(amount=0.5, criterion="l2", steps=2, recipe=AFTER), companion=TRAINED_ON),
     "half of the channels, Taylor": Method(
         way=Prune(amount=0.5, criterion="taylor", steps=2, recipe=AFTER), companion=TRAINED_ON
     ),

@@ -139,7 +139,7 @@ def from_scratch(case: Case) -> tuple[nn.Module, Mapping[str, Any]]:
 
 METHODS: dict[str, Method] = {  # in the order in which they must run
     "unpruned": unpruned,
-    "fitnas": functools.partial(ours, Prune(criterion="taylor")),
+    "fitnas": functools.partial(ours, Prune()),
     "torch-pruning L1": functools.partial(torch_pruning, 1, False),
     "torch-pruning group": functools.partial(torch_pruning, 2, False),
     "the same from scratch": from_scratch,

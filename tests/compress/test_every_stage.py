@@ -176,7 +176,7 @@ def test_zeros_stay_zeros_while_bits_are_learned(stage: Any, learnt: Artifact, c
 def test_heads_leave_a_transformer_in_a_pipeline_and_it_is_found_again(context: Context, tmp_path: Path) -> None:
     whole = given_artifact(of_timm(), context.data)
     loose = replace(context, max_accuracy_drop=100.0)
-    run_stages(whole, [Prune(amount=0.6, recipe=BLINK)], loose, tmp_path)
+    run_stages(whole, [Prune(amount=0.6, criterion="l2", recipe=BLINK)], loose, tmp_path)
     pruned = Artifact.load(tmp_path / "01_prune")
     assert isinstance(pruned.source, Timm)
     heads = {name: numbers for name, numbers in pruned.source.kept.items() if name.endswith(":heads")}
@@ -189,7 +189,7 @@ def test_heads_leave_a_transformer_in_a_pipeline_and_it_is_found_again(context: 
     file = (tmp_path / "01_prune" / "model.onnx").read_bytes()
     with torch.inference_mode():
         np.testing.assert_allclose(logits(file, x.numpy()), model(x).numpy(), atol=1e-4, rtol=1e-3)
-    again = Prune(amount=0.3, recipe=BLINK)(pruned, context)  # numbers stay those of the network as timm makes it
+    again = Prune(amount=0.3, criterion="l2", recipe=BLINK)(pruned, context)  # numbers stay those of the network as timm makes it
     for name, numbers in again.source.kept.items():
         assert set(numbers) <= set(pruned.source.kept.get(name, numbers))
     with torch.inference_mode():

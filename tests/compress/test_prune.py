@@ -112,7 +112,7 @@ def test_a_limit_holds_and_is_not_undercut_by_much(
 def test_several_limits_hold_together_after_several_steps(artifact: Artifact, context: Context) -> None:
     before = profile(artifact.arch, context.device)
     limits = {"latency_ms": 0.75 * before.latency_ms, "peak_ram_bytes": 0.6 * before.peak_ram_bytes}
-    after = profile(Prune(steps=2, recipe=SHORT, **limits)(artifact, context).arch, context.device)
+    after = profile(Prune(steps=2, criterion="l2", recipe=SHORT, **limits)(artifact, context).arch, context.device)
     assert after.latency_ms <= limits["latency_ms"]
     assert after.peak_ram_bytes <= limits["peak_ram_bytes"]
 
@@ -129,13 +129,13 @@ def test_a_limit_out_of_reach_names_the_least_that_can_be_reached(
 ) -> None:
     value = getattr(profile(artifact.arch, context.device), name)
     with pytest.raises(ValueError, match=f"Prune.{name} must be at least .* on .* in fp32, got ") as refusal:
-        Prune(recipe=SHORT, **{name: value / 1000})(artifact, context)
+        Prune(criterion="l2", recipe=SHORT, **{name: value / 1000})(artifact, context)
     least = float(str(refusal.value).split("at least ")[1].split(",")[0])
     assert value / 1000 < least < value
-    reached = Prune(recipe=SHORT, **{name: 1.001 * least})(artifact, context)
+    reached = Prune(criterion="l2", recipe=SHORT, **{name: 1.001 * least})(artifact, context)
     assert getattr(profile(reached.arch, context.device), name) <= 1.001 * least
     with pytest.raises(ValueError, match="must be at least"):
-        Prune(recipe=SHORT, **{name: 0.998 * least})(artifact, context)
+        Prune(criterion="l2", recipe=SHORT, **{name: 0.998 * least})(artifact, context)
 
 
 def test_channels_leave_by_what_their_leaving_saves() -> None:
@@ -240,10 +240,10 @@ def test_blocks_leave_before_channels_and_only_while_the_limit_is_broken(context
     artifact = artifact_of(arch)
     latency_ms = profile(arch, context.device).latency_ms
     depth = sum(map(len, arch.stages))
-    held = Prune(latency_ms=0.97 * latency_ms, blocks=9, recipe=SHORT)(artifact, context)
+    held = Prune(latency_ms=0.97 * latency_ms, blocks=9, criterion="l2", recipe=SHORT)(artifact, context)
     assert depth - 2 <= sum(map(len, held.arch.stages)) < depth
     assert profile(held.arch, context.device).latency_ms <= 0.97 * latency_ms
-    both = Prune(latency_ms=0.6 * latency_ms, blocks=2, recipe=SHORT)(artifact, context)
+    both = Prune(latency_ms=0.6 * latency_ms, blocks=2, criterion="l2", recipe=SHORT)(artifact, context)
     assert sum(map(len, both.arch.stages)) == depth - 2
     assert profile(both.arch, context.device).latency_ms <= 0.6 * latency_ms
 
