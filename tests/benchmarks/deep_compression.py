@@ -63,11 +63,11 @@ class Course:
 
 COURSES = {
     "lenet-300-100": Course(
-        dense=15, sparse=40, shared=4, reach=0, decay=0.3, amounts=0.91, clusters={"linear": 16}
+        dense=15, sparse=40, shared=4, reach=0, decay=0.3, amounts=0.889, clusters={"linear": 8}
     ),
     "lenet-5": Course(
-        dense=3, sparse=8, shared=2, reach=1, clusters={"conv": 16, "linear": 16},
-        amounts={"conv1": 0.1, "conv2": 0.5, "fc1": 0.95, "fc2": 0.5},
+        dense=3, sparse=8, shared=2, reach=1, clusters={"conv": 16, "linear": 8},
+        amounts={"conv1": 0.1, "conv2": 0.4, "fc1": 0.925, "fc2": 0.5},
     ),
 }  # fmt: skip
 
