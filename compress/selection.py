@@ -85,10 +85,11 @@ def give_back(
     """
     found = dict(kept)
     while True:
-        grown = [(*_grown(found[group], score, multiple), group) for group, score in scores.items()]
+        width = {group: len(indices) for group, indices in found.items()}
+        smaller = [group for group, score in scores.items() if width[group] < len(score)]
+        grown = [(*_grown(found[group], scores[group], multiple), group) for group in smaller]
         for _, indices, group in sorted(grown, key=lambda each: -each[0]):
-            width = {name: len(indices) for name, indices in found.items()} | {group: len(indices)}
-            if len(indices) > len(found[group]) and holds(width):
+            if holds({**width, group: len(indices)}):
                 found[group] = indices
                 break
         else:

@@ -189,9 +189,8 @@ def test_heads_leave_a_transformer_in_a_pipeline_and_it_is_found_again(context: 
     file = (tmp_path / "01_prune" / "model.onnx").read_bytes()
     with torch.inference_mode():
         np.testing.assert_allclose(logits(file, x.numpy()), model(x).numpy(), atol=1e-4, rtol=1e-3)
-    again = Prune(amount=0.3, criterion="l2", recipe=BLINK)(
-        pruned, context
-    )  # numbers stay those of the network as timm makes it
+    # Numbers stay those of the network as timm makes it.
+    again = Prune(amount=0.3, criterion="l2", recipe=BLINK)(pruned, context)
     for name, numbers in again.source.kept.items():
         assert set(numbers) <= set(pruned.source.kept.get(name, numbers))
     with torch.inference_mode():
