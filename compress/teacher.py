@@ -27,7 +27,8 @@ _SMALLEST_TIMM_SIDE = 64  # the zoo's networks shrink an image 32 times
 
 
 class ModuleTeacher:
-    """A module that reads normalised images of any size. ``bfloat16`` None: as the training that asks it."""
+    """A module that reads normalised images of any size, which must be where it is. ``bfloat16`` None: as the training
+    that asks it."""
 
     def __init__(self, model: nn.Module, preprocessing: Preprocessing, *, bfloat16: bool | None = None) -> None:
         self.model = model.eval()
@@ -39,9 +40,10 @@ class ModuleTeacher:
     @torch.inference_mode()
     def __call__(self, pixels: Tensor) -> Tensor:
         """Logits of (N, C, H, W) pixels in 0..1."""
-        bfloat16 = torch.is_autocast_enabled("cpu") if self.bfloat16 is None else self.bfloat16
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
-            logits: Tensor = self.model((pixels - self.mean) / self.std)
+        place = pixels.device
+        bfloat16 = torch.is_autocast_enabled(place.type) if self.bfloat16 is None else self.bfloat16
+        with torch.autocast(place.type, dtype=torch.bfloat16, enabled=bfloat16):
+            logits: Tensor = self.model((pixels - self.mean.to(place)) / self.std.to(place))
         return logits.float()
 
 

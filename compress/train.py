@@ -103,6 +103,8 @@ def train(
 ) -> Training:
     """Train ``model`` in place on ``data.train``; ``before_step`` is called with the share of it that is over.
 
+    It is trained where its parameters are (after ``model.to("cuda")`` on that accelerator); a loss gets tensors there.
+
     With ``checkpoint`` the state is kept there every 15 seconds; where the file is there already, training goes on
     from it. The batches and their augmentation depend on (seed, step) alone, so a training that was interrupted is
     the same training.
@@ -113,7 +115,7 @@ def train(
     total = max(1, round(recipe.epochs * steps_per_epoch))
     flip = data.preprocessing.channels == 3 if recipe.flip is None else recipe.flip
     model.to(memory_format=torch.channels_last)
-    batches = _Batches(data.train, data.preprocessing, batch_size, seed, flip)
+    batches = _Batches(data.train, data.preprocessing, batch_size=batch_size, seed=seed, flip=flip, place=_place(model))
     state = _State(model, recipe, recipe.learning_rate * batch_size / 128)
     if checkpoint is not None and checkpoint.is_file():
         state.load(checkpoint)
@@ -142,11 +144,12 @@ def train(
 def predict(model: nn.Module, split: Split, preprocessing: Preprocessing, batch_size: int = 500) -> NDArray[np.int64]:
     """The class that the module gives each image."""
     model.eval()
-    predictions = [
-        model(torch.from_numpy(preprocessing.tensor(split.images[i : i + batch_size]))).argmax(1).numpy()
-        for i in range(0, len(split), batch_size)
-    ]
-    return np.concatenate(predictions)
+    place = _place(model)
+    found = []
+    for i in range(0, len(split), batch_size):
+        images = torch.from_numpy(preprocessing.tensor(split.images[i : i + batch_size]))
+        found.append(model(images.to(place)).argmax(1).cpu().numpy())
+    return np.concatenate(found)
 
 
 def accuracy(predictions: NDArray[np.int64], split: Split) -> float:
@@ -177,12 +180,17 @@ def evaluate(model: nn.Module, split: Split, preprocessing: Preprocessing) -> fl
 def mean_loss(model: nn.Module, split: Split, preprocessing: Preprocessing, batch_size: int = 250) -> float:
     """Mean cross-entropy of a module on a split."""
     model.eval()
-    total = 0.0
+    total, place = 0.0, _place(model)
     for i in range(0, len(split), batch_size):
-        logits = model(torch.from_numpy(preprocessing.tensor(split.images[i : i + batch_size])))
-        labels = torch.from_numpy(split.labels[i : i + batch_size])
+        logits = model(torch.from_numpy(preprocessing.tensor(split.images[i : i + batch_size])).to(place))
+        labels = torch.from_numpy(split.labels[i : i + batch_size]).to(place)
         total += float(F.cross_entropy(logits, labels, reduction="sum"))
     return total / len(split)
+
+
+def _place(model: nn.Module) -> torch.device:
+    """Where the parameters of a module are."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 class _State:
@@ -212,7 +220,7 @@ class _State:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * _schedule(share)
         pixels, labels = batches.at(self.step)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(pixels.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             logits = self.model(batches.normalised(pixels))
             value = loss(logits.float(), labels, pixels)  # a teacher in it runs in the same format
         self.optimizer.zero_grad()
@@ -228,7 +236,7 @@ class _State:
         write_bytes(path, buffer.getvalue())
 
     def load(self, path: Path) -> None:
-        saved = torch.load(path, weights_only=True)
+        saved = torch.load(path, map_location="cpu", weights_only=True)
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.step, self.seconds, self.bfloat16 = saved["step"], saved["seconds"], saved["bfloat16"]
@@ -237,7 +245,9 @@ class _State:
 class _Batches:
     """Augmented batches by step number."""
 
-    def __init__(self, split: Split, preprocessing: Preprocessing, batch_size: int, seed: int, flip: bool) -> None:
+    def __init__(
+        self, split: Split, preprocessing: Preprocessing, *, batch_size: int, seed: int, flip: bool, place: torch.device
+    ) -> None:
         self.images = split.images
         self.labels = torch.from_numpy(split.labels)
         self.batch_size = min(batch_size, len(split))
@@ -245,8 +255,9 @@ class _Batches:
         self.seed = seed
         self.flip = flip
         shape = (1, preprocessing.channels, 1, 1)
-        self.mean = torch.tensor(preprocessing.mean).view(shape)
-        self.std = torch.tensor(preprocessing.std).view(shape)
+        self.place = place
+        self.mean = torch.tensor(preprocessing.mean, device=place).view(shape)
+        self.std = torch.tensor(preprocessing.std, device=place).view(shape)
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
 
     def at(self, step: int) -> tuple[Tensor, Tensor]:
@@ -259,8 +270,8 @@ class _Batches:
         generator = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + step)
         # By batches: the images may be a map of a file that is larger than the memory.
         images = torch.from_numpy(self.images[chosen.numpy()]).permute(0, 3, 1, 2)
-        pixels = augment(images, generator, flip=self.flip).float() / 255
-        return pixels.contiguous(memory_format=torch.channels_last), self.labels[chosen]
+        pixels = augment(images, generator, flip=self.flip).to(self.place).float() / 255
+        return pixels.contiguous(memory_format=torch.channels_last), self.labels[chosen].to(self.place)
 
     def normalised(self, pixels: Tensor) -> Tensor:
         return (pixels - self.mean) / self.std
@@ -310,7 +321,9 @@ def _step_seconds(
 ) -> Iterator[float]:
     for _ in range(3):
         start = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+        with torch.autocast(pixels.device.type, dtype=torch.bfloat16, enabled=bfloat16):
             logits = model(batches.normalised(pixels))
         F.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
+        if pixels.device.type != "cpu":
+            torch.accelerator.synchronize(pixels.device)
         yield time.perf_counter() - start

@@ -1,6 +1,6 @@
 """Train the small networks that the benchmarks of compression begin with, and keep them.
 
-    python tests/benchmarks/train_networks.py --data FOLDER --minutes 30 [--state FOLDER] [NAME ...]
+    python tests/benchmarks/train_networks.py --data FOLDER [--minutes 90] [--state FOLDER] [--device cuda] [NAME ...]
 
 Each is one of the known families with one halving of the image left out so that 32×32 pixels are enough, below 10 M
 MACs and 2 MB; it is kept as an artifact in ``tests/benchmarks/networks/NAME``, with its accuracy on the test images and
@@ -15,6 +15,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress import Artifact, Dataset, Recipe, load_data
@@ -57,12 +59,13 @@ def _finer(arch: Arch, head: int) -> Arch:
     return replace(arch, stem=replace(arch.stem, stride=1), head=replace(arch.head, out_channels=head))
 
 
-def train_network(name: str, data: Dataset, minutes: float, state: Path | None = None) -> Artifact:
+def train_network(name: str, data: Dataset, recipe: Recipe, device: str, state: Path | None = None) -> Artifact:
     """The trained network with its training and accuracies as metrics; ``state``: a folder to go on from."""
     arch = MAKERS[name](data.preprocessing.input_shape, data.num_classes)
-    model = build_model(arch)
-    checkpoint = state and state / f"{name}.pt"
-    training = train(model, data, Recipe(epochs=60, seconds=60 * minutes, batch_size=64), checkpoint=checkpoint)
+    torch.manual_seed(0)
+    model = build_model(arch).to(device)
+    training = train(model, data, recipe, checkpoint=state and state / f"{name}.pt")
+    model.to("cpu")
     artifact = Artifact(source=arch, weights={}, preprocessing=data.preprocessing).with_model(model)
     scores = {f"{s}_accuracy": evaluate(model, getattr(data, s), data.preprocessing) for s in ("val", "test")}
     return replace(artifact, metrics={"data": data.name, "training": asdict(training), **scores})
@@ -72,12 +75,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MAKERS)}; all by default")
     parser.add_argument("--data", required=True)
-    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--state", type=Path)
+    parser.add_argument("--device", default="cpu", help="where torch trains")
     arguments = parser.parse_args()
-    data = load_data(arguments.data)
+    data, recipe = load_data(arguments.data), Recipe(epochs=60, seconds=60 * arguments.minutes)
     for name in arguments.names or MAKERS:
-        artifact = train_network(name, data, arguments.minutes, arguments.state)
+        artifact = train_network(name, data, recipe, arguments.device, arguments.state)
         artifact.save(NETWORKS / name)
         print(name, f"{artifact.source.workload().macs / 1e6:.1f} M MACs", dict(artifact.metrics), flush=True)
 

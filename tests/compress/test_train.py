@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from compress.data import Dataset, load_data
+from compress.distillation import soft_target_loss
 from compress.preprocessing import METADATA_KEY
-from compress.teacher import OnnxTeacher, check_timm_name, teacher_accuracy, trained_timm
+from compress.teacher import ModuleTeacher, OnnxTeacher, check_timm_name, teacher_accuracy, trained_timm
 from compress.train import Recipe, augment, evaluate, predict, train
 from hw_profiles.onnx_write import write_onnx
 from search_spaces import build_model, preset
@@ -75,6 +77,23 @@ def test_time_ends_a_training_and_the_rate_comes_down(digits: Dataset) -> None:
     assert shares == sorted(shares)
     assert shares[-1] >= 1
     assert result.seconds >= 0.5
+
+
+def test_a_network_learns_where_it_is(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors of "meta" have a place and no numbers; an operation over two places is an error."""
+    monkeypatch.setattr(torch, "autocast", lambda *format, **options: nullcontext())  # meta has none
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device_type: False)
+    seen: set[str] = set()
+    taught = soft_target_loss(ModuleTeacher(build_model(SMALL).to("meta"), digits.preprocessing), 4.0, 0.5)
+
+    def loss(logits: Tensor, labels: Tensor, pixels: Tensor) -> Tensor:
+        value = taught(logits, labels, pixels)
+        seen.update(each.device.type for each in (logits, labels, pixels, value))
+        return value
+
+    model = build_model(SMALL).to("meta")
+    train(model, digits, Recipe(epochs=0.1), loss=loss)
+    assert seen == {parameter.device.type for parameter in model.parameters()} == {"meta"}
 
 
 def test_measuring_the_number_format_changes_no_weight(digits: Dataset) -> None:
