@@ -121,7 +121,8 @@ def ptq() -> str:
     return (
         f"## Int8 after training\n\n`python tests/benchmarks/ptq.py`; commit {commits(lines)}. The same trained networks, "
         "1,024 training images and runtime; all test images. NNCF's files keep signed integers beside unsigned ones; a "
-        "convolution that reads the one and makes the other runs in float in ONNX Runtime, as the graph that it saves shows.\n\n"
+        "convolution that reads the one and makes the other runs in float in ONNX Runtime, as the graph that it saves shows. "
+        "Mixed, ours: `MixedPrecision`, which leaves in float what loses most until at most one point is lost.\n\n"
         f"{table(head, rows)}\n\n{table(_ALL, [_of_all(name, found) for name, found in of_method.items()])}"
     )
 

@@ -22,7 +22,8 @@ def prune_peers() -> str:
     rows = [(*line["case"].split(": ", 1), *_cells(line)) for line in lines]
     return (
         "## Half the MACs\n\n`python tests/benchmarks/prune_peers.py`: the same trained network, and as many epochs after "
-        f"it, by the same loop (commit {commits(lines)}). Time in float32, both files run in turn. From "
+        f"it, by the same loop (commit {commits(lines)}), on {', '.join(sorted({line['device'] for line in lines}))}. Time on "
+        "the processor in float32, both files run in turn. Taught: by the unpruned network, as fitnas is. From "
         "scratch: what fitnas left, with new weights, for the epochs of both trainings.\n\n"
         f"{table(_HEAD, rows)}\n\n{table(_MEANS, _means(lines))}"
     )

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from compress import Artifact, Context, Dataset, Quantize, load_data
+from compress import Artifact, Context, Dataset, MixedPrecision, Quantize, load_data
 from compress.export import export_onnx
 from compress.post_training_onnx import quantize_onnx
 from hw_profiles import load_device
@@ -70,12 +70,16 @@ NNCF_OPTIONS = {
 }
 
 
-def calibration(data: Dataset) -> np.ndarray:
-    """The images that ``Quantize`` draws by seed 0, those for calibrating first."""
+def chosen_images(data: Dataset) -> np.ndarray:
+    """The training images that ``Quantize`` draws by seed 0, those for calibrating first."""
     order = np.random.default_rng(0).permutation(len(data.train))
     half = IMAGES // 2
-    chosen = np.concatenate([order[:half], order[-half:]])
-    return data.preprocessing.tensor(data.train.images[chosen])
+    return np.concatenate([order[:half], order[-half:]])
+
+
+def calibration(data: Dataset) -> np.ndarray:
+    """Those images as a network reads them."""
+    return data.preprocessing.tensor(data.train.images[chosen_images(data)])
 
 
 def exported(artifact: Artifact, path: Path) -> None:
@@ -125,6 +129,16 @@ def ours(stage: Quantize, case: Case) -> dict[str, Any]:
     return dict(done.metrics["quantization"])
 
 
+def ours_mixed(case: Case) -> dict[str, Any]:
+    """Its other images, which say how much accuracy is lost, are the same ones here."""
+    few = case.data.train.take(chosen_images(case.data))
+    data = replace(case.data, train=few, val=few)
+    done = MixedPrecision()(case.artifact, Context(data=data, device=load_device("host")))
+    export_onnx(done, case.target)
+    found = done.metrics["mixed"]
+    return {name: found[name] for name in ("raised", "divergence", "agreement", "points_lost")}
+
+
 def ours_of_file(case: Case) -> None:
     case.target.write_bytes(quantize_onnx(case.source.read_bytes(), calibration(case.data)))
 
@@ -149,6 +163,7 @@ def methods(python: str | None) -> dict[str, Method]:
     for label, options in NNCF_OPTIONS.items() if python else ():
         found[label] = functools.partial(nncf, python, options)
     return found | {
+        "fitnas mixed": ours_mixed,
         "fitnas of the ONNX file": ours_of_file,
         "fitnas AdaRound": functools.partial(ours, replace(whole, adaround=True)),
         "fitnas per tensor": functools.partial(ours, replace(whole, per_channel=False)),
@@ -208,12 +223,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True)
     parser.add_argument("--nncf", help="an interpreter with nncf")
+    parser.add_argument("--method", action="append", help="all by default")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--files", type=Path, help="a folder where the files stay, to be made now and measured later")
     parser.add_argument("--make-only", action="store_true", help="make the files, and judge none")
     arguments = parser.parse_args()
     data, found = load_data(arguments.data), methods(arguments.nncf)
-    cases = [(f"{network}: {method}", 0) for method in found for network in MAKERS if (NETWORKS / network).is_dir()]
+    names = [name for name in found if name in (arguments.method or found)]
+    cases = [(f"{network}: {method}", 0) for method in names for network in MAKERS if (NETWORKS / network).is_dir()]
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.files or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
