@@ -14,20 +14,22 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from compress.artifact import Artifact
-from compress.clustering import Cluster, stored_as
+from compress.clustering import Cluster, check_can_share, stored_as
 from compress.data import Dataset, Split
 from compress.distillation import Distill
 from compress.encoding import Encoded, decode_file, encode_file
 from compress.ensemble import Ensemble
 from compress.export import onnx_bytes, onnx_logits
 from compress.given import Data, Model, Shape, fitted, given_artifact, given_dataset
+from compress.mixed import MixedPrecision, check_budget
 from compress.precisions import Precision, check_needs_no_images, stage_of
 from compress.pruning import Prune
 from compress.sources import GivenModule
-from compress.sparsity import Sparsify, densities, sparse_formats
+from compress.sparsity import Sparsify, check_can_be_sparse, densities, sparse_formats
 from compress.stage import Context
 from compress.teacher import ModuleTeacher, OnnxTeacher, Teacher
 from compress.train import accuracy
@@ -53,6 +55,7 @@ def quantize(
     """The model in fewer bits: in 8-bit integers, their scales from training images, or in another ``precision``.
 
     - ``"int8"``: :class:`Quantize`. The only one that also computes in fewer bits, with ``"qat"`` and ``"mixed"``.
+      Where nothing is said, and this loses more than a point of accuracy of an Arch, ``"mixed"`` follows.
     - ``"qat"``: the same, weights and scales trained (:class:`QuantizeAware`).
     - ``"mixed"``: the same, but for what loses most (:class:`MixedPrecision`).
     - ``"fp16"``, ``"int4"`` (:class:`Half`, :class:`Int4`): weights are stored in fewer bits and computed with in
@@ -78,7 +81,12 @@ def quantize(
     if data is not None:
         artifact, context = _begin(model, data, seed, device=device)
         context = replace(context, budget=budget or context.budget)
-        return _judged(artifact, stage(artifact, context), context)
+        done = stage(artifact, context)
+        if precision is None and config is None:
+            done = _mixed_where_it_loses(done, context)
+        if budget is not None:
+            check_budget(done, context)
+        return _judged(artifact, done, context)
     artifact = given_artifact(model, None)
     check_needs_no_images(stage, artifact)
     return stage(artifact, _without_images(artifact, seed))
@@ -152,6 +160,7 @@ def sparsify(
         artifact, context = _begin(model, data, seed, trains=True)
         return _judged(artifact, stage(artifact, context), context)
     artifact = given_artifact(model, None)
+    check_can_be_sparse(artifact)
     changed = artifact.model()
     layers = _layers(artifact, changed)
     stage.apply(changed, layers)
@@ -182,6 +191,7 @@ def cluster(
         artifact, context = _begin(model, data, seed, trains=True)
         return _judged(artifact, stage(artifact, context), context)
     artifact = given_artifact(model, None)
+    check_can_share(artifact)
     if artifact.precision == "int8":
         return replace(stage, recipe=None)(artifact, _without_images(artifact, seed))
     changed = artifact.model()
@@ -222,6 +232,14 @@ def _begin(
     return bare, context
 
 
+def _mixed_where_it_loses(done: Artifact, context: Context) -> Artifact:
+    """What loses most of an int8 Arch in float, where the whole loses more on images that it was not calibrated on than
+    is allowed."""
+    if not isinstance(done.source, Arch) or done.metrics["quantization"]["points_lost"] <= context.max_accuracy_drop:
+        return done
+    return MixedPrecision()(done, context)
+
+
 def _without_images(artifact: Artifact, seed: int) -> Context:
     channels, height, width = artifact.source.input_shape
     none = Split(np.empty((0, height, width, channels), np.uint8), np.empty(0, np.int64))
@@ -242,6 +260,8 @@ def _layers(artifact: Artifact, module: nn.Module) -> Mapping[str, Layer]:
 def _teachers(given: Model | Teacher | Sequence[Model | Teacher] | None, data: Dataset) -> Teacher | None:
     if given is None:
         return None
+    if isinstance(given, Ensemble):
+        return Ensemble([_teacher(each, data) for each in given.teachers], given.weights)
     if isinstance(given, list | tuple):
         return Ensemble([_teacher(each, data) for each in given])
     return _teacher(cast("Model | Teacher", given), data)
@@ -253,6 +273,7 @@ def _teacher(teacher: Model | Teacher, data: Dataset) -> Teacher:
     if not isinstance(teacher, nn.Module | Arch | Artifact | str | Path):
         if not callable(teacher):
             raise ValueError(f"a teacher must be a model, a function or several of them, got {type(teacher).__name__}")
+        _check_teaches(teacher, data)
         return teacher
     artifact = given_artifact(teacher, data)
     fitted(data, artifact)  # tells what does not fit
@@ -261,6 +282,19 @@ def _teacher(teacher: Model | Teacher, data: Dataset) -> Teacher:
     if size != data.preprocessing.input_shape[1:]:
         module = nn.Sequential(nn.Upsample(size, mode="bilinear"), module)
     return ModuleTeacher(module, artifact.preprocessing)
+
+
+def _check_teaches(teacher: Teacher, data: Dataset) -> None:
+    """Raise a ValueError unless a function makes finite logits of the classes of two images."""
+    count = min(2, len(data.val))
+    pixels = torch.from_numpy(data.val.images[:count].transpose(0, 3, 1, 2).astype(np.float32) / 255)
+    logits, wanted = teacher(pixels), (count, data.num_classes)
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted or not bool(logits.isfinite().all()):
+        shape = tuple(getattr(logits, "shape", ()))
+        raise ValueError(
+            f"a teacher must make a tensor of finite logits {wanted} of {count} images, "
+            f"got {type(logits).__name__} {shape}"
+        )
 
 
 def _judged(before: Artifact, after: Artifact, context: Context) -> Artifact:

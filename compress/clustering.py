@@ -71,8 +71,7 @@ class Cluster:
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The same network with shared weights, each normalisation folded into the weights before it."""
-        if artifact.precision == "int8" and artifact.quantization is None:
-            raise ValueError("Cluster must come before a foreign network is made int8, this one is already")
+        check_can_share(artifact)
         model = artifact.model()
         lessons = lessons_for(
             self.recipe, context.data, model, artifact.preprocessing, seed=context.seed,
@@ -110,10 +109,21 @@ class Cluster:
             for name, clusters in chosen.items():
                 if layers[name].weight.count_nonzero():
                     shared[name] = share(layers[name], clusters, self.start, seed, (steps or {}).get(name))
-            if learn is not None:
-                learn(model, lambda over: evaluate())
-            separate({name: layers[name] for name in shared})
+            try:
+                if learn is not None:
+                    learn(model, lambda over: evaluate())
+            finally:
+                separate({name: layers[name] for name in shared})
         return {name: len(each.roots) for name, each in shared.items()}
+
+
+def check_can_share(artifact: Artifact) -> None:
+    """Raise a ValueError where shared values would undo what an earlier stage made of the file."""
+    if artifact.deployed is not None:
+        raise ValueError(
+            "Cluster must come before a foreign network is made int8 or its weights are stored in fewer bits, "
+            "in this one they are already"
+        )
 
 
 def cluster_module(

@@ -109,12 +109,13 @@ def layer_errors(files: tuple[bytes, bytes], inputs: tuple[Array, Array]) -> Ite
     models = [load_model(file) for file in files]
     kinds = [{name: node.op_type for node in needed_nodes(m.graph) for name in node.output if name} for m in models]
     names = [name for name in kinds[0] if name in kinds[1]]
-    sessions = [_open_wide(model, names) for model in models]
+    read_as = [_dequantized(model.graph) for model in models]
+    sessions = [_open_wide(m, [as_.get(n, n) for n in names]) for m, as_ in zip(models, read_as, strict=True)]
     total = dict.fromkeys(names, 0.0)
     apart = dict.fromkeys(names, 0.0)
     for i in range(0, len(inputs[0]), _batch(sessions)):
         batch = slice(i, i + _batch(sessions))
-        made = [_run(session, names, x[batch]) for session, x in zip(sessions, inputs, strict=True)]
+        made = [_run(session, names, as_, x[batch]) for session, as_, x in zip(sessions, read_as, inputs, strict=True)]
         for name in names:
             a, b = made[0][name], made[1][name]
             if a.shape != b.shape or not np.issubdtype(a.dtype, np.floating) or not np.issubdtype(b.dtype, np.floating):
@@ -188,5 +189,27 @@ def _batch(sessions: list[Any]) -> int:
     return min([_LAYER_BATCH, *(side for side in sides if isinstance(side, int))])
 
 
-def _run(session: Any, names: list[str], x: Array) -> Mapping[str, NDArray[Any]]:
-    return dict(zip(names, session.run(names, {session.get_inputs()[0].name: x}), strict=True))
+def _run(session: Any, names: list[str], read_as: Mapping[str, str], x: Array) -> Mapping[str, NDArray[Any]]:
+    wanted = [read_as.get(name, name) for name in names]
+    return dict(zip(names, session.run(wanted, {session.get_inputs()[0].name: x}), strict=True))
+
+
+def _dequantized(graph: Any) -> dict[str, str]:
+    """The name under which all readers get a tensor that is only read as integers: a quantizer lets a ReLU go, gives
+    its name to what it read, and leaves the cutting off to the saturation of the integers."""
+    readers: dict[str, list[Any]] = {output.name: [None] for output in graph.output}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+
+    def only(name: str, kind: str) -> Any | None:
+        found = readers.get(name, [])
+        return found[0] if len(found) == 1 and found[0] is not None and found[0].op_type == kind else None
+
+    alike = {}
+    for name in readers:
+        rounding = only(name, "QuantizeLinear")
+        back = rounding and only(rounding.output[0], "DequantizeLinear")
+        if back is not None:
+            alike[name] = back.output[0]
+    return alike

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compress.artifact import Artifact
+from compress.checks import is_number
 from compress.ensemble import wanted_logits
 from compress.lessons import FEATURE_METHODS, FeatureLesson
 from compress.losses import decoupled_divergences, soft_target_divergence
@@ -71,10 +72,7 @@ class Distill:
     teacher_layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0 or not 0 <= self.weight <= 1:
-            raise ValueError(
-                f"Distill: temperature must be above 0 and weight in 0..1, got {self.temperature} and {self.weight}"
-            )
+        check_teaching("Distill", self.temperature, self.weight)
         if self.method not in METHODS:
             raise ValueError(f"Distill.method must be one of {', '.join(METHODS)}, got {self.method!r}")
         weights = (self.target_weight, self.others_weight, self.feature_weight or 0.0)
@@ -135,6 +133,12 @@ def divergence_loss(teacher: Teacher, divergence: Divergence, temperature: float
         return weight * told + (1 - weight) * F.cross_entropy(logits, labels)
 
     return loss
+
+
+def check_teaching(stage: str, temperature: float, weight: float) -> None:
+    """Raise a ValueError unless a teacher can lead by these."""
+    if not is_number(temperature, 0) or not (weight in (0, 1) or is_number(weight, 0, 1)):
+        raise ValueError(f"{stage}: temperature must be above 0 and weight in 0..1, got {temperature!r} and {weight!r}")
 
 
 def check_trainable(stage: str, artifact: Artifact) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` at once."""
+    """Replace ``path`` by ``data`` at once; a ValueError where a folder has that name."""
+    if path.is_dir():
+        raise ValueError(f"{path}: must be the name of a file, is a folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:

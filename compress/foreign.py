@@ -9,7 +9,7 @@ from torch import nn
 
 from compress.artifact import Artifact
 from compress.export import onnx_bytes
-from compress.post_training import Quantize
+from compress.post_training import Quantize, zeros_alone
 from compress.post_training_onnx import quantize_onnx
 from compress.pruning import Prune
 from compress.sources import GivenModule, OnnxFile, Source, Timm, require_arch, source_name
@@ -35,7 +35,8 @@ def quantized_file(artifact: Artifact, stage: Quantize, context: Context) -> Art
         labels=split.labels,
     )
     label = f"{source_name(artifact.source)} in int8"
-    return replace(artifact, deployed=OnnxFile(data=data, label=label, sides=artifact.source.input_shape))
+    file = OnnxFile(data=data, label=label, sides=artifact.source.input_shape)
+    return replace(artifact, deployed=file, weight_formats=zeros_alone(artifact.weight_formats))
 
 
 def pruned_module(artifact: Artifact, stage: Prune, context: Context) -> Artifact:
@@ -56,7 +57,7 @@ def pruned_module(artifact: Artifact, stage: Prune, context: Context) -> Artifac
         **stage.of_modules(),
     )
     smaller = replace(artifact, source=_narrower(artifact.source, found.model, found.kept))
-    return replace(smaller.with_model(found.model), metrics=lessons.metrics())
+    return replace(smaller.with_model(found.model), metrics={} if lessons is None else lessons.metrics())
 
 
 def _narrower(source: Source, module: nn.Module, kept: Mapping[str, Sequence[int]]) -> Source:

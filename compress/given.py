@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from compress.artifact import Artifact
 from compress.data import Dataset, load_data
@@ -146,11 +147,28 @@ def _artifact(source: Arch | Timm | GivenModule, module: nn.Module) -> Artifact:
 
 
 def _of_module(module: nn.Module, shape: Shape | None) -> Artifact:
+    _check_plain(module)
     source = timm_of(module, shape or trained_shape(module) or (3, 224, 224))
     if source is not None and _is_made_by(source, module):
         return _artifact(source, module)
     copied = copy.deepcopy(module).eval().cpu()
     return _artifact(GivenModule(module=copied, sides=shape), copied)
+
+
+def _check_plain(module: nn.Module) -> None:
+    """Raise a ValueError where weights are not float32, or computed of others in each pass."""
+    other = {
+        name: p.dtype for name, p in module.named_parameters() if p.is_floating_point() and p.dtype != torch.float32
+    }
+    if other:
+        name, kind = next(iter(other.items()))
+        raise ValueError(f"a module must have float32 weights, {name} is {kind}: call .float() first")
+    for name, each in module.named_modules():
+        if is_parametrized(each):
+            raise ValueError(
+                f"a module must have its weights as they are, those of {name or 'the module'} are computed of others: "
+                "call torch.nn.utils.parametrize.remove_parametrizations first"
+            )
 
 
 def _is_made_by(source: Timm, module: nn.Module) -> bool:

@@ -88,9 +88,9 @@ class FeatureLesson:
         )
         layers, teacher_layers = (tuple(names) for names in zip(*pairs, strict=True))
         regressors = nn.ModuleList()
+        own = _channels(model, layers, input_shape)
+        wanted = _channels(teacher.model, teacher_layers, input_shape)
         if config.method == "hints":
-            own = _channels(model, layers, input_shape)
-            wanted = _channels(teacher.model, teacher_layers, input_shape)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 regressors.extend(nn.Conv2d(*pair, 1) for pair in zip(own, wanted, strict=True))

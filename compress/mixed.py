@@ -98,6 +98,17 @@ class MixedPrecision:
         }
 
 
+def check_budget(artifact: Artifact, context: Context) -> None:
+    """Raise a ValueError where a limit is broken, which is named; latency is estimated."""
+    costs, limits = _costs(artifact, context), context.budget.limits()
+    for name, excess in violations(costs, limits).items():
+        if excess > 0:
+            raise ValueError(
+                f"budget.{name} must be at least {costs[name]:.6g}, what the network takes in {artifact.precision} on "
+                f"{context.device.name}, got {limits[name]:g}"
+            )
+
+
 def _breaks_more(candidate: Artifact, before: Artifact, context: Context) -> bool:
     """Whether a limit is broken that was not, or further than it was."""
     limits = context.budget.limits()

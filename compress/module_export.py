@@ -36,7 +36,10 @@ def export_module(module: nn.Module, input_shape: tuple[int, int, int]) -> bytes
     x = np.random.default_rng(0).standard_normal((_IMAGES, *input_shape)).astype(np.float32)
     with torch.inference_mode():
         module.eval()
-        expected = np.concatenate([module(torch.from_numpy(x[i : i + 1])).numpy() for i in range(_IMAGES)])
+        made = [module(torch.from_numpy(x[i : i + 1])) for i in range(_IMAGES)]
+    if not all(isinstance(each, torch.Tensor) for each in made):
+        raise ValueError(f"{type(module).__name__}: must have one output, a tensor, got {type(made[0]).__name__}")
+    expected = np.concatenate([each.numpy() for each in made])
     opened = _with_open_batch(fixed)
     if _distance(opened, x, expected) < PARITY:
         return opened

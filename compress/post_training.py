@@ -13,6 +13,7 @@ from compress.adaround import rounded_weights
 from compress.artifact import Artifact
 from compress.bias import corrected_biases
 from compress.calibrators import CALIBRATIONS, Histogram, scale_and_zero_point, useful_range
+from compress.checks import is_whole
 from compress.equalize import EQUALIZATIONS, equalized
 from compress.export import folded_weights
 from compress.fidelity import Fidelity, Judge
@@ -20,7 +21,7 @@ from compress.folding import with_folded_weights
 from compress.observing import Floats, channel_extents, check_images, histograms
 from compress.stage import Context
 from hw_profiles.device import Device
-from hw_profiles.formats import FLOAT32
+from hw_profiles.formats import FLOAT32, TensorFormat
 from hw_profiles.names import did_you_mean
 from hw_profiles.onnx_write import write_onnx
 from hw_profiles.quantization import Quantization, Scales, quantized_tensors, weight_scales
@@ -76,8 +77,11 @@ class Quantize:
             if value is not None and value not in valid:
                 hint = did_you_mean(str(value), valid)
                 raise ValueError(f"Quantize.{name} must be one of {', '.join(valid)}, got {value!r}{hint}")
-        if self.images < 1:
-            raise ValueError(f"Quantize.images must be at least 1, got {self.images}")
+        for name in ("bias_correction", "adaround"):
+            if getattr(self, name) not in (None, True, False):
+                raise ValueError(f"Quantize.{name} must be True, False or None, got {getattr(self, name)!r}")
+        if not is_whole(self.images, 1):
+            raise ValueError(f"Quantize.images must be a whole number of at least 1, got {self.images!r}")
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The same network with scales for every tensor that will be held as integers; of another source than an Arch
@@ -91,8 +95,7 @@ class Quantize:
         chosen = {**best.choice, "activations": search.activations, "per_channel": self.per_channel}
         metrics = {**chosen, **best.fidelity.to_dict(), "tried": search.tried}
         changed = with_folded_weights(artifact, best.weights)
-        # Zeros stay zeros; shared values and those of fewer bits become integers of their own.
-        formats = {name: f for name, f in artifact.weight_formats.items() if f.bits == FLOAT32.bits and not f.codebook}
+        formats = zeros_alone(artifact.weight_formats)
         return replace(
             changed, quantization=best.quantization, weight_formats=formats,
             metrics={**artifact.metrics, "quantization": metrics},
@@ -218,6 +221,16 @@ class _Search:
 
     def _report(self, share: float, note: str) -> None:
         self.context.report(0.5 + 0.5 * share, note)
+
+
+def zeros_alone(formats: Mapping[str, TensorFormat]) -> dict[str, TensorFormat]:
+    """What is still true of weights that become 8-bit integers: zeros stay zeros; shared values and those of fewer bits
+    become integers of their own.
+
+    >>> zeros_alone({"a": replace(FLOAT32, density=0.5), "b": replace(FLOAT32, codebook=16)}).keys()
+    dict_keys(['a'])
+    """
+    return {name: f for name, f in formats.items() if f.bits == FLOAT32.bits and not f.codebook}
 
 
 def activation_scales(

@@ -17,6 +17,7 @@ from compress.calibrators import CALIBRATIONS, scale_and_zero_point, useful_rang
 from compress.fidelity import Judge
 from compress.observing import Floats, check_images, histograms
 from compress.post_training import ACTIVATIONS
+from compress.stored_weights import at_opset
 from hw_profiles.host import open_session
 from hw_profiles.names import did_you_mean
 from hw_profiles.onnx_load import load_model
@@ -24,6 +25,8 @@ from hw_profiles.onnx_load import load_model
 _FUNCTIONS = {"HardSwish": "hard_swish", "Sigmoid": "sigmoid", "Relu": "relu", "Gelu": "gelu"}
 _GATED = {"Sigmoid": "silu", "HardSigmoid": "hard_swish"}  # times its own input
 _FLOAT = onnx.TensorProto.FLOAT
+_FOUR_BITS = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
+_LEAST_OPSET = 13  # the first in which each channel of a weight may have a scale of its own
 
 
 def quantize_onnx(
@@ -47,6 +50,7 @@ def quantize_onnx(
             file that is no float32 network of one input, or one in which nothing can be held as integers.
     """
     _check_options(calibration, activations)
+    data = at_opset(load_model(data), _LEAST_OPSET).SerializeToString()
     source, shape = _input(data)
     check_images(images, shape, labels)
     prepared = _prepared(data)
@@ -86,6 +90,9 @@ def _input(data: bytes) -> tuple[str, list[int | str | None]]:
         raise ValueError(f"a network of one float32 input is needed, got {len(inputs)} inputs of types {kinds}")
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.node):
         raise ValueError("a float32 network is needed, got one that is quantized already")
+    few = [tensor.name for tensor in graph.initializer if tensor.data_type in _FOUR_BITS]
+    if few:
+        raise ValueError(f"a float32 network is needed, got one whose weights are stored in 4 bits, such as {few[0]}")
     return inputs[0].name, list(open_session(data).get_inputs()[0].shape[1:])
 
 

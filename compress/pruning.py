@@ -42,8 +42,8 @@ class Prune:
 
     With ``steps`` they leave in so many parts, and the ``recipe`` is divided among them: the network recovers after
     each, and the next ones are chosen on what it became (1611.06440); ``"taylor"`` also looks again within a step.
-    Before the channels up to ``blocks`` residual blocks leave whole, those first that raise the loss least for each
-    microsecond saved.
+    ``recipe`` None trains nothing. Before the channels up to ``blocks`` residual blocks leave whole, those first that
+    raise the loss least for each microsecond saved.
 
     Raises:
         ValueError: when called: a limit below what the least network takes, which is named; an artifact that has been
@@ -65,7 +65,7 @@ class Prune:
     blocks: int = 0
     steps: int = 1
     precision: str = "fp32"
-    recipe: Recipe = Recipe(epochs=8, learning_rate=0.03)
+    recipe: Recipe | None = Recipe(epochs=8, learning_rate=0.03)
 
     def __post_init__(self) -> None:
         if self.amount is not None and not is_number(self.amount, 0, 1):
@@ -104,10 +104,11 @@ class Prune:
             pruned = self._narrower(pruned, before, i, context)
             if pruned.source != trained.source:
                 model = pruned.model()
-                lessons(model)
+                if lessons is not None:
+                    lessons(model)
                 trained = pruned = pruned.with_model(model)
         self._check_kept(pruned, context)
-        return replace(pruned, metrics=lessons.metrics())
+        return replace(pruned, metrics={} if lessons is None else lessons.metrics())
 
     def _shallower(self, artifact: Artifact, context: Context) -> Artifact:
         images = context.data.train.some(TAYLOR_IMAGES, context.seed)
@@ -214,8 +215,10 @@ class Prune:
         names = ("amount", "latency_ms", "macs", "criterion", "priced", "precision", "steps")
         return {name: getattr(self, name) for name in names}
 
-    def lessons(self, artifact: Artifact, context: Context) -> Lessons:
-        """The trainings after each of the steps, in which the artifact as it is teaches."""
+    def lessons(self, artifact: Artifact, context: Context) -> Lessons | None:
+        """The trainings after each of the steps, in which the artifact as it is teaches; none without a recipe."""
+        if self.recipe is None:
+            return None
         teacher = leading(artifact.model(), artifact.preprocessing, context.data)
         return Lessons(
             data=context.data, recipe=self.recipe, teacher=teacher, seed=context.seed, parts=self.steps,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compress.artifact import Artifact
-from compress.distillation import soft_target_loss
+from compress.distillation import check_teaching, soft_target_loss
 from compress.export import folded_weights
 from compress.folding import with_folded_weights
 from compress.integers import Grid, rounded
@@ -50,10 +50,7 @@ class QuantizeAware:
     weight: float = 0.7
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0 or not 0 <= self.weight <= 1:
-            raise ValueError(
-                f"QuantizeAware: temperature must be above 0 and weight in 0..1, got {self.temperature}, {self.weight}"
-            )
+        check_teaching("QuantizeAware", self.temperature, self.weight)
         if self.recipe.bfloat16 is not False:
             raise ValueError(
                 f"QuantizeAware: recipe.bfloat16 must be False, got {self.recipe.bfloat16}: sums are exact"

@@ -92,8 +92,7 @@ class Sparsify:
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The same network with zeros, led by what it was before."""
-        if artifact.quantization is not None or any(stored.codebook for stored in artifact.weight_formats.values()):
-            raise ValueError("Sparsify trains float weights: it must come before they are made integers or shared")
+        check_can_be_sparse(artifact)
         model, record = artifact.model(), artifact.preprocessing
         layers = layers_of(artifact, model)
         lessons = lessons_for(
@@ -112,13 +111,17 @@ class Sparsify:
         self, model: nn.Module, layers: Mapping[str, Layer], learn: Learn | None = None, loss_of: LossOf | None = None
     ) -> None:
         """Make ``layers`` of ``model`` sparse in place, by any training and any loss."""
+        if learn is None and self.criterion == "movement":
+            raise ValueError("Sparsify: movement is known during a training only: it needs images to train on")
         targets = self._targets(model, layers, loss_of)
         masks = Masks({name: layers[name] for name in targets}, self.criterion)
-        if learn is None or self.schedule == "iterative":
-            self._in_rounds(model, masks, targets, learn)
-        else:
-            self._gradually(model, masks, targets, learn)
-        masks.finish()
+        try:
+            if learn is None or self.schedule == "iterative":
+                self._in_rounds(model, masks, targets, learn)
+            else:
+                self._gradually(model, masks, targets, learn)
+        finally:
+            masks.finish()
 
     def _targets(self, model: nn.Module, layers: Mapping[str, Layer], loss_of: LossOf | None) -> dict[str, float]:
         """The final amount of each layer that gets zeros; with global ranking they are those of all together."""
@@ -126,11 +129,11 @@ class Sparsify:
             return dict.fromkeys(_divided(layers, self.pattern), 0.5)
         if self.scope != "sensitivity":
             return for_each(self.amount, layers, "Sparsify.amount")
-        assert isinstance(self.amount, float)
+        assert not isinstance(self.amount, Mapping)
         if loss_of is None:
             raise ValueError("Sparsify: scope='sensitivity' needs validation images, there are none")
         sizes = {name: layer.weight.numel() for name, layer in layers.items()}
-        return equal_amounts(layer_losses(model, layers, loss_of), sizes, self.amount)
+        return equal_amounts(layer_losses(model, layers, loss_of), sizes, float(self.amount))
 
     def _kept(self, scores: Scores, targets: Mapping[str, float], progress: float) -> Kept:
         part = cubic(progress)
@@ -159,6 +162,13 @@ class Sparsify:
                 model.load_state_dict(given, strict=False)
             if learn is not None:
                 learn(model, _nothing)
+
+
+def check_can_be_sparse(artifact: Artifact) -> None:
+    """Raise a ValueError where zeros would undo what an earlier stage made of the weights."""
+    shared = any(stored.codebook for stored in artifact.weight_formats.values())
+    if artifact.quantization is not None or artifact.deployed is not None or shared:
+        raise ValueError("Sparsify changes float weights: it must come before they are made integers or shared")
 
 
 def sparsify_module(

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from compress.artifact import Artifact
 from compress.binary import Binarize
 from compress.clustering import Cluster
 from compress.distillation import Distill
 from compress.encode_stage import Encode
-from compress.export import differing, export_onnx, predict_onnx
-from compress.files import finish_folder
+from compress.export import differing, export_onnx, onnx_bytes, predict_onnx
+from compress.files import finish_folder, read_json, write_json
 from compress.fnz import encode_onnx
 from compress.half import Half
 from compress.int4 import Int4
@@ -52,6 +53,7 @@ STAGES: dict[str, type[Stage]] = {
     "encode": Encode,
 }
 
+_MADE_BY = "made_by.json"
 _DRIFT = 0.02  # a file run against itself differs by up to so much
 
 ProgressFactory = Callable[[str], AbstractContextManager[Report]]
@@ -77,13 +79,15 @@ def run_stages(
     stage. A stage is told how many points are left to lose.
 
     Raises:
-        ValueError: a stage, which is named, cannot be applied to this artifact, or the artifact cannot be saved. What
-            earlier stages made stays in their folders and is found again.
+        ValueError: a stage, which is named, cannot be applied to this artifact, the artifact cannot be saved, or the
+            folder holds what came of another one or of other options. What earlier stages made stays in their folders
+            and is found again.
     """
     require_savable(artifact.source)
+    _check_size(artifact, context)
     if home is None:
         home = folder / "00_start"
-        artifact = Artifact.load(home) if (home / "artifact.json").is_file() else deploy(artifact, context, home)
+        artifact = _started(artifact, home) if (home / "artifact.json").is_file() else deploy(artifact, context, home)
     reference = in_float = artifact
     for number, stage in enumerate(stages, 1):
         place = folder / f"{number:02}_{stage.name}"
@@ -95,7 +99,7 @@ def run_stages(
             why = "it changed neither the architecture nor the precision"
         record = {
             "stage": stage.name,
-            "config": asdict(stage),  # type: ignore[call-overload]
+            "config": _config(stage, place),
             "folder": place.name,
             "before": dict(artifact.metrics),
             "after": dict(after.metrics),
@@ -266,15 +270,63 @@ def _latency_ratio(
     return [ratio, ratio, ratio]
 
 
+def _check_size(artifact: Artifact, context: Context) -> None:
+    wanted, given = artifact.source.input_shape, context.data.preprocessing.input_shape
+    if wanted != given:
+        raise ValueError(f"the data must have the size that the network reads, {wanted}, got {given}: resize them")
+
+
+def _started(artifact: Artifact, home: Path) -> Artifact:
+    """What is there already, if it is the same network."""
+    found = Artifact.load(home)
+    if onnx_bytes(artifact) != _file(home, found):
+        raise ValueError(f"{home.parent}: holds the stages of another network; give another folder")
+    return found
+
+
+def _made_by(artifact: Artifact, stage: Stage, before: Path) -> dict[str, Any]:
+    """What a stage's result depends on."""
+    config = json.loads(json.dumps(asdict(stage), default=repr))  # type: ignore[call-overload]
+    return {"stage": stage.name, "config": config, "of": hashlib.sha256(_file(before, artifact)).hexdigest()}
+
+
+def _config(stage: Stage, place: Path) -> Mapping[str, Any]:
+    """With which the stage made what is there; folders of earlier versions do not say it."""
+    if (place / _MADE_BY).is_file():
+        return cast("Mapping[str, Any]", read_json(place / _MADE_BY)["config"])
+    return asdict(stage)  # type: ignore[call-overload, no-any-return]
+
+
+def _check_made_by(now: Mapping[str, Any], folder: Path) -> None:
+    if not (folder / _MADE_BY).is_file():
+        return
+    then = read_json(folder / _MADE_BY)
+    if _without_recipe(then) != _without_recipe(now):
+        one, other = (f"{_without_recipe(each)['config']} of {each['of'][:8]}" for each in (then, now))
+        raise ValueError(
+            f"{folder}: holds what stage {then['stage']} made with {one}, wanted is {now['stage']} with {other}; "
+            "give another folder"
+        )
+
+
+def _without_recipe(made_by: Mapping[str, Any]) -> dict[str, Any]:
+    """How a stage trains does not count: a run that goes on may have another time left for it."""
+    config = {name: value for name, value in made_by["config"].items() if name != "recipe"}
+    return {**made_by, "config": config}
+
+
 def _run_stage(
     artifact: Artifact, stage: Stage, context: Context, folders: tuple[Path, Path], show: ProgressFactory
 ) -> Artifact:
     """``folders``: where the artifact's file is, and where the stage's shall be."""
     before, folder = folders
+    made_by = _made_by(artifact, stage, before)
     if (folder / "artifact.json").is_file():
+        _check_made_by(made_by, folder)
         return Artifact.load(folder)
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
+    write_json(partial / _MADE_BY, made_by)
     with show(stage.name) as report:
         bare = replace(artifact, metrics={}, files={}, history=())
         inside = replace(context, checkpoint=partial / "checkpoint.pt", folder=partial, report=report)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,6 +23,7 @@ from hw_profiles.onnx_read import read_metadata
 
 # teacher(pixels): (N, C, H, W) in 0..1 -> (N, num_classes) logits, without a gradient.
 Teacher = Callable[[Tensor], Tensor]
+Floats = NDArray[np.float32]
 
 _SMALLEST_TIMM_SIDE = 64  # the zoo's networks shrink an image 32 times
 
@@ -67,7 +69,10 @@ class OnnxTeacher:
                 f"teacher {path}: must read {data.preprocessing.channels} channels and tell {data.num_classes} classes "
                 f"apart, got {channels} and {classes}"
             )
-        self.size = tuple(side if isinstance(side, int) else 0 for side in inputs[0].shape[2:])
+        if inputs[0].type != "tensor(float)":
+            raise ValueError(f"teacher {path}: must read float32 numbers, reads {inputs[0].type}")
+        self.batch, _, *sides = (side if isinstance(side, int) else 0 for side in inputs[0].shape)
+        self.size = tuple(sides)
         ours = Preprocessing.from_json(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
         shape = (1, channels, 1, 1)
         self.mean = torch.tensor(ours.mean if ours else [0.0] * channels).view(shape)
@@ -77,8 +82,22 @@ class OnnxTeacher:
         """Logits of (N, C, H, W) pixels in 0..1."""
         if all(self.size) and tuple(pixels.shape[2:]) != self.size:
             pixels = F.interpolate(pixels, self.size, mode="bilinear", antialias=True, align_corners=False)
-        x = ((pixels - self.mean) / self.std).numpy().astype(np.float32)
-        return torch.from_numpy(self.session.run([self.output], {self.name: np.ascontiguousarray(x)})[0])
+        x = ((pixels.cpu() - self.mean) / self.std).numpy().astype(np.float32)
+        return torch.from_numpy(np.concatenate([self._run(part) for part in self._parts(x)])[: len(x)]).to(
+            pixels.device
+        )
+
+    def _parts(self, x: Floats) -> Iterator[Floats]:
+        """Batches of the size that the file reads, the last one filled up with zeros."""
+        if not self.batch:
+            return iter([x])
+        missing = -len(x) % self.batch
+        filled = np.concatenate([x, np.zeros((missing, *x.shape[1:]), np.float32)])
+        return iter(np.split(filled, len(filled) // self.batch))
+
+    def _run(self, x: Floats) -> Floats:
+        logits: Floats = self.session.run([self.output], {self.name: np.ascontiguousarray(x)})[0]
+        return logits
 
 
 class Upsampled(nn.Module):

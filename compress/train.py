@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compress.checks import is_number, is_whole
 from compress.data import Dataset, Split
 from compress.files import write_bytes
 from compress.preprocessing import Preprocessing
@@ -51,11 +52,16 @@ class Recipe:
     flip: bool | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"Recipe.{name} must be above 0, got {getattr(self, name)}")
-        if self.seconds is not None and not self.seconds > 0:
-            raise ValueError(f"Recipe.seconds must be above 0, got {self.seconds}")
+        for name in ("epochs", "learning_rate", "seconds"):
+            value = getattr(self, name)
+            if not is_number(value, 0) and not (name == "seconds" and value is None):
+                raise ValueError(f"Recipe.{name} must be a number above 0, got {value!r}")
+        if self.batch_size is not None and not is_whole(self.batch_size, 1):
+            raise ValueError(f"Recipe.batch_size must be a whole number of at least 1, got {self.batch_size!r}")
+        for name in ("weight_decay", "label_smoothing"):
+            value = getattr(self, name)
+            if value != 0 and not is_number(value, 0, 1):
+                raise ValueError(f"Recipe.{name} must be at least 0 and below 1, got {value!r}")
 
 
 @dataclass(frozen=True, slots=True)

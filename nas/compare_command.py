@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ class _Given:
 
     label: str
     file: bytes
+    file_bytes: int
     data: str | None = None
     seed: int | None = None
 
@@ -40,7 +42,16 @@ def run_compare(parsed: Namespace) -> None:
         if data is None:
             raise InputError("compare needs images: --data with what the networks were trained on")
         facts = _facts(given, data, _seed(parsed, given), parsed)
-    print(json.dumps(facts, indent=1) if parsed.json else "\n".join(lines(facts)))
+    print(json.dumps(_finite(facts), indent=1) if parsed.json else "\n".join(lines(facts)))
+
+
+def _finite(value: Any) -> Any:
+    """With None for numbers that JSON does not have."""
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _facts(given: Sequence[_Given], data: str, seed: int, parsed: Namespace) -> dict[str, Any]:
@@ -50,6 +61,7 @@ def _facts(given: Sequence[_Given], data: str, seed: int, parsed: Namespace) -> 
     images = load_data(data, seed=seed)
     found = compare_files(given[0].file, given[1].file, images, threshold=parsed.threshold)
     facts = {"a": given[0].label, "b": given[1].label, "data": data, "seed": seed, **found.to_dict()}
+    facts["file_bytes"] = [each.file_bytes for each in given]  # a .fnz as it lies there
     if parsed.measure:
         facts["latency"] = _measured([each.file for each in given], parsed.device)
     return facts
@@ -105,6 +117,8 @@ def _layer_lines(facts: Mapping[str, Any]) -> list[str]:
 
 def _seed(parsed: Namespace, given: Sequence[_Given]) -> int:
     """That of the command line, else of a run, so that its test images are compared."""
+    if parsed.seed is not None and parsed.seed < 0:
+        raise InputError(f"--seed must be at least 0, got {parsed.seed}")
     known = [each.seed for each in given if each.seed is not None]
     return int(parsed.seed if parsed.seed is not None else known[0] if known else 0)
 
@@ -115,7 +129,7 @@ def _read(path: Path) -> _Given:
     if not path.is_file() or path.suffix not in (".onnx", ".fnz"):
         what = "of another kind" if path.exists() else "not there"
         raise InputError(f"compare needs {_VALID}, got {str(path)!r}: it is {what}")
-    return _Given(str(path), _bytes(path))
+    return _Given(str(path), _bytes(path), path.stat().st_size)
 
 
 def _bytes(path: Path) -> bytes:
@@ -142,9 +156,8 @@ def _of_run(folder: Path) -> _Given:
         raise InputError(f"{folder}: the deployed file {name!r} is not there")
     config = load_config(folder / "config.toml") if (folder / "config.toml").is_file() else None
     label = str(folder / name)
-    if config is None:
-        return _Given(label, _bytes(folder / name))
-    return _Given(label, _bytes(folder / name), config.data, config.seed)
+    of_run = (None, None) if config is None else (config.data, config.seed)
+    return _Given(label, _bytes(folder / name), (folder / name).stat().st_size, *of_run)
 
 
 def _measured(files: Sequence[bytes], device_name: str) -> dict[str, Any]:

@@ -16,15 +16,29 @@ import pytest
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 import compress
-from compress import Artifact, Cluster, Context, Dataset, Distill, Encode, Quantize, Recipe, Sparsify, load_data
+from compress import (
+    Artifact,
+    Cluster,
+    Context,
+    Dataset,
+    Distill,
+    Encode,
+    Ensemble,
+    Quantize,
+    Recipe,
+    Sparsify,
+    load_data,
+)
+from compress.api import _mixed_where_it_loses, _teachers
 from compress.export import onnx_bytes
 from compress.fnz import decode_onnx, encode_onnx
-from compress.given import given_artifact, given_dataset
+from compress.given import fitted, given_artifact, given_dataset
 from compress.sources import Timm
 from compress.train import evaluate, train
-from hw_profiles import load_device
+from hw_profiles import Budget, load_device
 from search_spaces import build_model, preset
 
 ARCH = preset("resnet8", input_shape=(1, 16, 16))
@@ -151,6 +165,46 @@ def test_a_teacher_may_be_any_model(learnt: nn.Module, data: Dataset, tmp_path: 
         with torch.inference_mode():
             said = after.model()(torch.from_numpy(data.preprocessing.tensor(data.val.images))).argmax(1)
         assert float((said == 3).float().mean()) > 0.95
+
+
+def test_several_teachers_with_weights_are_models_too(learnt: nn.Module, data: Dataset) -> None:
+    module = copy.deepcopy(learnt).train()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    alone, both = (_teachers(each, data) for each in (module, Ensemble([module, module], [2, 1])))
+    pixels = torch.rand(5, 1, 16, 16)
+    assert alone is not None
+    assert both is not None
+    torch.testing.assert_close(both(pixels).softmax(1), alone(pixels).softmax(1))
+    compress.distill(ARCH, data, Distill(recipe=SHORT), teacher=Ensemble([module, ARCH]))
+    for name, value in module.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+def test_what_int8_loses_most_by_stays_in_float_where_nothing_is_said(data: Dataset) -> None:
+    model = build_model(ARCH)
+    train(model, data, Recipe(epochs=6))
+    artifact = given_artifact(ARCH, data).with_model(model)
+    context = Context(data=fitted(data, artifact), device=load_device("host"))
+    coarse = Quantize(calibration="minmax", equalize="none")(artifact, context)
+    assert coarse.quantization is not None
+    name = "stages.0.0.conv1"  # nothing of what it makes is left of its integers
+    ruined = {**coarse.quantization.activations, f"{name}.act": (1e6, 0)}
+    lossy = replace(coarse, quantization=replace(coarse.quantization, activations=ruined))
+
+    def told(points: float) -> Artifact:
+        return replace(lossy, metrics={"quantization": {"points_lost": points}})
+
+    assert _mixed_where_it_loses(told(1.0), context) == told(1.0)
+    mixed = _mixed_where_it_loses(told(1.1), context)
+    assert mixed.quantization is not None
+    assert f"{name}.act" not in mixed.quantization.activations
+    assert mixed.metrics["mixed"]["points_lost"] <= 1
+
+
+@pytest.mark.parametrize("said", [{}, {"precision": "int8"}, {"config": Quantize(calibration="minmax")}])
+def test_int8_that_was_asked_for_is_int8(said: dict[str, Any], data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compress.api._mixed_where_it_loses", lambda done, context: replace(done, history=({},)))
+    assert bool(compress.quantize(ARCH, data, **said).history) == (not said)
 
 
 def test_a_teacher_of_another_size_sees_the_images_enlarged(data: Dataset) -> None:
@@ -300,6 +354,19 @@ class Ways(nn.Module):
         return x.mean((2, 3)).repeat(1, 10) if x.sum() > 0 else -x.mean((2, 3)).repeat(1, 10)
 
 
+class Told(nn.Module):
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"logits": x.mean((2, 3))}
+
+
+def plain() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3, 2, 1), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.BatchNorm2d(64), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10),
+    )  # fmt: skip
+
+
 def flat(*shape: int) -> np.ndarray:
     return np.zeros(shape, np.float32)
 
@@ -327,6 +394,21 @@ def flat(*shape: int) -> np.ndarray:
         (lambda data, file: compress.quantize(ARCH, (flat(20, 1, 8, 8), np.zeros(20, int))), "at least 2 classes"),
         (lambda data, file: compress.quantize(ARCH, (flat(20, 8, 8, 1), np.arange(20) % 2)), "floats .N, 1 or 3, H, W."),
         (lambda data, file: compress.quantize(ARCH, (flat(20, 1, 8, 8), np.arange(19))), "one for each image"),
+        (lambda data, file: compress.distill(ARCH, data, teacher=lambda x: torch.zeros(len(x), 3)), r"finite logits \(2, 10\) of 2 images, got Tensor \(2, 3\)"),
+        (lambda data, file: compress.distill(ARCH, data, teacher=lambda x: torch.full((len(x), 10), torch.nan)), "finite logits"),
+        (lambda data, file: compress.distill(ARCH, data, teacher=lambda x: np.zeros((len(x), 10))), "got ndarray"),
+        (lambda data, file: compress.distill(ARCH, data, Distill(method="attention", layers=("stem",), teacher_layers=("8",)), teacher=plain()),
+         r"layer '8' must give feature maps \(N, C, H, W\), got 2 dimensions"),
+        (lambda data, file: compress.quantize(ARCH, data, precision="mixed", budget=Budget(flash_bytes=10)),
+         r"budget.flash_bytes must be at least \d+, what the network takes in int8 on host, got 10"),
+        (lambda data, file: compress.sparsify(plain(), config=Sparsify(criterion="movement")), "it needs images to train on"),
+        (lambda data, file: compress.sparsify(compress.quantize(plain(), data)), "before they are made integers"),
+        (lambda data, file: compress.sparsify(compress.quantize(plain(), data), data), "before they are made integers"),
+        (lambda data, file: compress.cluster(compress.quantize(plain(), data, precision="int4")), "stored in fewer bits"),
+        (lambda data, file: compress.quantize(compress.quantize(plain(), data, precision="int4"), data), "weights are stored in 4 bits"),
+        (lambda data, file: compress.quantize(plain().double(), data), "float32 weights, 0.weight is torch.float64"),
+        (lambda data, file: compress.prune(spectral_norm(plain()[0]), data), "those of the module are computed of others"),
+        (lambda data, file: compress.encode(Told(), "x.fnz", input_shape=(1, 8, 8)), "Told: must have one output, a tensor, got dict"),
         (lambda data, file: compress.encode(ARCH, "x.fnz", input_shape=(3, 8, 8)), "must be that of the network"),
     ],
 )  # fmt: skip

@@ -8,11 +8,16 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx.reference import ReferenceEvaluator
+from torch import nn
 
 from compress import Dataset, Preprocessing, load_data
 from compress.compare import compare_files, layer_errors
 from compress.data import Split
+from compress.export import onnx_bytes
+from compress.given import given_artifact
+from compress.post_training_onnx import quantize_onnx
 from compress.preprocessing import METADATA_KEY
 from hw_profiles.onnx_write import random_weights, write_onnx
 from hw_profiles.quantization import fixed_quantization
@@ -94,6 +99,22 @@ def test_an_int8_file_is_compared_layer_by_layer_with_its_float_file(data: Datas
     assert names == [op.name for op in ARCH.workload().ops]
     assert all(each.error > 0 for each in found.layers[1:])
     assert found.diverges_at in found.layers
+
+
+def test_a_quantizer_that_lets_a_relu_go_is_not_taken_for_an_error(data: Dataset) -> None:
+    """It gives the name of what the ReLU made to what it read, and cuts off what is below zero in the integers."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(8, 10),
+    )  # fmt: skip
+    float_file = onnx_bytes(given_artifact(module, data))
+    int8_file = quantize_onnx(float_file, data.preprocessing.tensor(data.train.images[:32]))
+    kinds = [node.op_type for node in onnx.load_model_from_string(int8_file).graph.node]
+    found = compare_files(float_file, int8_file, data)
+    assert "Relu" not in kinds
+    assert {layer.kind for layer in found.layers} >= {"Relu", "Gemm"}
+    assert max(layer.error for layer in found.layers) < 0.05
 
 
 def test_files_of_other_shapes_have_no_layers_in_common_but_predictions(data: Dataset) -> None:

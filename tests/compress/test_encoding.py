@@ -32,6 +32,13 @@ def test_bytes_are_taken_and_an_earlier_file_is_replaced(tmp_path: Path) -> None
     assert (tmp_path / "m.onnx").read_bytes() == FILE
 
 
+def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    with pytest.raises(ValueError, match="m: must be the name of a file, is a folder"):
+        encode_file(FILE, tmp_path / "m")
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
 def test_what_was_good_stays_where_something_fails(tmp_path: Path) -> None:
     encode_file(FILE, tmp_path / "m.fnz")
     decode_file(tmp_path / "m.fnz", tmp_path / "m.onnx")

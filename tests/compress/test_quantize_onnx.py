@@ -39,12 +39,14 @@ class Net(nn.Module):
         return self.classifier(y.mean((2, 3)))
 
 
-def exported(model: nn.Module, shape: tuple[int, ...] = (3, 16, 16), *, batch: int | None = None) -> bytes:
+def exported(
+    model: nn.Module, shape: tuple[int, ...] = (3, 16, 16), *, batch: int | None = None, opset: int = 17
+) -> bytes:
     buffer = io.BytesIO()
     axes = None if batch else {"images": {0: "N"}, "logits": {0: "N"}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(model.eval(), (torch.zeros(batch or 1, *shape),), buffer, dynamo=False, opset_version=17,
+        torch.onnx.export(model.eval(), (torch.zeros(batch or 1, *shape),), buffer, dynamo=False, opset_version=opset,
                           input_names=["images"], output_names=["logits"], dynamic_axes=axes)  # fmt: skip
     return buffer.getvalue()
 
@@ -131,6 +133,19 @@ def test_a_file_made_for_batches_of_one_is_calibrated_image_by_image(tmp_path: P
     x = images_for(1, seed=2)
     made = [run(quantize_onnx(each, images_for(16), calibration="minmax"), x) for each in (one, any_number)]
     np.testing.assert_allclose(made[0], made[1], atol=1e-5)
+
+
+def test_a_file_of_an_older_opset_is_quantized_as_well() -> None:
+    """A weight of several scales is known from opset 13 on."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5))
+    x = images_for(8)
+    made = [
+        onnxruntime.InferenceSession(quantize_onnx(exported(model, opset=opset), x, calibration="minmax"))
+        for opset in (11, 17)
+    ]
+    logits = [session.run(None, {"images": x})[0] for session in made]
+    np.testing.assert_allclose(logits[0], logits[1], atol=1e-6)
 
 
 def test_images_that_cannot_calibrate_are_refused(net: bytes) -> None:

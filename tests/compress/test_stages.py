@@ -274,6 +274,29 @@ def test_stages_run_in_order_are_recorded_and_not_repeated(learnt: Artifact, con
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.onnx")}
 
 
+def test_a_folder_of_other_stages_or_networks_is_refused(learnt: Artifact, context: Context, tmp_path: Path) -> None:
+    quick = replace(context, measured=False)
+
+    def pruned(amount: float, start: Artifact = learnt, **recipe: float) -> Artifact:
+        return run_stages(start, [Prune(amount=amount, recipe=Recipe(epochs=0.02, **recipe))], quick, tmp_path)
+
+    done = pruned(0.3)
+    assert pruned(0.3, learning_rate=0.01).history == done.history  # how it was trained is settled where it is found
+    with pytest.raises(
+        ValueError, match=r"01_prune: holds what stage prune made with .*'amount': 0.3.*wanted is .*'amount': 0.5"
+    ):
+        pruned(0.5)
+    with pytest.raises(ValueError, match="holds the stages of another network; give another folder"):
+        pruned(0.3, artifact_of(learnt.arch, seed=9))
+    assert pruned(0.3).history == done.history
+
+
+def test_data_of_another_size_are_refused(learnt: Artifact, context: Context, tmp_path: Path) -> None:
+    small = replace(context, data=context.data.resized(8, 8))
+    with pytest.raises(ValueError, match=r"must have the size that the network reads, .*, got \(., 8, 8\)"):
+        run_stages(learnt, [], small, tmp_path)
+
+
 @pytest.mark.parametrize("steps", [1, 2, 4])
 def test_steps_lose_nothing_to_the_multiple(steps: int, learnt: Artifact, context: Context) -> None:
     """Where each step alone is less than a multiple, they still take the whole amount together."""
@@ -339,8 +362,12 @@ def test_a_stage_must_not_leave_the_deployed_form_worse(
         (lambda: Prune(criterion="l3"), "criterion must be one of l1, l2, bn_scale, taylor"),
         (lambda: Prune(steps=0), "steps must be at least 1"),
         (lambda: Quantize(calibration="max"), "calibration must be one of"),
-        (lambda: Quantize(images=0), "images must be at least 1"),
+        (lambda: Quantize(images=0), "images must be a whole number of at least 1"),
+        (lambda: Quantize(images=1.5), "images must be a whole number of at least 1"),
+        (lambda: Quantize(bias_correction="no"), "bias_correction must be True, False or None, got 'no'"),
         (lambda: Distill(temperature=0), "temperature must be above 0"),
+        (lambda: Distill(temperature="a"), "temperature must be above 0"),
+        (lambda: Distill(weight=None), "weight in 0..1, got 4.0 and None"),
     ],
 )
 def test_impossible_stages_are_refused(make: object, said: str) -> None:

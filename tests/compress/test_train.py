@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,9 +117,21 @@ def test_augmented_images_are_shifted_and_mirrored_ones() -> None:
     assert all(row[0, 0, 0] < row[0, 0, -1] for row in unflipped)
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"seconds": -1.0}, {"learning_rate": 0}])
-def test_impossible_recipes_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="must be above 0"):
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"epochs": 0}, "epochs must be a number above 0, got 0"),
+        ({"epochs": "3"}, "epochs must be a number above 0, got '3'"),
+        ({"epochs": float("inf")}, "epochs must be a number above 0, got inf"),
+        ({"seconds": -1.0}, "seconds must be a number above 0, got -1.0"),
+        ({"learning_rate": 0}, "learning_rate must be a number above 0, got 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
+        ({"weight_decay": -1.0}, "weight_decay must be at least 0 and below 1, got -1.0"),
+        ({"label_smoothing": 2.0}, "label_smoothing must be at least 0 and below 1, got 2.0"),
+    ],
+)
+def test_impossible_recipes_are_refused(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
         Recipe(**wrong)
 
 
@@ -133,6 +146,17 @@ def test_an_onnx_teacher_says_what_the_file_says(trained: nn.Module, digits: Dat
     assert teacher_accuracy(teacher, digits.val) == evaluate(trained, digits.val, digits.preprocessing)
     larger = torch.rand(2, 1, 40, 40)
     assert teacher(larger).shape == (2, 10)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_teacher_made_for_a_number_of_images_is_asked_in_such_parts(
+    batch: int, trained: nn.Module, digits: Dataset, tmp_path: Path
+) -> None:
+    path = tmp_path / "teacher.onnx"
+    torch.onnx.export(trained.eval(), (torch.zeros(batch, 1, 16, 16),), path, dynamo=False)
+    pixels = torch.rand(7, 1, 16, 16)
+    with torch.inference_mode():
+        torch.testing.assert_close(OnnxTeacher(path, digits)(pixels), trained(pixels), atol=1e-4, rtol=1e-4)
 
 
 def test_a_teacher_for_other_data_is_refused(digits: Dataset, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 
 from compress.data import load_data
+from compress.fnz import encode_onnx
 from compress.preprocessing import METADATA_KEY
 from hw_profiles.onnx_write import random_weights, write_onnx
 from hw_profiles.quantization import fixed_quantization
@@ -57,6 +58,21 @@ def test_json_holds_every_layer_and_what_was_measured(
     assert facts["threshold"] == 0.5
 
 
+def test_a_coded_file_has_the_bytes_that_it_takes_and_json_has_no_nan(
+    files: tuple[str, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workload = ARCH.workload()
+    weights = random_weights(workload)
+    weights["classifier.bias"] = weights["classifier.bias"] * np.float32("nan")
+    (tmp_path / "nan.onnx").write_bytes(write_onnx(workload, weights))
+    (tmp_path / "a.fnz").write_bytes(encode_onnx(Path(files[0]).read_bytes()))
+    both = [str(tmp_path / name) for name in ("a.fnz", "nan.onnx")]
+    assert main(["compare", *both, "--data", "digits", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert facts["file_bytes"] == [Path(path).stat().st_size for path in both]
+    assert facts["largest_difference"] is None
+
+
 def test_a_run_is_compared_by_its_folder_on_its_own_test_images(
     files: tuple[str, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -90,6 +106,7 @@ def test_bad_input_is_told_in_one_line(
         ([files[0], str(tmp_path / "broken.onnx"), "--data", "digits"], "not an ONNX file"),
         ([files[0], str(tmp_path / "cut.fnz"), "--data", "digits"], "fnz"),
         ([files[0], files[1], "--data", "nowhere"], "--data must be"),
+        ([files[0], files[1], "--data", "digits", "--seed", "-1"], "--seed must be at least 0, got -1"),
         ([files[0], files[1], "--data", "digits", "--threshold", "0"], "threshold must be above 0"),
         ([files[0], files[1], "--data", "digits", "--measure", "--device", "nothing"], "nothing"),
     ):
