@@ -28,7 +28,7 @@ from compress.given import Data, Model, Shape, fitted, given_artifact, given_dat
 from compress.mixed import MixedPrecision, check_budget
 from compress.precisions import Precision, check_needs_no_images, stage_of
 from compress.pruning import Prune
-from compress.sources import GivenModule
+from compress.sources import GivenModule, OnnxFile
 from compress.sparsity import Sparsify, check_can_be_sparse, densities, sparse_formats
 from compress.stage import Context
 from compress.teacher import ModuleTeacher, OnnxTeacher, Teacher
@@ -147,7 +147,7 @@ def sparsify(
     weakest leave at once. See :class:`Sparsify` for what ``config`` may say.
 
     Raises:
-        ValueError: an impossible amount, or a model that does not fit the images or is an ONNX file.
+        ValueError: an impossible amount, a model that does not fit the images, or an ONNX file that shall be trained.
 
     >>> module = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Flatten(), nn.Linear(16, 10))
     >>> sparse = sparsify(module, amount=0.75).model()
@@ -157,10 +157,12 @@ def sparsify(
     stage = config or Sparsify()
     stage = stage if amount is None else replace(stage, amount=amount)
     if data is not None:
-        artifact, context = _begin(model, data, seed, trains=True)
+        artifact, context = _begin(model, data, seed, trains=stage.recipe is not None)
         return _judged(artifact, stage(artifact, context), context)
     artifact = given_artifact(model, None)
     check_can_be_sparse(artifact)
+    if isinstance(artifact.source, OnnxFile):
+        return replace(stage, recipe=None, schedule="iterative")(artifact, _without_images(artifact, seed))
     changed = artifact.model()
     layers = _layers(artifact, changed)
     stage.apply(changed, layers)
@@ -179,7 +181,7 @@ def cluster(
     :class:`Cluster` for what ``config`` may say.
 
     Raises:
-        ValueError: an impossible number, or a model that does not fit the images or is an ONNX file.
+        ValueError: an impossible number, a model that does not fit the images, or an ONNX file that shall be trained.
 
     >>> module = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Flatten(), nn.Linear(16, 10))
     >>> cluster(module, clusters=4).model()[2].weight.unique().numel()
@@ -188,11 +190,11 @@ def cluster(
     stage = config or Cluster()
     stage = stage if clusters is None else replace(stage, clusters=clusters, bits=None)
     if data is not None:
-        artifact, context = _begin(model, data, seed, trains=True)
+        artifact, context = _begin(model, data, seed, trains=stage.recipe is not None)
         return _judged(artifact, stage(artifact, context), context)
     artifact = given_artifact(model, None)
     check_can_share(artifact)
-    if artifact.precision == "int8":
+    if artifact.precision == "int8" or isinstance(artifact.source, OnnxFile):
         return replace(stage, recipe=None)(artifact, _without_images(artifact, seed))
     changed = artifact.model()
     layers = _layers(artifact, changed)

@@ -15,10 +15,12 @@ from compress.artifact import Artifact
 from compress.checks import is_whole
 from compress.data import Dataset
 from compress.export import folded_weights
+from compress.file_weights import with_changed_weights
 from compress.kmeans import STARTS
 from compress.learning import Learn, lessons_for
 from compress.neutral import fold_normalisation, held
 from compress.sharing import separate, share
+from compress.sources import OnnxFile
 from compress.stage import Context
 from compress.train import Recipe
 from compress.weighted import Layer, for_each, layers_of, weighted_layers
@@ -72,6 +74,8 @@ class Cluster:
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The same network with shared weights, each normalisation folded into the weights before it."""
         check_can_share(artifact)
+        if isinstance(artifact.source, OnnxFile) and self.recipe is None:
+            return with_changed_weights(artifact, lambda model, layers: self._of_file(model, layers, context.seed))
         model = artifact.model()
         lessons = lessons_for(
             self.recipe, context.data, model, artifact.preprocessing, seed=context.seed,
@@ -89,6 +93,10 @@ class Cluster:
             return changed
         scales = {**artifact.quantization.weights, **{f"{name}.weight": value for name, value in steps.items()}}
         return replace(changed, quantization=replace(artifact.quantization, weights=scales))
+
+    def _of_file(self, model: nn.Module, layers: Mapping[str, Layer], seed: int) -> dict[str, TensorFormat]:
+        books = self.apply(model, layers, seed=seed)
+        return {name: stored_as(layers[name], values, False) for name, values in books.items()}
 
     def apply(
         self,
@@ -119,7 +127,7 @@ class Cluster:
 
 def check_can_share(artifact: Artifact) -> None:
     """Raise a ValueError where shared values would undo what an earlier stage made of the file."""
-    if artifact.deployed is not None:
+    if artifact.deployed is not None and not isinstance(artifact.source, OnnxFile):  # whose file is all there is
         raise ValueError(
             "Cluster must come before a foreign network is made int8 or its weights are stored in fewer bits, "
             "in this one they are already"

@@ -11,10 +11,12 @@ from torch import nn
 from compress.artifact import Artifact
 from compress.checks import is_number, is_whole
 from compress.data import Dataset
+from compress.file_weights import with_changed_weights
 from compress.learning import Learn, lessons_for
 from compress.masks import Kept, Masks, Scores, cubic, keep_in_groups, keep_of_all, keep_of_each
 from compress.preprocessing import Preprocessing
 from compress.sensitivity import equal_amounts, layer_losses
+from compress.sources import OnnxFile
 from compress.stage import Context
 from compress.train import Recipe, mean_loss
 from compress.weighted import Layer, for_each, layers_of, weighted_layers
@@ -93,6 +95,8 @@ class Sparsify:
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The same network with zeros, led by what it was before."""
         check_can_be_sparse(artifact)
+        if isinstance(artifact.source, OnnxFile) and self.recipe is None:
+            return with_changed_weights(artifact, self._of_file)
         model, record = artifact.model(), artifact.preprocessing
         layers = layers_of(artifact, model)
         lessons = lessons_for(
@@ -122,6 +126,10 @@ class Sparsify:
                 self._gradually(model, masks, targets, learn)
         finally:
             masks.finish()
+
+    def _of_file(self, model: nn.Module, layers: Mapping[str, Layer]) -> dict[str, TensorFormat]:
+        self.apply(model, layers)
+        return {name: _sparse(share) for name, share in densities(layers).items()}
 
     def _targets(self, model: nn.Module, layers: Mapping[str, Layer], loss_of: LossOf | None) -> dict[str, float]:
         """The final amount of each layer that gets zeros; with global ranking they are those of all together."""
@@ -167,7 +175,8 @@ class Sparsify:
 def check_can_be_sparse(artifact: Artifact) -> None:
     """Raise a ValueError where zeros would undo what an earlier stage made of the weights."""
     shared = any(stored.codebook for stored in artifact.weight_formats.values())
-    if artifact.quantization is not None or artifact.deployed is not None or shared:
+    stored = artifact.deployed is not None and not isinstance(artifact.source, OnnxFile)  # whose file is all there is
+    if artifact.quantization is not None or stored or shared:
         raise ValueError("Sparsify changes float weights: it must come before they are made integers or shared")
 
 
@@ -205,7 +214,11 @@ def densities(layers: Mapping[str, Layer]) -> dict[str, float]:
 
 def sparse_formats(shares: Mapping[str, float]) -> dict[str, TensorFormat]:
     """The format of each layer's weight, from its density."""
-    return {f"{name}.weight": replace(FLOAT32, density=max(share, 1e-9)) for name, share in shares.items()}
+    return {f"{name}.weight": _sparse(share) for name, share in shares.items()}
+
+
+def _sparse(share: float) -> TensorFormat:
+    return replace(FLOAT32, density=max(share, 1e-9))
 
 
 def validation_loss(data: Dataset, preprocessing: Preprocessing) -> LossOf:

@@ -108,8 +108,7 @@ def weights_of(graph: Any) -> list[Weight]:
     >>> [weight.rows.shape for weight in weights_of(model.graph)][-2:]
     [(64, 32), (10, 64)]
     """
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    constants |= {node.output[0]: node.attribute[0].t for node in graph.node if _is_tensor(node)}
+    constants = tensors_of(graph)
     found: dict[str, Weight] = {}
     for node in graph.node:
         name = node.input[1] if node.op_type in _READERS and len(node.input) > 1 else ""
@@ -122,6 +121,12 @@ def weights_of(graph: Any) -> list[Weight]:
         if value.size:
             found[name] = Weight(name, value, _axis(node, value.ndim))
     return list(found.values())
+
+
+def tensors_of(graph: Any) -> dict[str, Any]:
+    """The constant tensors of a graph by name, for reading and for changing them."""
+    made = {node.output[0]: node.attribute[0].t for node in graph.node if _is_tensor(node)}
+    return {tensor.name: tensor for tensor in graph.initializer} | made
 
 
 def replaced(model: Any, stored: Mapping[str, Stored]) -> Any:

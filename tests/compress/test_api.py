@@ -37,6 +37,7 @@ from compress.export import onnx_bytes
 from compress.fnz import decode_onnx, encode_onnx
 from compress.given import fitted, given_artifact, given_dataset
 from compress.sources import Timm
+from compress.stored_weights import weights_of
 from compress.train import evaluate, train
 from hw_profiles import Budget, load_device
 from search_spaces import build_model, preset
@@ -165,6 +166,40 @@ def test_a_teacher_may_be_any_model(learnt: nn.Module, data: Dataset, tmp_path: 
         with torch.inference_mode():
             said = after.model()(torch.from_numpy(data.preprocessing.tensor(data.val.images))).argmax(1)
         assert float((said == 3).float().mean()) > 0.95
+
+
+def test_weights_of_a_file_leave_and_are_shared_as_those_of_its_module(tmp_path: Path) -> None:
+    """No images, no training: a module whose normalisation is folded already, and the file that torch exports of it."""
+    module = nn.Sequential(
+        nn.Conv2d(1, 32, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(128, 10)
+    )
+    path = tmp_path / "m.onnx"
+    torch.onnx.export(module.eval(), (torch.zeros(1, 1, 16, 16),), path, dynamo=False)
+
+    x = np.random.default_rng(0).standard_normal((1, 1, 16, 16)).astype(np.float32)
+
+    def logits(artifact: Artifact) -> np.ndarray:
+        session = onnxruntime.InferenceSession(onnx_bytes(artifact))
+        return np.asarray(session.run(None, {session.get_inputs()[0].name: x})[0])
+
+    def values(artifact: Artifact) -> list[np.ndarray]:
+        found = weights_of(onnx.load_model_from_string(onnx_bytes(artifact)).graph)
+        return [np.sort(weight.value.ravel()) for weight in found]
+
+    sparse, expected = (
+        compress.sparsify(m, amount=0.8) for m in (path, given_artifact(module, None, input_shape=(1, 16, 16)))
+    )
+    shared, wanted = compress.cluster(sparse, clusters=8), compress.cluster(expected, clusters=8)
+    for got, right_ in ((sparse, expected), (shared, wanted)):
+        for one, other in zip(values(got), values(right_), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6)
+        np.testing.assert_allclose(logits(got), logits(right_), atol=1e-5)
+    assert sorted(f.density for f in shared.weight_formats.values()) == sorted(
+        f.density for f in wanted.weight_formats.values()
+    )
+    assert {f.codebook for f in shared.weight_formats.values()} == {8}
+    half = compress.sparsify(path, amount={"linear": 0.5})
+    assert [round(float((v != 0).mean()), 2) for v in values(half)] == [1.0, 0.5]
 
 
 def test_several_teachers_with_weights_are_models_too(learnt: nn.Module, data: Dataset) -> None:
@@ -385,7 +420,9 @@ def flat(*shape: int) -> np.ndarray:
         (lambda data, file: compress.quantize("none.onnx", data), "none.onnx: cannot be read"),
         (lambda data, file: compress.prune(file, data, amount=0.5), "m.onnx: an ONNX file cannot be trained"),
         (lambda data, file: compress.sparsify(file, data), "m.onnx: an ONNX file cannot be trained"),
-        (lambda data, file: compress.cluster(file), "m.onnx: an ONNX file cannot be trained"),
+        (lambda data, file: compress.cluster(file, data), "m.onnx: an ONNX file cannot be trained"),
+        (lambda data, file: compress.cluster(compress.quantize(file, data)), "m.onnx: must have float32 weights of conv"),
+        (lambda data, file: compress.sparsify(file, config=Sparsify(scope="sensitivity")), "needs validation images"),
         (lambda data, file: compress.distill(file, data, teacher=ARCH), "m.onnx: an ONNX file cannot be trained"),
         (lambda data, file: compress.sparsify(ARCH, amount=1.0), "amount must be between 0 and 1"),
         (lambda data, file: compress.cluster(ARCH, clusters=0), "clusters must be in 2"),

@@ -1,0 +1,58 @@
+"""The float32 weights of an ONNX file as layers that a stage changes in place, and the file with what they became."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from compress.artifact import Artifact
+from compress.export import onnx_bytes
+from compress.sources import OnnxFile, source_name
+from compress.stored_weights import Weight, tensors_of, weights_of, written
+from compress.weighted import Layer
+from hw_profiles.formats import TensorFormat
+from hw_profiles.onnx_load import load_model
+
+# change(module, layers): changes the layers, which are all that the module holds; the format of each one's weight.
+Change = Callable[[nn.Module, Mapping[str, Layer]], Mapping[str, TensorFormat]]
+
+_LINEAR = ("Gemm", "MatMul")
+
+
+def with_changed_weights(artifact: Artifact, change: Change) -> Artifact:
+    """The artifact of an ONNX file whose weights of convolutions and linear layers are what ``change`` made of them.
+
+    Raises:
+        ValueError: the file has no float32 weights of such layers.
+    """
+    model = load_model(onnx_bytes(artifact))
+    weights = {weight.name: weight for weight in weights_of(model.graph)}
+    if not weights:
+        raise ValueError(
+            f"{source_name(artifact.source)}: must have float32 weights of convolutions or linear layers, has none"
+        )
+    linear = {name for node in model.graph.node if node.op_type in _LINEAR for name in node.input}
+    layers = {name: _layer(weight, name in linear) for name, weight in weights.items()}
+    formats = change(nn.ModuleList(layers.values()), layers)
+    tensors = tensors_of(model.graph)
+    for name, layer in layers.items():
+        value = weights[name].shaped(layer.weight.detach().numpy())
+        tensors[name].CopyFrom(numpy_helper.from_array(value, tensors[name].name))
+    file = OnnxFile(data=written(model), label=source_name(artifact.source), sides=artifact.source.input_shape)
+    read_by = {node.input[1]: node.output[0] for node in model.graph.node if len(node.input) > 1}
+    operations = {op.name: op.weight for op in artifact.workload().ops}
+    told = {operations[read_by[n]]: each for n, each in formats.items() if read_by[n] in operations}
+    return replace(artifact, deployed=file, weight_formats={**artifact.weight_formats, **told})
+
+
+def _layer(weight: Weight, linear: bool) -> Layer:
+    """With the output channels first, as torch has them."""
+    value = np.ascontiguousarray(np.moveaxis(weight.value, weight.axis, 0))
+    layer: Layer = nn.Linear(1, 1, bias=False) if linear else nn.Conv2d(1, 1, 1, bias=False)
+    layer.weight = nn.Parameter(torch.from_numpy(value.copy()))
+    return layer
