@@ -19,6 +19,7 @@ from compress.export import folded_weights
 from compress.fidelity import Fidelity, Judge
 from compress.folding import with_folded_weights
 from compress.observing import Floats, channel_extents, check_images, histograms
+from compress.preprocessing import Preprocessing
 from compress.stage import Context
 from hw_profiles.device import Device
 from hw_profiles.formats import FLOAT32, TensorFormat
@@ -90,7 +91,9 @@ class Quantize:
             from compress.foreign import quantized_file
 
             return quantized_file(artifact, self, context)
-        search = self._search(artifact, context)
+        workload = artifact.arch.workload()
+        weights = folded_weights(artifact.model(), workload)
+        search = self._search(workload, weights, artifact.preprocessing, context)
         best = search.best()
         chosen = {**best.choice, "activations": search.activations, "per_channel": self.per_channel}
         metrics = {**chosen, **best.fidelity.to_dict(), "tried": search.tried}
@@ -101,16 +104,21 @@ class Quantize:
             metrics={**artifact.metrics, "quantization": metrics},
         )  # fmt: skip
 
-    def _search(self, artifact: Artifact, context: Context) -> _Search:
-        workload = artifact.arch.workload()
+    def calibrated(
+        self, workload: Workload, weights: Weights, preprocessing: Preprocessing, context: Context
+    ) -> tuple[Weights, Quantization]:
+        """The scales of any network that reads images made by ``preprocessing``, and its weights as they fit them."""
+        best = self._search(workload, weights, preprocessing, context).best()
+        return best.weights, best.quantization
+
+    def _search(self, workload: Workload, weights: Weights, preprocessing: Preprocessing, context: Context) -> _Search:
         train = context.data.train
         order = np.random.default_rng(context.seed).permutation(len(train))
         count = max(1, min(self.images, len(order) // 2))
         calibrating, judging = train.take(np.sort(order[:count])), train.take(np.sort(order[-count:]))
-        images = artifact.preprocessing.tensor(calibrating.images)
+        images = preprocessing.tensor(calibrating.images)
         check_images(images, workload.shapes[workload.input][1:], train.labels)
-        weights = folded_weights(artifact.model(), workload)
-        judge = Judge(write_onnx(workload, weights), artifact.preprocessing.tensor(judging.images), judging.labels)
+        judge = Judge(write_onnx(workload, weights), preprocessing.tensor(judging.images), judging.labels)
         return _Search(self, workload, weights, images, judge, context, self.activations_on(context.device))
 
     def activations_on(self, device: Device) -> str:

@@ -53,20 +53,20 @@ def quantize_onnx(
     data = at_opset(load_model(data), _LEAST_OPSET).SerializeToString()
     source, shape = _input(data)
     check_images(images, shape, labels)
-    prepared = _prepared(data)
+    ready = prepared(data)
     half = len(images) if calibration or len(images) < 2 else len(images) // 2
-    seen = histograms(prepared, _float_tensors(prepared), images[:half])
-    readers = _readers(onnx.load_model_from_string(prepared).graph)
+    seen = histograms(ready, _float_tensors(ready), images[:half])
+    readers = _readers(onnx.load_model_from_string(ready).graph)
     signed = activations == "signed"
 
     def written(method: str) -> bytes:
         ranges = {name: useful_range(each, method, _function(readers.get(name, []))) for name, each in seen.items()}
         scales = {name: scale_and_zero_point(*both, signed=signed) for name, both in ranges.items()}
-        return _quantized(prepared, scales, {source: images[:1]}, signed=signed, per_channel=per_channel)
+        return _quantized(ready, scales, {source: images[:1]}, signed=signed, per_channel=per_channel)
 
     if calibration or half == len(images):
         return written(calibration or "minmax")
-    judge = Judge(prepared, images[half:])
+    judge = Judge(ready, images[half:])
     return min(map(written, CALIBRATIONS), key=lambda file: judge(file).divergence)
 
 
@@ -96,7 +96,7 @@ def _input(data: bytes) -> tuple[str, list[int | str | None]]:
     return inputs[0].name, list(open_session(data).get_inputs()[0].shape[1:])
 
 
-def _prepared(data: bytes) -> bytes:
+def prepared(data: bytes) -> bytes:
     """Constants and batch normalisation folded, shapes known, every node named."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 

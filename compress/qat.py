@@ -17,15 +17,15 @@ from compress.distillation import check_teaching, soft_target_loss
 from compress.export import folded_weights
 from compress.folding import with_folded_weights
 from compress.integers import Grid, rounded
-from compress.post_training import Quantize
+from compress.post_training import Quantize, zeros_alone
+from compress.preprocessing import Preprocessing
 from compress.simulate import Operands, Step, run_integers, steps
-from compress.sources import require_arch
 from compress.stage import Context
 from compress.teacher import ModuleTeacher
-from compress.train import Recipe, train
-from hw_profiles.formats import FLOAT32, TensorFormat
+from compress.train import Recipe, Training, train
 from hw_profiles.quantization import LARGEST_BIAS, LARGEST_WEIGHT, Quantization
 from hw_profiles.workload import WEIGHTED, Op, Workload
+from search_spaces.arch import Arch
 
 _SMALLEST_SCALE = 1e-8
 _START = Quantize(calibration="minmax", equalize="none", bias_correction=False, adaround=False)
@@ -57,26 +57,49 @@ class QuantizeAware:
             )
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
-        """The same network with weights on the grid of their scales."""
-        require_arch("QuantizeAware", artifact.source)
+        """The same network with weights on the grid of their scales; of another source than an Arch the file is in
+        these integers."""
+        if not isinstance(artifact.source, Arch):
+            from compress.foreign_qat import trained_file
+
+            return trained_file(artifact, self, context)
         start = artifact if artifact.quantization is not None else _START(artifact, context)
         assert start.quantization is not None
         workload, original = start.arch.workload(), start.model()
-        zeros = {name: stored for name, stored in start.weight_formats.items() if _keeps_zeros(stored)}
+        zeros = zeros_alone(start.weight_formats)
         model = LearnedIntegers(workload, folded_weights(original, workload), start.quantization, sparse=zeros)
-        training = train(
-            model,
-            context.data,
-            self.recipe,
-            loss=soft_target_loss(ModuleTeacher(original, start.preprocessing), self.temperature, self.weight),
-            seed=context.seed,
-            checkpoint=context.checkpoint,
-            report=context.report,
-        )
+        training = self.train(model, original, start.preprocessing, context)
         learnt = with_folded_weights(start, model.weights_on_the_grid())
         metrics = {"training": asdict(training)}
         # Shared values that a stage before made are no longer there.
         return replace(learnt, quantization=model.quantization(), weight_formats=zeros, metrics=metrics)
+
+    def learner(
+        self,
+        workload: Workload,
+        weights: Mapping[str, NDArray[np.float32]],
+        preprocessing: Preprocessing,
+        context: Context,
+        *,
+        sparse: Collection[str] = (),
+    ) -> LearnedIntegers:
+        """Any network with the scales that it starts from; ``sparse``: weights whose zeros stay."""
+        fitting, quantization = _START.calibrated(workload, weights, preprocessing, context)
+        return LearnedIntegers(workload, fitting, quantization, sparse=sparse)
+
+    def train(
+        self, model: LearnedIntegers, original: nn.Module, preprocessing: Preprocessing, context: Context
+    ) -> Training:
+        """Train the integers, led by the float network."""
+        return train(
+            model,
+            context.data,
+            self.recipe,
+            loss=soft_target_loss(ModuleTeacher(original, preprocessing), self.temperature, self.weight),
+            seed=context.seed,
+            checkpoint=context.checkpoint,
+            report=context.report,
+        )
 
 
 class LearnedIntegers(nn.Module):
@@ -191,11 +214,6 @@ class _Learned:
             rounded(bias / products, -LARGEST_BIAS, LARGEST_BIAS),
             products / self.grid(step.made).scale,
         )
-
-
-def _keeps_zeros(stored: TensorFormat) -> bool:
-    """Whether all that a stage did to a weight is to make zeros."""
-    return stored.bits == FLOAT32.bits and not stored.codebook
 
 
 def _paced(scales: Tensor, pace: Tensor) -> Tensor:

@@ -109,6 +109,18 @@ def test_a_budget_of_bytes_keeps_weights_in_4_bits(context: Context) -> None:
     assert tight.metrics["mixed"]["raised"] == []
 
 
+class Normed(nn.Module):
+    """A classifier with a layer normalisation, which has no integer arithmetic."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.last = nn.Conv2d(1, 8, 3, 2), nn.LayerNorm(8), nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.last(self.norm(self.conv(x).mean((2, 3))))
+        return logits
+
+
 class Two(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +140,7 @@ class Two(nn.Module):
         (lambda data: compress.quantize(ARCH), "precision 'int8' needs images"),
         (lambda data: compress.quantize(ARCH, config=Int4(recipe=BLINK)), "precision 'int4' needs images"),
         (lambda data: compress.quantize(small(), precision="fp16"), "Sequential: does not say what it reads"),
-        (lambda data: compress.quantize(small(), data, precision="qat"), "QuantizeAware needs a network of blocks"),
+        (lambda data: compress.quantize(Normed(), data, precision="qat"), "a network of convolutions, activations, sums and pools is needed"),
         (lambda data: compress.quantize(small(), data, precision="mixed"), "MixedPrecision with bits=8 needs a network of bl"),
         (lambda data: compress.distill(ARCH, data, teacher=3), "a teacher must be a model, .*, got int"),
         (lambda data: compress.distill(ARCH, data, teacher=[]), "at least one teacher"),

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
-from compress import Artifact, Context, Quantize, Recipe
+from compress import Artifact, Context, Quantize, Recipe, Sparsify
 from compress.export import folded_weights, onnx_bytes, onnx_logits
+from compress.given import given_artifact
 from compress.qat import LearnedIntegers, QuantizeAware
 from compress.simulate import simulated
-from compress.train import accuracy, evaluate, predict, train
+from compress.train import Training, accuracy, evaluate, predict, train
 from hw_profiles.quantization import Quantization, with_in_float
 from hw_profiles.workload import WorkloadBuilder
-from search_spaces import build_model, load_space
+from search_spaces import Arch, build_model, load_space
 
 MINMAX = Quantize(calibration="minmax", equalize="none", bias_correction=False, adaround=False, activations="unsigned")
 
@@ -60,6 +64,43 @@ def test_the_file_is_what_was_trained(learnt: Artifact, context: Context) -> Non
     assert np.mean(trained == filed) > 0.99
     simulation = predict(simulated(after), context.data.test, after.preprocessing)
     assert (simulation == filed.argmax(1)).all()
+
+
+class Watched(QuantizeAware):
+    """Keeps what was trained."""
+
+    trained: ClassVar[list[LearnedIntegers]] = []
+
+    def train(self, model: LearnedIntegers, *others: Any) -> Training:
+        self.trained.append(model)
+        return super().train(model, *others)
+
+
+def test_any_module_is_trained_in_integers_as_an_arch_is(learnt: Artifact, context: Context) -> None:
+    recipe = Recipe(epochs=1, learning_rate=0.01)
+    after = Watched(recipe=recipe)(given_artifact(learnt.model(), context.data), context)
+    assert (after.precision, after.arch if isinstance(after.source, Arch) else None) == ("int8", None)
+    images = context.data.test.images
+    with torch.no_grad():
+        trained = Watched.trained[-1](torch.from_numpy(after.preprocessing.tensor(images))).numpy()
+    filed = onnx_logits(onnx_bytes(after), images, after.preprocessing)
+    assert np.mean(trained == filed) > 0.99
+    assert np.mean(trained.argmax(1) == filed.argmax(1)) >= 0.999
+    same = onnx_logits(onnx_bytes(QuantizeAware(recipe=recipe)(learnt, context)), images, after.preprocessing)
+    assert np.mean(same.argmax(1) == filed.argmax(1)) > 0.95
+
+
+def test_zeros_of_a_module_stay_zeros_in_training(learnt: Artifact, context: Context) -> None:
+    given = given_artifact(learnt.model(), context.data)
+    sparse = Sparsify(amount=0.6, schedule="iterative", recipe=None)(given, context)
+    after = QuantizeAware(recipe=Recipe(epochs=0.3, learning_rate=0.01))(sparse, context)
+    names = set(after.weight_formats)
+    zeros = {op.weight: after.weight_formats[op.weight].density for op in after.workload().ops if op.weight in names}
+    assert len(zeros) == len(names) > 3
+    stored = [numpy_helper.to_array(t) for t in onnx.load_model_from_string(onnx_bytes(after)).graph.initializer]
+    kept = sum(int(np.count_nonzero(w)) for w in stored if w.dtype == np.int8 and w.ndim > 1)
+    size = sum(w.size for w in stored if w.dtype == np.int8 and w.ndim > 1)
+    assert kept <= 0.42 * size
 
 
 def test_weights_lie_on_the_grid_of_their_scales(learnt: Artifact, context: Context) -> None:

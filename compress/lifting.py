@@ -1,0 +1,74 @@
+"""A network that is no Arch as the operations and the weights of its file, where these say all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from compress.module_export import PARITY, distance
+from compress.observing import logits
+from compress.post_training_onnx import prepared
+from compress.stored_weights import tensors_of
+from hw_profiles.onnx_load import load_model
+from hw_profiles.onnx_read import read_onnx
+from hw_profiles.onnx_write import write_onnx
+from hw_profiles.workload import WEIGHTED, Op, Workload
+
+Weights = dict[str, NDArray[np.float32]]
+
+_IMAGES = 2
+
+
+def lifted(data: bytes, input_shape: tuple[int, int, int]) -> tuple[Workload, Weights]:
+    """The workload of a float32 file and its weights and biases by the workload's names, batch normalisation folded:
+    what :func:`hw_profiles.onnx_write.write_onnx` makes a file of that says what the given one says.
+
+    Raises:
+        ValueError: the file has operations that a workload of this kind does not have, or weights that are computed.
+
+    >>> from search_spaces import preset
+    >>> file = write_onnx(preset("resnet8").workload())
+    >>> workload, weights = lifted(file, (3, 32, 32))
+    >>> workload.macs == preset("resnet8").workload().macs, weights["classifier.weight"].shape
+    (True, (10, 64))
+    """
+    folded = prepared(data)
+    workload, graph = read_onnx(folded, input_shape), load_model(folded).graph
+    nodes = {name: node for node in graph.node for name in node.output}
+    tensors = tensors_of(graph)
+    weights: Weights = {}
+    for op in workload.ops:
+        if op.kind in WEIGHTED:
+            weights |= _weights(op, nodes.get(op.name), tensors)
+    x = np.random.default_rng(0).standard_normal((_IMAGES, *input_shape)).astype(np.float32)
+    try:
+        again = logits(write_onnx(workload, weights), x)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"a network of convolutions, activations, sums and pools is needed ({error})") from None
+    off = distance(again, logits(data, x))
+    if not off < PARITY:
+        raise ValueError(
+            f"a network of plain operations is needed: read and written again this one is off by {off:.1e}"
+        )
+    return workload, weights
+
+
+def _weights(op: Op, node: Any, tensors: Mapping[str, Any]) -> Weights:
+    names = [name for name in node.input[1:] if name] if node is not None else []
+    if len(names) != 1 + bool(op.bias) or not all(name in tensors for name in names):
+        raise ValueError(f"operation {op.name}: its weights must be constants of the file")
+    weight = numpy_helper.to_array(tensors[names[0]])
+    if node.op_type == "MatMul" or (node.op_type == "Gemm" and not _is_transposed(node)):
+        weight = weight.T
+    found = {op.weight: np.ascontiguousarray(weight, np.float32).reshape(op.weight_shape)}
+    if op.bias:
+        found[op.bias_name] = np.array(numpy_helper.to_array(tensors[names[1]]), np.float32)
+    return found
+
+
+def _is_transposed(node: Any) -> bool:
+    return any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
