@@ -63,7 +63,8 @@ def quantize(
     - ``"binary"``: stored in one bit, for which the network is trained (:class:`Binarize`).
 
     ``config`` is one of these classes, where more shall be said. ``"mixed"`` keeps in few bits what ``budget`` needs on
-    ``device``. What trains takes no ONNX file, ``"qat"`` and ``"mixed"`` (but for ``bits=4``) an Arch only.
+    ``device``. What trains takes no ONNX file; ``"qat"`` and ``"mixed"`` (but for ``bits=4``) an Arch, or a network of
+    convolutions, activations, sums and pools.
 
     Raises:
         ValueError: no such precision, images that calibration cannot use, or a model that does not fit them or cannot

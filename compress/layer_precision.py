@@ -14,6 +14,7 @@ from compress.data import Split
 from compress.export import folded_weights, onnx_bytes
 from compress.fidelity import Judge
 from compress.folding import with_folded_weights
+from compress.sources import OnnxFile, source_name
 from compress.stage import Context
 from compress.stored_weights import Floats, weights_of
 from compress.storing import with_stored_weights
@@ -22,8 +23,8 @@ from hw_profiles.fusion import fuse
 from hw_profiles.latency import Latency, estimate
 from hw_profiles.onnx_load import load_model
 from hw_profiles.onnx_write import write_onnx
-from hw_profiles.quantization import with_in_float
-from hw_profiles.workload import WEIGHTED
+from hw_profiles.quantization import Quantization, with_in_float
+from hw_profiles.workload import WEIGHTED, Workload
 from search_spaces.arch import Arch
 
 LOW_BITS = (8, 4)
@@ -81,6 +82,10 @@ class Lowering:
         biases = {name: value for name, value in self.biases.items() if name.removesuffix(".bias") in lowered}
         return with_folded_weights(changed, biases)
 
+    def operations(self, artifact: Artifact) -> list[str]:
+        """What can be in low precision."""
+        return weighted_operations(artifact)
+
     def corrected(self, artifact: Artifact, context: Context) -> Lowering:
         """With the biases that undo what 4 bits do to the mean of each channel of an Arch; 8 bits as they are."""
         if self.bits == 8 or not isinstance(artifact.source, Arch):
@@ -88,15 +93,38 @@ class Lowering:
         return replace(self, biases=corrected_biases_of(self(artifact), artifact, context))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class FileLowering:
+    """The file of a network that is no Arch: its operations in 8-bit integers by these scales, or in float."""
+
+    workload: Workload
+    weights: Mapping[str, Floats]
+    quantization: Quantization
+
+    def operations(self, artifact: Artifact) -> list[str]:
+        """What can be in low precision."""
+        return [op.name for op in self.workload.ops if op.kind in WEIGHTED]
+
+    def __call__(self, artifact: Artifact, raised: Collection[str] = ()) -> Artifact:
+        """The artifact with all its weighted operations in integers but the ``raised`` ones."""
+        scales = with_in_float(self.workload, self.quantization, raised)
+        file = OnnxFile(
+            data=write_onnx(self.workload, self.weights, quantization=scales),
+            label=f"{source_name(artifact.source)} in int8",
+            sides=artifact.source.input_shape,
+        )
+        return replace(artifact, deployed=file)
+
+
 def sensitivity(
-    artifact: Artifact, context: Context, lowering: Lowering, *, images: int = 256
+    artifact: Artifact, context: Context, lowering: Lowering | FileLowering, *, images: int = 256
 ) -> tuple[Sensitivity, ...]:
     """Each weighted operation's, in their order, on training images drawn by the context's seed.
 
     Raises:
         ValueError: see :class:`Lowering`.
     """
-    names = weighted_operations(artifact)
+    names = lowering.operations(artifact)
     judge = judge_of(artifact, context.data.train.some(images, context.seed))
     before = lowering(artifact)
     bytes_, ms = before.workload().weight_bytes, estimated(before, context).ms

@@ -12,9 +12,18 @@ from compress.codes import GROUP
 from compress.export import onnx_bytes
 from compress.fidelity import Fidelity
 from compress.int4 import check_group
-from compress.layer_precision import Lowering, Sensitivity, estimated, judge_of, ranked, sensitivity
+from compress.layer_precision import (
+    FileLowering,
+    Lowering,
+    Sensitivity,
+    estimated,
+    judge_of,
+    ranked,
+    sensitivity,
+)
+from compress.lifting import lifted
 from compress.post_training import Quantize
-from compress.sources import OnnxFile, require_arch, source_name
+from compress.sources import OnnxFile, source_name
 from compress.stage import Context
 from compress.storing import require_float
 from hw_profiles.budget import violations
@@ -32,7 +41,8 @@ class MixedPrecision:
     (:class:`compress.post_training.Quantize`). 4:
     weights as 4-bit integers (see :class:`compress.int4.Int4`), others as they are; in an int8 network these are 8-bit
     integers, and 4-bit ones are widened to 8 bits when the file is loaded. Biases undo what 4 bits do to the mean of
-    each channel. 8 bits need an Arch, 4 take any float network.
+    each channel. 4 bits take any float network, 8 an Arch or one whose file says all of it in operations that have
+    integer arithmetic (:func:`compress.lifting.lifted`).
 
     All operations begin in low precision. Those that lose most for what they save, by :func:`sensitivity` on ``images``
     training images (of estimated latency for 8 bits, of bytes for 4), leave it one after the other until no more than
@@ -60,9 +70,13 @@ class MixedPrecision:
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The network with some operations in low precision; ``metrics`` holds the table and what was chosen."""
         artifact = self._start(artifact)
-        if self.bits == 8 and artifact.quantization is None:
-            artifact = Quantize()(artifact, context)
-        lowering = Lowering(bits=self.bits, group=self.group).corrected(artifact, context)
+        lowering: Lowering | FileLowering
+        if self.bits == 8 and not isinstance(artifact.source, Arch):
+            lowering = _of_file(artifact, context)
+        else:
+            if self.bits == 8 and artifact.quantization is None:
+                artifact = Quantize()(artifact, context)
+            lowering = Lowering(bits=self.bits, group=self.group).corrected(artifact, context)
         table = sensitivity(artifact, context, lowering, images=self.images)
         judge = judge_of(artifact, context.data.val)
         raised: list[str] = []
@@ -79,8 +93,6 @@ class MixedPrecision:
 
     def _start(self, artifact: Artifact) -> Artifact:
         """The artifact; another network than an Arch as its file, which is written once."""
-        if self.bits == 8:
-            require_arch("MixedPrecision with bits=8", artifact.source)
         if isinstance(artifact.source, Arch):
             return artifact
         require_float(artifact)
@@ -96,6 +108,13 @@ class MixedPrecision:
             "sensitivity": [asdict(row) for row in table],
             **fidelity.to_dict(),
         }
+
+
+def _of_file(artifact: Artifact, context: Context) -> FileLowering:
+    """The operations of the file with the scales that its weights fit."""
+    workload, weights = lifted(onnx_bytes(artifact), artifact.source.input_shape)
+    fitting, quantization = Quantize().calibrated(workload, weights, artifact.preprocessing, context)
+    return FileLowering(workload=workload, weights=fitting, quantization=quantization)
 
 
 def check_budget(artifact: Artifact, context: Context) -> None:

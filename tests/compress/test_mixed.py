@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,10 +11,14 @@ import pytest
 
 from compress import Artifact, Context, Quantize
 from compress.export import onnx_bytes, onnx_logits
+from compress.given import given_artifact
 from compress.layer_precision import Lowering, Sensitivity, packed_integers, ranked, sensitivity
 from compress.mixed import MixedPrecision
+from compress.sources import OnnxFile
 from compress.train import accuracy
 from hw_profiles import Budget
+from hw_profiles.quantization import Quantization
+from hw_profiles.workload import Workload
 
 HURT = "stages.1.0.conv2"
 
@@ -64,6 +69,30 @@ def test_a_float_network_is_quantized_first_and_needs_nothing_in_float(learnt: A
     assert after.precision == "int8"
     assert after.metrics["mixed"]["raised"] == []
     assert after.metrics["quantization"]["tried"] > 0
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+def test_any_network_whose_file_says_all_of_it_is_mixed(
+    as_file: bool, learnt: Artifact, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = given_artifact(learnt.model(), context.data)
+    given = replace(module, source=OnnxFile(data=onnx_bytes(module)), weights={}) if as_file else module
+    low = MixedPrecision(images=64)(given, replace(context, max_accuracy_drop=100.0))
+    assert (low.metrics["mixed"]["raised"], low.precision) == ([], "int8")
+    assert len(low.metrics["mixed"]["sensitivity"]) == 10
+
+    calibrated = Quantize.calibrated
+
+    def hurt(stage: Quantize, workload: Workload, *others: Any) -> tuple[Any, Quantization]:
+        weights, found = calibrated(stage, workload, *others)
+        worst = [op.weight for op in workload.ops if op.kind == "conv"][5]
+        return weights, replace(found, weights={**found.weights, worst: np.float32(10.0)})
+
+    monkeypatch.setattr(Quantize, "calibrated", hurt)
+    after = MixedPrecision(images=64)(given, replace(context, max_accuracy_drop=10.0))
+    assert len(after.metrics["mixed"]["raised"]) == 1
+    assert right(after, context) > right(low, context) - 0.05
+    assert after.workload().weight_bytes > low.workload().weight_bytes
 
 
 def test_a_limit_of_bytes_keeps_the_operation_low(hurt: Artifact, context: Context) -> None:

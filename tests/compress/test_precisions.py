@@ -141,7 +141,7 @@ class Two(nn.Module):
         (lambda data: compress.quantize(ARCH, config=Int4(recipe=BLINK)), "precision 'int4' needs images"),
         (lambda data: compress.quantize(small(), precision="fp16"), "Sequential: does not say what it reads"),
         (lambda data: compress.quantize(Normed(), data, precision="qat"), "a network of convolutions, activations, sums and pools is needed"),
-        (lambda data: compress.quantize(small(), data, precision="mixed"), "MixedPrecision with bits=8 needs a network of bl"),
+        (lambda data: compress.quantize(Normed(), data, precision="mixed"), "a network of convolutions, activations, sums and pools is needed"),
         (lambda data: compress.distill(ARCH, data, teacher=3), "a teacher must be a model, .*, got int"),
         (lambda data: compress.distill(ARCH, data, teacher=[]), "at least one teacher"),
         (lambda data: compress.sparsify(Two(), data), "Two: a classifier has one output, a tensor, got tuple"),
