@@ -82,7 +82,7 @@ class Quantize:
             if getattr(self, name) not in (None, True, False):
                 raise ValueError(f"Quantize.{name} must be True, False or None, got {getattr(self, name)!r}")
         if not is_whole(self.images, 1):
-            raise ValueError(f"Quantize.images must be a whole number of at least 1, got {self.images!r}")
+            raise ValueError(f"Quantize.images must be at least 1, got {self.images!r}")
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The same network with scales for every tensor that will be held as integers; of another source than an Arch

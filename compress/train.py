@@ -55,9 +55,9 @@ class Recipe:
         for name in ("epochs", "learning_rate", "seconds"):
             value = getattr(self, name)
             if not is_number(value, 0) and not (name == "seconds" and value is None):
-                raise ValueError(f"Recipe.{name} must be a number above 0, got {value!r}")
+                raise ValueError(f"Recipe.{name} must be above 0, got {value!r}")
         if self.batch_size is not None and not is_whole(self.batch_size, 1):
-            raise ValueError(f"Recipe.batch_size must be a whole number of at least 1, got {self.batch_size!r}")
+            raise ValueError(f"Recipe.batch_size must be at least 1, got {self.batch_size!r}")
         for name in ("weight_decay", "label_smoothing"):
             value = getattr(self, name)
             if value != 0 and not is_number(value, 0, 1):

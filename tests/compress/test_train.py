@@ -120,12 +120,12 @@ def test_augmented_images_are_shifted_and_mirrored_ones() -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"epochs": 0}, "epochs must be a number above 0, got 0"),
-        ({"epochs": "3"}, "epochs must be a number above 0, got '3'"),
-        ({"epochs": float("inf")}, "epochs must be a number above 0, got inf"),
-        ({"seconds": -1.0}, "seconds must be a number above 0, got -1.0"),
-        ({"learning_rate": 0}, "learning_rate must be a number above 0, got 0"),
-        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
+        ({"epochs": 0}, "epochs must be above 0, got 0"),
+        ({"epochs": "3"}, "epochs must be above 0, got '3'"),
+        ({"epochs": float("inf")}, "epochs must be above 0, got inf"),
+        ({"seconds": -1.0}, "seconds must be above 0, got -1.0"),
+        ({"learning_rate": 0}, "learning_rate must be above 0, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"weight_decay": -1.0}, "weight_decay must be at least 0 and below 1, got -1.0"),
         ({"label_smoothing": 2.0}, "label_smoothing must be at least 0 and below 1, got 2.0"),
     ],
