@@ -63,7 +63,7 @@ class Course:
 
 COURSES = {
     "lenet-300-100": Course(
-        dense=15, sparse=70, shared=8, reach=0, decay=1.0, amounts=0.9, clusters={"linear": 16}
+        dense=15, sparse=40, shared=4, reach=0, decay=0.3, amounts=0.889, clusters={"linear": 8}
     ),
     "lenet-5": Course(
         dense=3, sparse=8, shared=2, reach=1, clusters={"conv": 16, "linear": 8},
