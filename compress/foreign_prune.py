@@ -18,7 +18,7 @@ from compress.foreign_importance import Batch, group_scores
 from compress.importance import CRITERIA, TAYLOR_IMAGES, Scores
 from compress.selection import channels_saved, choose_channels, least_widths, so_many
 from hw_profiles.device import Device
-from hw_profiles.layers import Breakdown, layers
+from hw_profiles.layers import Breakdown, Layer, layers
 from hw_profiles.trace import trace
 
 _USUAL_AMOUNT = 0.2
@@ -28,8 +28,10 @@ _SHARE_OF_GAP, _MOST_AT_ONCE, _LEAST_AT_ONCE = 0.5, 0.1, 0.001
 _NEAR = 0.97
 _QUANTITIES: dict[str, Callable[[Breakdown], float]] = {
     "latency_ms": lambda found: found.latency.ms,
+    "peak_ram_bytes": lambda found: found.peak.live_bytes,
     "macs": lambda found: found.macs,
 }
+_LEAST_OF_LIVE = 1e-3  # what lives where the limit holds has a price, too: channels there may live on elsewhere
 
 # recover(module): trains the module in place.
 Recover = Callable[[nn.Module], None]
@@ -51,6 +53,7 @@ class Goal:
 
     amount: float | None = None
     latency_ms: float | None = None
+    peak_ram_bytes: float | None = None
     macs: float | None = None
     criterion: str = "l2"
     priced: bool = True
@@ -61,20 +64,29 @@ class Goal:
             raise ValueError(f"prune_module: amount must be between 0 and 1, got {self.amount}")
         if self.criterion not in CRITERIA:
             raise ValueError(f"prune_module: criterion must be one of {', '.join(CRITERIA)}, got {self.criterion!r}")
-        if sum(value is not None for value in (self.amount, self.latency_ms, self.macs)) > 1:
-            raise ValueError("prune_module takes one of amount, latency_ms and macs")
+        given = [name for name in ("amount", *_QUANTITIES) if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"prune_module takes one of amount, {', '.join(_QUANTITIES)}, got {' and '.join(given)}")
         if self.limit is not None and not 0 < self.limit < math.inf:
             raise ValueError(f"prune_module: {self.quantity} must be a number above 0, got {self.limit}")
 
     @property
     def quantity(self) -> str:
         """The name of what is limited."""
-        return "macs" if self.latency_ms is None else "latency_ms"
+        return next((name for name in _QUANTITIES if getattr(self, name) is not None), "macs")
 
     @property
     def limit(self) -> float | None:
         """How much there may be of it; None where an amount shall go."""
-        return self.macs if self.latency_ms is None else self.latency_ms
+        limit: float | None = getattr(self, self.quantity)
+        return limit
+
+    def cost(self, layer: Layer) -> float:
+        """What a kernel takes of it; of RAM what lives above the limit while it runs."""
+        if self.quantity == "peak_ram_bytes":
+            assert self.limit is not None
+            return max(0.0, layer.live_bytes - self.limit) + _LEAST_OF_LIVE * layer.live_bytes
+        return float(layer.macs) if self.quantity == "macs" else layer.microseconds / 1000
 
 
 def prune_module(
@@ -83,6 +95,7 @@ def prune_module(
     device: Device,
     *,
     latency_ms: float | None = None,
+    peak_ram_bytes: float | None = None,
     macs: float | None = None,
     amount: float | None = None,
     criterion: str = "l2",
@@ -95,11 +108,12 @@ def prune_module(
     """A copy of a module without the channels and attention heads that matter least; nothing is trained but by
     ``recover``, which is called after each of ``steps``.
 
-    They leave until the module with an input of ``example_shape`` (C, H, W) keeps ``latency_ms`` or ``macs``, as the
-    device's profile predicts in ``precision``, or until ``amount``, a share of all that may leave, has left (a fifth
-    where nothing is said; a head counts as one). For a limit they leave in the order of importance lost for each
-    microsecond or MAC saved, a layer's cost being divided among its channels and looked at again on the way; with
-    ``priced=False``, and for an amount, in the order of importance alone. Channels leave in the device's multiples.
+    They leave until the module with an input of ``example_shape`` (C, H, W) keeps ``latency_ms``, ``peak_ram_bytes`` or
+    ``macs``, as the device's profile predicts in ``precision``, or until ``amount``, a share of all that may leave, has
+    left (a fifth where nothing is said; a head counts as one). For a limit they leave in the order of importance lost
+    for each microsecond, byte or MAC saved, a layer's cost being divided among its channels and looked at again on the
+    way; with ``priced=False``, and for an amount, in the order of importance alone. Channels leave in the device's
+    multiples.
     What belongs together is found by torch-pruning's dependency graph (2301.12900), see
     :func:`compress.foreign_graph.module_groups`.
 
@@ -116,8 +130,9 @@ def prune_module(
     (32, 32)
     """
     goal = Goal(
-        amount=amount, latency_ms=latency_ms, macs=macs, criterion=criterion, priced=priced, precision=precision
-    )
+        amount=amount, latency_ms=latency_ms, peak_ram_bytes=peak_ram_bytes, macs=macs, criterion=criterion,
+        priced=priced, precision=precision,
+    )  # fmt: skip
     if steps < 1:
         raise ValueError(f"prune_module: steps must be at least 1, got {steps}")
     batches = _batches(goal, data)
@@ -206,7 +221,7 @@ class _Run:
     def _price(self, group: Group, found: Breakdown) -> float:
         """What a group's part of its layers costs, were a layer's cost proportional to its channels."""
         modules = dict(self.model.named_modules())
-        costs = _by_layer(found, self._goal.quantity)
+        costs = {name: self._goal.cost(layer) for layer in found.layers for name in layer.ops}
         shares = (
             costs.get(member.layer, 0.0) * len(member.places) / width_of(modules[member.layer], inputs=member.inputs)
             for member in group.members
@@ -240,15 +255,6 @@ class _Some:
         gone = {group: self.start[group] - width[group] for group in width}
         saved = sum(self.prices[group] * count for group, count in gone.items())
         return saved >= self.wanted or sum(gone.values()) >= self.most
-
-
-def _by_layer(found: Breakdown, quantity: str) -> dict[str, float]:
-    """What the kernel costs that each operation is in."""
-    costs: dict[str, float] = {}
-    for layer in found.layers:
-        for name in layer.ops:
-            costs[name] = float(layer.macs) if quantity == "macs" else layer.microseconds / 1000
-    return costs
 
 
 def _batches(goal: Goal, data: Dataset | None) -> list[Batch]:

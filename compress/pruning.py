@@ -209,10 +209,9 @@ class Prune:
         Raises:
             ValueError: what only an Arch can.
         """
-        for name, unset in (("peak_ram_bytes", None), ("blocks", 0)):
-            if (value := getattr(self, name)) != unset:
-                raise ValueError(f"Prune.{name} needs a network of blocks (Arch), got {value} for another module")
-        names = ("amount", "latency_ms", "macs", "criterion", "priced", "precision", "steps")
+        if self.blocks:
+            raise ValueError(f"Prune.blocks needs a network of blocks (Arch), got {self.blocks} for another module")
+        names = ("amount", *QUANTITIES, "criterion", "priced", "precision", "steps")
         return {name: getattr(self, name) for name in names}
 
     def lessons(self, artifact: Artifact, context: Context) -> Lessons | None:

@@ -103,6 +103,20 @@ def test_the_limit_holds_and_the_file_runs(name: str, quantity: str, device: Dev
     torch.testing.assert_close(got, expected, atol=1e-4 * float(expected.abs().max()), rtol=1e-3)
 
 
+def test_a_limit_of_ram_takes_channels_where_most_lives(device: Device) -> None:
+    torch.manual_seed(0)
+    wide = [nn.Conv2d(3, 64, 3, 2, 1), nn.ReLU(), nn.Conv2d(64, 64, 3, 1, 1), nn.ReLU()]
+    narrow = [nn.Conv2d(64, 64, 3, 2, 1), nn.ReLU(), nn.Conv2d(64, 64, 3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    net = nn.Sequential(*wide, *narrow, nn.Linear(64, 10))
+    whole = profile(net, device, input_shape=SHAPE).peak_ram_bytes
+    pruned = prune_module(net, SHAPE, device, peak_ram_bytes=0.7 * whole).model
+    assert 0.4 * whole < profile(pruned, device, input_shape=SHAPE).peak_ram_bytes <= 0.7 * whole
+    assert pruned[0].out_channels + pruned[2].out_channels < 128
+    assert (pruned[4].out_channels, pruned[6].out_channels) == (64, 64)
+    with pytest.raises(ValueError, match=r"peak_ram_bytes must be at least .*got 100"):
+        prune_module(net, SHAPE, device, peak_ram_bytes=100)
+
+
 def test_whole_heads_leave_and_the_stream_stays_as_wide(device: Device) -> None:
     model = timm_model("vit_tiny_patch16_224")
     pruned = prune_module(model, SHAPE, device, amount=0.5).model
@@ -201,7 +215,7 @@ def test_impossible_requests_are_refused(device: Device) -> None:
         prune_module(model, SHAPE, device, criterion="l3")
     with pytest.raises(ValueError, match="amount must be between 0 and 1, got 1"):
         prune_module(model, SHAPE, device, amount=1)
-    with pytest.raises(ValueError, match="takes one of amount, latency_ms and macs"):
+    with pytest.raises(ValueError, match="takes one of amount, latency_ms, peak_ram_bytes, macs, got"):
         prune_module(model, SHAPE, device, amount=0.5, macs=1e6)
     with pytest.raises(ValueError, match="'taylor' looks at images: data must be given"):
         prune_module(model, SHAPE, device, criterion="taylor")
