@@ -67,8 +67,8 @@ def quantize(
     convolutions, activations, sums and pools.
 
     Raises:
-        ValueError: no such precision, images that calibration cannot use, or a model that does not fit them or cannot
-            be exported.
+        ValueError: no such precision, images that calibration cannot use, a model that does not fit them or cannot be
+            exported, or a limit of ``budget`` that is broken.
 
     >>> from compress import Quantize
     >>> from search_spaces import preset
@@ -85,12 +85,14 @@ def quantize(
         done = stage(artifact, context)
         if precision is None and config is None:
             done = _mixed_where_it_loses(done, context)
-        if budget is not None:
-            check_budget(done, context)
+        check_budget(done, context, stage.name)
         return _judged(artifact, done, context)
     artifact = given_artifact(model, None)
     check_needs_no_images(stage, artifact)
-    return stage(artifact, _without_images(artifact, seed))
+    context = _without_images(artifact, seed)
+    done = stage(artifact, context)
+    check_budget(done, replace(context, budget=budget or context.budget, device=load_device(device)), stage.name)
+    return done
 
 
 def prune(
@@ -109,7 +111,7 @@ def prune(
     Raises:
         ValueError: a limit that cannot be reached, or a model that does not fit the images or is an ONNX file.
     """
-    artifact, context = _begin(model, data, seed, device=device, trains=True)
+    artifact, context = _begin(model, data, seed, device=device, trains=(config or Prune()).recipe is not None)
     wishes: dict[str, Any] = {"latency_ms": latency_ms, "amount": amount}
     stage = replace(config or Prune(), **{name: value for name, value in wishes.items() if value is not None})
     return _judged(artifact, stage(artifact, context), context)
@@ -163,7 +165,7 @@ def sparsify(
     artifact = given_artifact(model, None)
     check_can_be_sparse(artifact)
     if isinstance(artifact.source, OnnxFile):
-        return replace(stage, recipe=None, schedule="iterative")(artifact, _without_images(artifact, seed))
+        return stage.untrained()(artifact, _without_images(artifact, seed))
     changed = artifact.model()
     layers = _layers(artifact, changed)
     stage.apply(changed, layers)

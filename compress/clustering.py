@@ -24,7 +24,7 @@ from compress.sources import OnnxFile
 from compress.stage import Context
 from compress.train import Recipe
 from compress.weighted import Layer, for_each, layers_of, weighted_layers
-from hw_profiles.formats import TensorFormat
+from hw_profiles.formats import FLOAT32, TensorFormat
 from hw_profiles.names import did_you_mean
 
 Clusters = int | Mapping[str, int]
@@ -127,10 +127,10 @@ class Cluster:
 
 def check_can_share(artifact: Artifact) -> None:
     """Raise a ValueError where shared values would undo what an earlier stage made of the file."""
-    if artifact.deployed is not None and not isinstance(artifact.source, OnnxFile):  # whose file is all there is
+    stored = artifact.deployed is not None and not isinstance(artifact.source, OnnxFile)  # whose file is all there is
+    if stored or any(f.bits < FLOAT32.bits and not f.codebook for f in artifact.weight_formats.values()):
         raise ValueError(
-            "Cluster must come before a foreign network is made int8 or its weights are stored in fewer bits, "
-            "in this one they are already"
+            "Cluster must come before a foreign network is made int8 or weights are stored in fewer bits, here they are"
         )
 
 

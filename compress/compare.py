@@ -108,8 +108,9 @@ def layer_errors(files: tuple[bytes, bytes], inputs: tuple[Array, Array]) -> Ite
     """
     models = [load_model(file) for file in files]
     kinds = [{name: node.op_type for node in needed_nodes(m.graph) for name in node.output if name} for m in models]
-    names = [name for name in kinds[0] if name in kinds[1]]
     read_as = [_dequantized(model.graph) for model in models]
+    again = {*read_as[0].values()} & {*read_as[1].values()}  # are compared under their first name
+    names = [name for name in kinds[0] if name in kinds[1] and name not in again]
     sessions = [_open_wide(m, [as_.get(n, n) for n in names]) for m, as_ in zip(models, read_as, strict=True)]
     total = dict.fromkeys(names, 0.0)
     apart = dict.fromkeys(names, 0.0)

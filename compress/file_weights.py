@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import torch
 from onnx import numpy_helper
 from torch import nn
@@ -13,9 +14,9 @@ from torch import nn
 from compress.artifact import Artifact
 from compress.export import onnx_bytes
 from compress.sources import OnnxFile, source_name
-from compress.stored_weights import Weight, tensors_of, weights_of, written
+from compress.stored_weights import Weight, tensors_of, weights_of
 from compress.weighted import Layer
-from hw_profiles.formats import TensorFormat
+from hw_profiles.formats import FLOAT32, TensorFormat
 from hw_profiles.onnx_load import load_model
 
 # change(module, layers): changes the layers, which are all that the module holds; the format of each one's weight.
@@ -43,11 +44,28 @@ def with_changed_weights(artifact: Artifact, change: Change) -> Artifact:
     for name, layer in layers.items():
         value = weights[name].shaped(layer.weight.detach().numpy())
         tensors[name].CopyFrom(numpy_helper.from_array(value, tensors[name].name))
-    file = OnnxFile(data=written(model), label=source_name(artifact.source), sides=artifact.source.input_shape)
+    onnx.checker.check_model(model)
+    changed = model.SerializeToString(deterministic=True)
+    file = OnnxFile(data=changed, label=source_name(artifact.source), sides=artifact.source.input_shape)
     read_by = {node.input[1]: node.output[0] for node in model.graph.node if len(node.input) > 1}
     operations = {op.name: op.weight for op in artifact.workload().ops}
     told = {operations[read_by[n]]: each for n, each in formats.items() if read_by[n] in operations}
     return replace(artifact, deployed=file, weight_formats={**artifact.weight_formats, **told})
+
+
+def zeros_of(file: OnnxFile) -> dict[str, TensorFormat]:
+    """The densities of the weights of a file, float or integers, of which some are zero."""
+    graph = load_model(file.data).graph
+    tensors, nodes = tensors_of(graph), {name: node for node in graph.node for name in node.output}
+    found = {}
+    for op in file.workload().ops:
+        name = nodes[op.name].input[1] if op.stores_weights and op.name in nodes else ""
+        while name not in tensors and name in nodes:  # integers behind a DequantizeLinear
+            name = nodes[name].input[0]
+        if name in tensors:
+            value = numpy_helper.to_array(tensors[name])
+            found[op.weight] = float(np.count_nonzero(value) / value.size)
+    return {name: replace(FLOAT32, density=max(share, 1e-9)) for name, share in found.items() if share < 1}
 
 
 def _layer(weight: Weight, linear: bool) -> Layer:

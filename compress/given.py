@@ -19,6 +19,7 @@ from compress.sources import GivenModule, OnnxFile, Timm, nothing_changed, sourc
 from compress.teacher import check_timm_name
 from compress.timm_source import timm_for, timm_of, trained_shape
 from compress.unstated import Unstated
+from compress.weighted import Layer
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
 
@@ -148,6 +149,8 @@ def _artifact(source: Arch | Timm | GivenModule, module: nn.Module) -> Artifact:
 
 def _of_module(module: nn.Module, shape: Shape | None) -> Artifact:
     _check_plain(module)
+    if any(parameter.device.type != "cpu" for parameter in module.parameters()):
+        module = copy.deepcopy(module).cpu()
     source = timm_of(module, shape or trained_shape(module) or (3, 224, 224))
     if source is not None and _is_made_by(source, module):
         return _artifact(source, module)
@@ -156,18 +159,18 @@ def _of_module(module: nn.Module, shape: Shape | None) -> Artifact:
 
 
 def _check_plain(module: nn.Module) -> None:
-    """Raise a ValueError where weights are not float32, or computed of others in each pass."""
-    other = {
-        name: p.dtype for name, p in module.named_parameters() if p.is_floating_point() and p.dtype != torch.float32
-    }
-    if other:
-        name, kind = next(iter(other.items()))
-        raise ValueError(f"a module must have float32 weights, {name} is {kind}: call .float() first")
+    """Raise a ValueError where weights are not float32, not there, or computed of others in each pass."""
+    for name, parameter in module.named_parameters():
+        if parameter.is_meta:
+            raise ValueError(f"a module must have weights, {name} is on the device meta and has none")
+        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+            raise ValueError(f"a module must have float32 weights, {name} is {parameter.dtype}: call .float() first")
     for name, each in module.named_modules():
-        if is_parametrized(each):
+        hooked = isinstance(each, Layer) and "weight" not in each._parameters
+        if is_parametrized(each) or hooked:
             raise ValueError(
                 f"a module must have its weights as they are, those of {name or 'the module'} are computed of others: "
-                "call torch.nn.utils.parametrize.remove_parametrizations first"
+                "call torch.nn.utils.parametrize.remove_parametrizations, remove_weight_norm or prune.remove first"
             )
 
 

@@ -13,6 +13,7 @@ from compress.codes import GROUP, Int4Code, quantized_groups
 from compress.data import Split
 from compress.export import folded_weights, onnx_bytes
 from compress.fidelity import Judge
+from compress.file_weights import zeros_of
 from compress.folding import with_folded_weights
 from compress.sources import OnnxFile, source_name
 from compress.stage import Context
@@ -113,7 +114,8 @@ class FileLowering:
             label=f"{source_name(artifact.source)} in int8",
             sides=artifact.source.input_shape,
         )
-        return replace(artifact, deployed=file)
+        sparse = any(stored.density < 1 for stored in artifact.weight_formats.values())
+        return replace(artifact, deployed=file, weight_formats=zeros_of(file) if sparse else {})
 
 
 def sensitivity(

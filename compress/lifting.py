@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from compress.module_export import PARITY, distance
 from compress.observing import logits
-from compress.post_training_onnx import prepared
+from compress.post_training_onnx import check_no_four_bits, prepared
 from compress.stored_weights import tensors_of
 from hw_profiles.onnx_load import load_model
 from hw_profiles.onnx_read import read_onnx
@@ -36,6 +37,7 @@ def lifted(data: bytes, input_shape: tuple[int, int, int]) -> tuple[Workload, We
     >>> workload.macs == preset("resnet8").workload().macs, weights["classifier.weight"].shape
     (True, (10, 64))
     """
+    check_no_four_bits(load_model(data).graph)
     folded = prepared(data)
     workload, graph = read_onnx(folded, input_shape), load_model(folded).graph
     nodes = {name: node for node in graph.node for name in node.output}
@@ -47,8 +49,9 @@ def lifted(data: bytes, input_shape: tuple[int, int, int]) -> tuple[Workload, We
     x = np.random.default_rng(0).standard_normal((_IMAGES, *input_shape)).astype(np.float32)
     try:
         again = logits(write_onnx(workload, weights), x)
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"a network of convolutions, activations, sums and pools is needed ({error})") from None
+    except (KeyError, ValueError, onnx.checker.ValidationError) as error:
+        reason = f"it has {error.args[0]}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+        raise ValueError(f"a network of convolutions, activations, sums and pools is needed ({reason})") from None
     off = distance(again, logits(data, x))
     if not off < PARITY:
         raise ValueError(
@@ -60,7 +63,7 @@ def lifted(data: bytes, input_shape: tuple[int, int, int]) -> tuple[Workload, We
 def _weights(op: Op, node: Any, tensors: Mapping[str, Any]) -> Weights:
     names = [name for name in node.input[1:] if name] if node is not None else []
     if len(names) != 1 + bool(op.bias) or not all(name in tensors for name in names):
-        raise ValueError(f"operation {op.name}: its weights must be constants of the file")
+        raise ValueError(f"operation {op.name}: one node must read its weights, which are constants of the file")
     weight = numpy_helper.to_array(tensors[names[0]])
     if node.op_type == "MatMul" or (node.op_type == "Gemm" and not _is_transposed(node)):
         weight = weight.T

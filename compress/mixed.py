@@ -95,6 +95,10 @@ class MixedPrecision:
         """The artifact; another network than an Arch as its file, which is written once."""
         if isinstance(artifact.source, Arch):
             return artifact
+        if self.bits == 8 and artifact.precision == "int8":
+            if isinstance(artifact.source, OnnxFile):
+                raise ValueError("MixedPrecision with bits=8 begins with a float32 ONNX file, this is int8 already")
+            artifact = replace(artifact, deployed=None)  # from the module again
         require_float(artifact)
         file = OnnxFile(
             data=onnx_bytes(artifact), label=source_name(artifact.source), sides=artifact.source.input_shape
@@ -117,13 +121,13 @@ def _of_file(artifact: Artifact, context: Context) -> FileLowering:
     return FileLowering(workload=workload, weights=fitting, quantization=quantization)
 
 
-def check_budget(artifact: Artifact, context: Context) -> None:
-    """Raise a ValueError where a limit is broken, which is named; latency is estimated."""
+def check_budget(artifact: Artifact, context: Context, precision: str) -> None:
+    """Raise a ValueError where a limit is broken, which is named; latency is estimated. ``precision``: what it is."""
     costs, limits = _costs(artifact, context), context.budget.limits()
     for name, excess in violations(costs, limits).items():
         if excess > 0:
             raise ValueError(
-                f"budget.{name} must be at least {costs[name]:.6g}, what the network takes in {artifact.precision} on "
+                f"budget.{name} must be at least {costs[name]:.6g}, what the network takes in {precision} on "
                 f"{context.device.name}, got {limits[name]:g}"
             )
 

@@ -90,10 +90,15 @@ def _input(data: bytes) -> tuple[str, list[int | str | None]]:
         raise ValueError(f"a network of one float32 input is needed, got {len(inputs)} inputs of types {kinds}")
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.node):
         raise ValueError("a float32 network is needed, got one that is quantized already")
+    check_no_four_bits(graph)
+    return inputs[0].name, list(open_session(data).get_inputs()[0].shape[1:])
+
+
+def check_no_four_bits(graph: Any) -> None:
+    """Raise a ValueError where weights are stored in 4 bits."""
     few = [tensor.name for tensor in graph.initializer if tensor.data_type in _FOUR_BITS]
     if few:
         raise ValueError(f"a float32 network is needed, got one whose weights are stored in 4 bits, such as {few[0]}")
-    return inputs[0].name, list(open_session(data).get_inputs()[0].shape[1:])
 
 
 def prepared(data: bytes) -> bytes:

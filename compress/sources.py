@@ -193,9 +193,9 @@ def require_savable(source: Source) -> None:
 def require_arch(what: str, source: Source) -> None:
     """Raise a ValueError where a source is no network of blocks.
 
-    >>> require_arch("QuantizeAware", Timm(name="resnet18", input_shape=(3, 32, 32)))
+    >>> require_arch("Quantize.equalize", Timm(name="resnet18", input_shape=(3, 32, 32)))
     Traceback (most recent call last):
-    ValueError: QuantizeAware needs a network of blocks (Arch), got timm:resnet18
+    ValueError: Quantize.equalize needs a network of blocks (Arch), got timm:resnet18
     """
     if not isinstance(source, Arch):
         raise ValueError(f"{what} needs a network of blocks (Arch), got {source_name(source)}")

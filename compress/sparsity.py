@@ -96,7 +96,9 @@ class Sparsify:
         """The same network with zeros, led by what it was before."""
         check_can_be_sparse(artifact)
         if isinstance(artifact.source, OnnxFile) and self.recipe is None:
-            return with_changed_weights(artifact, self._of_file)
+            done = with_changed_weights(artifact, self._of_file)
+            shares = {name: stored.density for name, stored in done.weight_formats.items()}
+            return replace(done, metrics={**done.metrics, "densities": shares})
         model, record = artifact.model(), artifact.preprocessing
         layers = layers_of(artifact, model)
         lessons = lessons_for(
@@ -115,8 +117,8 @@ class Sparsify:
         self, model: nn.Module, layers: Mapping[str, Layer], learn: Learn | None = None, loss_of: LossOf | None = None
     ) -> None:
         """Make ``layers`` of ``model`` sparse in place, by any training and any loss."""
-        if learn is None and self.criterion == "movement":
-            raise ValueError("Sparsify: movement is known during a training only: it needs images to train on")
+        if learn is None:
+            self.untrained()
         targets = self._targets(model, layers, loss_of)
         masks = Masks({name: layers[name] for name in targets}, self.criterion)
         try:
@@ -127,7 +129,15 @@ class Sparsify:
         finally:
             masks.finish()
 
+    def untrained(self) -> Sparsify:
+        """The same without a training; a ValueError where it needs one."""
+        if self.criterion == "movement":
+            raise ValueError("Sparsify: movement is known during a training only: it needs images to train on")
+        return replace(self, recipe=None)
+
     def _of_file(self, model: nn.Module, layers: Mapping[str, Layer]) -> dict[str, TensorFormat]:
+        if self.scope == "sensitivity":
+            raise ValueError("Sparsify: scope='sensitivity' measures a module, an ONNX file takes global or layer")
         self.apply(model, layers)
         return {name: _sparse(share) for name, share in densities(layers).items()}
 
@@ -174,10 +184,13 @@ class Sparsify:
 
 def check_can_be_sparse(artifact: Artifact) -> None:
     """Raise a ValueError where zeros would undo what an earlier stage made of the weights."""
-    shared = any(stored.codebook for stored in artifact.weight_formats.values())
+    fewer = any(stored.codebook or stored.bits < FLOAT32.bits for stored in artifact.weight_formats.values())
     stored = artifact.deployed is not None and not isinstance(artifact.source, OnnxFile)  # whose file is all there is
-    if artifact.quantization is not None or stored or shared:
-        raise ValueError("Sparsify changes float weights: it must come before they are made integers or shared")
+    if artifact.quantization is not None or stored or fewer:
+        raise ValueError(
+            "Sparsify changes float weights: it must come before they are made integers or shared "
+            "or are stored in fewer bits"
+        )
 
 
 def sparsify_module(

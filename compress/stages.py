@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, astuple, replace
@@ -13,6 +14,7 @@ from typing import Any, cast
 from compress.artifact import Artifact
 from compress.binary import Binarize
 from compress.clustering import Cluster
+from compress.data import Dataset
 from compress.distillation import Distill
 from compress.encode_stage import Encode
 from compress.export import differing, export_onnx, onnx_bytes, predict_onnx
@@ -54,6 +56,7 @@ STAGES: dict[str, type[Stage]] = {
 }
 
 _MADE_BY = "made_by.json"
+_DIGESTED_IMAGES = 64
 _DRIFT = 0.02  # a file run against itself differs by up to so much
 
 ProgressFactory = Callable[[str], AbstractContextManager[Report]]
@@ -80,8 +83,8 @@ def run_stages(
 
     Raises:
         ValueError: a stage, which is named, cannot be applied to this artifact, the artifact cannot be saved, or the
-            folder holds what came of another one or of other options. What earlier stages made stays in their folders
-            and is found again.
+            folder holds what came of another one, of other options, images, seed, device or budget. What earlier
+            stages made stays in their folders and is found again.
     """
     require_savable(artifact.source)
     _check_size(artifact, context)
@@ -284,10 +287,26 @@ def _started(artifact: Artifact, home: Path) -> Artifact:
     return found
 
 
-def _made_by(artifact: Artifact, stage: Stage, before: Path) -> dict[str, Any]:
-    """What a stage's result depends on."""
-    config = json.loads(json.dumps(asdict(stage), default=repr))  # type: ignore[call-overload]
-    return {"stage": stage.name, "config": config, "of": hashlib.sha256(_file(before, artifact)).hexdigest()}
+def _made_by(artifact: Artifact, stage: Stage, context: Context, before: Path) -> dict[str, Any]:
+    """What a stage's result depends on, but for the teacher."""
+    return {
+        "stage": stage.name,
+        "config": json.loads(json.dumps(asdict(stage), default=repr)),  # type: ignore[call-overload]
+        "network": hashlib.sha256(_file(before, artifact)).hexdigest()[:16],
+        "data": _digest(context.data),
+        "seed": context.seed,
+        "device": context.device.name,
+        "budget": context.budget.limits(),
+    }
+
+
+def _digest(data: Dataset) -> str:
+    """Of the labels that are trained on and judged by, and of some of the images."""
+    found = hashlib.sha256()
+    for split in (data.train, data.val):
+        found.update(split.labels.tobytes())
+        found.update(split.spread(_DIGESTED_IMAGES).images.tobytes())
+    return found.hexdigest()[:16]
 
 
 def _config(stage: Stage, place: Path) -> Mapping[str, Any]:
@@ -297,22 +316,28 @@ def _config(stage: Stage, place: Path) -> Mapping[str, Any]:
     return asdict(stage)  # type: ignore[call-overload, no-any-return]
 
 
+def _goes_on(now: Mapping[str, Any], folder: Path) -> bool:
+    """Whether what a folder holds was made, or begun, in the same way; earlier versions did not note it."""
+    return not (folder / _MADE_BY).is_file() or _flat(read_json(folder / _MADE_BY)) == _flat(now)
+
+
 def _check_made_by(now: Mapping[str, Any], folder: Path) -> None:
-    if not (folder / _MADE_BY).is_file():
+    if _goes_on(now, folder):
         return
-    then = read_json(folder / _MADE_BY)
-    if _without_recipe(then) != _without_recipe(now):
-        one, other = (f"{_without_recipe(each)['config']} of {each['of'][:8]}" for each in (then, now))
-        raise ValueError(
-            f"{folder}: holds what stage {then['stage']} made with {one}, wanted is {now['stage']} with {other}; "
-            "give another folder"
-        )
+    then, wanted = _flat(read_json(folder / _MADE_BY)), _flat(now)
+    name = next(name for name in {**then, **wanted} if then.get(name) != wanted.get(name))
+    raise ValueError(
+        f"{folder}: holds what was made with {name} {then.get(name)!r}, wanted is {wanted.get(name)!r}; "
+        "give another folder"
+    )
 
 
-def _without_recipe(made_by: Mapping[str, Any]) -> dict[str, Any]:
-    """How a stage trains does not count: a run that goes on may have another time left for it."""
-    config = {name: value for name, value in made_by["config"].items() if name != "recipe"}
-    return {**made_by, "config": config}
+def _flat(made_by: Mapping[str, Any]) -> dict[str, Any]:
+    """Of how a stage trains only whether it does: a run that goes on may have another time left for it."""
+    config = dict(made_by["config"])
+    if "recipe" in config:
+        config["recipe"] = None if config["recipe"] is None else "a recipe"
+    return {**{name: value for name, value in made_by.items() if name != "config"}, **config}
 
 
 def _run_stage(
@@ -320,11 +345,13 @@ def _run_stage(
 ) -> Artifact:
     """``folders``: where the artifact's file is, and where the stage's shall be."""
     before, folder = folders
-    made_by = _made_by(artifact, stage, before)
+    made_by = _made_by(artifact, stage, context, before)
     if (folder / "artifact.json").is_file():
         _check_made_by(made_by, folder)
         return Artifact.load(folder)
     partial = folder.with_name(folder.name + ".partial")
+    if partial.is_dir() and not _goes_on(made_by, partial):
+        shutil.rmtree(partial)  # what other options had begun
     partial.mkdir(parents=True, exist_ok=True)
     write_json(partial / _MADE_BY, made_by)
     with show(stage.name) as report:

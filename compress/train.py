@@ -58,6 +58,9 @@ class Recipe:
                 raise ValueError(f"Recipe.{name} must be above 0, got {value!r}")
         if self.batch_size is not None and not is_whole(self.batch_size, 1):
             raise ValueError(f"Recipe.batch_size must be at least 1, got {self.batch_size!r}")
+        for name in ("bfloat16", "flip"):
+            if getattr(self, name) not in (None, True, False):
+                raise ValueError(f"Recipe.{name} must be True, False or None, got {getattr(self, name)!r}")
         for name in ("weight_decay", "label_smoothing"):
             value = getattr(self, name)
             if value != 0 and not is_number(value, 0, 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from torch import Tensor, nn
 
 import compress
-from compress import Artifact, Binarize, Context, Half, Int4, MixedPrecision, Prune, QuantizeAware, Recipe
+from compress import Artifact, Binarize, Context, Dataset, Half, Int4, MixedPrecision, Prune, QuantizeAware, Recipe
 from compress.export import onnx_bytes
 from compress.given import given_artifact
 from compress.precisions import PRECISIONS
@@ -109,6 +110,33 @@ def test_a_budget_of_bytes_keeps_weights_in_4_bits(context: Context) -> None:
     assert tight.metrics["mixed"]["raised"] == []
 
 
+def four(data: Dataset) -> Artifact:
+    """A module whose weights are stored in 4 bits."""
+    return compress.quantize(small(), data, precision="int4")
+
+
+def normed() -> nn.Module:
+    """A module whose first weight a hook computes."""
+    module = small()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        nn.utils.weight_norm(next(each for each in module.modules() if isinstance(each, nn.Conv2d)))
+    return module
+
+
+class HandSwish(nn.Module):
+    """A hard swish as older code writes it, with constants that are added and divided by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(1, 8, 3, 2), nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        logits: Tensor = self.last((x * nn.functional.relu6(x + 3) / 6).mean((2, 3)))
+        return logits
+
+
 class Normed(nn.Module):
     """A classifier with a layer normalisation, which has no integer arithmetic."""
 
@@ -141,6 +169,15 @@ class Two(nn.Module):
         (lambda data: compress.quantize(ARCH, config=Int4(recipe=BLINK)), "precision 'int4' needs images"),
         (lambda data: compress.quantize(small(), precision="fp16"), "Sequential: does not say what it reads"),
         (lambda data: compress.quantize(Normed(), data, precision="qat"), "a network of convolutions, activations, sums and pools is needed"),
+        (lambda data: compress.quantize(HandSwish(), data, precision="qat"), "a network of convolutions, activations"),
+        (lambda data: compress.quantize(HandSwish(), data, precision="mixed"), "a network of convolutions, activations"),
+        (lambda data: compress.quantize(four(data), data, precision="qat"), "before the weights of a foreign network are"),
+        (lambda data: compress.quantize(four(data), data, precision="mixed"), "weights are stored in 4 bits"),
+        (lambda data: compress.quantize(ARCH, precision="fp16", budget=Budget(flash_bytes=1)), "what the network takes in fp16"),
+        (lambda data: compress.sparsify(compress.quantize(ARCH, precision="fp16")), "or are stored in fewer bits"),
+        (lambda data: compress.cluster(compress.quantize(ARCH, precision="fp16")), "stored in fewer bits, here they are"),
+        (lambda data: compress.quantize(normed(), data), "are computed of others"),
+        (lambda data: compress.quantize(small().to("meta"), data), "is on the device meta"),
         (lambda data: compress.quantize(Normed(), data, precision="mixed"), "a network of convolutions, activations, sums and pools is needed"),
         (lambda data: compress.distill(ARCH, data, teacher=3), "a teacher must be a model, .*, got int"),
         (lambda data: compress.distill(ARCH, data, teacher=[]), "at least one teacher"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from compress.data import Split
 from compress.export import export_onnx, folded_weights, predict_onnx
 from compress.importance import CRITERIA, channel_scores
 from compress.post_training import scale_and_zero_point
+from compress.progress import Report
 from compress.pruning import remove_channels, select_channels
 from compress.stage import Stage
 from compress.stages import why_undone
@@ -277,18 +279,46 @@ def test_stages_run_in_order_are_recorded_and_not_repeated(learnt: Artifact, con
 def test_a_folder_of_other_stages_or_networks_is_refused(learnt: Artifact, context: Context, tmp_path: Path) -> None:
     quick = replace(context, measured=False)
 
-    def pruned(amount: float, start: Artifact = learnt, **recipe: float) -> Artifact:
-        return run_stages(start, [Prune(amount=amount, recipe=Recipe(epochs=0.02, **recipe))], quick, tmp_path)
+    def pruned(amount: float, start: Artifact = learnt, around: Context = quick, **recipe: float) -> Artifact:
+        return run_stages(start, [Prune(amount=amount, recipe=Recipe(epochs=0.02, **recipe))], around, tmp_path)
 
     done = pruned(0.3)
     assert pruned(0.3, learning_rate=0.01).history == done.history  # how it was trained is settled where it is found
-    with pytest.raises(
-        ValueError, match=r"01_prune: holds what stage prune made with .*'amount': 0.3.*wanted is .*'amount': 0.5"
-    ):
+    with pytest.raises(ValueError, match=r"01_prune: holds what was made with amount 0.3, wanted is 0.5; give another"):
         pruned(0.5)
+    with pytest.raises(ValueError, match="made with seed 0, wanted is 7"):
+        pruned(0.3, around=replace(quick, seed=7))
+    other = replace(quick.data, train=quick.data.val, val=quick.data.train)
+    with pytest.raises(ValueError, match="made with data"):
+        pruned(0.3, around=replace(quick, data=other))
+    with pytest.raises(ValueError, match="made with recipe 'a recipe', wanted is None"):
+        run_stages(learnt, [Prune(amount=0.3, recipe=None)], quick, tmp_path)
     with pytest.raises(ValueError, match="holds the stages of another network; give another folder"):
         pruned(0.3, artifact_of(learnt.arch, seed=9))
     assert pruned(0.3).history == done.history
+
+
+def test_what_other_options_had_begun_is_not_gone_on_with(learnt: Artifact, context: Context, tmp_path: Path) -> None:
+    quick = replace(context, measured=False)
+    partial = tmp_path / "01_prune.partial"
+
+    class KilledError(Exception):
+        pass
+
+    @contextmanager
+    def killing(name: str) -> Iterator[Report]:
+        def kill(share: float, note: str) -> None:
+            (partial / "checkpoint.0.pt").write_bytes(b"what a training left")
+            raise KilledError
+
+        yield kill
+
+    stages = [Prune(amount=0.3, recipe=Recipe(epochs=0.1))]
+    with pytest.raises(KilledError):
+        run_stages(learnt, stages, quick, tmp_path, show=killing)
+    assert (partial / "checkpoint.0.pt").is_file()
+    done = run_stages(learnt, [Prune(amount=0.5, recipe=Recipe(epochs=0.1))], quick, tmp_path)
+    assert done.history[0]["config"]["amount"] == 0.5
 
 
 def test_data_of_another_size_are_refused(learnt: Artifact, context: Context, tmp_path: Path) -> None:

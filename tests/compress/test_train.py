@@ -82,9 +82,14 @@ def test_time_ends_a_training_and_the_rate_comes_down(digits: Dataset) -> None:
 
 def test_a_network_learns_where_it_is(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tensors of "meta" have a place and no numbers; an operation over two places is an error."""
-    monkeypatch.setattr(torch, "autocast", lambda *format, **options: nullcontext())  # meta has none
-    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device_type: False)
     seen: set[str] = set()
+
+    def noted(device_type: str, **options: object) -> nullcontext[None]:
+        seen.add(device_type)
+        return nullcontext()
+
+    monkeypatch.setattr(torch, "autocast", noted)  # meta has none of its own
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device_type: bool(seen.add(device_type)))
     taught = soft_target_loss(ModuleTeacher(build_model(SMALL).to("meta"), digits.preprocessing), 4.0, 0.5)
 
     def loss(logits: Tensor, labels: Tensor, pixels: Tensor) -> Tensor:
@@ -125,6 +130,7 @@ def test_augmented_images_are_shifted_and_mirrored_ones() -> None:
         ({"epochs": float("inf")}, "epochs must be above 0, got inf"),
         ({"seconds": -1.0}, "seconds must be above 0, got -1.0"),
         ({"learning_rate": 0}, "learning_rate must be above 0, got 0"),
+        ({"bfloat16": "no"}, "bfloat16 must be True, False or None, got 'no'"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"weight_decay": -1.0}, "weight_decay must be at least 0 and below 1, got -1.0"),
         ({"label_smoothing": 2.0}, "label_smoothing must be at least 0 and below 1, got 2.0"),
