@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from compress.artifact import Artifact
@@ -31,7 +30,7 @@ from compress.pruning import Prune
 from compress.sources import GivenModule, OnnxFile
 from compress.sparsity import Sparsify, check_can_be_sparse, densities, sparse_formats
 from compress.stage import Context
-from compress.teacher import ModuleTeacher, OnnxTeacher, Teacher
+from compress.teacher import ModuleTeacher, OnnxTeacher, Teacher, pixels_of
 from compress.train import accuracy
 from compress.weighted import Layer, layers_of, weighted_layers
 from hw_profiles.budget import Budget
@@ -79,20 +78,18 @@ def quantize(
     {16}
     """
     stage = stage_of(precision, config)
-    if data is not None:
+    if data is None:
+        artifact = given_artifact(model, None)
+        check_needs_no_images(stage, artifact)
+        context = _without_images(artifact, seed, device)
+    else:
         artifact, context = _begin(model, data, seed, device=device)
-        context = replace(context, budget=budget or context.budget)
-        done = stage(artifact, context)
-        if precision is None and config is None:
-            done = _mixed_where_it_loses(done, context)
-        check_budget(done, context, stage.name)
-        return _judged(artifact, done, context)
-    artifact = given_artifact(model, None)
-    check_needs_no_images(stage, artifact)
-    context = _without_images(artifact, seed)
+    context = replace(context, budget=budget or context.budget)
     done = stage(artifact, context)
-    check_budget(done, replace(context, budget=budget or context.budget, device=load_device(device)), stage.name)
-    return done
+    if precision is None and config is None:
+        done = _mixed_where_it_loses(done, context)
+    check_budget(done, context, stage.name)
+    return done if data is None else _judged(artifact, done, context)
 
 
 def prune(
@@ -111,9 +108,9 @@ def prune(
     Raises:
         ValueError: a limit that cannot be reached, or a model that does not fit the images or is an ONNX file.
     """
-    artifact, context = _begin(model, data, seed, device=device, trains=(config or Prune()).recipe is not None)
     wishes: dict[str, Any] = {"latency_ms": latency_ms, "amount": amount}
     stage = replace(config or Prune(), **{name: value for name, value in wishes.items() if value is not None})
+    artifact, context = _begin(model, data, seed, device=device, trains=stage.recipe is not None)
     return _judged(artifact, stage(artifact, context), context)
 
 
@@ -245,11 +242,11 @@ def _mixed_where_it_loses(done: Artifact, context: Context) -> Artifact:
     return MixedPrecision()(done, context)
 
 
-def _without_images(artifact: Artifact, seed: int) -> Context:
+def _without_images(artifact: Artifact, seed: int, device: str = "host") -> Context:
     channels, height, width = artifact.source.input_shape
     none = Split(np.empty((0, height, width, channels), np.uint8), np.empty(0, np.int64))
     data = Dataset(name="no images", train=none, val=none, test=none, preprocessing=artifact.preprocessing)
-    return Context(data=data, device=load_device("host"), seed=seed, measured=False)
+    return Context(data=data, device=load_device(device), seed=seed, measured=False)
 
 
 def _stored_as(artifact: Artifact, formats: Mapping[str, TensorFormat]) -> Artifact:
@@ -292,8 +289,7 @@ def _teacher(teacher: Model | Teacher, data: Dataset) -> Teacher:
 def _check_teaches(teacher: Teacher, data: Dataset) -> None:
     """Raise a ValueError unless a function makes finite logits of the classes of two images."""
     count = min(2, len(data.val))
-    pixels = torch.from_numpy(data.val.images[:count].transpose(0, 3, 1, 2).astype(np.float32) / 255)
-    logits, wanted = teacher(pixels), (count, data.num_classes)
+    logits, wanted = teacher(pixels_of(data.val.images[:count])), (count, data.num_classes)
     if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted or not bool(logits.isfinite().all()):
         shape = tuple(getattr(logits, "shape", ()))
         raise ValueError(

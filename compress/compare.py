@@ -14,7 +14,7 @@ from compress.data import Dataset
 from compress.export import onnx_logits
 from compress.preprocessing import METADATA_KEY, Preprocessing
 from compress.train import accuracy
-from hw_profiles.onnx_graph import needed_nodes
+from hw_profiles.onnx_graph import needed_nodes, readers_of
 from hw_profiles.onnx_load import load_model, shown
 from hw_profiles.onnx_read import read_metadata, read_onnx
 from hw_profiles.workload import Workload
@@ -198,10 +198,7 @@ def _run(session: Any, names: list[str], read_as: Mapping[str, str], x: Array) -
 def _dequantized(graph: Any) -> dict[str, str]:
     """The name under which all readers get a tensor that is only read as integers: a quantizer lets a ReLU go, gives
     its name to what it read, and leaves the cutting off to the saturation of the integers."""
-    readers: dict[str, list[Any]] = {output.name: [None] for output in graph.output}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    readers = readers_of(graph)
 
     def only(name: str, kind: str) -> Any | None:
         found = readers.get(name, [])

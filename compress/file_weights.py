@@ -13,6 +13,7 @@ from torch import nn
 
 from compress.artifact import Artifact
 from compress.export import onnx_bytes
+from compress.post_training import zeros_alone
 from compress.sources import OnnxFile, source_name
 from compress.stored_weights import Weight, tensors_of, weights_of
 from compress.weighted import Layer
@@ -53,6 +54,23 @@ def with_changed_weights(artifact: Artifact, change: Change) -> Artifact:
     return replace(artifact, deployed=file, weight_formats={**artifact.weight_formats, **told})
 
 
+def with_int8_file(artifact: Artifact, data: bytes) -> Artifact:
+    """The artifact of a network that is no Arch with its file in 8-bit integers; zeros that stages before made are in
+    its formats."""
+    file = OnnxFile(data=data, label=f"{source_name(artifact.source)} in int8", sides=artifact.source.input_shape)
+    formats = zeros_of(file) if zeros_alone(artifact.weight_formats) else {}
+    return replace(artifact, deployed=file, weight_formats=formats)
+
+
+def sparse_format(share: float) -> TensorFormat:
+    """Of a weight of which a share is not zero.
+
+    >>> sparse_format(0.5).density
+    0.5
+    """
+    return replace(FLOAT32, density=max(share, 1e-9))
+
+
 def zeros_of(file: OnnxFile) -> dict[str, TensorFormat]:
     """The densities of the weights of a file, float or integers, of which some are zero."""
     graph = load_model(file.data).graph
@@ -65,7 +83,7 @@ def zeros_of(file: OnnxFile) -> dict[str, TensorFormat]:
         if name in tensors:
             value = numpy_helper.to_array(tensors[name])
             found[op.weight] = float(np.count_nonzero(value) / value.size)
-    return {name: replace(FLOAT32, density=max(share, 1e-9)) for name, share in found.items() if share < 1}
+    return {name: sparse_format(share) for name, share in found.items() if share < 1}
 
 
 def _layer(weight: Weight, linear: bool) -> Layer:

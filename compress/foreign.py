@@ -9,13 +9,12 @@ from torch import nn
 
 from compress.artifact import Artifact
 from compress.export import onnx_bytes
-from compress.file_weights import zeros_of
-from compress.post_training import Quantize, zeros_alone
+from compress.file_weights import with_int8_file
+from compress.post_training import Quantize
 from compress.post_training_onnx import quantize_onnx
 from compress.pruning import Prune
-from compress.sources import GivenModule, OnnxFile, Source, Timm, require_arch, source_name
+from compress.sources import GivenModule, Source, Timm, require_arch
 from compress.stage import Context
-from hw_profiles.formats import TensorFormat
 
 
 def quantized_file(artifact: Artifact, stage: Quantize, context: Context) -> Artifact:
@@ -36,14 +35,7 @@ def quantized_file(artifact: Artifact, stage: Quantize, context: Context) -> Art
         per_channel=stage.per_channel,
         labels=split.labels,
     )
-    label = f"{source_name(artifact.source)} in int8"
-    file = OnnxFile(data=data, label=label, sides=artifact.source.input_shape)
-    return replace(artifact, deployed=file, weight_formats=zeros_left(artifact, file))
-
-
-def zeros_left(artifact: Artifact, file: OnnxFile) -> dict[str, TensorFormat]:
-    """The formats of the weights of a file that was made of an artifact, where stages before made zeros."""
-    return zeros_of(file) if zeros_alone(artifact.weight_formats) else {}
+    return with_int8_file(artifact, data)
 
 
 def pruned_module(artifact: Artifact, stage: Prune, context: Context) -> Artifact:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
 
 from compress.artifact import Artifact
 from compress.export import onnx_bytes
-from compress.foreign import zeros_left
+from compress.file_weights import with_int8_file
 from compress.lifting import lifted
 from compress.post_training import zeros_alone
-from compress.sources import OnnxFile, source_name
+from compress.qat import START, LearnedIntegers, QuantizeAware
 from compress.stage import Context
 from hw_profiles.onnx_write import write_onnx
-
-if TYPE_CHECKING:
-    from compress.qat import QuantizeAware
 
 
 def trained_file(artifact: Artifact, stage: QuantizeAware, context: Context) -> Artifact:
@@ -31,9 +27,8 @@ def trained_file(artifact: Artifact, stage: QuantizeAware, context: Context) -> 
     workload, weights = lifted(onnx_bytes(plain), artifact.source.input_shape)
     zeros = bool(zeros_alone(artifact.weight_formats))
     sparse = [name for name, value in weights.items() if zeros and value.ndim > 1 and not value.all()]
-    model = stage.learner(workload, weights, artifact.preprocessing, context, sparse=sparse)
+    fitting, quantization = START.calibrated(workload, weights, artifact.preprocessing, context)
+    model = LearnedIntegers(workload, fitting, quantization, sparse=sparse)
     training = stage.train(model, teacher, artifact.preprocessing, context)
     data = write_onnx(workload, model.weights_on_the_grid(), quantization=model.quantization())
-    file = OnnxFile(data=data, label=f"{source_name(artifact.source)} in int8", sides=artifact.source.input_shape)
-    metrics = {"training": asdict(training)}
-    return replace(artifact, deployed=file, weight_formats=zeros_left(artifact, file), metrics=metrics)
+    return replace(with_int8_file(artifact, data), metrics={"training": asdict(training)})

@@ -166,7 +166,7 @@ def _check_plain(module: nn.Module) -> None:
         if parameter.is_floating_point() and parameter.dtype != torch.float32:
             raise ValueError(f"a module must have float32 weights, {name} is {parameter.dtype}: call .float() first")
     for name, each in module.named_modules():
-        hooked = isinstance(each, Layer) and "weight" not in each._parameters
+        hooked = isinstance(each, Layer) and "weight" not in dict(each.named_parameters(recurse=False))
         if is_parametrized(each) or hooked:
             raise ValueError(
                 f"a module must have its weights as they are, those of {name or 'the module'} are computed of others: "

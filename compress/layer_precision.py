@@ -13,9 +13,8 @@ from compress.codes import GROUP, Int4Code, quantized_groups
 from compress.data import Split
 from compress.export import folded_weights, onnx_bytes
 from compress.fidelity import Judge
-from compress.file_weights import zeros_of
+from compress.file_weights import with_int8_file
 from compress.folding import with_folded_weights
-from compress.sources import OnnxFile, source_name
 from compress.stage import Context
 from compress.stored_weights import Floats, weights_of
 from compress.storing import with_stored_weights
@@ -109,13 +108,7 @@ class FileLowering:
     def __call__(self, artifact: Artifact, raised: Collection[str] = ()) -> Artifact:
         """The artifact with all its weighted operations in integers but the ``raised`` ones."""
         scales = with_in_float(self.workload, self.quantization, raised)
-        file = OnnxFile(
-            data=write_onnx(self.workload, self.weights, quantization=scales),
-            label=f"{source_name(artifact.source)} in int8",
-            sides=artifact.source.input_shape,
-        )
-        sparse = any(stored.density < 1 for stored in artifact.weight_formats.values())
-        return replace(artifact, deployed=file, weight_formats=zeros_of(file) if sparse else {})
+        return with_int8_file(artifact, write_onnx(self.workload, self.weights, quantization=scales))
 
 
 def sensitivity(

@@ -88,6 +88,7 @@ class FeatureLesson:
         )
         layers, teacher_layers = (tuple(names) for names in zip(*pairs, strict=True))
         regressors = nn.ModuleList()
+        # Of either method: they tell which layer makes no feature maps.
         own = _channels(model, layers, input_shape)
         wanted = _channels(teacher.model, teacher_layers, input_shape)
         if config.method == "hints":

@@ -12,8 +12,8 @@ from onnx import numpy_helper
 
 from compress.module_export import PARITY, distance
 from compress.observing import logits
-from compress.post_training_onnx import check_no_four_bits, prepared
-from compress.stored_weights import tensors_of
+from compress.post_training_onnx import prepared
+from compress.stored_weights import Weight, tensors_of, weights_of
 from hw_profiles.onnx_load import load_model
 from hw_profiles.onnx_read import read_onnx
 from hw_profiles.onnx_write import write_onnx
@@ -37,15 +37,14 @@ def lifted(data: bytes, input_shape: tuple[int, int, int]) -> tuple[Workload, We
     >>> workload.macs == preset("resnet8").workload().macs, weights["classifier.weight"].shape
     (True, (10, 64))
     """
-    check_no_four_bits(load_model(data).graph)
     folded = prepared(data)
     workload, graph = read_onnx(folded, input_shape), load_model(folded).graph
     nodes = {name: node for node in graph.node for name in node.output}
-    tensors = tensors_of(graph)
+    tensors, read = tensors_of(graph), {weight.name: weight for weight in weights_of(graph)}
     weights: Weights = {}
     for op in workload.ops:
         if op.kind in WEIGHTED:
-            weights |= _weights(op, nodes.get(op.name), tensors)
+            weights |= _weights(op, nodes.get(op.name), read, tensors)
     x = np.random.default_rng(0).standard_normal((_IMAGES, *input_shape)).astype(np.float32)
     try:
         again = logits(write_onnx(workload, weights), x)
@@ -60,18 +59,11 @@ def lifted(data: bytes, input_shape: tuple[int, int, int]) -> tuple[Workload, We
     return workload, weights
 
 
-def _weights(op: Op, node: Any, tensors: Mapping[str, Any]) -> Weights:
+def _weights(op: Op, node: Any, read: Mapping[str, Weight], tensors: Mapping[str, Any]) -> Weights:
     names = [name for name in node.input[1:] if name] if node is not None else []
-    if len(names) != 1 + bool(op.bias) or not all(name in tensors for name in names):
+    if len(names) != 1 + bool(op.bias) or names[0] not in read or not all(name in tensors for name in names):
         raise ValueError(f"operation {op.name}: one node must read its weights, which are constants of the file")
-    weight = numpy_helper.to_array(tensors[names[0]])
-    if node.op_type == "MatMul" or (node.op_type == "Gemm" and not _is_transposed(node)):
-        weight = weight.T
-    found = {op.weight: np.ascontiguousarray(weight, np.float32).reshape(op.weight_shape)}
+    found = {op.weight: read[names[0]].rows.reshape(op.weight_shape)}
     if op.bias:
         found[op.bias_name] = np.array(numpy_helper.to_array(tensors[names[1]]), np.float32)
     return found
-
-
-def _is_transposed(node: Any) -> bool:
-    return any(attribute.name == "transB" and attribute.i for attribute in node.attribute)

@@ -20,6 +20,7 @@ from compress.post_training import ACTIVATIONS
 from compress.stored_weights import at_opset
 from hw_profiles.host import open_session
 from hw_profiles.names import did_you_mean
+from hw_profiles.onnx_graph import readers_of
 from hw_profiles.onnx_load import load_model
 
 _FUNCTIONS = {"HardSwish": "hard_swish", "Sigmoid": "sigmoid", "Relu": "relu", "Gelu": "gelu"}
@@ -56,7 +57,7 @@ def quantize_onnx(
     ready = prepared(data)
     half = len(images) if calibration or len(images) < 2 else len(images) // 2
     seen = histograms(ready, _float_tensors(ready), images[:half])
-    readers = _readers(onnx.load_model_from_string(ready).graph)
+    readers = readers_of(onnx.load_model_from_string(ready).graph)
     signed = activations == "signed"
 
     def written(method: str) -> bytes:
@@ -90,24 +91,24 @@ def _input(data: bytes) -> tuple[str, list[int | str | None]]:
         raise ValueError(f"a network of one float32 input is needed, got {len(inputs)} inputs of types {kinds}")
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.node):
         raise ValueError("a float32 network is needed, got one that is quantized already")
-    check_no_four_bits(graph)
     return inputs[0].name, list(open_session(data).get_inputs()[0].shape[1:])
 
 
-def check_no_four_bits(graph: Any) -> None:
-    """Raise a ValueError where weights are stored in 4 bits."""
-    few = [tensor.name for tensor in graph.initializer if tensor.data_type in _FOUR_BITS]
-    if few:
-        raise ValueError(f"a float32 network is needed, got one whose weights are stored in 4 bits, such as {few[0]}")
-
-
 def prepared(data: bytes) -> bytes:
-    """Constants and batch normalisation folded, shapes known, every node named."""
+    """Constants and batch normalisation folded, shapes known, every node named.
+
+    Raises:
+        ValueError: weights are stored in 4 bits, which ONNX Runtime does not fold.
+    """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    given = onnx.load_model_from_string(data)
+    few = [tensor.name for tensor in given.graph.initializer if tensor.data_type in _FOUR_BITS]
+    if few:
+        raise ValueError(f"a float32 network is needed, got one whose weights are stored in 4 bits, such as {few[0]}")
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder) / "prepared.onnx"
-        quant_pre_process(onnx.load_model_from_string(data), path, skip_symbolic_shape=True)
+        quant_pre_process(given, path, skip_symbolic_shape=True)
         model = onnx.load_model_from_string(path.read_bytes())
     for i, node in enumerate(model.graph.node):
         node.name = f"{i}.{node.op_type}"
@@ -123,15 +124,6 @@ def _float_tensors(data: bytes) -> list[str]:
     known = {value.name for value in values if value.type.tensor_type.elem_type == _FLOAT} - constants
     made = [graph.input[0].name, *(name for node in graph.node for name in node.output)]
     return [name for name in dict.fromkeys(made) if name in known]
-
-
-def _readers(graph: Any) -> dict[str, list[Any]]:
-    """The nodes that read each tensor, None for who runs the file."""
-    readers: dict[str, list[Any]] = {value.name: [None] for value in graph.output}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    return readers
 
 
 def _function(nodes: list[Any]) -> str:
@@ -189,7 +181,7 @@ def _quantized(
             per_channel=per_channel,
             activation_type=QuantType.QInt8 if signed else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=_swishes(_readers(model.graph)),
+            nodes_to_exclude=_swishes(readers_of(model.graph)),
             extra_options={"TensorQuantOverrides": overrides, "QDQKeepRemovableActivations": False},
         )
         written = path.read_bytes()

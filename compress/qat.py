@@ -28,7 +28,7 @@ from hw_profiles.workload import WEIGHTED, Op, Workload
 from search_spaces.arch import Arch
 
 _SMALLEST_SCALE = 1e-8
-_START = Quantize(calibration="minmax", equalize="none", bias_correction=False, adaround=False)
+START = Quantize(calibration="minmax", equalize="none", bias_correction=False, adaround=False)
 _HIGHEST = {"relu6": 6 / 255}  # a coarser scale would let more than 6 through, which the runtime then cuts off in float
 
 
@@ -63,7 +63,7 @@ class QuantizeAware:
             from compress.foreign_qat import trained_file
 
             return trained_file(artifact, self, context)
-        start = artifact if artifact.quantization is not None else _START(artifact, context)
+        start = artifact if artifact.quantization is not None else START(artifact, context)
         assert start.quantization is not None
         workload, original = start.arch.workload(), start.model()
         zeros = zeros_alone(start.weight_formats)
@@ -73,19 +73,6 @@ class QuantizeAware:
         metrics = {"training": asdict(training)}
         # Shared values that a stage before made are no longer there.
         return replace(learnt, quantization=model.quantization(), weight_formats=zeros, metrics=metrics)
-
-    def learner(
-        self,
-        workload: Workload,
-        weights: Mapping[str, NDArray[np.float32]],
-        preprocessing: Preprocessing,
-        context: Context,
-        *,
-        sparse: Collection[str] = (),
-    ) -> LearnedIntegers:
-        """Any network with the scales that it starts from; ``sparse``: weights whose zeros stay."""
-        fitting, quantization = _START.calibrated(workload, weights, preprocessing, context)
-        return LearnedIntegers(workload, fitting, quantization, sparse=sparse)
 
     def train(
         self, model: LearnedIntegers, original: nn.Module, preprocessing: Preprocessing, context: Context

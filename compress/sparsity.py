@@ -11,7 +11,7 @@ from torch import nn
 from compress.artifact import Artifact
 from compress.checks import is_number, is_whole
 from compress.data import Dataset
-from compress.file_weights import with_changed_weights
+from compress.file_weights import sparse_format, with_changed_weights
 from compress.learning import Learn, lessons_for
 from compress.masks import Kept, Masks, Scores, cubic, keep_in_groups, keep_of_all, keep_of_each
 from compress.preprocessing import Preprocessing
@@ -118,7 +118,7 @@ class Sparsify:
     ) -> None:
         """Make ``layers`` of ``model`` sparse in place, by any training and any loss."""
         if learn is None:
-            self.untrained()
+            self.untrained()  # tells what cannot be so
         targets = self._targets(model, layers, loss_of)
         masks = Masks({name: layers[name] for name in targets}, self.criterion)
         try:
@@ -139,7 +139,7 @@ class Sparsify:
         if self.scope == "sensitivity":
             raise ValueError("Sparsify: scope='sensitivity' measures a module, an ONNX file takes global or layer")
         self.apply(model, layers)
-        return {name: _sparse(share) for name, share in densities(layers).items()}
+        return {name: sparse_format(share) for name, share in densities(layers).items()}
 
     def _targets(self, model: nn.Module, layers: Mapping[str, Layer], loss_of: LossOf | None) -> dict[str, float]:
         """The final amount of each layer that gets zeros; with global ranking they are those of all together."""
@@ -227,11 +227,7 @@ def densities(layers: Mapping[str, Layer]) -> dict[str, float]:
 
 def sparse_formats(shares: Mapping[str, float]) -> dict[str, TensorFormat]:
     """The format of each layer's weight, from its density."""
-    return {f"{name}.weight": _sparse(share) for name, share in shares.items()}
-
-
-def _sparse(share: float) -> TensorFormat:
-    return replace(FLOAT32, density=max(share, 1e-9))
+    return {f"{name}.weight": sparse_format(share) for name, share in shares.items()}
 
 
 def validation_loss(data: Dataset, preprocessing: Preprocessing) -> LossOf:

@@ -83,9 +83,8 @@ class OnnxTeacher:
         if all(self.size) and tuple(pixels.shape[2:]) != self.size:
             pixels = F.interpolate(pixels, self.size, mode="bilinear", antialias=True, align_corners=False)
         x = ((pixels.cpu() - self.mean) / self.std).numpy().astype(np.float32)
-        return torch.from_numpy(np.concatenate([self._run(part) for part in self._parts(x)])[: len(x)]).to(
-            pixels.device
-        )
+        logits = np.concatenate([self._run(part) for part in self._parts(x)])[: len(x)]
+        return torch.from_numpy(logits).to(pixels.device)
 
     def _parts(self, x: Floats) -> Iterator[Floats]:
         """Batches of the size that the file reads, the last one filled up with zeros."""
@@ -163,10 +162,19 @@ def trained_timm(
     return ModuleTeacher(model, data.preprocessing, bfloat16=recipe.bfloat16)
 
 
+def pixels_of(images: NDArray[np.uint8]) -> Tensor:
+    """What a teacher is asked about: (N, C, H, W) in 0..1 of images (N, H, W, C).
+
+    >>> pixels_of(np.full((2, 8, 8, 1), 255, np.uint8)).shape
+    torch.Size([2, 1, 8, 8])
+    """
+    return torch.from_numpy(images.transpose(0, 3, 1, 2).astype(np.float32) / 255)
+
+
 def teacher_accuracy(teacher: Teacher, split: Split, batch_size: int = 250) -> float:
     """Share of a split that the teacher gets right, 0..1."""
     right = 0
     for i in range(0, len(split), batch_size):
-        pixels = torch.from_numpy(split.images[i : i + batch_size].transpose(0, 3, 1, 2).astype(np.float32) / 255)
+        pixels = pixels_of(split.images[i : i + batch_size])
         right += int((teacher(pixels).argmax(1).numpy() == split.labels[i : i + batch_size]).sum())
     return right / len(split)

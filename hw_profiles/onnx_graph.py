@@ -48,6 +48,15 @@ def reads(node: Any) -> Iterator[str]:
             inside.update(inner.output)
 
 
+def readers_of(graph: Any) -> dict[str, list[Any]]:
+    """The nodes that read each tensor, None for who runs the file."""
+    readers: dict[str, list[Any]] = {value.name: [None] for value in graph.output}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    return readers
+
+
 def subgraphs(node: Any) -> Iterator[Any]:
     """The graphs that a node (If, Loop, Scan) holds."""
     for attribute in node.attribute:
