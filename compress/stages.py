@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, astuple, replace
+from dataclasses import astuple, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from compress.artifact import Artifact
 from compress.binary import Binarize
 from compress.clustering import Cluster
-from compress.data import Dataset
 from compress.distillation import Distill
 from compress.encode_stage import Encode
 from compress.export import differing, export_onnx, onnx_bytes, predict_onnx
-from compress.files import finish_folder, read_json, write_json
+from compress.files import finish_folder, write_json
 from compress.fnz import encode_onnx
 from compress.half import Half
 from compress.int4 import Int4
 from compress.mixed import MixedPrecision
+from compress.origin import ORIGIN, check_origin, config_of, is_of, origin_of
 from compress.post_training import Quantize
 from compress.progress import Report, progress
 from compress.pruning import Prune
@@ -55,8 +54,6 @@ STAGES: dict[str, type[Stage]] = {
     "encode": Encode,
 }
 
-_MADE_BY = "made_by.json"
-_DIGESTED_IMAGES = 64
 _DRIFT = 0.02  # a file run against itself differs by up to so much
 
 ProgressFactory = Callable[[str], AbstractContextManager[Report]]
@@ -102,7 +99,7 @@ def run_stages(
             why = "it changed neither the architecture nor the precision"
         record = {
             "stage": stage.name,
-            "config": _config(stage, place),
+            "config": config_of(stage, place),
             "folder": place.name,
             "before": dict(artifact.metrics),
             "after": dict(after.metrics),
@@ -287,73 +284,20 @@ def _started(artifact: Artifact, home: Path) -> Artifact:
     return found
 
 
-def _made_by(artifact: Artifact, stage: Stage, context: Context, before: Path) -> dict[str, Any]:
-    """What a stage's result depends on, but for the teacher."""
-    return {
-        "stage": stage.name,
-        "config": json.loads(json.dumps(asdict(stage), default=repr)),  # type: ignore[call-overload]
-        "network": hashlib.sha256(_file(before, artifact)).hexdigest()[:16],
-        "data": _digest(context.data),
-        "seed": context.seed,
-        "device": context.device.name,
-        "budget": context.budget.limits(),
-    }
-
-
-def _digest(data: Dataset) -> str:
-    """Of the labels that are trained on and judged by, and of some of the images."""
-    found = hashlib.sha256()
-    for split in (data.train, data.val):
-        found.update(split.labels.tobytes())
-        found.update(split.spread(_DIGESTED_IMAGES).images.tobytes())
-    return found.hexdigest()[:16]
-
-
-def _config(stage: Stage, place: Path) -> Mapping[str, Any]:
-    """With which the stage made what is there; folders of earlier versions do not say it."""
-    if (place / _MADE_BY).is_file():
-        return cast("Mapping[str, Any]", read_json(place / _MADE_BY)["config"])
-    return asdict(stage)  # type: ignore[call-overload, no-any-return]
-
-
-def _goes_on(now: Mapping[str, Any], folder: Path) -> bool:
-    """Whether what a folder holds was made, or begun, in the same way; earlier versions did not note it."""
-    return not (folder / _MADE_BY).is_file() or _flat(read_json(folder / _MADE_BY)) == _flat(now)
-
-
-def _check_made_by(now: Mapping[str, Any], folder: Path) -> None:
-    if _goes_on(now, folder):
-        return
-    then, wanted = _flat(read_json(folder / _MADE_BY)), _flat(now)
-    name = next(name for name in {**then, **wanted} if then.get(name) != wanted.get(name))
-    raise ValueError(
-        f"{folder}: holds what was made with {name} {then.get(name)!r}, wanted is {wanted.get(name)!r}; "
-        "give another folder"
-    )
-
-
-def _flat(made_by: Mapping[str, Any]) -> dict[str, Any]:
-    """Of how a stage trains only whether it does: a run that goes on may have another time left for it."""
-    config = dict(made_by["config"])
-    if "recipe" in config:
-        config["recipe"] = None if config["recipe"] is None else "a recipe"
-    return {**{name: value for name, value in made_by.items() if name != "config"}, **config}
-
-
 def _run_stage(
     artifact: Artifact, stage: Stage, context: Context, folders: tuple[Path, Path], show: ProgressFactory
 ) -> Artifact:
     """``folders``: where the artifact's file is, and where the stage's shall be."""
     before, folder = folders
-    made_by = _made_by(artifact, stage, context, before)
+    origin = origin_of(stage, context, _file(before, artifact))
     if (folder / "artifact.json").is_file():
-        _check_made_by(made_by, folder)
+        check_origin(origin, folder)
         return Artifact.load(folder)
     partial = folder.with_name(folder.name + ".partial")
-    if partial.is_dir() and not _goes_on(made_by, partial):
+    if partial.is_dir() and not is_of(origin, partial):
         shutil.rmtree(partial)  # what other options had begun
     partial.mkdir(parents=True, exist_ok=True)
-    write_json(partial / _MADE_BY, made_by)
+    write_json(partial / ORIGIN, origin)
     with show(stage.name) as report:
         bare = replace(artifact, metrics={}, files={}, history=())
         inside = replace(context, checkpoint=partial / "checkpoint.pt", folder=partial, report=report)
