@@ -13,9 +13,9 @@ from torch import Tensor
 from compress.integers import function_of
 from compress.observing import Floats, run
 from compress.progress import Report, no_report
+from hw_profiles.network.quantization import LARGEST_WEIGHT, Quantization
+from hw_profiles.network.workload import Op, Workload
 from hw_profiles.onnx_write import write_onnx
-from hw_profiles.quantization import LARGEST_WEIGHT, Quantization
-from hw_profiles.workload import Op, Workload
 
 Weights = Mapping[str, NDArray[np.float32]]
 

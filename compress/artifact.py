@@ -17,9 +17,9 @@ from compress.files import read_json, write_bytes, write_json
 from compress.preprocessing import Preprocessing
 from compress.sources import OnnxFile, Source, build, read_source, source_name, write_source
 from compress.unstated import Unstated
-from hw_profiles.formats import FLOAT32, TensorFormat
-from hw_profiles.quantization import Quantization, quantized_workload
-from hw_profiles.workload import Workload
+from hw_profiles.network.quantization import Quantization, quantized_workload
+from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
+from hw_profiles.network.workload import Workload
 from search_spaces.arch import Arch
 
 SCHEMA = 2

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from compress.observing import Floats, channel_means
 from compress.progress import Report, no_report
+from hw_profiles.network.quantization import Quantization
+from hw_profiles.network.workload import WEIGHTED, Workload
 from hw_profiles.onnx_write import write_onnx
-from hw_profiles.quantization import Quantization
-from hw_profiles.workload import WEIGHTED, Workload
 
 Weights = Mapping[str, NDArray[np.float32]]
 

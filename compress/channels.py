@@ -10,7 +10,7 @@ from torch import Tensor
 
 from blocks.custom import CUSTOM_BLOCKS
 from blocks.spec import BlockSpec
-from hw_profiles.workload import WEIGHTED, Op, Workload
+from hw_profiles.network.workload import WEIGHTED, Op, Workload
 from search_spaces.arch import Arch
 
 Kept = Mapping[str, Tensor]  # group -> indices of the channels that stay, ascending

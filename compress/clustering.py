@@ -24,8 +24,8 @@ from compress.sources import OnnxFile
 from compress.stage import Context
 from compress.train import Recipe
 from compress.weighted import Layer, for_each, layers_of, weighted_layers
-from hw_profiles.formats import FLOAT32, TensorFormat
-from hw_profiles.names import did_you_mean
+from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
+from hw_profiles.suggest import did_you_mean
 
 Clusters = int | Mapping[str, int]
 Steps = Mapping[str, NDArray[np.float32]]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from compress.stored_weights import Code, Floats, Stored, Weight, constant, node, reshaped
-from hw_profiles.formats import TensorFormat
+from hw_profiles.network.tensor_formats import TensorFormat
 
 LARGEST = 7
 """The largest of the 4-bit integers in use, which lie about zero evenly."""

@@ -14,10 +14,10 @@ from compress.data import Dataset
 from compress.export import onnx_logits
 from compress.preprocessing import METADATA_KEY, Preprocessing
 from compress.train import accuracy
+from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_graph import needed_nodes, readers_of
 from hw_profiles.onnx_load import load_model, shown
 from hw_profiles.onnx_read import read_metadata, read_onnx
-from hw_profiles.workload import Workload
 
 THRESHOLD = 0.1
 _LAYER_IMAGES, _LAYER_BATCH = 64, 4

@@ -19,7 +19,7 @@ from compress.source import Part, Source
 from compress.splits import divide
 from compress.store import portion
 from compress.torchvision_sets import open_torchvision
-from hw_profiles.names import did_you_mean
+from hw_profiles.suggest import did_you_mean
 
 _TORCHVISION = "torchvision:"
 _SPLITS = ("train", "val", "test")

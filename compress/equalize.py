@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_profiles.workload import VIEWS, Op, Workload
+from hw_profiles.network.workload import VIEWS, Op, Workload
 
 Weights = Mapping[str, NDArray[np.float32]]
 Extent = NDArray[np.float64]  # one magnitude for each channel

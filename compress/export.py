@@ -22,9 +22,9 @@ from compress.stored_formats import store_formats
 from compress.train import predict
 from compress.unstated import Unstated
 from hw_profiles.host import open_session
+from hw_profiles.network.workload import WEIGHTED, Workload
 from hw_profiles.onnx_load import load_model
 from hw_profiles.onnx_write import write_onnx
-from hw_profiles.workload import WEIGHTED, Workload
 from search_spaces.arch import Arch
 
 

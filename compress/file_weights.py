@@ -17,7 +17,7 @@ from compress.post_training import zeros_alone
 from compress.sources import OnnxFile, source_name
 from compress.stored_weights import Weight, tensors_of, weights_of
 from compress.weighted import Layer
-from hw_profiles.formats import FLOAT32, TensorFormat
+from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.onnx_load import load_model
 
 # change(module, layers): changes the layers, which are all that the module holds; the format of each one's weight.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from compress.reading import FilePictures
 from compress.source import Part, Source
-from hw_profiles.names import did_you_mean
+from hw_profiles.suggest import did_you_mean
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 _SPLITS = ("train", "val", "test")

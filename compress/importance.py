@@ -12,7 +12,7 @@ from compress.artifact import Artifact
 from compress.channels import ChannelGroups, weight_keys
 from compress.data import Split
 from compress.preprocessing import Preprocessing
-from hw_profiles.workload import WEIGHTED, Op, Workload
+from hw_profiles.network.workload import WEIGHTED, Op, Workload
 
 Scores = dict[str, Tensor]  # group -> one score for each channel
 

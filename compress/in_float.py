@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from compress.integers import function_of
-from hw_profiles.workload import WEIGHTED, Op
+from hw_profiles.network.workload import WEIGHTED, Op
 
 
 def computed(op: Op, inputs: list[Tensor], weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:

@@ -14,10 +14,10 @@ from compress.module_export import PARITY, distance
 from compress.observing import logits
 from compress.post_training_onnx import prepared
 from compress.stored_weights import Weight, tensors_of, weights_of
+from hw_profiles.network.workload import WEIGHTED, Op, Workload
 from hw_profiles.onnx_load import load_model
 from hw_profiles.onnx_read import read_onnx
 from hw_profiles.onnx_write import write_onnx
-from hw_profiles.workload import WEIGHTED, Op, Workload
 
 Weights = dict[str, NDArray[np.float32]]
 

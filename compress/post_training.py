@@ -22,11 +22,11 @@ from compress.observing import Floats, channel_extents, check_images, histograms
 from compress.preprocessing import Preprocessing
 from compress.stage import Context
 from hw_profiles.device import Device
-from hw_profiles.formats import FLOAT32, TensorFormat
-from hw_profiles.names import did_you_mean
+from hw_profiles.network.quantization import Quantization, Scales, quantized_tensors, weight_scales
+from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
+from hw_profiles.network.workload import VIEWS, WEIGHTED, Workload
 from hw_profiles.onnx_write import write_onnx
-from hw_profiles.quantization import Quantization, Scales, quantized_tensors, weight_scales
-from hw_profiles.workload import VIEWS, WEIGHTED, Workload
+from hw_profiles.suggest import did_you_mean
 from search_spaces.arch import Arch
 
 Weights = Mapping[str, NDArray[np.float32]]

@@ -19,9 +19,9 @@ from compress.observing import Floats, check_images, histograms
 from compress.post_training import ACTIVATIONS
 from compress.stored_weights import at_opset
 from hw_profiles.host import open_session
-from hw_profiles.names import did_you_mean
 from hw_profiles.onnx_graph import readers_of
 from hw_profiles.onnx_load import load_model
+from hw_profiles.suggest import did_you_mean
 
 _FUNCTIONS = {"HardSwish": "hard_swish", "Sigmoid": "sigmoid", "Relu": "relu", "Gelu": "gelu"}
 _GATED = {"Sigmoid": "silu", "HardSigmoid": "hard_swish"}  # times its own input

@@ -10,7 +10,7 @@ from compress.mixed import MixedPrecision
 from compress.post_training import Quantize
 from compress.qat import QuantizeAware
 from compress.sources import GivenModule
-from hw_profiles.names import did_you_mean
+from hw_profiles.suggest import did_you_mean
 
 Precision = Quantize | Half | Int4 | Binarize | MixedPrecision | QuantizeAware
 

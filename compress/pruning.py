@@ -20,7 +20,7 @@ from compress.savings import QUANTITIES, Prices
 from compress.selection import channels_saved, choose_channels, give_back, least_widths, select_channels, so_many
 from compress.stage import Context
 from compress.train import Recipe
-from hw_profiles.formats import check_precision
+from hw_profiles.network.tensor_formats import check_precision
 from search_spaces.arch import Arch
 
 __all__ = ["Prune", "remove_channels", "select_channels"]

@@ -23,8 +23,8 @@ from compress.simulate import Operands, Step, run_integers, steps
 from compress.stage import Context
 from compress.teacher import ModuleTeacher
 from compress.train import Recipe, Training, train
-from hw_profiles.quantization import LARGEST_BIAS, LARGEST_WEIGHT, Quantization
-from hw_profiles.workload import WEIGHTED, Op, Workload
+from hw_profiles.network.quantization import LARGEST_BIAS, LARGEST_WEIGHT, Quantization
+from hw_profiles.network.workload import WEIGHTED, Op, Workload
 from search_spaces.arch import Arch
 
 _SMALLEST_SCALE = 1e-8

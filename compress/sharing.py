@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 
 from compress.kmeans import nearest, shared_values
 from compress.weighted import Layer
-from hw_profiles.quantization import LARGEST_WEIGHT
+from hw_profiles.network.quantization import LARGEST_WEIGHT
 
 
 class Shared(nn.Module):

@@ -26,8 +26,8 @@ from compress.integers import (
     rounded_with_zero,
     scaled,
 )  # fmt: skip
-from hw_profiles.quantization import LARGEST_BIAS, Quantization, quantized_tensors, quantized_weight
-from hw_profiles.workload import WEIGHTED, Op, Workload
+from hw_profiles.network.quantization import LARGEST_BIAS, Quantization, quantized_tensors, quantized_weight
+from hw_profiles.network.workload import WEIGHTED, Op, Workload
 
 _EXACT = 2**24  # whole numbers below it are float32 numbers
 _IMAGES = 32  # at once: what lies between two operations stays in the cache
@@ -82,7 +82,7 @@ def simulated(artifact: Artifact) -> nn.Module:
         ValueError: the artifact is of no Arch, has no scales, or an operation that no integer arithmetic is known for.
 
     >>> from compress import Preprocessing
-    >>> from hw_profiles.quantization import fixed_quantization
+    >>> from hw_profiles.network.quantization import fixed_quantization
     >>> from search_spaces import build_model, preset
     >>> arch = preset("resnet8")
     >>> names = tuple("0123456789")

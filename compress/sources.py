@@ -15,10 +15,10 @@ from torch import nn
 
 from compress.files import write_bytes, write_text
 from compress.timm_source import Timm
+from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_load import load_model
 from hw_profiles.onnx_read import read_metadata, read_onnx
 from hw_profiles.trace import trace
-from hw_profiles.workload import Workload
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
 

@@ -20,8 +20,8 @@ from compress.sources import OnnxFile
 from compress.stage import Context
 from compress.train import Recipe, mean_loss
 from compress.weighted import Layer, for_each, layers_of, weighted_layers
-from hw_profiles.formats import FLOAT32, TensorFormat
-from hw_profiles.names import did_you_mean
+from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
+from hw_profiles.suggest import did_you_mean
 
 Amount = float | Mapping[str, float]
 LossOf = Callable[[nn.Module], float]

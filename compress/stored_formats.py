@@ -11,7 +11,7 @@ from onnx import TensorProto, numpy_helper
 
 from compress.codes import BINARY, HALF, LARGEST, Int4Code
 from compress.stored_weights import Code, Stored, at_opset, constant, node, replaced, weights_of, written
-from hw_profiles.formats import TensorFormat
+from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.onnx_load import load_model
 
 _WHOLE_CHANNEL = 2**31  # longer than any

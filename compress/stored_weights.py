@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
-from hw_profiles.formats import TensorFormat
+from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.onnx_load import load_model, shown
 
 Floats = NDArray[np.float32]

@@ -15,7 +15,7 @@ from compress.stored_weights import Code
 from compress.storing import lies_on, require_float, with_stored_weights
 from compress.train import Recipe
 from compress.weighted import Layer, layers_of, weighted_layers
-from hw_profiles.formats import FLOAT32, TensorFormat
+from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 
 Rounding = Callable[[Tensor], Tensor]
 

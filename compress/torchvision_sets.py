@@ -16,7 +16,7 @@ from PIL import Image
 
 from compress.source import Part, Source
 from compress.store import cache_folder
-from hw_profiles.names import did_you_mean
+from hw_profiles.suggest import did_you_mean
 
 _TIMEOUT_SECONDS = 30.0
 _BY_FLAG: Mapping[str, Mapping[str, Any]] = {"train": {"train": True}, "test": {"train": False}}

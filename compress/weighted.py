@@ -9,8 +9,8 @@ from torch import nn
 
 from compress.artifact import Artifact
 from compress.channels import weight_keys
-from hw_profiles.names import did_you_mean
-from hw_profiles.workload import WEIGHTED
+from hw_profiles.network.workload import WEIGHTED
+from hw_profiles.suggest import did_you_mean
 
 Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 KINDS = ("conv", "linear")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hw_profiles.workload import VIEWS, Op, Pair, Shape
+from hw_profiles.network.workload import VIEWS, Op, Pair, Shape
 
 Four = tuple[int, int, int, int]
 NO_OP = "none"  # kind of a call that leaves its tensor as it is

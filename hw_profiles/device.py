@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from hw_profiles.costs import CostTable, KernelCost, work_names
-from hw_profiles.formats import PRECISIONS
-from hw_profiles.names import did_you_mean
+from hw_profiles.network.tensor_formats import PRECISIONS
+from hw_profiles.suggest import did_you_mean
 from hw_profiles.terms import SCALES, family
 
 SCHEMA = 3

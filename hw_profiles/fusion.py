@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from hw_profiles.kernels import Fuser, Kernel
+from hw_profiles.network.workload import VIEWS, WEIGHTED, Workload
 from hw_profiles.ort_float import FloatFuser
 from hw_profiles.ort_integers import IntegerFuser
 from hw_profiles.ort_mixed import MixedFuser, weights_in_float
-from hw_profiles.workload import VIEWS, WEIGHTED, Workload
 
 __all__ = ["RUNTIMES", "Kernel", "fuse"]
 

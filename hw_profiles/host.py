@@ -20,9 +20,9 @@ import numpy as np
 from hw_profiles.conditions import conditions, hold_here
 from hw_profiles.device import Device
 from hw_profiles.latency import Latency
+from hw_profiles.network.quantization import fixed_quantization
+from hw_profiles.network.workload import WorkloadBuilder
 from hw_profiles.onnx_write import write_onnx
-from hw_profiles.quantization import fixed_quantization
-from hw_profiles.workload import WorkloadBuilder
 
 _WARMUP_RUNS = 10
 _ROUND_SECONDS = 0.002

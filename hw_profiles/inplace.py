@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from hw_profiles.fusion import Kernel
-from hw_profiles.workload import Op, Workload
+from hw_profiles.network.workload import Op, Workload
 
 CHANNELS_AT_ONCE = 16
 """Channels of an image that a C99 depthwise or pooling kernel takes at a time; its line buffer holds no more."""

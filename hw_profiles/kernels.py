@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from hw_profiles.workload import Op, Workload
+from hw_profiles.network.workload import Op, Workload
 
 POOLS = ("global_avg_pool", "avg_pool", "max_pool")
 

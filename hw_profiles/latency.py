@@ -11,10 +11,10 @@ from hw_profiles.conditions import hold_here
 from hw_profiles.device import Device
 from hw_profiles.fusion import is_mixed
 from hw_profiles.kernels import Kernel
+from hw_profiles.network.quantization import operations_in_float
+from hw_profiles.network.workload import Workload
 from hw_profiles.ort_mixed import weights_in_float
-from hw_profiles.quantization import operations_in_float
 from hw_profiles.terms import Term, call_term, crowd_of, in_a_crowd, kernel_terms, network_terms
-from hw_profiles.workload import Workload
 
 NINETY = NormalDist().inv_cdf(0.95)  # standard deviations either way that hold 90 %
 _CHANCE = NormalDist().inv_cdf(0.9)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hw_profiles.microbenchmarks import is_attention, is_long, micro_network
-from hw_profiles.workload import Workload
+from hw_profiles.network.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,15 +17,15 @@ import numpy as np
 from hw_profiles.conditions import conditions
 from hw_profiles.device import Device, to_toml
 from hw_profiles.fitting import Observation, cross_validated_errors, fit
-from hw_profiles.formats import check_precision
 from hw_profiles.fusion import fuse
 from hw_profiles.host import measure_here, reference_ms
 from hw_profiles.latency import NINETY
 from hw_profiles.measured_networks import MeasuredNetworks
+from hw_profiles.network.quantization import fixed_quantization
+from hw_profiles.network.tensor_formats import check_precision
+from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_write import write_onnx
-from hw_profiles.quantization import fixed_quantization
 from hw_profiles.terms import network_terms
-from hw_profiles.workload import Workload
 
 log = logging.getLogger("fitnas")
 

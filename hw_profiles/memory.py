@@ -10,9 +10,9 @@ from types import MappingProxyType
 from hw_profiles.arena import Arena, smallest_arena
 from hw_profiles.fusion import RUNTIMES, Kernel
 from hw_profiles.inplace import overwritable_ort
-from hw_profiles.names import did_you_mean
+from hw_profiles.network.workload import VIEWS, Workload
 from hw_profiles.storage import Lifetimes, Storages, lifetimes, storages
-from hw_profiles.workload import VIEWS, Workload
+from hw_profiles.suggest import did_you_mean
 
 ALIGNMENT = 16
 """Every block in the arena of a C99 program starts at a multiple of so many bytes."""

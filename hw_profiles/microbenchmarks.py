@@ -10,7 +10,7 @@ import math
 import random
 from collections.abc import Callable
 
-from hw_profiles.workload import Op, Workload, WorkloadBuilder
+from hw_profiles.network.workload import Op, Workload, WorkloadBuilder
 
 _MOST_MACS = {False: 60e6, True: 300e6}
 _MOST_VALUES = {False: 600_000, True: 1_200_000}  # of the largest tensor

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hw_profiles.network.workload import Op, Pair, Shape
 from hw_profiles.onnx_shapes import Tensors
-from hw_profiles.workload import Op, Pair, Shape
 
 Four = tuple[int, int, int, int]
 

@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto
 
-from hw_profiles.formats import FLOAT32, TensorFormat
+from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.onnx_shapes import Constant, Tensors, element_bits
 
 _FLOATS = ("FLOAT", "DOUBLE", "BFLOAT")

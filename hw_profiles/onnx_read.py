@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from hw_profiles.formats import TensorFormat
+from hw_profiles.network.simplify import simplify
+from hw_profiles.network.tensor_formats import TensorFormat
+from hw_profiles.network.workload import Op, Shape, Workload, WorkloadBuilder
 from hw_profiles.onnx_graph import check_order, needed_nodes, reads
 from hw_profiles.onnx_load import load_model, read_metadata, shown
 from hw_profiles.onnx_ops import Node, read_op
@@ -21,8 +23,6 @@ from hw_profiles.onnx_patterns import Pattern, find_patterns
 from hw_profiles.onnx_quantized import as_float, format_of
 from hw_profiles.onnx_shapes import Constant, Tensors, read_constant, where
 from hw_profiles.onnx_widened import WIDENING, widened_format
-from hw_profiles.simplify import simplify
-from hw_profiles.workload import Op, Shape, Workload, WorkloadBuilder
 
 __all__ = ["read_metadata", "read_onnx"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from onnx import TensorProto
 
-from hw_profiles.formats import TensorFormat
+from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.onnx_quantized import format_of
 from hw_profiles.onnx_shapes import Constant
 

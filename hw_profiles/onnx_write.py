@@ -14,8 +14,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from hw_profiles.quantization import LARGEST_BIAS, Quantization, integer_tensors, quantized_weight
-from hw_profiles.workload import WEIGHTED, Op, Workload
+from hw_profiles.network.quantization import LARGEST_BIAS, Quantization, integer_tensors, quantized_weight
+from hw_profiles.network.workload import WEIGHTED, Op, Workload
 
 OPSET = 20
 IR_VERSION = 10
@@ -35,7 +35,7 @@ def write_onnx(
     """The bytes of an ONNX file with input (N, C, H, W) and the workload's names.
 
     Without ``weights`` they are drawn from a fixed seed. With ``quantization`` every tensor that the runtime holds as
-    integers (see :func:`hw_profiles.quantization.integer_tensors`) is surrounded by QuantizeLinear and
+    integers (see :func:`hw_profiles.network.quantization.integer_tensors`) is surrounded by QuantizeLinear and
     DequantizeLinear, and weights are signed 8-bit integers.
 
     Raises:

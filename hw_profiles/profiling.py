@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from hw_profiles.device import Device
-from hw_profiles.formats import check_precision
 from hw_profiles.fusion import fuse
 from hw_profiles.host import measure
 from hw_profiles.latency import estimate, guaranteed_ms, latency_from
 from hw_profiles.memory import plan
+from hw_profiles.network.quantization import fixed_quantization
+from hw_profiles.network.tensor_formats import check_precision
+from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_read import read_onnx
 from hw_profiles.onnx_write import write_onnx
 from hw_profiles.parts import parts_table
-from hw_profiles.quantization import fixed_quantization
-from hw_profiles.workload import Workload
 
 
 @runtime_checkable

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hw_profiles.fusion import Kernel
 from hw_profiles.inplace import overwritable, scratch_bytes
-from hw_profiles.workload import VIEWS, Workload
+from hw_profiles.network.workload import VIEWS, Workload
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

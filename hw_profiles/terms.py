@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from hw_profiles.kernels import Kernel
+from hw_profiles.network.workload import Op, Shape, Workload
 from hw_profiles.ort_float import BLOCK, padded
-from hw_profiles.workload import Op, Shape, Workload
 
 _LANES = 16  # integers that a kernel takes at once
 _CROWDS = (20, 60, 200)  # nodes after which each finds the caches and branch predictors full of the others

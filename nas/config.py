@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hw_profiles.budget import Budget
-from hw_profiles.names import did_you_mean
+from hw_profiles.suggest import did_you_mean
 
 _UNITS: dict[str, dict[str, float]] = {
     "latency": {"us": 1e-3, "ms": 1.0, "s": 1e3},

@@ -11,7 +11,7 @@ from compress.data import Dataset
 from compress.train import Recipe, evaluate, train
 from hw_profiles.budget import violations
 from hw_profiles.device import Device
-from hw_profiles.formats import PRECISIONS
+from hw_profiles.network.tensor_formats import PRECISIONS
 from hw_profiles.profiling import profile
 from search_spaces.arch import Arch
 from search_spaces.model import build_model

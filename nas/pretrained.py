@@ -6,7 +6,7 @@ from pathlib import Path
 
 from compress.files import write_bytes
 from compress.store import cache_folder
-from hw_profiles.names import did_you_mean
+from hw_profiles.suggest import did_you_mean
 from search_spaces import identify_weights, list_presets
 
 _TIMM = "timm:"

@@ -13,9 +13,9 @@ from typing import Any
 
 from hw_profiles import Device, load_device, profile
 from hw_profiles.latency import precision_of
-from hw_profiles.layers import layers
-from hw_profiles.names import did_you_mean
+from hw_profiles.layer_profile import layers
 from hw_profiles.profiling import workload_of
+from hw_profiles.suggest import did_you_mean
 from nas.errors import InputError, user_input
 from nas.terminal import aligned, cut, printable, short
 from search_spaces import list_presets, preset

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import optuna
 
-from hw_profiles.names import did_you_mean
+from hw_profiles.suggest import did_you_mean
 
 SamplerFactory = Callable[[int], optuna.samplers.BaseSampler]
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from compress.channels import prunable_groups, pruned_arch
-from hw_profiles.workload import Workload
+from hw_profiles.network.workload import Workload
 from search_spaces import Arch, list_spaces, sample
 
 _IMAGES = (32, 48, 64, 96, 128, 160, 192, 224)

@@ -12,7 +12,7 @@ from compress.qat import QuantizeAware
 from compress.stage import Stage
 from compress.stages import STAGES
 from compress.train import Recipe
-from hw_profiles.names import did_you_mean
+from hw_profiles.suggest import did_you_mean
 from nas.config import Config
 from nas.teaching import NO_TEACHER
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from blocks.spec import BlockSpec
-from hw_profiles.workload import Workload, WorkloadBuilder
+from hw_profiles.network.workload import Workload, WorkloadBuilder
 from search_spaces.lowering import lower_block
 
 SCHEMA = 1

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from blocks.custom import CUSTOM_BLOCKS, BlockClass, unknown_kind
 from blocks.spec import BlockSpec, same_padding
-from hw_profiles.workload import WorkloadBuilder
+from hw_profiles.network.workload import WorkloadBuilder
 
 Lowering = Callable[[WorkloadBuilder, str, str, BlockSpec], str]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from blocks.spec import BlockSpec
-from hw_profiles.names import did_you_mean
+from hw_profiles.suggest import did_you_mean
 from search_spaces.arch import Arch
 from search_spaces.families import FAMILIES, Family, Row
 from search_spaces.layout import block, round_width

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 
-from hw_profiles.names import did_you_mean
+from hw_profiles.suggest import did_you_mean
 from search_spaces.arch import Arch
 from search_spaces.efficientnet import efficientnet
 from search_spaces.fused import fused

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hw_profiles.workload import WEIGHTED, Op, Shape
+from hw_profiles.network.workload import WEIGHTED, Op, Shape
 from search_spaces.arch import Arch
 
 STEM = "conv_stem.weight"

@@ -61,7 +61,7 @@ def calls(layer: Layer, index: int, length: int) -> tuple[Call, ...]:
 
     >>> from compress.c99.network import read_network
     >>> from hw_profiles.onnx_write import write_onnx
-    >>> from hw_profiles.quantization import fixed_quantization
+    >>> from hw_profiles.network.quantization import fixed_quantization
     >>> from search_spaces import preset
     >>> w = preset("resnet8").workload()
     >>> network = read_network(write_onnx(w, quantization=fixed_quantization(w)))

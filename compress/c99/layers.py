@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from compress.c99.graph import Quantization
 from compress.preprocessing import Preprocessing
-from hw_profiles.workload import Pair
+from hw_profiles.network.workload import Pair
 
 Integers = NDArray[np.int8]
 INTEGERS = np.arange(-128, 128).astype(np.int8)

@@ -13,7 +13,7 @@ def readme(network: Network, file_name: str, proof: str = _UNVERIFIED) -> str:
 
     >>> from compress.c99.network import read_network
     >>> from hw_profiles.onnx_write import write_onnx
-    >>> from hw_profiles.quantization import fixed_quantization
+    >>> from hw_profiles.network.quantization import fixed_quantization
     >>> from search_spaces import preset
     >>> w = preset("resnet8").workload()
     >>> readme(read_network(write_onnx(w, quantization=fixed_quantization(w))), "a.onnx").splitlines()[0]

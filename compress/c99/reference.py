@@ -31,7 +31,7 @@ def run_layers(network: Network, image: Integers) -> dict[str, Integers]:
 
     >>> from compress.c99.network import read_network
     >>> from hw_profiles.onnx_write import write_onnx
-    >>> from hw_profiles.quantization import fixed_quantization
+    >>> from hw_profiles.network.quantization import fixed_quantization
     >>> from search_spaces import preset
     >>> w = preset("resnet8").workload()
     >>> network = read_network(write_onnx(w, quantization=fixed_quantization(w)))

@@ -18,7 +18,7 @@ from compress.c99.reference import quantize_images, run_layers
 from compress.c99.targets import MACHINES, Machine, Sizes, build, run, sizes
 from compress.c99.ticks import tick_table
 from compress.files import write_text
-from hw_profiles.names import did_you_mean
+from hw_profiles.suggest import did_you_mean
 
 _CHANCE = 0.01  # of the images: what a few close calls among few images may add
 

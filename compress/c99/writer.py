@@ -82,7 +82,7 @@ def write_c99(
 
     >>> import tempfile
     >>> from hw_profiles.onnx_write import write_onnx
-    >>> from hw_profiles.quantization import fixed_quantization
+    >>> from hw_profiles.network.quantization import fixed_quantization
     >>> from search_spaces import preset
     >>> w = preset("resnet8").workload()
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -23,11 +23,11 @@ from compress.data import Split
 from compress.importance import channel_scores
 from compress.pruning import remove_channels, select_channels
 from hw_profiles import load_device
-from hw_profiles.formats import PRECISIONS
 from hw_profiles.host import compare
+from hw_profiles.network.quantization import fixed_quantization
+from hw_profiles.network.tensor_formats import PRECISIONS
+from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_write import write_onnx
-from hw_profiles.quantization import fixed_quantization
-from hw_profiles.workload import Workload
 from search_spaces import build_model, sample
 from tests.benchmarks.lines import extend
 

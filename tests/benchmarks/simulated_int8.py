@@ -34,8 +34,8 @@ from compress.export import onnx_bytes
 from compress.simulate import simulated
 from compress.train import accuracy, train
 from hw_profiles import load_device, profile
-from hw_profiles.formats import PRECISIONS
 from hw_profiles.host import open_session
+from hw_profiles.network.tensor_formats import PRECISIONS
 from search_spaces import build_model, load_space
 from search_spaces.arch import Arch
 from tests.benchmarks.fragility import fragility

@@ -19,8 +19,8 @@ from compress.export import onnx_bytes
 from compress.given import given_artifact
 from compress.post_training_onnx import quantize_onnx
 from compress.preprocessing import METADATA_KEY
+from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_write import random_weights, write_onnx
-from hw_profiles.quantization import fixed_quantization
 from search_spaces import Arch, preset
 
 ARCH = preset("resnet8", input_shape=(1, 32, 32))

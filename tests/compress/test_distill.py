@@ -18,8 +18,8 @@ from compress.features import Taps
 from compress.losses import attention_distance
 from compress.teacher import ModuleTeacher
 from compress.train import evaluate
-from hw_profiles.formats import TensorFormat
-from hw_profiles.quantization import Quantization
+from hw_profiles.network.quantization import Quantization
+from hw_profiles.network.tensor_formats import TensorFormat
 from search_spaces import build_model, preset
 
 SHAPE = (1, 16, 16)

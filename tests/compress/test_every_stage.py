@@ -28,7 +28,7 @@ from compress import (
 )  # fmt: skip
 from compress.export import folded_weights, onnx_bytes
 from compress.given import given_artifact
-from hw_profiles.formats import TensorFormat
+from hw_profiles.network.tensor_formats import TensorFormat
 from tests.compress.networks import BLINK, INTEGERS, bits, logits, of_timm
 
 

@@ -17,8 +17,8 @@ from compress.mixed import MixedPrecision
 from compress.sources import OnnxFile
 from compress.train import accuracy
 from hw_profiles import Budget
-from hw_profiles.quantization import Quantization
-from hw_profiles.workload import Workload
+from hw_profiles.network.quantization import Quantization
+from hw_profiles.network.workload import Workload
 
 HURT = "stages.1.0.conv2"
 

@@ -21,7 +21,7 @@ from compress.savings import Prices
 from compress.selection import channels_saved, choose_channels
 from compress.train import predict
 from hw_profiles import Device, load_device, profile
-from hw_profiles.quantization import Quantization
+from hw_profiles.network.quantization import Quantization
 from search_spaces import Arch, build_model, list_spaces, preset, sample
 from tests.contracts import with_random_statistics
 

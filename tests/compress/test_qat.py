@@ -17,8 +17,8 @@ from compress.given import given_artifact
 from compress.qat import LearnedIntegers, QuantizeAware
 from compress.simulate import simulated
 from compress.train import Training, accuracy, evaluate, predict, train
-from hw_profiles.quantization import Quantization, with_in_float
-from hw_profiles.workload import WorkloadBuilder
+from hw_profiles.network.quantization import Quantization, with_in_float
+from hw_profiles.network.workload import WorkloadBuilder
 from search_spaces import Arch, build_model, load_space
 
 MINMAX = Quantize(calibration="minmax", equalize="none", bias_correction=False, adaround=False, activations="unsigned")

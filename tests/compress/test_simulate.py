@@ -21,9 +21,9 @@ from compress.post_training import activation_scales
 from compress.qat import LearnedIntegers
 from compress.simulate import Simulated, run_step, simulated, steps
 from hw_profiles.host import open_session
+from hw_profiles.network.quantization import Quantization, fixed_quantization, quantized_tensors, with_in_float
+from hw_profiles.network.workload import WEIGHTED, Op, Workload, WorkloadBuilder
 from hw_profiles.onnx_write import random_weights, write_onnx
-from hw_profiles.quantization import Quantization, fixed_quantization, quantized_tensors, with_in_float
-from hw_profiles.workload import WEIGHTED, Op, Workload, WorkloadBuilder
 from search_spaces import Arch, build_model, preset, sample
 from tests.compress.c99.files import onnx_layers
 from tests.contracts import with_random_statistics

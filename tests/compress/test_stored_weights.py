@@ -21,10 +21,10 @@ from compress.half import store_half
 from compress.int4 import store_int4
 from compress.stored_formats import code_of, store_formats
 from compress.stored_weights import Code, Weight, weights_of
-from hw_profiles.formats import TensorFormat
+from hw_profiles.network.quantization import fixed_quantization
+from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.onnx_load import load_model
 from hw_profiles.onnx_write import write_onnx
-from hw_profiles.quantization import fixed_quantization
 from search_spaces import preset
 from tests.contracts import exported, with_random_statistics
 

@@ -15,11 +15,11 @@ import torch
 from compress.channels import prunable_groups, pruned_arch
 from hw_profiles.fusion import fuse
 from hw_profiles.microbenchmarks import is_attention, micro_network
+from hw_profiles.network.quantization import fixed_quantization
+from hw_profiles.network.workload import VIEWS, Workload, WorkloadBuilder
 from hw_profiles.onnx_read import read_onnx
 from hw_profiles.onnx_write import write_onnx
-from hw_profiles.quantization import fixed_quantization
 from hw_profiles.trace import export, timm_module, trace
-from hw_profiles.workload import VIEWS, Workload, WorkloadBuilder
 from search_spaces import build_model, list_presets, list_spaces, preset, sample
 
 PRECISIONS = ("fp32", "int8")

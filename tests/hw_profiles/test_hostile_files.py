@@ -15,10 +15,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from hw_profiles import onnx_load
+from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_load import load_model
 from hw_profiles.onnx_read import read_onnx
 from hw_profiles.onnx_write import write_onnx
-from hw_profiles.quantization import fixed_quantization
 from search_spaces import preset
 
 HUGE = 2**40

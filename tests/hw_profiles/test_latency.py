@@ -12,8 +12,8 @@ from hw_profiles import Workload
 from hw_profiles.costs import KernelCost
 from hw_profiles.fusion import fuse
 from hw_profiles.latency import Latency, estimate, guaranteed_ms
+from hw_profiles.network.workload import WorkloadBuilder
 from hw_profiles.terms import WORK, family
-from hw_profiles.workload import WorkloadBuilder
 from tests.hw_profiles.synthetic import device_of
 
 

@@ -14,12 +14,12 @@ from fvcore.nn import FlopCountAnalysis
 from onnx import load_from_string
 
 from hw_profiles import load_device, profile
-from hw_profiles.layers import layers
+from hw_profiles.layer_profile import layers
+from hw_profiles.network.quantization import fixed_quantization
+from hw_profiles.network.workload import Op, WorkloadBuilder
 from hw_profiles.onnx_read import read_onnx
 from hw_profiles.onnx_write import write_onnx
 from hw_profiles.profiling import workload_of
-from hw_profiles.quantization import fixed_quantization
-from hw_profiles.workload import Op, WorkloadBuilder
 from search_spaces import preset
 
 HOST = load_device("host")

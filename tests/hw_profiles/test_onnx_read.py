@@ -17,8 +17,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from timm.models.vision_transformer import Block
 from torch import nn
 
+from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_read import read_onnx
-from hw_profiles.workload import Workload
 
 
 def torch_file(module: nn.Module, shape: tuple[int, ...], opset: int = 20) -> bytes:

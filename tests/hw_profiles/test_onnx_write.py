@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.nn import functional
 
+from hw_profiles.network.quantization import fixed_quantization, weight_scales
+from hw_profiles.network.workload import Workload, WorkloadBuilder
 from hw_profiles.onnx_read import read_metadata, read_onnx
 from hw_profiles.onnx_write import random_weights, write_onnx
-from hw_profiles.quantization import fixed_quantization, weight_scales
-from hw_profiles.workload import Workload, WorkloadBuilder
 from search_spaces import list_spaces, preset, sample
 
 NETWORKS = {

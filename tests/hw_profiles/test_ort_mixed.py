@@ -17,15 +17,15 @@ from hw_profiles import load_device
 from hw_profiles.fusion import fuse, is_mixed
 from hw_profiles.latency import estimate
 from hw_profiles.memory import plan
-from hw_profiles.onnx_write import random_weights, write_onnx
-from hw_profiles.quantization import (
+from hw_profiles.network.quantization import (
     fixed_quantization,
     quantized_weight,
     quantized_workload,
     weight_scales,
     with_in_float,
 )
-from hw_profiles.workload import VIEWS, WEIGHTED, Workload, WorkloadBuilder
+from hw_profiles.network.workload import VIEWS, WEIGHTED, Workload, WorkloadBuilder
+from hw_profiles.onnx_write import random_weights, write_onnx
 from search_spaces import list_presets, list_spaces, preset, sample
 
 

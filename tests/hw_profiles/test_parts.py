@@ -11,8 +11,8 @@ from hw_profiles.fusion import fuse
 from hw_profiles.kernels import Kernel
 from hw_profiles.latency import estimate
 from hw_profiles.memory import peak_of_part, plan
+from hw_profiles.network.workload import Workload, WorkloadBuilder
 from hw_profiles.profiling import Profile
-from hw_profiles.workload import Workload, WorkloadBuilder
 from search_spaces import Arch, list_spaces, load_space, preset
 
 NETWORKS = {

@@ -8,9 +8,9 @@ import pytest
 from torch import Tensor, nn
 
 from hw_profiles import host, load_device, profile
+from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_write import write_onnx
 from hw_profiles.profiling import Profile
-from hw_profiles.quantization import fixed_quantization
 from search_spaces import build_model, list_spaces, preset, sample
 
 COSTS = ("latency_ms", "latency_low_ms", "latency_high_ms", "peak_ram_bytes", "flash_bytes", "macs", "weight_count")

@@ -7,8 +7,8 @@ import random
 import pytest
 import torch
 
-from hw_profiles.formats import TensorFormat
-from hw_profiles.workload import Op, WorkloadBuilder
+from hw_profiles.network.tensor_formats import TensorFormat
+from hw_profiles.network.workload import Op, WorkloadBuilder
 from search_spaces import preset
 
 

@@ -12,8 +12,8 @@ from compress.c99.network import read_network
 from compress.c99.reference import quantize_images
 from compress.data import load_data
 from compress.preprocessing import METADATA_KEY
+from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_write import write_onnx
-from hw_profiles.quantization import fixed_quantization
 from nas.cli import main
 from search_spaces import preset
 

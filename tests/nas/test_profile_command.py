@@ -15,8 +15,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_write import write_onnx
-from hw_profiles.quantization import fixed_quantization
 from nas.cli import main
 from search_spaces import preset, sample
 

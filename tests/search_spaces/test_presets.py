@@ -9,7 +9,7 @@ from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 
 from compress.channels import channel_groups, pruned_arch, pruned_weights
-from hw_profiles.workload import WEIGHTED
+from hw_profiles.network.workload import WEIGHTED
 from search_spaces import build_model, list_presets, preset
 from search_spaces.families import FAMILIES
 from search_spaces.timm_keys import timm_keys

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from compress.c99.layers import Network
+from hw_profiles.network.quantization import Quantization, quantized_tensors
 from hw_profiles.onnx_write import random_weights, write_onnx
-from hw_profiles.quantization import Quantization, quantized_tensors
 from search_spaces import Arch
 
 Weights = Mapping[str, NDArray[Any]]

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_write import random_weights, write_onnx
-from hw_profiles.quantization import fixed_quantization
 from search_spaces import preset
 
 Array = NDArray[Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from hw_profiles.workload import WEIGHTED, Op, Shape
+from hw_profiles.network.workload import WEIGHTED, Op, Shape
 
 _OWN_GATES = {"sigmoid": "silu", "hard_sigmoid": "hard_swish"}
 _ZEROS = "none"  # what a pad is filled with unless its function says so

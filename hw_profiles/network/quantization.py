@@ -9,8 +9,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_profiles.formats import FLOAT32
-from hw_profiles.workload import WEIGHTED, Workload
+from hw_profiles.network.tensor_formats import FLOAT32
+from hw_profiles.network.workload import WEIGHTED, Workload
 
 Scales = NDArray[np.float32]
 

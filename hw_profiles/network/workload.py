@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
-from hw_profiles.formats import FLOAT32, INT8_WEIGHT, INT32_BIAS, UINT8, TensorFormat, check_precision
+from hw_profiles.network.tensor_formats import FLOAT32, INT8_WEIGHT, INT32_BIAS, UINT8, TensorFormat, check_precision
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
