@@ -15,7 +15,7 @@ from compress.observing import Floats, run
 from compress.progress import Report, no_report
 from hw_profiles.network.quantization import LARGEST_WEIGHT, Quantization
 from hw_profiles.network.workload import Op, Workload
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io.writer import write_onnx
 
 Weights = Mapping[str, NDArray[np.float32]]
 

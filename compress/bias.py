@@ -11,7 +11,7 @@ from compress.observing import Floats, channel_means
 from compress.progress import Report, no_report
 from hw_profiles.network.quantization import Quantization
 from hw_profiles.network.workload import WEIGHTED, Workload
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io.writer import write_onnx
 
 Weights = Mapping[str, NDArray[np.float32]]
 

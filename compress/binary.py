@@ -17,7 +17,7 @@ from compress.stored_weights import store, weights_of
 from compress.straight_through import trained_on_grid
 from compress.train import Recipe
 from compress.weighted import Layer
-from hw_profiles.onnx_load import load_model
+from hw_profiles.onnx_io.load import load_model
 
 FEWEST = 32
 """Weights of an output channel below which a scale for each is as large as they are."""
@@ -57,7 +57,7 @@ def store_binary(source: Path | bytes) -> bytes:
     Raises:
         ValueError: not an ONNX file, or one without such weights.
 
-    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from search_spaces import preset
     >>> data = write_onnx(preset("resnet8").workload())
     >>> round(len(store_binary(data)) / len(data), 2)

@@ -15,9 +15,9 @@ from compress.export import onnx_logits
 from compress.preprocessing import METADATA_KEY, Preprocessing
 from compress.train import accuracy
 from hw_profiles.network.workload import Workload
-from hw_profiles.onnx_graph import needed_nodes, readers_of
-from hw_profiles.onnx_load import load_model, shown
-from hw_profiles.onnx_read import read_metadata, read_onnx
+from hw_profiles.onnx_io.graph_edges import needed_nodes, readers_of
+from hw_profiles.onnx_io.load import load_model, shown
+from hw_profiles.onnx_io.reader import read_metadata, read_onnx
 
 THRESHOLD = 0.1
 _LAYER_IMAGES, _LAYER_BATCH = 64, 4
@@ -72,7 +72,7 @@ def compare_files(one: bytes, other: bytes, data: Dataset, *, threshold: float =
         ValueError: not a classifier of images, or one for other channels or classes than the data have.
 
     >>> from compress.data import load_data
-    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from search_spaces import preset
     >>> file = write_onnx(preset("resnet8", input_shape=(1, 16, 16)).workload())
     >>> compare_files(file, file, load_data("digits")).agreement
@@ -100,7 +100,7 @@ def layer_errors(files: tuple[bytes, bytes], inputs: tuple[Array, Array]) -> Ite
     """The error of each tensor that both files make under the same name and in the same shape, for equal images as each
     file reads them (N, C, H, W).
 
-    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from search_spaces import preset
     >>> file = write_onnx(preset("resnet8").workload())
     >>> [layer.name for layer in layer_errors((file, file), (np.ones((2, 3, 32, 32), np.float32),) * 2)][:2]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from compress.files import write_bytes
 from compress.fnz import decode_onnx, encode_onnx
-from hw_profiles.onnx_load import read_file
+from hw_profiles.onnx_io.load import read_file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

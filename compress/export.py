@@ -23,8 +23,8 @@ from compress.train import predict
 from compress.unstated import Unstated
 from hw_profiles.host import open_session
 from hw_profiles.network.workload import WEIGHTED, Workload
-from hw_profiles.onnx_load import load_model
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io.load import load_model
+from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces.arch import Arch
 
 
@@ -60,7 +60,7 @@ def onnx_bytes(artifact: Artifact) -> bytes:
 def with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
     """The file with these strings, over those that it has.
 
-    >>> from hw_profiles.onnx_read import read_metadata
+    >>> from hw_profiles.onnx_io.reader import read_metadata
     >>> from search_spaces import preset
     >>> read_metadata(with_metadata(write_onnx(preset("resnet8").workload()), {"a": "b"}))
     {'a': 'b'}

@@ -18,7 +18,7 @@ from compress.sources import OnnxFile, source_name
 from compress.stored_weights import Weight, tensors_of, weights_of
 from compress.weighted import Layer
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
-from hw_profiles.onnx_load import load_model
+from hw_profiles.onnx_io.load import load_model
 
 # change(module, layers): changes the layers, which are all that the module holds; the format of each one's weight.
 Change = Callable[[nn.Module, Mapping[str, Layer]], Mapping[str, TensorFormat]]

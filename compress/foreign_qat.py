@@ -11,7 +11,7 @@ from compress.lifting import lifted
 from compress.post_training import zeros_alone
 from compress.qat import START, LearnedIntegers, QuantizeAware
 from compress.stage import Context
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io.writer import write_onnx
 
 
 def trained_file(artifact: Artifact, stage: QuantizeAware, context: Context) -> Artifact:

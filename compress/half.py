@@ -38,7 +38,7 @@ def store_half(source: Path | bytes) -> bytes:
     Raises:
         ValueError: not an ONNX file, no such weights, or one above 65504.
 
-    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from search_spaces import preset
     >>> data = write_onnx(preset("resnet8").workload())
     >>> round(len(store_half(data)) / len(data), 2)

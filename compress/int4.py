@@ -89,7 +89,7 @@ def store_int4(source: Path | bytes, group: int = GROUP) -> bytes:
         ValueError: not an ONNX file, no such weights, an impossible group, or a file that ONNX cannot bring to opset
             21.
 
-    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from search_spaces import preset
     >>> data = write_onnx(preset("resnet8").workload())
     >>> round(len(store_int4(data)) / len(data), 2)

@@ -23,8 +23,8 @@ from hw_profiles.latency import Latency, estimate
 from hw_profiles.network.quantization import Quantization, with_in_float
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.network.workload import WEIGHTED, Workload
-from hw_profiles.onnx_load import load_model
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io.load import load_model
+from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces.arch import Arch
 
 LOW_BITS = (8, 4)

@@ -15,9 +15,9 @@ from compress.observing import logits
 from compress.post_training_onnx import prepared
 from compress.stored_weights import Weight, tensors_of, weights_of
 from hw_profiles.network.workload import WEIGHTED, Op, Workload
-from hw_profiles.onnx_load import load_model
-from hw_profiles.onnx_read import read_onnx
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io.load import load_model
+from hw_profiles.onnx_io.reader import read_onnx
+from hw_profiles.onnx_io.writer import write_onnx
 
 Weights = dict[str, NDArray[np.float32]]
 
@@ -26,7 +26,7 @@ _IMAGES = 2
 
 def lifted(data: bytes, input_shape: tuple[int, int, int]) -> tuple[Workload, Weights]:
     """The workload of a float32 file and its weights and biases by the workload's names, batch normalisation folded:
-    what :func:`hw_profiles.onnx_write.write_onnx` makes a file of that says what the given one says.
+    what :func:`hw_profiles.onnx_io.writer.write_onnx` makes a file of that says what the given one says.
 
     Raises:
         ValueError: the file has operations that a workload of this kind does not have, or weights that are computed.

@@ -25,7 +25,7 @@ from hw_profiles.device import Device
 from hw_profiles.network.quantization import Quantization, Scales, quantized_tensors, weight_scales
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.network.workload import VIEWS, WEIGHTED, Workload
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.suggest import did_you_mean
 from search_spaces.arch import Arch
 

@@ -19,8 +19,8 @@ from compress.observing import Floats, check_images, histograms
 from compress.post_training import ACTIVATIONS
 from compress.stored_weights import at_opset
 from hw_profiles.host import open_session
-from hw_profiles.onnx_graph import readers_of
-from hw_profiles.onnx_load import load_model
+from hw_profiles.onnx_io.graph_edges import readers_of
+from hw_profiles.onnx_io.load import load_model
 from hw_profiles.suggest import did_you_mean
 
 _FUNCTIONS = {"HardSwish": "hard_swish", "Sigmoid": "sigmoid", "Relu": "relu", "Gelu": "gelu"}

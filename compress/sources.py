@@ -16,8 +16,8 @@ from torch import nn
 from compress.files import write_bytes, write_text
 from compress.timm_source import Timm
 from hw_profiles.network.workload import Workload
-from hw_profiles.onnx_load import load_model
-from hw_profiles.onnx_read import read_metadata, read_onnx
+from hw_profiles.onnx_io.load import load_model
+from hw_profiles.onnx_io.reader import read_metadata, read_onnx
 from hw_profiles.trace import trace
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
@@ -41,7 +41,7 @@ __all__ = [
 class OnnxFile:
     """A classifier as the bytes of an ONNX file: for what needs no training. ``label`` is what a user calls it.
 
-    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from search_spaces import preset
     >>> file = OnnxFile(data=write_onnx(preset("resnet8").workload()))
     >>> file.input_shape, file.precision

@@ -12,7 +12,7 @@ from onnx import TensorProto, numpy_helper
 from compress.codes import BINARY, HALF, LARGEST, Int4Code
 from compress.stored_weights import Code, Stored, at_opset, constant, node, replaced, weights_of, written
 from hw_profiles.network.tensor_formats import TensorFormat
-from hw_profiles.onnx_load import load_model
+from hw_profiles.onnx_io.load import load_model
 
 _WHOLE_CHANNEL = 2**31  # longer than any
 
@@ -27,7 +27,7 @@ def store_formats(data: bytes, formats: Mapping[str, TensorFormat]) -> bytes:
     Raises:
         ValueError: the file has no such weight, or a format that nothing stores.
 
-    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from search_spaces import preset
     >>> data = write_onnx(preset("resnet8").workload())
     >>> len(data) - len(store_formats(data, {"classifier.weight": TensorFormat(bits=16, floating=True)})) > 1000

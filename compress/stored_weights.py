@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from hw_profiles.network.tensor_formats import TensorFormat
-from hw_profiles.onnx_load import load_model, shown
+from hw_profiles.onnx_io.load import load_model, shown
 
 Floats = NDArray[np.float32]
 
@@ -102,7 +102,7 @@ def store(source: Path | bytes, code: Code, chosen: Callable[[Weight], bool] | N
 def weights_of(graph: Any) -> list[Weight]:
     """The float32 weights of two and more axes that convolutions and linear layers read, in their order.
 
-    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from search_spaces import preset
     >>> model = onnx.load_model_from_string(write_onnx(preset("resnet8").workload()))
     >>> [weight.rows.shape for weight in weights_of(model.graph)][-2:]

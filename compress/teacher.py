@@ -18,7 +18,7 @@ from compress.preprocessing import METADATA_KEY, Preprocessing
 from compress.progress import Report, no_report
 from compress.train import Recipe, train
 from hw_profiles.host import open_session
-from hw_profiles.onnx_read import read_metadata
+from hw_profiles.onnx_io.reader import read_metadata
 from hw_profiles.suggest import did_you_mean
 
 # teacher(pixels): (N, C, H, W) in 0..1 -> (N, num_classes) logits, without a gradient.

@@ -22,7 +22,7 @@ from hw_profiles.device import Device
 from hw_profiles.latency import Latency
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.workload import WorkloadBuilder
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io.writer import write_onnx
 
 _WARMUP_RUNS = 10
 _ROUND_SECONDS = 0.002

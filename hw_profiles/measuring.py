@@ -24,7 +24,7 @@ from hw_profiles.measured_networks import MeasuredNetworks
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.tensor_formats import check_precision
 from hw_profiles.network.workload import Workload
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.terms import network_terms
 
 log = logging.getLogger("fitnas")

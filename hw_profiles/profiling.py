@@ -16,8 +16,8 @@ from hw_profiles.memory import plan
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.tensor_formats import check_precision
 from hw_profiles.network.workload import Workload
-from hw_profiles.onnx_read import read_onnx
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io.reader import read_onnx
+from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.parts import parts_table
 
 

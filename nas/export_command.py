@@ -64,7 +64,7 @@ def _test_images(data: str, file: Path, config: Config) -> Any:
     """Test images as the network reads them, split as the run's were and sized as the file's metadata says."""
     from compress.data import load_data
     from compress.preprocessing import METADATA_KEY, Preprocessing
-    from hw_profiles.onnx_read import read_metadata
+    from hw_profiles.onnx_io.reader import read_metadata
 
     metadata = read_metadata(file)
     if METADATA_KEY not in metadata:

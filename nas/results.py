@@ -24,7 +24,7 @@ from compress.teacher import teacher_accuracy
 from compress.train import accuracy, balanced_accuracy
 from hw_profiles.budget import violations
 from hw_profiles.device import Device
-from hw_profiles.onnx_read import read_onnx
+from hw_profiles.onnx_io.reader import read_onnx
 from nas.anatomy import architecture_facts, estimated_latency, memory_facts
 from nas.cautions import cautions
 from nas.config import Config

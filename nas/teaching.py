@@ -28,7 +28,7 @@ from compress.teacher import (
 from compress.train import Recipe
 from hw_profiles.device import load_device
 from hw_profiles.host import measure
-from hw_profiles.onnx_read import read_onnx
+from hw_profiles.onnx_io.reader import read_onnx
 from nas.config import Config
 from nas.runfolder import Clock, log
 

@@ -15,7 +15,7 @@ from torch import nn
 from blocks.registry import build_block
 from blocks.spec import BlockSpec
 from hw_profiles.network.workload import Workload, WorkloadBuilder
-from hw_profiles.onnx_read import read_onnx
+from hw_profiles.onnx_io.reader import read_onnx
 from search_spaces.arch import Arch
 from search_spaces.lowering import lower_block
 from search_spaces.model import build_model

@@ -60,7 +60,7 @@ def calls(layer: Layer, index: int, length: int) -> tuple[Call, ...]:
     ``length`` is that of a convolution's rows of weights, see :func:`row_lengths`.
 
     >>> from compress.c99.network import read_network
-    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from hw_profiles.network.quantization import fixed_quantization
     >>> from search_spaces import preset
     >>> w = preset("resnet8").workload()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from hw_profiles.onnx_load import shown
+from hw_profiles.onnx_io.load import shown
 
 _SHIFT = {np.dtype(np.int8): 0, np.dtype(np.uint8): 128}
 _PASS_ON = ("DequantizeLinear", "QuantizeLinear", "Identity", "Dropout")

@@ -34,8 +34,8 @@ from hw_profiles.fusion import Kernel, fuse
 from hw_profiles.inplace import line_buffer_rows
 from hw_profiles.memory import Schedule, plan
 from hw_profiles.network.workload import Op, Workload
-from hw_profiles.onnx_load import load_model, shown
-from hw_profiles.onnx_read import read_metadata, read_onnx
+from hw_profiles.onnx_io.load import load_model, shown
+from hw_profiles.onnx_io.reader import read_metadata, read_onnx
 
 KNOWN = (
     "convolutions and linear layers, sums and products of two tensors, pooling, concatenation, padding with zeros, "
@@ -55,7 +55,7 @@ def read_network(source: Path | bytes) -> Network:
     Raises:
         ValueError: an operation or a format that no kernel is known for; the node is named, and what can be done.
 
-    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from hw_profiles.network.quantization import fixed_quantization
     >>> from search_spaces import preset
     >>> w = preset("resnet8").workload()

@@ -12,7 +12,7 @@ def readme(network: Network, file_name: str, proof: str = _UNVERIFIED) -> str:
     """What the program is, how it is used and what is known of it, in Markdown.
 
     >>> from compress.c99.network import read_network
-    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from hw_profiles.network.quantization import fixed_quantization
     >>> from search_spaces import preset
     >>> w = preset("resnet8").workload()

@@ -7,7 +7,7 @@ from typing import Any
 from compress.c99.graph import Graph, Quantization, place
 from compress.c99.layers import Tensor
 from hw_profiles.network.workload import VIEWS, Op, Shape, Workload
-from hw_profiles.onnx_load import shown
+from hw_profiles.onnx_io.load import shown
 
 
 class Tensors:

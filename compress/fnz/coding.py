@@ -15,7 +15,7 @@ from compress.fnz.kinds import KINDS, Words
 from compress.fnz.pools import Block, Tensor, encode_tensors
 from compress.fnz.reader import Reader, damaged
 from compress.fnz.spans import Span, find_spans
-from hw_profiles.onnx_load import LARGEST_FILE
+from hw_profiles.onnx_io.load import LARGEST_FILE
 
 
 def encode_onnx(data: bytes) -> bytes:
@@ -25,7 +25,7 @@ def encode_onnx(data: bytes) -> bytes:
     Raises:
         ValueError: not an ONNX file, larger than 2 GiB, or weights that lie outside it.
 
-    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from search_spaces import preset
     >>> file = write_onnx(preset("resnet8").workload())
     >>> coded = encode_onnx(file)

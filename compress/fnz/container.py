@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass
 
 from compress.fnz.reader import damaged
 from compress.fnz.symbols import pack, unpack
-from hw_profiles.onnx_load import LARGEST_FILE
+from hw_profiles.onnx_io.load import LARGEST_FILE
 
 MAGIC = b"\x8bFNZ"
 VERSION = 1

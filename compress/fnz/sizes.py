@@ -32,7 +32,7 @@ def sizes(data: bytes) -> dict[str, int]:
     Raises:
         ValueError: as :func:`compress.fnz.encode_onnx`.
 
-    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from search_spaces import preset
     >>> found = sizes(write_onnx(preset("resnet8").workload()))
     >>> sorted(found, key=found.get)

@@ -27,7 +27,7 @@ from hw_profiles.host import compare
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.tensor_formats import PRECISIONS
 from hw_profiles.network.workload import Workload
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces import build_model, sample
 from tests.benchmarks.lines import extend
 

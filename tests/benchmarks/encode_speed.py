@@ -25,7 +25,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress.fnz import decode_onnx, encode_onnx, sizes
 from hw_profiles.network.quantization import fixed_quantization
-from hw_profiles.onnx_write import random_weights, write_onnx
+from hw_profiles.onnx_io.writer import random_weights, write_onnx
 from search_spaces import preset
 from tests.benchmarks.lines import extend
 from tests.compress.fnz.files import Array, clustered, file_of, normal, sparse

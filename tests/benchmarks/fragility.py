@@ -12,7 +12,7 @@ from compress.observing import histograms
 from compress.post_training import activation_scales
 from compress.simulate import Simulated
 from hw_profiles.network.quantization import Quantization, quantized_tensors
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
 

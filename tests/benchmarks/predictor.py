@@ -22,7 +22,7 @@ from hw_profiles import load_device, profile
 from hw_profiles.host import measure as measure_file
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.workload import Op, Workload
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io.writer import write_onnx
 from nas.space_networks import narrowed
 from search_spaces import Arch, list_spaces, sample
 from tests.benchmarks.lines import extend

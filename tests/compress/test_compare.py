@@ -20,7 +20,7 @@ from compress.given import given_artifact
 from compress.post_training_onnx import quantize_onnx
 from compress.preprocessing import METADATA_KEY
 from hw_profiles.network.quantization import fixed_quantization
-from hw_profiles.onnx_write import random_weights, write_onnx
+from hw_profiles.onnx_io.writer import random_weights, write_onnx
 from search_spaces import Arch, preset
 
 ARCH = preset("resnet8", input_shape=(1, 32, 32))

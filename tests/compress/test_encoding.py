@@ -8,7 +8,7 @@ import pytest
 
 from compress import encoding
 from compress.encoding import decode_file, encode_file
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces import preset
 
 FILE = write_onnx(preset("resnet8").workload())

@@ -10,7 +10,7 @@ from compress.equalize import equalized, links
 from compress.observing import channel_extents
 from hw_profiles.network.quantization import quantized_tensors
 from hw_profiles.network.workload import Workload, WorkloadBuilder
-from hw_profiles.onnx_write import random_weights, write_onnx
+from hw_profiles.onnx_io.writer import random_weights, write_onnx
 from search_spaces import Arch, preset, sample
 
 ARCHS = [

@@ -24,7 +24,7 @@ from compress.train import accuracy, predict
 from hw_profiles.fusion import fuse
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.network.workload import Workload
-from hw_profiles.onnx_read import read_onnx
+from hw_profiles.onnx_io.reader import read_onnx
 from tests.contracts import with_random_statistics
 
 SHORT = Recipe(epochs=1, learning_rate=0.02)

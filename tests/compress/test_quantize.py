@@ -25,7 +25,7 @@ from compress.train import train
 from hw_profiles import load_device
 from hw_profiles.network.quantization import Quantization, quantized_weight, weight_scales
 from hw_profiles.network.workload import WEIGHTED
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces import Arch, build_model
 
 IMAGES = 96

@@ -23,7 +23,7 @@ from compress.simulate import Simulated, run_step, simulated, steps
 from hw_profiles.host import open_session
 from hw_profiles.network.quantization import Quantization, fixed_quantization, quantized_tensors, with_in_float
 from hw_profiles.network.workload import WEIGHTED, Op, Workload, WorkloadBuilder
-from hw_profiles.onnx_write import random_weights, write_onnx
+from hw_profiles.onnx_io.writer import random_weights, write_onnx
 from search_spaces import Arch, build_model, preset, sample
 from tests.compress.c99.files import onnx_layers
 from tests.contracts import with_random_statistics

@@ -23,7 +23,7 @@ from compress.timm_source import timm_for, timm_of
 from hw_profiles import Budget, load_device
 from hw_profiles.host import open_session
 from hw_profiles.network.quantization import fixed_quantization
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.profiling import workload_of
 from search_spaces import preset
 

@@ -30,7 +30,7 @@ from compress.train import accuracy, predict
 from hw_profiles import Budget
 from hw_profiles.network.quantization import Quantization
 from hw_profiles.network.tensor_formats import TensorFormat
-from hw_profiles.onnx_read import read_onnx
+from hw_profiles.onnx_io.reader import read_onnx
 from search_spaces import Arch, build_model, preset, sample
 from tests.contracts import with_random_statistics
 

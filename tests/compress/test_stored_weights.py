@@ -23,8 +23,8 @@ from compress.stored_formats import code_of, store_formats
 from compress.stored_weights import Code, Weight, weights_of
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.tensor_formats import TensorFormat
-from hw_profiles.onnx_load import load_model
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io.load import load_model
+from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces import preset
 from tests.contracts import exported, with_random_statistics
 

@@ -16,7 +16,7 @@ from compress.distillation import soft_target_loss
 from compress.preprocessing import METADATA_KEY
 from compress.teacher import ModuleTeacher, OnnxTeacher, check_timm_name, teacher_accuracy, trained_timm
 from compress.train import Recipe, augment, evaluate, predict, train
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces import build_model, preset
 
 SMALL = preset("resnet8", input_shape=(1, 16, 16))

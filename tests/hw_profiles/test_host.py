@@ -15,7 +15,7 @@ from hw_profiles import Workload, host
 from hw_profiles.costs import KernelCost
 from hw_profiles.host import compare, measure, measuring_lock, median_interval, open_session
 from hw_profiles.network.quantization import fixed_quantization
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces import preset
 from tests.hw_profiles.synthetic import device_of
 

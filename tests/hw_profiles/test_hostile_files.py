@@ -14,11 +14,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from hw_profiles import onnx_load
 from hw_profiles.network.quantization import fixed_quantization
-from hw_profiles.onnx_load import load_model
-from hw_profiles.onnx_read import read_onnx
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io import load
+from hw_profiles.onnx_io.load import load_model
+from hw_profiles.onnx_io.reader import read_onnx
+from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces import preset
 
 HUGE = 2**40
@@ -147,7 +147,7 @@ def test_millions_of_objects_take_little_time_and_memory(name: str, tmp_path: Pa
     """Parsed as they are, ten million empty attributes in 20 MB take gigabytes."""
     (tmp_path / "many.onnx").write_bytes(MANY[name])
     code = (
-        "import resource, sys; from pathlib import Path; from hw_profiles.onnx_read import read_onnx\n"
+        "import resource, sys; from pathlib import Path; from hw_profiles.onnx_io.reader import read_onnx\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: read_onnx(Path(sys.argv[1]))\n"
         "except ValueError as error: print(error)\n"
@@ -165,7 +165,7 @@ def test_millions_of_objects_take_little_time_and_memory(name: str, tmp_path: Pa
 
 
 def test_as_many_nodes_as_are_allowed_are_read_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_load, "MOST_NODES", 3000)
+    monkeypatch.setattr(load, "MOST_NODES", 3000)
     names = ["x", *(f"t{i}" for i in range(2999)), "y"]
     nodes = [node("Relu", a, b) for a, b in pairwise(names)]
     start = time.perf_counter()

@@ -17,8 +17,8 @@ from hw_profiles import load_device, profile
 from hw_profiles.layer_profile import layers
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.workload import Op, WorkloadBuilder
-from hw_profiles.onnx_read import read_onnx
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io.reader import read_onnx
+from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.profiling import workload_of
 from search_spaces import preset
 

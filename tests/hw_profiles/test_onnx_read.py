@@ -18,7 +18,7 @@ from timm.models.vision_transformer import Block
 from torch import nn
 
 from hw_profiles.network.workload import Workload
-from hw_profiles.onnx_read import read_onnx
+from hw_profiles.onnx_io.reader import read_onnx
 
 
 def torch_file(module: nn.Module, shape: tuple[int, ...], opset: int = 20) -> bytes:

@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from hw_profiles.network.quantization import fixed_quantization, weight_scales
 from hw_profiles.network.workload import Workload, WorkloadBuilder
-from hw_profiles.onnx_read import read_metadata, read_onnx
-from hw_profiles.onnx_write import random_weights, write_onnx
+from hw_profiles.onnx_io.reader import read_metadata, read_onnx
+from hw_profiles.onnx_io.writer import random_weights, write_onnx
 from search_spaces import list_spaces, preset, sample
 
 NETWORKS = {

@@ -25,7 +25,7 @@ from hw_profiles.network.quantization import (
     with_in_float,
 )
 from hw_profiles.network.workload import VIEWS, WEIGHTED, Workload, WorkloadBuilder
-from hw_profiles.onnx_write import random_weights, write_onnx
+from hw_profiles.onnx_io.writer import random_weights, write_onnx
 from search_spaces import list_presets, list_spaces, preset, sample
 
 

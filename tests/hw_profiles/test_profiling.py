@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hw_profiles import host, load_device, profile
 from hw_profiles.network.quantization import fixed_quantization
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.profiling import Profile
 from search_spaces import build_model, list_spaces, preset, sample
 

@@ -13,7 +13,7 @@ from compress.data import load_data
 from compress.fnz import encode_onnx
 from compress.preprocessing import METADATA_KEY
 from hw_profiles.network.quantization import fixed_quantization
-from hw_profiles.onnx_write import random_weights, write_onnx
+from hw_profiles.onnx_io.writer import random_weights, write_onnx
 from nas.cli import main
 from search_spaces import preset
 

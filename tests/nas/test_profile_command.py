@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from hw_profiles.network.quantization import fixed_quantization
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io.writer import write_onnx
 from nas.cli import main
 from search_spaces import preset, sample
 

@@ -22,8 +22,8 @@ from PIL import Image
 from compress import Preprocessing, load_data
 from compress.files import write_text
 from compress.preprocessing import METADATA_KEY
-from hw_profiles.onnx_read import read_metadata, read_onnx
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io.reader import read_metadata, read_onnx
+from hw_profiles.onnx_io.writer import write_onnx
 from nas.cli import main
 from nas.runfolder import Clock
 from search_spaces import Arch, preset

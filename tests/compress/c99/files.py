@@ -15,7 +15,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from compress.c99.layers import Network
 from hw_profiles.network.quantization import Quantization, quantized_tensors
-from hw_profiles.onnx_write import random_weights, write_onnx
+from hw_profiles.onnx_io.writer import random_weights, write_onnx
 from search_spaces import Arch
 
 Weights = Mapping[str, NDArray[Any]]

@@ -13,7 +13,7 @@ from onnxruntime.quantization import QuantFormat, quantize_static
 
 from compress.c99 import verify, write_c99
 from hw_profiles.network.quantization import fixed_quantization, with_in_float
-from hw_profiles.onnx_write import write_onnx
+from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces import preset
 from tests.compress.c99.files import _Reader, graph_file, images, network_file
 from tests.compress.c99.test_graphs import Draft, Graph

@@ -10,8 +10,8 @@ from typing import Any
 from onnx import TensorProto
 
 from hw_profiles.network.tensor_formats import TensorFormat
-from hw_profiles.onnx_quantized import format_of
-from hw_profiles.onnx_shapes import Constant
+from hw_profiles.onnx_io.quantized_ops import format_of
+from hw_profiles.onnx_io.shapes import Constant
 
 _MOVING = ("Reshape", "Transpose", "Slice", "Squeeze", "Unsqueeze")
 _SCALING = ("Mul", "Where")

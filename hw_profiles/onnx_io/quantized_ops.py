@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto
 
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
-from hw_profiles.onnx_shapes import Constant, Tensors, element_bits
+from hw_profiles.onnx_io.shapes import Constant, Tensors, element_bits
 
 _FLOATS = ("FLOAT", "DOUBLE", "BFLOAT")
 

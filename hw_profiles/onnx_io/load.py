@@ -53,7 +53,7 @@ def load_model(source: Path | bytes) -> Any:
 def read_metadata(source: Path | bytes) -> dict[str, str]:
     """The strings that travel with the file.
 
-    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from search_spaces import preset
     >>> read_metadata(write_onnx(preset("resnet8").workload(), metadata={"classes": "cat,dog"}))
     {'classes': 'cat,dog'}

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.network.workload import Shape
-from hw_profiles.onnx_fold import FOLDED, fold
-from hw_profiles.onnx_load import shown
+from hw_profiles.onnx_io.constant_folding import FOLDED, fold
+from hw_profiles.onnx_io.load import shown
 
 LARGEST_TENSOR_BYTES = 2**31
 MOST_AXES = 16

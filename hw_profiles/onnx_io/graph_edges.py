@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from hw_profiles.onnx_load import shown
-from hw_profiles.onnx_shapes import where
+from hw_profiles.onnx_io.load import shown
+from hw_profiles.onnx_io.shapes import where
 
 
 def check_order(graph: Any) -> None:

@@ -16,13 +16,13 @@ from onnx import TensorProto, helper, numpy_helper
 from hw_profiles.network.simplify import simplify
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.network.workload import Op, Shape, Workload, WorkloadBuilder
-from hw_profiles.onnx_graph import check_order, needed_nodes, reads
-from hw_profiles.onnx_load import load_model, read_metadata, shown
-from hw_profiles.onnx_ops import Node, read_op
-from hw_profiles.onnx_patterns import Pattern, find_patterns
-from hw_profiles.onnx_quantized import as_float, format_of
-from hw_profiles.onnx_shapes import Constant, Tensors, read_constant, where
-from hw_profiles.onnx_widened import WIDENING, widened_format
+from hw_profiles.onnx_io.graph_edges import check_order, needed_nodes, reads
+from hw_profiles.onnx_io.load import load_model, read_metadata, shown
+from hw_profiles.onnx_io.ops import Node, read_op
+from hw_profiles.onnx_io.packed_weights import WIDENING, widened_format
+from hw_profiles.onnx_io.patterns import Pattern, find_patterns
+from hw_profiles.onnx_io.quantized_ops import as_float, format_of
+from hw_profiles.onnx_io.shapes import Constant, Tensors, read_constant, where
 
 __all__ = ["read_metadata", "read_onnx"]
 
@@ -46,7 +46,7 @@ def read_onnx(source: Path | bytes, input_shape: tuple[int, ...] | None = None) 
         ValueError: not an ONNX file, weights outside it, more than one input, sides that are open or that contradict
             ``input_shape``, or a graph that cannot run; what and where is named.
 
-    >>> from hw_profiles.onnx_write import write_onnx
+    >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from search_spaces import preset
     >>> read_onnx(write_onnx(preset("resnet8").workload())).macs
     12501632

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hw_profiles.network.workload import Op, Pair, Shape
-from hw_profiles.onnx_shapes import Tensors
+from hw_profiles.onnx_io.shapes import Tensors
 
 Four = tuple[int, int, int, int]
 

@@ -1,0 +1,1 @@
+"""ONNX files: opened safely, read as a Workload, written from one, and run in ONNX Runtime."""
