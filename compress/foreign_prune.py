@@ -19,7 +19,7 @@ from compress.importance import CRITERIA, TAYLOR_IMAGES, Scores
 from compress.selection import channels_saved, choose_channels, least_widths, so_many
 from hw_profiles.device import Device
 from hw_profiles.layer_profile import Breakdown, Layer, layers
-from hw_profiles.trace import trace
+from hw_profiles.torch_io.trace import trace
 
 _USUAL_AMOUNT = 0.2
 _BATCH = 128

@@ -18,7 +18,7 @@ from compress.timm_source import Timm
 from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_io.load import load_model
 from hw_profiles.onnx_io.reader import read_metadata, read_onnx
-from hw_profiles.trace import trace
+from hw_profiles.torch_io.trace import trace
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
 

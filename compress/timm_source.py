@@ -15,7 +15,7 @@ from torch import nn
 from compress.cutting import cut_module
 from compress.teacher import check_timm_name
 from hw_profiles.network.workload import Workload
-from hw_profiles.trace import trace
+from hw_profiles.torch_io.trace import trace
 
 SCHEMA = 1
 Plain = int | float | str | bool | tuple[int, ...]

@@ -35,7 +35,7 @@ from compress.sparsity import Amount, Sparsify
 from compress.weighted import Layer, weighted_layers
 from hw_profiles.host import open_session
 from hw_profiles.onnx_io.writer import write_onnx
-from hw_profiles.trace import trace
+from hw_profiles.torch_io.trace import trace
 from tests.benchmarks.lenets import Images, Training, logits_of_moves, network, read_images
 from tests.benchmarks.lines import extend
 

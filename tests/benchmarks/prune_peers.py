@@ -36,7 +36,7 @@ from compress.teacher import ModuleTeacher
 from compress.train import BeforeStep, evaluate
 from hw_profiles import load_device
 from hw_profiles.host import compare
-from hw_profiles.trace import trace
+from hw_profiles.torch_io.trace import trace
 from search_spaces import Arch, build_model
 from tests.benchmarks.lines import ROOT, extend
 from tests.benchmarks.ptq import right
@@ -141,7 +141,7 @@ def halved(artifact: Artifact, norm: int) -> nn.Module:
 
 @torch.inference_mode()
 def macs(model: nn.Module, shape: tuple[int, int, int]) -> int:
-    """What :func:`hw_profiles.trace.trace` counts, in a tenth of the time."""
+    """What :func:`hw_profiles.torch_io.trace.trace` counts, in a tenth of the time."""
     found = []
 
     def count(layer: nn.Module, inputs: object, output: torch.Tensor) -> None:

@@ -22,7 +22,7 @@ from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_io.reader import read_onnx
 from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.profiling import profile, workload_of
-from hw_profiles.trace import trace, trace_timm
+from hw_profiles.torch_io.trace import trace, trace_timm
 from search_spaces import build_model, list_presets, preset
 
 FAMILIES = {

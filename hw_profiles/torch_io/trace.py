@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from hw_profiles.aten_ops import CONSTANT, KNOWN, NO_OP, Call, Operand, read_call
 from hw_profiles.network.simplify import simplify
 from hw_profiles.network.workload import WEIGHTED, Op, Shape, Workload, WorkloadBuilder
 from hw_profiles.suggest import did_you_mean
+from hw_profiles.torch_io.aten_ops import CONSTANT, KNOWN, NO_OP, Call, Operand, read_call
 
 INPUT = "input"
 _OPSET = 20

@@ -1,0 +1,1 @@
+"""PyTorch modules and timm models, read as a Workload."""
