@@ -18,13 +18,13 @@ from compress.folding import with_folded_weights
 from compress.stage import Context
 from compress.stored_weights import Floats, weights_of
 from compress.storing import with_stored_weights
-from hw_profiles.fusion import fuse
 from hw_profiles.latency import Latency, estimate
 from hw_profiles.network.quantization import Quantization, with_in_float
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.network.workload import WEIGHTED, Workload
 from hw_profiles.onnx_io.load import load_model
 from hw_profiles.onnx_io.writer import write_onnx
+from hw_profiles.runtimes.fusion import fuse
 from search_spaces.arch import Arch
 
 LOW_BITS = (8, 4)

@@ -27,9 +27,9 @@ from compress.sources import OnnxFile, source_name
 from compress.stage import Context
 from compress.storing import require_float
 from hw_profiles.budget import violations
-from hw_profiles.fusion import fuse
 from hw_profiles.latency import guaranteed_ms
 from hw_profiles.memory import plan
+from hw_profiles.runtimes.fusion import fuse
 from search_spaces.arch import Arch
 
 

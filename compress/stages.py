@@ -31,11 +31,11 @@ from compress.sparsity import Sparsify
 from compress.stage import Context, Stage
 from compress.train import accuracy
 from hw_profiles.budget import Budget, violations
-from hw_profiles.fusion import fuse
 from hw_profiles.host import compare, measure
 from hw_profiles.latency import estimate, guaranteed_ms
 from hw_profiles.memory import plan
 from hw_profiles.network.tensor_formats import TensorFormat
+from hw_profiles.runtimes.fusion import fuse
 from search_spaces.arch import Arch
 
 # In the order in which they make sense: architecture, pruning, zeros, then fewer bits in the file, integers, shared

@@ -35,7 +35,7 @@ def smallest_arena(problem: Storages, *, changes: int = CHANGES) -> Arena:
     sizes leave gaps, so that it is larger, other orders and other choices of what is written over are tried. Chains
     with shortcuts hardly ever need that.
 
-    >>> from hw_profiles.fusion import fuse
+    >>> from hw_profiles.runtimes.fusion import fuse
     >>> from hw_profiles.storage import storages
     >>> from search_spaces import preset
     >>> w = preset("resnet8").workload().with_precision("int8")

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from hw_profiles.device import Device
-from hw_profiles.fusion import fuse
 from hw_profiles.latency import prediction_deviation
 from hw_profiles.profiling import Model, workload_of
+from hw_profiles.runtimes.fusion import fuse
 from hw_profiles.terms import network_terms
 
 _CALIBRATED = "; calibrated"

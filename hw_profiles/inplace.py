@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from hw_profiles.fusion import Kernel
 from hw_profiles.network.workload import Op, Workload
+from hw_profiles.runtimes.fusion import Kernel
 
 CHANNELS_AT_ONCE = 16
 """Channels of an image that a C99 depthwise or pooling kernel takes at a time; its line buffer holds no more."""
@@ -27,7 +27,7 @@ def overwritable(workload: Workload, kernel: Kernel, runtime: str = "ort") -> tu
     overwrite theirs where the output has no more rows, columns or channels, see :func:`line_buffer_rows`, unless the
     scratch would be as large as what it saves.
 
-    >>> from hw_profiles.fusion import fuse
+    >>> from hw_profiles.runtimes.fusion import fuse
     >>> from search_spaces import preset
     >>> w = preset("mobilenetv2_035").workload().with_precision("int8")
     >>> [overwritable(w, kernel, "c99") for kernel in fuse(w, "c99")[:2]]
@@ -60,7 +60,7 @@ def overwritable_ort(workload: Workload, kernel: Kernel, kept: Collection[str]) 
 def scratch_bytes(workload: Workload, kernel: Kernel, runtime: str = "ort") -> int:
     """Bytes that ``kernel`` needs beside its tensors when it writes over an input; otherwise it needs none.
 
-    >>> from hw_profiles.fusion import fuse
+    >>> from hw_profiles.runtimes.fusion import fuse
     >>> from search_spaces import preset
     >>> w = preset("mobilenetv2_035").workload().with_precision("int8")
     >>> scratch_bytes(w, fuse(w, "c99")[1], "c99")  # two rows of 112 pixels and 16 channels

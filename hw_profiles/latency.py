@@ -9,11 +9,11 @@ from statistics import NormalDist
 
 from hw_profiles.conditions import hold_here
 from hw_profiles.device import Device
-from hw_profiles.fusion import is_mixed
-from hw_profiles.kernels import Kernel
 from hw_profiles.network.quantization import operations_in_float
 from hw_profiles.network.workload import Workload
-from hw_profiles.ort_mixed import weights_in_float
+from hw_profiles.runtimes.fusion import is_mixed
+from hw_profiles.runtimes.kernels import Kernel
+from hw_profiles.runtimes.ort_mixed import weights_in_float
 from hw_profiles.terms import Term, call_term, crowd_of, in_a_crowd, kernel_terms, network_terms
 
 NINETY = NormalDist().inv_cdf(0.95)  # standard deviations either way that hold 90 %
@@ -70,7 +70,7 @@ def estimate(workload: Workload, kernels: Sequence[Kernel], device: Device) -> L
     either way.
 
     >>> from hw_profiles import load_device
-    >>> from hw_profiles.fusion import fuse
+    >>> from hw_profiles.runtimes.fusion import fuse
     >>> from search_spaces import preset
     >>> w = preset("resnet8").workload()
     >>> estimate(w, fuse(w), load_device("host")).source

@@ -8,9 +8,9 @@ from itertools import accumulate
 from types import MappingProxyType
 
 from hw_profiles.arena import Arena, smallest_arena
-from hw_profiles.fusion import RUNTIMES, Kernel
 from hw_profiles.inplace import overwritable_ort
 from hw_profiles.network.workload import VIEWS, Workload
+from hw_profiles.runtimes.fusion import RUNTIMES, Kernel
 from hw_profiles.storage import Lifetimes, Storages, lifetimes, storages
 from hw_profiles.suggest import did_you_mean
 
@@ -29,7 +29,7 @@ class Schedule:
       Both are empty where the runtime decides that itself.
     - ``arena_bytes``: the end of the last byte in use, alignment included.
 
-    >>> from hw_profiles.fusion import fuse
+    >>> from hw_profiles.runtimes.fusion import fuse
     >>> from search_spaces import preset
     >>> w = preset("mobilenetv2_035", input_shape=(3, 96, 96)).workload().with_precision("int8")
     >>> schedule = plan(w, fuse(w, "c99"), "c99")
@@ -71,7 +71,7 @@ def plan(workload: Workload, kernels: Sequence[Kernel], runtime: str = "ort") ->
     Raises:
         ValueError: an unknown runtime, no kernel, or a kernel that reads what none before it has made.
 
-    >>> from hw_profiles.fusion import fuse
+    >>> from hw_profiles.runtimes.fusion import fuse
     >>> from search_spaces import preset
     >>> w = preset("resnet8").workload().with_precision("int8")
     >>> plan(w, fuse(w)).peak_bytes  # three tensors of 16×32×32: what the first block adds, and its input

@@ -21,7 +21,7 @@ def best_order(problem: Storages, *, steps: int = STEPS) -> tuple[int, ...]:
     neither the peak nor what stays alive runs at once: nothing is gained by waiting. In a chain with shortcuts that
     leaves almost no choice.
 
-    >>> from hw_profiles.fusion import fuse
+    >>> from hw_profiles.runtimes.fusion import fuse
     >>> from hw_profiles.storage import storages
     >>> from search_spaces import preset
     >>> w = preset("resnet8").workload()

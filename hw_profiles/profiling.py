@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from hw_profiles.device import Device
-from hw_profiles.fusion import fuse
 from hw_profiles.host import measure
 from hw_profiles.latency import estimate, guaranteed_ms, latency_from
 from hw_profiles.memory import plan
@@ -19,6 +18,7 @@ from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_io.reader import read_onnx
 from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.parts import parts_table
+from hw_profiles.runtimes.fusion import fuse
 
 
 @runtime_checkable

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hw_profiles.fusion import Kernel
 from hw_profiles.inplace import overwritable, scratch_bytes
 from hw_profiles.network.workload import VIEWS, Workload
+from hw_profiles.runtimes.fusion import Kernel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +51,7 @@ def storages(workload: Workload, kernels: Sequence[Kernel], runtime: str) -> Sto
     Raises:
         ValueError: a kernel reads a tensor that no kernel before it has made.
 
-    >>> from hw_profiles.fusion import fuse
+    >>> from hw_profiles.runtimes.fusion import fuse
     >>> from search_spaces import preset
     >>> w = preset("resnet8").workload()
     >>> s = storages(w, fuse(w, "c99"), "c99")
@@ -95,7 +95,7 @@ def storages(workload: Workload, kernels: Sequence[Kernel], runtime: str) -> Sto
 def lifetimes(problem: Storages, order: Sequence[int]) -> Lifetimes:
     """Follow the kernels in ``order``; the network's input lives from the start, its output to the end.
 
-    >>> from hw_profiles.fusion import fuse
+    >>> from hw_profiles.runtimes.fusion import fuse
     >>> from search_spaces import preset
     >>> w = preset("resnet8").workload().with_precision("int8")
     >>> lifetimes(storages(w, fuse(w, "c99"), "c99"), range(12)).live[:3]

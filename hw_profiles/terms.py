@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from hw_profiles.kernels import Kernel
 from hw_profiles.network.workload import Op, Shape, Workload
-from hw_profiles.ort_float import BLOCK, padded
+from hw_profiles.runtimes.kernels import Kernel
+from hw_profiles.runtimes.ort_float import BLOCK, padded
 
 _LANES = 16  # integers that a kernel takes at once
 _CROWDS = (20, 60, 200)  # nodes after which each finds the caches and branch predictors full of the others
@@ -62,7 +62,7 @@ def family(kind: str) -> str:
 def network_terms(workload: Workload, kernels: Sequence[Kernel]) -> list[Term]:
     """The terms of all kernels, and of one call.
 
-    >>> from hw_profiles.fusion import fuse
+    >>> from hw_profiles.runtimes.fusion import fuse
     >>> from search_spaces import preset
     >>> w = preset("resnet8").workload()
     >>> [t.kind for t in network_terms(w, fuse(w))][:3]

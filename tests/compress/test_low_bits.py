@@ -21,10 +21,10 @@ from compress.stored_weights import Weight
 from compress.storing import lies_on, with_stored_weights
 from compress.straight_through import trained_on_grid
 from compress.train import accuracy, predict
-from hw_profiles.fusion import fuse
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_io.reader import read_onnx
+from hw_profiles.runtimes.fusion import fuse
 from tests.contracts import with_random_statistics
 
 SHORT = Recipe(epochs=1, learning_rate=0.02)

@@ -9,8 +9,8 @@ import numpy as np
 from hw_profiles import Device, Workload
 from hw_profiles.conditions import conditions
 from hw_profiles.costs import CostTable, KernelCost
-from hw_profiles.fusion import fuse
 from hw_profiles.microbenchmarks import is_attention, micro_network
+from hw_profiles.runtimes.fusion import fuse
 from hw_profiles.terms import SCALES, WORK, Term, family, network_terms
 
 PRICES = {

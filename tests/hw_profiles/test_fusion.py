@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from compress.channels import prunable_groups, pruned_arch
-from hw_profiles.fusion import fuse
 from hw_profiles.microbenchmarks import is_attention, micro_network
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.workload import VIEWS, Workload, WorkloadBuilder
 from hw_profiles.onnx_io.reader import read_onnx
 from hw_profiles.onnx_io.writer import write_onnx
+from hw_profiles.runtimes.fusion import fuse
 from hw_profiles.torch_io.trace import export, timm_module, trace
 from search_spaces import build_model, list_presets, list_spaces, preset, sample
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from hw_profiles.fusion import fuse
 from hw_profiles.inplace import line_buffer_rows, overwritable
 from hw_profiles.memory import plan
 from hw_profiles.network.workload import Op, WorkloadBuilder
+from hw_profiles.runtimes.fusion import fuse
 
 
 def test_onnx_runtime_writes_neither_over_its_input_nor_elsewhere_than_into_its_output() -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hw_profiles.fusion import fuse
 from hw_profiles.inplace import CHANNELS_AT_ONCE
 from hw_profiles.memory import ALIGNMENT, Schedule, plan
 from hw_profiles.network.workload import VIEWS, Op, Workload, WorkloadBuilder
+from hw_profiles.runtimes.fusion import fuse
 from search_spaces import preset
 from tests.hw_profiles.planner_cases import branching_network, exact_arena, pruned_network
 

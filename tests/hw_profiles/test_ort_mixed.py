@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 
 from hw_profiles import load_device
-from hw_profiles.fusion import fuse, is_mixed
 from hw_profiles.latency import estimate
 from hw_profiles.memory import plan
 from hw_profiles.network.quantization import (
@@ -26,6 +25,7 @@ from hw_profiles.network.quantization import (
 )
 from hw_profiles.network.workload import VIEWS, WEIGHTED, Workload, WorkloadBuilder
 from hw_profiles.onnx_io.writer import random_weights, write_onnx
+from hw_profiles.runtimes.fusion import fuse, is_mixed
 from search_spaces import list_presets, list_spaces, preset, sample
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from hw_profiles import Device, load_device, parts, profile
-from hw_profiles.fusion import fuse
-from hw_profiles.kernels import Kernel
 from hw_profiles.latency import estimate
 from hw_profiles.memory import peak_of_part, plan
 from hw_profiles.network.workload import Workload, WorkloadBuilder
 from hw_profiles.profiling import Profile
+from hw_profiles.runtimes.fusion import fuse
+from hw_profiles.runtimes.kernels import Kernel
 from search_spaces import Arch, list_spaces, load_space, preset
 
 NETWORKS = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from hw_profiles.kernels import Fuser, Kernel, onnx_name
 from hw_profiles.network.quantization import ABSORBED
 from hw_profiles.network.workload import VIEWS, WEIGHTED, Op, Workload
+from hw_profiles.runtimes.kernels import Fuser, Kernel, onnx_name
 
 _INTEGER_KINDS = ("conv", "linear", "matmul", "add", "mul", "global_avg_pool", "avg_pool", "concat")
 _WITH_RELU = (*WEIGHTED, "add")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hw_profiles.kernels import POOLS, Fuser, Kernel, onnx_name
 from hw_profiles.network.workload import VIEWS, Op, Workload
+from hw_profiles.runtimes.kernels import POOLS, Fuser, Kernel, onnx_name
 
 BLOCK = 16
 """Channels that ONNX Runtime keeps together on x86 with AVX-512."""

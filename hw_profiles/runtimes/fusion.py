@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from hw_profiles.kernels import Fuser, Kernel
 from hw_profiles.network.workload import VIEWS, WEIGHTED, Workload
-from hw_profiles.ort_float import FloatFuser
-from hw_profiles.ort_integers import IntegerFuser
-from hw_profiles.ort_mixed import MixedFuser, weights_in_float
+from hw_profiles.runtimes.kernels import Fuser, Kernel
+from hw_profiles.runtimes.ort_float import FloatFuser
+from hw_profiles.runtimes.ort_int8 import IntegerFuser
+from hw_profiles.runtimes.ort_mixed import MixedFuser, weights_in_float
 
 __all__ = ["RUNTIMES", "Kernel", "fuse"]
 

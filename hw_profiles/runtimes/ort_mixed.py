@@ -6,12 +6,12 @@ import math
 from dataclasses import replace
 from types import MappingProxyType
 
-from hw_profiles.kernels import Kernel
 from hw_profiles.network.quantization import ABSORBED, operations_in_float
 from hw_profiles.network.tensor_formats import UINT8
 from hw_profiles.network.workload import WEIGHTED, Op, Workload
-from hw_profiles.ort_float import FloatFuser
-from hw_profiles.ort_integers import CHANNELS_LAST, IntegerFuser
+from hw_profiles.runtimes.kernels import Kernel
+from hw_profiles.runtimes.ort_float import FloatFuser
+from hw_profiles.runtimes.ort_int8 import CHANNELS_LAST, IntegerFuser
 
 _SILU_OF_INTEGERS = ("DequantizeLinear", "Sigmoid", "Mul")
 

@@ -1,0 +1,1 @@
+"""The kernels that each runtime makes of a network: its fusion rules."""
