@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from compress.channels import block_groups, prunable_groups, with_widths
 from hw_profiles.device import Device
-from hw_profiles.memory import plan
+from hw_profiles.memory.planner import plan
 from hw_profiles.profiling import Profile, profile
 from hw_profiles.runtimes.fusion import fuse
 from search_spaces.arch import Arch

@@ -33,7 +33,7 @@ from compress.train import accuracy
 from hw_profiles.budget import Budget, violations
 from hw_profiles.host import compare, measure
 from hw_profiles.latency import estimate, guaranteed_ms
-from hw_profiles.memory import plan
+from hw_profiles.memory.planner import plan
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.runtimes.fusion import fuse
 from search_spaces.arch import Arch

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from hw_profiles.device import Device
 from hw_profiles.latency import Latency, estimate, precision_of
-from hw_profiles.memory import plan
+from hw_profiles.memory.planner import plan
 from hw_profiles.network.workload import Shape, Workload
 from hw_profiles.runtimes.fusion import Kernel, fuse
 from hw_profiles.terms import Term, call_term, crowd_of, in_a_crowd, kernel_terms

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 from hw_profiles.device import Device
 from hw_profiles.host import measure
 from hw_profiles.latency import estimate, guaranteed_ms, latency_from
-from hw_profiles.memory import plan
+from hw_profiles.memory.planner import plan
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.tensor_formats import check_precision
 from hw_profiles.network.workload import Workload

@@ -7,7 +7,7 @@ from typing import Any
 from hw_profiles.device import Device
 from hw_profiles.latency import estimate
 from hw_profiles.layer_profile import kernel_name
-from hw_profiles.memory import plan
+from hw_profiles.memory.planner import plan
 from hw_profiles.network.workload import Workload
 from hw_profiles.runtimes.fusion import fuse
 from search_spaces.arch import Arch

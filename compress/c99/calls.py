@@ -24,7 +24,7 @@ from compress.c99.layers import (
     Window,
 )  # fmt: skip
 from compress.c99.text import array, initializer, number, wrapped
-from hw_profiles.inplace import CHANNELS_AT_ONCE
+from hw_profiles.memory.inplace import CHANNELS_AT_ONCE
 
 _VECTOR = 32  # numbers
 _MOST_ZEROS = 0.02  # of the weights

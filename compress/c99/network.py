@@ -30,8 +30,8 @@ from compress.c99.layers import (
 )  # fmt: skip
 from compress.c99.tensors import Tensors
 from compress.preprocessing import METADATA_KEY, Preprocessing
-from hw_profiles.inplace import line_buffer_rows
-from hw_profiles.memory import Schedule, plan
+from hw_profiles.memory.inplace import line_buffer_rows
+from hw_profiles.memory.planner import Schedule, plan
 from hw_profiles.network.workload import Op, Workload
 from hw_profiles.onnx_io.load import load_model, shown
 from hw_profiles.onnx_io.reader import read_metadata, read_onnx

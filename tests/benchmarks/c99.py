@@ -30,10 +30,10 @@ from compress.c99.layers import Integers, Layer, Table
 from compress.c99.network import read_network
 from compress.c99.reference import quantize_images, run_layer, run_layers
 from compress.c99.targets import MACHINES, sizes
+from hw_profiles.memory.lifetimes import lifetimes, storages
+from hw_profiles.memory.ordering import best_order
 from hw_profiles.onnx_io.reader import read_onnx
-from hw_profiles.ordering import best_order
 from hw_profiles.runtimes.fusion import fuse
-from hw_profiles.storage import lifetimes, storages
 from search_spaces import Arch, list_presets, list_spaces, preset, sample
 from tests.benchmarks import c99_instructions, c99_speed
 from tests.benchmarks.lines import extend

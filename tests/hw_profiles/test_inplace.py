@@ -10,8 +10,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from hw_profiles.inplace import line_buffer_rows, overwritable
-from hw_profiles.memory import plan
+from hw_profiles.memory.inplace import line_buffer_rows, overwritable
+from hw_profiles.memory.planner import plan
 from hw_profiles.network.workload import Op, WorkloadBuilder
 from hw_profiles.runtimes.fusion import fuse
 

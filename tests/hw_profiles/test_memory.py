@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hw_profiles.inplace import CHANNELS_AT_ONCE
-from hw_profiles.memory import ALIGNMENT, Schedule, plan
+from hw_profiles.memory.inplace import CHANNELS_AT_ONCE
+from hw_profiles.memory.planner import ALIGNMENT, Schedule, plan
 from hw_profiles.network.workload import VIEWS, Op, Workload, WorkloadBuilder
 from hw_profiles.runtimes.fusion import fuse
 from search_spaces import preset

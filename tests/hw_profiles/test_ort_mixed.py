@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hw_profiles import load_device
 from hw_profiles.latency import estimate
-from hw_profiles.memory import plan
+from hw_profiles.memory.planner import plan
 from hw_profiles.network.quantization import (
     fixed_quantization,
     quantized_weight,

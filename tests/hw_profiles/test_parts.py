@@ -8,7 +8,7 @@ import pytest
 
 from hw_profiles import Device, load_device, parts, profile
 from hw_profiles.latency import estimate
-from hw_profiles.memory import peak_of_part, plan
+from hw_profiles.memory.planner import peak_of_part, plan
 from hw_profiles.network.workload import Workload, WorkloadBuilder
 from hw_profiles.profiling import Profile
 from hw_profiles.runtimes.fusion import fuse

@@ -6,7 +6,7 @@ import heapq
 import itertools
 from dataclasses import dataclass
 
-from hw_profiles.storage import Storages, lifetimes
+from hw_profiles.memory.lifetimes import Storages, lifetimes
 
 STEPS = 20_000
 """How many times the search looks at a kernel before it takes the best order that it has."""
@@ -22,7 +22,7 @@ def best_order(problem: Storages, *, steps: int = STEPS) -> tuple[int, ...]:
     leaves almost no choice.
 
     >>> from hw_profiles.runtimes.fusion import fuse
-    >>> from hw_profiles.storage import storages
+    >>> from hw_profiles.memory.lifetimes import storages
     >>> from search_spaces import preset
     >>> w = preset("resnet8").workload()
     >>> best_order(storages(w, fuse(w, "c99"), "c99"))[:3]

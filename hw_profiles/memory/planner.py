@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from types import MappingProxyType
 
-from hw_profiles.arena import Arena, smallest_arena
-from hw_profiles.inplace import overwritable_ort
+from hw_profiles.memory.arena import Arena, smallest_arena
+from hw_profiles.memory.inplace import overwritable_ort
+from hw_profiles.memory.lifetimes import Lifetimes, Storages, lifetimes, storages
 from hw_profiles.network.workload import VIEWS, Workload
 from hw_profiles.runtimes.fusion import RUNTIMES, Kernel
-from hw_profiles.storage import Lifetimes, Storages, lifetimes, storages
 from hw_profiles.suggest import did_you_mean
 
 ALIGNMENT = 16
@@ -60,7 +60,7 @@ def plan(workload: Workload, kernels: Sequence[Kernel], runtime: str = "ort") ->
     """When each tensor lives, and where.
 
     A tensor lives from the kernel that makes it to the last one that reads it. Flattened and reshaped tensors are
-    their input. Which kernels write over an input is said by :func:`hw_profiles.inplace.overwritable`.
+    their input. Which kernels write over an input is said by :func:`hw_profiles.memory.inplace.overwritable`.
 
     ``"ort"``: ONNX Runtime keeps the given order and allocates while it runs, so there are no offsets and the arena is
     the peak. The network's input counts until its last reader, and its output from when it is made.

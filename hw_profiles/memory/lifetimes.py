@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from hw_profiles.inplace import overwritable, scratch_bytes
+from hw_profiles.memory.inplace import overwritable, scratch_bytes
 from hw_profiles.network.workload import VIEWS, Workload
 from hw_profiles.runtimes.fusion import Kernel
 

@@ -6,9 +6,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hw_profiles.ordering import best_order
-from hw_profiles.placement import Block, Span, place, top
-from hw_profiles.storage import Lifetimes, Storages, lifetimes
+from hw_profiles.memory.lifetimes import Lifetimes, Storages, lifetimes
+from hw_profiles.memory.offsets import Block, Span, place, top
+from hw_profiles.memory.ordering import best_order
 
 CHANGES = 1000
 """How many changes of a plan are tried where its blocks leave gaps."""
@@ -36,7 +36,7 @@ def smallest_arena(problem: Storages, *, changes: int = CHANGES) -> Arena:
     with shortcuts hardly ever need that.
 
     >>> from hw_profiles.runtimes.fusion import fuse
-    >>> from hw_profiles.storage import storages
+    >>> from hw_profiles.memory.lifetimes import storages
     >>> from search_spaces import preset
     >>> w = preset("resnet8").workload().with_precision("int8")
     >>> smallest_arena(storages(w, fuse(w, "c99"), "c99")).size

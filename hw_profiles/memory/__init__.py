@@ -1,0 +1,1 @@
+"""The memory that activations need: lifetimes, order of kernels, buffers that are overwritten, offsets in an arena."""
