@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from hw_profiles.cost_model.features import network_terms
 from hw_profiles.device import Device
 from hw_profiles.latency import prediction_deviation
 from hw_profiles.profiling import Model, workload_of
 from hw_profiles.runtimes.fusion import fuse
-from hw_profiles.terms import network_terms
 
 _CALIBRATED = "; calibrated"
 _OF_A_KIND = 0.15  # how far the prices of one kind of kernel may be off the rest

@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hw_profiles.costs import CostTable, KernelCost, work_names
+from hw_profiles.cost_model.features import SCALES, family
+from hw_profiles.cost_model.kernel_costs import CostTable, KernelCost, work_names
 from hw_profiles.network.tensor_formats import PRECISIONS
 from hw_profiles.suggest import did_you_mean
-from hw_profiles.terms import SCALES, family
 
 SCHEMA = 3
 _RUNTIMES = ("ort",)  # those whose kernels have terms

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from hw_profiles.conditions import hold_here
+from hw_profiles.cost_model.features import Term, call_term, crowd_of, in_a_crowd, kernel_terms, network_terms
 from hw_profiles.device import Device
 from hw_profiles.network.quantization import operations_in_float
 from hw_profiles.network.workload import Workload
 from hw_profiles.runtimes.fusion import is_mixed
 from hw_profiles.runtimes.kernels import Kernel
 from hw_profiles.runtimes.ort_mixed import weights_in_float
-from hw_profiles.terms import Term, call_term, crowd_of, in_a_crowd, kernel_terms, network_terms
 
 NINETY = NormalDist().inv_cdf(0.95)  # standard deviations either way that hold 90 %
 _CHANCE = NormalDist().inv_cdf(0.9)

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from hw_profiles.conditions import conditions
+from hw_profiles.cost_model.features import network_terms
+from hw_profiles.cost_model.fit import Observation, cross_validated_errors, fit
 from hw_profiles.device import Device, to_toml
-from hw_profiles.fitting import Observation, cross_validated_errors, fit
 from hw_profiles.host import measure_here, reference_ms
 from hw_profiles.latency import NINETY
 from hw_profiles.measured_networks import MeasuredNetworks
@@ -25,7 +26,6 @@ from hw_profiles.network.tensor_formats import check_precision
 from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.runtimes.fusion import fuse
-from hw_profiles.terms import network_terms
 
 log = logging.getLogger("fitnas")
 

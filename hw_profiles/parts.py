@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from hw_profiles.cost_model.features import Term, call_term, crowd_of, kernel_terms
 from hw_profiles.device import Device
 from hw_profiles.memory.planner import peak_of_part
 from hw_profiles.network.workload import Workload
 from hw_profiles.runtimes.fusion import fuse_part
 from hw_profiles.runtimes.kernels import Kernel
 from hw_profiles.runtimes.ort_float import tensor_bytes
-from hw_profiles.terms import Term, call_term, crowd_of, kernel_terms
 
 _MOST_REMEMBERED = 50_000
 

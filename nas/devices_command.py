@@ -13,9 +13,9 @@ from typing import Any
 
 from hw_profiles import Device, list_devices, load_device
 from hw_profiles.conditions import hold_here
-from hw_profiles.costs import work_names
+from hw_profiles.cost_model.features import family
+from hw_profiles.cost_model.kernel_costs import work_names
 from hw_profiles.latency import prediction_deviation
-from hw_profiles.terms import family
 from nas.config import quantity
 from nas.errors import InputError, user_input
 from nas.terminal import aligned, printable

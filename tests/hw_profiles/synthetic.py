@@ -8,10 +8,10 @@ import numpy as np
 
 from hw_profiles import Device, Workload
 from hw_profiles.conditions import conditions
-from hw_profiles.costs import CostTable, KernelCost
+from hw_profiles.cost_model.features import SCALES, WORK, Term, family, network_terms
+from hw_profiles.cost_model.kernel_costs import CostTable, KernelCost
 from hw_profiles.microbenchmarks import is_attention, micro_network
 from hw_profiles.runtimes.fusion import fuse
-from hw_profiles.terms import SCALES, WORK, Term, family, network_terms
 
 PRICES = {
     "start": 1.0, "nodes": 0.3, "few": 0.1, "crowd": 0.2, "throng": 0.1, "mvalues": 100.0, "mmacs": 10.0, "mmacs_in_rows": 2.0, "mpasses": 30.0,

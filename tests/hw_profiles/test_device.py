@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hw_profiles import Device, list_devices, load_device, profile
-from hw_profiles.costs import KernelCost
+from hw_profiles.cost_model.kernel_costs import KernelCost
 from hw_profiles.device import to_toml
 from hw_profiles.microbenchmarks import micro_network
 from search_spaces import list_presets, list_spaces, preset, sample

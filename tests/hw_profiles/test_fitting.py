@@ -7,9 +7,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from hw_profiles.costs import KernelCost
-from hw_profiles.fitting import Observation, cross_validated_errors, fit
-from hw_profiles.terms import WORK, Term
+from hw_profiles.cost_model.features import WORK, Term
+from hw_profiles.cost_model.fit import Observation, cross_validated_errors, fit
+from hw_profiles.cost_model.kernel_costs import KernelCost
 from tests.hw_profiles.synthetic import micro_terms, microseconds, true_costs
 
 MEASURED, LEFT_OUT = 600, 100

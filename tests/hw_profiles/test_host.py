@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hw_profiles import Workload, host
-from hw_profiles.costs import KernelCost
+from hw_profiles.cost_model.kernel_costs import KernelCost
 from hw_profiles.host import compare, measure, measuring_lock, median_interval, open_session
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.writer import write_onnx

@@ -12,7 +12,7 @@ import pytest
 
 from hw_profiles import Device, Workload, host, load_device, measuring, profile
 from hw_profiles.conditions import conditions
-from hw_profiles.costs import CostTable
+from hw_profiles.cost_model.kernel_costs import CostTable
 from hw_profiles.latency import Latency
 from hw_profiles.measured_networks import MeasuredNetworks
 from hw_profiles.measuring import FEWEST_NETWORKS, measure_device

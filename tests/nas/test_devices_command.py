@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from hw_profiles import list_devices, load_device
+from hw_profiles.cost_model.fit import Observation
 from hw_profiles.device import to_toml
-from hw_profiles.fitting import Observation
 from hw_profiles.latency import Latency
 from hw_profiles.microbenchmarks import micro_network
 from nas.cli import main

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import lsq_linear
 
-from hw_profiles.costs import CostTable, KernelCost, likeness
-from hw_profiles.terms import SCALES, WORK, Term, family
+from hw_profiles.cost_model.features import SCALES, WORK, Term, family
+from hw_profiles.cost_model.kernel_costs import CostTable, KernelCost, likeness
 
 _MOST_POINTS = 120  # for each kind
 _APART = 0.15  # points nearer than this to another, in scales of their family, add nothing

@@ -9,7 +9,7 @@ from itertools import accumulate, chain, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_profiles.terms import SCALES, WORK, Term, family
+from hw_profiles.cost_model.features import SCALES, WORK, Term, family
 
 LOCAL, COMMON = 0.3, 0.05
 """How far a cost may stray from its price: at one place, and at all places of a kind together."""
@@ -140,7 +140,7 @@ class CostTable:
     def totals(self, groups: Sequence[Iterable[Term]], crowd: float | None = None) -> list[tuple[float, float]]:
         """The total of each group; all of them together take less time than one by one.
 
-        A ``crowd`` is that of terms whose places lack it, see :func:`hw_profiles.terms.kernel_terms`.
+        A ``crowd`` is that of terms whose places lack it, see :func:`hw_profiles.cost_model.features.kernel_terms`.
         """
         listed = [list(terms) for terms in groups]
         costs = self._costs(list(chain.from_iterable(listed)), () if crowd is None else (crowd,))
