@@ -34,7 +34,7 @@ from compress.teacher import ModuleTeacher, OnnxTeacher, Teacher, pixels_of
 from compress.train import accuracy
 from compress.weighted import Layer, layers_of, weighted_layers
 from hw_profiles.budget import Budget
-from hw_profiles.device import load_device
+from hw_profiles.devices.device import load_device
 from hw_profiles.network.tensor_formats import TensorFormat
 from search_spaces.arch import Arch
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from compress.artifact import Artifact
 from compress.data import Split
 from compress.train import mean_loss
-from hw_profiles.device import Device
+from hw_profiles.devices.device import Device
 from hw_profiles.profiling import profile
 from search_spaces.arch import Arch
 

@@ -21,7 +21,7 @@ from compress.sources import OnnxFile
 from compress.stored_formats import store_formats
 from compress.train import predict
 from compress.unstated import Unstated
-from hw_profiles.host import open_session
+from hw_profiles.measurement.latency_measurement import open_session
 from hw_profiles.network.workload import WEIGHTED, Workload
 from hw_profiles.onnx_io.load import load_model
 from hw_profiles.onnx_io.writer import write_onnx

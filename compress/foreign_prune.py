@@ -17,7 +17,7 @@ from compress.foreign_graph import Group, kept_channels, module_groups
 from compress.foreign_importance import Batch, group_scores
 from compress.importance import CRITERIA, TAYLOR_IMAGES, Scores
 from compress.selection import channels_saved, choose_channels, least_widths, so_many
-from hw_profiles.device import Device
+from hw_profiles.devices.device import Device
 from hw_profiles.layer_profile import Breakdown, Layer, layers
 from hw_profiles.torch_io.trace import trace
 

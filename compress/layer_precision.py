@@ -18,7 +18,7 @@ from compress.folding import with_folded_weights
 from compress.stage import Context
 from compress.stored_weights import Floats, weights_of
 from compress.storing import with_stored_weights
-from hw_profiles.latency import Latency, estimate
+from hw_profiles.latency.estimate import Latency, estimate
 from hw_profiles.network.quantization import Quantization, with_in_float
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.network.workload import WEIGHTED, Workload

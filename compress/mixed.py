@@ -27,7 +27,7 @@ from compress.sources import OnnxFile, source_name
 from compress.stage import Context
 from compress.storing import require_float
 from hw_profiles.budget import violations
-from hw_profiles.latency import guaranteed_ms
+from hw_profiles.latency.estimate import guaranteed_ms
 from hw_profiles.memory.planner import plan
 from hw_profiles.runtimes.fusion import fuse
 from search_spaces.arch import Arch

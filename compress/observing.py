@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from compress.calibrators import Histogram
-from hw_profiles.host import open_session
+from hw_profiles.measurement.latency_measurement import open_session
 
 Floats = NDArray[np.float32]
 _BATCH = 64

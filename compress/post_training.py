@@ -21,7 +21,7 @@ from compress.folding import with_folded_weights
 from compress.observing import Floats, channel_extents, check_images, histograms
 from compress.preprocessing import Preprocessing
 from compress.stage import Context
-from hw_profiles.device import Device
+from hw_profiles.devices.device import Device
 from hw_profiles.network.quantization import Quantization, Scales, quantized_tensors, weight_scales
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.network.workload import VIEWS, WEIGHTED, Workload

@@ -18,7 +18,7 @@ from compress.fidelity import Judge
 from compress.observing import Floats, check_images, histograms
 from compress.post_training import ACTIVATIONS
 from compress.stored_weights import at_opset
-from hw_profiles.host import open_session
+from hw_profiles.measurement.latency_measurement import open_session
 from hw_profiles.onnx_io.graph_edges import readers_of
 from hw_profiles.onnx_io.load import load_model
 from hw_profiles.suggest import did_you_mean

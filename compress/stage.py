@@ -11,7 +11,7 @@ from compress.data import Dataset
 from compress.progress import Report, no_report
 from compress.teacher import Teacher
 from hw_profiles.budget import Budget
-from hw_profiles.device import Device
+from hw_profiles.devices.device import Device
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -31,8 +31,8 @@ from compress.sparsity import Sparsify
 from compress.stage import Context, Stage
 from compress.train import accuracy
 from hw_profiles.budget import Budget, violations
-from hw_profiles.host import compare, measure
-from hw_profiles.latency import estimate, guaranteed_ms
+from hw_profiles.latency.estimate import estimate, guaranteed_ms
+from hw_profiles.measurement.latency_measurement import compare, measure
 from hw_profiles.memory.planner import plan
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.runtimes.fusion import fuse

@@ -17,7 +17,7 @@ from compress.files import write_bytes
 from compress.preprocessing import METADATA_KEY, Preprocessing
 from compress.progress import Report, no_report
 from compress.train import Recipe, train
-from hw_profiles.host import open_session
+from hw_profiles.measurement.latency_measurement import open_session
 from hw_profiles.onnx_io.reader import read_metadata
 from hw_profiles.suggest import did_you_mean
 

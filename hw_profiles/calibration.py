@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from hw_profiles.cost_model.features import network_terms
-from hw_profiles.device import Device
-from hw_profiles.latency import prediction_deviation
+from hw_profiles.devices.device import Device
+from hw_profiles.latency.estimate import prediction_deviation
 from hw_profiles.profiling import Model, workload_of
 from hw_profiles.runtimes.fusion import fuse
 

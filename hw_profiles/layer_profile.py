@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from hw_profiles.cost_model.features import Term, call_term, crowd_of, in_a_crowd, kernel_terms
-from hw_profiles.device import Device
-from hw_profiles.latency import Latency, estimate, precision_of
+from hw_profiles.devices.device import Device
+from hw_profiles.latency.estimate import Latency, estimate, precision_of
 from hw_profiles.memory.planner import plan
 from hw_profiles.network.workload import Shape, Workload
 from hw_profiles.runtimes.fusion import Kernel, fuse

@@ -8,16 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
-from hw_profiles.device import Device
-from hw_profiles.host import measure
-from hw_profiles.latency import estimate, guaranteed_ms, latency_from
+from hw_profiles.devices.device import Device
+from hw_profiles.latency.block_costs import parts_table
+from hw_profiles.latency.estimate import estimate, guaranteed_ms, latency_from
+from hw_profiles.measurement.latency_measurement import measure
 from hw_profiles.memory.planner import plan
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.tensor_formats import check_precision
 from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_io.reader import read_onnx
 from hw_profiles.onnx_io.writer import write_onnx
-from hw_profiles.parts import parts_table
 from hw_profiles.runtimes.fusion import fuse
 
 
@@ -61,7 +61,7 @@ class Profile:
 
     @property
     def guaranteed_latency_ms(self) -> float:
-        """What is held against a limit, see :func:`hw_profiles.latency.guaranteed_ms`."""
+        """What is held against a limit, see :func:`hw_profiles.latency.estimate.guaranteed_ms`."""
         return guaranteed_ms(self.latency_ms, self.latency_high_ms, self.latency_source)
 
     def to_dict(self) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hw_profiles.device import Device
-from hw_profiles.latency import estimate
+from hw_profiles.devices.device import Device
+from hw_profiles.latency.estimate import estimate
 from hw_profiles.layer_profile import kernel_name
 from hw_profiles.memory.planner import plan
 from hw_profiles.network.workload import Workload

@@ -162,7 +162,7 @@ def _of_run(folder: Path) -> _Given:
 
 def _measured(files: Sequence[bytes], device_name: str) -> dict[str, Any]:
     from hw_profiles import load_device
-    from hw_profiles.host import compare, measure
+    from hw_profiles.measurement.latency_measurement import compare, measure
 
     device = load_device(device_name)
     with tempfile.TemporaryDirectory() as folder:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from hw_profiles import Device, list_devices, load_device
-from hw_profiles.conditions import hold_here
 from hw_profiles.cost_model.features import family
 from hw_profiles.cost_model.kernel_costs import work_names
-from hw_profiles.latency import prediction_deviation
+from hw_profiles.devices.machine import hold_here
+from hw_profiles.latency.estimate import prediction_deviation
 from nas.config import quantity
 from nas.errors import InputError, user_input
 from nas.terminal import aligned, printable
@@ -114,7 +114,7 @@ def prices(device: Device) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def _measure(parsed: Namespace) -> None:
-    from hw_profiles.measuring import measure_device
+    from hw_profiles.measurement.device_measurement import measure_device
     from nas.space_networks import space_network
 
     if parsed.out is None:

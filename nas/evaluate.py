@@ -10,7 +10,7 @@ import numpy as np
 from compress.data import Dataset
 from compress.train import Recipe, evaluate, train
 from hw_profiles.budget import violations
-from hw_profiles.device import Device
+from hw_profiles.devices.device import Device
 from hw_profiles.network.tensor_formats import PRECISIONS
 from hw_profiles.profiling import profile
 from search_spaces.arch import Arch

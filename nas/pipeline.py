@@ -19,8 +19,8 @@ from compress.stage import Context, Stage
 from compress.stages import deploy, run_stages
 from compress.train import Recipe, train
 from hw_profiles.budget import Budget
-from hw_profiles.conditions import hold_here
-from hw_profiles.device import Device, load_device
+from hw_profiles.devices.device import Device, load_device
+from hw_profiles.devices.machine import hold_here
 from nas.choice import choose_winner
 from nas.config import Config, load_config
 from nas.engine import STARTED, search

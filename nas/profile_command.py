@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hw_profiles import Device, load_device, profile
-from hw_profiles.latency import precision_of
+from hw_profiles.latency.estimate import precision_of
 from hw_profiles.layer_profile import layers
 from hw_profiles.profiling import workload_of
 from hw_profiles.suggest import did_you_mean

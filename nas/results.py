@@ -23,7 +23,7 @@ from compress.stages import STAGES, file_metrics, guaranteed
 from compress.teacher import teacher_accuracy
 from compress.train import accuracy, balanced_accuracy
 from hw_profiles.budget import violations
-from hw_profiles.device import Device
+from hw_profiles.devices.device import Device
 from hw_profiles.onnx_io.reader import read_onnx
 from nas.anatomy import architecture_facts, estimated_latency, memory_facts
 from nas.cautions import cautions

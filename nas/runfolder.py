@@ -17,7 +17,7 @@ from typing import Any
 
 from compress.data import Dataset
 from compress.files import read_json, write_json, write_text
-from hw_profiles.conditions import conditions
+from hw_profiles.devices.machine import conditions
 from nas.config import Config, load_config
 from nas.errors import InputError
 

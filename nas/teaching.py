@@ -26,8 +26,8 @@ from compress.teacher import (
     trained_timm,
 )
 from compress.train import Recipe
-from hw_profiles.device import load_device
-from hw_profiles.host import measure
+from hw_profiles.devices.device import load_device
+from hw_profiles.measurement.latency_measurement import measure
 from hw_profiles.onnx_io.reader import read_onnx
 from nas.config import Config
 from nas.runfolder import Clock, log

@@ -23,7 +23,7 @@ from compress.data import Split
 from compress.importance import channel_scores
 from compress.pruning import remove_channels, select_channels
 from hw_profiles import load_device
-from hw_profiles.host import compare
+from hw_profiles.measurement.latency_measurement import compare
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.tensor_formats import PRECISIONS
 from hw_profiles.network.workload import Workload

@@ -33,7 +33,7 @@ from compress.fnz.kinds import Kind
 from compress.kmeans import nearest, shared_values
 from compress.sparsity import Amount, Sparsify
 from compress.weighted import Layer, weighted_layers
-from hw_profiles.host import open_session
+from hw_profiles.measurement.latency_measurement import open_session
 from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.torch_io.trace import trace
 from tests.benchmarks.lenets import Images, Training, logits_of_moves, network, read_images

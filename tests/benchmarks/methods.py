@@ -37,7 +37,7 @@ from compress.qat import QuantizeAware
 from compress.teacher import ModuleTeacher
 from compress.train import train
 from hw_profiles import load_device
-from hw_profiles.host import compare, measure
+from hw_profiles.measurement.latency_measurement import compare, measure
 from search_spaces import build_model
 from search_spaces.arch import Arch
 from search_spaces.layout import block

@@ -19,7 +19,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from hw_profiles import load_device, profile
-from hw_profiles.host import measure as measure_file
+from hw_profiles.measurement.latency_measurement import measure as measure_file
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.workload import Op, Workload
 from hw_profiles.onnx_io.writer import write_onnx

@@ -35,7 +35,7 @@ from compress.module_export import export_module
 from compress.teacher import ModuleTeacher
 from compress.train import BeforeStep, evaluate
 from hw_profiles import load_device
-from hw_profiles.host import compare
+from hw_profiles.measurement.latency_measurement import compare
 from hw_profiles.torch_io.trace import trace
 from search_spaces import Arch, build_model
 from tests.benchmarks.lines import ROOT, extend

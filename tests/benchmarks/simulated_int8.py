@@ -34,7 +34,7 @@ from compress.export import onnx_bytes
 from compress.simulate import simulated
 from compress.train import accuracy, train
 from hw_profiles import load_device, profile
-from hw_profiles.host import open_session
+from hw_profiles.measurement.latency_measurement import open_session
 from hw_profiles.network.tensor_formats import PRECISIONS
 from search_spaces import build_model, load_space
 from search_spaces.arch import Arch

@@ -20,7 +20,7 @@ from compress.observing import histograms
 from compress.post_training import activation_scales
 from compress.qat import LearnedIntegers
 from compress.simulate import Simulated, run_step, simulated, steps
-from hw_profiles.host import open_session
+from hw_profiles.measurement.latency_measurement import open_session
 from hw_profiles.network.quantization import Quantization, fixed_quantization, quantized_tensors, with_in_float
 from hw_profiles.network.workload import WEIGHTED, Op, Workload, WorkloadBuilder
 from hw_profiles.onnx_io.writer import random_weights, write_onnx

@@ -21,7 +21,7 @@ from compress.sources import GivenModule, OnnxFile, Timm, build
 from compress.stages import deploy
 from compress.timm_source import timm_for, timm_of
 from hw_profiles import Budget, load_device
-from hw_profiles.host import open_session
+from hw_profiles.measurement.latency_measurement import open_session
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.profiling import workload_of

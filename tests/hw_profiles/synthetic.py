@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from hw_profiles import Device, Workload
-from hw_profiles.conditions import conditions
 from hw_profiles.cost_model.features import SCALES, WORK, Term, family, network_terms
 from hw_profiles.cost_model.kernel_costs import CostTable, KernelCost
-from hw_profiles.microbenchmarks import is_attention, micro_network
+from hw_profiles.devices.machine import conditions
+from hw_profiles.measurement.random_networks import is_attention, micro_network
 from hw_profiles.runtimes.fusion import fuse
 
 PRICES = {

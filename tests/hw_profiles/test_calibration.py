@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hw_profiles import Device, Workload, calibrate, load_device, profile
-from hw_profiles.device import to_toml
+from hw_profiles.devices.device import to_toml
 from search_spaces import list_presets, preset, sample
 
 FEW = 5

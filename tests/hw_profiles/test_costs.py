@@ -8,7 +8,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
 from hw_profiles.cost_model.features import SCALES, WORK, Term, family, in_a_crowd, network_terms
 from hw_profiles.cost_model.kernel_costs import COMMON, LOCAL, CostTable, KernelCost, likeness
-from hw_profiles.microbenchmarks import is_attention
+from hw_profiles.measurement.random_networks import is_attention
 from hw_profiles.network.workload import Op, Workload, WorkloadBuilder
 from hw_profiles.runtimes.fusion import fuse
 from tests.hw_profiles.synthetic import micro_terms, true_costs

@@ -9,8 +9,8 @@ import pytest
 
 from hw_profiles import Device, list_devices, load_device, profile
 from hw_profiles.cost_model.kernel_costs import KernelCost
-from hw_profiles.device import to_toml
-from hw_profiles.microbenchmarks import micro_network
+from hw_profiles.devices.device import to_toml
+from hw_profiles.measurement.random_networks import micro_network
 from search_spaces import list_presets, list_spaces, preset, sample
 from tests.hw_profiles.synthetic import device_of
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from compress.channels import prunable_groups, pruned_arch
-from hw_profiles.microbenchmarks import is_attention, micro_network
+from hw_profiles.measurement.random_networks import is_attention, micro_network
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.workload import VIEWS, Workload, WorkloadBuilder
 from hw_profiles.onnx_io.reader import read_onnx

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hw_profiles import Workload, host
+from hw_profiles import Workload
 from hw_profiles.cost_model.kernel_costs import KernelCost
-from hw_profiles.host import compare, measure, measuring_lock, median_interval, open_session
+from hw_profiles.measurement import latency_measurement
+from hw_profiles.measurement.latency_measurement import compare, measure, measuring_lock, median_interval, open_session
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces import preset
@@ -25,7 +26,7 @@ COSTS = {"fp32": {"call/call": KernelCost(prices=(1.0, 0.0, 0.0, 0.0, 0.0))}}
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(host, "_NOMINAL_ROUNDS", 5)
+    monkeypatch.setattr(latency_measurement, "_NOMINAL_ROUNDS", 5)
     return tmp_path / "cache"
 
 
@@ -50,11 +51,11 @@ def test_milliseconds_are_ratios_to_the_reference_times_its_nominal_ones(
 ) -> None:
     """The reference network itself takes what it took when the device was measured, however busy the machine is now."""
     device = replace(device_of(COSTS), reference_ms=40.0)
-    found = measure(host._reference_model(), device, max_rounds=31)
+    found = measure(latency_measurement._reference_model(), device, max_rounds=31)
     assert found.ms == pytest.approx(40, rel=0.25)
     assert not cache.exists()
     elsewhere = replace(device_of(COSTS, cpu="another"), reference_ms=40.0)
-    assert measure(host._reference_model(), elsewhere, max_rounds=15).ms < 20
+    assert measure(latency_measurement._reference_model(), elsewhere, max_rounds=15).ms < 20
     assert found.raw_ms is not None
     assert found.raw_ms < 20
 

@@ -11,7 +11,7 @@ from scipy import stats
 from hw_profiles import Workload
 from hw_profiles.cost_model.features import WORK, family
 from hw_profiles.cost_model.kernel_costs import KernelCost
-from hw_profiles.latency import Latency, estimate, guaranteed_ms
+from hw_profiles.latency.estimate import Latency, estimate, guaranteed_ms
 from hw_profiles.network.workload import WorkloadBuilder
 from hw_profiles.runtimes.fusion import fuse
 from tests.hw_profiles.synthetic import device_of

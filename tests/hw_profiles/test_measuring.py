@@ -10,13 +10,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hw_profiles import Device, Workload, host, load_device, measuring, profile
-from hw_profiles.conditions import conditions
+from hw_profiles import Device, Workload, load_device, profile
 from hw_profiles.cost_model.kernel_costs import CostTable
-from hw_profiles.latency import Latency
-from hw_profiles.measured_networks import MeasuredNetworks
-from hw_profiles.measuring import FEWEST_NETWORKS, measure_device
-from hw_profiles.microbenchmarks import is_attention, is_long, micro_network
+from hw_profiles.devices.machine import conditions
+from hw_profiles.latency.estimate import Latency
+from hw_profiles.measurement import device_measurement, latency_measurement
+from hw_profiles.measurement.benchmark_set import MeasuredNetworks
+from hw_profiles.measurement.device_measurement import FEWEST_NETWORKS, measure_device
+from hw_profiles.measurement.random_networks import is_attention, is_long, micro_network
 from tests.hw_profiles.synthetic import micro_terms, terms_of, true_costs
 
 PRECISIONS = ("fp32", "int8")
@@ -58,9 +59,9 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine()
-    monkeypatch.setattr(measuring, "measure_here", made.measure)
-    monkeypatch.setattr(measuring, "write_onnx", made.write)
-    monkeypatch.setattr(measuring, "time", SimpleNamespace(monotonic=lambda: made.now))
+    monkeypatch.setattr(device_measurement, "measure_here", made.measure)
+    monkeypatch.setattr(device_measurement, "write_onnx", made.write)
+    monkeypatch.setattr(device_measurement, "time", SimpleNamespace(monotonic=lambda: made.now))
     return made
 
 
@@ -216,8 +217,8 @@ def test_what_cannot_be_is_refused_before_anything_is_measured(machine: Machine,
 
 
 def test_this_machine_is_measured_for_a_few_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, "FEWEST_NETWORKS", 8)
-    monkeypatch.setattr(host, "_NOMINAL_ROUNDS", 5)
+    monkeypatch.setattr(device_measurement, "FEWEST_NETWORKS", 8)
+    monkeypatch.setattr(latency_measurement, "_NOMINAL_ROUNDS", 5)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for _ in range(20):  # it goes on from where it was: a busy machine needs a few times four seconds
         with suppress(ValueError):

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from hw_profiles import load_device
-from hw_profiles.latency import estimate
+from hw_profiles.latency.estimate import estimate
 from hw_profiles.memory.planner import plan
 from hw_profiles.network.quantization import (
     fixed_quantization,

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from hw_profiles import Device, load_device, parts, profile
-from hw_profiles.latency import estimate
+from hw_profiles import Device, load_device, profile
+from hw_profiles.latency.estimate import block_costs, estimate
 from hw_profiles.memory.planner import peak_of_part, plan
 from hw_profiles.network.workload import Workload, WorkloadBuilder
 from hw_profiles.profiling import Profile
@@ -64,13 +64,13 @@ def test_what_was_seen_before_changes_nothing(precision: str) -> None:
 def worked_out(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The outputs of the parts that are worked out from now on."""
     outputs = []
-    fuse_part = parts.fuse_part
+    fuse_part = block_costs.fuse_part
 
     def noted(workload: Workload, entry: str, *, ends: bool) -> tuple[tuple[Kernel, ...], str]:
         outputs.append(workload.output)
         return fuse_part(workload, entry, ends=ends)
 
-    monkeypatch.setattr(parts, "fuse_part", noted)
+    monkeypatch.setattr(block_costs, "fuse_part", noted)
     return outputs
 
 
@@ -94,7 +94,7 @@ def with_larger_kernel(network: Arch, stage: int) -> Arch:
 
 def test_many_parts_are_forgotten_and_worked_out_again(worked_out: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     device, space = fresh(load_device("host")), load_space("tiny", input_shape=(3, 32, 32), num_classes=10)
-    monkeypatch.setattr(parts, "_MOST_REMEMBERED", 12)
+    monkeypatch.setattr(block_costs, "_MOST_REMEMBERED", 12)
     networks = [space.sample(seed) for seed in range(6)]
     first = [profile(network, device, "int8") for network in networks]
     worked_out.clear()

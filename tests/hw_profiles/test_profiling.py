@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from torch import Tensor, nn
 
-from hw_profiles import host, load_device, profile
+from hw_profiles import load_device, profile
+from hw_profiles.measurement import latency_measurement
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.profiling import Profile
@@ -27,7 +28,7 @@ def costs(found: Profile) -> dict[str, float]:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(host, "_NOMINAL_ROUNDS", 5)
+    monkeypatch.setattr(latency_measurement, "_NOMINAL_ROUNDS", 5)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

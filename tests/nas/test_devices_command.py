@@ -19,9 +19,9 @@ import pytest
 
 from hw_profiles import list_devices, load_device
 from hw_profiles.cost_model.fit import Observation
-from hw_profiles.device import to_toml
-from hw_profiles.latency import Latency
-from hw_profiles.microbenchmarks import micro_network
+from hw_profiles.devices.device import to_toml
+from hw_profiles.latency.estimate import Latency
+from hw_profiles.measurement.random_networks import micro_network
 from nas.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -40,11 +40,13 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     def errors(observations: Sequence[Observation]) -> Any:
         return np.full(len(observations), 0.1)
 
-    monkeypatch.setattr("hw_profiles.measuring.measure_here", measure_here)
+    monkeypatch.setattr("hw_profiles.measurement.device_measurement.measure_here", measure_here)
     monkeypatch.setattr("nas.space_networks.space_network", micro_network)  # quickly made
-    monkeypatch.setattr("hw_profiles.measuring.write_onnx", lambda workload, quantization: b"")
-    monkeypatch.setattr("hw_profiles.measuring.fit", lambda observations: load_device("host").costs["fp32"])
-    monkeypatch.setattr("hw_profiles.measuring.cross_validated_errors", errors)
+    monkeypatch.setattr("hw_profiles.measurement.device_measurement.write_onnx", lambda workload, quantization: b"")
+    monkeypatch.setattr(
+        "hw_profiles.measurement.device_measurement.fit", lambda observations: load_device("host").costs["fp32"]
+    )
+    monkeypatch.setattr("hw_profiles.measurement.device_measurement.cross_validated_errors", errors)
     return calls
 
 
@@ -70,7 +72,7 @@ def test_the_list_names_every_device_and_what_is_known_of_it(capsys: pytest.Capt
 def test_whether_the_conditions_hold_here_is_said(
     holds: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from hw_profiles.conditions import conditions
+    from hw_profiles.devices.machine import conditions
 
     stated = conditions(1) | ({} if holds else {"cpu": "Another 9000"})
     (tmp_path / "my.toml").write_text(to_toml(replace(load_device("host"), conditions=stated)))
@@ -139,7 +141,7 @@ def test_an_interrupted_measurement_tells_how_to_go_on_and_repeats_nothing(
         return Latency(ms=7.0, low_ms=6.0, high_ms=8.0, source="measured")
 
     with monkeypatch.context() as patched:
-        patched.setattr("hw_profiles.measuring.measure_here", interrupted)
+        patched.setattr("hw_profiles.measurement.device_measurement.measure_here", interrupted)
         assert measure(out, "--time", "2s") == 130
     assert f"to go on: nas devices measure --out {out} --precision fp32 --time 2s" in capsys.readouterr().err
     assert [json.loads(line)["microseconds"] for line in journal.read_text().splitlines()[1:]] == [7000.0] * 3

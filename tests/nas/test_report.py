@@ -26,7 +26,7 @@ from compress.post_training import Quantize
 from compress.stage import Context
 from compress.stages import deploy, run_stages
 from hw_profiles import load_device
-from hw_profiles.latency import estimate
+from hw_profiles.latency.estimate import estimate
 from hw_profiles.runtimes.fusion import fuse
 from nas import search
 from nas.anatomy import architecture_facts, memory_facts

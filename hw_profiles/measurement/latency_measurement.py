@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from hw_profiles.conditions import conditions, hold_here
-from hw_profiles.device import Device
-from hw_profiles.latency import Latency
+from hw_profiles.devices.device import Device
+from hw_profiles.devices.machine import conditions, hold_here
+from hw_profiles.latency.estimate import Latency
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.workload import WorkloadBuilder
 from hw_profiles.onnx_io.writer import write_onnx

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from hw_profiles.conditions import conditions
 from hw_profiles.cost_model.features import network_terms
 from hw_profiles.cost_model.fit import Observation, cross_validated_errors, fit
-from hw_profiles.device import Device, to_toml
-from hw_profiles.host import measure_here, reference_ms
-from hw_profiles.latency import NINETY
-from hw_profiles.measured_networks import MeasuredNetworks
+from hw_profiles.devices.device import Device, to_toml
+from hw_profiles.devices.machine import conditions
+from hw_profiles.latency.estimate import NINETY
+from hw_profiles.measurement.benchmark_set import MeasuredNetworks
+from hw_profiles.measurement.latency_measurement import measure_here, reference_ms
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.tensor_formats import check_precision
 from hw_profiles.network.workload import Workload

@@ -17,7 +17,7 @@ from hw_profiles.suggest import did_you_mean
 
 SCHEMA = 3
 _RUNTIMES = ("ort",)  # those whose kernels have terms
-_FOLDER = Path(__file__).parent / "devices"
+_FOLDER = Path(__file__).parent
 _MOST_BYTES = 2_000_000
 _MOST_DOTS = 40  # in a line: the reader's time and memory grow as the square of the length of a dotted name
 _CALL = "call/call"  # what no network is without

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hw_profiles.cost_model.features import Term, call_term, crowd_of, kernel_terms
-from hw_profiles.device import Device
+from hw_profiles.devices.device import Device
 from hw_profiles.memory.planner import peak_of_part
 from hw_profiles.network.workload import Workload
 from hw_profiles.runtimes.fusion import fuse_part

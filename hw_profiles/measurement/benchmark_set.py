@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hw_profiles.microbenchmarks import is_attention, is_long, micro_network
+from hw_profiles.measurement.random_networks import is_attention, is_long, micro_network
 from hw_profiles.network.workload import Workload
 
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from hw_profiles.conditions import hold_here
 from hw_profiles.cost_model.features import Term, call_term, crowd_of, in_a_crowd, kernel_terms, network_terms
-from hw_profiles.device import Device
+from hw_profiles.devices.device import Device
+from hw_profiles.devices.machine import hold_here
 from hw_profiles.network.quantization import operations_in_float
 from hw_profiles.network.workload import Workload
 from hw_profiles.runtimes.fusion import is_mixed

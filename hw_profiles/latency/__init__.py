@@ -1,0 +1,1 @@
+"""Latency estimated from the costs of a device."""

@@ -1,0 +1,1 @@
+"""Latency measured on this machine, and device files made from such measurements."""
