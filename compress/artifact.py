@@ -13,7 +13,7 @@ from safetensors.numpy import save as save_arrays
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from compress.files import read_json, write_bytes, write_json
+from compress.atomic_files import read_json, write_bytes, write_json
 from compress.preprocessing import Preprocessing
 from compress.sources import OnnxFile, Source, build, read_source, source_name, write_source
 from compress.unstated import Unstated

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from compress.artifact import Artifact
-from compress.checks import is_whole
 from compress.data import Dataset
 from compress.export import folded_weights
 from compress.file_weights import with_changed_weights
@@ -23,6 +22,7 @@ from compress.sharing import separate, share
 from compress.sources import OnnxFile
 from compress.stage import Context
 from compress.train import Recipe
+from compress.validation import is_whole
 from compress.weighted import Layer, for_each, layers_of, weighted_layers
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.suggest import did_you_mean

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compress.artifact import Artifact
-from compress.checks import is_number
 from compress.ensemble import wanted_logits
 from compress.lessons import FEATURE_METHODS, FeatureLesson
 from compress.losses import decoupled_divergences, soft_target_divergence
 from compress.stage import Context
 from compress.teacher import ModuleTeacher, Teacher
 from compress.train import Loss, Recipe, train
+from compress.validation import is_number
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from compress.artifact import Artifact
+from compress.atomic_files import write_bytes
 from compress.export import onnx_bytes
-from compress.files import write_bytes
 from compress.fnz import encode_onnx, sizes
 from compress.stage import Context
 

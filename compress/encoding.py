@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from compress.files import write_bytes
+from compress.atomic_files import write_bytes
 from compress.fnz import decode_onnx, encode_onnx
 from hw_profiles.onnx_io.load import read_file
 

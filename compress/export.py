@@ -13,8 +13,8 @@ from torch import nn
 
 from blocks.conv import ConvNormAct
 from compress.artifact import Artifact
+from compress.atomic_files import write_bytes
 from compress.data import Split
-from compress.files import write_bytes
 from compress.module_export import PARITY, distance, export_module
 from compress.preprocessing import METADATA_KEY, Preprocessing
 from compress.sources import OnnxFile

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from compress.artifact import Artifact
-from compress.checks import is_whole
 from compress.codes import GROUP, LARGEST, Int4Code, group_of, quantized_groups
 from compress.folding import with_folded_weights
 from compress.layer_precision import corrected_biases_of
@@ -20,6 +19,7 @@ from compress.stored_weights import store
 from compress.storing import wider_than, with_stored_weights
 from compress.straight_through import trained_on_grid
 from compress.train import Recipe
+from compress.validation import is_whole
 from search_spaces.arch import Arch
 
 

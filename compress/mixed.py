@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 from compress.artifact import Artifact
-from compress.checks import is_whole
 from compress.codes import GROUP
 from compress.export import onnx_bytes
 from compress.fidelity import Fidelity
@@ -26,6 +25,7 @@ from compress.post_training import Quantize
 from compress.sources import OnnxFile, source_name
 from compress.stage import Context
 from compress.storing import require_float
+from compress.validation import is_whole
 from hw_profiles.budget import violations
 from hw_profiles.latency.estimate import guaranteed_ms
 from hw_profiles.memory.planner import plan

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
+from compress.atomic_files import read_json
 from compress.data import Dataset
-from compress.files import read_json
 from compress.stage import Context, Stage
 
 ORIGIN = "origin.json"

@@ -13,7 +13,6 @@ from compress.adaround import rounded_weights
 from compress.artifact import Artifact
 from compress.bias import corrected_biases
 from compress.calibrators import CALIBRATIONS, Histogram, scale_and_zero_point, useful_range
-from compress.checks import is_whole
 from compress.equalize import EQUALIZATIONS, equalized
 from compress.export import folded_weights
 from compress.fidelity import Fidelity, Judge
@@ -21,6 +20,7 @@ from compress.folding import with_folded_weights
 from compress.observing import Floats, channel_extents, check_images, histograms
 from compress.preprocessing import Preprocessing
 from compress.stage import Context
+from compress.validation import is_whole
 from hw_profiles.devices.device import Device
 from hw_profiles.network.quantization import Quantization, Scales, quantized_tensors, weight_scales
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from compress.artifact import Artifact
 from compress.channels import channel_groups, prunable_groups, pruned_arch, pruned_weights
-from compress.checks import is_number, is_whole
 from compress.depth import without_weakest_block
 from compress.distillation import check_trainable
 from compress.importance import CRITERIA, TAYLOR_IMAGES, Scores, channel_scores
@@ -20,6 +19,7 @@ from compress.savings import QUANTITIES, Prices
 from compress.selection import channels_saved, choose_channels, give_back, least_widths, select_channels, so_many
 from compress.stage import Context
 from compress.train import Recipe
+from compress.validation import is_number, is_whole
 from hw_profiles.network.tensor_formats import check_precision
 from search_spaces.arch import Arch
 

@@ -13,7 +13,7 @@ from types import MappingProxyType
 import torch
 from torch import nn
 
-from compress.files import write_bytes, write_text
+from compress.atomic_files import write_bytes, write_text
 from compress.timm_source import Timm
 from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_io.load import load_model

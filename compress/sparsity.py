@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from torch import nn
 
 from compress.artifact import Artifact
-from compress.checks import is_number, is_whole
 from compress.data import Dataset
 from compress.file_weights import sparse_format, with_changed_weights
 from compress.learning import Learn, lessons_for
@@ -19,6 +18,7 @@ from compress.sensitivity import equal_amounts, layer_losses
 from compress.sources import OnnxFile
 from compress.stage import Context
 from compress.train import Recipe, mean_loss
+from compress.validation import is_number, is_whole
 from compress.weighted import Layer, for_each, layers_of, weighted_layers
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.suggest import did_you_mean

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from compress.artifact import Artifact
+from compress.atomic_files import finish_folder, write_json
 from compress.binary import Binarize
 from compress.clustering import Cluster
 from compress.distillation import Distill
 from compress.encode_stage import Encode
 from compress.export import differing, export_onnx, onnx_bytes, predict_onnx
-from compress.files import finish_folder, write_json
 from compress.fnz import encode_onnx
 from compress.half import Half
 from compress.int4 import Int4

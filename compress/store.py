@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.files import read_json, write_json
+from compress.atomic_files import read_json, write_json
 
 LARGEST_IN_MEMORY = 256 * 1024**2
 _PORTION_BYTES = 8 * 1024**2

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compress.atomic_files import write_bytes
 from compress.data import Dataset, Split
-from compress.files import write_bytes
 from compress.preprocessing import METADATA_KEY, Preprocessing
 from compress.progress import Report, no_report
 from compress.train import Recipe, train

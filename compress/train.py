@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compress.checks import is_number, is_whole
+from compress.atomic_files import write_bytes
 from compress.data import Dataset, Split
-from compress.files import write_bytes
 from compress.preprocessing import Preprocessing
 from compress.progress import Report, no_report
+from compress.validation import is_number, is_whole
 
 # loss(logits, labels, pixels): pixels are the augmented images, (N, C, H, W) in 0..1, as a teacher wants them.
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]

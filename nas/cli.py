@@ -178,7 +178,7 @@ def _run(parsed: argparse.Namespace) -> None:
 
 
 def _report(parsed: argparse.Namespace) -> None:
-    from compress.files import write_text
+    from compress.atomic_files import write_text
     from nas.report import render_run
 
     path = Path(parsed.run) / "report.html"

@@ -10,8 +10,8 @@ from typing import Any
 import optuna
 
 from compress.artifact import Artifact
+from compress.atomic_files import write_json, write_text
 from compress.data import Dataset, load_data
-from compress.files import write_json, write_text
 from compress.importance import CRITERIA
 from compress.progress import progress
 from compress.pruning import Prune

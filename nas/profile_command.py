@@ -43,7 +43,7 @@ def run_profile(parsed: Namespace) -> None:
         facts = profile_facts(parsed.model, device, parsed.precision, input_shape=shape, measured=parsed.measure)
     print(json.dumps(facts, indent=1) if parsed.json else "\n".join([*layer_lines(facts), "", *total_lines(facts)]))
     if parsed.html is not None:
-        from compress.files import write_text
+        from compress.atomic_files import write_text
         from nas.profile_page import render_profile
 
         with user_input():

@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 from sqlalchemy.exc import SQLAlchemyError
 
-from compress.files import read_json
+from compress.atomic_files import read_json
 from compress.preprocessing import METADATA_KEY
 from compress.stages import guaranteed
 from nas.candidates import candidates_section

@@ -14,10 +14,10 @@ from typing import Any
 import optuna
 
 from compress.artifact import Artifact
+from compress.atomic_files import read_json, write_bytes
 from compress.data import Dataset, Split
 from compress.encode_stage import Encode
 from compress.export import differing, predict_onnx
-from compress.files import read_json, write_bytes
 from compress.stage import Context
 from compress.stages import STAGES, file_metrics, guaranteed
 from compress.teacher import teacher_accuracy

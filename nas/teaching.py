@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from compress.atomic_files import read_json, write_bytes, write_json
 from compress.data import Dataset
-from compress.files import read_json, write_bytes, write_json
 from compress.progress import progress
 from compress.teacher import (
     ModuleTeacher,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from compress.files import write_text
+from compress.atomic_files import write_text
 
 STRICT = ("-std=c99", "-ffp-contract=off", "-Wall", "-Wextra", "-Wconversion", "-pedantic")
 _ARM_FLAGS = ("-mthumb", "-mfloat-abi=hard", "-Os")

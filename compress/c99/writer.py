@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.atomic_files import write_text
 from compress.c99.buffers import buffers
 from compress.c99.calls import Call, calls, row_lengths
 from compress.c99.layers import Integers, Network
@@ -17,7 +18,6 @@ from compress.c99.network import read_network
 from compress.c99.readme import readme
 from compress.c99.reference import quantize_images, run_layers
 from compress.c99.text import initializer, label, number, string, wrapped
-from compress.files import write_text
 
 _RANDOM_VECTORS = 2
 

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from compress import Preprocessing, load_data
-from compress.files import write_text
+from compress.atomic_files import write_text
 from compress.preprocessing import METADATA_KEY
 from hw_profiles.onnx_io.reader import read_metadata, read_onnx
 from hw_profiles.onnx_io.writer import write_onnx
