@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from compress.artifact import Artifact
     from compress.binary import Binarize, store_binary
     from compress.clustering import Cluster
-    from compress.data import Dataset, load_data
+    from compress.data.dataset import Dataset, load_data
+    from compress.data.preprocessing import Preprocessing
     from compress.distillation import Distill
     from compress.encode_stage import Encode
     from compress.ensemble import Ensemble
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from compress.int4 import Int4, store_int4
     from compress.mixed import MixedPrecision
     from compress.post_training import Quantize
-    from compress.preprocessing import Preprocessing
     from compress.pruning import Prune
     from compress.qat import QuantizeAware
     from compress.simulate import simulated
@@ -74,7 +74,7 @@ _HOMES = {
     "Binarize": "binary",
     "Cluster": "clustering",
     "Context": "stage",
-    "Dataset": "data",
+    "Dataset": "data.dataset",
     "Distill": "distillation",
     "Encode": "encode_stage",
     "Ensemble": "ensemble",
@@ -82,7 +82,7 @@ _HOMES = {
     "Int4": "int4",
     "MixedPrecision": "mixed",
     "OnnxFile": "sources",
-    "Preprocessing": "preprocessing",
+    "Preprocessing": "data.preprocessing",
     "Prune": "pruning",
     "Quantize": "post_training",
     "QuantizeAware": "qat",
@@ -94,7 +94,7 @@ _HOMES = {
     "distill": "api",
     "encode": "api",
     "export_onnx": "export",
-    "load_data": "data",
+    "load_data": "data.dataset",
     "prune": "api",
     "quantize": "api",
     "run_stages": "stages",

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from compress.artifact import Artifact
 from compress.clustering import Cluster, check_can_share, stored_as
-from compress.data import Dataset, Split
+from compress.data.dataset import Dataset, Split
 from compress.distillation import Distill
 from compress.encoding import Encoded, decode_file, encode_file
 from compress.ensemble import Ensemble

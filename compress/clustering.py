@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from compress.artifact import Artifact
-from compress.data import Dataset
+from compress.data.dataset import Dataset
 from compress.export import folded_weights
 from compress.file_weights import with_changed_weights
 from compress.kmeans import STARTS

@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from compress.data import Dataset
+from compress.data.dataset import Dataset
+from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.export import onnx_logits
-from compress.preprocessing import METADATA_KEY, Preprocessing
 from compress.train import accuracy
 from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_io.graph_edges import needed_nodes, readers_of
@@ -71,7 +71,7 @@ def compare_files(one: bytes, other: bytes, data: Dataset, *, threshold: float =
     Raises:
         ValueError: not a classifier of images, or one for other channels or classes than the data have.
 
-    >>> from compress.data import load_data
+    >>> from compress.data.dataset import load_data
     >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from search_spaces import preset
     >>> file = write_onnx(preset("resnet8", input_shape=(1, 16, 16)).workload())

@@ -10,7 +10,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from compress.artifact import Artifact
-from compress.data import Split
+from compress.data.dataset import Split
 from compress.train import mean_loss
 from hw_profiles.devices.device import Device
 from hw_profiles.profiling import profile

@@ -14,13 +14,13 @@ from torch import nn
 from blocks.conv import ConvNormAct
 from compress.artifact import Artifact
 from compress.atomic_files import write_bytes
-from compress.data import Split
+from compress.data.dataset import Split
+from compress.data.preprocessing import METADATA_KEY, Preprocessing
+from compress.data.unknown_preprocessing import Unstated
 from compress.module_export import PARITY, distance, export_module
-from compress.preprocessing import METADATA_KEY, Preprocessing
 from compress.sources import OnnxFile
 from compress.stored_formats import store_formats
 from compress.train import predict
-from compress.unstated import Unstated
 from hw_profiles.measurement.latency_measurement import open_session
 from hw_profiles.network.workload import WEIGHTED, Workload
 from hw_profiles.onnx_io.load import load_model

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.cutting import cut_module, width_of
-from compress.data import Dataset
+from compress.data.dataset import Dataset
 from compress.foreign_graph import Group, kept_channels, module_groups
 from compress.foreign_importance import Batch, group_scores
 from compress.importance import CRITERIA, TAYLOR_IMAGES, Scores

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from compress.artifact import Artifact
-from compress.data import Dataset, load_data
-from compress.given_arrays import arrays_dataset
-from compress.preprocessing import METADATA_KEY, Preprocessing
+from compress.data.dataset import Dataset, load_data
+from compress.data.in_memory import arrays_dataset
+from compress.data.preprocessing import METADATA_KEY, Preprocessing
+from compress.data.unknown_preprocessing import Unstated
 from compress.sources import GivenModule, OnnxFile, Timm, nothing_changed, source_name
 from compress.teacher import check_timm_name
 from compress.timm_source import timm_for, timm_of, trained_shape
-from compress.unstated import Unstated
 from compress.weighted import Layer
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
@@ -29,7 +29,7 @@ Shape = tuple[int, int, int]
 
 
 def given_dataset(data: Data, seed: int = 0) -> Dataset:
-    """A Dataset itself, what ``--data`` takes, or (images, labels), see :func:`compress.given_arrays.arrays_dataset`.
+    """A Dataset itself, what ``--data`` takes, or (images, labels), see :func:`compress.data.in_memory.arrays_dataset`.
 
     Raises:
         ValueError: none of them, or images that cannot be used.

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from compress.artifact import Artifact
 from compress.channels import ChannelGroups, weight_keys
-from compress.data import Split
-from compress.preprocessing import Preprocessing
+from compress.data.dataset import Split
+from compress.data.preprocessing import Preprocessing
 from hw_profiles.network.workload import WEIGHTED, Op, Workload
 
 Scores = dict[str, Tensor]  # group -> one score for each channel

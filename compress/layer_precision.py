@@ -10,7 +10,7 @@ import numpy as np
 from compress.artifact import Artifact
 from compress.bias import corrected_biases
 from compress.codes import GROUP, Int4Code, quantized_groups
-from compress.data import Split
+from compress.data.dataset import Split
 from compress.export import folded_weights, onnx_bytes
 from compress.fidelity import Judge
 from compress.file_weights import with_int8_file

@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import nn
 
-from compress.data import Dataset
+from compress.data.dataset import Dataset
+from compress.data.preprocessing import Preprocessing
 from compress.distillation import soft_target_loss
-from compress.preprocessing import Preprocessing
 from compress.progress import Report, no_report
 from compress.teacher import ModuleTeacher, Teacher, teacher_accuracy
 from compress.train import BeforeStep, Recipe, Training, train

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from compress.atomic_files import read_json
-from compress.data import Dataset
+from compress.data.dataset import Dataset
 from compress.stage import Context, Stage
 
 ORIGIN = "origin.json"

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compress.artifact import Artifact
+from compress.data.preprocessing import Preprocessing
 from compress.distillation import check_teaching, soft_target_loss
 from compress.export import folded_weights
 from compress.folding import with_folded_weights
 from compress.integers import Grid, rounded
 from compress.post_training import Quantize, zeros_alone
-from compress.preprocessing import Preprocessing
 from compress.simulate import Operands, Step, run_integers, steps
 from compress.stage import Context
 from compress.teacher import ModuleTeacher

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 from torch import nn
 
 from compress.artifact import Artifact
-from compress.data import Dataset
+from compress.data.dataset import Dataset
+from compress.data.preprocessing import Preprocessing
 from compress.file_weights import sparse_format, with_changed_weights
 from compress.learning import Learn, lessons_for
 from compress.masks import Kept, Masks, Scores, cubic, keep_in_groups, keep_of_all, keep_of_each
-from compress.preprocessing import Preprocessing
 from compress.sensitivity import equal_amounts, layer_losses
 from compress.sources import OnnxFile
 from compress.stage import Context

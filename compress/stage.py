@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from compress.artifact import Artifact
-from compress.data import Dataset
+from compress.data.dataset import Dataset
 from compress.progress import Report, no_report
 from compress.teacher import Teacher
 from hw_profiles.budget import Budget

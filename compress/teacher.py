@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compress.atomic_files import write_bytes
-from compress.data import Dataset, Split
-from compress.preprocessing import METADATA_KEY, Preprocessing
+from compress.data.dataset import Dataset, Split
+from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.progress import Report, no_report
 from compress.train import Recipe, train
 from hw_profiles.measurement.latency_measurement import open_session

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compress.atomic_files import write_bytes
-from compress.data import Dataset, Split
-from compress.preprocessing import Preprocessing
+from compress.data.dataset import Dataset, Split
+from compress.data.preprocessing import Preprocessing
 from compress.progress import Report, no_report
 from compress.validation import is_number, is_whole
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from compress.data import Dataset
+from compress.data.dataset import Dataset
 
 _FEWEST_EPOCHS, _FEWEST_STEPS = 3.0, 100
 

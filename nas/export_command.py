@@ -62,8 +62,8 @@ def _config(source: Path) -> Config:
 
 def _test_images(data: str, file: Path, config: Config) -> Any:
     """Test images as the network reads them, split as the run's were and sized as the file's metadata says."""
-    from compress.data import load_data
-    from compress.preprocessing import METADATA_KEY, Preprocessing
+    from compress.data.dataset import load_data
+    from compress.data.preprocessing import METADATA_KEY, Preprocessing
     from hw_profiles.onnx_io.reader import read_metadata
 
     metadata = read_metadata(file)

@@ -11,7 +11,7 @@ import optuna
 
 from compress.artifact import Artifact
 from compress.atomic_files import write_json, write_text
-from compress.data import Dataset, load_data
+from compress.data.dataset import Dataset, load_data
 from compress.importance import CRITERIA
 from compress.progress import progress
 from compress.pruning import Prune

@@ -11,7 +11,7 @@ import optuna
 from sqlalchemy.exc import SQLAlchemyError
 
 from compress.atomic_files import read_json
-from compress.preprocessing import METADATA_KEY
+from compress.data.preprocessing import METADATA_KEY
 from compress.stages import guaranteed
 from nas.candidates import candidates_section
 from nas.config import Config

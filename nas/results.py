@@ -15,7 +15,7 @@ import optuna
 
 from compress.artifact import Artifact
 from compress.atomic_files import read_json, write_bytes
-from compress.data import Dataset, Split
+from compress.data.dataset import Dataset, Split
 from compress.encode_stage import Encode
 from compress.export import differing, predict_onnx
 from compress.stage import Context

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.atomic_files import read_json, write_json, write_text
-from compress.data import Dataset
+from compress.data.dataset import Dataset
 from hw_profiles.devices.machine import conditions
 from nas.config import Config, load_config
 from nas.errors import InputError

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from compress.atomic_files import read_json, write_bytes, write_json
-from compress.data import Dataset
+from compress.data.dataset import Dataset
 from compress.progress import progress
 from compress.teacher import (
     ModuleTeacher,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.c99.graph import Quantization
-from compress.preprocessing import Preprocessing
+from compress.data.preprocessing import Preprocessing
 from hw_profiles.network.workload import Pair
 
 Integers = NDArray[np.int8]

@@ -29,7 +29,7 @@ from compress.c99.layers import (
     merged,
 )  # fmt: skip
 from compress.c99.tensors import Tensors
-from compress.preprocessing import METADATA_KEY, Preprocessing
+from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from hw_profiles.memory.inplace import line_buffer_rows
 from hw_profiles.memory.planner import Schedule, plan
 from hw_profiles.network.workload import Op, Workload

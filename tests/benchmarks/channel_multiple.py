@@ -19,7 +19,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress import Artifact, Preprocessing
 from compress.channels import prunable_groups
-from compress.data import Split
+from compress.data.dataset import Split
 from compress.importance import channel_scores
 from compress.pruning import remove_channels, select_channels
 from hw_profiles import load_device

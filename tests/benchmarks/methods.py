@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from blocks.spec import BlockSpec
 from compress import Artifact, Context, Dataset, Distill, Prune, Quantize, Recipe, Sparsify, load_data
 from compress.binary import Binarize
-from compress.data import Split
+from compress.data.dataset import Split
 from compress.export import onnx_bytes, onnx_logits
 from compress.fnz import sizes
 from compress.half import Half

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from compress.data import Split
+from compress.data.dataset import Split
 from compress.train import balanced_accuracy
 
 

@@ -14,11 +14,11 @@ from torch import nn
 
 from compress import Dataset, Preprocessing, load_data
 from compress.compare import compare_files, layer_errors
-from compress.data import Split
+from compress.data.dataset import Split
+from compress.data.preprocessing import METADATA_KEY
 from compress.export import onnx_bytes
 from compress.given import given_artifact
 from compress.post_training_onnx import quantize_onnx
-from compress.preprocessing import METADATA_KEY
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.writer import random_weights, write_onnx
 from search_spaces import Arch, preset

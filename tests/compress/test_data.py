@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from compress.data import Dataset, load_data
-from compress.preprocessing import Preprocessing
+from compress.data.dataset import Dataset, load_data
+from compress.data.preprocessing import Preprocessing
 
 
 def image(seed: int, size: tuple[int, int] = (20, 16), mode: str = "RGB") -> Image.Image:

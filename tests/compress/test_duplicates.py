@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
-from compress import duplicates
-from compress.data import load_data
-from compress.duplicates import difference_hashes, near_duplicates
+from compress.data import duplicate_detection
+from compress.data.dataset import load_data
+from compress.data.duplicate_detection import difference_hashes, near_duplicates
 
 
 def scene(seed: int, side: int = 64) -> Image.Image:
@@ -52,7 +52,7 @@ def test_hashes_a_few_bits_apart_are_found_as_by_comparing_all(monkeypatch: pyte
     hashes = others[:500] ^ flips
     distances = np.bitwise_count(hashes[:, None] ^ others[None])
     expected = np.argwhere(distances <= 5)
-    query, other = duplicates._candidates(hashes, others)
+    query, other = duplicate_detection._candidates(hashes, others)
     assert len(expected) > 20
     assert np.array_equal(np.stack([query, other], axis=1), expected)
 

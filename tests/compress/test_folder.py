@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compress.data import Dataset, load_data
+from compress.data.dataset import Dataset, load_data
 
 
 def picture(seed: int) -> Image.Image:

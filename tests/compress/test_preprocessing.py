@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compress.data import load_data
-from compress.preprocessing import Preprocessing
+from compress.data.dataset import load_data
+from compress.data.preprocessing import Preprocessing
 
 
 def record(channels: int, height: int = 4, width: int = 4) -> Preprocessing:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from blocks.conv import ConvNormAct
 from compress import Artifact, Context, Preprocessing, Prune, Recipe, load_data
 from compress.channels import block_groups, channel_groups, prunable_groups, with_widths
-from compress.data import Split
+from compress.data.dataset import Split
 from compress.depth import removable_blocks, without_block, without_weakest_block
 from compress.importance import channel_scores, distances_from_all
 from compress.pruning import remove_channels, select_channels

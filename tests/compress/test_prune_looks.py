@@ -7,8 +7,8 @@ import torch
 
 from compress import Artifact, Context, Prune, Recipe, load_data
 from compress.channels import ChannelGroups, block_groups, channel_groups, prunable_groups, with_widths
+from compress.data.preprocessing import Preprocessing
 from compress.importance import Scores
-from compress.preprocessing import Preprocessing
 from compress.selection import least_widths
 from hw_profiles import load_device
 from search_spaces import Arch, build_model, preset

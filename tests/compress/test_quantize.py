@@ -18,7 +18,7 @@ from compress import Artifact, Context, Quantize, Recipe, load_data
 from compress.adaround import rounded_weights
 from compress.bias import corrected_biases
 from compress.calibrators import CALIBRATIONS
-from compress.data import Dataset, Split
+from compress.data.dataset import Dataset, Split
 from compress.equalize import EQUALIZATIONS
 from compress.export import export_onnx, folded_weights
 from compress.train import train

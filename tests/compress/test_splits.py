@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from compress.splits import divide
+from compress.data.splits import divide
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from blocks.conv import ConvNormAct
 from compress import STAGES, Artifact, Context, Distill, Preprocessing, Prune, Quantize, Recipe, run_stages
 from compress.channels import channel_groups
-from compress.data import Split
+from compress.data.dataset import Split
 from compress.export import export_onnx, folded_weights, predict_onnx
 from compress.importance import CRITERIA, channel_scores
 from compress.post_training import scale_and_zero_point

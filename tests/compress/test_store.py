@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from compress import reading, store
-from compress.data import load_data
+from compress.data import decoding, image_cache
+from compress.data.dataset import load_data
 from compress.train import Recipe, evaluate, train
 
 MB = 1024**2
@@ -23,8 +23,8 @@ MB = 1024**2
 
 @pytest.fixture(autouse=True)
 def small_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(store, "LARGEST_IN_MEMORY", MB)
-    monkeypatch.setattr(store, "_PORTION_BYTES", MB // 2)
+    monkeypatch.setattr(image_cache, "LARGEST_IN_MEMORY", MB)
+    monkeypatch.setattr(image_cache, "_PORTION_BYTES", MB // 2)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
@@ -69,8 +69,8 @@ def test_what_was_decoded_is_found_again_and_made_anew_when_a_file_changes(
     (root / "0" / "150.png").write_bytes(b"broken")
     first = load_data(str(root), unreadable="skip").resized(80, 80)
     opened: list[int] = []
-    normal = reading.FilePictures.open
-    monkeypatch.setattr(reading.FilePictures, "open", lambda self, i: opened.append(i) or normal(self, i))
+    normal = decoding.FilePictures.open
+    monkeypatch.setattr(decoding.FilePictures, "open", lambda self, i: opened.append(i) or normal(self, i))
     again = load_data(str(root), unreadable="skip").resized(80, 80)
     in_sample_and_small_splits = len(opened)
     assert in_sample_and_small_splits < 301 + 120
@@ -101,7 +101,7 @@ def test_a_damaged_file_in_the_cache_is_made_anew() -> None:
     first = load_data("digits", size=64)
     assert isinstance(first.train.images, np.memmap)
     expected = first.train.images[:].copy()
-    for path in (store.cache_folder() / "images").glob("*.u8"):
+    for path in (image_cache.cache_folder() / "images").glob("*.u8"):
         path.write_bytes(path.read_bytes()[:1000])
     assert np.array_equal(load_data("digits", size=64).train.images, expected)
 
@@ -111,7 +111,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_made(monkeypatch: pytest.Mo
     with pytest.raises(OSError, match="GB are needed for the images") as caught:
         load_data("digits", size=64)
     assert caught.value.errno == errno.ENOSPC
-    assert not list((store.cache_folder() / "images").glob("*.partial"))
+    assert not list((image_cache.cache_folder() / "images").glob("*.partial"))
 
 
 def test_an_interrupted_fill_leaves_no_file() -> None:
@@ -120,5 +120,5 @@ def test_an_interrupted_fill_leaves_no_file() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        store.stored_images((2, 1024, 1024, 1), lambda: "k", fill)
-    assert [path.name for path in (store.cache_folder() / "images").iterdir()] == ["k.lock"]
+        image_cache.stored_images((2, 1024, 1024, 1), lambda: "k", fill)
+    assert [path.name for path in (image_cache.cache_folder() / "images").iterdir()] == ["k.lock"]

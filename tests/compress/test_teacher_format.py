@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from compress import Dataset, Preprocessing, Recipe
-from compress.data import Split
+from compress.data.dataset import Split
 from compress.distillation import soft_target_loss
 from compress.teacher import ModuleTeacher
 from compress.train import train

@@ -13,8 +13,8 @@ import pytest
 import torchvision
 from PIL import Image
 
-from compress.data import load_data
-from compress.torchvision_sets import SETS
+from compress.data.dataset import load_data
+from compress.data.torchvision_datasets import SETS
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compress.data import Dataset, load_data
+from compress.data.dataset import Dataset, load_data
+from compress.data.preprocessing import METADATA_KEY
 from compress.distillation import soft_target_loss
-from compress.preprocessing import METADATA_KEY
 from compress.teacher import ModuleTeacher, OnnxTeacher, check_timm_name, teacher_accuracy, trained_timm
 from compress.train import Recipe, augment, evaluate, predict, train
 from hw_profiles.onnx_io.writer import write_onnx

@@ -9,9 +9,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from compress.data import load_data
+from compress.data.dataset import load_data
+from compress.data.preprocessing import METADATA_KEY
 from compress.fnz import encode_onnx
-from compress.preprocessing import METADATA_KEY
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.writer import random_weights, write_onnx
 from nas.cli import main

@@ -10,8 +10,8 @@ import pytest
 
 from compress.c99.network import read_network
 from compress.c99.reference import quantize_images
-from compress.data import load_data
-from compress.preprocessing import METADATA_KEY
+from compress.data.dataset import load_data
+from compress.data.preprocessing import METADATA_KEY
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.writer import write_onnx
 from nas.cli import main

@@ -21,7 +21,7 @@ from PIL import Image
 
 from compress import Preprocessing, load_data
 from compress.atomic_files import write_text
-from compress.preprocessing import METADATA_KEY
+from compress.data.preprocessing import METADATA_KEY
 from hw_profiles.onnx_io.reader import read_metadata, read_onnx
 from hw_profiles.onnx_io.writer import write_onnx
 from nas.cli import main

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.preprocessing import Preprocessing
+from compress.data.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

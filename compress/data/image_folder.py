@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.reading import FilePictures
-from compress.source import Part, Source
+from compress.data.decoding import FilePictures
+from compress.data.image_source import Part, Source
 from hw_profiles.suggest import did_you_mean
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.reading import ArrayPictures
-from compress.source import Part, Source
+from compress.data.decoding import ArrayPictures
+from compress.data.image_source import Part, Source
 
 _WANTED = ("x_train", "y_train", "x_test", "y_test")
 _LARGEST_NPZ = 16 * 1024**3

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.data import Dataset, Split
-from compress.preprocessing import Preprocessing
-from compress.splits import divide
+from compress.data.dataset import Dataset, Split
+from compress.data.preprocessing import Preprocessing
+from compress.data.splits import divide
 
 _FEWEST_CLASSES = 2
 

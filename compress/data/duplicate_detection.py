@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.store import portion
+from compress.data.image_cache import portion
 
 _ROWS, _COLUMNS = 8, 9
 _SMALLEST_STEP = 0.5

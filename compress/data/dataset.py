@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.arrays import open_digits, open_npz
-from compress.duplicates import difference_hashes, near_duplicates
-from compress.folder import open_folder
-from compress.preprocessing import Preprocessing
-from compress.reading import ArrayPictures, OnProgress, read_images, resize_step
-from compress.source import Part, Source
-from compress.splits import divide
-from compress.store import portion
-from compress.torchvision_sets import open_torchvision
+from compress.data.decoding import ArrayPictures, OnProgress, read_images, resize_step
+from compress.data.duplicate_detection import difference_hashes, near_duplicates
+from compress.data.image_cache import portion
+from compress.data.image_folder import open_folder
+from compress.data.image_source import Part, Source
+from compress.data.npz import open_digits, open_npz
+from compress.data.preprocessing import Preprocessing
+from compress.data.splits import divide
+from compress.data.torchvision_datasets import open_torchvision
 from hw_profiles.suggest import did_you_mean
 
 _TORCHVISION = "torchvision:"

@@ -15,8 +15,8 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from compress.preprocessing import Preprocessing, upright_size
-from compress.store import Missing, Stored, portion, stored_images
+from compress.data.image_cache import Missing, Stored, portion, stored_images
+from compress.data.preprocessing import Preprocessing, upright_size
 
 OnProgress = Callable[[float], None]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.reading import Pictures, usual_shape
+from compress.data.decoding import Pictures, usual_shape
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
