@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from compress.artifact import Artifact
-from compress.codes import BINARY
 from compress.stage import Context
-from compress.stored_weights import store, weights_of
 from compress.straight_through import trained_on_grid
 from compress.train import Recipe
+from compress.weight_codecs.codecs import BINARY
+from compress.weight_codecs.onnx_storage import store, weights_of
 from compress.weighted import Layer
 from hw_profiles.onnx_io.load import load_model
 

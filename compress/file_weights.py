@@ -15,7 +15,7 @@ from compress.artifact import Artifact
 from compress.export import onnx_bytes
 from compress.post_training import zeros_alone
 from compress.sources import OnnxFile, source_name
-from compress.stored_weights import Weight, tensors_of, weights_of
+from compress.weight_codecs.onnx_storage import Weight, tensors_of, weights_of
 from compress.weighted import Layer
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.onnx_io.load import load_model

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from compress.artifact import Artifact
-from compress.codes import HALF
 from compress.stage import Context
-from compress.stored_weights import store
 from compress.storing import wider_than, with_stored_weights
+from compress.weight_codecs.codecs import HALF
+from compress.weight_codecs.onnx_storage import store
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

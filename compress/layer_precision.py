@@ -9,15 +9,15 @@ import numpy as np
 
 from compress.artifact import Artifact
 from compress.bias import corrected_biases
-from compress.codes import GROUP, Int4Code, quantized_groups
 from compress.data.dataset import Split
 from compress.export import folded_weights, onnx_bytes
 from compress.fidelity import Judge
 from compress.file_weights import with_int8_file
 from compress.folding import with_folded_weights
 from compress.stage import Context
-from compress.stored_weights import Floats, weights_of
 from compress.storing import with_stored_weights
+from compress.weight_codecs.codecs import GROUP, Int4Code, quantized_groups
+from compress.weight_codecs.onnx_storage import Floats, weights_of
 from hw_profiles.latency.estimate import Latency, estimate
 from hw_profiles.network.quantization import Quantization, with_in_float
 from hw_profiles.network.tensor_formats import TensorFormat

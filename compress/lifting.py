@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from compress.module_export import PARITY, distance
 from compress.observing import logits
 from compress.post_training_onnx import prepared
-from compress.stored_weights import Weight, tensors_of, weights_of
+from compress.weight_codecs.onnx_storage import Weight, tensors_of, weights_of
 from hw_profiles.network.workload import WEIGHTED, Op, Workload
 from hw_profiles.onnx_io.load import load_model
 from hw_profiles.onnx_io.reader import read_onnx

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 from compress.artifact import Artifact
-from compress.codes import GROUP
 from compress.export import onnx_bytes
 from compress.fidelity import Fidelity
 from compress.int4 import check_group
@@ -26,6 +25,7 @@ from compress.sources import OnnxFile, source_name
 from compress.stage import Context
 from compress.storing import require_float
 from compress.validation import is_whole
+from compress.weight_codecs.codecs import GROUP
 from hw_profiles.budget import violations
 from hw_profiles.latency.estimate import guaranteed_ms
 from hw_profiles.memory.planner import plan

@@ -17,7 +17,7 @@ from compress.calibrators import CALIBRATIONS, scale_and_zero_point, useful_rang
 from compress.fidelity import Judge
 from compress.observing import Floats, check_images, histograms
 from compress.post_training import ACTIVATIONS
-from compress.stored_weights import at_opset
+from compress.weight_codecs.onnx_storage import at_opset
 from hw_profiles.measurement.latency_measurement import open_session
 from hw_profiles.onnx_io.graph_edges import readers_of
 from hw_profiles.onnx_io.load import load_model

@@ -11,7 +11,7 @@ from compress.artifact import Artifact
 from compress.export import folded_weights, onnx_bytes
 from compress.folding import with_folded_weights
 from compress.sources import OnnxFile, source_name
-from compress.stored_weights import Code, Floats, Weight, store
+from compress.weight_codecs.onnx_storage import Code, Floats, Weight, store
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.network.workload import WEIGHTED
 from search_spaces.arch import Arch

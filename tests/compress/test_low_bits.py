@@ -11,16 +11,16 @@ import torch
 
 from compress import Artifact, Context, OnnxFile, Quantize, Recipe, Timm, export_onnx, load_data
 from compress.binary import Binarize
-from compress.codes import BINARY, Int4Code
 from compress.export import folded_weights, onnx_bytes, onnx_logits
 from compress.fidelity import Judge
 from compress.half import Half
 from compress.int4 import Int4
 from compress.stage import Stage
-from compress.stored_weights import Weight
 from compress.storing import lies_on, with_stored_weights
 from compress.straight_through import trained_on_grid
 from compress.train import accuracy, predict
+from compress.weight_codecs.codecs import BINARY, Int4Code
+from compress.weight_codecs.onnx_storage import Weight
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_io.reader import read_onnx

@@ -16,11 +16,11 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from compress.binary import store_binary
-from compress.codes import BINARY, HALF, Int4Code, quantized_groups
 from compress.half import store_half
 from compress.int4 import store_int4
-from compress.stored_formats import code_of, store_formats
-from compress.stored_weights import Code, Weight, weights_of
+from compress.weight_codecs.codecs import BINARY, HALF, Int4Code, quantized_groups
+from compress.weight_codecs.onnx_storage import Code, Weight, weights_of
+from compress.weight_codecs.store_formats import code_of, store_formats
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.onnx_io.load import load_model

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from compress.stored_weights import Code, Floats, Stored, Weight, constant, node, reshaped
+from compress.weight_codecs.onnx_storage import Code, Floats, Stored, Weight, constant, node, reshaped
 from hw_profiles.network.tensor_formats import TensorFormat
 
 LARGEST = 7

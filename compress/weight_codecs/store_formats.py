@@ -9,8 +9,8 @@ import ml_dtypes
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
-from compress.codes import BINARY, HALF, LARGEST, Int4Code
-from compress.stored_weights import Code, Stored, at_opset, constant, node, replaced, weights_of, written
+from compress.weight_codecs.codecs import BINARY, HALF, LARGEST, Int4Code
+from compress.weight_codecs.onnx_storage import Code, Stored, at_opset, constant, node, replaced, weights_of, written
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.onnx_io.load import load_model
 
