@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from compress.sparsity import Sparsify
     from compress.stage import Context
     from compress.stages import STAGES, run_stages
-    from compress.train import Recipe
+    from compress.training.loop import Recipe
 
 __all__ = [
     "STAGES",
@@ -86,7 +86,7 @@ _HOMES = {
     "Prune": "pruning",
     "Quantize": "post_training",
     "QuantizeAware": "qat",
-    "Recipe": "train",
+    "Recipe": "training.loop",
     "Sparsify": "sparsity",
     "Timm": "sources",
     "cluster": "api",

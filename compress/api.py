@@ -30,8 +30,8 @@ from compress.pruning import Prune
 from compress.sources import GivenModule, OnnxFile
 from compress.sparsity import Sparsify, check_can_be_sparse, densities, sparse_formats
 from compress.stage import Context
-from compress.teacher import ModuleTeacher, OnnxTeacher, Teacher, pixels_of
-from compress.train import accuracy
+from compress.training.loop import accuracy
+from compress.training.teachers import ModuleTeacher, OnnxTeacher, Teacher, pixels_of
 from compress.weighted import Layer, layers_of, weighted_layers
 from hw_profiles.budget import Budget
 from hw_profiles.devices.device import load_device

@@ -13,7 +13,7 @@ from torch import Tensor
 from compress.artifact import Artifact
 from compress.stage import Context
 from compress.straight_through import trained_on_grid
-from compress.train import Recipe
+from compress.training.loop import Recipe
 from compress.weight_codecs.codecs import BINARY
 from compress.weight_codecs.onnx_storage import store, weights_of
 from compress.weighted import Layer

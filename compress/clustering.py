@@ -21,7 +21,7 @@ from compress.neutral import fold_normalisation, held
 from compress.sharing import separate, share
 from compress.sources import OnnxFile
 from compress.stage import Context
-from compress.train import Recipe
+from compress.training.loop import Recipe
 from compress.validation import is_whole
 from compress.weighted import Layer, for_each, layers_of, weighted_layers
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat

@@ -15,8 +15,8 @@ from compress.ensemble import wanted_logits
 from compress.lessons import FEATURE_METHODS, FeatureLesson
 from compress.losses import decoupled_divergences, soft_target_divergence
 from compress.stage import Context
-from compress.teacher import ModuleTeacher, Teacher
-from compress.train import Loss, Recipe, train
+from compress.training.loop import Loss, Recipe, train
+from compress.training.teachers import ModuleTeacher, Teacher
 from compress.validation import is_number
 from search_spaces.arch import Arch
 from search_spaces.model import build_model

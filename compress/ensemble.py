@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from compress.losses import mean_softened
-from compress.teacher import Teacher
+from compress.training.teachers import Teacher
 
 
 class Ensemble:

@@ -19,7 +19,7 @@ from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.data.unknown_preprocessing import Unstated
 from compress.module_export import PARITY, distance, export_module
 from compress.sources import OnnxFile
-from compress.train import predict
+from compress.training.loop import predict
 from compress.weight_codecs.store_formats import store_formats
 from hw_profiles.measurement.latency_measurement import open_session
 from hw_profiles.network.workload import WEIGHTED, Workload

@@ -17,8 +17,8 @@ from compress.data.in_memory import arrays_dataset
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.data.unknown_preprocessing import Unstated
 from compress.sources import GivenModule, OnnxFile, Timm, nothing_changed, source_name
-from compress.teacher import check_timm_name
 from compress.timm_source import timm_for, timm_of, trained_shape
+from compress.training.teachers import check_timm_name
 from compress.weighted import Layer
 from search_spaces.arch import Arch
 from search_spaces.model import build_model

@@ -16,7 +16,7 @@ from compress.layer_precision import corrected_biases_of
 from compress.stage import Context
 from compress.storing import wider_than, with_stored_weights
 from compress.straight_through import trained_on_grid
-from compress.train import Recipe
+from compress.training.loop import Recipe
 from compress.validation import is_whole
 from compress.weight_codecs.codecs import GROUP, LARGEST, Int4Code, group_of, quantized_groups
 from compress.weight_codecs.onnx_storage import store

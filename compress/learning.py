@@ -14,8 +14,8 @@ from compress.data.dataset import Dataset
 from compress.data.preprocessing import Preprocessing
 from compress.distillation import soft_target_loss
 from compress.progress import Report, no_report
-from compress.teacher import ModuleTeacher, Teacher, teacher_accuracy
-from compress.train import BeforeStep, Recipe, Training, train
+from compress.training.loop import BeforeStep, Recipe, Training, train
+from compress.training.teachers import ModuleTeacher, Teacher, teacher_accuracy
 
 # learn(model, before_step): trains the model in place and calls before_step with the share that is over.
 Learn = Callable[[nn.Module, BeforeStep], object]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from compress.features import Taps, feature_layers
 from compress.losses import attention_distance, hint_distance, pooled, smaller_size
 from compress.stage import Context
-from compress.teacher import ModuleTeacher, Teacher
-from compress.train import Loss, Recipe, Training, train
+from compress.training.loop import Loss, Recipe, Training, train
+from compress.training.teachers import ModuleTeacher, Teacher
 
 FEATURE_METHODS = ("hints", "attention")
 # Attention's authors give 1000 without soft targets beside it; with them so much drowned the rest (digits, four epochs

@@ -18,7 +18,7 @@ from compress.learning import Lessons, leading
 from compress.savings import QUANTITIES, Prices
 from compress.selection import channels_saved, choose_channels, give_back, least_widths, select_channels, so_many
 from compress.stage import Context
-from compress.train import Recipe
+from compress.training.loop import Recipe
 from compress.validation import is_number, is_whole
 from hw_profiles.network.tensor_formats import check_precision
 from search_spaces.arch import Arch

@@ -21,8 +21,8 @@ from compress.integers import Grid, rounded
 from compress.post_training import Quantize, zeros_alone
 from compress.simulate import Operands, Step, run_integers, steps
 from compress.stage import Context
-from compress.teacher import ModuleTeacher
-from compress.train import Recipe, Training, train
+from compress.training.loop import Recipe, Training, train
+from compress.training.teachers import ModuleTeacher
 from hw_profiles.network.quantization import LARGEST_BIAS, LARGEST_WEIGHT, Quantization
 from hw_profiles.network.workload import WEIGHTED, Op, Workload
 from search_spaces.arch import Arch

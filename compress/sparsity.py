@@ -17,7 +17,7 @@ from compress.masks import Kept, Masks, Scores, cubic, keep_in_groups, keep_of_a
 from compress.sensitivity import equal_amounts, layer_losses
 from compress.sources import OnnxFile
 from compress.stage import Context
-from compress.train import Recipe, mean_loss
+from compress.training.loop import Recipe, mean_loss
 from compress.validation import is_number, is_whole
 from compress.weighted import Layer, for_each, layers_of, weighted_layers
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat

@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 from compress.artifact import Artifact
 from compress.data.dataset import Dataset
 from compress.progress import Report, no_report
-from compress.teacher import Teacher
+from compress.training.teachers import Teacher
 from hw_profiles.budget import Budget
 from hw_profiles.devices.device import Device
 

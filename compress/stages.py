@@ -29,7 +29,7 @@ from compress.qat import QuantizeAware
 from compress.sources import require_savable
 from compress.sparsity import Sparsify
 from compress.stage import Context, Stage
-from compress.train import accuracy
+from compress.training.loop import accuracy
 from hw_profiles.budget import Budget, violations
 from hw_profiles.latency.estimate import estimate, guaranteed_ms
 from hw_profiles.measurement.latency_measurement import compare, measure

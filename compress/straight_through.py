@@ -12,7 +12,7 @@ from compress.artifact import Artifact
 from compress.learning import lessons_for
 from compress.stage import Context
 from compress.storing import lies_on, require_float, with_stored_weights
-from compress.train import Recipe
+from compress.training.loop import Recipe
 from compress.weight_codecs.onnx_storage import Code
 from compress.weighted import Layer, layers_of, weighted_layers
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from compress.cutting import cut_module
-from compress.teacher import check_timm_name
+from compress.training.teachers import check_timm_name
 from hw_profiles.network.workload import Workload
 from hw_profiles.torch_io.trace import trace
 

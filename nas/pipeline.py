@@ -17,7 +17,7 @@ from compress.progress import progress
 from compress.pruning import Prune
 from compress.stage import Context, Stage
 from compress.stages import deploy, run_stages
-from compress.train import Recipe, train
+from compress.training.loop import Recipe, train
 from hw_profiles.budget import Budget
 from hw_profiles.devices.device import Device, load_device
 from hw_profiles.devices.machine import hold_here

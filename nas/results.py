@@ -20,8 +20,8 @@ from compress.encode_stage import Encode
 from compress.export import differing, predict_onnx
 from compress.stage import Context
 from compress.stages import STAGES, file_metrics, guaranteed
-from compress.teacher import teacher_accuracy
-from compress.train import accuracy, balanced_accuracy
+from compress.training.loop import accuracy, balanced_accuracy
+from compress.training.teachers import teacher_accuracy
 from hw_profiles.budget import violations
 from hw_profiles.devices.device import Device
 from hw_profiles.onnx_io.reader import read_onnx

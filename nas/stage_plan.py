@@ -11,7 +11,7 @@ from compress.pruning import Prune
 from compress.qat import QuantizeAware
 from compress.stage import Stage
 from compress.stages import STAGES
-from compress.train import Recipe
+from compress.training.loop import Recipe
 from hw_profiles.suggest import did_you_mean
 from nas.config import Config
 from nas.teaching import NO_TEACHER

@@ -15,7 +15,8 @@ from torch import nn
 from compress.atomic_files import read_json, write_bytes, write_json
 from compress.data.dataset import Dataset
 from compress.progress import progress
-from compress.teacher import (
+from compress.training.loop import Recipe
+from compress.training.teachers import (
     ModuleTeacher,
     OnnxTeacher,
     Teacher,
@@ -25,7 +26,6 @@ from compress.teacher import (
     timm_model,
     trained_timm,
 )
-from compress.train import Recipe
 from hw_profiles.devices.device import load_device
 from hw_profiles.measurement.latency_measurement import measure
 from hw_profiles.onnx_io.reader import read_onnx

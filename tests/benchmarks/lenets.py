@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compress.train import BeforeStep
+from compress.training.loop import BeforeStep
 
 HELD_BACK = 5_000
 _MEAN, _STD = np.float32(0.1307), np.float32(0.3081)

@@ -34,8 +34,8 @@ from compress.fnz import sizes
 from compress.half import Half
 from compress.int4 import Int4
 from compress.qat import QuantizeAware
-from compress.teacher import ModuleTeacher
-from compress.train import train
+from compress.training.loop import train
+from compress.training.teachers import ModuleTeacher
 from hw_profiles import load_device
 from hw_profiles.measurement.latency_measurement import compare, measure
 from search_spaces import build_model

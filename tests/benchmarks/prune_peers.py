@@ -32,8 +32,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress import Artifact, Context, Dataset, Prune, Recipe, load_data
 from compress.learning import Lessons
 from compress.module_export import export_module
-from compress.teacher import ModuleTeacher
-from compress.train import BeforeStep, evaluate
+from compress.training.loop import BeforeStep, evaluate
+from compress.training.teachers import ModuleTeacher
 from hw_profiles import load_device
 from hw_profiles.measurement.latency_measurement import compare
 from hw_profiles.torch_io.trace import trace

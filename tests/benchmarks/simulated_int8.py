@@ -32,7 +32,7 @@ from compress import Artifact, Context, Dataset, Quantize, Recipe, load_data
 from compress.data.dataset import Split
 from compress.export import onnx_bytes
 from compress.simulate import simulated
-from compress.train import accuracy, train
+from compress.training.loop import accuracy, train
 from hw_profiles import load_device, profile
 from hw_profiles.measurement.latency_measurement import open_session
 from hw_profiles.network.tensor_formats import PRECISIONS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from compress import Artifact, Context, Recipe, load_data
-from compress.train import train
+from compress.training.loop import train
 from hw_profiles import load_device
 from search_spaces import build_model, preset
 

@@ -37,7 +37,7 @@ from compress.export import onnx_bytes
 from compress.fnz import decode_onnx, encode_onnx
 from compress.given import fitted, given_artifact, given_dataset
 from compress.sources import Timm
-from compress.train import evaluate, train
+from compress.training.loop import evaluate, train
 from compress.weight_codecs.onnx_storage import weights_of
 from hw_profiles import Budget, load_device
 from search_spaces import build_model, preset

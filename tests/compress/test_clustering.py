@@ -21,7 +21,7 @@ from compress.kmeans import STARTS
 from compress.post_training import Quantize
 from compress.sharing import share
 from compress.sparsity import Sparsify
-from compress.train import accuracy
+from compress.training.loop import accuracy
 from compress.weighted import weighted_layers
 from tests.contracts import with_random_statistics
 

@@ -16,8 +16,8 @@ from compress.distillation import METHODS
 from compress.ensemble import Ensemble
 from compress.features import Taps
 from compress.losses import attention_distance
-from compress.teacher import ModuleTeacher
-from compress.train import evaluate
+from compress.training.loop import evaluate
+from compress.training.teachers import ModuleTeacher
 from hw_profiles.network.quantization import Quantization
 from hw_profiles.network.tensor_formats import TensorFormat
 from search_spaces import build_model, preset

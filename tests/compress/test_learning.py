@@ -14,8 +14,8 @@ from compress import Artifact, Cluster, Context, Distill, Ensemble, Prune, Recip
 from compress.features import Taps
 from compress.lessons import FeatureLesson
 from compress.losses import decoupled_divergences
-from compress.teacher import ModuleTeacher
-from compress.train import Training
+from compress.training.loop import Training
+from compress.training.teachers import ModuleTeacher
 from tests.compress.networks import ARCH, BLINK, of_timm, small
 
 

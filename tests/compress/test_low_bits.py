@@ -18,7 +18,7 @@ from compress.int4 import Int4
 from compress.stage import Stage
 from compress.storing import lies_on, with_stored_weights
 from compress.straight_through import trained_on_grid
-from compress.train import accuracy, predict
+from compress.training.loop import accuracy, predict
 from compress.weight_codecs.codecs import BINARY, Int4Code
 from compress.weight_codecs.onnx_storage import Weight
 from hw_profiles.network.tensor_formats import TensorFormat

@@ -15,7 +15,7 @@ from compress.given import given_artifact
 from compress.layer_precision import Lowering, Sensitivity, packed_integers, ranked, sensitivity
 from compress.mixed import MixedPrecision
 from compress.sources import OnnxFile
-from compress.train import accuracy
+from compress.training.loop import accuracy
 from hw_profiles import Budget
 from hw_profiles.network.quantization import Quantization
 from hw_profiles.network.workload import Workload

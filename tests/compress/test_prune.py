@@ -19,7 +19,7 @@ from compress.importance import channel_scores, distances_from_all
 from compress.pruning import remove_channels, select_channels
 from compress.savings import Prices
 from compress.selection import channels_saved, choose_channels
-from compress.train import predict
+from compress.training.loop import predict
 from hw_profiles import Device, load_device, profile
 from hw_profiles.network.quantization import Quantization
 from search_spaces import Arch, build_model, list_spaces, preset, sample

@@ -16,7 +16,7 @@ from compress.export import folded_weights, onnx_bytes, onnx_logits
 from compress.given import given_artifact
 from compress.qat import LearnedIntegers, QuantizeAware
 from compress.simulate import simulated
-from compress.train import Training, accuracy, evaluate, predict, train
+from compress.training.loop import Training, accuracy, evaluate, predict, train
 from hw_profiles.network.quantization import Quantization, with_in_float
 from hw_profiles.network.workload import WorkloadBuilder
 from search_spaces import Arch, build_model, load_space

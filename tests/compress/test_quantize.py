@@ -21,7 +21,7 @@ from compress.calibrators import CALIBRATIONS
 from compress.data.dataset import Dataset, Split
 from compress.equalize import EQUALIZATIONS
 from compress.export import export_onnx, folded_weights
-from compress.train import train
+from compress.training.loop import train
 from hw_profiles import load_device
 from hw_profiles.network.quantization import Quantization, quantized_weight, weight_scales
 from hw_profiles.network.workload import WEIGHTED

@@ -25,8 +25,8 @@ from compress.progress import Report
 from compress.pruning import remove_channels, select_channels
 from compress.stage import Stage
 from compress.stages import why_undone
-from compress.teacher import ModuleTeacher
-from compress.train import accuracy, predict
+from compress.training.loop import accuracy, predict
+from compress.training.teachers import ModuleTeacher
 from hw_profiles import Budget
 from hw_profiles.network.quantization import Quantization
 from hw_profiles.network.tensor_formats import TensorFormat

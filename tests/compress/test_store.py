@@ -16,7 +16,7 @@ from torch import nn
 
 from compress.data import decoding, image_cache
 from compress.data.dataset import load_data
-from compress.train import Recipe, evaluate, train
+from compress.training.loop import Recipe, evaluate, train
 
 MB = 1024**2
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from compress import Dataset, Preprocessing, Recipe
 from compress.data.dataset import Split
 from compress.distillation import soft_target_loss
-from compress.teacher import ModuleTeacher
-from compress.train import train
+from compress.training.loop import train
+from compress.training.teachers import ModuleTeacher
 
 
 class Noting(nn.Module):

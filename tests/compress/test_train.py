@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from compress.data.dataset import Dataset, load_data
 from compress.data.preprocessing import METADATA_KEY
 from compress.distillation import soft_target_loss
-from compress.teacher import ModuleTeacher, OnnxTeacher, check_timm_name, teacher_accuracy, trained_timm
-from compress.train import Recipe, augment, evaluate, predict, train
+from compress.training.loop import Recipe, augment, evaluate, predict, train
+from compress.training.teachers import ModuleTeacher, OnnxTeacher, check_timm_name, teacher_accuracy, trained_timm
 from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces import build_model, preset
 
@@ -53,7 +53,7 @@ def test_a_training_that_was_interrupted_is_the_same_training(digits: Dataset, t
         if share > 0.6:
             raise KilledError
 
-    from compress import train as module
+    from compress.training import loop as module
 
     before, module._CHECKPOINT_SECONDS = module._CHECKPOINT_SECONDS, 0.0
     try:

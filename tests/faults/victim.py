@@ -16,7 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 import compress.progress
-import compress.train
+import compress.training.loop
 from nas.cli import main
 
 
@@ -48,7 +48,7 @@ def kill_before_rename(name: str) -> None:
 
 
 if __name__ == "__main__":
-    compress.train._CHECKPOINT_SECONDS = 0.2
+    compress.training.loop._CHECKPOINT_SECONDS = 0.2
     kind, *details = sys.argv[1].split(":")
     if kind == "at":
         kill_at(details[0], float(details[1]))

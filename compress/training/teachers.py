@@ -16,7 +16,7 @@ from compress.atomic_files import write_bytes
 from compress.data.dataset import Dataset, Split
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.progress import Report, no_report
-from compress.train import Recipe, train
+from compress.training.loop import Recipe, train
 from hw_profiles.measurement.latency_measurement import open_session
 from hw_profiles.onnx_io.reader import read_metadata
 from hw_profiles.suggest import did_you_mean
