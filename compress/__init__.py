@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from compress.api import cluster, decode, distill, encode, prune, quantize, sparsify
-    from compress.artifact import Artifact
     from compress.binary import Binarize, store_binary
     from compress.clustering import Cluster
     from compress.data.dataset import Dataset, load_data
@@ -15,16 +14,17 @@ if TYPE_CHECKING:
     from compress.distillation import Distill
     from compress.encode_stage import Encode
     from compress.ensemble import Ensemble
-    from compress.export import export_onnx
     from compress.fnz import sizes
     from compress.half import Half, store_half
     from compress.int4 import Int4, store_int4
     from compress.mixed import MixedPrecision
+    from compress.networks.artifact import Artifact
+    from compress.networks.network_source import OnnxFile, Timm
+    from compress.networks.onnx_export import export_onnx
     from compress.post_training import Quantize
     from compress.pruning import Prune
     from compress.qat import QuantizeAware
     from compress.simulate import simulated
-    from compress.sources import OnnxFile, Timm
     from compress.sparsity import Sparsify
     from compress.stage import Context
     from compress.stages import STAGES, run_stages
@@ -70,7 +70,7 @@ __all__ = [
 
 _HOMES = {
     "STAGES": "stages",
-    "Artifact": "artifact",
+    "Artifact": "networks.artifact",
     "Binarize": "binary",
     "Cluster": "clustering",
     "Context": "stage",
@@ -81,19 +81,19 @@ _HOMES = {
     "Half": "half",
     "Int4": "int4",
     "MixedPrecision": "mixed",
-    "OnnxFile": "sources",
+    "OnnxFile": "networks.network_source",
     "Preprocessing": "data.preprocessing",
     "Prune": "pruning",
     "Quantize": "post_training",
     "QuantizeAware": "qat",
     "Recipe": "training.loop",
     "Sparsify": "sparsity",
-    "Timm": "sources",
+    "Timm": "networks.network_source",
     "cluster": "api",
     "decode": "api",
     "distill": "api",
     "encode": "api",
-    "export_onnx": "export",
+    "export_onnx": "networks.onnx_export",
     "load_data": "data.dataset",
     "prune": "api",
     "quantize": "api",

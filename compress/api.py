@@ -1,9 +1,10 @@
 """One line for each way to make a network smaller, on any model.
 
 ``model`` is a module, an Arch, an Artifact, a name of timm or the path of an ONNX file (where nothing is trained);
-``data`` a Dataset, what ``--data`` takes, or (images, labels), see :func:`compress.given.given_dataset`. All return an
-:class:`Artifact`: ``.model()`` is the float32 module, :func:`compress.export_onnx` writes the file that runs, and with
-images ``.metrics`` holds the accuracy of that file on validation images before and after.
+``data`` a Dataset, what ``--data`` takes, or (images, labels), see
+:func:`compress.networks.as_artifact.given_dataset`. All return an :class:`Artifact`: ``.model()`` is the float32
+module, :func:`compress.export_onnx` writes the file that runs, and with images ``.metrics`` holds the accuracy of
+that file on validation images before and after.
 """
 
 from __future__ import annotations
@@ -16,23 +17,23 @@ from typing import Any, cast
 import numpy as np
 from torch import Tensor, nn
 
-from compress.artifact import Artifact
 from compress.clustering import Cluster, check_can_share, stored_as
 from compress.data.dataset import Dataset, Split
 from compress.distillation import Distill
 from compress.encoding import Encoded, decode_file, encode_file
 from compress.ensemble import Ensemble
-from compress.export import onnx_bytes, onnx_logits
-from compress.given import Data, Model, Shape, fitted, given_artifact, given_dataset
 from compress.mixed import MixedPrecision, check_budget
+from compress.networks.artifact import Artifact
+from compress.networks.as_artifact import Data, Model, Shape, fitted, given_artifact, given_dataset
+from compress.networks.network_source import GivenModule, OnnxFile
+from compress.networks.onnx_export import onnx_bytes, onnx_logits
+from compress.networks.weight_layers import Layer, layers_of, weighted_layers
 from compress.precisions import Precision, check_needs_no_images, stage_of
 from compress.pruning import Prune
-from compress.sources import GivenModule, OnnxFile
 from compress.sparsity import Sparsify, check_can_be_sparse, densities, sparse_formats
 from compress.stage import Context
 from compress.training.loop import accuracy
 from compress.training.teachers import ModuleTeacher, OnnxTeacher, Teacher, pixels_of
-from compress.weighted import Layer, layers_of, weighted_layers
 from hw_profiles.budget import Budget
 from hw_profiles.devices.device import load_device
 from hw_profiles.network.tensor_formats import TensorFormat

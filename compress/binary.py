@@ -10,13 +10,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from compress.artifact import Artifact
+from compress.networks.artifact import Artifact
+from compress.networks.weight_layers import Layer
 from compress.stage import Context
 from compress.straight_through import trained_on_grid
 from compress.training.loop import Recipe
 from compress.weight_codecs.codecs import BINARY
 from compress.weight_codecs.onnx_storage import store, weights_of
-from compress.weighted import Layer
 from hw_profiles.onnx_io.load import load_model
 
 FEWEST = 32
@@ -72,7 +72,7 @@ def inner_layers(layers: Mapping[str, Layer]) -> list[str]:
     """The layers that :class:`Binarize` makes binary.
 
     >>> from torch import nn
-    >>> from compress.weighted import weighted_layers
+    >>> from compress.networks.weight_layers import weighted_layers
     >>> layers = [nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 8, 3), nn.Linear(8, 2)]
     >>> inner_layers(weighted_layers(nn.Sequential(*layers)))
     ['2']

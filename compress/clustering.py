@@ -11,19 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from compress.artifact import Artifact
 from compress.data.dataset import Dataset
-from compress.export import folded_weights
-from compress.file_weights import with_changed_weights
 from compress.kmeans import STARTS
 from compress.learning import Learn, lessons_for
-from compress.neutral import fold_normalisation, held
+from compress.networks.artifact import Artifact
+from compress.networks.batchnorm_folding import fold_normalisation, held
+from compress.networks.network_source import OnnxFile
+from compress.networks.onnx_export import folded_weights
+from compress.networks.onnx_weights import with_changed_weights
+from compress.networks.weight_layers import Layer, for_each, layers_of, weighted_layers
 from compress.sharing import separate, share
-from compress.sources import OnnxFile
 from compress.stage import Context
 from compress.training.loop import Recipe
 from compress.validation import is_whole
-from compress.weighted import Layer, for_each, layers_of, weighted_layers
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.suggest import did_you_mean
 

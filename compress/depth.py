@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from compress.artifact import Artifact
 from compress.data.dataset import Split
+from compress.networks.artifact import Artifact
 from compress.training.loop import mean_loss
 from hw_profiles.devices.device import Device
 from hw_profiles.profiling import profile

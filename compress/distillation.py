@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compress.artifact import Artifact
 from compress.ensemble import wanted_logits
 from compress.lessons import FEATURE_METHODS, FeatureLesson
 from compress.losses import decoupled_divergences, soft_target_divergence
+from compress.networks.artifact import Artifact
 from compress.stage import Context
 from compress.training.loop import Loss, Recipe, train
 from compress.training.teachers import ModuleTeacher, Teacher

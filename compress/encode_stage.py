@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from compress.artifact import Artifact
 from compress.atomic_files import write_bytes
-from compress.export import onnx_bytes
 from compress.fnz import encode_onnx, sizes
+from compress.networks.artifact import Artifact
+from compress.networks.onnx_export import onnx_bytes
 from compress.stage import Context
 
 FILE = "model.fnz"

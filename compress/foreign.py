@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from torch import nn
 
-from compress.artifact import Artifact
-from compress.export import onnx_bytes
-from compress.file_weights import with_int8_file
+from compress.networks.artifact import Artifact
+from compress.networks.network_source import GivenModule, Source, Timm, require_arch
+from compress.networks.onnx_export import onnx_bytes
+from compress.networks.onnx_weights import with_int8_file
 from compress.post_training import Quantize
 from compress.post_training_onnx import quantize_onnx
 from compress.pruning import Prune
-from compress.sources import GivenModule, Source, Timm, require_arch
 from compress.stage import Context
 
 

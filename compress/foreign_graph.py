@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compress.cutting import HEADS, INPUTS, Layer, cut_module, is_depthwise, width_of
+from compress.networks.slice_channels import HEADS, INPUTS, Layer, cut_module, is_depthwise, width_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Member:
 
     @property
     def key(self) -> str:
-        """Its name for :func:`compress.cutting.cut_module`."""
+        """Its name for :func:`compress.networks.slice_channels.cut_module`."""
         return self.layer + INPUTS * self.inputs
 
 
@@ -68,7 +68,8 @@ def module_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> dict[s
 
 
 def kept_channels(groups: Mapping[str, Group], model: nn.Module, chosen: Mapping[str, Tensor]) -> dict[str, list[int]]:
-    """What stays of each layer where the ``chosen`` units of each group do, for :func:`compress.cutting.cut_module`."""
+    """What stays of each layer where the ``chosen`` units of each group do, for
+    :func:`compress.networks.slice_channels.cut_module`."""
     layers = dict(model.named_modules())
     gone: dict[str, set[int]] = {}
     kept: dict[str, list[int]] = {}

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.cutting import cut_module, width_of
 from compress.data.dataset import Dataset
 from compress.foreign_graph import Group, kept_channels, module_groups
 from compress.foreign_importance import Batch, group_scores
 from compress.importance import CRITERIA, TAYLOR_IMAGES, Scores
+from compress.networks.slice_channels import cut_module, width_of
 from compress.selection import channels_saved, choose_channels, least_widths, so_many
 from hw_profiles.devices.device import Device
 from hw_profiles.layer_profile import Breakdown, Layer, layers
@@ -39,8 +39,8 @@ Recover = Callable[[nn.Module], None]
 
 @dataclass(frozen=True, slots=True)
 class PrunedModule:
-    """A smaller copy of a module. ``kept`` says what :func:`compress.cutting.cut_module` must leave of the original's
-    layers to make the same of it.
+    """A smaller copy of a module. ``kept`` says what :func:`compress.networks.slice_channels.cut_module` must leave
+    of the original's layers to make the same of it.
     """
 
     model: nn.Module

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from compress.artifact import Artifact
-from compress.export import onnx_bytes
-from compress.file_weights import with_int8_file
 from compress.lifting import lifted
+from compress.networks.artifact import Artifact
+from compress.networks.onnx_export import onnx_bytes
+from compress.networks.onnx_weights import with_int8_file
 from compress.post_training import zeros_alone
 from compress.qat import START, LearnedIntegers, QuantizeAware
 from compress.stage import Context

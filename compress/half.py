@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from compress.artifact import Artifact
+from compress.networks.artifact import Artifact
+from compress.networks.store_weights import wider_than, with_stored_weights
 from compress.stage import Context
-from compress.storing import wider_than, with_stored_weights
 from compress.weight_codecs.codecs import HALF
 from compress.weight_codecs.onnx_storage import store
 

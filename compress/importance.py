@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compress.artifact import Artifact
 from compress.channels import ChannelGroups, weight_keys
 from compress.data.dataset import Split
 from compress.data.preprocessing import Preprocessing
+from compress.networks.artifact import Artifact
 from hw_profiles.network.workload import WEIGHTED, Op, Workload
 
 Scores = dict[str, Tensor]  # group -> one score for each channel

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compress.artifact import Artifact
-from compress.folding import with_folded_weights
 from compress.layer_precision import corrected_biases_of
+from compress.networks.artifact import Artifact
+from compress.networks.folded_weights import with_folded_weights
+from compress.networks.store_weights import wider_than, with_stored_weights
 from compress.stage import Context
-from compress.storing import wider_than, with_stored_weights
 from compress.straight_through import trained_on_grid
 from compress.training.loop import Recipe
 from compress.validation import is_whole

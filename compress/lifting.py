@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from compress.module_export import PARITY, distance
+from compress.networks.torch_export import PARITY, distance
 from compress.observing import logits
 from compress.post_training_onnx import prepared
 from compress.weight_codecs.onnx_storage import Weight, tensors_of, weights_of

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from compress.weighted import Layer
+from compress.networks.weight_layers import Layer
 
 Scores = Mapping[str, Tensor]  # layer -> a score for each weight; the lowest leave first
 Kept = dict[str, Tensor]  # layer -> True where a weight stays

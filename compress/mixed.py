@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
-from compress.artifact import Artifact
-from compress.export import onnx_bytes
 from compress.fidelity import Fidelity
 from compress.int4 import check_group
 from compress.layer_precision import (
@@ -20,10 +18,12 @@ from compress.layer_precision import (
     sensitivity,
 )
 from compress.lifting import lifted
+from compress.networks.artifact import Artifact
+from compress.networks.network_source import OnnxFile, source_name
+from compress.networks.onnx_export import onnx_bytes
+from compress.networks.store_weights import require_float
 from compress.post_training import Quantize
-from compress.sources import OnnxFile, source_name
 from compress.stage import Context
-from compress.storing import require_float
 from compress.validation import is_whole
 from compress.weight_codecs.codecs import GROUP
 from hw_profiles.budget import violations

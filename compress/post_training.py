@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.adaround import rounded_weights
-from compress.artifact import Artifact
 from compress.bias import corrected_biases
 from compress.calibrators import CALIBRATIONS, Histogram, scale_and_zero_point, useful_range
 from compress.data.preprocessing import Preprocessing
 from compress.equalize import EQUALIZATIONS, equalized
-from compress.export import folded_weights
 from compress.fidelity import Fidelity, Judge
-from compress.folding import with_folded_weights
+from compress.networks.artifact import Artifact
+from compress.networks.folded_weights import with_folded_weights
+from compress.networks.onnx_export import folded_weights
 from compress.observing import Floats, channel_extents, check_images, histograms
 from compress.stage import Context
 from compress.validation import is_whole

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from compress.artifact import Artifact
 from compress.binary import Binarize
 from compress.half import Half
 from compress.int4 import Int4
 from compress.mixed import MixedPrecision
+from compress.networks.artifact import Artifact
+from compress.networks.network_source import GivenModule
 from compress.post_training import Quantize
 from compress.qat import QuantizeAware
-from compress.sources import GivenModule
 from hw_profiles.suggest import did_you_mean
 
 Precision = Quantize | Half | Int4 | Binarize | MixedPrecision | QuantizeAware

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from compress.artifact import Artifact
 from compress.channels import channel_groups, prunable_groups, pruned_arch, pruned_weights
 from compress.depth import without_weakest_block
 from compress.distillation import check_trainable
 from compress.importance import CRITERIA, TAYLOR_IMAGES, Scores, channel_scores
 from compress.learning import Lessons, leading
+from compress.networks.artifact import Artifact
 from compress.savings import QUANTITIES, Prices
 from compress.selection import channels_saved, choose_channels, give_back, least_widths, select_channels, so_many
 from compress.stage import Context

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from compress.artifact import Artifact
 from compress.data.preprocessing import Preprocessing
 from compress.distillation import check_teaching, soft_target_loss
-from compress.export import folded_weights
-from compress.folding import with_folded_weights
 from compress.integers import Grid, rounded
+from compress.networks.artifact import Artifact
+from compress.networks.folded_weights import with_folded_weights
+from compress.networks.onnx_export import folded_weights
 from compress.post_training import Quantize, zeros_alone
 from compress.simulate import Operands, Step, run_integers, steps
 from compress.stage import Context

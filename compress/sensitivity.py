@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.masks import keep_of_each
-from compress.weighted import Layer
+from compress.networks.weight_layers import Layer
 
 AMOUNTS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99)
 _MOST = AMOUNTS[-1]

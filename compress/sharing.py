@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from compress.kmeans import nearest, shared_values
-from compress.weighted import Layer
+from compress.networks.weight_layers import Layer
 from hw_profiles.network.quantization import LARGEST_WEIGHT
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from compress.artifact import Artifact
 from compress.data.dataset import Dataset
+from compress.networks.artifact import Artifact
 from compress.progress import Report, no_report
 from compress.training.teachers import Teacher
 from hw_profiles.budget import Budget

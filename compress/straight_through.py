@@ -8,13 +8,13 @@ from dataclasses import replace
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from compress.artifact import Artifact
 from compress.learning import lessons_for
+from compress.networks.artifact import Artifact
+from compress.networks.store_weights import lies_on, require_float, with_stored_weights
+from compress.networks.weight_layers import Layer, layers_of, weighted_layers
 from compress.stage import Context
-from compress.storing import lies_on, require_float, with_stored_weights
 from compress.training.loop import Recipe
 from compress.weight_codecs.onnx_storage import Code
-from compress.weighted import Layer, layers_of, weighted_layers
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 
 Rounding = Callable[[Tensor], Tensor]

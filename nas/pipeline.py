@@ -9,10 +9,10 @@ from typing import Any
 
 import optuna
 
-from compress.artifact import Artifact
 from compress.atomic_files import write_json, write_text
 from compress.data.dataset import Dataset, load_data
 from compress.importance import CRITERIA
+from compress.networks.artifact import Artifact
 from compress.progress import progress
 from compress.pruning import Prune
 from compress.stage import Context, Stage

@@ -13,11 +13,11 @@ from typing import Any
 
 import optuna
 
-from compress.artifact import Artifact
 from compress.atomic_files import read_json, write_bytes
 from compress.data.dataset import Dataset, Split
 from compress.encode_stage import Encode
-from compress.export import differing, predict_onnx
+from compress.networks.artifact import Artifact
+from compress.networks.onnx_export import differing, predict_onnx
 from compress.stage import Context
 from compress.stages import STAGES, file_metrics, guaranteed
 from compress.training.loop import accuracy, balanced_accuracy

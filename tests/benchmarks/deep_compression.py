@@ -31,8 +31,8 @@ from compress.fnz import decode_onnx, describe, encode_onnx, sizes
 from compress.fnz.codebook import encode_codebook, find_codebook
 from compress.fnz.kinds import Kind
 from compress.kmeans import nearest, shared_values
+from compress.networks.weight_layers import Layer, weighted_layers
 from compress.sparsity import Amount, Sparsify
-from compress.weighted import Layer, weighted_layers
 from hw_profiles.measurement.latency_measurement import open_session
 from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.torch_io.trace import trace

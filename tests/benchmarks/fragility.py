@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from compress.export import folded_weights
+from compress.networks.onnx_export import folded_weights
 from compress.observing import histograms
 from compress.post_training import activation_scales
 from compress.simulate import Simulated

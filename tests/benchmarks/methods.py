@@ -29,10 +29,10 @@ from blocks.spec import BlockSpec
 from compress import Artifact, Context, Dataset, Distill, Prune, Quantize, Recipe, Sparsify, load_data
 from compress.binary import Binarize
 from compress.data.dataset import Split
-from compress.export import onnx_bytes, onnx_logits
 from compress.fnz import sizes
 from compress.half import Half
 from compress.int4 import Int4
+from compress.networks.onnx_export import onnx_bytes, onnx_logits
 from compress.qat import QuantizeAware
 from compress.training.loop import train
 from compress.training.teachers import ModuleTeacher

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress import Artifact, Context, Dataset, Quantize, Recipe, load_data
 from compress.data.dataset import Split
-from compress.export import onnx_bytes
+from compress.networks.onnx_export import onnx_bytes
 from compress.simulate import simulated
 from compress.training.loop import accuracy, train
 from hw_profiles import load_device, profile

@@ -24,7 +24,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress import Artifact, Context, Dataset, Quantize, Recipe, load_data
 from compress.c99 import Verification, verify, write_c99
-from compress.export import export_onnx, predict_onnx
+from compress.networks.onnx_export import export_onnx, predict_onnx
 from compress.training.loop import accuracy, predict, train
 from hw_profiles import load_device
 from search_spaces import build_model, preset

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from compress import Artifact, Quantize, Recipe
-from compress.export import onnx_bytes
+from compress.networks.onnx_export import onnx_bytes
 from search_spaces import preset
 from tests.contracts import with_random_statistics
 

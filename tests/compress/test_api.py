@@ -33,10 +33,10 @@ from compress import (
     load_data,
 )
 from compress.api import _mixed_where_it_loses, _teachers
-from compress.export import onnx_bytes
 from compress.fnz import decode_onnx, encode_onnx
-from compress.given import fitted, given_artifact, given_dataset
-from compress.sources import Timm
+from compress.networks.as_artifact import fitted, given_artifact, given_dataset
+from compress.networks.network_source import Timm
+from compress.networks.onnx_export import onnx_bytes
 from compress.training.loop import evaluate, train
 from compress.weight_codecs.onnx_storage import weights_of
 from hw_profiles import Budget, load_device

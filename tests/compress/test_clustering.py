@@ -16,13 +16,13 @@ from torch import nn
 
 from compress import Artifact, Context, Recipe
 from compress.clustering import Cluster, cluster_module
-from compress.export import export_onnx, folded_weights, predict_onnx
 from compress.kmeans import STARTS
+from compress.networks.onnx_export import export_onnx, folded_weights, predict_onnx
+from compress.networks.weight_layers import weighted_layers
 from compress.post_training import Quantize
 from compress.sharing import share
 from compress.sparsity import Sparsify
 from compress.training.loop import accuracy
-from compress.weighted import weighted_layers
 from tests.contracts import with_random_statistics
 
 SHORT = Recipe(epochs=1, learning_rate=0.01)

@@ -16,8 +16,8 @@ from compress import Dataset, Preprocessing, load_data
 from compress.compare import compare_files, layer_errors
 from compress.data.dataset import Split
 from compress.data.preprocessing import METADATA_KEY
-from compress.export import onnx_bytes
-from compress.given import given_artifact
+from compress.networks.as_artifact import given_artifact
+from compress.networks.onnx_export import onnx_bytes
 from compress.post_training_onnx import quantize_onnx
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.writer import random_weights, write_onnx

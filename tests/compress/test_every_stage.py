@@ -26,8 +26,8 @@ from compress import (
     Timm,
     run_stages,
 )  # fmt: skip
-from compress.export import folded_weights, onnx_bytes
-from compress.given import given_artifact
+from compress.networks.as_artifact import given_artifact
+from compress.networks.onnx_export import folded_weights, onnx_bytes
 from hw_profiles.network.tensor_formats import TensorFormat
 from tests.compress.networks import BLINK, INTEGERS, bits, logits, of_timm
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from compress.masks import Masks, cubic, keep_in_groups, keep_of_all, keep_of_each
-from compress.weighted import weighted_layers
+from compress.networks.weight_layers import weighted_layers
 
 
 def scores() -> dict[str, torch.Tensor]:

@@ -10,11 +10,11 @@ import onnx
 import pytest
 
 from compress import Artifact, Context, Quantize
-from compress.export import onnx_bytes, onnx_logits
-from compress.given import given_artifact
 from compress.layer_precision import Lowering, Sensitivity, packed_integers, ranked, sensitivity
 from compress.mixed import MixedPrecision
-from compress.sources import OnnxFile
+from compress.networks.as_artifact import given_artifact
+from compress.networks.network_source import OnnxFile
+from compress.networks.onnx_export import onnx_bytes, onnx_logits
 from compress.training.loop import accuracy
 from hw_profiles import Budget
 from hw_profiles.network.quantization import Quantization

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from compress.neutral import fold_normalisation, held
+from compress.networks.batchnorm_folding import fold_normalisation, held
 from search_spaces import build_model, preset
 from tests.contracts import with_random_statistics
 

@@ -12,8 +12,8 @@ import torch
 from onnx import numpy_helper
 
 from compress import Artifact, Context, Quantize, Recipe, Sparsify
-from compress.export import folded_weights, onnx_bytes, onnx_logits
-from compress.given import given_artifact
+from compress.networks.as_artifact import given_artifact
+from compress.networks.onnx_export import folded_weights, onnx_bytes, onnx_logits
 from compress.qat import LearnedIntegers, QuantizeAware
 from compress.simulate import simulated
 from compress.training.loop import Training, accuracy, evaluate, predict, train

@@ -20,7 +20,7 @@ from compress.bias import corrected_biases
 from compress.calibrators import CALIBRATIONS
 from compress.data.dataset import Dataset, Split
 from compress.equalize import EQUALIZATIONS
-from compress.export import export_onnx, folded_weights
+from compress.networks.onnx_export import export_onnx, folded_weights
 from compress.training.loop import train
 from hw_profiles import load_device
 from hw_profiles.network.quantization import Quantization, quantized_weight, weight_scales

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from compress import Artifact, Preprocessing
 from compress.c99.network import read_network
 from compress.c99.reference import quantize_images, run_layers
-from compress.export import folded_weights, onnx_bytes
 from compress.integers import Grid, added, quantized, rounded
+from compress.networks.onnx_export import folded_weights, onnx_bytes
 from compress.observing import histograms
 from compress.post_training import activation_scales
 from compress.qat import LearnedIntegers

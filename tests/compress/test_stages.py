@@ -18,8 +18,8 @@ from blocks.conv import ConvNormAct
 from compress import STAGES, Artifact, Context, Distill, Preprocessing, Prune, Quantize, Recipe, run_stages
 from compress.channels import channel_groups
 from compress.data.dataset import Split
-from compress.export import export_onnx, folded_weights, predict_onnx
 from compress.importance import CRITERIA, channel_scores
+from compress.networks.onnx_export import export_onnx, folded_weights, predict_onnx
 from compress.post_training import scale_and_zero_point
 from compress.progress import Report
 from compress.pruning import remove_channels, select_channels
@@ -63,14 +63,14 @@ def test_an_exported_file_is_the_module(arch: Arch, tmp_path: Path) -> None:
 
 
 def test_an_export_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from compress import export
+    from compress.networks import onnx_export
 
     def wrong(model: nn.Module, workload: object) -> dict[str, np.ndarray]:
         weights = folded_weights(model, workload)
         weights["stem.bias"] = weights["stem.bias"] + 1
         return weights
 
-    monkeypatch.setattr(export, "folded_weights", wrong)
+    monkeypatch.setattr(onnx_export, "folded_weights", wrong)
     with pytest.raises(RuntimeError, match="ONNX Runtime and PyTorch differ"):
         export_onnx(artifact_of(ARCHS[0]), tmp_path / "m.onnx")
 

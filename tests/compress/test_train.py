@@ -142,7 +142,7 @@ def test_impossible_recipes_are_refused(wrong: dict[str, Any], said: str) -> Non
 
 
 def test_an_onnx_teacher_says_what_the_file_says(trained: nn.Module, digits: Dataset, tmp_path: Path) -> None:
-    from compress.export import folded_weights
+    from compress.networks.onnx_export import folded_weights
 
     workload = SMALL.workload()
     path = tmp_path / "teacher.onnx"

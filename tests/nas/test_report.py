@@ -21,7 +21,7 @@ from sklearn.metrics import confusion_matrix, recall_score
 import nas.results
 from compress import Artifact, Preprocessing, load_data
 from compress.atomic_files import write_json
-from compress.export import export_onnx, predict_onnx
+from compress.networks.onnx_export import export_onnx, predict_onnx
 from compress.post_training import Quantize
 from compress.stage import Context
 from compress.stages import deploy, run_stages

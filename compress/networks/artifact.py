@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from compress.atomic_files import read_json, write_bytes, write_json
 from compress.data.preprocessing import Preprocessing
 from compress.data.unknown_preprocessing import Unstated
-from compress.sources import OnnxFile, Source, build, read_source, source_name, write_source
+from compress.networks.network_source import OnnxFile, Source, build, read_source, source_name, write_source
 from hw_profiles.network.quantization import Quantization, quantized_workload
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.network.workload import Workload

@@ -10,7 +10,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from blocks.conv import ConvNormAct
-from compress.weighted import Layer
+from compress.networks.weight_layers import Layer
 
 
 def fold_normalisation(model: nn.Module) -> list[tuple[Layer, _BatchNorm]]:

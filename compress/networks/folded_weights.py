@@ -9,14 +9,15 @@ import torch
 from numpy.typing import NDArray
 
 from blocks.conv import ConvNormAct
-from compress.artifact import Artifact
-from compress.neutral import fold_normalisation
+from compress.networks.artifact import Artifact
+from compress.networks.batchnorm_folding import fold_normalisation
 
 Weights = Mapping[str, NDArray[np.float32]]
 
 
 def with_folded_weights(artifact: Artifact, weights: Weights) -> Artifact:
-    """The artifact of an Arch whose :func:`compress.export.folded_weights` are ``weights``, those of the same names.
+    """The artifact of an Arch whose :func:`compress.networks.onnx_export.folded_weights` are ``weights``, those of
+    the same names.
 
     Batch normalisation becomes neutral: its bias is the convolution's.
 
@@ -24,7 +25,7 @@ def with_folded_weights(artifact: Artifact, weights: Weights) -> Artifact:
         ValueError: a weight has no place in the network, or another shape.
 
     >>> from compress import Preprocessing
-    >>> from compress.export import folded_weights
+    >>> from compress.networks.onnx_export import folded_weights
     >>> from search_spaces import build_model, preset
     >>> arch = preset("resnet8")
     >>> record = Preprocessing(channels=3, sizes=((32, 32),), mean=(0.5,) * 3, std=(0.25,) * 3, class_names=("a", "b"))

@@ -11,12 +11,12 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from compress.artifact import Artifact
-from compress.export import onnx_bytes
+from compress.networks.artifact import Artifact
+from compress.networks.network_source import OnnxFile, source_name
+from compress.networks.onnx_export import onnx_bytes
+from compress.networks.weight_layers import Layer
 from compress.post_training import zeros_alone
-from compress.sources import OnnxFile, source_name
 from compress.weight_codecs.onnx_storage import Weight, tensors_of, weights_of
-from compress.weighted import Layer
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.onnx_io.load import load_model
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from blocks.conv import ConvNormAct
-from compress.artifact import Artifact
 from compress.atomic_files import write_bytes
 from compress.data.dataset import Split
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.data.unknown_preprocessing import Unstated
-from compress.module_export import PARITY, distance, export_module
-from compress.sources import OnnxFile
+from compress.networks.artifact import Artifact
+from compress.networks.network_source import OnnxFile
+from compress.networks.torch_export import PARITY, distance, export_module
 from compress.training.loop import predict
 from compress.weight_codecs.store_formats import store_formats
 from hw_profiles.measurement.latency_measurement import open_session

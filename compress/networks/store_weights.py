@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from compress.artifact import Artifact
-from compress.export import folded_weights, onnx_bytes
-from compress.folding import with_folded_weights
-from compress.sources import OnnxFile, source_name
+from compress.networks.artifact import Artifact
+from compress.networks.folded_weights import with_folded_weights
+from compress.networks.network_source import OnnxFile, source_name
+from compress.networks.onnx_export import folded_weights, onnx_bytes
 from compress.weight_codecs.onnx_storage import Code, Floats, Weight, store
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.network.workload import WEIGHTED
@@ -50,7 +50,7 @@ def with_stored_weights(artifact: Artifact, code: Code, chosen: Chosen | None = 
 def wider_than(artifact: Artifact, bits: int) -> Chosen:
     """What chooses the weights that the artifact stores in more bits than these.
 
-    >>> from compress.given import given_artifact
+    >>> from compress.networks.as_artifact import given_artifact
     >>> from search_spaces import preset
     >>> some = replace(given_artifact(preset("resnet8"), None), weight_formats={"a.weight": TensorFormat(bits=1)})
     >>> chosen = wider_than(some, 16)

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from torch import nn
 
-from compress.artifact import Artifact
 from compress.channels import weight_keys
+from compress.networks.artifact import Artifact
 from hw_profiles.network.workload import WEIGHTED
 from hw_profiles.suggest import did_you_mean
 

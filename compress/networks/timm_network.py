@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from compress.cutting import cut_module
+from compress.networks.slice_channels import cut_module
 from compress.training.teachers import check_timm_name
 from hw_profiles.network.workload import Workload
 from hw_profiles.torch_io.trace import trace
@@ -38,7 +38,7 @@ class Timm:
     """``timm.create_model(name, **kwargs)`` for images (channels, height, width), without weights.
 
     ``kwargs`` are numbers, texts and truth values, or pairs of numbers. ``kept`` names for each pruned layer the
-    channels that stayed, ascending, as :func:`compress.cutting.cut_module` reads it.
+    channels that stayed, ascending, as :func:`compress.networks.slice_channels.cut_module` reads it.
 
     Raises:
         ValueError: timm has no such model, an argument that is not plain or not allowed, or one too large.

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from compress.artifact import Artifact
 from compress.data.dataset import Dataset, load_data
 from compress.data.in_memory import arrays_dataset
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.data.unknown_preprocessing import Unstated
-from compress.sources import GivenModule, OnnxFile, Timm, nothing_changed, source_name
-from compress.timm_source import timm_for, timm_of, trained_shape
+from compress.networks.artifact import Artifact
+from compress.networks.network_source import GivenModule, OnnxFile, Timm, nothing_changed, source_name
+from compress.networks.timm_network import timm_for, timm_of, trained_shape
+from compress.networks.weight_layers import Layer
 from compress.training.teachers import check_timm_name
-from compress.weighted import Layer
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from compress.atomic_files import write_bytes, write_text
-from compress.timm_source import Timm
+from compress.networks.timm_network import Timm
 from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_io.load import load_model
 from hw_profiles.onnx_io.reader import read_metadata, read_onnx
