@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from compress.api import cluster, decode, distill, encode, prune, quantize, sparsify
-    from compress.binary import Binarize, store_binary
     from compress.clustering import Cluster
     from compress.data.dataset import Dataset, load_data
     from compress.data.preprocessing import Preprocessing
@@ -15,16 +14,17 @@ if TYPE_CHECKING:
     from compress.encode_stage import Encode
     from compress.ensemble import Ensemble
     from compress.fnz import sizes
-    from compress.half import Half, store_half
-    from compress.int4 import Int4, store_int4
-    from compress.mixed import MixedPrecision
     from compress.networks.artifact import Artifact
     from compress.networks.network_source import OnnxFile, Timm
     from compress.networks.onnx_export import export_onnx
-    from compress.post_training import Quantize
     from compress.pruning import Prune
-    from compress.qat import QuantizeAware
-    from compress.simulate import simulated
+    from compress.quantization.int8.ptq import Quantize
+    from compress.quantization.int8.qat import QuantizeAware
+    from compress.quantization.mixed_precision.mixed_precision import MixedPrecision
+    from compress.quantization.simulator.simulator import simulated
+    from compress.quantization.weight_only.binary import Binarize, store_binary
+    from compress.quantization.weight_only.fp16 import Half, store_half
+    from compress.quantization.weight_only.int4 import Int4, store_int4
     from compress.sparsity import Sparsify
     from compress.stage import Context
     from compress.stages import STAGES, run_stages
@@ -71,21 +71,21 @@ __all__ = [
 _HOMES = {
     "STAGES": "stages",
     "Artifact": "networks.artifact",
-    "Binarize": "binary",
+    "Binarize": "quantization.weight_only.binary",
     "Cluster": "clustering",
     "Context": "stage",
     "Dataset": "data.dataset",
     "Distill": "distillation",
     "Encode": "encode_stage",
     "Ensemble": "ensemble",
-    "Half": "half",
-    "Int4": "int4",
-    "MixedPrecision": "mixed",
+    "Half": "quantization.weight_only.fp16",
+    "Int4": "quantization.weight_only.int4",
+    "MixedPrecision": "quantization.mixed_precision.mixed_precision",
     "OnnxFile": "networks.network_source",
     "Preprocessing": "data.preprocessing",
     "Prune": "pruning",
-    "Quantize": "post_training",
-    "QuantizeAware": "qat",
+    "Quantize": "quantization.int8.ptq",
+    "QuantizeAware": "quantization.int8.qat",
     "Recipe": "training.loop",
     "Sparsify": "sparsity",
     "Timm": "networks.network_source",
@@ -98,12 +98,12 @@ _HOMES = {
     "prune": "api",
     "quantize": "api",
     "run_stages": "stages",
-    "simulated": "simulate",
+    "simulated": "quantization.simulator.simulator",
     "sizes": "fnz",
     "sparsify": "api",
-    "store_binary": "binary",
-    "store_half": "half",
-    "store_int4": "int4",
+    "store_binary": "quantization.weight_only.binary",
+    "store_half": "quantization.weight_only.fp16",
+    "store_int4": "quantization.weight_only.int4",
 }
 
 

@@ -22,14 +22,14 @@ from compress.data.dataset import Dataset, Split
 from compress.distillation import Distill
 from compress.encoding import Encoded, decode_file, encode_file
 from compress.ensemble import Ensemble
-from compress.mixed import MixedPrecision, check_budget
 from compress.networks.artifact import Artifact
 from compress.networks.as_artifact import Data, Model, Shape, fitted, given_artifact, given_dataset
 from compress.networks.network_source import GivenModule, OnnxFile
 from compress.networks.onnx_export import onnx_bytes, onnx_logits
 from compress.networks.weight_layers import Layer, layers_of, weighted_layers
-from compress.precisions import Precision, check_needs_no_images, stage_of
 from compress.pruning import Prune
+from compress.quantization.mixed_precision.mixed_precision import MixedPrecision, check_budget
+from compress.quantization.precisions import Precision, check_needs_no_images, stage_of
 from compress.sparsity import Sparsify, check_can_be_sparse, densities, sparse_formats
 from compress.stage import Context
 from compress.training.loop import accuracy

@@ -92,7 +92,7 @@ class Prune:
         another source than an Arch the module is pruned, see :func:`compress.foreign_prune.prune_module`."""
         check_trainable("Prune", artifact)
         if not isinstance(artifact.source, Arch):
-            from compress.foreign import pruned_module
+            from compress.quantization.int8.ptq_module import pruned_module
 
             return pruned_module(artifact, self, context)
         pruned = self._shallower(artifact, context)

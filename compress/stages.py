@@ -11,22 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from compress.atomic_files import finish_folder, write_json
-from compress.binary import Binarize
 from compress.clustering import Cluster
 from compress.distillation import Distill
 from compress.encode_stage import Encode
 from compress.fnz import encode_onnx
-from compress.half import Half
-from compress.int4 import Int4
-from compress.mixed import MixedPrecision
 from compress.networks.artifact import Artifact
 from compress.networks.network_source import require_savable
 from compress.networks.onnx_export import differing, export_onnx, onnx_bytes, predict_onnx
 from compress.origin import ORIGIN, check_origin, config_of, is_of, origin_of
-from compress.post_training import Quantize
 from compress.progress import Report, progress
 from compress.pruning import Prune
-from compress.qat import QuantizeAware
+from compress.quantization.int8.ptq import Quantize
+from compress.quantization.int8.qat import QuantizeAware
+from compress.quantization.mixed_precision.mixed_precision import MixedPrecision
+from compress.quantization.weight_only.binary import Binarize
+from compress.quantization.weight_only.fp16 import Half
+from compress.quantization.weight_only.int4 import Int4
 from compress.sparsity import Sparsify
 from compress.stage import Context, Stage
 from compress.training.loop import accuracy

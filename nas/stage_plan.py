@@ -8,7 +8,7 @@ from typing import Any
 
 from compress.distillation import Distill
 from compress.pruning import Prune
-from compress.qat import QuantizeAware
+from compress.quantization.int8.qat import QuantizeAware
 from compress.stage import Stage
 from compress.stages import STAGES
 from compress.training.loop import Recipe

@@ -15,7 +15,7 @@ from compress.networks.artifact import Artifact
 from compress.networks.network_source import OnnxFile, source_name
 from compress.networks.onnx_export import onnx_bytes
 from compress.networks.weight_layers import Layer
-from compress.post_training import zeros_alone
+from compress.quantization.int8.ptq import zeros_alone
 from compress.weight_codecs.onnx_storage import Weight, tensors_of, weights_of
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.onnx_io.load import load_model

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from compress.networks.onnx_export import folded_weights
-from compress.observing import histograms
-from compress.post_training import activation_scales
-from compress.simulate import Simulated
+from compress.quantization.int8.activation_stats import histograms
+from compress.quantization.int8.ptq import activation_scales
+from compress.quantization.simulator.simulator import Simulated
 from hw_profiles.network.quantization import Quantization, quantized_tensors
 from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces.arch import Arch

@@ -27,13 +27,13 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from blocks.spec import BlockSpec
 from compress import Artifact, Context, Dataset, Distill, Prune, Quantize, Recipe, Sparsify, load_data
-from compress.binary import Binarize
 from compress.data.dataset import Split
 from compress.fnz import sizes
-from compress.half import Half
-from compress.int4 import Int4
 from compress.networks.onnx_export import onnx_bytes, onnx_logits
-from compress.qat import QuantizeAware
+from compress.quantization.int8.qat import QuantizeAware
+from compress.quantization.weight_only.binary import Binarize
+from compress.quantization.weight_only.fp16 import Half
+from compress.quantization.weight_only.int4 import Int4
 from compress.training.loop import train
 from compress.training.teachers import ModuleTeacher
 from hw_profiles import load_device

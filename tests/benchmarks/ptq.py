@@ -30,7 +30,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress import Artifact, Context, Dataset, MixedPrecision, Quantize, load_data
 from compress.networks.onnx_export import export_onnx
-from compress.post_training_onnx import quantize_onnx
+from compress.quantization.int8.ptq_onnx import quantize_onnx
 from hw_profiles import load_device
 from hw_profiles.measurement.latency_measurement import compare, measure, open_session
 from tests.benchmarks.lines import extend

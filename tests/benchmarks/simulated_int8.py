@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress import Artifact, Context, Dataset, Quantize, Recipe, load_data
 from compress.data.dataset import Split
 from compress.networks.onnx_export import onnx_bytes
-from compress.simulate import simulated
+from compress.quantization.simulator.simulator import simulated
 from compress.training.loop import accuracy, train
 from hw_profiles import load_device, profile
 from hw_profiles.measurement.latency_measurement import open_session

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import entropy
 
-from compress.calibrators import CALIBRATIONS, Histogram, scale_and_zero_point, useful_range
+from compress.quantization.int8.calibration import CALIBRATIONS, Histogram, scale_and_zero_point, useful_range
 
 FUNCTIONS = {
     "relu": torch.nn.functional.relu,

@@ -19,7 +19,7 @@ from compress.clustering import Cluster, cluster_module
 from compress.kmeans import STARTS
 from compress.networks.onnx_export import export_onnx, folded_weights, predict_onnx
 from compress.networks.weight_layers import weighted_layers
-from compress.post_training import Quantize
+from compress.quantization.int8.ptq import Quantize
 from compress.sharing import share
 from compress.sparsity import Sparsify
 from compress.training.loop import accuracy

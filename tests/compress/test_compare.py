@@ -18,7 +18,7 @@ from compress.data.dataset import Split
 from compress.data.preprocessing import METADATA_KEY
 from compress.networks.as_artifact import given_artifact
 from compress.networks.onnx_export import onnx_bytes
-from compress.post_training_onnx import quantize_onnx
+from compress.quantization.int8.ptq_onnx import quantize_onnx
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.writer import random_weights, write_onnx
 from search_spaces import Arch, preset

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from compress.equalize import equalized, links
-from compress.observing import channel_extents
+from compress.quantization.int8.activation_stats import channel_extents
+from compress.quantization.int8.equalization import equalized, links
 from hw_profiles.network.quantization import quantized_tensors
 from hw_profiles.network.workload import Workload, WorkloadBuilder
 from hw_profiles.onnx_io.writer import random_weights, write_onnx

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from compress import Artifact, Context, OnnxFile, Quantize, Recipe, Timm, export_onnx, load_data
-from compress.binary import Binarize
-from compress.fidelity import Judge
-from compress.half import Half
-from compress.int4 import Int4
 from compress.networks.onnx_export import folded_weights, onnx_bytes, onnx_logits
 from compress.networks.store_weights import lies_on, with_stored_weights
+from compress.quantization.int8.fidelity import Judge
+from compress.quantization.weight_only.binary import Binarize
+from compress.quantization.weight_only.fp16 import Half
+from compress.quantization.weight_only.int4 import Int4
+from compress.quantization.weight_only.ste_training import trained_on_grid
 from compress.stage import Stage
-from compress.straight_through import trained_on_grid
 from compress.training.loop import accuracy, predict
 from compress.weight_codecs.codecs import BINARY, Int4Code
 from compress.weight_codecs.onnx_storage import Weight

@@ -10,11 +10,17 @@ import onnx
 import pytest
 
 from compress import Artifact, Context, Quantize
-from compress.layer_precision import Lowering, Sensitivity, packed_integers, ranked, sensitivity
-from compress.mixed import MixedPrecision
 from compress.networks.as_artifact import given_artifact
 from compress.networks.network_source import OnnxFile
 from compress.networks.onnx_export import onnx_bytes, onnx_logits
+from compress.quantization.mixed_precision.mixed_precision import MixedPrecision
+from compress.quantization.mixed_precision.precision_sensitivity import (
+    Lowering,
+    Sensitivity,
+    packed_integers,
+    ranked,
+    sensitivity,
+)
 from compress.training.loop import accuracy
 from hw_profiles import Budget
 from hw_profiles.network.quantization import Quantization

@@ -16,7 +16,7 @@ import compress
 from compress import Artifact, Binarize, Context, Dataset, Half, Int4, MixedPrecision, Prune, QuantizeAware, Recipe
 from compress.networks.as_artifact import given_artifact
 from compress.networks.onnx_export import onnx_bytes
-from compress.precisions import PRECISIONS
+from compress.quantization.precisions import PRECISIONS
 from hw_profiles import Budget
 from tests.compress.networks import ARCH, BLINK, INTEGERS, logits, of_timm, small, tensor_types
 

@@ -14,8 +14,8 @@ from onnx import numpy_helper
 from compress import Artifact, Context, Quantize, Recipe, Sparsify
 from compress.networks.as_artifact import given_artifact
 from compress.networks.onnx_export import folded_weights, onnx_bytes, onnx_logits
-from compress.qat import LearnedIntegers, QuantizeAware
-from compress.simulate import simulated
+from compress.quantization.int8.qat import LearnedIntegers, QuantizeAware
+from compress.quantization.simulator.simulator import simulated
 from compress.training.loop import Training, accuracy, evaluate, predict, train
 from hw_profiles.network.quantization import Quantization, with_in_float
 from hw_profiles.network.workload import WorkloadBuilder

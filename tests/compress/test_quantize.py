@@ -15,12 +15,12 @@ import torch
 
 from blocks.spec import BlockSpec
 from compress import Artifact, Context, Quantize, Recipe, load_data
-from compress.adaround import rounded_weights
-from compress.bias import corrected_biases
-from compress.calibrators import CALIBRATIONS
 from compress.data.dataset import Dataset, Split
-from compress.equalize import EQUALIZATIONS
 from compress.networks.onnx_export import export_onnx, folded_weights
+from compress.quantization.int8.adaround import rounded_weights
+from compress.quantization.int8.bias_correction import corrected_biases
+from compress.quantization.int8.calibration import CALIBRATIONS
+from compress.quantization.int8.equalization import EQUALIZATIONS
 from compress.training.loop import train
 from hw_profiles import load_device
 from hw_profiles.network.quantization import Quantization, quantized_weight, weight_scales

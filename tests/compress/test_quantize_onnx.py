@@ -15,8 +15,8 @@ import torch
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from compress.calibrators import CALIBRATIONS
-from compress.post_training_onnx import quantize_onnx
+from compress.quantization.int8.calibration import CALIBRATIONS
+from compress.quantization.int8.ptq_onnx import quantize_onnx
 
 
 class Net(nn.Module):

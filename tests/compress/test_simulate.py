@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from compress import Artifact, Preprocessing
 from compress.c99.network import read_network
 from compress.c99.reference import quantize_images, run_layers
-from compress.integers import Grid, added, quantized, rounded
 from compress.networks.onnx_export import folded_weights, onnx_bytes
-from compress.observing import histograms
-from compress.post_training import activation_scales
-from compress.qat import LearnedIntegers
-from compress.simulate import Simulated, run_step, simulated, steps
+from compress.quantization.int8.activation_stats import histograms
+from compress.quantization.int8.ptq import activation_scales
+from compress.quantization.int8.qat import LearnedIntegers
+from compress.quantization.simulator.integer_ops import Grid, added, quantized, rounded
+from compress.quantization.simulator.simulator import Simulated, run_step, simulated, steps
 from hw_profiles.measurement.latency_measurement import open_session
 from hw_profiles.network.quantization import Quantization, fixed_quantization, quantized_tensors, with_in_float
 from hw_profiles.network.workload import WEIGHTED, Op, Workload, WorkloadBuilder

@@ -20,9 +20,9 @@ from compress.channels import channel_groups
 from compress.data.dataset import Split
 from compress.importance import CRITERIA, channel_scores
 from compress.networks.onnx_export import export_onnx, folded_weights, predict_onnx
-from compress.post_training import scale_and_zero_point
 from compress.progress import Report
 from compress.pruning import remove_channels, select_channels
+from compress.quantization.int8.ptq import scale_and_zero_point
 from compress.stage import Stage
 from compress.stages import why_undone
 from compress.training.loop import accuracy, predict

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from compress.binary import store_binary
-from compress.half import store_half
-from compress.int4 import store_int4
+from compress.quantization.weight_only.binary import store_binary
+from compress.quantization.weight_only.fp16 import store_half
+from compress.quantization.weight_only.int4 import store_int4
 from compress.weight_codecs.codecs import BINARY, HALF, Int4Code, quantized_groups
 from compress.weight_codecs.onnx_storage import Code, Weight, weights_of
 from compress.weight_codecs.store_formats import code_of, store_formats

@@ -22,7 +22,7 @@ import nas.results
 from compress import Artifact, Preprocessing, load_data
 from compress.atomic_files import write_json
 from compress.networks.onnx_export import export_onnx, predict_onnx
-from compress.post_training import Quantize
+from compress.quantization.int8.ptq import Quantize
 from compress.stage import Context
 from compress.stages import deploy, run_stages
 from hw_profiles import load_device

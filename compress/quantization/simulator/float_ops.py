@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from compress.integers import function_of
+from compress.quantization.simulator.integer_ops import function_of
 from hw_profiles.network.workload import WEIGHTED, Op
 
 

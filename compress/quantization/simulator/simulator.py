@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from compress.in_float import computed, largest, means, weighted_sums
-from compress.integers import (
+from compress.networks.artifact import Artifact
+from compress.networks.onnx_export import folded_weights
+from compress.quantization.simulator.float_ops import computed, largest, means, weighted_sums
+from compress.quantization.simulator.integer_ops import (
     Grid,
     added,
     applied,
@@ -24,8 +26,6 @@ from compress.integers import (
     rounded_with_zero,
     scaled,
 )  # fmt: skip
-from compress.networks.artifact import Artifact
-from compress.networks.onnx_export import folded_weights
 from hw_profiles.network.quantization import LARGEST_BIAS, Quantization, quantized_tensors, quantized_weight
 from hw_profiles.network.workload import WEIGHTED, Op, Workload
 

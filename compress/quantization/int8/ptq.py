@@ -9,16 +9,16 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.adaround import rounded_weights
-from compress.bias import corrected_biases
-from compress.calibrators import CALIBRATIONS, Histogram, scale_and_zero_point, useful_range
 from compress.data.preprocessing import Preprocessing
-from compress.equalize import EQUALIZATIONS, equalized
-from compress.fidelity import Fidelity, Judge
 from compress.networks.artifact import Artifact
 from compress.networks.folded_weights import with_folded_weights
 from compress.networks.onnx_export import folded_weights
-from compress.observing import Floats, channel_extents, check_images, histograms
+from compress.quantization.int8.activation_stats import Floats, channel_extents, check_images, histograms
+from compress.quantization.int8.adaround import rounded_weights
+from compress.quantization.int8.bias_correction import corrected_biases
+from compress.quantization.int8.calibration import CALIBRATIONS, Histogram, scale_and_zero_point, useful_range
+from compress.quantization.int8.equalization import EQUALIZATIONS, equalized
+from compress.quantization.int8.fidelity import Fidelity, Judge
 from compress.stage import Context
 from compress.validation import is_whole
 from hw_profiles.devices.device import Device
@@ -40,13 +40,14 @@ _LARGEST_BIAS = 2.0**30  # in steps: a channel that hardly anything writes must 
 class Quantize:
     """Weights and activations as 8-bit integers (1712.05877), without training; scales from ``images`` training images.
 
-    ``calibration``: how the range of an activation is chosen, see :func:`compress.calibrators.useful_range`.
-    ``equalize``: ``"weights"`` or ``"activations"`` brings channels to one range before, see
-    :func:`compress.equalize.equalized`; ``"none"`` does not. ``bias_correction``: see
-    :func:`compress.bias.corrected_biases`. ``adaround``: see :func:`compress.adaround.rounded_weights`, about a minute
-    for a network of 10 million MACs. What is None is decided by as many other training images, on which the file that
-    diverges least from the float network wins; AdaRound is then only tried where they lose more accuracy than the
-    context allows. ``metrics`` says what was chosen.
+    ``calibration``: how the range of an activation is chosen, see
+    :func:`compress.quantization.int8.calibration.useful_range`. ``equalize``: ``"weights"`` or ``"activations"``
+    brings channels to one range before, see :func:`compress.quantization.int8.equalization.equalized`; ``"none"``
+    does not. ``bias_correction``: see :func:`compress.quantization.int8.bias_correction.corrected_biases`.
+    ``adaround``: see :func:`compress.quantization.int8.adaround.rounded_weights`, about a minute for a network of 10
+    million MACs. What is None is decided by as many other training images, on which the file that diverges least from
+    the float network wins; AdaRound is then only tried where they lose more accuracy than the context allows.
+    ``metrics`` says what was chosen.
 
     ``per_channel``: a scale for each output channel of a weight, else one for the whole. ``activations``: unsigned
     ones, or signed ones; None takes signed ones on 64-bit ARM, whose integer products take signed numbers on both
@@ -88,7 +89,7 @@ class Quantize:
         """The same network with scales for every tensor that will be held as integers; of another source than an Arch
         the file is quantized."""
         if not isinstance(artifact.source, Arch):
-            from compress.foreign import quantized_file
+            from compress.quantization.int8.ptq_module import quantized_file
 
             return quantized_file(artifact, self, context)
         workload = artifact.arch.workload()

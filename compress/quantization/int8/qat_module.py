@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from compress.lifting import lifted
 from compress.networks.artifact import Artifact
 from compress.networks.onnx_export import onnx_bytes
 from compress.networks.onnx_weights import with_int8_file
-from compress.post_training import zeros_alone
-from compress.qat import START, LearnedIntegers, QuantizeAware
+from compress.quantization.int8.lift_onnx import lifted
+from compress.quantization.int8.ptq import zeros_alone
+from compress.quantization.int8.qat import START, LearnedIntegers, QuantizeAware
 from compress.stage import Context
 from hw_profiles.onnx_io.writer import write_onnx
 

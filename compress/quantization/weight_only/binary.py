@@ -12,8 +12,8 @@ from torch import Tensor
 
 from compress.networks.artifact import Artifact
 from compress.networks.weight_layers import Layer
+from compress.quantization.weight_only.ste_training import trained_on_grid
 from compress.stage import Context
-from compress.straight_through import trained_on_grid
 from compress.training.loop import Recipe
 from compress.weight_codecs.codecs import BINARY
 from compress.weight_codecs.onnx_storage import store, weights_of

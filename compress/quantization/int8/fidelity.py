@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.observing import Floats, logits
+from compress.quantization.int8.activation_stats import Floats, logits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

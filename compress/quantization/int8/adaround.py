@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compress.integers import function_of
-from compress.observing import Floats, run
 from compress.progress import Report, no_report
+from compress.quantization.int8.activation_stats import Floats, run
+from compress.quantization.simulator.integer_ops import function_of
 from hw_profiles.network.quantization import LARGEST_WEIGHT, Quantization
 from hw_profiles.network.workload import Op, Workload
 from hw_profiles.onnx_io.writer import write_onnx

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from compress.data.preprocessing import Preprocessing
 from compress.distillation import check_teaching, soft_target_loss
-from compress.integers import Grid, rounded
 from compress.networks.artifact import Artifact
 from compress.networks.folded_weights import with_folded_weights
 from compress.networks.onnx_export import folded_weights
-from compress.post_training import Quantize, zeros_alone
-from compress.simulate import Operands, Step, run_integers, steps
+from compress.quantization.int8.ptq import Quantize, zeros_alone
+from compress.quantization.simulator.integer_ops import Grid, rounded
+from compress.quantization.simulator.simulator import Operands, Step, run_integers, steps
 from compress.stage import Context
 from compress.training.loop import Recipe, Training, train
 from compress.training.teachers import ModuleTeacher
@@ -60,7 +60,7 @@ class QuantizeAware:
         """The same network with weights on the grid of their scales; of another source than an Arch the file is in
         these integers."""
         if not isinstance(artifact.source, Arch):
-            from compress.foreign_qat import trained_file
+            from compress.quantization.int8.qat_module import trained_file
 
             return trained_file(artifact, self, context)
         start = artifact if artifact.quantization is not None else START(artifact, context)

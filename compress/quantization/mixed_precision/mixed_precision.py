@@ -6,9 +6,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
-from compress.fidelity import Fidelity
-from compress.int4 import check_group
-from compress.layer_precision import (
+from compress.networks.artifact import Artifact
+from compress.networks.network_source import OnnxFile, source_name
+from compress.networks.onnx_export import onnx_bytes
+from compress.networks.store_weights import require_float
+from compress.quantization.int8.fidelity import Fidelity
+from compress.quantization.int8.lift_onnx import lifted
+from compress.quantization.int8.ptq import Quantize
+from compress.quantization.mixed_precision.precision_sensitivity import (
     FileLowering,
     Lowering,
     Sensitivity,
@@ -17,12 +22,7 @@ from compress.layer_precision import (
     ranked,
     sensitivity,
 )
-from compress.lifting import lifted
-from compress.networks.artifact import Artifact
-from compress.networks.network_source import OnnxFile, source_name
-from compress.networks.onnx_export import onnx_bytes
-from compress.networks.store_weights import require_float
-from compress.post_training import Quantize
+from compress.quantization.weight_only.int4 import check_group
 from compress.stage import Context
 from compress.validation import is_whole
 from compress.weight_codecs.codecs import GROUP
@@ -38,11 +38,11 @@ class MixedPrecision:
     """Low precision where it costs little accuracy, as much as the context's limits need elsewhere.
 
     ``bits`` 8: operations in 8-bit integers, others in float; a float network is quantized first
-    (:class:`compress.post_training.Quantize`). 4:
-    weights as 4-bit integers (see :class:`compress.int4.Int4`), others as they are; in an int8 network these are 8-bit
-    integers, and 4-bit ones are widened to 8 bits when the file is loaded. Biases undo what 4 bits do to the mean of
-    each channel. 4 bits take any float network, 8 an Arch or one whose file says all of it in operations that have
-    integer arithmetic (:func:`compress.lifting.lifted`).
+    (:class:`compress.quantization.int8.ptq.Quantize`). 4:
+    weights as 4-bit integers (see :class:`compress.quantization.weight_only.int4.Int4`), others as they are; in an
+    int8 network these are 8-bit integers, and 4-bit ones are widened to 8 bits when the file is loaded. Biases undo
+    what 4 bits do to the mean of each channel. 4 bits take any float network, 8 an Arch or one whose file says all of
+    it in operations that have integer arithmetic (:func:`compress.quantization.int8.lift_onnx.lifted`).
 
     All operations begin in low precision. Those that lose most for what they save, by :func:`sensitivity` on ``images``
     training images (of estimated latency for 8 bits, of bytes for 4), leave it one after the other until no more than

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compress.layer_precision import corrected_biases_of
 from compress.networks.artifact import Artifact
 from compress.networks.folded_weights import with_folded_weights
 from compress.networks.store_weights import wider_than, with_stored_weights
+from compress.quantization.mixed_precision.precision_sensitivity import corrected_biases_of
+from compress.quantization.weight_only.ste_training import trained_on_grid
 from compress.stage import Context
-from compress.straight_through import trained_on_grid
 from compress.training.loop import Recipe
 from compress.validation import is_whole
 from compress.weight_codecs.codecs import GROUP, LARGEST, Int4Code, group_of, quantized_groups

@@ -11,9 +11,9 @@ from compress.networks.artifact import Artifact
 from compress.networks.network_source import GivenModule, Source, Timm, require_arch
 from compress.networks.onnx_export import onnx_bytes
 from compress.networks.onnx_weights import with_int8_file
-from compress.post_training import Quantize
-from compress.post_training_onnx import quantize_onnx
 from compress.pruning import Prune
+from compress.quantization.int8.ptq import Quantize
+from compress.quantization.int8.ptq_onnx import quantize_onnx
 from compress.stage import Context
 
 

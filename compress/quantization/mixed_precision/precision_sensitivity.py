@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from compress.bias import corrected_biases
 from compress.data.dataset import Split
-from compress.fidelity import Judge
 from compress.networks.artifact import Artifact
 from compress.networks.folded_weights import with_folded_weights
 from compress.networks.onnx_export import folded_weights, onnx_bytes
 from compress.networks.onnx_weights import with_int8_file
 from compress.networks.store_weights import with_stored_weights
+from compress.quantization.int8.bias_correction import corrected_biases
+from compress.quantization.int8.fidelity import Judge
 from compress.stage import Context
 from compress.weight_codecs.codecs import GROUP, Int4Code, quantized_groups
 from compress.weight_codecs.onnx_storage import Floats, weights_of

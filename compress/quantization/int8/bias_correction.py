@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.observing import Floats, channel_means
 from compress.progress import Report, no_report
+from compress.quantization.int8.activation_stats import Floats, channel_means
 from hw_profiles.network.quantization import Quantization
 from hw_profiles.network.workload import WEIGHTED, Workload
 from hw_profiles.onnx_io.writer import write_onnx

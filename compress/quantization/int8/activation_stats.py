@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from compress.calibrators import Histogram
+from compress.quantization.int8.calibration import Histogram
 from hw_profiles.measurement.latency_measurement import open_session
 
 Floats = NDArray[np.float32]

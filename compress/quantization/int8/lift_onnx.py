@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from compress.networks.torch_export import PARITY, distance
-from compress.observing import logits
-from compress.post_training_onnx import prepared
+from compress.quantization.int8.activation_stats import logits
+from compress.quantization.int8.ptq_onnx import prepared
 from compress.weight_codecs.onnx_storage import Weight, tensors_of, weights_of
 from hw_profiles.network.workload import WEIGHTED, Op, Workload
 from hw_profiles.onnx_io.load import load_model

@@ -13,10 +13,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from compress.calibrators import CALIBRATIONS, scale_and_zero_point, useful_range
-from compress.fidelity import Judge
-from compress.observing import Floats, check_images, histograms
-from compress.post_training import ACTIVATIONS
+from compress.quantization.int8.activation_stats import Floats, check_images, histograms
+from compress.quantization.int8.calibration import CALIBRATIONS, scale_and_zero_point, useful_range
+from compress.quantization.int8.fidelity import Judge
+from compress.quantization.int8.ptq import ACTIVATIONS
 from compress.weight_codecs.onnx_storage import at_opset
 from hw_profiles.measurement.latency_measurement import open_session
 from hw_profiles.onnx_io.graph_edges import readers_of
@@ -42,9 +42,10 @@ def quantize_onnx(
     """A float32 ONNX classifier as one in 8-bit integers, with QuantizeLinear and DequantizeLinear around its tensors.
 
     ``images`` are what it reads, (N, C, H, W) after preprocessing. ``calibration``: how ranges are chosen, see
-    :func:`compress.calibrators.useful_range`; None calibrates on one half of the images and takes the method whose file
-    diverges least from the float file on the other half. ``activations``: ``"unsigned"``, which x86 computes faster, or
-    ``"signed"``, for 64-bit ARM. Nodes are placed by ONNX Runtime's own quantizer, which knows what its kernels take.
+    :func:`compress.quantization.int8.calibration.useful_range`; None calibrates on one half of the images and takes
+    the method whose file diverges least from the float file on the other half. ``activations``: ``"unsigned"``, which
+    x86 computes faster, or ``"signed"``, for 64-bit ARM. Nodes are placed by ONNX Runtime's own quantizer, which
+    knows what its kernels take.
 
     Raises:
         ValueError: an option that does not exist, images of another shape, not finite or (``labels``) of one class, a

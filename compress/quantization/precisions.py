@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from compress.binary import Binarize
-from compress.half import Half
-from compress.int4 import Int4
-from compress.mixed import MixedPrecision
 from compress.networks.artifact import Artifact
 from compress.networks.network_source import GivenModule
-from compress.post_training import Quantize
-from compress.qat import QuantizeAware
+from compress.quantization.int8.ptq import Quantize
+from compress.quantization.int8.qat import QuantizeAware
+from compress.quantization.mixed_precision.mixed_precision import MixedPrecision
+from compress.quantization.weight_only.binary import Binarize
+from compress.quantization.weight_only.fp16 import Half
+from compress.quantization.weight_only.int4 import Int4
 from hw_profiles.suggest import did_you_mean
 
 Precision = Quantize | Half | Int4 | Binarize | MixedPrecision | QuantizeAware

@@ -1,0 +1,1 @@
+"""Int8: post-training quantization and quantization-aware training."""

@@ -1,0 +1,1 @@
+"""Mixed precision: which operations keep more bits."""

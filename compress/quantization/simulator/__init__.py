@@ -1,0 +1,1 @@
+"""The exported int8 file, simulated in PyTorch."""

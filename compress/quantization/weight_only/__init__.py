@@ -1,0 +1,1 @@
+"""Weights in fewer bits, activations in float: fp16, int4, binary."""
