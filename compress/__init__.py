@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from compress.clustering import Cluster
     from compress.data.dataset import Dataset, load_data
     from compress.data.preprocessing import Preprocessing
-    from compress.distillation import Distill
+    from compress.distillation.distill import Distill
+    from compress.distillation.ensemble import Ensemble
     from compress.encode_stage import Encode
-    from compress.ensemble import Ensemble
     from compress.fnz import sizes
     from compress.networks.artifact import Artifact
     from compress.networks.network_source import OnnxFile, Timm
@@ -75,9 +75,9 @@ _HOMES = {
     "Cluster": "clustering",
     "Context": "stage",
     "Dataset": "data.dataset",
-    "Distill": "distillation",
+    "Distill": "distillation.distill",
     "Encode": "encode_stage",
-    "Ensemble": "ensemble",
+    "Ensemble": "distillation.ensemble",
     "Half": "quantization.weight_only.fp16",
     "Int4": "quantization.weight_only.int4",
     "MixedPrecision": "quantization.mixed_precision.mixed_precision",

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from compress.data.dataset import Dataset
+from compress.distillation.guided_training import Learn, lessons_for
 from compress.kmeans import STARTS
-from compress.learning import Learn, lessons_for
 from compress.networks.artifact import Artifact
 from compress.networks.batchnorm_folding import fold_normalisation, held
 from compress.networks.network_source import OnnxFile

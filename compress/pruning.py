@@ -11,9 +11,9 @@ from torch import Tensor
 
 from compress.channels import channel_groups, prunable_groups, pruned_arch, pruned_weights
 from compress.depth import without_weakest_block
-from compress.distillation import check_trainable
+from compress.distillation.distill import check_trainable
+from compress.distillation.guided_training import Lessons, leading
 from compress.importance import CRITERIA, TAYLOR_IMAGES, Scores, channel_scores
-from compress.learning import Lessons, leading
 from compress.networks.artifact import Artifact
 from compress.savings import QUANTITIES, Prices
 from compress.selection import channels_saved, choose_channels, give_back, least_widths, select_channels, so_many

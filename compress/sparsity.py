@@ -10,7 +10,7 @@ from torch import nn
 
 from compress.data.dataset import Dataset
 from compress.data.preprocessing import Preprocessing
-from compress.learning import Learn, lessons_for
+from compress.distillation.guided_training import Learn, lessons_for
 from compress.masks import Kept, Masks, Scores, cubic, keep_in_groups, keep_of_all, keep_of_each
 from compress.networks.artifact import Artifact
 from compress.networks.network_source import OnnxFile

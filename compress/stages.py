@@ -12,7 +12,7 @@ from typing import Any
 
 from compress.atomic_files import finish_folder, write_json
 from compress.clustering import Cluster
-from compress.distillation import Distill
+from compress.distillation.distill import Distill
 from compress.encode_stage import Encode
 from compress.fnz import encode_onnx
 from compress.networks.artifact import Artifact

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from compress.distillation import Distill
+from compress.distillation.distill import Distill
 from compress.pruning import Prune
 from compress.quantization.int8.qat import QuantizeAware
 from compress.stage import Stage

@@ -30,7 +30,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress import Artifact, Context, Dataset, Prune, Recipe, load_data
-from compress.learning import Lessons
+from compress.distillation.guided_training import Lessons
 from compress.networks.torch_export import export_module
 from compress.training.loop import BeforeStep, evaluate
 from compress.training.teachers import ModuleTeacher

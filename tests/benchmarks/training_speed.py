@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress import Dataset, Recipe, load_data
-from compress.learning import lessons_for
+from compress.distillation.guided_training import lessons_for
 from compress.training.loop import augment, train
 from hw_profiles.measurement.latency_measurement import median_interval
 from search_spaces import build_model, preset

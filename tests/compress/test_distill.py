@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compress import Artifact, Context, Distill, Recipe
-from compress.distillation import METHODS
-from compress.ensemble import Ensemble
-from compress.features import Taps
-from compress.losses import attention_distance
+from compress.distillation.distill import METHODS
+from compress.distillation.ensemble import Ensemble
+from compress.distillation.feature_maps import Taps
+from compress.distillation.losses import attention_distance
 from compress.training.loop import evaluate
 from compress.training.teachers import ModuleTeacher
 from hw_profiles.network.quantization import Quantization

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 import compress
-from compress import Artifact, Cluster, Context, Distill, Ensemble, Prune, Recipe, Sparsify, distillation, learning
-from compress.features import Taps
-from compress.lessons import FeatureLesson
-from compress.losses import decoupled_divergences
+from compress import Artifact, Cluster, Context, Distill, Ensemble, Prune, Recipe, Sparsify
+from compress.distillation import distill, guided_training
+from compress.distillation.feature_distillation import FeatureLesson
+from compress.distillation.feature_maps import Taps
+from compress.distillation.losses import decoupled_divergences
 from compress.training.loop import Training
 from compress.training.teachers import ModuleTeacher
 from tests.compress.networks import ARCH, BLINK, of_timm, small
@@ -25,7 +26,7 @@ def test_a_network_that_knows_nothing_leads_nobody(
 ) -> None:
     """Its outputs, taken for the truth, would keep what becomes of it from learning."""
     led = []
-    monkeypatch.setattr(learning, "soft_target_loss", lambda teacher, **how: led.append(teacher))
+    monkeypatch.setattr(guided_training, "soft_target_loss", lambda teacher, **how: led.append(teacher))
     calls = {
         "prune": lambda model: compress.prune(model, context.data, Prune(recipe=BLINK), amount=0.4),
         "sparsify": lambda model: compress.sparsify(model, context.data, Sparsify(recipe=BLINK)),
@@ -78,7 +79,7 @@ def test_decoupled_parts_are_weighed_each_by_its_own(
         told.append(loss)
         return Training(steps=0, epochs=0.0, seconds=0.0, images_per_second=0.0, bfloat16=False)
 
-    monkeypatch.setattr(distillation, "train", train)
+    monkeypatch.setattr(distill, "train", train)
     generator = torch.Generator().manual_seed(0)
     student, taught = (torch.randn(6, 10, generator=generator) for _ in range(2))
     labels, pixels = torch.arange(6), torch.zeros(6, 1, 16, 16)

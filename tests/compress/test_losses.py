@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from compress.losses import (
+from compress.distillation.losses import (
     attention_distance,
     decoupled_divergences,
     hint_distance,

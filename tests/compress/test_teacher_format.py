@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from compress import Dataset, Preprocessing, Recipe
 from compress.data.dataset import Split
-from compress.distillation import soft_target_loss
+from compress.distillation.distill import soft_target_loss
 from compress.training.loop import train
 from compress.training.teachers import ModuleTeacher
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from compress.data.dataset import Dataset, load_data
 from compress.data.preprocessing import METADATA_KEY
-from compress.distillation import soft_target_loss
+from compress.distillation.distill import soft_target_loss
 from compress.training.loop import Recipe, augment, evaluate, predict, train
 from compress.training.teachers import ModuleTeacher, OnnxTeacher, check_timm_name, teacher_accuracy, trained_timm
 from hw_profiles.onnx_io.writer import write_onnx

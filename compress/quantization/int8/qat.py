@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compress.data.preprocessing import Preprocessing
-from compress.distillation import check_teaching, soft_target_loss
+from compress.distillation.distill import check_teaching, soft_target_loss
 from compress.networks.artifact import Artifact
 from compress.networks.folded_weights import with_folded_weights
 from compress.networks.onnx_export import folded_weights

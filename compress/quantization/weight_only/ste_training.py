@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from compress.learning import lessons_for
+from compress.distillation.guided_training import lessons_for
 from compress.networks.artifact import Artifact
 from compress.networks.store_weights import lies_on, require_float, with_stored_weights
 from compress.networks.weight_layers import Layer, layers_of, weighted_layers

@@ -9,8 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from compress.features import Taps, feature_layers
-from compress.losses import attention_distance, hint_distance, pooled, smaller_size
+from compress.distillation.feature_maps import Taps, feature_layers
+from compress.distillation.losses import attention_distance, hint_distance, pooled, smaller_size
 from compress.stage import Context
 from compress.training.loop import Loss, Recipe, Training, train
 from compress.training.teachers import ModuleTeacher, Teacher
@@ -22,7 +22,7 @@ _USUAL_WEIGHTS = {"hints": 1.0, "attention": 10.0}
 
 
 class FeatureConfig(Protocol):
-    """What a lesson must be told, see :class:`compress.distillation.Distill`."""
+    """What a lesson must be told, see :class:`compress.distillation.distill.Distill`."""
 
     @property
     def method(self) -> str:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compress.ensemble import wanted_logits
-from compress.lessons import FEATURE_METHODS, FeatureLesson
-from compress.losses import decoupled_divergences, soft_target_divergence
+from compress.distillation.ensemble import wanted_logits
+from compress.distillation.feature_distillation import FEATURE_METHODS, FeatureLesson
+from compress.distillation.losses import decoupled_divergences, soft_target_divergence
 from compress.networks.artifact import Artifact
 from compress.stage import Context
 from compress.training.loop import Loss, Recipe, train

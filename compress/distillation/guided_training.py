@@ -12,7 +12,7 @@ from torch import nn
 
 from compress.data.dataset import Dataset
 from compress.data.preprocessing import Preprocessing
-from compress.distillation import soft_target_loss
+from compress.distillation.distill import soft_target_loss
 from compress.progress import Report, no_report
 from compress.training.loop import BeforeStep, Recipe, Training, train
 from compress.training.teachers import ModuleTeacher, Teacher, teacher_accuracy

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from compress.losses import mean_softened
+from compress.distillation.losses import mean_softened
 from compress.training.teachers import Teacher
 
 

@@ -1,0 +1,1 @@
+"""Distillation: a network trained with what its teachers make of the images."""
