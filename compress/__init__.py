@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from compress.networks.artifact import Artifact
     from compress.networks.network_source import OnnxFile, Timm
     from compress.networks.onnx_export import export_onnx
-    from compress.pruning import Prune
+    from compress.pruning.prune import Prune
     from compress.quantization.int8.ptq import Quantize
     from compress.quantization.int8.qat import QuantizeAware
     from compress.quantization.mixed_precision.mixed_precision import MixedPrecision
@@ -83,7 +83,7 @@ _HOMES = {
     "MixedPrecision": "quantization.mixed_precision.mixed_precision",
     "OnnxFile": "networks.network_source",
     "Preprocessing": "data.preprocessing",
-    "Prune": "pruning",
+    "Prune": "pruning.prune",
     "Quantize": "quantization.int8.ptq",
     "QuantizeAware": "quantization.int8.qat",
     "Recipe": "training.loop",

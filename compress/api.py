@@ -27,7 +27,7 @@ from compress.networks.as_artifact import Data, Model, Shape, fitted, given_arti
 from compress.networks.network_source import GivenModule, OnnxFile
 from compress.networks.onnx_export import onnx_bytes, onnx_logits
 from compress.networks.weight_layers import Layer, layers_of, weighted_layers
-from compress.pruning import Prune
+from compress.pruning.prune import Prune
 from compress.quantization.mixed_precision.mixed_precision import MixedPrecision, check_budget
 from compress.quantization.precisions import Precision, check_needs_no_images, stage_of
 from compress.sparsity import Sparsify, check_can_be_sparse, densities, sparse_formats

@@ -20,7 +20,7 @@ from compress.networks.network_source import require_savable
 from compress.networks.onnx_export import differing, export_onnx, onnx_bytes, predict_onnx
 from compress.origin import ORIGIN, check_origin, config_of, is_of, origin_of
 from compress.progress import Report, progress
-from compress.pruning import Prune
+from compress.pruning.prune import Prune
 from compress.quantization.int8.ptq import Quantize
 from compress.quantization.int8.qat import QuantizeAware
 from compress.quantization.mixed_precision.mixed_precision import MixedPrecision

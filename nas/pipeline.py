@@ -11,10 +11,10 @@ import optuna
 
 from compress.atomic_files import write_json, write_text
 from compress.data.dataset import Dataset, load_data
-from compress.importance import CRITERIA
 from compress.networks.artifact import Artifact
 from compress.progress import progress
-from compress.pruning import Prune
+from compress.pruning.importance import CRITERIA
+from compress.pruning.prune import Prune
 from compress.stage import Context, Stage
 from compress.stages import deploy, run_stages
 from compress.training.loop import Recipe, train

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from compress.distillation.distill import Distill
-from compress.pruning import Prune
+from compress.pruning.prune import Prune
 from compress.quantization.int8.qat import QuantizeAware
 from compress.stage import Stage
 from compress.stages import STAGES

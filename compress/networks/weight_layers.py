@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from torch import nn
 
-from compress.channels import weight_keys
 from compress.networks.artifact import Artifact
+from compress.pruning.channel_groups import weight_keys
 from hw_profiles.network.workload import WEIGHTED
 from hw_profiles.suggest import did_you_mean
 

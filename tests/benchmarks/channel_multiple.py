@@ -18,10 +18,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress import Artifact, Preprocessing
-from compress.channels import prunable_groups
 from compress.data.dataset import Split
-from compress.importance import channel_scores
-from compress.pruning import remove_channels, select_channels
+from compress.pruning.channel_groups import prunable_groups
+from compress.pruning.importance import channel_scores
+from compress.pruning.prune import remove_channels, select_channels
 from hw_profiles import load_device
 from hw_profiles.measurement.latency_measurement import compare
 from hw_profiles.network.quantization import fixed_quantization

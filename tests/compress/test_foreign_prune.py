@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compress import load_data
-from compress.foreign_graph import module_groups
-from compress.foreign_prune import PrunedModule, prune_module
-from compress.importance import CRITERIA
 from compress.networks.slice_channels import INPUTS, cut_module
+from compress.pruning.importance import CRITERIA
+from compress.pruning.module_groups import module_groups
+from compress.pruning.module_pruning import PrunedModule, prune_module
 from hw_profiles import Device, load_device, profile
 from tests.contracts import with_random_statistics
 

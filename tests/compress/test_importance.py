@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from compress import Artifact, Context, Prune
-from compress.channels import prunable_groups
-from compress.foreign_graph import module_groups
-from compress.foreign_importance import group_scores
-from compress.importance import channel_scores
+from compress.pruning.channel_groups import prunable_groups
+from compress.pruning.importance import channel_scores
+from compress.pruning.module_groups import module_groups
+from compress.pruning.module_importance import group_scores
 from tests.compress.networks import BLINK
 
 PLACE = "stages.1.0.conv1"

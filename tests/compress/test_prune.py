@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from blocks.conv import ConvNormAct
 from compress import Artifact, Context, Preprocessing, Prune, Recipe, load_data
-from compress.channels import block_groups, channel_groups, prunable_groups, with_widths
 from compress.data.dataset import Split
-from compress.depth import removable_blocks, without_block, without_weakest_block
-from compress.importance import channel_scores, distances_from_all
-from compress.pruning import remove_channels, select_channels
-from compress.savings import Prices
-from compress.selection import channels_saved, choose_channels
+from compress.pruning.block_removal import removable_blocks, without_block, without_weakest_block
+from compress.pruning.channel_groups import block_groups, channel_groups, prunable_groups, with_widths
+from compress.pruning.channel_selection import channels_saved, choose_channels
+from compress.pruning.cost_model import Prices
+from compress.pruning.importance import channel_scores, distances_from_all
+from compress.pruning.prune import remove_channels, select_channels
 from compress.training.loop import predict
 from hw_profiles import Device, load_device, profile
 from hw_profiles.network.quantization import Quantization

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from compress import Artifact, Context, Prune, Recipe, load_data
-from compress.channels import ChannelGroups, block_groups, channel_groups, prunable_groups, with_widths
 from compress.data.preprocessing import Preprocessing
-from compress.importance import Scores
-from compress.selection import least_widths
+from compress.pruning.channel_groups import ChannelGroups, block_groups, channel_groups, prunable_groups, with_widths
+from compress.pruning.channel_selection import least_widths
+from compress.pruning.importance import Scores
 from hw_profiles import load_device
 from search_spaces import Arch, build_model, preset
 
@@ -45,7 +45,7 @@ def matters_more_once_narrowed(artifact: Artifact, monkeypatch: pytest.MonkeyPat
     def scores(now: Artifact, groups: ChannelGroups, *others: object) -> Scores:
         return {g: torch.full((groups.width[g],), 1.0 if groups.width[g] == whole[g] else 9.0) for g in whole}
 
-    monkeypatch.setattr("compress.pruning.channel_scores", scores)
+    monkeypatch.setattr("compress.pruning.prune.channel_scores", scores)
 
 
 def narrowed(artifact: Artifact, context: Context, criterion: str) -> set[str]:

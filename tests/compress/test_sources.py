@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from compress import Artifact, Context, Preprocessing, Quantize, load_data, run_stages
-from compress.foreign_prune import prune_module
 from compress.networks.network_source import GivenModule, OnnxFile, Timm, build
 from compress.networks.onnx_export import export_onnx, onnx_bytes
 from compress.networks.timm_network import timm_for, timm_of
 from compress.networks.torch_export import export_module
+from compress.pruning.module_pruning import prune_module
 from compress.stages import deploy
 from hw_profiles import Budget, load_device
 from hw_profiles.measurement.latency_measurement import open_session

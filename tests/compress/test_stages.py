@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from blocks.conv import ConvNormAct
 from compress import STAGES, Artifact, Context, Distill, Preprocessing, Prune, Quantize, Recipe, run_stages
-from compress.channels import channel_groups
 from compress.data.dataset import Split
-from compress.importance import CRITERIA, channel_scores
 from compress.networks.onnx_export import export_onnx, folded_weights, predict_onnx
 from compress.progress import Report
-from compress.pruning import remove_channels, select_channels
+from compress.pruning.channel_groups import channel_groups
+from compress.pruning.importance import CRITERIA, channel_scores
+from compress.pruning.prune import remove_channels, select_channels
 from compress.quantization.int8.ptq import scale_and_zero_point
 from compress.stage import Stage
 from compress.stages import why_undone

@@ -8,7 +8,7 @@ import torch
 from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 
-from compress.channels import channel_groups, pruned_arch, pruned_weights
+from compress.pruning.channel_groups import channel_groups, pruned_arch, pruned_weights
 from hw_profiles.network.workload import WEIGHTED
 from search_spaces import build_model, list_presets, preset
 from search_spaces.families import FAMILIES

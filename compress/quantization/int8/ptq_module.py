@@ -11,7 +11,7 @@ from compress.networks.artifact import Artifact
 from compress.networks.network_source import GivenModule, Source, Timm, require_arch
 from compress.networks.onnx_export import onnx_bytes
 from compress.networks.onnx_weights import with_int8_file
-from compress.pruning import Prune
+from compress.pruning.prune import Prune
 from compress.quantization.int8.ptq import Quantize
 from compress.quantization.int8.ptq_onnx import quantize_onnx
 from compress.stage import Context
@@ -44,7 +44,7 @@ def pruned_module(artifact: Artifact, stage: Prune, context: Context) -> Artifac
     Raises:
         ValueError: an ONNX file, or a limit that cannot be reached.
     """
-    from compress.foreign_prune import prune_module
+    from compress.pruning.module_pruning import prune_module
 
     lessons = stage.lessons(artifact, context)
     found = prune_module(

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from compress.foreign_graph import Group, Member
-from compress.importance import Scores, distances_from_all
+from compress.pruning.importance import Scores, distances_from_all
+from compress.pruning.module_groups import Group, Member
 
 Batch = tuple[Tensor, Tensor]  # (N, C, H, W) normalised images, (N,) labels
 
@@ -20,10 +20,10 @@ _SMALLEST_MEAN = 1e-12
 def group_scores(
     model: nn.Module, groups: Mapping[str, Group], criterion: str, batches: Iterable[Batch] = ()
 ) -> Scores:
-    """A score for each unit of each group, by the criteria of :func:`compress.importance.channel_scores`; ``"taylor"``
-    needs ``batches``.
+    """A score for each unit of each group, by the criteria of :func:`compress.pruning.importance.channel_scores`;
+    ``"taylor"`` needs ``batches``.
 
-    >>> from compress.foreign_graph import module_groups
+    >>> from compress.pruning.module_groups import module_groups
     >>> net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Conv2d(2, 3, 1))
     >>> _ = net[0].weight.data.copy_(torch.tensor([1.0, 3.0]).view(2, 1, 1, 1))
     >>> group_scores(net, module_groups(net, (1, 4, 4)), "l1")

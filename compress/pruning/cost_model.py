@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from compress.channels import block_groups, prunable_groups, with_widths
+from compress.pruning.channel_groups import block_groups, prunable_groups, with_widths
 from hw_profiles.devices.device import Device
 from hw_profiles.memory.planner import plan
 from hw_profiles.profiling import Profile, profile

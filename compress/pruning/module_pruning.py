@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from compress.data.dataset import Dataset
-from compress.foreign_graph import Group, kept_channels, module_groups
-from compress.foreign_importance import Batch, group_scores
-from compress.importance import CRITERIA, TAYLOR_IMAGES, Scores
 from compress.networks.slice_channels import cut_module, width_of
-from compress.selection import channels_saved, choose_channels, least_widths, so_many
+from compress.pruning.channel_selection import channels_saved, choose_channels, least_widths, so_many
+from compress.pruning.importance import CRITERIA, TAYLOR_IMAGES, Scores
+from compress.pruning.module_groups import Group, kept_channels, module_groups
+from compress.pruning.module_importance import Batch, group_scores
 from hw_profiles.devices.device import Device
 from hw_profiles.layer_profile import Breakdown, Layer, layers
 from hw_profiles.torch_io.trace import trace
@@ -115,9 +115,9 @@ def prune_module(
     way; with ``priced=False``, and for an amount, in the order of importance alone. Channels leave in the device's
     multiples.
     What belongs together is found by torch-pruning's dependency graph (2301.12900), see
-    :func:`compress.foreign_graph.module_groups`.
+    :func:`compress.pruning.module_groups.module_groups`.
 
-    ``criterion``: as in :func:`compress.importance.channel_scores`; ``"taylor"`` looks at images of ``data``.
+    ``criterion``: as in :func:`compress.pruning.importance.channel_scores`; ``"taylor"`` looks at images of ``data``.
 
     Raises:
         ValueError: a limit below what the narrowest module takes, which is named; nothing that may leave; a module that
@@ -247,11 +247,11 @@ class _Some:
     most: float
 
     def saved(self, width: Mapping[str, int], name: str, narrower: int) -> float:
-        """See :data:`compress.selection.Saved`."""
+        """See :data:`compress.pruning.channel_selection.Saved`."""
         return self.prices[name] * (width[name] - narrower)
 
     def enough(self, width: Mapping[str, int], name: str, narrower: int) -> bool:
-        """See :data:`compress.selection.Enough`."""
+        """See :data:`compress.pruning.channel_selection.Enough`."""
         gone = {group: self.start[group] - width[group] for group in width}
         saved = sum(self.prices[group] * count for group, count in gone.items())
         return saved >= self.wanted or sum(gone.values()) >= self.most

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from compress.importance import Scores
+from compress.pruning.importance import Scores
 
 # saved(widths, group, narrower width): what is saved where a group of all these widths becomes narrower.
 Saved = Callable[[Mapping[str, int], str, int], float]

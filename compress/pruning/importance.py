@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compress.channels import ChannelGroups, weight_keys
 from compress.data.dataset import Split
 from compress.data.preprocessing import Preprocessing
 from compress.networks.artifact import Artifact
+from compress.pruning.channel_groups import ChannelGroups, weight_keys
 from hw_profiles.network.workload import WEIGHTED, Op, Workload
 
 Scores = dict[str, Tensor]  # group -> one score for each channel

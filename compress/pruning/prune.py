@@ -9,14 +9,21 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from compress.channels import channel_groups, prunable_groups, pruned_arch, pruned_weights
-from compress.depth import without_weakest_block
 from compress.distillation.distill import check_trainable
 from compress.distillation.guided_training import Lessons, leading
-from compress.importance import CRITERIA, TAYLOR_IMAGES, Scores, channel_scores
 from compress.networks.artifact import Artifact
-from compress.savings import QUANTITIES, Prices
-from compress.selection import channels_saved, choose_channels, give_back, least_widths, select_channels, so_many
+from compress.pruning.block_removal import without_weakest_block
+from compress.pruning.channel_groups import channel_groups, prunable_groups, pruned_arch, pruned_weights
+from compress.pruning.channel_selection import (
+    channels_saved,
+    choose_channels,
+    give_back,
+    least_widths,
+    select_channels,
+    so_many,
+)
+from compress.pruning.cost_model import QUANTITIES, Prices
+from compress.pruning.importance import CRITERIA, TAYLOR_IMAGES, Scores, channel_scores
 from compress.stage import Context
 from compress.training.loop import Recipe
 from compress.validation import is_number, is_whole
@@ -36,9 +43,10 @@ class Prune:
     Limits are ``latency_ms``, ``peak_ram_bytes`` and ``macs``, as the device's profile predicts them in ``precision``,
     or else ``amount``, the share of all channels to leave (a fifth where nothing is said). Channels leave in the order
     of the importance lost for each microsecond, byte or MAC that their leaving saves; with ``priced=False``, and for an
-    ``amount``, in the order of importance alone. ``criterion``: see :func:`compress.importance.channel_scores`. They
-    leave in multiples of the device's (``channel_multiple``), so that no lane of its vector unit is idle, and those
-    that the limits turn out to have room for come back (:func:`compress.selection.give_back`).
+    ``amount``, in the order of importance alone. ``criterion``: see
+    :func:`compress.pruning.importance.channel_scores`. They leave in multiples of the device's
+    (``channel_multiple``), so that no lane of its vector unit is idle, and those that the limits turn out to have
+    room for come back (:func:`compress.pruning.channel_selection.give_back`).
 
     With ``steps`` they leave in so many parts, and the ``recipe`` is divided among them: the network recovers after
     each, and the next ones are chosen on what it became (1611.06440); ``"taylor"`` also looks again within a step.
@@ -89,7 +97,7 @@ class Prune:
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """A smaller Arch with the weights that stay, trained on; the same artifact where no multiple can leave. Of
-        another source than an Arch the module is pruned, see :func:`compress.foreign_prune.prune_module`."""
+        another source than an Arch the module is pruned, see :func:`compress.pruning.module_pruning.prune_module`."""
         check_trainable("Prune", artifact)
         if not isinstance(artifact.source, Arch):
             from compress.quantization.int8.ptq_module import pruned_module
@@ -204,7 +212,7 @@ class Prune:
         return Prices(artifact.arch, context.device, self.precision, limits)
 
     def of_modules(self) -> dict[str, Any]:
-        """The arguments of :func:`compress.foreign_prune.prune_module` that say the same.
+        """The arguments of :func:`compress.pruning.module_pruning.prune_module` that say the same.
 
         Raises:
             ValueError: what only an Arch can.
