@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from compress.api import cluster, decode, distill, encode, prune, quantize, sparsify
-    from compress.clustering import Cluster
+    from compress.clustering.cluster import Cluster
     from compress.data.dataset import Dataset, load_data
     from compress.data.preprocessing import Preprocessing
     from compress.distillation.distill import Distill
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from compress.quantization.weight_only.binary import Binarize, store_binary
     from compress.quantization.weight_only.fp16 import Half, store_half
     from compress.quantization.weight_only.int4 import Int4, store_int4
-    from compress.sparsity import Sparsify
+    from compress.sparsity.sparsify import Sparsify
     from compress.stage import Context
     from compress.stages import STAGES, run_stages
     from compress.training.loop import Recipe
@@ -72,7 +72,7 @@ _HOMES = {
     "STAGES": "stages",
     "Artifact": "networks.artifact",
     "Binarize": "quantization.weight_only.binary",
-    "Cluster": "clustering",
+    "Cluster": "clustering.cluster",
     "Context": "stage",
     "Dataset": "data.dataset",
     "Distill": "distillation.distill",
@@ -87,7 +87,7 @@ _HOMES = {
     "Quantize": "quantization.int8.ptq",
     "QuantizeAware": "quantization.int8.qat",
     "Recipe": "training.loop",
-    "Sparsify": "sparsity",
+    "Sparsify": "sparsity.sparsify",
     "Timm": "networks.network_source",
     "cluster": "api",
     "decode": "api",

@@ -17,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 from torch import Tensor, nn
 
-from compress.clustering import Cluster, check_can_share, stored_as
+from compress.clustering.cluster import Cluster, check_can_share, stored_as
 from compress.data.dataset import Dataset, Split
 from compress.distillation.distill import Distill
 from compress.distillation.ensemble import Ensemble
@@ -30,7 +30,7 @@ from compress.networks.weight_layers import Layer, layers_of, weighted_layers
 from compress.pruning.prune import Prune
 from compress.quantization.mixed_precision.mixed_precision import MixedPrecision, check_budget
 from compress.quantization.precisions import Precision, check_needs_no_images, stage_of
-from compress.sparsity import Sparsify, check_can_be_sparse, densities, sparse_formats
+from compress.sparsity.sparsify import Sparsify, check_can_be_sparse, densities, sparse_formats
 from compress.stage import Context
 from compress.training.loop import accuracy
 from compress.training.teachers import ModuleTeacher, OnnxTeacher, Teacher, pixels_of

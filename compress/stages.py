@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.atomic_files import finish_folder, write_json
-from compress.clustering import Cluster
+from compress.clustering.cluster import Cluster
 from compress.distillation.distill import Distill
 from compress.encode_stage import Encode
 from compress.fnz import encode_onnx
@@ -27,7 +27,7 @@ from compress.quantization.mixed_precision.mixed_precision import MixedPrecision
 from compress.quantization.weight_only.binary import Binarize
 from compress.quantization.weight_only.fp16 import Half
 from compress.quantization.weight_only.int4 import Int4
-from compress.sparsity import Sparsify
+from compress.sparsity.sparsify import Sparsify
 from compress.stage import Context, Stage
 from compress.training.loop import accuracy
 from hw_profiles.budget import Budget, violations

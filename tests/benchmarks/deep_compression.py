@@ -26,13 +26,13 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from compress.clustering import Cluster
+from compress.clustering.cluster import Cluster
+from compress.clustering.kmeans_1d import nearest, shared_values
 from compress.fnz import decode_onnx, describe, encode_onnx, sizes
 from compress.fnz.codebook import encode_codebook, find_codebook
 from compress.fnz.kinds import Kind
-from compress.kmeans import nearest, shared_values
 from compress.networks.weight_layers import Layer, weighted_layers
-from compress.sparsity import Amount, Sparsify
+from compress.sparsity.sparsify import Amount, Sparsify
 from hw_profiles.measurement.latency_measurement import open_session
 from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.torch_io.trace import trace

@@ -15,13 +15,13 @@ from sklearn.cluster import KMeans
 from torch import nn
 
 from compress import Artifact, Context, Recipe
-from compress.clustering import Cluster, cluster_module
-from compress.kmeans import STARTS
+from compress.clustering.cluster import Cluster, cluster_module
+from compress.clustering.kmeans_1d import STARTS
+from compress.clustering.shared_weights import share
 from compress.networks.onnx_export import export_onnx, folded_weights, predict_onnx
 from compress.networks.weight_layers import weighted_layers
 from compress.quantization.int8.ptq import Quantize
-from compress.sharing import share
-from compress.sparsity import Sparsify
+from compress.sparsity.sparsify import Sparsify
 from compress.training.loop import accuracy
 from tests.contracts import with_random_statistics
 

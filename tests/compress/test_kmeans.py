@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
-from compress.kmeans import STARTS, nearest, shared_values
+from compress.clustering.kmeans_1d import STARTS, nearest, shared_values
 
 
 def squared_error(values: np.ndarray, centroids: np.ndarray) -> float:

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from compress.masks import Masks, cubic, keep_in_groups, keep_of_all, keep_of_each
 from compress.networks.weight_layers import weighted_layers
+from compress.sparsity.masks import Masks, cubic, keep_in_groups, keep_of_all, keep_of_each
 
 
 def scores() -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from compress.networks.weight_layers import weighted_layers
-from compress.sensitivity import AMOUNTS, equal_amounts, layer_losses
+from compress.sparsity.layer_sensitivity import AMOUNTS, equal_amounts, layer_losses
 
 
 def test_losses_are_those_of_one_pruned_layer_and_leave_the_module_alone() -> None:

@@ -11,12 +11,12 @@ from torch import nn
 from compress.data.dataset import Dataset
 from compress.data.preprocessing import Preprocessing
 from compress.distillation.guided_training import Learn, lessons_for
-from compress.masks import Kept, Masks, Scores, cubic, keep_in_groups, keep_of_all, keep_of_each
 from compress.networks.artifact import Artifact
 from compress.networks.network_source import OnnxFile
 from compress.networks.onnx_weights import sparse_format, with_changed_weights
 from compress.networks.weight_layers import Layer, for_each, layers_of, weighted_layers
-from compress.sensitivity import equal_amounts, layer_losses
+from compress.sparsity.layer_sensitivity import equal_amounts, layer_losses
+from compress.sparsity.masks import Kept, Masks, Scores, cubic, keep_in_groups, keep_of_all, keep_of_each
 from compress.stage import Context
 from compress.training.loop import Recipe, mean_loss
 from compress.validation import is_number, is_whole

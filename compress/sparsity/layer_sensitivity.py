@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.masks import keep_of_each
 from compress.networks.weight_layers import Layer
+from compress.sparsity.masks import keep_of_each
 
 AMOUNTS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99)
 _MOST = AMOUNTS[-1]

@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from compress.clustering.kmeans_1d import STARTS
+from compress.clustering.shared_weights import separate, share
 from compress.data.dataset import Dataset
 from compress.distillation.guided_training import Learn, lessons_for
-from compress.kmeans import STARTS
 from compress.networks.artifact import Artifact
 from compress.networks.batchnorm_folding import fold_normalisation, held
 from compress.networks.network_source import OnnxFile
 from compress.networks.onnx_export import folded_weights
 from compress.networks.onnx_weights import with_changed_weights
 from compress.networks.weight_layers import Layer, for_each, layers_of, weighted_layers
-from compress.sharing import separate, share
 from compress.stage import Context
 from compress.training.loop import Recipe
 from compress.validation import is_whole

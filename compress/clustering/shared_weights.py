@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from compress.kmeans import nearest, shared_values
+from compress.clustering.kmeans_1d import nearest, shared_values
 from compress.networks.weight_layers import Layer
 from hw_profiles.network.quantization import LARGEST_WEIGHT
 

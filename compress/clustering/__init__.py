@@ -1,0 +1,1 @@
+"""Weight sharing: the weights of a layer take a few values."""

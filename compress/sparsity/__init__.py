@@ -1,0 +1,1 @@
+"""Unstructured and block sparsity: single weights become zero."""
