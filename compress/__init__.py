@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from compress.data.preprocessing import Preprocessing
     from compress.distillation.distill import Distill
     from compress.distillation.ensemble import Ensemble
-    from compress.encode_stage import Encode
     from compress.fnz import sizes
+    from compress.fnz.encode_stage import Encode
     from compress.networks.artifact import Artifact
     from compress.networks.network_source import OnnxFile, Timm
     from compress.networks.onnx_export import export_onnx
@@ -76,7 +76,7 @@ _HOMES = {
     "Context": "stage",
     "Dataset": "data.dataset",
     "Distill": "distillation.distill",
-    "Encode": "encode_stage",
+    "Encode": "fnz.encode_stage",
     "Ensemble": "distillation.ensemble",
     "Half": "quantization.weight_only.fp16",
     "Int4": "quantization.weight_only.int4",

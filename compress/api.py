@@ -21,7 +21,7 @@ from compress.clustering.cluster import Cluster, check_can_share, stored_as
 from compress.data.dataset import Dataset, Split
 from compress.distillation.distill import Distill
 from compress.distillation.ensemble import Ensemble
-from compress.encoding import Encoded, decode_file, encode_file
+from compress.fnz.files import Encoded, decode_file, encode_file
 from compress.networks.artifact import Artifact
 from compress.networks.as_artifact import Data, Model, Shape, fitted, given_artifact, given_dataset
 from compress.networks.network_source import GivenModule, OnnxFile

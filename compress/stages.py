@@ -13,8 +13,8 @@ from typing import Any
 from compress.atomic_files import finish_folder, write_json
 from compress.clustering.cluster import Cluster
 from compress.distillation.distill import Distill
-from compress.encode_stage import Encode
 from compress.fnz import encode_onnx
+from compress.fnz.encode_stage import Encode
 from compress.networks.artifact import Artifact
 from compress.networks.network_source import require_savable
 from compress.networks.onnx_export import differing, export_onnx, onnx_bytes, predict_onnx

@@ -33,7 +33,7 @@ def run_export(parsed: Namespace) -> int:
     if images is None or not parsed.verify:
         print(f"not verified; to do so: nas export {parsed.source} --out {out} --force --data DATA --verify")
         return 0
-    from compress.c99.verify import summary, verify
+    from compress.c99.verification import summary, verify
 
     with user_input():
         found = verify(out, file, images)

@@ -15,7 +15,7 @@ import optuna
 
 from compress.atomic_files import read_json, write_bytes
 from compress.data.dataset import Dataset, Split
-from compress.encode_stage import Encode
+from compress.fnz.encode_stage import Encode
 from compress.networks.artifact import Artifact
 from compress.networks.onnx_export import differing, predict_onnx
 from compress.stage import Context

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.c99.graph import Quantization
+from compress.c99.qdq_graph import Quantization
 from compress.data.preprocessing import Preprocessing
 from hw_profiles.network.workload import Pair
 

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.atomic_files import write_text
-from compress.c99.buffers import buffers
-from compress.c99.calls import Call, calls, row_lengths
+from compress.c99.c_literals import initializer, label, number, string, wrapped
+from compress.c99.kernel_calls import Call, calls, row_lengths
 from compress.c99.layers import Integers, Network
-from compress.c99.network import read_network
-from compress.c99.readme import readme
-from compress.c99.reference import quantize_images, run_layers
-from compress.c99.text import initializer, label, number, string, wrapped
+from compress.c99.network_reader import read_network
+from compress.c99.numpy_reference import quantize_images, run_layers
+from compress.c99.program_readme import readme
+from compress.c99.stack_buffers import buffers
 
 _RANDOM_VECTORS = 2
 
@@ -56,7 +56,7 @@ _PIECES = (
 class Exported:
     """A program that was written: its folder and files, and bytes of the arena and of the largest buffers on the stack.
 
-    Nothing is known of it until :func:`compress.c99.verify` has run it.
+    Nothing is known of it until :func:`compress.c99.verification` has run it.
     """
 
     folder: Path

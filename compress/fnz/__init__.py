@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compress.fnz.coding import decode_onnx, encode_onnx
-from compress.fnz.sizes import Coded, describe, sizes
+from compress.fnz.file_sizes import Coded, describe, sizes
+from compress.fnz.onnx_coding import decode_onnx, encode_onnx
 
 __all__ = ["Coded", "decode_onnx", "describe", "encode_onnx", "sizes"]

@@ -7,8 +7,8 @@ import struct
 import zlib
 from dataclasses import astuple, dataclass
 
-from compress.fnz.reader import damaged
-from compress.fnz.symbols import pack, unpack
+from compress.fnz.codes.byte_reader import damaged
+from compress.fnz.codes.symbols import pack, unpack
 from hw_profiles.onnx_io.load import LARGEST_FILE
 
 MAGIC = b"\x8bFNZ"

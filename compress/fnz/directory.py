@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compress.fnz.kinds import KINDS
-from compress.fnz.reader import Reader, damaged, varint
-from compress.fnz.spans import MOST_SPANS, SHORTEST
+from compress.fnz.codes.byte_reader import Reader, damaged, varint
+from compress.fnz.codes.element_kinds import KINDS
+from compress.fnz.tensor_spans import MOST_SPANS, SHORTEST
 
 _VARINTS = 0x80
 
@@ -14,7 +14,7 @@ _VARINTS = 0x80
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A tensor of ``count`` words and ``size`` bytes, ``gap`` bytes of the skeleton after the one before it. ``kind``:
-    a place in ``KINDS``; ``varints``: see :class:`compress.fnz.spans.Span`; ``block``: the number of its block.
+    a place in ``KINDS``; ``varints``: see :class:`compress.fnz.tensor_spans.Span`; ``block``: the number of its block.
     """
 
     gap: int

@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress.c99 import verify, write_c99
 from compress.c99.layers import Integers, Layer, Table
-from compress.c99.network import read_network
-from compress.c99.reference import quantize_images, run_layer, run_layers
-from compress.c99.targets import MACHINES, sizes
+from compress.c99.network_reader import read_network
+from compress.c99.numpy_reference import quantize_images, run_layer, run_layers
+from compress.c99.target_machines import MACHINES, sizes
 from hw_profiles.memory.lifetimes import lifetimes, storages
 from hw_profiles.memory.ordering import best_order
 from hw_profiles.onnx_io.reader import read_onnx

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from compress.c99 import verify, write_c99
-from compress.c99.calls import direct
+from compress.c99.instruction_counts import INSTRUCTIONS_PER_TICK
+from compress.c99.kernel_calls import direct
 from compress.c99.layers import Convolution, Layer
-from compress.c99.network import read_network
-from compress.c99.targets import MACHINES, Machine
-from compress.c99.ticks import INSTRUCTIONS_PER_TICK
-from compress.c99.verify import Measured
+from compress.c99.network_reader import read_network
+from compress.c99.target_machines import MACHINES, Machine
+from compress.c99.verification import Measured
 from search_spaces import preset
 from tests.compress.c99.files import images, network_file
 

@@ -29,8 +29,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress.clustering.cluster import Cluster
 from compress.clustering.kmeans_1d import nearest, shared_values
 from compress.fnz import decode_onnx, describe, encode_onnx, sizes
-from compress.fnz.codebook import encode_codebook, find_codebook
-from compress.fnz.kinds import Kind
+from compress.fnz.codes.codebook import encode_codebook, find_codebook
+from compress.fnz.codes.element_kinds import Kind
 from compress.networks.weight_layers import Layer, weighted_layers
 from compress.sparsity.sparsify import Amount, Sparsify
 from hw_profiles.measurement.latency_measurement import open_session

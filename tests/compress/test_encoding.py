@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from compress import encoding
-from compress.encoding import decode_file, encode_file
+from compress.fnz import files
+from compress.fnz.files import decode_file, encode_file
 from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces import preset
 
@@ -61,7 +61,7 @@ def test_what_was_good_stays_where_something_fails(tmp_path: Path) -> None:
 def test_a_coding_that_does_not_give_the_file_back_is_never_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoding, "decode_onnx", lambda data: FILE[:-1] + b"\0")
+    monkeypatch.setattr(files, "decode_onnx", lambda data: FILE[:-1] + b"\0")
     with pytest.raises(AssertionError):
         encode_file(FILE, tmp_path / "m.fnz")
     assert not (tmp_path / "m.fnz").exists()

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from compress import Artifact, Preprocessing
-from compress.c99.network import read_network
-from compress.c99.reference import quantize_images, run_layers
+from compress.c99.network_reader import read_network
+from compress.c99.numpy_reference import quantize_images, run_layers
 from compress.networks.onnx_export import folded_weights, onnx_bytes
 from compress.quantization.int8.activation_stats import histograms
 from compress.quantization.int8.ptq import activation_scales

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from compress.c99.network import read_network
-from compress.c99.reference import quantize_images
+from compress.c99.network_reader import read_network
+from compress.c99.numpy_reference import quantize_images
 from compress.data.dataset import load_data
 from compress.data.preprocessing import METADATA_KEY
 from hw_profiles.network.quantization import fixed_quantization

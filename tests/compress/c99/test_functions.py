@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from compress.c99.layers import Table
-from compress.c99.network import read_network
+from compress.c99.network_reader import read_network
 from tests.compress.c99.files import session
 
 FUNCTIONS: dict[str, dict[str, Any]] = {

@@ -13,8 +13,8 @@ from onnx import helper
 
 from compress.c99 import verify, write_c99
 from compress.c99.layers import Convolution
-from compress.c99.network import read_network
-from compress.c99.reference import quantize_images, run_layers
+from compress.c99.network_reader import read_network
+from compress.c99.numpy_reference import quantize_images, run_layers
 from tests.compress.c99.files import Weights, graph_file, images, onnx_layers
 
 Graph = tuple[list[Any], Weights, tuple[int, int, int]]

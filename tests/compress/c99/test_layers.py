@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from compress.c99 import verify, write_c99
-from compress.c99.network import read_network
-from compress.c99.reference import quantize_images, run_layers
+from compress.c99.network_reader import read_network
+from compress.c99.numpy_reference import quantize_images, run_layers
 from search_spaces import Arch, list_spaces, preset, sample
 from tests.compress.c99.files import images, network_file, onnx_layers
 

@@ -14,8 +14,8 @@ from onnx import numpy_helper
 
 from compress.c99 import verify, write_c99
 from compress.c99.layers import Convolution, Layer
-from compress.c99.network import read_network
-from compress.c99.targets import MACHINES
+from compress.c99.network_reader import read_network
+from compress.c99.target_machines import MACHINES
 from search_spaces import preset
 from tests.compress.c99.files import graph_file, images, network_file
 from tests.compress.c99.test_graphs import GRAPHS, Draft, Graph

@@ -10,8 +10,8 @@ import onnx
 import pytest
 
 from compress.c99 import Exported, verify, write_c99
-from compress.c99.network import read_network
-from compress.c99.targets import MACHINES, sizes
+from compress.c99.network_reader import read_network
+from compress.c99.target_machines import MACHINES, sizes
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from search_spaces import preset, sample
 from tests.compress.c99.files import graph_file, images, network_file

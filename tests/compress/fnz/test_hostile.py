@@ -12,10 +12,10 @@ import pytest
 from onnx import numpy_helper
 
 from compress.fnz import decode_onnx, describe, encode_onnx
+from compress.fnz.codes.byte_reader import varint
+from compress.fnz.codes.symbols import pack
 from compress.fnz.container import largest_decoded, seal, unseal
 from compress.fnz.directory import Directory, Entry, write_directory
-from compress.fnz.reader import varint
-from compress.fnz.symbols import pack
 from tests.compress.fnz.files import CODINGS, FIELDS, file_of, in_fields, network, normal, sparse
 
 FILES = {

@@ -7,10 +7,10 @@ import heapq
 import numpy as np
 import pytest
 
-from compress.fnz.huffman import LONGEST, code_lengths, decode_huffman, encode_huffman, huffman_size
-from compress.fnz.reader import Reader
-from compress.fnz.symbols import decode_symbols, encode_symbols
-from compress.fnz.tables import TOTAL, fitting_table, read_table
+from compress.fnz.codes.byte_reader import Reader
+from compress.fnz.codes.huffman import LONGEST, code_lengths, decode_huffman, encode_huffman, huffman_size
+from compress.fnz.codes.probability_tables import TOTAL, fitting_table, read_table
+from compress.fnz.codes.symbols import decode_symbols, encode_symbols
 
 
 def least_bits(counts: np.ndarray) -> int:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from compress.fnz.coding import decode_blocks, decode_onnx, encode_onnx
 from compress.fnz.container import unseal
 from compress.fnz.directory import Directory, read_directory
-from compress.fnz.spans import find_spans
+from compress.fnz.onnx_coding import decode_blocks, decode_onnx, encode_onnx
+from compress.fnz.tensor_spans import find_spans
 
 REST = "(graph, names and small tensors)"
 

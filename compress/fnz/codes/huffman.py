@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.fnz.kinds import Symbols
-from compress.fnz.reader import Reader, damaged, varint
-from compress.fnz.tables import Counts, read_row, row_size, write_row
+from compress.fnz.codes.byte_reader import Reader, damaged, varint
+from compress.fnz.codes.element_kinds import Symbols
+from compress.fnz.codes.probability_tables import Counts, read_row, row_size, write_row
 
 LONGEST = 15
 _PIECE = 1 << 16  # bytes whose bits are looked up at a time

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.fnz.ans import AnsDecoder, encode_ans
-from compress.fnz.kinds import Symbols
-from compress.fnz.reader import Reader, damaged, varint
-from compress.fnz.symbols import decode_symbols, encode_symbols
-from compress.fnz.tables import MOST_EIGHTHS, TOTAL, Counts, chance
+from compress.fnz.codes.ans import AnsDecoder, encode_ans
+from compress.fnz.codes.byte_reader import Reader, damaged, varint
+from compress.fnz.codes.element_kinds import Symbols
+from compress.fnz.codes.probability_tables import MOST_EIGHTHS, TOTAL, Counts, chance
+from compress.fnz.codes.symbols import decode_symbols, encode_symbols
 
 Positions = NDArray[np.int64]
 Mask = NDArray[np.bool_]

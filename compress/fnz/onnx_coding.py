@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from compress.fnz.blocks import decode_block
+from compress.fnz.codes.byte_reader import Reader, damaged
+from compress.fnz.codes.element_kinds import KINDS, Words
 from compress.fnz.container import Contents, check_decoded, seal, unseal
 from compress.fnz.directory import Directory, Entry, read_directory, write_directory
-from compress.fnz.int32_fields import varints_of_words, words_of_varints
-from compress.fnz.kinds import KINDS, Words
-from compress.fnz.pools import Block, Tensor, encode_tensors
-from compress.fnz.reader import Reader, damaged
-from compress.fnz.spans import Span, find_spans
+from compress.fnz.shared_blocks import Block, Tensor, encode_tensors
+from compress.fnz.tensor_blocks import decode_block
+from compress.fnz.tensor_spans import Span, find_spans
+from compress.fnz.varint_fields import varints_of_words, words_of_varints
 from hw_profiles.onnx_io.load import LARGEST_FILE
 
 

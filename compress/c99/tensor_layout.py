@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from compress.c99.graph import Graph, Quantization, place
 from compress.c99.layers import Tensor
+from compress.c99.qdq_graph import Graph, Quantization, place
 from hw_profiles.network.workload import VIEWS, Op, Shape, Workload
 from hw_profiles.onnx_io.load import shown
 

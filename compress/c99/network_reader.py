@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from compress.c99.functions import table
-from compress.c99.graph import Graph, Quantization, place
 from compress.c99.layers import (
     INTEGERS,
     AveragePool,
@@ -28,7 +26,9 @@ from compress.c99.layers import (
     Window,
     merged,
 )  # fmt: skip
-from compress.c99.tensors import Tensors
+from compress.c99.lookup_tables import table
+from compress.c99.qdq_graph import Graph, Quantization, place
+from compress.c99.tensor_layout import Tensors
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from hw_profiles.memory.inplace import line_buffer_rows
 from hw_profiles.memory.planner import Schedule, plan

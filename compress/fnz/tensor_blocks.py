@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.fnz.codebook import Codebook, decode_codebook, encode_codebook, find_codebook, with_zeros
-from compress.fnz.kinds import Kind, Words, from_planes, planes
-from compress.fnz.reader import Reader, damaged
-from compress.fnz.symbols import decode_symbols, encode_symbols
-from compress.fnz.zeros import decode_gaps, decode_grid, encode_gaps, encode_grid
+from compress.fnz.codes.byte_reader import Reader, damaged
+from compress.fnz.codes.codebook import Codebook, decode_codebook, encode_codebook, find_codebook, with_zeros
+from compress.fnz.codes.element_kinds import Kind, Words, from_planes, planes
+from compress.fnz.codes.symbols import decode_symbols, encode_symbols
+from compress.fnz.codes.zero_positions import decode_gaps, decode_grid, encode_gaps, encode_grid
 
 PLANES, CODEBOOK, GAPS, GRID = range(4)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.fnz.kinds import Kind, Symbols, Words
-from compress.fnz.reader import Reader, damaged
-from compress.fnz.symbols import decode_symbols, encode_symbols
+from compress.fnz.codes.byte_reader import Reader, damaged
+from compress.fnz.codes.element_kinds import Kind, Symbols, Words
+from compress.fnz.codes.symbols import decode_symbols, encode_symbols
 
 MOST_VALUES = 256
 

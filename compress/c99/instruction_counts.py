@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from compress.c99.text import label
+from compress.c99.c_literals import label
 
 INSTRUCTIONS_PER_TICK = 40
 """SysTick runs at 25 MHz, and the emulated processors execute one instruction a nanosecond."""

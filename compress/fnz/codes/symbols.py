@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from compress.fnz.ans import AnsDecoder, encode_ans
-from compress.fnz.huffman import code_lengths, decode_huffman, encode_huffman, huffman_size
-from compress.fnz.kinds import Symbols
-from compress.fnz.reader import Reader, damaged, varint
-from compress.fnz.tables import Counts, fitting_table, read_table
+from compress.fnz.codes.ans import AnsDecoder, encode_ans
+from compress.fnz.codes.byte_reader import Reader, damaged, varint
+from compress.fnz.codes.element_kinds import Symbols
+from compress.fnz.codes.huffman import code_lengths, decode_huffman, encode_huffman, huffman_size
+from compress.fnz.codes.probability_tables import Counts, fitting_table, read_table
 
 PACKED, HUFFMAN, ANS, LZMA = range(4)
 

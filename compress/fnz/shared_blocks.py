@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compress.fnz.blocks import encode_block
-from compress.fnz.kinds import KINDS, Words
+from compress.fnz.codes.element_kinds import KINDS, Words
+from compress.fnz.tensor_blocks import encode_block
 
 _SHORT = 4096  # words; longer tensors stay alone
 _REPEATED = 4  # a shorter one may if its words occur so many times on average

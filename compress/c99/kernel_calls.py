@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.c99.c_literals import array, initializer, number, wrapped
 from compress.c99.layers import (
     AveragePool,
     Binary,
@@ -23,7 +24,6 @@ from compress.c99.layers import (
     Target,
     Window,
 )  # fmt: skip
-from compress.c99.text import array, initializer, number, wrapped
 from hw_profiles.memory.inplace import CHANNELS_AT_ONCE
 
 _VECTOR = 32  # numbers
@@ -59,7 +59,7 @@ def calls(layer: Layer, index: int, length: int) -> tuple[Call, ...]:
 
     ``length`` is that of a convolution's rows of weights, see :func:`row_lengths`.
 
-    >>> from compress.c99.network import read_network
+    >>> from compress.c99.network_reader import read_network
     >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from hw_profiles.network.quantization import fixed_quantization
     >>> from search_spaces import preset

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.fnz.reader import Reader, damaged
+from compress.fnz.codes.byte_reader import Reader, damaged
 
 TOTAL = 1 << 20
 MOST_EIGHTHS = 224

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from compress.fnz.kinds import KINDS
+from compress.fnz.codes.element_kinds import KINDS
 
 SHORTEST = 32  # bytes; anything shorter is as small among the names around it, as are equal bytes that are not long
 MOST_SPANS = 10_000

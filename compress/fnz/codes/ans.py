@@ -9,8 +9,8 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.fnz.kinds import Symbols
-from compress.fnz.reader import Reader, damaged, varint
+from compress.fnz.codes.byte_reader import Reader, damaged, varint
+from compress.fnz.codes.element_kinds import Symbols
 
 # Symbols that are unpacked to 32 bits at a time.
 _PIECE = 1 << 20

@@ -29,7 +29,7 @@ from compress.c99.layers import (
 def run_layers(network: Network, image: Integers) -> dict[str, Integers]:
     """Every tensor of the network for one input (height, width, channels), by name.
 
-    >>> from compress.c99.network import read_network
+    >>> from compress.c99.network_reader import read_network
     >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from hw_profiles.network.quantization import fixed_quantization
     >>> from search_spaces import preset

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from compress.c99.graph import Graph, Quantization, place
 from compress.c99.layers import INTEGERS
+from compress.c99.qdq_graph import Graph, Quantization, place
 
 _POINTWISE = (
     "Abs", "Add", "Celu", "Clip", "Div", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity",

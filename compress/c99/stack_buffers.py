@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from compress.c99.calls import direct, row_lengths
+from compress.c99.kernel_calls import direct, row_lengths
 from compress.c99.layers import Convolution, Layer
 
 

@@ -12,12 +12,12 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from compress.atomic_files import write_text
+from compress.c99.instruction_counts import tick_table
 from compress.c99.layers import Integers, Layer, Network, Tensor
-from compress.c99.network import read_network
-from compress.c99.readme import readme
-from compress.c99.reference import quantize_images, run_layers
-from compress.c99.targets import MACHINES, Machine, Sizes, build, run, sizes
-from compress.c99.ticks import tick_table
+from compress.c99.network_reader import read_network
+from compress.c99.numpy_reference import quantize_images, run_layers
+from compress.c99.program_readme import readme
+from compress.c99.target_machines import MACHINES, Machine, Sizes, build, run, sizes
 from hw_profiles.suggest import did_you_mean
 
 _CHANCE = 0.01  # of the images: what a few close calls among few images may add

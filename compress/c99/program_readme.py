@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from compress.c99.c_literals import label
 from compress.c99.layers import Network
-from compress.c99.text import label
 
 _UNVERIFIED = "This program is **unverified**: it was not run on images yet."
 
@@ -11,7 +11,7 @@ _UNVERIFIED = "This program is **unverified**: it was not run on images yet."
 def readme(network: Network, file_name: str, proof: str = _UNVERIFIED) -> str:
     """What the program is, how it is used and what is known of it, in Markdown.
 
-    >>> from compress.c99.network import read_network
+    >>> from compress.c99.network_reader import read_network
     >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from hw_profiles.network.quantization import fixed_quantization
     >>> from search_spaces import preset

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from compress.fnz.kinds import Kind, Words
+from compress.fnz.codes.element_kinds import Kind, Words
 
 _LONGEST = 10
 _SEPTETS_OF_32_BITS = 5
@@ -30,7 +30,7 @@ def words_of_varints(data: bytes, kind: Kind) -> Words | None:
 def varints_of_words(words: Words, kind: Kind) -> bytes:
     """The inverse; a negative number takes ten bytes.
 
-    >>> from compress.fnz.kinds import KINDS
+    >>> from compress.fnz.codes.element_kinds import KINDS
     >>> varints_of_words(np.array([1, 200], np.uint8), KINDS[0]).hex()
     '01c801'
     """

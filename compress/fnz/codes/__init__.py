@@ -1,0 +1,1 @@
+"""Codes of rows of symbols: ANS, Huffman, codebooks, positions of zeros."""
