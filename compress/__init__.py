@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from compress.quantization.weight_only.int4 import Int4, store_int4
     from compress.sparsity.sparsify import Sparsify
     from compress.stage import Context
-    from compress.stages import STAGES, run_stages
+    from compress.stages.runner import STAGES, run_stages
     from compress.training.loop import Recipe
 
 __all__ = [
@@ -69,7 +69,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "STAGES": "stages",
+    "STAGES": "stages.runner",
     "Artifact": "networks.artifact",
     "Binarize": "quantization.weight_only.binary",
     "Cluster": "clustering.cluster",
@@ -97,7 +97,7 @@ _HOMES = {
     "load_data": "data.dataset",
     "prune": "api",
     "quantize": "api",
-    "run_stages": "stages",
+    "run_stages": "stages.runner",
     "simulated": "quantization.simulator.simulator",
     "sizes": "fnz",
     "sparsify": "api",

@@ -55,8 +55,8 @@ def _finite(value: Any) -> Any:
 
 
 def _facts(given: Sequence[_Given], data: str, seed: int, parsed: Namespace) -> dict[str, Any]:
-    from compress.compare import compare_files
     from compress.data.dataset import load_data
+    from compress.file_comparison import compare_files
 
     images = load_data(data, seed=seed)
     found = compare_files(given[0].file, given[1].file, images, threshold=parsed.threshold)

@@ -16,7 +16,7 @@ from compress.progress import progress
 from compress.pruning.importance import CRITERIA
 from compress.pruning.prune import Prune
 from compress.stage import Context, Stage
-from compress.stages import deploy, run_stages
+from compress.stages.runner import deploy, run_stages
 from compress.training.loop import Recipe, train
 from hw_profiles.budget import Budget
 from hw_profiles.devices.device import Device, load_device

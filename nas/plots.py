@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 
-from compress.stages import guaranteed_latency
+from compress.stages.runner import guaranteed_latency
 from nas.engine import COST, ranked_trials
 from nas.pareto import pareto_front
 from nas.svg import element, label, line, picture, ticks, title

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from compress.atomic_files import read_json
 from compress.data.preprocessing import METADATA_KEY
-from compress.stages import guaranteed
+from compress.stages.runner import guaranteed
 from nas.candidates import candidates_section
 from nas.config import Config
 from nas.drawing import architecture_svg, memory_svg, stages_svg

@@ -19,7 +19,7 @@ from compress.fnz.encode_stage import Encode
 from compress.networks.artifact import Artifact
 from compress.networks.onnx_export import differing, predict_onnx
 from compress.stage import Context
-from compress.stages import STAGES, file_metrics, guaranteed
+from compress.stages.runner import STAGES, file_metrics, guaranteed
 from compress.training.loop import accuracy, balanced_accuracy
 from compress.training.teachers import teacher_accuracy
 from hw_profiles.budget import violations

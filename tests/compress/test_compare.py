@@ -13,9 +13,9 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from compress import Dataset, Preprocessing, load_data
-from compress.compare import compare_files, layer_errors
 from compress.data.dataset import Split
 from compress.data.preprocessing import METADATA_KEY
+from compress.file_comparison import compare_files, layer_errors
 from compress.networks.as_artifact import given_artifact
 from compress.networks.onnx_export import onnx_bytes
 from compress.quantization.int8.ptq_onnx import quantize_onnx

@@ -24,7 +24,7 @@ from compress.pruning.importance import CRITERIA, channel_scores
 from compress.pruning.prune import remove_channels, select_channels
 from compress.quantization.int8.ptq import scale_and_zero_point
 from compress.stage import Stage
-from compress.stages import why_undone
+from compress.stages.runner import why_undone
 from compress.training.loop import accuracy, predict
 from compress.training.teachers import ModuleTeacher
 from hw_profiles import Budget

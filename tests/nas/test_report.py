@@ -24,7 +24,7 @@ from compress.atomic_files import write_json
 from compress.networks.onnx_export import export_onnx, predict_onnx
 from compress.quantization.int8.ptq import Quantize
 from compress.stage import Context
-from compress.stages import deploy, run_stages
+from compress.stages.runner import deploy, run_stages
 from hw_profiles import load_device
 from hw_profiles.latency.estimate import estimate
 from hw_profiles.runtimes.fusion import fuse

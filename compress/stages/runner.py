@@ -18,7 +18,6 @@ from compress.fnz.encode_stage import Encode
 from compress.networks.artifact import Artifact
 from compress.networks.network_source import require_savable
 from compress.networks.onnx_export import differing, export_onnx, onnx_bytes, predict_onnx
-from compress.origin import ORIGIN, check_origin, config_of, is_of, origin_of
 from compress.progress import Report, progress
 from compress.pruning.prune import Prune
 from compress.quantization.int8.ptq import Quantize
@@ -29,6 +28,7 @@ from compress.quantization.weight_only.fp16 import Half
 from compress.quantization.weight_only.int4 import Int4
 from compress.sparsity.sparsify import Sparsify
 from compress.stage import Context, Stage
+from compress.stages.provenance import ORIGIN, check_origin, config_of, is_of, origin_of
 from compress.training.loop import accuracy
 from hw_profiles.budget import Budget, violations
 from hw_profiles.latency.estimate import estimate, guaranteed_ms
