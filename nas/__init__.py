@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas.config import Config
-    from nas.engine import candidate, search, winner
+    from nas.engine.pareto import pareto_front
+    from nas.engine.search import candidate, search, winner
     from nas.errors import InputError, NothingFitsError
-    from nas.pareto import pareto_front
     from nas.pipeline import run
 
 __all__ = ["Config", "InputError", "NothingFitsError", "candidate", "pareto_front", "run", "search", "winner"]
@@ -18,11 +18,11 @@ _HOMES = {
     "Config": "config",
     "InputError": "errors",
     "NothingFitsError": "errors",
-    "candidate": "engine",
-    "pareto_front": "pareto",
+    "candidate": "engine.search",
+    "pareto_front": "engine.pareto",
     "run": "pipeline",
-    "search": "engine",
-    "winner": "engine",
+    "search": "engine.search",
+    "winner": "engine.search",
 }
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import optuna
 
-from nas.choice import FINALISTS
-from nas.engine import COST
+from nas.engine.search import COST
+from nas.engine.winner_selection import FINALISTS
 from nas.page import grid
 from nas.plots import legend, pareto_marks, pareto_points, pareto_svg
 from nas.svg import words

@@ -21,16 +21,16 @@ from compress.training.loop import Recipe, train
 from hw_profiles.budget import Budget
 from hw_profiles.devices.device import Device, load_device
 from hw_profiles.devices.machine import hold_here
-from nas.choice import choose_winner
 from nas.config import Config, load_config
-from nas.engine import STARTED, search
+from nas.engine.candidate_evaluation import CandidateCost, ShortTraining
+from nas.engine.samplers import sampler_named
+from nas.engine.search import STARTED, search
+from nas.engine.winner_selection import choose_winner
 from nas.errors import NothingFitsError, user_input
-from nas.evaluate import CandidateCost, ShortTraining
 from nas.pretrained import initial_weights
 from nas.report import render
 from nas.results import Findings, Result, collect, trials_csv
 from nas.runfolder import Clock, check_config, check_data, log, open_folder
-from nas.samplers import sampler_named
 from nas.stage_plan import LONGEST, planned_stages, recipe_for, stage_names, with_stage_weights
 from nas.teaching import NO_TEACHER, Lesson, check_teacher, check_teacher_file, prepare_teacher
 from search_spaces.arch import Arch

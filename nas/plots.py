@@ -9,8 +9,8 @@ from typing import Any
 import optuna
 
 from compress.stages.runner import guaranteed_latency
-from nas.engine import COST, ranked_trials
-from nas.pareto import pareto_front
+from nas.engine.pareto import pareto_front
+from nas.engine.search import COST, ranked_trials
 from nas.svg import element, label, line, picture, ticks, title
 
 _WIDTH, _HEIGHT = 760, 380

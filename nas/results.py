@@ -28,7 +28,7 @@ from hw_profiles.onnx_io.reader import read_onnx
 from nas.anatomy import architecture_facts, estimated_latency, memory_facts
 from nas.cautions import cautions
 from nas.config import Config
-from nas.engine import CAUSE, COST, WHY, candidate, ranked_trials
+from nas.engine.search import CAUSE, COST, WHY, candidate, ranked_trials
 from nas.teaching import Lesson
 from nas.verification import Predictions, class_counts, class_facts, flips, interval_of
 

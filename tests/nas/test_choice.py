@@ -9,7 +9,7 @@ import pytest
 
 import nas
 from hw_profiles import Budget
-from nas.choice import choose_winner
+from nas.engine.winner_selection import choose_winner
 from nas.errors import NothingFitsError
 
 Costs = Callable[[int], dict[str, float]]

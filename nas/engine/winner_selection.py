@@ -8,9 +8,9 @@ import optuna
 from optuna.trial import TrialState
 
 from hw_profiles.budget import Budget, violations
-from nas.engine import COST, candidate, ranked_trials, repeated
+from nas.engine.candidate_evaluation import CandidateCost
+from nas.engine.search import COST, candidate, ranked_trials, repeated
 from nas.errors import NothingFitsError
-from nas.evaluate import CandidateCost
 from search_spaces.arch import Arch
 
 FINALISTS = "finalists"

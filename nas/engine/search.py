@@ -18,8 +18,8 @@ import optuna
 from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
 
 from hw_profiles.budget import Budget, violations
-from nas.rungs import check_rungs, promising
-from nas.samplers import random, tpe
+from nas.engine.samplers import random, tpe
+from nas.engine.successive_halving import check_rungs, promising
 
 Space = Callable[[Any], Hashable]
 Evaluate = Callable[[Any, float], float]

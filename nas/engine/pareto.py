@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import optuna
 from optuna.trial import FrozenTrial
 
-from nas.engine import COST, ranked_trials
+from nas.engine.search import COST, ranked_trials
 
 
 def pareto_front(study: optuna.Study, cost: str = "latency_ms") -> list[FrozenTrial]:
