@@ -165,7 +165,7 @@ def _run(parsed: argparse.Namespace) -> None:
     import optuna
 
     from nas.pipeline import run
-    from nas.results import table
+    from nas.results.collect import table
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     result = run(parsed.config, **overrides)
@@ -179,7 +179,7 @@ def _run(parsed: argparse.Namespace) -> None:
 
 def _report(parsed: argparse.Namespace) -> None:
     from compress.atomic_files import write_text
-    from nas.report import render_run
+    from nas.report.page import render_run
 
     path = Path(parsed.run) / "report.html"
     with user_input():

@@ -28,8 +28,8 @@ from nas.engine.search import STARTED, search
 from nas.engine.winner_selection import choose_winner
 from nas.errors import NothingFitsError, user_input
 from nas.pretrained import initial_weights
-from nas.report import render
-from nas.results import Findings, Result, collect, trials_csv
+from nas.report.page import render
+from nas.results.collect import Findings, Result, collect, trials_csv
 from nas.runfolder import Clock, check_config, check_data, log, open_folder
 from nas.stage_plan import LONGEST, planned_stages, recipe_for, stage_names, with_stage_weights
 from nas.teaching import NO_TEACHER, Lesson, check_teacher, check_teacher_file, prepare_teacher

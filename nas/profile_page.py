@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nas.drawing import memory_svg
-from nas.page import grid, listing, page, section
 from nas.profile_command import bits_of, doubts, interval, kind_of, sides
-from nas.svg import element, label, line, picture, ticks, title, words
+from nas.report.charts import memory_svg
+from nas.report.html import grid, listing, page, section
+from nas.report.svg import element, label, line, picture, ticks, title, words
 from nas.terminal import cut, printable, short
 
 Facts = Mapping[str, Any]
@@ -50,7 +50,7 @@ def render_profile(facts: Facts) -> str:
 
 
 def memory_of(facts: Facts) -> dict[str, Any]:
-    """What :func:`nas.drawing.memory_svg` draws."""
+    """What :func:`nas.report.charts.memory_svg` draws."""
     kernels = [
         {"name": _name(layer), "kind": kind_of(layer), "live_bytes": layer["live_bytes"]} for layer in facts["layers"]
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from compress import load_data
-from nas.cautions import cautions
+from nas.results.run_warnings import cautions
 
 
 def test_test_images_that_stand_in_training_too_are_told() -> None:

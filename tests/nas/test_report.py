@@ -18,7 +18,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, recall_score
 
-import nas.results
+import nas.results.collect
 from compress import Artifact, Preprocessing, load_data
 from compress.atomic_files import write_json
 from compress.networks.onnx_export import export_onnx, predict_onnx
@@ -29,12 +29,12 @@ from hw_profiles import load_device
 from hw_profiles.latency.estimate import estimate
 from hw_profiles.runtimes.fusion import fuse
 from nas import search
-from nas.anatomy import architecture_facts, memory_facts
 from nas.config import Config
-from nas.report import render, render_run, snippet
-from nas.results import SCHEMA, Findings, collect
+from nas.report.page import render, render_run, snippet
+from nas.results.collect import SCHEMA, Findings, collect
+from nas.results.network_facts import architecture_facts, memory_facts
+from nas.results.test_statistics import class_facts, flips, wilson
 from nas.teaching import Lesson
-from nas.verification import class_facts, flips, wilson
 from search_spaces import build_model, preset
 from tests.parts import require
 
@@ -333,7 +333,7 @@ def test_the_numbers_come_from_the_files_and_each_file_is_run_once(
         runs.append(path)
         return predict_onnx(path, *others)
 
-    monkeypatch.setattr(nas.results, "predict_onnx", counted)
+    monkeypatch.setattr(nas.results.collect, "predict_onnx", counted)
     found = collect(
         Findings(
             config=Config(), folder=tmp_path, data=data, lesson=Lesson(), study=study, artifact=artifact,

@@ -11,7 +11,7 @@ import optuna
 from compress.stages.runner import guaranteed_latency
 from nas.engine.pareto import pareto_front
 from nas.engine.search import COST, ranked_trials
-from nas.svg import element, label, line, picture, ticks, title
+from nas.report.svg import element, label, line, picture, ticks, title
 
 _WIDTH, _HEIGHT = 760, 380
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 20, 26, 48

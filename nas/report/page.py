@@ -13,13 +13,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from compress.atomic_files import read_json
 from compress.data.preprocessing import METADATA_KEY
 from compress.stages.runner import guaranteed
-from nas.candidates import candidates_section
 from nas.config import Config
-from nas.drawing import architecture_svg, memory_svg, stages_svg
-from nas.page import grid, listing, page, percent, section
-from nas.results import SCHEMA
-from nas.svg import words
-from nas.tested import data_section, on_test_section
+from nas.report.candidates_section import candidates_section
+from nas.report.charts import architecture_svg, memory_svg, stages_svg
+from nas.report.html import grid, listing, page, percent, section
+from nas.report.svg import words
+from nas.report.test_section import data_section, on_test_section
+from nas.results.collect import SCHEMA
 
 Metrics = Mapping[str, Any]
 

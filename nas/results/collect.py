@@ -25,12 +25,12 @@ from compress.training.teachers import teacher_accuracy
 from hw_profiles.budget import violations
 from hw_profiles.devices.device import Device
 from hw_profiles.onnx_io.reader import read_onnx
-from nas.anatomy import architecture_facts, estimated_latency, memory_facts
-from nas.cautions import cautions
 from nas.config import Config
 from nas.engine.search import CAUSE, COST, WHY, candidate, ranked_trials
+from nas.results.network_facts import architecture_facts, estimated_latency, memory_facts
+from nas.results.run_warnings import cautions
+from nas.results.test_statistics import Predictions, class_counts, class_facts, flips, interval_of
 from nas.teaching import Lesson
-from nas.verification import Predictions, class_counts, class_facts, flips, interval_of
 
 SCHEMA = 2
 _LABELS = {"distill": "distilled", "prune": "pruned", "int8": "int8"}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nas.svg import element, label, line, picture, ticks, title, words
+from nas.report.svg import element, label, line, picture, ticks, title, words
 
 Row = Mapping[str, Any]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nas.page import grid, listing, percent, section
-from nas.svg import words
-from nas.verification import MOST_CLASSES, named
+from nas.report.html import grid, listing, percent, section
+from nas.report.svg import words
+from nas.results.test_statistics import MOST_CLASSES, named
 
 Metrics = Mapping[str, Any]
 

@@ -9,9 +9,9 @@ import optuna
 
 from nas.engine.search import COST
 from nas.engine.winner_selection import FINALISTS
-from nas.page import grid
-from nas.plots import legend, pareto_marks, pareto_points, pareto_svg
-from nas.svg import words
+from nas.report.html import grid
+from nas.report.pareto_plot import legend, pareto_marks, pareto_points, pareto_svg
+from nas.report.svg import words
 
 
 def candidates_section(metrics: Mapping[str, Any], study: optuna.Study) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nas.svg import words
+from nas.report.svg import words
 
 _STYLE = """
 :root { --ink: #1c2530; --quiet: #667384; --rule: #dde3ea; --blue: #1a5fb4; --green: #1a7f4b; --red: #b3261e;

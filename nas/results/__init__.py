@@ -1,0 +1,1 @@
+"""The numbers of a run: collected, tested, put into metrics.json."""
