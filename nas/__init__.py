@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from nas.engine.pareto import pareto_front
     from nas.engine.search import candidate, search, winner
     from nas.errors import InputError, NothingFitsError
-    from nas.pipeline import run
+    from nas.pipeline.run import run
 
 __all__ = ["Config", "InputError", "NothingFitsError", "candidate", "pareto_front", "run", "search", "winner"]
 
@@ -20,7 +20,7 @@ _HOMES = {
     "NothingFitsError": "errors",
     "candidate": "engine.search",
     "pareto_front": "engine.pareto",
-    "run": "pipeline",
+    "run": "pipeline.run",
     "search": "engine.search",
     "winner": "engine.search",
 }

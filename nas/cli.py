@@ -164,7 +164,7 @@ def _run(parsed: argparse.Namespace) -> None:
     warnings.filterwarnings("ignore", category=UserWarning)
     import optuna
 
-    from nas.pipeline import run
+    from nas.pipeline.run import run
     from nas.results.collect import table
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -27,10 +27,10 @@ from hw_profiles.devices.device import Device
 from hw_profiles.onnx_io.reader import read_onnx
 from nas.config import Config
 from nas.engine.search import CAUSE, COST, WHY, candidate, ranked_trials
+from nas.pipeline.teacher import Lesson
 from nas.results.network_facts import architecture_facts, estimated_latency, memory_facts
 from nas.results.run_warnings import cautions
 from nas.results.test_statistics import Predictions, class_counts, class_facts, flips, interval_of
-from nas.teaching import Lesson
 
 SCHEMA = 2
 _LABELS = {"distill": "distilled", "prune": "pruned", "int8": "int8"}

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import nas
-from nas.pretrained import initial_weights
+from nas.pipeline.pretrained_weights import initial_weights
 from search_spaces import Arch, preset
 
 NAME = "mobilenetv2_050"

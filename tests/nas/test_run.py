@@ -25,7 +25,7 @@ from compress.data.preprocessing import METADATA_KEY
 from hw_profiles.onnx_io.reader import read_metadata, read_onnx
 from hw_profiles.onnx_io.writer import write_onnx
 from nas.cli import main
-from nas.runfolder import Clock
+from nas.pipeline.run_folder import Clock
 from search_spaces import Arch, preset
 
 QUICK = [
@@ -378,12 +378,12 @@ def test_a_full_disk_keeps_the_folder_and_says_how_to_go_on(
 ) -> None:
     import errno
 
-    import nas.pipeline
+    import nas.pipeline.run
 
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(nas.pipeline, "_search", full)
+    monkeypatch.setattr(nas.pipeline.run, "_search", full)
     assert main([*QUICK, "--teacher", "none", "--out", str(tmp_path / "run")]) == 2
     assert "the disk is full; free some space, then go on: nas run" in one_line(capsys)
     assert (tmp_path / "run" / "config.toml").is_file()

@@ -12,7 +12,7 @@ import nas
 from compress import STAGES, Distill, Prune, Quantize, QuantizeAware, Recipe, Sparsify
 from compress.fnz import decode_onnx
 from nas.config import Config
-from nas.stage_plan import planned_stages, recipe_for, stage_names, with_stage_weights
+from nas.pipeline.stage_plan import planned_stages, recipe_for, stage_names, with_stage_weights
 
 PHASES = {"teacher": 0.2, "search": 0.3, "train": 0.1, "distill": 0.1, "prune": 0.1, "baseline": 0.3}
 

@@ -14,7 +14,7 @@ from compress.stages.runner import STAGES
 from compress.training.loop import Recipe
 from hw_profiles.suggest import did_you_mean
 from nas.config import Config
-from nas.teaching import NO_TEACHER
+from nas.pipeline.teacher import NO_TEACHER
 
 AUTO = "auto"
 _USUAL = ("distill", "prune", "int8")

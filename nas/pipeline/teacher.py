@@ -30,7 +30,7 @@ from hw_profiles.devices.device import load_device
 from hw_profiles.measurement.latency_measurement import measure
 from hw_profiles.onnx_io.reader import read_onnx
 from nas.config import Config
-from nas.runfolder import Clock, log
+from nas.pipeline.run_folder import Clock, log
 
 NO_TEACHER, AUTO, _TIMM = "none", "auto", "timm:"
 _AUTO_NAME = "resnet10t"

@@ -1,0 +1,1 @@
+"""A run: search, winner, teacher, stages, baseline, results, each resumable."""
