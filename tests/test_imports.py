@@ -49,10 +49,10 @@ def test_hardware_profiles_never_import_torch() -> None:
     "code",
     [
         "import blocks, hw_profiles, search_spaces, compress, nas",
-        "from nas.cli import main; main(['list'])",
-        "from nas.cli import main; main(['devices', '--json'])",
-        "from nas.cli import main; main(['profile', 'resnet8', '--precision', 'int8'])",
-        "from nas.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass",
+        "from nas.commands.main import main; main(['list'])",
+        "from nas.commands.main import main; main(['devices', '--json'])",
+        "from nas.commands.main import main; main(['profile', 'resnet8', '--precision', 'int8'])",
+        "from nas.commands.main import main\ntry: main(['--help'])\nexcept SystemExit: pass",
         "from search_spaces import sample; sample('mobilenet', seed=0).workload()",
     ],
 )

@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from hw_profiles.onnx_io.writer import write_onnx
-from nas.cli import main
+from nas.commands.main import main
 from search_spaces import preset
 
 ROOT = Path(__file__).parent.parent

@@ -23,7 +23,7 @@ from hw_profiles.measurement.latency_measurement import measure as measure_file
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.workload import Op, Workload
 from hw_profiles.onnx_io.writer import write_onnx
-from nas.space_networks import narrowed
+from nas.commands.benchmark_networks import narrowed
 from search_spaces import Arch, list_spaces, sample
 from tests.benchmarks.lines import extend
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 import compress.progress
 import compress.training.loop
-from nas.cli import main
+from nas.commands.main import main
 
 
 def die() -> None:

@@ -14,7 +14,7 @@ from compress.data.preprocessing import METADATA_KEY
 from compress.fnz import encode_onnx
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.writer import random_weights, write_onnx
-from nas.cli import main
+from nas.commands.main import main
 from search_spaces import preset
 
 ARCH = preset("resnet8", input_shape=(1, 32, 32))

@@ -22,7 +22,7 @@ from hw_profiles.cost_model.fit import Observation
 from hw_profiles.devices.device import to_toml
 from hw_profiles.latency.estimate import Latency
 from hw_profiles.measurement.random_networks import micro_network
-from nas.cli import main
+from nas.commands.main import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +41,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return np.full(len(observations), 0.1)
 
     monkeypatch.setattr("hw_profiles.measurement.device_measurement.measure_here", measure_here)
-    monkeypatch.setattr("nas.space_networks.space_network", micro_network)  # quickly made
+    monkeypatch.setattr("nas.commands.benchmark_networks.space_network", micro_network)  # quickly made
     monkeypatch.setattr("hw_profiles.measurement.device_measurement.write_onnx", lambda workload, quantization: b"")
     monkeypatch.setattr(
         "hw_profiles.measurement.device_measurement.fit", lambda observations: load_device("host").costs["fp32"]
@@ -194,7 +194,7 @@ def test_a_wrong_argument_is_told_in_one_line(
 
 def test_showing_a_device_loads_no_torch() -> None:
     code = (
-        "import sys; from nas.cli import main; main(['devices', 'show', 'host']); "
+        "import sys; from nas.commands.main import main; main(['devices', 'show', 'host']); "
         "sys.exit(bool({'torch', 'timm'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, check=False).returncode == 0

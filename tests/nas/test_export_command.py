@@ -14,7 +14,7 @@ from compress.data.dataset import load_data
 from compress.data.preprocessing import METADATA_KEY
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.writer import write_onnx
-from nas.cli import main
+from nas.commands.main import main
 from search_spaces import preset
 
 
@@ -36,7 +36,7 @@ def run_folder(tmp_path: Path) -> Path:
 def test_a_run_is_written_as_a_program_and_verified(
     run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nas.export_command._IMAGES", 20)
+    monkeypatch.setattr("nas.commands.export._IMAGES", 20)
     out = tmp_path / "program"
     assert main(["export", str(run_folder), "--out", str(out), "--data", "digits", "--verify"]) == 0
     assert "**verified**" in capsys.readouterr().out

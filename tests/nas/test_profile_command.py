@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.writer import write_onnx
-from nas.cli import main
+from nas.commands.main import main
 from search_spaces import preset, sample
 
 ROOT = Path(__file__).parents[2]
@@ -248,7 +248,7 @@ def test_a_wrong_argument_is_told_in_one_line(
 
 def test_a_file_is_profiled_without_torch(models: dict[str, str]) -> None:
     code = (
-        f"import sys; from nas.cli import main; assert main(['profile', {models['file']!r}]) == 0; "
+        f"import sys; from nas.commands.main import main; assert main(['profile', {models['file']!r}]) == 0; "
         f"assert main(['profile', {models['arch']!r}]) == 0; sys.exit(bool({{'torch', 'timm'}} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, check=False).returncode == 0
@@ -257,7 +257,7 @@ def test_a_file_is_profiled_without_torch(models: dict[str, str]) -> None:
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "nas.cli", "profile", "resnet8"]
+    command = [sys.executable, "-m", "nas.commands.main", "profile", "resnet8"]
     environment = {**os.environ, "PYTHONUNBUFFERED": ""}
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, cwd=ROOT, env=environment, check=False)
     os.close(write)

@@ -24,7 +24,7 @@ from compress.atomic_files import write_text
 from compress.data.preprocessing import METADATA_KEY
 from hw_profiles.onnx_io.reader import read_metadata, read_onnx
 from hw_profiles.onnx_io.writer import write_onnx
-from nas.cli import main
+from nas.commands.main import main
 from nas.pipeline.run_folder import Clock
 from search_spaces import Arch, preset
 
@@ -38,7 +38,7 @@ QUICK = [
 
 
 def nas(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "nas.cli", *arguments]
+    command = [sys.executable, "-m", "nas.commands.main", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     # A shell's background jobs ignore SIGINT, and so would their children; a handler is not inherited, ignoring is.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from compress.pruning.channel_groups import prunable_groups
 from hw_profiles.network.quantization import fixed_quantization
-from nas.space_networks import narrowed, space_network
+from nas.commands.benchmark_networks import narrowed, space_network
 from search_spaces import list_spaces, sample
 
 

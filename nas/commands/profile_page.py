@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nas.profile_command import bits_of, doubts, interval, kind_of, sides
+from nas.commands.profile import bits_of, doubts, interval, kind_of, sides
+from nas.commands.text_table import cut, printable, short
 from nas.report.charts import memory_svg
 from nas.report.html import grid, listing, page, section
 from nas.report.svg import element, label, line, picture, ticks, title, words
-from nas.terminal import cut, printable, short
 
 Facts = Mapping[str, Any]
 
@@ -21,10 +21,10 @@ _HEAD = ["layer", "#", "kind", "layout", "bits", "input", "output", "MACs", "wei
 
 
 def render_profile(facts: Facts) -> str:
-    """The page of what :func:`nas.profile_command.profile_facts` found: it needs no other file and no network.
+    """The page of what :func:`nas.commands.profile.profile_facts` found: it needs no other file and no network.
 
     >>> from hw_profiles import load_device
-    >>> from nas.profile_command import profile_facts
+    >>> from nas.commands.profile import profile_facts
     >>> "stages.2.0.conv2" in render_profile(profile_facts("resnet8", load_device("host")))
     True
     """

@@ -16,9 +16,9 @@ from hw_profiles.cost_model.features import family
 from hw_profiles.cost_model.kernel_costs import work_names
 from hw_profiles.devices.machine import hold_here
 from hw_profiles.latency.estimate import prediction_deviation
+from nas.commands.text_table import aligned, printable
 from nas.config import quantity
 from nas.errors import InputError, user_input
-from nas.terminal import aligned, printable
 
 _FACTS = ("name", "description", "runtime", "threads", "channel_multiple", "measurable", "source")
 _DEFAULT_TIME = "10min"
@@ -115,7 +115,7 @@ def prices(device: Device) -> dict[str, dict[str, dict[str, Any]]]:
 
 def _measure(parsed: Namespace) -> None:
     from hw_profiles.measurement.device_measurement import measure_device
-    from nas.space_networks import space_network
+    from nas.commands.benchmark_networks import space_network
 
     if parsed.out is None:
         raise InputError("devices measure: --out must say where the device is written, such as --out my.toml")

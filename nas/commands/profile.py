@@ -16,8 +16,8 @@ from hw_profiles.latency.estimate import precision_of
 from hw_profiles.layer_profile import layers
 from hw_profiles.profiling import workload_of
 from hw_profiles.suggest import did_you_mean
+from nas.commands.text_table import aligned, cut, printable, short
 from nas.errors import InputError, user_input
-from nas.terminal import aligned, cut, printable, short
 from search_spaces import list_presets, preset
 from search_spaces.arch import Arch
 
@@ -44,7 +44,7 @@ def run_profile(parsed: Namespace) -> None:
     print(json.dumps(facts, indent=1) if parsed.json else "\n".join([*layer_lines(facts), "", *total_lines(facts)]))
     if parsed.html is not None:
         from compress.atomic_files import write_text
-        from nas.profile_page import render_profile
+        from nas.commands.profile_page import render_profile
 
         with user_input():
             write_text(Path(parsed.html), render_profile(facts))

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nas.commands.text_table import aligned, cut, printable
 from nas.errors import InputError, user_input
-from nas.terminal import aligned, cut, printable
 
 _NAME_WIDTH = 48
 _WORST = 5  # layers that are listed

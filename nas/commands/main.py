@@ -199,25 +199,25 @@ def _list(parsed: argparse.Namespace) -> None:
 
 
 def _devices(parsed: argparse.Namespace) -> None:
-    from nas.devices_command import run_devices
+    from nas.commands.devices import run_devices
 
     run_devices(parsed)
 
 
 def _profile(parsed: argparse.Namespace) -> None:
-    from nas.profile_command import run_profile
+    from nas.commands.profile import run_profile
 
     run_profile(parsed)
 
 
 def _export(parsed: argparse.Namespace) -> int:
-    from nas.export_command import run_export
+    from nas.commands.export import run_export
 
     return run_export(parsed)
 
 
 def _compare(parsed: argparse.Namespace) -> None:
-    from nas.compare_command import run_compare
+    from nas.commands.compare import run_compare
 
     run_compare(parsed)
 
