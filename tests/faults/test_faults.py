@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.parts import require
+from tests.optional_parts import require
 
 ROOT = Path(__file__).parents[2]
 VICTIM = Path(__file__).with_name("victim.py")

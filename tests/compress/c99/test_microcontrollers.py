@@ -20,7 +20,7 @@ from search_spaces import preset
 from tests.compress.c99.files import graph_file, images, network_file
 from tests.compress.c99.test_graphs import GRAPHS, Draft, Graph
 from tests.compress.c99.test_program import STRICT
-from tests.parts import require
+from tests.optional_parts import require
 
 PORTABLE = "-DKERNEL_PORTABLE"
 

@@ -16,7 +16,7 @@ from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from search_spaces import preset, sample
 from tests.compress.c99.files import graph_file, images, network_file
 from tests.compress.c99.test_graphs import GRAPHS
-from tests.parts import require
+from tests.optional_parts import require
 
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror"]
 HOSTILE = ['"; system("touch gone"); //', "*/ int evil; /*", "??/\n#error", "a\\", "Grüße %s", "x" * 300]

@@ -39,7 +39,7 @@ QUICK = [
 
 def nas(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "nas.commands.main", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     # A shell's background jobs ignore SIGINT, and so would their children; a handler is not inherited, ignoring is.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(

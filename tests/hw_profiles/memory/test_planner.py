@@ -15,7 +15,7 @@ from hw_profiles.memory.planner import ALIGNMENT, Schedule, plan
 from hw_profiles.network.workload import VIEWS, Op, Workload, WorkloadBuilder
 from hw_profiles.runtimes.fusion import fuse
 from search_spaces import preset
-from tests.hw_profiles.planner_cases import branching_network, exact_arena, pruned_network
+from tests.hw_profiles.memory.planner_cases import branching_network, exact_arena, pruned_network
 
 MOBILENET = preset("mobilenetv2_035", input_shape=(3, 96, 96)).workload().with_precision("int8")
 RESNET = preset("resnet8").workload().with_precision("int8")

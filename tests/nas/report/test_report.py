@@ -36,7 +36,7 @@ from nas.results.collect import SCHEMA, Findings, collect
 from nas.results.network_facts import architecture_facts, memory_facts
 from nas.results.test_statistics import class_facts, flips, wilson
 from search_spaces import build_model, preset
-from tests.parts import require
+from tests.optional_parts import require
 
 ALERT = "<script>alert(1)</script>"
 SECTIONS = ("asked", "budget", "candidates", "stages", "architecture", "memory", "tested", "data", "use")

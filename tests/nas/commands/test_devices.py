@@ -24,7 +24,7 @@ from hw_profiles.latency.estimate import Latency
 from hw_profiles.measurement.random_networks import micro_network
 from nas.commands.main import main
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ SCRIPT = """
 import sys, os, signal, optuna
 sys.path.insert(0, {root!r})
 import nas
-from tests.nas.test_engine import space, cost
+from tests.nas.engine.test_search import space, cost
 from pathlib import Path
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 asked = 0
@@ -159,7 +159,7 @@ nas.search(space, evaluate, cost=cost, budget={{"size": 9}}, n_trials=9, seed=3,
 
 def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     db = tmp_path / "s.db"
-    script = textwrap.dedent(SCRIPT).format(root=str(Path(__file__).parents[2]), db=str(db))
+    script = textwrap.dedent(SCRIPT).format(root=str(Path(__file__).parents[3]), db=str(db))
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     asked: list[Pair] = []

@@ -20,7 +20,7 @@ from hw_profiles.onnx_io.writer import write_onnx
 from nas.commands.main import main
 from search_spaces import preset, sample
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HOSTILE = '<script>alert(1)</script>\x1b[31m"&\r\nred'
 
 
