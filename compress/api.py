@@ -32,7 +32,7 @@ from compress.quantization.mixed_precision.mixed_precision import MixedPrecision
 from compress.quantization.precisions import Precision, check_needs_no_images, stage_of
 from compress.sparsity.sparsify import Sparsify, check_can_be_sparse, densities, sparse_formats
 from compress.stage import Context
-from compress.training.loop import accuracy
+from compress.training.evaluation import accuracy
 from compress.training.teachers import ModuleTeacher, OnnxTeacher, Teacher, pixels_of
 from hw_profiles.budget import Budget
 from hw_profiles.devices.device import load_device

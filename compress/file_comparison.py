@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from compress.data.dataset import Dataset
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.networks.onnx_export import onnx_logits
-from compress.training.loop import accuracy
+from compress.training.evaluation import accuracy
 from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_io.graph_edges import needed_nodes, readers_of
 from hw_profiles.onnx_io.load import load_model, shown

@@ -155,7 +155,7 @@ def workload_of(model: Model, input_shape: tuple[int, ...] | None = None) -> Wor
     if _is_file(model):
         return read_onnx(Path(str(model)), input_shape)
     if isinstance(model, str):
-        from hw_profiles.torch_io.trace import trace_timm
+        from hw_profiles.torch_io.timm_models import trace_timm
 
         return trace_timm(model, input_shape)
     if _is_module(model):
@@ -206,7 +206,8 @@ def _runnable(model: Any, workload: Workload, precision: str) -> bytes:
         raise ValueError(
             f"a module can be measured in fp32 only, got {precision!r}: quantize it into a file and profile the file"
         )
-    from hw_profiles.torch_io.trace import export, timm_module
+    from hw_profiles.torch_io.timm_models import timm_module
+    from hw_profiles.torch_io.trace import export
 
     input_shape = workload.shapes[workload.input][1:]
     return export(timm_module(model, input_shape) if isinstance(model, str) else model, input_shape)

@@ -13,8 +13,8 @@ from search_spaces.registry import SPACES, list_spaces, load_space, sample
 from search_spaces.space import Space
 
 if TYPE_CHECKING:
+    from search_spaces.identify import identify_weights
     from search_spaces.model import build_model
-    from search_spaces.weights import identify_weights
 
 __all__ = [
     "SPACES",
@@ -38,7 +38,7 @@ def __getattr__(name: str) -> Any:
 
         return build_model
     if name == "identify_weights":
-        from search_spaces.weights import identify_weights
+        from search_spaces.identify import identify_weights
 
         return identify_weights
     raise AttributeError(f"module 'search_spaces' has no attribute {name!r}")

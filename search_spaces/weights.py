@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from search_spaces.arch import Arch
-from search_spaces.presets import list_presets, preset
 from search_spaces.timm_keys import CLASSIFIER, STEM, timm_keys
 
 _TORCH_SUFFIXES = (".pth", ".pt", ".bin")
@@ -28,7 +27,7 @@ def read_weights(arch: Arch, path: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: the file cannot be read, or a tensor is missing, unexpected or of another shape; the first is named.
     """
-    state = _read_state(path)
+    state = read_state(path)
     wanted = timm_keys(arch)
     if not wanted:
         raise ValueError(f"{path}: timm has no network like this one, so its weights cannot be read")
@@ -38,39 +37,18 @@ def read_weights(arch: Arch, path: Path) -> dict[str, Tensor]:
     if _classes(state) != arch.num_classes:
         state = {key: value for key, value in state.items() if key not in CLASSIFIER}
         wanted = {key: place for key, place in wanted.items() if key not in CLASSIFIER}
-    problem = _difference({key: shape for key, (_, shape) in wanted.items()}, state)
+    problem = state_difference({key: shape for key, (_, shape) in wanted.items()}, state)
     if problem:
         raise ValueError(f"{path}: {problem}")
     return {ours: state[key].float() for key, (ours, _) in wanted.items()}
 
 
-def identify_weights(path: Path | str) -> str:
-    """The preset whose tensors, the classifier aside, a file of timm's weights holds.
-
-    Networks of the same tensors, such as timm's ``tf_`` variants with another padding, cannot be told apart.
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by name, without BatchNorm's counts of batches, which nothing here reads.
 
     Raises:
-        ValueError: the file cannot be read, or holds the weights of no preset.
-
-    >>> identify_weights("no_such_file.safetensors")
-    Traceback (most recent call last):
-    ValueError: no_such_file.safetensors: must be a file of weights
+        ValueError: the file cannot be read, or holds no state dict of dense floating point tensors.
     """
-    state = _read_state(Path(path))
-    weight = state.get(STEM)
-    channels = weight.shape[1] if weight is not None and weight.ndim == 4 else 3
-    body = {key: value for key, value in state.items() if key not in CLASSIFIER}
-    names = [name for name in list_presets() if timm_keys(preset(name))]
-    for name in names:
-        shapes = {key: shape for key, (_, shape) in timm_keys(preset(name)).items() if key not in CLASSIFIER}
-        shapes[STEM] = (shapes[STEM][0], channels, *shapes[STEM][2:])
-        if _difference(shapes, body) is None:
-            return name
-    raise ValueError(f"{path}: holds the weights of no preset (valid: {', '.join(names)})")
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors by name, without the counts of batches that nothing here reads."""
     if not path.is_file():
         raise ValueError(f"{path}: must be a file of weights")
     if path.suffix not in (".safetensors", *_TORCH_SUFFIXES):
@@ -116,7 +94,7 @@ def _classes(state: Mapping[str, Tensor]) -> int | None:
     return None if weight is None or weight.ndim == 0 else weight.shape[0]
 
 
-def _difference(wanted: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor]) -> str | None:
+def state_difference(wanted: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor]) -> str | None:
     """What is wrong with a state dict that must hold tensors of these shapes; None where nothing is."""
     for key, shape in wanted.items():
         if key not in state:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from compress.distillation.ensemble import wanted_logits
 from compress.distillation.feature_distillation import FEATURE_METHODS, FeatureLesson
 from compress.distillation.losses import decoupled_divergences, soft_target_divergence
-from compress.networks.artifact import Artifact
+from compress.networks.artifact import Artifact, check_trainable
 from compress.stage import Context
 from compress.training.loop import Loss, Recipe, train
 from compress.training.teachers import ModuleTeacher, Teacher
@@ -139,15 +139,6 @@ def check_teaching(stage: str, temperature: float, weight: float) -> None:
     """Raise a ValueError unless a teacher can lead by these."""
     if not is_number(temperature, 0) or not (weight in (0, 1) or is_number(weight, 0, 1)):
         raise ValueError(f"{stage}: temperature must be above 0 and weight in 0..1, got {temperature!r} and {weight!r}")
-
-
-def check_trainable(stage: str, artifact: Artifact) -> None:
-    """Raise a ValueError where training would undo what an earlier stage made of the weights."""
-    if artifact.quantization is not None or artifact.weight_formats or artifact.deployed is not None:
-        raise ValueError(
-            f"{stage} must come before the stages that change how weights are stored: training on would undo "
-            f"what they did ({artifact.precision}, {len(artifact.weight_formats)} weights with a format of their own)"
-        )
 
 
 def _begun_anew(artifact: Artifact, seed: int) -> nn.Module:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from compress.distillation.losses import mean_softened
 from compress.training.teachers import Teacher
 
 
@@ -47,3 +48,18 @@ def wanted_logits(teacher: Teacher, pixels: Tensor, temperature: float) -> Tenso
     if isinstance(teacher, Ensemble):
         return teacher.at(pixels, temperature)
     return teacher(pixels).clone()  # what inference mode made cannot be differentiated through
+
+
+def mean_softened(logits: Sequence[Tensor], weights: Sequence[float], temperature: float) -> Tensor:
+    """Logits whose softened output is the weighted mean of the softened outputs of several (Hinton et al., 1503.02531).
+
+    Each (N, K); the weights are taken as shares of their sum.
+
+    >>> both = mean_softened([torch.tensor([[0.0, 0.0]]), torch.tensor([[99.0, 0.0]])], [1, 1], 1.0)
+    >>> both.softmax(1)
+    tensor([[0.7500, 0.2500]])
+    """
+    shares = torch.tensor(weights, dtype=torch.float32) / sum(weights)
+    log_outputs = torch.stack([F.log_softmax(z / temperature, dim=1) for z in logits])
+    mean = torch.logsumexp(log_outputs + shares.log().view(-1, 1, 1), dim=0)
+    return mean * temperature

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -85,21 +83,6 @@ def hint_distance(guided: Tensor, hint: Tensor) -> Tensor:
     0.5
     """
     return 0.5 * F.mse_loss(guided, hint)
-
-
-def mean_softened(logits: Sequence[Tensor], weights: Sequence[float], temperature: float) -> Tensor:
-    """Logits whose softened output is the weighted mean of the softened outputs of several (Hinton et al., 1503.02531).
-
-    Each (N, K); the weights are taken as shares of their sum.
-
-    >>> both = mean_softened([torch.tensor([[0.0, 0.0]]), torch.tensor([[99.0, 0.0]])], [1, 1], 1.0)
-    >>> both.softmax(1)
-    tensor([[0.7500, 0.2500]])
-    """
-    shares = torch.tensor(weights, dtype=torch.float32) / sum(weights)
-    log_outputs = torch.stack([F.log_softmax(z / temperature, dim=1) for z in logits])
-    mean = torch.logsumexp(log_outputs + shares.log().view(-1, 1, 1), dim=0)
-    return mean * temperature
 
 
 def smaller_size(one: Tensor, other: Tensor) -> tuple[int, int]:

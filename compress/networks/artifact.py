@@ -173,3 +173,12 @@ def _quantization(record: Mapping[str, Any] | None, scales: Path) -> Quantizatio
         signed=bool(record["signed"]),
         in_float=frozenset(record["in_float"]),
     )
+
+
+def check_trainable(stage: str, artifact: Artifact) -> None:
+    """Raise a ValueError where training would undo what an earlier stage made of the weights."""
+    if artifact.quantization is not None or artifact.weight_formats or artifact.deployed is not None:
+        raise ValueError(
+            f"{stage} must come before the stages that change how weights are stored: training on would undo "
+            f"what they did ({artifact.precision}, {len(artifact.weight_formats)} weights with a format of their own)"
+        )

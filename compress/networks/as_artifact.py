@@ -19,7 +19,7 @@ from compress.networks.artifact import Artifact
 from compress.networks.network_source import GivenModule, OnnxFile, Timm, nothing_changed, source_name
 from compress.networks.timm_network import timm_for, timm_of, trained_shape
 from compress.networks.weight_layers import Layer
-from compress.training.teachers import check_timm_name
+from hw_profiles.torch_io.timm_models import check_timm_name
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
 

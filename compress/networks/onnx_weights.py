@@ -15,9 +15,9 @@ from compress.networks.artifact import Artifact
 from compress.networks.network_source import OnnxFile, source_name
 from compress.networks.onnx_export import onnx_bytes
 from compress.networks.weight_layers import Layer
-from compress.quantization.int8.ptq import zeros_alone
 from compress.weight_codecs.onnx_storage import Weight, tensors_of, weights_of
-from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
+from compress.weight_codecs.sparse_formats import sparse_format, zeros_alone
+from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.onnx_io.load import load_model
 
 # change(module, layers): changes the layers, which are all that the module holds; the format of each one's weight.
@@ -60,15 +60,6 @@ def with_int8_file(artifact: Artifact, data: bytes) -> Artifact:
     file = OnnxFile(data=data, label=f"{source_name(artifact.source)} in int8", sides=artifact.source.input_shape)
     formats = zeros_of(file) if zeros_alone(artifact.weight_formats) else {}
     return replace(artifact, deployed=file, weight_formats=formats)
-
-
-def sparse_format(share: float) -> TensorFormat:
-    """Of a weight of which a share is not zero.
-
-    >>> sparse_format(0.5).density
-    0.5
-    """
-    return replace(FLOAT32, density=max(share, 1e-9))
 
 
 def zeros_of(file: OnnxFile) -> dict[str, TensorFormat]:

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from compress.networks.slice_channels import cut_module
-from compress.training.teachers import check_timm_name
 from hw_profiles.network.workload import Workload
+from hw_profiles.torch_io.timm_models import check_timm_name
 from hw_profiles.torch_io.trace import trace
 
 SCHEMA = 1

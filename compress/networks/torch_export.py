@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from hw_profiles.measurement.latency_measurement import open_session
+from hw_profiles.onnx_io.session import open_session
 from hw_profiles.torch_io.trace import export, trace
 
 PARITY = 1e-3  # of the largest logit; float32 sums in another order

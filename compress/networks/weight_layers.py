@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from compress.networks.artifact import Artifact
-from compress.pruning.channel_groups import weight_keys
-from hw_profiles.network.workload import WEIGHTED
+from hw_profiles.network.workload import WEIGHTED, Op
 from hw_profiles.suggest import did_you_mean
 
 Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
@@ -86,3 +85,11 @@ def for_each(setting: T | Mapping[str, T], layers: Mapping[str, Layer], what: st
     if not chosen:
         raise ValueError(f"{what}: at least one layer must be named, got {dict(setting)}")
     return chosen
+
+
+def weight_keys(op: Op, weights: Mapping[str, Tensor]) -> list[str]:
+    """State-dict keys of an operation: of a ConvNormAct, or of a bare convolution or linear layer."""
+    if f"{op.name}.conv.weight" in weights:
+        norm = ("weight", "bias", "running_mean", "running_var")
+        return [f"{op.name}.conv.weight", *(f"{op.name}.norm.{name}" for name in norm)]
+    return [key for key in (op.weight, op.bias_name) if key in weights]

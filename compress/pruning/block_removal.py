@@ -11,7 +11,7 @@ from torch import Tensor
 
 from compress.data.dataset import Split
 from compress.networks.artifact import Artifact
-from compress.training.loop import mean_loss
+from compress.training.evaluation import mean_loss
 from hw_profiles.devices.device import Device
 from hw_profiles.profiling import profile
 from search_spaces.arch import Arch

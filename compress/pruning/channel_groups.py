@@ -10,7 +10,8 @@ from torch import Tensor
 
 from blocks.custom import CUSTOM_BLOCKS
 from blocks.spec import BlockSpec
-from hw_profiles.network.workload import WEIGHTED, Op, Workload
+from compress.networks.weight_layers import weight_keys
+from hw_profiles.network.workload import WEIGHTED, Workload
 from search_spaces.arch import Arch
 
 Kept = Mapping[str, Tensor]  # group -> indices of the channels that stay, ascending
@@ -173,11 +174,3 @@ def pruned_weights(
                 value = value.index_select(1, read)
             sliced[key] = value.contiguous()
     return sliced
-
-
-def weight_keys(op: Op, weights: Mapping[str, Tensor]) -> list[str]:
-    """State-dict keys of an operation: of a ConvNormAct, or of a bare convolution or linear layer."""
-    if f"{op.name}.conv.weight" in weights:
-        norm = ("weight", "bias", "running_mean", "running_var")
-        return [f"{op.name}.conv.weight", *(f"{op.name}.norm.{name}" for name in norm)]
-    return [key for key in (op.weight, op.bias_name) if key in weights]

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from compress.data.dataset import Split
 from compress.data.preprocessing import Preprocessing
 from compress.networks.artifact import Artifact
-from compress.pruning.channel_groups import ChannelGroups, weight_keys
+from compress.networks.weight_layers import weight_keys
+from compress.pruning.channel_groups import ChannelGroups
 from hw_profiles.network.workload import WEIGHTED, Op, Workload
 
 Scores = dict[str, Tensor]  # group -> one score for each channel

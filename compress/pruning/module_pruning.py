@@ -5,21 +5,28 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from compress.data.dataset import Dataset
+from compress.networks.artifact import Artifact
+from compress.networks.network_source import GivenModule, Source, Timm
 from compress.networks.slice_channels import cut_module, width_of
 from compress.pruning.channel_selection import channels_saved, choose_channels, least_widths, so_many
 from compress.pruning.importance import CRITERIA, TAYLOR_IMAGES, Scores
 from compress.pruning.module_groups import Group, kept_channels, module_groups
 from compress.pruning.module_importance import Batch, group_scores
+from compress.stage import Context
 from hw_profiles.devices.device import Device
 from hw_profiles.layer_profile import Breakdown, Layer, layers
 from hw_profiles.torch_io.trace import trace
+
+if TYPE_CHECKING:
+    from compress.pruning.prune import Prune
 
 _USUAL_AMOUNT = 0.2
 _BATCH = 128
@@ -270,3 +277,35 @@ def _batches(goal: Goal, data: Dataset | None) -> list[Batch]:
         )
         for i in range(0, len(split), _BATCH)
     ]
+
+
+def pruned_module(artifact: Artifact, stage: Prune, context: Context) -> Artifact:
+    """The artifact without the channels that matter least, trained on; the unpruned module teaches.
+
+    Raises:
+        ValueError: an ONNX file, or a limit that cannot be reached.
+    """
+    lessons = stage.lessons(artifact, context)
+    found = prune_module(
+        artifact.model(),
+        artifact.source.input_shape,
+        context.device,
+        data=context.data,
+        recover=lessons,
+        **stage.of_modules(),
+    )
+    smaller = replace(artifact, source=_narrower(artifact.source, found.model, found.kept))
+    return replace(smaller.with_model(found.model), metrics={} if lessons is None else lessons.metrics())
+
+
+def _narrower(source: Source, module: nn.Module, kept: Mapping[str, Sequence[int]]) -> Source:
+    """The source with the channels of the network as it was made that are left."""
+    if isinstance(source, GivenModule):
+        return replace(source, module=module)
+    assert isinstance(source, Timm)
+    before = source.kept
+    now = {
+        name: tuple(before[name][i] for i in channels) if name in before else tuple(channels)
+        for name, channels in kept.items()
+    }
+    return replace(source, kept={**before, **now})

@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from compress.distillation.distill import check_trainable
 from compress.distillation.guided_training import Lessons, leading
-from compress.networks.artifact import Artifact
+from compress.networks.artifact import Artifact, check_trainable
 from compress.pruning.block_removal import without_weakest_block
 from compress.pruning.channel_groups import channel_groups, prunable_groups, pruned_arch, pruned_weights
 from compress.pruning.channel_selection import (
@@ -100,7 +99,7 @@ class Prune:
         another source than an Arch the module is pruned, see :func:`compress.pruning.module_pruning.prune_module`."""
         check_trainable("Prune", artifact)
         if not isinstance(artifact.source, Arch):
-            from compress.quantization.int8.ptq_module import pruned_module
+            from compress.pruning.module_pruning import pruned_module
 
             return pruned_module(artifact, self, context)
         pruned = self._shallower(artifact, context)

@@ -13,13 +13,15 @@ from compress.data.preprocessing import Preprocessing
 from compress.distillation.guided_training import Learn, lessons_for
 from compress.networks.artifact import Artifact
 from compress.networks.network_source import OnnxFile
-from compress.networks.onnx_weights import sparse_format, with_changed_weights
+from compress.networks.onnx_weights import with_changed_weights
 from compress.networks.weight_layers import Layer, for_each, layers_of, weighted_layers
 from compress.sparsity.layer_sensitivity import equal_amounts, layer_losses
 from compress.sparsity.masks import Kept, Masks, Scores, cubic, keep_in_groups, keep_of_all, keep_of_each
 from compress.stage import Context
-from compress.training.loop import Recipe, mean_loss
+from compress.training.evaluation import mean_loss
+from compress.training.loop import Recipe
 from compress.validation import is_number, is_whole
+from compress.weight_codecs.sparse_formats import sparse_format
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.suggest import did_you_mean
 

@@ -29,7 +29,7 @@ from compress.quantization.weight_only.int4 import Int4
 from compress.sparsity.sparsify import Sparsify
 from compress.stage import Context, Stage
 from compress.stages.provenance import ORIGIN, check_origin, config_of, is_of, origin_of
-from compress.training.loop import accuracy
+from compress.training.evaluation import accuracy
 from hw_profiles.budget import Budget, violations
 from hw_profiles.latency.estimate import estimate, guaranteed_ms
 from hw_profiles.measurement.latency_measurement import compare, measure

@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,6 +17,7 @@ from compress.atomic_files import write_bytes
 from compress.data.dataset import Dataset, Split
 from compress.data.preprocessing import Preprocessing
 from compress.progress import Report, no_report
+from compress.training.evaluation import device_of
 from compress.validation import is_number, is_whole
 
 # loss(logits, labels, pixels): pixels are the augmented images, (N, C, H, W) in 0..1, as a teacher wants them.
@@ -124,7 +123,9 @@ def train(
     total = max(1, round(recipe.epochs * steps_per_epoch))
     flip = data.preprocessing.channels == 3 if recipe.flip is None else recipe.flip
     model.to(memory_format=torch.channels_last)
-    batches = _Batches(data.train, data.preprocessing, batch_size=batch_size, seed=seed, flip=flip, place=_place(model))
+    batches = _Batches(
+        data.train, data.preprocessing, batch_size=batch_size, seed=seed, flip=flip, place=device_of(model)
+    )
     state = _State(model, recipe, recipe.learning_rate * batch_size / 128)
     if checkpoint is not None and checkpoint.is_file():
         state.load(checkpoint)
@@ -147,59 +148,6 @@ def train(
     model.eval()
     rate = state.step * batch_size / max(state.seconds, 1e-9)
     return Training(state.step, state.step / steps_per_epoch, state.seconds, rate, state.bfloat16)
-
-
-@torch.inference_mode()
-def predict(model: nn.Module, split: Split, preprocessing: Preprocessing, batch_size: int = 500) -> NDArray[np.int64]:
-    """The class that the module gives each image."""
-    model.eval()
-    place = _place(model)
-    found = []
-    for i in range(0, len(split), batch_size):
-        images = torch.from_numpy(preprocessing.tensor(split.images[i : i + batch_size]))
-        found.append(model(images.to(place)).argmax(1).cpu().numpy())
-    return np.concatenate(found)
-
-
-def accuracy(predictions: NDArray[np.int64], split: Split) -> float:
-    """Share of predictions that are right, 0..1."""
-    return float(np.mean(predictions == split.labels))
-
-
-def balanced_accuracy(predictions: NDArray[np.int64], split: Split) -> float:
-    """Mean over the classes of the split of the share of each that is found, 0..1: for classes of unequal size.
-
-    Brodersen et al., "The balanced accuracy and its posterior distribution", ICPR 2010.
-
-    >>> split = Split(np.zeros((4, 1, 1, 1), np.uint8), np.array([0, 0, 0, 1]))
-    >>> balanced_accuracy(np.array([0, 0, 0, 0]), split)
-    0.5
-    """
-    images = np.bincount(split.labels)
-    right = np.bincount(split.labels[predictions == split.labels], minlength=len(images))
-    return float(np.mean(right[images > 0] / images[images > 0]))
-
-
-def evaluate(model: nn.Module, split: Split, preprocessing: Preprocessing) -> float:
-    """Accuracy of a module on a split, 0..1."""
-    return accuracy(predict(model, split, preprocessing), split)
-
-
-@torch.inference_mode()
-def mean_loss(model: nn.Module, split: Split, preprocessing: Preprocessing, batch_size: int = 250) -> float:
-    """Mean cross-entropy of a module on a split."""
-    model.eval()
-    total, place = 0.0, _place(model)
-    for i in range(0, len(split), batch_size):
-        logits = model(torch.from_numpy(preprocessing.tensor(split.images[i : i + batch_size])).to(place))
-        labels = torch.from_numpy(split.labels[i : i + batch_size]).to(place)
-        total += float(F.cross_entropy(logits, labels, reduction="sum"))
-    return total / len(split)
-
-
-def _place(model: nn.Module) -> torch.device:
-    """Where the parameters of a module are."""
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 class _State:

@@ -17,9 +17,9 @@ from compress.data.dataset import Dataset, Split
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.progress import Report, no_report
 from compress.training.loop import Recipe, train
-from hw_profiles.measurement.latency_measurement import open_session
 from hw_profiles.onnx_io.reader import read_metadata
-from hw_profiles.suggest import did_you_mean
+from hw_profiles.onnx_io.session import open_session
+from hw_profiles.torch_io.timm_models import check_timm_name
 
 # teacher(pixels): (N, C, H, W) in 0..1 -> (N, num_classes) logits, without a gradient.
 Teacher = Callable[[Tensor], Tensor]
@@ -114,17 +114,6 @@ class Upsampled(nn.Module):
             x = F.interpolate(x, self.size, mode="bilinear", align_corners=False)
         logits: Tensor = self.model(x)
         return logits
-
-
-def check_timm_name(name: str) -> None:
-    """Raise a ValueError where timm has no such model.
-
-    >>> check_timm_name("resnet10t")
-    """
-    import timm
-
-    if not timm.is_model(name):
-        raise ValueError(f"timm has no model {name!r}{did_you_mean(name, timm.list_models())}")
 
 
 def timm_model(name: str, data: Dataset) -> nn.Module:

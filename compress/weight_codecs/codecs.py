@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from compress.validation import is_whole
 from compress.weight_codecs.onnx_storage import Code, Floats, Stored, Weight, constant, node, reshaped
 from hw_profiles.network.tensor_formats import TensorFormat
 
@@ -180,3 +181,9 @@ def _unpadded(name: str, size: int) -> tuple[str, Stored]:
         node("Slice", [flat, f"{name}.0", f"{name}.n"], cut),
     ]
     return cut, Stored(constants, nodes)
+
+
+def check_group(what: str, group: int) -> None:
+    """Raise a ValueError where no group can be so small."""
+    if not is_whole(group, 2):
+        raise ValueError(f"{what} must be at least 2, got {group!r}")

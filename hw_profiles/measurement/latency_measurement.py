@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from hw_profiles.devices.machine import conditions, hold_here
 from hw_profiles.latency.estimate import Latency
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.workload import WorkloadBuilder
+from hw_profiles.onnx_io.session import open_session
 from hw_profiles.onnx_io.writer import write_onnx
 
 _WARMUP_RUNS = 10
@@ -167,27 +167,6 @@ def _runner(model: bytes | Path, threads: int, input_shape: tuple[int, ...] | No
         session.run(outputs, feed)
 
     return run
-
-
-def open_session(model: bytes | Path, threads: int = 1) -> Any:
-    """An ONNX Runtime session on the CPU, all optimisations on.
-
-    Raises:
-        ValueError: ONNX Runtime cannot load the file.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    source = model if isinstance(model, bytes) else str(model)
-    try:
-        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        name = "the model" if isinstance(model, bytes) else str(model)
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{name}: ONNX Runtime cannot load it ({first_line})") from None
 
 
 def _reference_model() -> bytes:

@@ -18,7 +18,6 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from hw_profiles.network.simplify import simplify
 from hw_profiles.network.workload import WEIGHTED, Op, Shape, Workload, WorkloadBuilder
-from hw_profiles.suggest import did_you_mean
 from hw_profiles.torch_io.aten_ops import CONSTANT, KNOWN, NO_OP, Call, Operand, read_call
 
 INPUT = "input"
@@ -67,53 +66,8 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Workload:
     except _ReadsNumbersError:
         raise ValueError(f"{name}: what a model does must not depend on the numbers in the image") from None
     except Exception as error:
-        raise ValueError(f"{name}: cannot be run with an input of {input_shape} ({_reason(error)})") from None
+        raise ValueError(f"{name}: cannot be run with an input of {input_shape} ({short_reason(error)})") from None
     return recorder.workload(name, output, sum(p.numel() for p in module.parameters()))
-
-
-def trace_timm(name: str, input_shape: tuple[int, ...] | None = None, num_classes: int | None = None) -> Workload:
-    """The workload of a model of timm by its name; nothing is downloaded, no weights are made.
-
-    Without ``input_shape`` it is the one that the model was trained with.
-
-    Raises:
-        ValueError: timm has no such model, or it cannot be traced.
-
-    >>> round(trace_timm("resnet18").macs / 1e6)
-    1814
-    """
-    module = timm_module(name, input_shape, num_classes, device="meta")
-    return trace(module, input_shape or timm_input_shape(module))
-
-
-def timm_module(
-    name: str, input_shape: tuple[int, ...] | None = None, num_classes: int | None = None, *, device: str = "cpu"
-) -> nn.Module:
-    """A model of timm with random weights, or on the device ``"meta"`` with none.
-
-    Raises:
-        ValueError: timm has no such model, or not for this input.
-
-    >>> timm_input_shape(timm_module("timm:resnet18", device="meta"))
-    (3, 224, 224)
-    """
-    import timm
-
-    name = name.removeprefix("timm:")
-    if not timm.is_model(name):
-        raise ValueError(f"timm has no model {name!r}{did_you_mean(name, timm.list_models())}")
-    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
-    with torch.device(device):
-        try:
-            return _create(name, options, input_shape)
-        except Exception as error:
-            raise ValueError(f"timm:{name}: cannot be made ({_reason(error)})") from None
-
-
-def timm_input_shape(module: nn.Module) -> tuple[int, ...]:
-    """(C, H, W) that a model of timm was trained with."""
-    configuration: Any = module.pretrained_cfg
-    return tuple(configuration["input_size"])
 
 
 def export(module: nn.Module, input_shape: tuple[int, ...]) -> bytes:
@@ -132,26 +86,11 @@ def export(module: nn.Module, input_shape: tuple[int, ...]) -> bytes:
             torch.onnx.export(module, (torch.zeros(1, *input_shape),), path, dynamo=False, opset_version=_OPSET)
             return path.read_bytes()
     except Exception as error:
-        raise ValueError(f"{type(module).__name__}: torch cannot export it to ONNX ({_reason(error)})") from None
+        raise ValueError(f"{type(module).__name__}: torch cannot export it to ONNX ({short_reason(error)})") from None
 
 
-def _create(name: str, options: dict[str, Any], input_shape: tuple[int, ...] | None) -> nn.Module:
-    """Attention models fix their image size when they are made; others do not know the argument."""
-    import timm
-
-    if input_shape is not None:
-        options = {**options, "in_chans": input_shape[0]}
-        try:
-            sized: nn.Module = timm.create_model(name, img_size=tuple(input_shape[1:]), **options)
-        except TypeError:
-            pass
-        else:
-            return sized
-    made: nn.Module = timm.create_model(name, **options)
-    return made
-
-
-def _reason(error: Exception) -> str:
+def short_reason(error: Exception) -> str:
+    """The message of an error on one line, at most 200 characters of it."""
     return " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
 
 

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-from hw_profiles import Device, load_device, profile
-from hw_profiles.latency.estimate import precision_of
-from hw_profiles.layer_profile import layers
-from hw_profiles.profiling import workload_of
-from hw_profiles.suggest import did_you_mean
+from hw_profiles import load_device
+from nas.commands.profile_facts import (
+    Facts,
+    bits_of,
+    doubts,
+    interval,
+    kind_of,
+    parse_shape,
+    profile_facts,
+    sides,
+)
 from nas.commands.text_table import aligned, cut, printable, short
 from nas.errors import InputError, user_input
-from search_spaces import list_presets, preset
-from search_spaces.arch import Arch
 
-Facts = Mapping[str, Any]
-_Model = Arch | Path | str
-_LARGEST_JSON = 16 * 1024**2
-_MOST_AXES = 8
 _HEAD = ("#", "layer", "kind", "layout", "bits", "output", "MACs", "weights", "moved", "alive", "µs", "%")
-_KIND_WIDTH, _SHAPE_WIDTH = 17, 14
+_SHAPE_WIDTH = 14
 
 
 def run_profile(parsed: Namespace) -> None:
@@ -49,94 +45,6 @@ def run_profile(parsed: Namespace) -> None:
         with user_input():
             write_text(Path(parsed.html), render_profile(facts))
         print(f"page: {printable(parsed.html)}", file=sys.stderr if parsed.json else sys.stdout)
-
-
-def profile_facts(
-    name: str,
-    device: Device,
-    precision: str | None = None,
-    *,
-    input_shape: tuple[int, ...] | None = None,
-    measured: bool = False,
-) -> dict[str, Any]:
-    """Everything about a model as JSON types: its totals, where they come from, and its layers as a list.
-
-    Raises:
-        ValueError: no such model, options that do not fit it, or a device without prices for it.
-
-    >>> facts = profile_facts("resnet8", load_device("host"), "int8")
-    >>> facts["macs"] == sum(layer["macs"] for layer in facts["layers"])
-    True
-    """
-    model = find_model(name, input_shape)
-    if isinstance(model, Path) and precision is not None:
-        raise ValueError(f"--precision is for networks without weights, a file is taken as it is, got {precision!r}")
-    precision = precision or "fp32"
-    workload = workload_of(model, input_shape)
-    reread = measured or isinstance(model, Path)  # what was read once need not be traced again, if nothing is run
-    found = profile(model if reread else workload, device, precision, input_shape=input_shape, measured=measured)
-    if not isinstance(model, Path):
-        workload = workload.with_precision(precision)
-    parts = layers(workload, device)
-    return {
-        "model": name,
-        "device": device.name,
-        "precision": precision_of(workload),
-        "input_shape": list(workload.shapes[workload.input][1:]),
-        **found.to_dict(),
-        "estimated_ms": parts.latency.ms,
-        "estimated_low_ms": parts.latency.low_ms,
-        "estimated_high_ms": parts.latency.high_ms,
-        "peak_index": parts.peak_index,
-        "peak_layer": parts.peak.name,
-        "call": {"microseconds": parts.call_microseconds, "share": parts.call_share},
-        "unknown_ops": dict(parts.unknown),
-        "sources": {
-            "latency_ms": found.latency_source,
-            "microseconds": "estimated",
-            "peak_ram_bytes": "planned",
-            "flash_bytes": "counted",
-            "macs": "counted",
-        },
-        "layers": [asdict(layer) for layer in parts.layers],
-    }
-
-
-def find_model(name: str, input_shape: tuple[int, ...] | None = None) -> _Model:
-    """A model of the command line: an ONNX file, the JSON of an Arch, a preset, or else a name of timm.
-
-    Raises:
-        ValueError: none of them, or an ``input_shape`` that does not fit it.
-
-    >>> find_model("resnet8", (1, 28, 28)).input_shape
-    (1, 28, 28)
-    """
-    path = Path(name)
-    if path.suffix in (".onnx", ".json"):
-        if not path.is_file():
-            raise ValueError(f"model {name}: there is no such file")
-        return path if path.suffix == ".onnx" else _read_arch(path, input_shape)
-    if name.startswith("timm:"):
-        return name
-    try:
-        found = preset(name)
-    except ValueError:
-        return _timm_name(name)
-    return found if input_shape is None else preset(name, input_shape=_three(input_shape))
-
-
-def parse_shape(text: str) -> tuple[int, ...]:
-    """Sides without the batch.
-
-    Raises:
-        ValueError: not numbers of at least 1 with an x between them.
-
-    >>> parse_shape("3x224x224")
-    (3, 224, 224)
-    """
-    if not re.fullmatch(r"[1-9][0-9]{0,8}(x[1-9][0-9]{0,8})*", text) or text.count("x") >= _MOST_AXES:
-        raise ValueError(f"--input-shape must be sides of at least 1 such as 3x224x224, got {text!r}")
-    return tuple(map(int, text.split("x")))
 
 
 def layer_lines(facts: Facts) -> list[str]:
@@ -178,56 +86,6 @@ def total_lines(facts: Facts) -> list[str]:
     return [f"{name:<12} {text}".rstrip() for name, text in lines]
 
 
-def doubts(facts: Facts) -> list[str]:
-    """What makes the estimate less sure than its interval tells.
-
-    >>> doubts(profile_facts("resnet8", load_device("host")))
-    []
-    """
-    said = []
-    stand_ins = [layer for layer in facts["layers"] if layer["stand_in"]]
-    if stand_ins:
-        share = sum(layer["share"] for layer in stand_ins)
-        said.append(
-            f"layers without a price on this device: {len(stand_ins)}, {100 * share:.0f} % of the estimate; "
-            "the price of another kind stands in"
-        )
-    if facts["unknown_ops"]:
-        named = ", ".join(f"{cut(printable(name), 40)} ({n})" for name, n in sorted(facts["unknown_ops"].items()))
-        said.append(f"unknown operations, their MACs counted as 0: {named}")
-    return said
-
-
-def interval(facts: Facts, name: str) -> str:
-    """The milliseconds ``name`` with their 90 % interval.
-
-    >>> interval({"x_ms": 1.0, "x_low_ms": 0.5, "x_high_ms": 2.0}, "x")
-    '1.0000 ms (0.5000 to 2.0000, 90 %)'
-    """
-    return f"{facts[f'{name}_ms']:.4f} ms ({facts[f'{name}_low_ms']:.4f} to {facts[f'{name}_high_ms']:.4f}, 90 %)"
-
-
-def kind_of(layer: Facts) -> str:
-    """What a layer is in a table: its kind, or which activation; an operation that nobody knows has a question mark.
-
-    >>> kind_of({"kind": "activation", "function": "hard_swish"}), kind_of({"kind": "other", "function": "Einsum"})
-    ('hard_swish', 'Einsum?')
-    """
-    if layer["kind"] == "other":
-        return f"{cut(printable(layer['function']), _KIND_WIDTH - 1)}?"
-    return cut(printable(layer["function"] if layer["function"] != "none" else layer["kind"]), _KIND_WIDTH)
-
-
-def bits_of(layer: Facts) -> str:
-    """Bits of one element of the input, and of one weight where there are some: ``8/8``."""
-    return f"{layer['input_bits']}" + (f"/{layer['weight_bits']}" if layer["weight_bits"] else "")
-
-
-def sides(shape: Sequence[int]) -> str:
-    """A shape without its batch: ``16x32x32``."""
-    return "x".join(map(str, shape[1:])) or "1"
-
-
 def _row(index: int, layer: Facts, facts: Facts) -> list[str]:
     peak = "*" if index == facts["peak_index"] else ""
     about = "~" if layer["stand_in"] else ""
@@ -251,35 +109,6 @@ def _short_name(layer: Facts) -> str:
     """Without what the next columns say of a kernel that has no operation of its own."""
     name = str(layer["name"])
     return name if layer["ops"] else name.removeprefix(f"{layer['kind']} ").removesuffix(f"@{layer['layout']}")
-
-
-def _read_arch(path: Path, input_shape: tuple[int, ...] | None) -> Arch:
-    if path.stat().st_size > _LARGEST_JSON:
-        raise ValueError(f"model {path}: an architecture must have at most {_LARGEST_JSON:,} bytes")
-    try:
-        arch = Arch.from_json(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"model {path}: {error}") from None
-    return arch if input_shape is None else replace(arch, input_shape=_three(input_shape))
-
-
-def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    if len(shape) != 3:
-        raise ValueError(f"--input-shape must be three sides such as 3x224x224, got {'x'.join(map(str, shape))}")
-    channels, height, width = shape
-    return channels, height, width
-
-
-def _timm_name(name: str) -> str:
-    import timm
-
-    if not timm.is_model(name):
-        hint = did_you_mean(name, [*list_presets(), *timm.list_models()])
-        raise ValueError(
-            f"no model is called {name!r}{hint} (valid: a preset of `nas list`, timm:NAME, an .onnx file, "
-            "the arch.json of a run)"
-        )
-    return f"timm:{name}"
 
 
 def _check_page(path: Path) -> None:

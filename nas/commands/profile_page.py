@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nas.commands.profile import bits_of, doubts, interval, kind_of, sides
+from nas.commands.profile_facts import bits_of, doubts, interval, kind_of, sides
 from nas.commands.text_table import cut, printable, short
 from nas.report.charts import memory_svg
 from nas.report.html import grid, listing, page, section
@@ -21,7 +21,7 @@ _HEAD = ["layer", "#", "kind", "layout", "bits", "input", "output", "MACs", "wei
 
 
 def render_profile(facts: Facts) -> str:
-    """The page of what :func:`nas.commands.profile.profile_facts` found: it needs no other file and no network.
+    """The page of what :func:`nas.commands.profile_facts.profile_facts` found: it needs no other file and no network.
 
     >>> from hw_profiles import load_device
     >>> from nas.commands.profile import profile_facts

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from compress.data.dataset import Dataset
-from compress.training.loop import Recipe, evaluate, train
+from compress.training.evaluation import evaluate
+from compress.training.loop import Recipe, train
 from hw_profiles.budget import violations
 from hw_profiles.devices.device import Device
 from hw_profiles.network.tensor_formats import PRECISIONS

@@ -28,11 +28,13 @@ from nas.engine.search import STARTED, search
 from nas.engine.winner_selection import choose_winner
 from nas.errors import NothingFitsError, user_input
 from nas.pipeline.pretrained_weights import initial_weights
-from nas.pipeline.run_folder import Clock, check_config, check_data, log, open_folder
+from nas.pipeline.run_folder import check_config, check_data, log, open_folder
 from nas.pipeline.stage_plan import LONGEST, planned_stages, recipe_for, stage_names, with_stage_weights
-from nas.pipeline.teacher import NO_TEACHER, Lesson, check_teacher, check_teacher_file, prepare_teacher
+from nas.pipeline.teacher import NO_TEACHER, check_teacher, check_teacher_file, prepare_teacher
+from nas.pipeline.time_budget import Clock
 from nas.report.page import render
 from nas.results.collect import Findings, Result, collect, trials_csv
+from nas.results.teacher_info import Lesson
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
 from search_spaces.presets import preset

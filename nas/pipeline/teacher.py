@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import time
 import warnings
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from compress.training.teachers import (
     OnnxTeacher,
     Teacher,
     Upsampled,
-    check_timm_name,
     teacher_accuracy,
     timm_model,
     trained_timm,
@@ -29,21 +27,16 @@ from compress.training.teachers import (
 from hw_profiles.devices.device import load_device
 from hw_profiles.measurement.latency_measurement import measure
 from hw_profiles.onnx_io.reader import read_onnx
+from hw_profiles.torch_io.timm_models import check_timm_name
 from nas.config import Config
-from nas.pipeline.run_folder import Clock, log
+from nas.pipeline.run_folder import log
+from nas.pipeline.time_budget import Clock
+from nas.results.teacher_info import Lesson
 
 NO_TEACHER, AUTO, _TIMM = "none", "auto", "timm:"
 _AUTO_NAME = "resnet10t"
 _FEWEST_EPOCHS = 8  # a teacher that sees the data less often is no better than the pupil
 _CHANCE = 1.5
-
-
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """A teacher, and what is shown of it."""
-
-    teacher: Teacher | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def check_teacher(name: str) -> None:

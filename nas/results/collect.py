@@ -20,16 +20,16 @@ from compress.networks.artifact import Artifact
 from compress.networks.onnx_export import differing, predict_onnx
 from compress.stage import Context
 from compress.stages.runner import STAGES, file_metrics, guaranteed
-from compress.training.loop import accuracy, balanced_accuracy
+from compress.training.evaluation import accuracy, balanced_accuracy
 from compress.training.teachers import teacher_accuracy
 from hw_profiles.budget import violations
 from hw_profiles.devices.device import Device
 from hw_profiles.onnx_io.reader import read_onnx
 from nas.config import Config
 from nas.engine.search import CAUSE, COST, WHY, candidate, ranked_trials
-from nas.pipeline.teacher import Lesson
 from nas.results.network_facts import architecture_facts, estimated_latency, memory_facts
 from nas.results.run_warnings import cautions
+from nas.results.teacher_info import Lesson
 from nas.results.test_statistics import Predictions, class_counts, class_facts, flips, interval_of
 
 SCHEMA = 2

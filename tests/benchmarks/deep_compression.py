@@ -33,7 +33,7 @@ from compress.fnz.codes.codebook import encode_codebook, find_codebook
 from compress.fnz.codes.element_kinds import Kind
 from compress.networks.weight_layers import Layer, weighted_layers
 from compress.sparsity.sparsify import Amount, Sparsify
-from hw_profiles.measurement.latency_measurement import open_session
+from hw_profiles.onnx_io.session import open_session
 from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.torch_io.trace import trace
 from tests.benchmarks.lenets import Images, Training, logits_of_moves, network, read_images

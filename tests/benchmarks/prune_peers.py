@@ -32,7 +32,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress import Artifact, Context, Dataset, Prune, Recipe, load_data
 from compress.distillation.guided_training import Lessons
 from compress.networks.torch_export import export_module
-from compress.training.loop import BeforeStep, evaluate
+from compress.training.evaluation import evaluate
+from compress.training.loop import BeforeStep
 from compress.training.teachers import ModuleTeacher
 from hw_profiles import load_device
 from hw_profiles.measurement.latency_measurement import compare

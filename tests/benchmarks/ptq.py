@@ -32,7 +32,8 @@ from compress import Artifact, Context, Dataset, MixedPrecision, Quantize, load_
 from compress.networks.onnx_export import export_onnx
 from compress.quantization.int8.ptq_onnx import quantize_onnx
 from hw_profiles import load_device
-from hw_profiles.measurement.latency_measurement import compare, measure, open_session
+from hw_profiles.measurement.latency_measurement import compare, measure
+from hw_profiles.onnx_io.session import open_session
 from tests.benchmarks.lines import extend
 from tests.benchmarks.train_networks import MAKERS, NETWORKS
 

@@ -32,10 +32,11 @@ from compress import Artifact, Context, Dataset, Quantize, Recipe, load_data
 from compress.data.dataset import Split
 from compress.networks.onnx_export import onnx_bytes
 from compress.quantization.simulator.simulator import simulated
-from compress.training.loop import accuracy, train
+from compress.training.evaluation import accuracy
+from compress.training.loop import train
 from hw_profiles import load_device, profile
-from hw_profiles.measurement.latency_measurement import open_session
 from hw_profiles.network.tensor_formats import PRECISIONS
+from hw_profiles.onnx_io.session import open_session
 from search_spaces import build_model, load_space
 from search_spaces.arch import Arch
 from tests.benchmarks.fragility import fragility

@@ -20,7 +20,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress import Artifact, Dataset, Recipe, load_data
-from compress.training.loop import evaluate, train
+from compress.training.evaluation import evaluate
+from compress.training.loop import train
 from search_spaces import Arch, build_model, load_space, preset
 
 NETWORKS = Path(__file__).parent / "networks"

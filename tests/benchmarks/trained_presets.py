@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress import Artifact, Context, Dataset, Quantize, Recipe, load_data
 from compress.c99 import Verification, verify, write_c99
 from compress.networks.onnx_export import export_onnx, predict_onnx
-from compress.training.loop import accuracy, predict, train
+from compress.training.evaluation import accuracy, predict
+from compress.training.loop import train
 from hw_profiles import load_device
 from search_spaces import build_model, preset
 from tests.benchmarks.lines import extend

@@ -37,7 +37,8 @@ from compress.fnz import decode_onnx, encode_onnx
 from compress.networks.as_artifact import fitted, given_artifact, given_dataset
 from compress.networks.network_source import Timm
 from compress.networks.onnx_export import onnx_bytes
-from compress.training.loop import evaluate, train
+from compress.training.evaluation import evaluate
+from compress.training.loop import train
 from compress.weight_codecs.onnx_storage import weights_of
 from hw_profiles import Budget, load_device
 from search_spaces import build_model, preset

@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from compress.quantization.int8.calibration import Histogram
-from hw_profiles.measurement.latency_measurement import open_session
+from hw_profiles.onnx_io.session import open_session
 
 Floats = NDArray[np.float32]
 _BATCH = 64

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.networks.artifact import Artifact
+from compress.networks.onnx_export import folded_weights
 from compress.progress import Report, no_report
 from compress.quantization.int8.activation_stats import Floats, channel_means
+from compress.stage import Context
 from hw_profiles.network.quantization import Quantization
 from hw_profiles.network.workload import WEIGHTED, Workload
 from hw_profiles.onnx_io.writer import write_onnx
@@ -43,3 +46,15 @@ def corrected_biases(
         got = channel_means(data, [name], images)[name]
         changed[op.bias_name] = (changed[op.bias_name] + wanted[op.name] - got).astype(np.float32)
     return changed
+
+
+def corrected_biases_of(rounded: Artifact, exact: Artifact, context: Context) -> dict[str, Floats]:
+    """The biases that give each channel of ``rounded`` the mean that it has in ``exact`` in float, on some images."""
+    workload = exact.arch.workload()
+    weights, wanted = (folded_weights(each.model(), workload) for each in (rounded, exact))
+    images = exact.preprocessing.tensor(context.data.train.some(_IMAGES, context.seed).images)
+    found = corrected_biases(workload, weights, rounded.quantization, images, context.report, exact=wanted)
+    return {op.bias_name: found[op.bias_name] for op in workload.ops if op.kind in WEIGHTED and op.bias}
+
+
+_IMAGES = 256

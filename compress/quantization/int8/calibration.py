@@ -226,3 +226,6 @@ CALIBRATIONS: dict[str, Callable[[Histogram, str], Range]] = {
     "entropy": _entropy,
     "mse": _mse,
 }
+
+
+ACTIVATIONS = ("unsigned", "signed")

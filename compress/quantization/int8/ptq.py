@@ -16,14 +16,20 @@ from compress.networks.onnx_export import folded_weights
 from compress.quantization.int8.activation_stats import Floats, channel_extents, check_images, histograms
 from compress.quantization.int8.adaround import rounded_weights
 from compress.quantization.int8.bias_correction import corrected_biases
-from compress.quantization.int8.calibration import CALIBRATIONS, Histogram, scale_and_zero_point, useful_range
+from compress.quantization.int8.calibration import (
+    ACTIVATIONS,
+    CALIBRATIONS,
+    Histogram,
+    scale_and_zero_point,
+    useful_range,
+)
 from compress.quantization.int8.equalization import EQUALIZATIONS, equalized
 from compress.quantization.int8.fidelity import Fidelity, Judge
 from compress.stage import Context
 from compress.validation import is_whole
+from compress.weight_codecs.sparse_formats import zeros_alone
 from hw_profiles.devices.device import Device
 from hw_profiles.network.quantization import Quantization, Scales, quantized_tensors, weight_scales
-from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.network.workload import VIEWS, WEIGHTED, Workload
 from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.suggest import did_you_mean
@@ -31,7 +37,6 @@ from search_spaces.arch import Arch
 
 Weights = Mapping[str, NDArray[np.float32]]
 
-ACTIVATIONS = ("unsigned", "signed")
 _SIGNED_MACHINES = ("aarch64", "arm64")
 _LARGEST_BIAS = 2.0**30  # in steps: a channel that hardly anything writes must not lose its bias to saturation
 
@@ -230,16 +235,6 @@ class _Search:
 
     def _report(self, share: float, note: str) -> None:
         self.context.report(0.5 + 0.5 * share, note)
-
-
-def zeros_alone(formats: Mapping[str, TensorFormat]) -> dict[str, TensorFormat]:
-    """What is still true of weights that become 8-bit integers: zeros stay zeros; shared values and those of fewer bits
-    become integers of their own.
-
-    >>> zeros_alone({"a": replace(FLOAT32, density=0.5), "b": replace(FLOAT32, codebook=16)}).keys()
-    dict_keys(['a'])
-    """
-    return {name: f for name, f in formats.items() if f.bits == FLOAT32.bits and not f.codebook}
 
 
 def activation_scales(

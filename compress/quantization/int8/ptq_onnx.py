@@ -14,13 +14,12 @@ import onnx
 from numpy.typing import NDArray
 
 from compress.quantization.int8.activation_stats import Floats, check_images, histograms
-from compress.quantization.int8.calibration import CALIBRATIONS, scale_and_zero_point, useful_range
+from compress.quantization.int8.calibration import ACTIVATIONS, CALIBRATIONS, scale_and_zero_point, useful_range
 from compress.quantization.int8.fidelity import Judge
-from compress.quantization.int8.ptq import ACTIVATIONS
 from compress.weight_codecs.onnx_storage import at_opset
-from hw_profiles.measurement.latency_measurement import open_session
 from hw_profiles.onnx_io.graph_edges import readers_of
 from hw_profiles.onnx_io.load import load_model
+from hw_profiles.onnx_io.session import open_session
 from hw_profiles.suggest import did_you_mean
 
 _FUNCTIONS = {"HardSwish": "hard_swish", "Sigmoid": "sigmoid", "Relu": "relu", "Gelu": "gelu"}

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 from compress.networks.artifact import Artifact
 from compress.networks.onnx_export import onnx_bytes
 from compress.networks.onnx_weights import with_int8_file
+from compress.quantization.int8.learned_integers import START, LearnedIntegers
 from compress.quantization.int8.lift_onnx import lifted
-from compress.quantization.int8.ptq import zeros_alone
-from compress.quantization.int8.qat import START, LearnedIntegers, QuantizeAware
 from compress.stage import Context
+from compress.weight_codecs.sparse_formats import zeros_alone
 from hw_profiles.onnx_io.writer import write_onnx
+
+if TYPE_CHECKING:
+    from compress.quantization.int8.qat import QuantizeAware
 
 
 def trained_file(artifact: Artifact, stage: QuantizeAware, context: Context) -> Artifact:

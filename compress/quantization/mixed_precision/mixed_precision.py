@@ -22,10 +22,9 @@ from compress.quantization.mixed_precision.precision_sensitivity import (
     ranked,
     sensitivity,
 )
-from compress.quantization.weight_only.int4 import check_group
 from compress.stage import Context
 from compress.validation import is_whole
-from compress.weight_codecs.codecs import GROUP
+from compress.weight_codecs.codecs import GROUP, check_group
 from hw_profiles.budget import violations
 from hw_profiles.latency.estimate import guaranteed_ms
 from hw_profiles.memory.planner import plan

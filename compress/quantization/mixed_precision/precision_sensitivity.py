@@ -13,7 +13,7 @@ from compress.networks.folded_weights import with_folded_weights
 from compress.networks.onnx_export import folded_weights, onnx_bytes
 from compress.networks.onnx_weights import with_int8_file
 from compress.networks.store_weights import with_stored_weights
-from compress.quantization.int8.bias_correction import corrected_biases
+from compress.quantization.int8.bias_correction import corrected_biases_of
 from compress.quantization.int8.fidelity import Judge
 from compress.stage import Context
 from compress.weight_codecs.codecs import GROUP, Int4Code, quantized_groups
@@ -28,7 +28,6 @@ from hw_profiles.runtimes.fusion import fuse
 from search_spaces.arch import Arch
 
 LOW_BITS = (8, 4)
-_IMAGES = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,15 +136,6 @@ def sensitivity(
             )
         )
     return tuple(found)
-
-
-def corrected_biases_of(rounded: Artifact, exact: Artifact, context: Context) -> dict[str, Floats]:
-    """The biases that give each channel of ``rounded`` the mean that it has in ``exact`` in float, on some images."""
-    workload = exact.arch.workload()
-    weights, wanted = (folded_weights(each.model(), workload) for each in (rounded, exact))
-    images = exact.preprocessing.tensor(context.data.train.some(_IMAGES, context.seed).images)
-    found = corrected_biases(workload, weights, rounded.quantization, images, context.report, exact=wanted)
-    return {op.bias_name: found[op.bias_name] for op in workload.ops if op.kind in WEIGHTED and op.bias}
 
 
 def packed_integers(artifact: Artifact, names: Collection[str]) -> Artifact:

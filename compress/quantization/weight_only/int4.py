@@ -13,12 +13,11 @@ from torch import Tensor
 from compress.networks.artifact import Artifact
 from compress.networks.folded_weights import with_folded_weights
 from compress.networks.store_weights import wider_than, with_stored_weights
-from compress.quantization.mixed_precision.precision_sensitivity import corrected_biases_of
+from compress.quantization.int8.bias_correction import corrected_biases_of
 from compress.quantization.weight_only.ste_training import trained_on_grid
 from compress.stage import Context
 from compress.training.loop import Recipe
-from compress.validation import is_whole
-from compress.weight_codecs.codecs import GROUP, LARGEST, Int4Code, group_of, quantized_groups
+from compress.weight_codecs.codecs import GROUP, LARGEST, Int4Code, check_group, group_of, quantized_groups
 from compress.weight_codecs.onnx_storage import store
 from search_spaces.arch import Arch
 
@@ -97,9 +96,3 @@ def store_int4(source: Path | bytes, group: int = GROUP) -> bytes:
     """
     check_group("group", group)
     return store(source, Int4Code(group))
-
-
-def check_group(what: str, group: int) -> None:
-    """Raise a ValueError where no group can be so small."""
-    if not is_whole(group, 2):
-        raise ValueError(f"{what} must be at least 2, got {group!r}")

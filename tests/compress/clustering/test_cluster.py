@@ -22,7 +22,7 @@ from compress.networks.onnx_export import export_onnx, folded_weights, predict_o
 from compress.networks.weight_layers import weighted_layers
 from compress.quantization.int8.ptq import Quantize
 from compress.sparsity.sparsify import Sparsify
-from compress.training.loop import accuracy
+from compress.training.evaluation import accuracy
 from tests.contracts import with_random_statistics
 
 SHORT = Recipe(epochs=1, learning_rate=0.01)

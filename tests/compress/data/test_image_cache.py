@@ -16,7 +16,8 @@ from torch import nn
 
 from compress.data import decoding, image_cache
 from compress.data.dataset import load_data
-from compress.training.loop import Recipe, evaluate, train
+from compress.training.evaluation import evaluate
+from compress.training.loop import Recipe, train
 
 MB = 1024**2
 

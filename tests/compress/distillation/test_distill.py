@@ -16,7 +16,7 @@ from compress.distillation.distill import METHODS
 from compress.distillation.ensemble import Ensemble
 from compress.distillation.feature_maps import Taps
 from compress.distillation.losses import attention_distance
-from compress.training.loop import evaluate
+from compress.training.evaluation import evaluate
 from compress.training.teachers import ModuleTeacher
 from hw_profiles.network.quantization import Quantization
 from hw_profiles.network.tensor_formats import TensorFormat

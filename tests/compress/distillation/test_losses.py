@@ -7,11 +7,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from compress.distillation.ensemble import mean_softened
 from compress.distillation.losses import (
     attention_distance,
     decoupled_divergences,
     hint_distance,
-    mean_softened,
     soft_target_divergence,
 )
 

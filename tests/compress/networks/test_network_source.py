@@ -21,8 +21,8 @@ from compress.networks.torch_export import export_module
 from compress.pruning.module_pruning import prune_module
 from compress.stages.runner import deploy
 from hw_profiles import Budget, load_device
-from hw_profiles.measurement.latency_measurement import open_session
 from hw_profiles.network.quantization import fixed_quantization
+from hw_profiles.onnx_io.session import open_session
 from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.profiling import workload_of
 from search_spaces import preset

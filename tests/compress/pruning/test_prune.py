@@ -19,7 +19,7 @@ from compress.pruning.channel_selection import channels_saved, choose_channels
 from compress.pruning.cost_model import Prices
 from compress.pruning.importance import channel_scores, distances_from_all
 from compress.pruning.prune import remove_channels, select_channels
-from compress.training.loop import predict
+from compress.training.evaluation import predict
 from hw_profiles import Device, load_device, profile
 from hw_profiles.network.quantization import Quantization
 from search_spaces import Arch, build_model, list_spaces, preset, sample

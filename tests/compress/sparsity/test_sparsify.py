@@ -19,7 +19,8 @@ from compress import Artifact, Context, Recipe
 from compress.networks.onnx_export import export_onnx, folded_weights, predict_onnx
 from compress.networks.weight_layers import layers_of, weighted_layers
 from compress.sparsity.sparsify import Sparsify, densities, sparsify_module
-from compress.training.loop import accuracy, evaluate, train
+from compress.training.evaluation import accuracy, evaluate
+from compress.training.loop import train
 from search_spaces import build_model, preset
 from tests.contracts import with_random_statistics
 

@@ -25,7 +25,7 @@ from compress.pruning.prune import remove_channels, select_channels
 from compress.quantization.int8.ptq import scale_and_zero_point
 from compress.stage import Stage
 from compress.stages.runner import why_undone
-from compress.training.loop import accuracy, predict
+from compress.training.evaluation import accuracy, predict
 from compress.training.teachers import ModuleTeacher
 from hw_profiles import Budget
 from hw_profiles.network.quantization import Quantization

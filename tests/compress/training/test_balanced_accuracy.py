@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from compress.data.dataset import Split
-from compress.training.loop import balanced_accuracy
+from compress.training.evaluation import balanced_accuracy
 
 
 @pytest.mark.parametrize("classes", [2, 5, 40])

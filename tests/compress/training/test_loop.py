@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from compress.data.dataset import Dataset, load_data
 from compress.data.preprocessing import METADATA_KEY
 from compress.distillation.distill import soft_target_loss
-from compress.training.loop import Recipe, augment, evaluate, predict, train
-from compress.training.teachers import ModuleTeacher, OnnxTeacher, check_timm_name, teacher_accuracy, trained_timm
+from compress.training.evaluation import evaluate, predict
+from compress.training.loop import Recipe, augment, train
+from compress.training.teachers import ModuleTeacher, OnnxTeacher, teacher_accuracy, trained_timm
 from hw_profiles.onnx_io.writer import write_onnx
+from hw_profiles.torch_io.timm_models import check_timm_name
 from search_spaces import build_model, preset
 
 SMALL = preset("resnet8", input_shape=(1, 16, 16))

@@ -14,8 +14,9 @@ import pytest
 from hw_profiles import Workload
 from hw_profiles.cost_model.kernel_costs import KernelCost
 from hw_profiles.measurement import latency_measurement
-from hw_profiles.measurement.latency_measurement import compare, measure, measuring_lock, median_interval, open_session
+from hw_profiles.measurement.latency_measurement import compare, measure, measuring_lock, median_interval
 from hw_profiles.network.quantization import fixed_quantization
+from hw_profiles.onnx_io.session import open_session
 from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces import preset
 from tests.hw_profiles.synthetic import device_of

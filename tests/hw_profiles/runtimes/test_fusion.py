@@ -19,7 +19,8 @@ from hw_profiles.network.workload import VIEWS, Workload, WorkloadBuilder
 from hw_profiles.onnx_io.reader import read_onnx
 from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.runtimes.fusion import fuse
-from hw_profiles.torch_io.trace import export, timm_module, trace
+from hw_profiles.torch_io.timm_models import timm_module
+from hw_profiles.torch_io.trace import export, trace
 from search_spaces import build_model, list_presets, list_spaces, preset, sample
 
 PRECISIONS = ("fp32", "int8")

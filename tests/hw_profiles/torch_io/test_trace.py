@@ -22,7 +22,8 @@ from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_io.reader import read_onnx
 from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.profiling import profile, workload_of
-from hw_profiles.torch_io.trace import trace, trace_timm
+from hw_profiles.torch_io.timm_models import trace_timm
+from hw_profiles.torch_io.trace import trace
 from search_spaces import build_model, list_presets, preset
 
 FAMILIES = {

@@ -25,7 +25,7 @@ from compress.data.preprocessing import METADATA_KEY
 from hw_profiles.onnx_io.reader import read_metadata, read_onnx
 from hw_profiles.onnx_io.writer import write_onnx
 from nas.commands.main import main
-from nas.pipeline.run_folder import Clock
+from nas.pipeline.time_budget import Clock
 from search_spaces import Arch, preset
 
 QUICK = [

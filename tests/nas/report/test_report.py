@@ -30,10 +30,10 @@ from hw_profiles.latency.estimate import estimate
 from hw_profiles.runtimes.fusion import fuse
 from nas import search
 from nas.config import Config
-from nas.pipeline.teacher import Lesson
 from nas.report.page import render, render_run, snippet
 from nas.results.collect import SCHEMA, Findings, collect
 from nas.results.network_facts import architecture_facts, memory_facts
+from nas.results.teacher_info import Lesson
 from nas.results.test_statistics import class_facts, flips, wilson
 from search_spaces import build_model, preset
 from tests.optional_parts import require

@@ -14,9 +14,11 @@ from onnx import numpy_helper
 from compress import Artifact, Context, Quantize, Recipe, Sparsify
 from compress.networks.as_artifact import given_artifact
 from compress.networks.onnx_export import folded_weights, onnx_bytes, onnx_logits
-from compress.quantization.int8.qat import LearnedIntegers, QuantizeAware
+from compress.quantization.int8.learned_integers import LearnedIntegers
+from compress.quantization.int8.qat import QuantizeAware
 from compress.quantization.simulator.simulator import simulated
-from compress.training.loop import Training, accuracy, evaluate, predict, train
+from compress.training.evaluation import accuracy, evaluate, predict
+from compress.training.loop import Training, train
 from hw_profiles.network.quantization import Quantization, with_in_float
 from hw_profiles.network.workload import WorkloadBuilder
 from search_spaces import Arch, build_model, load_space

@@ -21,7 +21,7 @@ from compress.quantization.mixed_precision.precision_sensitivity import (
     ranked,
     sensitivity,
 )
-from compress.training.loop import accuracy
+from compress.training.evaluation import accuracy
 from hw_profiles import Budget
 from hw_profiles.network.quantization import Quantization
 from hw_profiles.network.workload import Workload

@@ -16,13 +16,13 @@ from compress.c99.network_reader import read_network
 from compress.c99.numpy_reference import quantize_images, run_layers
 from compress.networks.onnx_export import folded_weights, onnx_bytes
 from compress.quantization.int8.activation_stats import histograms
+from compress.quantization.int8.learned_integers import LearnedIntegers
 from compress.quantization.int8.ptq import activation_scales
-from compress.quantization.int8.qat import LearnedIntegers
 from compress.quantization.simulator.integer_ops import Grid, added, quantized, rounded
 from compress.quantization.simulator.simulator import Simulated, run_step, simulated, steps
-from hw_profiles.measurement.latency_measurement import open_session
 from hw_profiles.network.quantization import Quantization, fixed_quantization, quantized_tensors, with_in_float
 from hw_profiles.network.workload import WEIGHTED, Op, Workload, WorkloadBuilder
+from hw_profiles.onnx_io.session import open_session
 from hw_profiles.onnx_io.writer import random_weights, write_onnx
 from search_spaces import Arch, build_model, preset, sample
 from tests.compress.c99.files import onnx_layers

@@ -18,7 +18,7 @@ from compress.quantization.weight_only.fp16 import Half
 from compress.quantization.weight_only.int4 import Int4
 from compress.quantization.weight_only.ste_training import trained_on_grid
 from compress.stage import Stage
-from compress.training.loop import accuracy, predict
+from compress.training.evaluation import accuracy, predict
 from compress.weight_codecs.codecs import BINARY, Int4Code
 from compress.weight_codecs.onnx_storage import Weight
 from hw_profiles.network.tensor_formats import TensorFormat

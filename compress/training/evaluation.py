@@ -1,0 +1,65 @@
+"""What a network gets right: predictions, accuracy, balanced accuracy, loss."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+
+from compress.data.dataset import Split
+from compress.data.preprocessing import Preprocessing
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, split: Split, preprocessing: Preprocessing, batch_size: int = 500) -> NDArray[np.int64]:
+    """The class that the module gives each image."""
+    model.eval()
+    place = device_of(model)
+    found = []
+    for i in range(0, len(split), batch_size):
+        images = torch.from_numpy(preprocessing.tensor(split.images[i : i + batch_size]))
+        found.append(model(images.to(place)).argmax(1).cpu().numpy())
+    return np.concatenate(found)
+
+
+def accuracy(predictions: NDArray[np.int64], split: Split) -> float:
+    """Share of predictions that are right, 0..1."""
+    return float(np.mean(predictions == split.labels))
+
+
+def balanced_accuracy(predictions: NDArray[np.int64], split: Split) -> float:
+    """Mean over the classes of the split of the share of each that is found, 0..1: for classes of unequal size.
+
+    Brodersen et al., "The balanced accuracy and its posterior distribution", ICPR 2010.
+
+    >>> split = Split(np.zeros((4, 1, 1, 1), np.uint8), np.array([0, 0, 0, 1]))
+    >>> balanced_accuracy(np.array([0, 0, 0, 0]), split)
+    0.5
+    """
+    images = np.bincount(split.labels)
+    right = np.bincount(split.labels[predictions == split.labels], minlength=len(images))
+    return float(np.mean(right[images > 0] / images[images > 0]))
+
+
+def evaluate(model: nn.Module, split: Split, preprocessing: Preprocessing) -> float:
+    """Accuracy of a module on a split, 0..1."""
+    return accuracy(predict(model, split, preprocessing), split)
+
+
+@torch.inference_mode()
+def mean_loss(model: nn.Module, split: Split, preprocessing: Preprocessing, batch_size: int = 250) -> float:
+    """Mean cross-entropy of a module on a split."""
+    model.eval()
+    total, place = 0.0, device_of(model)
+    for i in range(0, len(split), batch_size):
+        logits = model(torch.from_numpy(preprocessing.tensor(split.images[i : i + batch_size])).to(place))
+        labels = torch.from_numpy(split.labels[i : i + batch_size]).to(place)
+        total += float(F.cross_entropy(logits, labels, reduction="sum"))
+    return total / len(split)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the parameters of a module are."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

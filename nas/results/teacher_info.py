@@ -1,0 +1,16 @@
+"""What a run knows of its teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from compress.training.teachers import Teacher
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A teacher, and what is shown of it."""
+
+    teacher: Teacher | None = None
+    facts: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,34 @@
+"""Which known network a file of weights belongs to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from search_spaces.presets import list_presets, preset
+from search_spaces.timm_keys import CLASSIFIER, STEM, timm_keys
+from search_spaces.weights import read_state, state_difference
+
+
+def identify_weights(path: Path | str) -> str:
+    """The preset whose tensors, the classifier aside, a file of timm's weights holds.
+
+    Networks of the same tensors, such as timm's ``tf_`` variants with another padding, cannot be told apart.
+
+    Raises:
+        ValueError: the file cannot be read, or holds the weights of no preset.
+
+    >>> identify_weights("no_such_file.safetensors")
+    Traceback (most recent call last):
+    ValueError: no_such_file.safetensors: must be a file of weights
+    """
+    state = read_state(Path(path))
+    weight = state.get(STEM)
+    channels = weight.shape[1] if weight is not None and weight.ndim == 4 else 3
+    body = {key: value for key, value in state.items() if key not in CLASSIFIER}
+    names = [name for name in list_presets() if timm_keys(preset(name))]
+    for name in names:
+        shapes = {key: shape for key, (_, shape) in timm_keys(preset(name)).items() if key not in CLASSIFIER}
+        shapes[STEM] = (shapes[STEM][0], channels, *shapes[STEM][2:])
+        if state_difference(shapes, body) is None:
+            return name
+    raise ValueError(f"{path}: holds the weights of no preset (valid: {', '.join(names)})")
