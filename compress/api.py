@@ -2,7 +2,7 @@
 
 ``model`` is a module, an Arch, an Artifact, a name of timm or the path of an ONNX file (where nothing is trained);
 ``data`` a Dataset, what ``--data`` takes, or (images, labels), see
-:func:`compress.networks.as_artifact.given_dataset`. All return an :class:`Artifact`: ``.model()`` is the float32
+:func:`compress.networks.as_artifact.as_dataset`. All return an :class:`Artifact`: ``.model()`` is the float32
 module, :func:`compress.export_onnx` writes the file that runs, and with images ``.metrics`` holds the accuracy of
 that file on validation images before and after.
 """
@@ -23,7 +23,7 @@ from compress.distillation.distill import Distill
 from compress.distillation.ensemble import Ensemble
 from compress.fnz.files import Encoded, decode_file, encode_file
 from compress.networks.artifact import Artifact
-from compress.networks.as_artifact import Data, Model, Shape, fitted, given_artifact, given_dataset
+from compress.networks.as_artifact import Data, Model, Shape, as_artifact, as_dataset, fitted
 from compress.networks.network_source import GivenModule, OnnxFile
 from compress.networks.onnx_export import onnx_bytes, onnx_logits
 from compress.networks.weight_layers import Layer, layers_of, weighted_layers
@@ -80,7 +80,7 @@ def quantize(
     """
     stage = stage_of(precision, config)
     if data is None:
-        artifact = given_artifact(model, None)
+        artifact = as_artifact(model, None)
         check_needs_no_images(stage, artifact)
         context = _without_images(artifact, seed, device)
     else:
@@ -160,7 +160,7 @@ def sparsify(
     if data is not None:
         artifact, context = _begin(model, data, seed, trains=stage.recipe is not None)
         return _judged(artifact, stage(artifact, context), context)
-    artifact = given_artifact(model, None)
+    artifact = as_artifact(model, None)
     check_can_be_sparse(artifact)
     if isinstance(artifact.source, OnnxFile):
         return stage.untrained()(artifact, _without_images(artifact, seed))
@@ -193,7 +193,7 @@ def cluster(
     if data is not None:
         artifact, context = _begin(model, data, seed, trains=stage.recipe is not None)
         return _judged(artifact, stage(artifact, context), context)
-    artifact = given_artifact(model, None)
+    artifact = as_artifact(model, None)
     check_can_share(artifact)
     if artifact.precision == "int8" or isinstance(artifact.source, OnnxFile):
         return replace(stage, recipe=None)(artifact, _without_images(artifact, seed))
@@ -213,7 +213,7 @@ def encode(model: Model, out: Path | str, *, input_shape: Shape | None = None) -
     """
     if isinstance(model, str | Path) and str(model).endswith(".onnx"):
         return encode_file(Path(model), out)
-    return encode_file(onnx_bytes(given_artifact(model, None, input_shape=input_shape)), out)
+    return encode_file(onnx_bytes(as_artifact(model, None, input_shape=input_shape)), out)
 
 
 def decode(path: Path | str, out: Path | str) -> None:
@@ -228,8 +228,8 @@ def decode(path: Path | str, out: Path | str) -> None:
 def _begin(
     model: Model, data: Data, seed: int, *, device: str = "host", trains: bool = False
 ) -> tuple[Artifact, Context]:
-    images = given_dataset(data, seed)
-    artifact = given_artifact(model, images, trains=trains)
+    images = as_dataset(data, seed)
+    artifact = as_artifact(model, images, trains=trains)
     bare = replace(artifact, metrics={}, files={}, history=())
     context = Context(data=fitted(images, bare), device=load_device(device), seed=seed, measured=False)
     return bare, context
@@ -278,7 +278,7 @@ def _teacher(teacher: Model | Teacher, data: Dataset) -> Teacher:
             raise ValueError(f"a teacher must be a model, a function or several of them, got {type(teacher).__name__}")
         _check_teaches(teacher, data)
         return teacher
-    artifact = given_artifact(teacher, data)
+    artifact = as_artifact(teacher, data)
     fitted(data, artifact)  # tells what does not fit
     module = artifact.model()
     size = artifact.source.input_shape[1:]

@@ -26,7 +26,7 @@ class Layer:
     - ``weight_bytes``: its weights and biases with their scales.
     - ``input_bits``, ``weight_bits``: of one element; None where there are no weights.
     - ``microseconds``: estimated; ``share``: of the whole network, in 0..1.
-    - ``stand_in``: the device has no price for such a kernel, and the estimate takes that of another kind.
+    - ``fallback_cost``: the device has no price for such a kernel, and the estimate takes that of another kind.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Layer:
     weight_bits: int | None
     microseconds: float
     share: float
-    stand_in: bool
+    fallback_cost: bool
     live_bytes: int
 
 
@@ -104,7 +104,7 @@ def layers(workload: Workload, device: Device) -> Breakdown:
     parts = zip(schedule.kernels, terms, costs, schedule.live_bytes, strict=True)
     return Breakdown(
         layers=tuple(
-            _layer(workload, kernel, sizes, (cost, cost / whole, _stand_in(wanted, priced), live))
+            _layer(workload, kernel, sizes, (cost, cost / whole, _fallback(wanted, priced), live))
             for kernel, wanted, cost, live in parts
         ),
         call_microseconds=call,
@@ -124,7 +124,7 @@ def _layer(
     workload: Workload, kernel: Kernel, sizes: Mapping[str, int], costs: tuple[float, float, bool, int]
 ) -> Layer:
     first, output = (name.partition("@")[0] for name in (kernel.inputs[0], kernel.output))
-    microseconds, share, stand_in, live_bytes = costs
+    microseconds, share, fallback_cost, live_bytes = costs
     read = sum(sizes[name] if name in sizes else workload.tensor_bytes(name) for name in dict.fromkeys(kernel.inputs))
     part = replace(workload, ops=kernel.ops)  # so that its weights are counted where all are
     weighted = next((op for op in kernel.ops if op.weight in part.weights()), None)
@@ -144,10 +144,10 @@ def _layer(
         weight_bits=workload.format(weighted.weight).bits if weighted else None,
         microseconds=microseconds,
         share=share,
-        stand_in=stand_in,
+        fallback_cost=fallback_cost,
         live_bytes=live_bytes,
     )
 
 
-def _stand_in(terms: Sequence[Term], priced: Mapping[str, object]) -> bool:
+def _fallback(terms: Sequence[Term], priced: Mapping[str, object]) -> bool:
     return any(term.kind not in priced for term in terms)

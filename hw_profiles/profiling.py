@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from hw_profiles.devices.device import Device
 from hw_profiles.latency.block_costs import parts_table
-from hw_profiles.latency.estimate import estimate, guaranteed_ms, latency_from
+from hw_profiles.latency.estimate import estimate, latency_from, upper_bound_ms
 from hw_profiles.measurement.latency_measurement import measure
 from hw_profiles.memory.planner import plan
 from hw_profiles.network.quantization import fixed_quantization
@@ -60,9 +60,9 @@ class Profile:
     energy_mj: float | None = None
 
     @property
-    def guaranteed_latency_ms(self) -> float:
-        """What is held against a limit, see :func:`hw_profiles.latency.estimate.guaranteed_ms`."""
-        return guaranteed_ms(self.latency_ms, self.latency_high_ms, self.latency_source)
+    def latency_upper_bound_ms(self) -> float:
+        """What is held against a limit, see :func:`hw_profiles.latency.estimate.upper_bound_ms`."""
+        return upper_bound_ms(self.latency_ms, self.latency_high_ms, self.latency_source)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types."""

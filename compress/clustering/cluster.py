@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from compress.clustering.kmeans_1d import STARTS
-from compress.clustering.shared_weights import separate, share
+from compress.clustering.shared_weights import remove_weight_sharing, share
 from compress.data.dataset import Dataset
-from compress.distillation.guided_training import Learn, lessons_for
+from compress.distillation.guided_training import Learn, guided_training
 from compress.networks.artifact import Artifact
-from compress.networks.batchnorm_folding import fold_normalisation, held
+from compress.networks.batchnorm_folding import fold_normalisation, frozen_batchnorm
 from compress.networks.network_source import OnnxFile
 from compress.networks.onnx_export import folded_weights
 from compress.networks.onnx_weights import with_changed_weights
-from compress.networks.weight_layers import Layer, for_each, layers_of, weighted_layers
+from compress.networks.weight_layers import Layer, layers_of, per_layer_setting, weighted_layers
 from compress.stage import Context
 from compress.training.loop import Recipe
 from compress.validation import is_whole
@@ -77,17 +77,17 @@ class Cluster:
         if isinstance(artifact.source, OnnxFile) and self.recipe is None:
             return with_changed_weights(artifact, lambda model, layers: self._of_file(model, layers, context.seed))
         model = artifact.model()
-        lessons = lessons_for(
+        training = guided_training(
             self.recipe, context.data, model, artifact.preprocessing, seed=context.seed,
             checkpoint=context.checkpoint, report=context.report,
         )  # fmt: skip
         layers, steps = layers_of(artifact, model), integer_steps(artifact)
-        books = self.apply(model, layers, lessons, steps=steps, seed=context.seed)
+        books = self.apply(model, layers, training, steps=steps, seed=context.seed)
         formats = {f"{name}.weight": stored_as(layers[name], book, name in steps) for name, book in books.items()}
         changed = replace(
             artifact.with_model(model),
             weight_formats={**artifact.weight_formats, **formats},
-            metrics={**(lessons.metrics() if lessons else {}), "codebooks": books},
+            metrics={**(training.metrics() if training else {}), "codebooks": books},
         )
         if artifact.quantization is None:
             return changed
@@ -111,8 +111,8 @@ class Cluster:
 
         ``steps``: layers whose weights are integers of these scales, (out_channels,) or ().
         """
-        chosen = for_each(self._wanted(), layers, "Cluster.clusters")
-        with held(fold_normalisation(model)) as evaluate:
+        chosen = per_layer_setting(self._wanted(), layers, "Cluster.clusters")
+        with frozen_batchnorm(fold_normalisation(model)) as evaluate:
             shared = {}
             for name, clusters in chosen.items():
                 if layers[name].weight.count_nonzero():
@@ -121,7 +121,7 @@ class Cluster:
                 if learn is not None:
                     learn(model, lambda over: evaluate())
             finally:
-                separate({name: layers[name] for name in shared})
+                remove_weight_sharing({name: layers[name] for name in shared})
         return {name: len(each.roots) for name, each in shared.items()}
 
 
@@ -150,8 +150,8 @@ def cluster_module(
     ({'0': 4, '3': 4}, 4)
     """
     stage = Cluster(clusters=clusters, **options)
-    lessons = None if data is None else lessons_for(stage.recipe, data, model, data.preprocessing, seed=seed)
-    return stage.apply(model, weighted_layers(model), lessons, seed=seed)
+    training = None if data is None else guided_training(stage.recipe, data, model, data.preprocessing, seed=seed)
+    return stage.apply(model, weighted_layers(model), training, seed=seed)
 
 
 def integer_steps(artifact: Artifact) -> dict[str, NDArray[np.float32]]:

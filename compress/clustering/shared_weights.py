@@ -89,7 +89,7 @@ def share(layer: Layer, clusters: int, start: str, seed: int, steps: NDArray[np.
     return shared
 
 
-def separate(layers: Mapping[str, Layer]) -> None:
+def remove_weight_sharing(layers: Mapping[str, Layer]) -> None:
     """Leave the shared values in the weights and the layers as they were."""
     for layer in layers.values():
         parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.data.decoding import ArrayPictures, OnProgress, read_images, resize_step
+from compress.data.decoding import ImageArrayReader, OnProgress, read_images, resize_step
 from compress.data.duplicate_detection import difference_hashes, near_duplicates
-from compress.data.image_cache import portion
+from compress.data.image_cache import chunk_size
 from compress.data.image_folder import open_folder
 from compress.data.image_source import Part, Source
 from compress.data.npz import open_digits, open_npz
@@ -175,7 +175,7 @@ class _Read:
     missing: list[tuple[str, str]]
 
     def name(self, index: int) -> str:
-        return self.part.pictures.name(int(self.indices[index]))
+        return self.part.reader.name(int(self.indices[index]))
 
 
 def _read(
@@ -184,9 +184,9 @@ def _read(
     total = sum(len(indices) for _, indices in chosen.values())
     done, read = 0, {}
     for name, (part, indices) in chosen.items():
-        stored = read_images(part.pictures, indices, step, _share_of(report, done / total, len(indices) / total))
+        stored = read_images(part.reader, indices, step, _share_of(report, done / total, len(indices) / total))
         kept = indices[~np.isin(indices, [index for index, _ in stored.missing])]
-        missing = [(part.pictures.name(index), why) for index, why in stored.missing]
+        missing = [(part.reader.name(index), why) for index, why in stored.missing]
         read[name] = _Read(Split(stored.images, part.labels[kept], stored.key), part, kept, missing)
         done += len(indices)
     return read
@@ -215,7 +215,7 @@ def _check_classes(read: Mapping[str, _Read], names: Sequence[str]) -> None:
 
 
 def _resize(split: Split, step: Preprocessing) -> Split:
-    stored = read_images(ArrayPictures(split.images, made_from=split.key), np.arange(len(split)), step)
+    stored = read_images(ImageArrayReader(split.images, made_from=split.key), np.arange(len(split)), step)
     assert not stored.missing
     return Split(stored.images, split.labels, stored.key)
 
@@ -223,7 +223,7 @@ def _resize(split: Split, step: Preprocessing) -> Split:
 def _statistics(train: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of each channel of up to 10,000 training images, 0..1."""
     chosen = np.arange(0, len(train), max(1, len(train) // 5000))
-    total, squares, count, rows = np.zeros(()), np.zeros(()), 0, portion(train.images[:1].size)
+    total, squares, count, rows = np.zeros(()), np.zeros(()), 0, chunk_size(train.images[:1].size)
     for start in range(0, len(chosen), rows):
         sample = train.images[chosen[start : start + rows]]
         total = total + sample.sum(axis=(0, 1, 2), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""From labelled pictures to arrays: opened by several threads, in order, a few hundred at a time."""
+"""Images decoded into arrays by several threads, in order, a few hundred at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from compress.data.image_cache import Missing, Stored, portion, stored_images
+from compress.data.image_cache import Missing, Stored, chunk_size, stored_images
 from compress.data.preprocessing import Preprocessing, upright_size
 
 OnProgress = Callable[[float], None]
@@ -28,8 +28,8 @@ _LOOKED_AT = 200
 _THREADS = min(8, os.cpu_count() or 1)
 
 
-class Pictures(Protocol):
-    """Numbered pictures that are opened when they are needed."""
+class ImageReader(Protocol):
+    """Opens numbered images when they are needed."""
 
     def __len__(self) -> int: ...
 
@@ -44,7 +44,7 @@ class Pictures(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class FilePictures:
+class ImageFileReader:
     """Image files below ``root``."""
 
     root: Path
@@ -79,7 +79,7 @@ class FilePictures:
 
 
 @dataclass(frozen=True, slots=True)
-class ArrayPictures:
+class ImageArrayReader:
     """Pixels uint8 (N, H, W, C) in memory or in a map; ``made_from``: the key of what they were made from, if known."""
 
     pixels: NDArray[np.uint8]
@@ -102,41 +102,41 @@ class ArrayPictures:
         """The hash of the rows, or what they were made from."""
         digest = hashlib.sha256(indices.tobytes())
         if self.made_from is None:
-            rows = portion(self.pixels[:1].size)
+            rows = chunk_size(self.pixels[:1].size)
             for start in range(0, len(indices), rows):
                 digest.update(self.pixels[indices[start : start + rows]].tobytes())
         return f"{self.made_from} {self.pixels.shape} {digest.hexdigest()}"
 
 
 def read_images(
-    pictures: Pictures, indices: NDArray[np.int64], step: Preprocessing, report: OnProgress = lambda share: None
+    reader: ImageReader, indices: NDArray[np.int64], step: Preprocessing, report: OnProgress = lambda share: None
 ) -> Stored:
-    """The pictures at ``indices`` as ``step`` cuts and resizes them, without those that cannot be read.
+    """The images at ``indices`` as ``step`` cuts and resizes them, without those that cannot be read.
 
     >>> step = resize_step(1, (2, 2))
-    >>> read_images(ArrayPictures(np.zeros((3, 8, 8, 1), np.uint8)), np.array([2, 0]), step).images.shape
+    >>> read_images(ImageArrayReader(np.zeros((3, 8, 8, 1), np.uint8)), np.array([2, 0]), step).images.shape
     (2, 2, 2, 1)
     """
 
     def key() -> str:
-        text = f"1 {PIL.__version__} {step.to_json()}\n{pictures.key(indices)}"
+        text = f"1 {PIL.__version__} {step.to_json()}\n{reader.key(indices)}"
         return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:32]
 
-    return stored_images((len(indices), *step.sizes[-1], step.channels), key, _fill(pictures, indices, step, report))
+    return stored_images((len(indices), *step.sizes[-1], step.channels), key, _fill(reader, indices, step, report))
 
 
 def _fill(
-    pictures: Pictures, indices: NDArray[np.int64], step: Preprocessing, report: OnProgress
+    reader: ImageReader, indices: NDArray[np.int64], step: Preprocessing, report: OnProgress
 ) -> Callable[[NDArray[np.uint8]], Missing]:
     def read(index: int) -> NDArray[np.uint8] | str:
         try:
-            with pictures.open(index) as image:
+            with reader.open(index) as image:
                 return step.image(image)
         except Exception as error:  # decoders raise all kinds of errors on damaged files; each is told with its name
             return " ".join(str(error).split())[:200] or type(error).__name__
 
     def fill(images: NDArray[np.uint8]) -> Missing:
-        place, missing, rows = 0, [], portion(images[:1].size)
+        place, missing, rows = 0, [], chunk_size(images[:1].size)
         with ThreadPoolExecutor(_THREADS) as pool:
             for start in range(0, len(indices), rows):
                 report(start / len(indices))
@@ -163,23 +163,23 @@ def resize_step(channels: int, size: tuple[int, int]) -> Preprocessing:
     )
 
 
-def usual_shape(pictures: Pictures) -> tuple[int, tuple[int, int]]:
-    """Channels and (height, width) for all, judged by up to 200 pictures spread over them.
+def usual_shape(reader: ImageReader) -> tuple[int, tuple[int, int]]:
+    """Channels and (height, width) for all, from up to 200 images spread over them.
 
     One channel where all are grey. Their own size where it is the same and at most 160, else a square of the median
     side, at most 160. A ValueError where none of them can be read.
 
-    >>> usual_shape(ArrayPictures(np.zeros((3, 8, 9, 1), np.uint8)))
+    >>> usual_shape(ImageArrayReader(np.zeros((3, 8, 9, 1), np.uint8)))
     (1, (8, 9))
     """
     modes, shapes, failed = set[str](), list[tuple[int, int]](), list[str]()
-    for index in range(0, len(pictures), -(-len(pictures) // _LOOKED_AT) or 1):
+    for index in range(0, len(reader), -(-len(reader) // _LOOKED_AT) or 1):
         try:
-            with pictures.open(index) as image:
+            with reader.open(index) as image:
                 modes.add(image.mode)
                 shapes.append(upright_size(image))
         except Exception as error:  # as above; whether it matters is decided when all are read
-            failed.append(f"{pictures.name(index)} ({' '.join(str(error).split())[:200]})")
+            failed.append(f"{reader.name(index)} ({' '.join(str(error).split())[:200]})")
     if not shapes:
         raise ValueError(f"none of {len(failed)} images that were looked at can be read: {', '.join(failed[:3])}")
     shape = shapes[0]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.data.image_cache import portion
+from compress.data.image_cache import chunk_size
 
 _ROWS, _COLUMNS = 8, 9
 _SMALLEST_STEP = 0.5
@@ -65,7 +65,7 @@ def difference_hashes(images: Images) -> Hashes:
     rows = _averaging(height, _ROWS)
     columns = np.repeat(_averaging(width, _COLUMNS), channels, axis=1) / np.float32(channels)
     hashes = np.empty(len(images), np.uint64)
-    rows_each = portion(height * width * channels)
+    rows_each = chunk_size(height * width * channels)
     for start in range(0, len(images), rows_each):
         some = images[start : start + rows_each]
         narrow = some.astype(np.float32).reshape(-1, width * channels) @ columns.T
@@ -144,7 +144,7 @@ def _turn(hashes: Hashes, bits: int) -> Hashes:
 
 def _nearly_same(images: Images, others: Images, first: Indices, second: Indices) -> NDArray[np.bool_]:
     same = np.empty(len(first), np.bool_)
-    rows_each = portion(images[:1].size)
+    rows_each = chunk_size(images[:1].size)
     for start in range(0, len(first), rows_each):
         part = slice(start, start + rows_each)
         a, b = images[first[part]].astype(np.float32), others[second[part]].astype(np.float32)

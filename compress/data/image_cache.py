@@ -76,10 +76,10 @@ def stored_images(shape: Shape, key: Callable[[], str], fill: Callable[[NDArray[
     return found
 
 
-def portion(image_bytes: int) -> int:
+def chunk_size(image_bytes: int) -> int:
     """How many images of that size to work on at once: about 8 MiB of them, at least 16 and at most 256.
 
-    >>> portion(160 * 160 * 3)
+    >>> chunk_size(160 * 160 * 3)
     109
     """
     return max(_FEWEST, min(_MOST, _PORTION_BYTES // max(1, image_bytes)))

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.data.decoding import FilePictures
+from compress.data.decoding import ImageFileReader
 from compress.data.image_source import Part, Source
 from hw_profiles.suggest import did_you_mean
 
@@ -39,10 +39,10 @@ def open_folder(root: Path) -> Source:
     for name, count in zip(names, np.bincount(listed["train"][1], minlength=len(names)), strict=True):
         if not count:
             raise ValueError(f"class {name!r}: {roots['train'] / name} holds no image; add some or remove the folder")
-    pictures = {split: FilePictures(root, paths) for split, (paths, _) in listed.items()}
-    groups = _groups(root, pictures)
+    reader = {split: ImageFileReader(root, paths) for split, (paths, _) in listed.items()}
+    groups = _groups(root, reader)
     parts = {
-        split: Part(pictures=pictures[split], labels=labels, groups=groups.get(split))
+        split: Part(reader=reader[split], labels=labels, groups=groups.get(split))
         for split, (_, labels) in listed.items()
     }
     return Source.of(parts, names)
@@ -101,14 +101,14 @@ def _check_inside(path: Path, top: Path) -> None:
         )
 
 
-def _groups(root: Path, pictures: Mapping[str, FilePictures]) -> dict[str, NDArray[np.int64]]:
+def _groups(root: Path, reader: Mapping[str, ImageFileReader]) -> dict[str, NDArray[np.int64]]:
     """The number of each image's group, for each split; nothing where there is no groups.csv."""
     path = root / _GROUPS
     if not path.is_file():
         return {}
     _check_inside(path, root.resolve())
     group_of = _read_groups(path)
-    files = {split: [some.name(i) for i in range(len(some))] for split, some in pictures.items()}
+    files = {split: [some.name(i) for i in range(len(some))] for split, some in reader.items()}
     known = {file for names in files.values() for file in names}
     for file in group_of:
         if file not in known:

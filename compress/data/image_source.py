@@ -1,4 +1,4 @@
-"""Labelled pictures before any of them is decoded."""
+"""Labelled images before any of them is decoded."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.data.decoding import Pictures, usual_shape
+from compress.data.decoding import ImageReader, usual_shape
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """Pictures with a label each, int64 (N,), and where it is known the number of each one's group."""
+    """Images with a label each, int64 (N,), and where it is known the number of each one's group."""
 
-    pictures: Pictures
+    reader: ImageReader
     labels: NDArray[np.int64]
     groups: NDArray[np.int64] | None = None
 
@@ -33,6 +33,6 @@ class Source:
 
     @classmethod
     def of(cls, parts: Mapping[str, Part], class_names: Sequence[str]) -> Source:
-        """Channels and size as the training pictures have them."""
-        channels, size = usual_shape(parts["train"].pictures)
+        """Channels and size as the training images have them."""
+        channels, size = usual_shape(parts["train"].reader)
         return cls(parts=parts, class_names=tuple(class_names), channels=channels, size=size)

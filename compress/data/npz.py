@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.data.decoding import ArrayPictures
+from compress.data.decoding import ImageArrayReader
 from compress.data.image_source import Part, Source
 
 _WANTED = ("x_train", "y_train", "x_test", "y_test")
@@ -29,7 +29,7 @@ def open_digits() -> Source:
 
     bunch: Any = load_digits()
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
-    part = Part(pictures=ArrayPictures(pixels, "digits"), labels=bunch.target.astype(np.int64))
+    part = Part(reader=ImageArrayReader(pixels, "digits"), labels=bunch.target.astype(np.int64))
     names = tuple(map(str, range(10)))
     return Source(parts={"train": part}, class_names=names, channels=1, size=(_DIGITS_SIDE, _DIGITS_SIDE))
 
@@ -50,7 +50,7 @@ def open_npz(path: Path) -> Source:
     if len(unknown):
         raise ValueError(f"{path}: the class {unknown[0]} of y_test has no images in x_train")
     labels = {"train": train.astype(np.int64), "test": np.searchsorted(classes, y["test"]).astype(np.int64)}
-    parts = {split: Part(pictures=ArrayPictures(x[split], split), labels=labels[split]) for split in x}
+    parts = {split: Part(reader=ImageArrayReader(x[split], split), labels=labels[split]) for split in x}
     _, height, width, channels = x["train"].shape
     return Source(parts=parts, class_names=tuple(map(str, classes)), channels=channels, size=(height, width))
 

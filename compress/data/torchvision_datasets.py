@@ -46,7 +46,7 @@ SETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Items:
-    """The pictures of a torchvision data set."""
+    """The images of a torchvision data set."""
 
     label: str
     items: Any
@@ -82,7 +82,7 @@ def open_torchvision(name: str) -> Source:
     count = 1 + max(int(values.max()) for values in labels.values())
     names = getattr(found["train"], "classes", None) or range(count)
     parts = {
-        split: Part(pictures=_Items(f"{name} {split}", items), labels=labels[split]) for split, items in found.items()
+        split: Part(reader=_Items(f"{name} {split}", items), labels=labels[split]) for split, items in found.items()
     }
     return Source.of(parts, [str(each) for each in names])
 

@@ -11,7 +11,7 @@ from compress.data.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Unstated(Preprocessing):
+class UnknownPreprocessing(Preprocessing):
     """In the place of a record for a network that came without images; it makes no input and is written nowhere."""
 
     channels: int = 1

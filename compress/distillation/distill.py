@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compress.distillation.ensemble import wanted_logits
-from compress.distillation.feature_distillation import FEATURE_METHODS, FeatureLesson
+from compress.distillation.feature_distillation import FEATURE_METHODS, FeatureDistillation
 from compress.distillation.losses import decoupled_divergences, soft_target_divergence
 from compress.networks.artifact import Artifact, check_trainable
 from compress.stage import Context
@@ -95,8 +95,10 @@ class Distill:
             raise ValueError("Distill needs a teacher; the context has none")
         loss = divergence_loss(teacher, self._divergence, self.temperature, self.weight)
         if self.method in FEATURE_METHODS:
-            lesson = FeatureLesson.of(self, model, teacher, artifact.preprocessing.input_shape, context.seed)
-            training = lesson.train(loss, context)
+            feature_distillation = FeatureDistillation.of(
+                self, model, teacher, artifact.preprocessing.input_shape, context.seed
+            )
+            training = feature_distillation.train(loss, context)
         else:
             training = train(
                 model,

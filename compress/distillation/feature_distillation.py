@@ -22,7 +22,7 @@ _USUAL_WEIGHTS = {"hints": 1.0, "attention": 10.0}
 
 
 class FeatureConfig(Protocol):
-    """What a lesson must be told, see :class:`compress.distillation.distill.Distill`."""
+    """What a feature_distillation must be told, see :class:`compress.distillation.distill.Distill`."""
 
     @property
     def method(self) -> str:
@@ -45,7 +45,7 @@ class FeatureConfig(Protocol):
         """Modules of the teacher."""
 
 
-class Pupil(nn.Module):
+class StudentWithRegressors(nn.Module):
     """A student with the regressors that are trained beside it; its output is the student's."""
 
     def __init__(self, model: nn.Module, regressors: nn.ModuleList) -> None:
@@ -60,11 +60,11 @@ class Pupil(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class FeatureLesson:
+class FeatureDistillation:
     """A student and a teacher whose feature maps are compared, name by name."""
 
     config: FeatureConfig
-    pupil: Pupil
+    student: StudentWithRegressors
     teacher: ModuleTeacher
     layers: tuple[str, ...]
     teacher_layers: tuple[str, ...]
@@ -72,8 +72,8 @@ class FeatureLesson:
     @classmethod
     def of(
         cls, config: FeatureConfig, model: nn.Module, teacher: Teacher, input_shape: tuple[int, int, int], seed: int
-    ) -> FeatureLesson:
-        """The lesson with its layers chosen and, for hints, its regressors drawn by the seed.
+    ) -> FeatureDistillation:
+        """The feature_distillation with its layers chosen and, for hints, its regressors drawn by the seed.
 
         Raises:
             ValueError: the teacher is no module, or one of both has no feature maps, or no such layer.
@@ -95,20 +95,20 @@ class FeatureLesson:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 regressors.extend(nn.Conv2d(*pair, 1) for pair in zip(own, wanted, strict=True))
-        return cls(config, Pupil(model, regressors), teacher, layers, teacher_layers)
+        return cls(config, StudentWithRegressors(model, regressors), teacher, layers, teacher_layers)
 
     def train(self, loss: Loss, context: Context) -> Training:
         """Train the student by a loss of its logits and by the feature maps."""
         weight = self.config.feature_weight
         weight = _USUAL_WEIGHTS[self.config.method] if weight is None else weight
-        with Taps(self.pupil.model, self.layers) as seen, Taps(self.teacher.model, self.teacher_layers) as shown:
+        with Taps(self.student.model, self.layers) as seen, Taps(self.teacher.model, self.teacher_layers) as shown:
 
             def both(logits: Tensor, labels: Tensor, pixels: Tensor) -> Tensor:
                 value = loss(logits, labels, pixels)  # the teacher looks at the images here
                 return value + weight * self._distance(seen.features(), [f.clone() for f in shown.features()])
 
             return train(
-                self.pupil,
+                self.student,
                 context.data,
                 self.config.recipe,
                 loss=both,
@@ -121,7 +121,7 @@ class FeatureLesson:
         if self.config.method == "attention":
             values = [attention_distance(one, other) for one, other in zip(student, teacher, strict=True)]
         else:
-            values = [hint_loss(*parts) for parts in zip(self.pupil.regressors, student, teacher, strict=True)]
+            values = [hint_loss(*parts) for parts in zip(self.student.regressors, student, teacher, strict=True)]
         return torch.stack(values).sum()
 
 

@@ -26,7 +26,7 @@ _SOFT_TARGETS = {"temperature": 4.0, "weight": 0.7}
 
 
 @dataclass(kw_only=True)
-class Lessons:
+class GuidedTraining:
     """The one training loop as a :data:`Learn`: called ``parts`` times, it divides the recipe among the calls. Where a
     ``teacher`` is given it leads; each call has a checkpoint of its own."""
 
@@ -64,16 +64,18 @@ class Lessons:
         return {"training": asdict(sum(self.done[1:], self.done[0]))} if self.done else {}
 
 
-def lessons_for(
+def guided_training(
     recipe: Recipe | None, data: Dataset, model: nn.Module, preprocessing: Preprocessing, **how: Any
-) -> Lessons | None:
-    """Lessons in which the module learns from what it is now; none without a recipe."""
+) -> GuidedTraining | None:
+    """GuidedTraining in which the module learns from what it is now; none without a recipe."""
     if recipe is None:
         return None
-    return Lessons(data=data, recipe=recipe, teacher=leading(copy.deepcopy(model), preprocessing, data), **how)
+    return GuidedTraining(
+        data=data, recipe=recipe, teacher=teacher_or_none(copy.deepcopy(model), preprocessing, data), **how
+    )
 
 
-def leading(model: nn.Module, preprocessing: Preprocessing, data: Dataset) -> Teacher | None:
+def teacher_or_none(model: nn.Module, preprocessing: Preprocessing, data: Dataset) -> Teacher | None:
     """The module as the teacher of what becomes of it; None where it gets hardly more validation images right than by
     chance, as with random weights or a new classifier: then the labels lead alone."""
     teacher = ModuleTeacher(model, preprocessing)

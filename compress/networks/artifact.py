@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from compress.atomic_files import read_json, write_bytes, write_json
 from compress.data.preprocessing import Preprocessing
-from compress.data.unknown_preprocessing import Unstated
+from compress.data.unknown_preprocessing import UnknownPreprocessing
 from compress.networks.network_source import OnnxFile, Source, build, read_source, source_name, write_source
 from hw_profiles.network.quantization import Quantization, quantized_workload
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
@@ -114,7 +114,9 @@ class Artifact:
             "schema": SCHEMA,
             "source": kind,
             "deployed": self.deployed is not None,
-            "preprocessing": None if isinstance(self.preprocessing, Unstated) else self.preprocessing.to_json(),
+            "preprocessing": None
+            if isinstance(self.preprocessing, UnknownPreprocessing)
+            else self.preprocessing.to_json(),
             "quantization": _quantization_json(self.quantization),
             "weight_formats": {name: asdict(value) for name, value in self.weight_formats.items()},
             "files": dict(self.files),
@@ -136,7 +138,7 @@ class Artifact:
             source=read_source(folder, record.get("source", "arch")),
             deployed=OnnxFile.read(folder / DEPLOYED) if record.get("deployed") else None,
             weights=load_file(folder / "weights.safetensors"),
-            preprocessing=Unstated() if said is None else Preprocessing.from_json(said),
+            preprocessing=UnknownPreprocessing() if said is None else Preprocessing.from_json(said),
             quantization=_quantization(record["quantization"], folder / "scales.safetensors"),
             weight_formats={name: TensorFormat(**value) for name, value in record["weight_formats"].items()},
             files=record["files"],

@@ -14,7 +14,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from compress.data.dataset import Dataset, load_data
 from compress.data.in_memory import arrays_dataset
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
-from compress.data.unknown_preprocessing import Unstated
+from compress.data.unknown_preprocessing import UnknownPreprocessing
 from compress.networks.artifact import Artifact
 from compress.networks.network_source import GivenModule, OnnxFile, Timm, nothing_changed, source_name
 from compress.networks.timm_network import timm_for, timm_of, trained_shape
@@ -28,13 +28,13 @@ Data = Dataset | str | Path | tuple[Any, Any]
 Shape = tuple[int, int, int]
 
 
-def given_dataset(data: Data, seed: int = 0) -> Dataset:
+def as_dataset(data: Data, seed: int = 0) -> Dataset:
     """A Dataset itself, what ``--data`` takes, or (images, labels), see :func:`compress.data.in_memory.arrays_dataset`.
 
     Raises:
         ValueError: none of them, or images that cannot be used.
 
-    >>> given_dataset("digits").num_classes
+    >>> as_dataset("digits").num_classes
     10
     """
     if isinstance(data, Dataset):
@@ -49,7 +49,7 @@ def given_dataset(data: Data, seed: int = 0) -> Dataset:
     )
 
 
-def given_artifact(
+def as_artifact(
     model: Model, data: Dataset | None, *, input_shape: Shape | None = None, trains: bool = False
 ) -> Artifact:
     """Any model as an artifact that reads images as ``data`` makes them, or as the model itself says.
@@ -62,7 +62,7 @@ def given_artifact(
         ValueError: not a model, no such name or file, or a model for other channels or classes than the data's.
 
     >>> from search_spaces import preset
-    >>> given_artifact(preset("resnet8"), None).precision
+    >>> as_artifact(preset("resnet8"), None).precision
     'fp32'
     """
     shape = input_shape or (data.preprocessing.input_shape if data is not None else None)
@@ -93,7 +93,7 @@ def with_input_shape(artifact: Artifact, input_shape: Shape) -> Artifact:
     source = artifact.source
     if isinstance(source, GivenModule) and source.sides is None:
         return replace(artifact, source=replace(source, sides=input_shape))
-    if isinstance(source, Timm) and isinstance(artifact.preprocessing, Unstated):
+    if isinstance(source, Timm) and isinstance(artifact.preprocessing, UnknownPreprocessing):
         return replace(artifact, source=replace(source, input_shape=input_shape))
     if tuple(input_shape) != source.input_shape:
         raise ValueError(
@@ -135,7 +135,7 @@ def _check_gives_a_tensor(source: GivenModule) -> None:
 
 def _reading(artifact: Artifact, data: Dataset) -> Artifact:
     """The artifact with the data's record, if it has none of its own."""
-    if not isinstance(artifact.preprocessing, Unstated):
+    if not isinstance(artifact.preprocessing, UnknownPreprocessing):
         return artifact
     record = data.preprocessing
     if len(artifact.source.input_shape) == 3 and artifact.source.input_shape[1:] != record.sizes[-1]:
@@ -144,7 +144,7 @@ def _reading(artifact: Artifact, data: Dataset) -> Artifact:
 
 
 def _artifact(source: Arch | Timm | GivenModule, module: nn.Module) -> Artifact:
-    return Artifact(source=source, weights={}, preprocessing=Unstated()).with_model(module)
+    return Artifact(source=source, weights={}, preprocessing=UnknownPreprocessing()).with_model(module)
 
 
 def _of_module(module: nn.Module, shape: Shape | None) -> Artifact:
@@ -191,7 +191,7 @@ def _of_name(name: str, data: Dataset | None, input_shape: Shape | None, *, trai
     if name.endswith(".onnx"):
         file = _opened(name, input_shape or (data.preprocessing.input_shape if data is not None else None))
         text = file.metadata.get(METADATA_KEY)
-        record = Unstated() if text is None else Preprocessing.from_json(text)
+        record = UnknownPreprocessing() if text is None else Preprocessing.from_json(text)
         return Artifact(source=file, weights={}, preprocessing=record)
     return _pretrained(name.removeprefix("timm:"), data, input_shape, trains=trains)
 

@@ -33,7 +33,7 @@ def fold_normalisation(model: nn.Module) -> list[tuple[Layer, _BatchNorm]]:
 
 
 @contextmanager
-def held(pairs: Sequence[tuple[Layer, _BatchNorm]]) -> Iterator[Callable[[], None]]:
+def frozen_batchnorm(pairs: Sequence[tuple[Layer, _BatchNorm]]) -> Iterator[Callable[[], None]]:
     """Keep folded normalisations neutral in a training that calls the given function before each step: only their
     biases learn."""
     frozen = [norm.weight for _, norm in pairs] + [layer.bias for layer, _ in pairs if layer.bias is not None]

@@ -15,7 +15,7 @@ from blocks.conv import ConvNormAct
 from compress.atomic_files import write_bytes
 from compress.data.dataset import Split
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
-from compress.data.unknown_preprocessing import Unstated
+from compress.data.unknown_preprocessing import UnknownPreprocessing
 from compress.networks.artifact import Artifact
 from compress.networks.network_source import OnnxFile
 from compress.networks.torch_export import PARITY, distance, export_module
@@ -131,7 +131,11 @@ def _arch_bytes(artifact: Artifact, arch: Arch) -> bytes:
 
 
 def _metadata(artifact: Artifact) -> dict[str, str]:
-    known = {} if isinstance(artifact.preprocessing, Unstated) else {METADATA_KEY: artifact.preprocessing.to_json()}
+    known = (
+        {}
+        if isinstance(artifact.preprocessing, UnknownPreprocessing)
+        else {METADATA_KEY: artifact.preprocessing.to_json()}
+    )
     return known | {"fitnas.arch": artifact.source.id}
 
 

@@ -50,9 +50,9 @@ def with_stored_weights(artifact: Artifact, code: Code, chosen: Chosen | None = 
 def wider_than(artifact: Artifact, bits: int) -> Chosen:
     """What chooses the weights that the artifact stores in more bits than these.
 
-    >>> from compress.networks.as_artifact import given_artifact
+    >>> from compress.networks.as_artifact import as_artifact
     >>> from search_spaces import preset
-    >>> some = replace(given_artifact(preset("resnet8"), None), weight_formats={"a.weight": TensorFormat(bits=1)})
+    >>> some = replace(as_artifact(preset("resnet8"), None), weight_formats={"a.weight": TensorFormat(bits=1)})
     >>> chosen = wider_than(some, 16)
     >>> [chosen(Weight(name, np.zeros((2, 2), np.float32))) for name in ("a.weight", "b.weight")]
     [False, True]
@@ -60,7 +60,7 @@ def wider_than(artifact: Artifact, bits: int) -> Chosen:
     return lambda weight: artifact.weight_formats.get(weight.name, FLOAT32).bits > bits
 
 
-def lies_on(code: Code, weight: Weight) -> bool:
+def is_representable(code: Code, weight: Weight) -> bool:
     """Whether a weight has the values that ``code`` stores, up to the rounding of scales."""
     rows = weight.rows
     limit = _ALIKE * np.abs(rows).max(axis=1, keepdims=True)

@@ -60,7 +60,7 @@ def layers_of(artifact: Artifact, model: nn.Module) -> dict[str, Layer]:
     return found
 
 
-def for_each(setting: T | Mapping[str, T], layers: Mapping[str, Layer], what: str) -> dict[str, T]:
+def per_layer_setting(setting: T | Mapping[str, T], layers: Mapping[str, Layer], what: str) -> dict[str, T]:
     """The setting of each layer: the same for all, or from a mapping by the layer's name, else by its kind; layers that
     a mapping leaves out are left out.
 
@@ -68,7 +68,7 @@ def for_each(setting: T | Mapping[str, T], layers: Mapping[str, Layer], what: st
         ValueError: a key is neither a layer nor a kind, or nothing is left.
 
     >>> layers = weighted_layers(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(2, 2)))
-    >>> for_each({"conv": 256, "1": 32}, layers, "clusters")
+    >>> per_layer_setting({"conv": 256, "1": 32}, layers, "clusters")
     {'0': 256, '1': 32}
     """
     if not isinstance(setting, Mapping):

@@ -53,7 +53,7 @@ def choose_channels(
     """
     ranked = {group: score.sort().values.double().cumsum(0) for group, score in scores.items()}
     width = {group: len(score) if start is None else start[group] for group, score in scores.items()}
-    multiples = _for_each(scores, multiple)
+    multiples = _per_group_setting(scores, multiple)
     least = least_widths({group: len(score) for group, score in scores.items()}, multiple) if least is None else least
     while True:
         ways = {
@@ -69,7 +69,7 @@ def choose_channels(
     return {group: score.topk(width[group]).indices.sort().values for group, score in scores.items()}
 
 
-def give_back(
+def regrow(
     kept: Mapping[str, Tensor], scores: Scores, multiple: int, holds: Callable[[Mapping[str, int]], bool]
 ) -> dict[str, Tensor]:
     """The indices that stay, and those that need not have left: a group grows by a multiple, the one first whose next
@@ -80,7 +80,7 @@ def give_back(
     >>> import torch
     >>> scores = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([4.0, 3.0])}
     >>> kept = {"a": torch.tensor([1]), "b": torch.tensor([0])}
-    >>> give_back(kept, scores, 1, lambda width: sum(width.values()) <= 3)["b"]
+    >>> regrow(kept, scores, 1, lambda width: sum(width.values()) <= 3)["b"]
     tensor([0, 1])
     """
     found = dict(kept)
@@ -137,7 +137,7 @@ def least_widths(width: Mapping[str, int], multiple: int | Mapping[str, int]) ->
     >>> least_widths({"a": 64, "b": 24, "c": 7}, 8)
     {'a': 16, 'b': 8, 'c': 7}
     """
-    multiples = _for_each(width, multiple)
+    multiples = _per_group_setting(width, multiple)
 
     def least(count: int, multiple: int) -> int:
         quarter = math.ceil((1 - _MOST_OF_A_GROUP) * count)
@@ -146,7 +146,7 @@ def least_widths(width: Mapping[str, int], multiple: int | Mapping[str, int]) ->
     return {group: least(count, multiples[group]) for group, count in width.items()}
 
 
-def _for_each(groups: Iterable[str], multiple: int | Mapping[str, int]) -> Mapping[str, int]:
+def _per_group_setting(groups: Iterable[str], multiple: int | Mapping[str, int]) -> Mapping[str, int]:
     return dict.fromkeys(groups, multiple) if isinstance(multiple, int) else multiple
 
 

@@ -14,13 +14,13 @@ from search_spaces.arch import Arch
 QUANTITIES = ("latency_ms", "peak_ram_bytes", "macs")
 
 
-class Prices:
+class CostModel:
     """An Arch on a device, in the precision in which it will run, with its groups of channels at any widths.
 
     >>> from hw_profiles import load_device
     >>> from search_spaces import preset
-    >>> prices = Prices(preset("resnet8"), load_device("host"), "fp32", {})
-    >>> prices.saved("macs", prices.width, "stages.0.0.conv1", 8)
+    >>> cost_model = CostModel(preset("resnet8"), load_device("host"), "fp32", {})
+    >>> cost_model.saved("macs", cost_model.width, "stages.0.0.conv1", 8)
     2359296.0
     """
 

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 _USUAL_AMOUNT = 0.2
 _BATCH = 128
-# Prices are first-order: they are looked at again once half of what shall be saved or a tenth of all channels is gone.
+# CostModel are first-order: they are looked at again once half of what shall be saved or a tenth of all channels is
+# gone.
 _SHARE_OF_GAP, _MOST_AT_ONCE, _LEAST_AT_ONCE = 0.5, 0.1, 0.001
 _NEAR = 0.97
 _QUANTITIES: dict[str, Callable[[Breakdown], float]] = {
@@ -63,7 +64,7 @@ class Goal:
     peak_ram_bytes: float | None = None
     macs: float | None = None
     criterion: str = "l2"
-    priced: bool = True
+    cost_aware: bool = True
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
@@ -107,7 +108,7 @@ def prune_module(
     amount: float | None = None,
     criterion: str = "l2",
     data: Dataset | None = None,
-    priced: bool = True,
+    cost_aware: bool = True,
     precision: str = "fp32",
     steps: int = 1,
     recover: Recover | None = None,
@@ -119,7 +120,7 @@ def prune_module(
     ``macs``, as the device's profile predicts in ``precision``, or until ``amount``, a share of all that may leave, has
     left (a fifth where nothing is said; a head counts as one). For a limit they leave in the order of importance lost
     for each microsecond, byte or MAC saved, a layer's cost being divided among its channels and looked at again on the
-    way; with ``priced=False``, and for an amount, in the order of importance alone. Channels leave in the device's
+    way; with ``cost_aware=False``, and for an amount, in the order of importance alone. Channels leave in the device's
     multiples.
     What belongs together is found by torch-pruning's dependency graph (2301.12900), see
     :func:`compress.pruning.module_groups.module_groups`.
@@ -138,7 +139,7 @@ def prune_module(
     """
     goal = Goal(
         amount=amount, latency_ms=latency_ms, peak_ram_bytes=peak_ram_bytes, macs=macs, criterion=criterion,
-        priced=priced, precision=precision,
+        cost_aware=cost_aware, precision=precision,
     )  # fmt: skip
     if steps < 1:
         raise ValueError(f"prune_module: steps must be at least 1, got {steps}")
@@ -185,9 +186,9 @@ class _Run:
         costs, at_once = self._costs(self.model), _MOST_AT_ONCE
         while (value := self._value(costs)) > limit:
             start = {name: len(units) for name, units in chosen.items()}
-            prices = {name: self._price(group, costs) / start[name] for name, group in self._groups.items()}
-            some = _Some(start, prices, _SHARE_OF_GAP * (value - limit), at_once * sum(start.values()))
-            order = some.saved if self._goal.priced else channels_saved
+            unit_costs = {name: self._price(group, costs) / start[name] for name, group in self._groups.items()}
+            some = _Some(start, unit_costs, _SHARE_OF_GAP * (value - limit), at_once * sum(start.values()))
+            order = some.saved if self._goal.cost_aware else channels_saved
             fewer = choose_channels(scores, self._multiples(), order, some.enough, start=start)
             if all(len(units) == start[name] for name, units in fewer.items()):
                 raise self._unreachable(value)
@@ -246,21 +247,21 @@ class _Run:
 
 @dataclass(frozen=True, slots=True)
 class _Some:
-    """A part of what shall leave, priced by what each unit's share of its layers costs."""
+    """A part of what shall leave, weighed by what each unit's share of its layers costs."""
 
     start: Mapping[str, int]
-    prices: Mapping[str, float]
+    costs: Mapping[str, float]
     wanted: float
     most: float
 
     def saved(self, width: Mapping[str, int], name: str, narrower: int) -> float:
         """See :data:`compress.pruning.channel_selection.Saved`."""
-        return self.prices[name] * (width[name] - narrower)
+        return self.costs[name] * (width[name] - narrower)
 
     def enough(self, width: Mapping[str, int], name: str, narrower: int) -> bool:
         """See :data:`compress.pruning.channel_selection.Enough`."""
         gone = {group: self.start[group] - width[group] for group in width}
-        saved = sum(self.prices[group] * count for group, count in gone.items())
+        saved = sum(self.costs[group] * count for group, count in gone.items())
         return saved >= self.wanted or sum(gone.values()) >= self.most
 
 
@@ -285,17 +286,17 @@ def pruned_module(artifact: Artifact, stage: Prune, context: Context) -> Artifac
     Raises:
         ValueError: an ONNX file, or a limit that cannot be reached.
     """
-    lessons = stage.lessons(artifact, context)
+    training = stage.training(artifact, context)
     found = prune_module(
         artifact.model(),
         artifact.source.input_shape,
         context.device,
         data=context.data,
-        recover=lessons,
+        recover=training,
         **stage.of_modules(),
     )
     smaller = replace(artifact, source=_narrower(artifact.source, found.model, found.kept))
-    return replace(smaller.with_model(found.model), metrics={} if lessons is None else lessons.metrics())
+    return replace(smaller.with_model(found.model), metrics={} if training is None else training.metrics())
 
 
 def _narrower(source: Source, module: nn.Module, kept: Mapping[str, Sequence[int]]) -> Source:

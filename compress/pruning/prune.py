@@ -9,19 +9,19 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from compress.distillation.guided_training import Lessons, leading
+from compress.distillation.guided_training import GuidedTraining, teacher_or_none
 from compress.networks.artifact import Artifact, check_trainable
 from compress.pruning.block_removal import without_weakest_block
 from compress.pruning.channel_groups import channel_groups, prunable_groups, pruned_arch, pruned_weights
 from compress.pruning.channel_selection import (
     channels_saved,
     choose_channels,
-    give_back,
     least_widths,
+    regrow,
     select_channels,
     so_many,
 )
-from compress.pruning.cost_model import QUANTITIES, Prices
+from compress.pruning.cost_model import QUANTITIES, CostModel
 from compress.pruning.importance import CRITERIA, TAYLOR_IMAGES, Scores, channel_scores
 from compress.stage import Context
 from compress.training.loop import Recipe
@@ -41,11 +41,11 @@ class Prune:
 
     Limits are ``latency_ms``, ``peak_ram_bytes`` and ``macs``, as the device's profile predicts them in ``precision``,
     or else ``amount``, the share of all channels to leave (a fifth where nothing is said). Channels leave in the order
-    of the importance lost for each microsecond, byte or MAC that their leaving saves; with ``priced=False``, and for an
-    ``amount``, in the order of importance alone. ``criterion``: see
+    of the importance lost for each microsecond, byte or MAC that their leaving saves; with ``cost_aware=False``, and
+    for an ``amount``, in the order of importance alone. ``criterion``: see
     :func:`compress.pruning.importance.channel_scores`. They leave in multiples of the device's
     (``channel_multiple``), so that no lane of its vector unit is idle, and those that the limits turn out to have
-    room for come back (:func:`compress.pruning.channel_selection.give_back`).
+    room for come back (:func:`compress.pruning.channel_selection.regrow`).
 
     With ``steps`` they leave in so many parts, and the ``recipe`` is divided among them: the network recovers after
     each, and the next ones are chosen on what it became (1611.06440); ``"taylor"`` also looks again within a step.
@@ -68,7 +68,7 @@ class Prune:
     peak_ram_bytes: float | None = None
     macs: float | None = None
     criterion: str = "taylor"
-    priced: bool = True
+    cost_aware: bool = True
     blocks: int = 0
     steps: int = 1
     precision: str = "fp32"
@@ -106,21 +106,21 @@ class Prune:
         before = self._values(pruned, context)
         if self.limits():
             self._check_reachable(pruned, context)
-        lessons, trained = self.lessons(artifact, context), artifact
+        training, trained = self.training(artifact, context), artifact
         for i in range(self.steps):
             pruned = self._narrower(pruned, before, i, context)
             if pruned.source != trained.source:
                 model = pruned.model()
-                if lessons is not None:
-                    lessons(model)
+                if training is not None:
+                    training(model)
                 trained = pruned = pruned.with_model(model)
         self._check_kept(pruned, context)
-        return replace(pruned, metrics={} if lessons is None else lessons.metrics())
+        return replace(pruned, metrics={} if training is None else training.metrics())
 
     def _shallower(self, artifact: Artifact, context: Context) -> Artifact:
         images = context.data.train.some(TAYLOR_IMAGES, context.seed)
         for _ in range(self.blocks):
-            if self.limits() and not self._prices(artifact, self.limits(), context).broken():
+            if self.limits() and not self._cost_model(artifact, self.limits(), context).broken():
                 break
             smaller = without_weakest_block(artifact, images, context.device, self.precision)
             if smaller is None:
@@ -141,15 +141,15 @@ class Prune:
             narrower = remove_channels(artifact, kept)
             scores = self._scores(narrower, context)
             first = first or scores
-            prices = self._prices(narrower, self._limits_at(share, before), context)
-            if prices.limits:
-                chosen = self._within(prices, scores, multiple, least)
+            cost_model = self._cost_model(narrower, self._limits_at(share, before), context)
+            if cost_model.limits:
+                chosen = self._within(cost_model, scores, multiple, least)
             else:
                 count = sum(map(len, scores.values())) - before["channels"] * (1 - self._amount() * share)
                 chosen = choose_channels(scores, multiple, channels_saved, so_many(scores, count), least=least)
             kept = {group: kept[group][indices] for group, indices in chosen.items()}
-        if prices.limits:
-            kept = give_back(kept, first, multiple, lambda width: not prices.broken(width))
+        if cost_model.limits:
+            kept = regrow(kept, first, multiple, lambda width: not cost_model.broken(width))
         return remove_channels(artifact, kept)
 
     def _limits_at(self, share: float, before: Mapping[str, float]) -> dict[str, float]:
@@ -160,8 +160,8 @@ class Prune:
         return _USUAL_AMOUNT if self.amount is None else self.amount
 
     def _values(self, artifact: Artifact, context: Context) -> dict[str, float]:
-        groups, prices = prunable_groups(artifact.arch), self._prices(artifact, {}, context)
-        values = {name: prices.value(name, prices.width) for name in self.limits()}
+        groups, cost_model = prunable_groups(artifact.arch), self._cost_model(artifact, {}, context)
+        values = {name: cost_model.value(name, cost_model.width) for name in self.limits()}
         return {**values, "channels": sum(groups.width[group] for group in groups.prunable())}
 
     def _check_reachable(self, artifact: Artifact, context: Context) -> None:
@@ -170,36 +170,36 @@ class Prune:
         The narrowest network is not always the cheapest: odd widths cost a runtime copies. So all are looked at that
         the order of importance comes through.
         """
-        prices, multiple = self._prices(artifact, self.limits(), context), context.device.channel_multiple
+        cost_model, multiple = self._cost_model(artifact, self.limits(), context), context.device.channel_multiple
         groups = prunable_groups(artifact.arch)
         least = {group: groups.width[group] for group in groups.prunable()}
         for _ in range(self.steps):
             least = least_widths(least, multiple)
-        kept = self._within(prices, self._scores(artifact, context), multiple, least)
-        for name in prices.broken({group: len(indices) for group, indices in kept.items()}):
+        kept = self._within(cost_model, self._scores(artifact, context), multiple, least)
+        for name in cost_model.broken({group: len(indices) for group, indices in kept.items()}):
             raise ValueError(
-                f"Prune.{name} must be at least {prices.least(name):.6g}, the least that was found on the way to the "
+                f"Prune.{name} must be at least {cost_model.least(name):.6g}, the least found on the way to the "
                 f"fewest channels on {context.device.name} in {self.precision}, got {self.limits()[name]:g}"
             )
 
     def _check_kept(self, artifact: Artifact, context: Context) -> None:
         """What was chosen after a training is not what was foreseen."""
-        prices = self._prices(artifact, self.limits(), context)
-        for name in prices.broken():
+        cost_model = self._cost_model(artifact, self.limits(), context)
+        for name in cost_model.broken():
             raise ValueError(
                 f"Prune.{name} must be higher, or steps another number than {self.steps}: the channels left after the "
-                f"last step take {prices.value(name, prices.width):.6g}, got {self.limits()[name]:g}"
+                f"last step take {cost_model.value(name, cost_model.width):.6g}, got {self.limits()[name]:g}"
             )
 
     def _within(
-        self, prices: Prices, scores: Scores, multiple: int, least: Mapping[str, int] | None = None
+        self, cost_model: CostModel, scores: Scores, multiple: int, least: Mapping[str, int] | None = None
     ) -> dict[str, Tensor]:
         """What stays where the limits hold, or at the end of the way."""
         return choose_channels(
             scores,
             multiple,
-            prices.saved_of_limits if self.priced else channels_saved,
-            lambda width, group, narrower: not prices.broken(width),
+            cost_model.saved_of_limits if self.cost_aware else channels_saved,
+            lambda width, group, narrower: not cost_model.broken(width),
             least=least,
         )
 
@@ -207,8 +207,8 @@ class Prune:
         groups = prunable_groups(artifact.arch)
         return channel_scores(artifact, groups, self.criterion, context.data.train, context.seed)
 
-    def _prices(self, artifact: Artifact, limits: Mapping[str, float], context: Context) -> Prices:
-        return Prices(artifact.arch, context.device, self.precision, limits)
+    def _cost_model(self, artifact: Artifact, limits: Mapping[str, float], context: Context) -> CostModel:
+        return CostModel(artifact.arch, context.device, self.precision, limits)
 
     def of_modules(self) -> dict[str, Any]:
         """The arguments of :func:`compress.pruning.module_pruning.prune_module` that say the same.
@@ -218,15 +218,15 @@ class Prune:
         """
         if self.blocks:
             raise ValueError(f"Prune.blocks needs a network of blocks (Arch), got {self.blocks} for another module")
-        names = ("amount", *QUANTITIES, "criterion", "priced", "precision", "steps")
+        names = ("amount", *QUANTITIES, "criterion", "cost_aware", "precision", "steps")
         return {name: getattr(self, name) for name in names}
 
-    def lessons(self, artifact: Artifact, context: Context) -> Lessons | None:
+    def training(self, artifact: Artifact, context: Context) -> GuidedTraining | None:
         """The trainings after each of the steps, in which the artifact as it is teaches; none without a recipe."""
         if self.recipe is None:
             return None
-        teacher = leading(artifact.model(), artifact.preprocessing, context.data)
-        return Lessons(
+        teacher = teacher_or_none(artifact.model(), artifact.preprocessing, context.data)
+        return GuidedTraining(
             data=context.data, recipe=self.recipe, teacher=teacher, seed=context.seed, parts=self.steps,
             checkpoint=context.checkpoint, report=context.report,
         )  # fmt: skip

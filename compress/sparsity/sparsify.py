@@ -10,11 +10,11 @@ from torch import nn
 
 from compress.data.dataset import Dataset
 from compress.data.preprocessing import Preprocessing
-from compress.distillation.guided_training import Learn, lessons_for
+from compress.distillation.guided_training import Learn, guided_training
 from compress.networks.artifact import Artifact
 from compress.networks.network_source import OnnxFile
 from compress.networks.onnx_weights import with_changed_weights
-from compress.networks.weight_layers import Layer, for_each, layers_of, weighted_layers
+from compress.networks.weight_layers import Layer, layers_of, per_layer_setting, weighted_layers
 from compress.sparsity.layer_sensitivity import equal_amounts, layer_losses
 from compress.sparsity.masks import Kept, Masks, Scores, cubic, keep_in_groups, keep_of_all, keep_of_each
 from compress.stage import Context
@@ -103,16 +103,16 @@ class Sparsify:
             return replace(done, metrics={**done.metrics, "densities": shares})
         model, record = artifact.model(), artifact.preprocessing
         layers = layers_of(artifact, model)
-        lessons = lessons_for(
+        training = guided_training(
             self.recipe, context.data, model, record, seed=context.seed, parts=self.rounds,
             checkpoint=context.checkpoint, report=context.report,
         )  # fmt: skip
-        self.apply(model, layers, lessons, validation_loss(context.data, record))
+        self.apply(model, layers, training, validation_loss(context.data, record))
         shares = densities(layers)
         return replace(
             artifact.with_model(model),
             weight_formats={**artifact.weight_formats, **sparse_formats(shares)},
-            metrics={**(lessons.metrics() if lessons else {}), "densities": shares},
+            metrics={**(training.metrics() if training else {}), "densities": shares},
         )
 
     def apply(
@@ -148,7 +148,7 @@ class Sparsify:
         if self.pattern:
             return dict.fromkeys(_divided(layers, self.pattern), 0.5)
         if self.scope != "sensitivity":
-            return for_each(self.amount, layers, "Sparsify.amount")
+            return per_layer_setting(self.amount, layers, "Sparsify.amount")
         assert not isinstance(self.amount, Mapping)
         if loss_of is None:
             raise ValueError("Sparsify: scope='sensitivity' needs validation images, there are none")
@@ -214,11 +214,11 @@ def sparsify_module(
         options = {"schedule": "iterative", "recipe": None, **options}
     stage = Sparsify(amount=amount, **options)
     layers = weighted_layers(model)
-    lessons = loss_of = None
+    training = loss_of = None
     if data is not None:
-        lessons = lessons_for(stage.recipe, data, model, data.preprocessing, seed=seed, parts=stage.rounds)
+        training = guided_training(stage.recipe, data, model, data.preprocessing, seed=seed, parts=stage.rounds)
         loss_of = validation_loss(data, data.preprocessing)
-    stage.apply(model, layers, lessons, loss_of)
+    stage.apply(model, layers, training, loss_of)
     return densities(layers)
 
 

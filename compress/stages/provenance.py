@@ -47,14 +47,14 @@ def config_of(stage: Stage, place: Path) -> Mapping[str, Any]:
     return asdict(stage)  # type: ignore[call-overload, no-any-return]
 
 
-def is_of(now: Mapping[str, Any], folder: Path) -> bool:
+def matches(now: Mapping[str, Any], folder: Path) -> bool:
     """Whether what a folder holds was made, or begun, in the same way; earlier versions did not note it."""
     return not (folder / ORIGIN).is_file() or _flat(read_json(folder / ORIGIN)) == _flat(now)
 
 
 def check_origin(now: Mapping[str, Any], folder: Path) -> None:
     """Raise a ValueError, which names the first difference, where a folder holds what was made in another way."""
-    if is_of(now, folder):
+    if matches(now, folder):
         return
     then, wanted = _flat(read_json(folder / ORIGIN)), _flat(now)
     name = next(name for name in {**then, **wanted} if then.get(name) != wanted.get(name))

@@ -28,10 +28,10 @@ from compress.quantization.weight_only.fp16 import Half
 from compress.quantization.weight_only.int4 import Int4
 from compress.sparsity.sparsify import Sparsify
 from compress.stage import Context, Stage
-from compress.stages.provenance import ORIGIN, check_origin, config_of, is_of, origin_of
+from compress.stages.provenance import ORIGIN, check_origin, config_of, matches, origin_of
 from compress.training.evaluation import accuracy
 from hw_profiles.budget import Budget, violations
-from hw_profiles.latency.estimate import estimate, guaranteed_ms
+from hw_profiles.latency.estimate import estimate, upper_bound_ms
 from hw_profiles.measurement.latency_measurement import compare, measure
 from hw_profiles.memory.planner import plan
 from hw_profiles.network.tensor_formats import TensorFormat
@@ -94,7 +94,7 @@ def run_stages(
         left = context.max_accuracy_drop - _points_lost(reference.metrics, in_float.metrics)
         told = replace(context, max_accuracy_drop=max(0.0, left))
         after = _run_stage(artifact, stage, told, (home, place), show)
-        why = why_undone(artifact.metrics, after.metrics, reference.metrics, context)
+        why = rejection_reason(artifact.metrics, after.metrics, reference.metrics, context)
         if stage.lossy and _file(home, artifact) == _file(place, after):
             why = "it changed neither the architecture nor the precision"
         record = {
@@ -104,7 +104,7 @@ def run_stages(
             "before": dict(artifact.metrics),
             "after": dict(after.metrics),
             "kept": why is None,
-            "why_undone": why,
+            "rejection_reason": why,
         }
         kept, home = (after, place) if why is None else (artifact, home)
         artifact = replace(kept, history=(*artifact.history, record))
@@ -115,7 +115,7 @@ def run_stages(
     return artifact
 
 
-def why_undone(
+def rejection_reason(
     before: Mapping[str, Any], after: Mapping[str, Any], reference: Mapping[str, Any], context: Context
 ) -> str | None:
     """The reason to refuse a stage's result, or None.
@@ -139,24 +139,24 @@ def why_undone(
     return None
 
 
-def guaranteed(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+def upper_bounds(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     """What is held against the limits."""
     return {
-        "latency_ms": guaranteed_latency(metrics),
+        "latency_ms": latency_upper_bound(metrics),
         "peak_ram_bytes": metrics["peak_ram_bytes"],
         "flash_bytes": metrics["weight_bytes"],
         "energy_mj": None,
     }
 
 
-def guaranteed_latency(metrics: Mapping[str, Any]) -> float:
+def latency_upper_bound(metrics: Mapping[str, Any]) -> float:
     """The latency of a stage's file that is held against the limit."""
-    return guaranteed_ms(metrics["latency_ms"], metrics["latency_high_ms"], metrics["latency_source"])
+    return upper_bound_ms(metrics["latency_ms"], metrics["latency_high_ms"], metrics["latency_source"])
 
 
 def worst_excess(metrics: Mapping[str, Any], budget: Budget) -> float:
     """How far the limit that is broken most is broken, as a share of it; 0 where all hold."""
-    return max([0.0, *violations(guaranteed(metrics), budget.limits()).values()])
+    return max([0.0, *violations(upper_bounds(metrics), budget.limits()).values()])
 
 
 def _same_form(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
@@ -294,7 +294,7 @@ def _run_stage(
         check_origin(origin, folder)
         return Artifact.load(folder)
     partial = folder.with_name(folder.name + ".partial")
-    if partial.is_dir() and not is_of(origin, partial):
+    if partial.is_dir() and not matches(origin, partial):
         shutil.rmtree(partial)  # what other options had begun
     partial.mkdir(parents=True, exist_ok=True)
     write_json(partial / ORIGIN, origin)

@@ -155,7 +155,7 @@ class CostTable:
         return [next(corrected) if term.kind in rows else self._uncorrected(term) for term in terms]
 
     def _uncorrected(self, term: Term) -> tuple[float, float]:
-        known = term.kind if term.kind in self._prices else self._stand_in(term.kind)
+        known = term.kind if term.kind in self._prices else self._fallback(term.kind)
         price = _price(self._prices[known], term.work)
         if known == term.kind:
             return price, 0.0
@@ -175,7 +175,7 @@ class CostTable:
         ]
         return max(dearest) * term.work[names.index("mmacs")]
 
-    def _stand_in(self, kind: str) -> str:
+    def _fallback(self, kind: str) -> str:
         """The kind of the same name, or else the one of the family whose work is dearest."""
         name, _, variant = kind.partition("/")[2].partition(".")
         alike = f"{family(kind)}/{_STAND_INS.get(name, name)}.{variant}"

@@ -17,7 +17,7 @@ def conditions(threads: int) -> dict[str, str]:
     return dict(_conditions(threads))
 
 
-def hold_here(stated: Mapping[str, str], threads: int) -> bool:
+def matches_this_machine(stated: Mapping[str, str], threads: int) -> bool:
     """Whether numbers that were taken under the stated conditions are of this machine and this runtime."""
     return all(stated.get(name) == value for name, value in _conditions(threads).items())
 

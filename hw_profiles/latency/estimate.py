@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 from hw_profiles.cost_model.features import Term, call_term, crowd_of, in_a_crowd, kernel_terms, network_terms
 from hw_profiles.devices.device import Device
-from hw_profiles.devices.machine import hold_here
+from hw_profiles.devices.machine import matches_this_machine
 from hw_profiles.network.quantization import operations_in_float
 from hw_profiles.network.workload import Workload
 from hw_profiles.runtimes.fusion import is_mixed
@@ -32,11 +32,11 @@ class Latency:
     raw_ms: float | None = None
 
 
-def guaranteed_ms(ms: float, high_ms: float, source: str) -> float:
+def upper_bound_ms(ms: float, high_ms: float, source: str) -> float:
     """The milliseconds that are held against a limit: of a measurement the upper end of its 90 % interval, of an
     estimate what is kept with a chance of 90 %, its logarithm being normal in the interval.
 
-    >>> guaranteed_ms(1.0, 1.25, "measured"), round(guaranteed_ms(1.0, 1.25, "estimated"), 3)
+    >>> upper_bound_ms(1.0, 1.25, "measured"), round(upper_bound_ms(1.0, 1.25, "estimated"), 3)
     (1.25, 1.19)
     """
     if source == "measured":
@@ -47,7 +47,7 @@ def guaranteed_ms(ms: float, high_ms: float, source: str) -> float:
 def prediction_deviation(device: Device, precision: str) -> float:
     """The relative standard deviation of what the device's estimates in a precision miss."""
     foreign = device.measurable and precision not in device.calibrated
-    if foreign and not hold_here(device.conditions, device.threads):
+    if foreign and not matches_this_machine(device.conditions, device.threads):
         return max(device.spread[precision], _OF_ANOTHER_MACHINE)
     return device.spread[precision]
 

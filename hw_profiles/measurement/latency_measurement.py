@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from hw_profiles.devices.device import Device
-from hw_profiles.devices.machine import conditions, hold_here
+from hw_profiles.devices.machine import conditions, matches_this_machine
 from hw_profiles.latency.estimate import Latency
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.workload import WorkloadBuilder
@@ -52,7 +52,7 @@ def measure(
         ValueError: the device is not this machine.
     """
     _require_here(device)
-    known = device.reference_ms if hold_here(device.conditions, device.threads) else None
+    known = device.reference_ms if matches_this_machine(device.conditions, device.threads) else None
     return measure_here(
         model, device.threads, known or reference_ms(device.threads), input_shape=input_shape, max_rounds=max_rounds,
         precise=precise,

@@ -14,7 +14,7 @@ from typing import Any
 from hw_profiles import Device, list_devices, load_device
 from hw_profiles.cost_model.features import family
 from hw_profiles.cost_model.kernel_costs import work_names
-from hw_profiles.devices.machine import hold_here
+from hw_profiles.devices.machine import matches_this_machine
 from hw_profiles.latency.estimate import prediction_deviation
 from nas.commands.text_table import aligned, printable
 from nas.config import quantity
@@ -44,7 +44,7 @@ def device_facts(device: Device) -> dict[str, Any]:
         "precisions": list(device.costs),
         "calibrated": list(device.calibrated),
         "conditions": dict(device.conditions),
-        "conditions_hold_here": device.measurable and hold_here(device.conditions, device.threads),
+        "measured_on_this_machine": device.measurable and matches_this_machine(device.conditions, device.threads),
         "deviation": {precision: prediction_deviation(device, precision) for precision in device.costs},
     }
 
@@ -67,7 +67,7 @@ def device_lines(facts: dict[str, Any]) -> list[str]:
 def _here(facts: dict[str, Any]) -> str:
     if not facts["measurable"]:
         return "another machine: its latency is estimated, never measured"
-    if facts["conditions_hold_here"]:
+    if facts["measured_on_this_machine"]:
         return "this machine, under these conditions"
     return "other conditions: `nas devices measure --out FILE.toml` makes a file for this machine"
 

@@ -56,7 +56,7 @@ def layer_lines(facts: Facts) -> list[str]:
     sums = ["", "", "", "", short(facts["macs"]), short(facts["flash_bytes"]), "", ""]
     rows.append(["", "total, estimated", *sums, f"{1000 * facts['estimated_ms']:.2f}", "100.0"])
     signs = ["bytes of weights, of activations moved and alive; k is 1000", "* most are alive"]
-    if any(layer["stand_in"] for layer in facts["layers"]):
+    if any(layer["fallback_cost"] for layer in facts["layers"]):
         signs.append("~ no price of its own")
     if facts["unknown_ops"]:
         signs.append("? unknown operation")
@@ -88,7 +88,7 @@ def total_lines(facts: Facts) -> list[str]:
 
 def _row(index: int, layer: Facts, facts: Facts) -> list[str]:
     peak = "*" if index == facts["peak_index"] else ""
-    about = "~" if layer["stand_in"] else ""
+    about = "~" if layer["fallback_cost"] else ""
     return [
         str(index),
         printable(_short_name(layer)),

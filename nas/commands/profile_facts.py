@@ -127,11 +127,11 @@ def doubts(facts: Facts) -> list[str]:
     []
     """
     said = []
-    stand_ins = [layer for layer in facts["layers"] if layer["stand_in"]]
-    if stand_ins:
-        share = sum(layer["share"] for layer in stand_ins)
+    fallback_costs = [layer for layer in facts["layers"] if layer["fallback_cost"]]
+    if fallback_costs:
+        share = sum(layer["share"] for layer in fallback_costs)
         said.append(
-            f"layers without a price on this device: {len(stand_ins)}, {100 * share:.0f} % of the estimate; "
+            f"layers without a price on this device: {len(fallback_costs)}, {100 * share:.0f} % of the estimate; "
             "the price of another kind stands in"
         )
     if facts["unknown_ops"]:

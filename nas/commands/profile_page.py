@@ -73,7 +73,7 @@ def latency_svg(facts: Facts) -> str:
         said = title(f"{_name(layer)} ({kind_of(layer)}): {_time(layer)}, {100 * share:.1f} %")
         place = {"x": _LEFT + i * step + 0.5, "y": ground - share * scale}
         size = {"width": max(step - 1, 0.8), "height": share * scale}
-        drawn.append(element("rect", said, **place, **size, class_="other" if layer["stand_in"] else "live"))
+        drawn.append(element("rect", said, **place, **size, class_="other" if layer["fallback_cost"] else "live"))
     at = shares.index(longest)
     x, named = _LEFT + (at + 0.5) * step, f"{100 * longest:.1f} % in {_name(layers[at])}"
     anchor = "start" if x < _WIDTH * 0.35 else "end" if x > _WIDTH * 0.65 else "middle"
@@ -138,7 +138,7 @@ def _row(index: int, layer: Facts) -> list[str]:
         f"{layer['weight_bytes']:,}",
         f"{layer['activation_bytes']:,}",
         f"{layer['live_bytes']:,}",
-        f"{'~' if layer['stand_in'] else ''}{layer['microseconds']:.2f}",
+        f"{'~' if layer['fallback_cost'] else ''}{layer['microseconds']:.2f}",
         f"{100 * layer['share']:.1f} %",
     ]
 
@@ -165,7 +165,7 @@ def _name(layer: Facts) -> str:
 
 
 def _time(layer: Facts) -> str:
-    return f"{'~' if layer['stand_in'] else ''}{layer['microseconds']:.2f} µs"
+    return f"{'~' if layer['fallback_cost'] else ''}{layer['microseconds']:.2f} µs"
 
 
 def _note(text: str) -> str:

@@ -41,7 +41,7 @@ class CandidateCost:
     def _in(self, arch: Arch, precision: str) -> dict[str, float]:
         found = profile(arch, self.device, precision, measured=self.measured)
         return {
-            "latency_ms": found.guaranteed_latency_ms,
+            "latency_ms": found.latency_upper_bound_ms,
             "peak_ram_bytes": found.peak_ram_bytes,
             "flash_bytes": found.flash_bytes,
             "macs": found.macs,

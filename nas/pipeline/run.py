@@ -20,7 +20,7 @@ from compress.stages.runner import deploy, run_stages
 from compress.training.loop import Recipe, train
 from hw_profiles.budget import Budget
 from hw_profiles.devices.device import Device, load_device
-from hw_profiles.devices.machine import hold_here
+from hw_profiles.devices.machine import matches_this_machine
 from nas.config import Config, load_config
 from nas.engine.candidate_evaluation import CandidateCost, ShortTraining
 from nas.engine.samplers import sampler_named
@@ -34,7 +34,7 @@ from nas.pipeline.teacher import NO_TEACHER, check_teacher, check_teacher_file, 
 from nas.pipeline.time_budget import Clock
 from nas.report.page import render
 from nas.results.collect import Findings, Result, collect, trials_csv
-from nas.results.teacher_info import Lesson
+from nas.results.teacher_info import TeacherInfo
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
 from search_spaces.presets import preset
@@ -66,30 +66,30 @@ def run(config: str | Path | None = None, **overrides: Any) -> Result:
     with open_folder(job.config) as folder:
         check_data(folder, job.data)
         clock = Clock(
-            folder / "plan.json", job.config.seconds, _weights(job.config, taught=job.config.teacher != NO_TEACHER)
+            folder / "plan.json", job.config.seconds, _weights(job.config, has_teacher=job.config.teacher != NO_TEACHER)
         )
-        lesson = prepare_teacher(job.config, job.data, folder, clock)
-        if lesson.teacher is None:
-            clock.weights = _weights(job.config, taught=False)
+        teacher_info = prepare_teacher(job.config, job.data, folder, clock)
+        if teacher_info.teacher is None:
+            clock.weights = _weights(job.config, has_teacher=False)
         study = _search(job, folder, clock)
         arch = _chosen(job, study, folder / "winner.json")
         pretrained = job.init is not None
         recipe = _recipe(job, "train", clock, pretrained=pretrained)
         winner = _trained(job, "winner", arch, folder / "winner", recipe)
-        stages, context = _stages(job, lesson, clock, pretrained=pretrained), job.context(winner, lesson)
+        stages, context = _stages(job, teacher_info, clock, pretrained=pretrained), job.context(winner, teacher_info)
         with user_input():  # a stage that was asked for may not fit the network that was found
             artifact = run_stages(winner, stages, context, folder / "stages", home=folder / "winner")
-        baseline = _baseline(job, lesson, folder / "baseline", clock)
+        baseline = _baseline(job, teacher_info, folder / "baseline", clock)
         result = collect(
             Findings(
                 config=job.config,
                 folder=folder,
                 data=job.data,
-                lesson=lesson,
+                teacher_info=teacher_info,
                 study=study,
                 artifact=artifact,
                 baseline=baseline,
-                context=job.context(artifact, lesson),
+                context=job.context(artifact, teacher_info),
             )
         )
         write_text(folder / "trials.csv", trials_csv(study))
@@ -117,7 +117,7 @@ class _Job:
     @property
     def predicts(self) -> bool:
         """Whether candidates are priced by the device's table, which was made here; the finalists are measured."""
-        made_here = hold_here(self.device.conditions, self.device.threads)
+        made_here = matches_this_machine(self.device.conditions, self.device.threads)
         return not self.measured or (self.config.latency_from == "auto" and made_here)
 
     def search_limits(self) -> dict[str, float]:
@@ -127,14 +127,14 @@ class _Job:
             limits["latency_ms"] *= _DRIFT
         return limits
 
-    def context(self, artifact: Artifact, lesson: Lesson) -> Context:
+    def context(self, artifact: Artifact, teacher_info: TeacherInfo) -> Context:
         """What the stages of an artifact work with."""
         return Context(
             data=self.data.resized(*artifact.source.input_shape[1:]),
             device=self.device,
             budget=self.budget,
             max_accuracy_drop=self.config.max_accuracy_drop,
-            teacher=lesson.teacher,
+            teacher=teacher_info.teacher,
             seed=self.config.seed,
             measured=self.measured,
         )
@@ -174,8 +174,8 @@ def _prepare(config: Config) -> _Job:
     return _Job(config, data, device, config.budget, space, weights, measured)
 
 
-def _weights(config: Config, *, taught: bool) -> Mapping[str, float]:
-    weights = with_stage_weights(_WEIGHTS if taught else _TEACHERLESS, config)
+def _weights(config: Config, *, has_teacher: bool) -> Mapping[str, float]:
+    weights = with_stage_weights(_WEIGHTS if has_teacher else _TEACHERLESS, config)
     return {k: v for k, v in weights.items() if k != "baseline" or config.baseline != "none"}
 
 
@@ -248,17 +248,17 @@ def _trained(job: _Job, label: str, arch: Arch, folder: Path, recipe: Recipe) ->
         preprocessing=data.preprocessing,
         metrics={"training": asdict(took)},
     ).with_model(model)
-    return deploy(artifact, job.context(artifact, Lesson()), folder)
+    return deploy(artifact, job.context(artifact, TeacherInfo()), folder)
 
 
-def _stages(job: _Job, lesson: Lesson, clock: Clock, *, pretrained: bool) -> list[Stage]:
+def _stages(job: _Job, teacher_info: TeacherInfo, clock: Clock, *, pretrained: bool) -> list[Stage]:
     def recipe(phase: str) -> Recipe:
         return _recipe(job, phase, clock, pretrained=pretrained)
 
-    return planned_stages(job.config, recipe, taught=lesson.teacher is not None)
+    return planned_stages(job.config, recipe, has_teacher=teacher_info.teacher is not None)
 
 
-def _baseline(job: _Job, lesson: Lesson, folder: Path, clock: Clock) -> Artifact | None:
+def _baseline(job: _Job, teacher_info: TeacherInfo, folder: Path, clock: Clock) -> Artifact | None:
     """The preset under the winner's recipe, for as long as all trainings of the winner took, taken through the same
     stages but pruning."""
     if job.config.baseline == "none":
@@ -273,8 +273,8 @@ def _baseline(job: _Job, lesson: Lesson, folder: Path, clock: Clock) -> Artifact
         seconds=sum(r.seconds for r in recipes if r.seconds is not None) or None,
     )
     trained = _trained(job, job.config.baseline, arch, folder / "trained", recipe)
-    stages = [stage for stage in _stages(job, lesson, clock, pretrained=False) if not isinstance(stage, Prune)]
-    context = job.context(trained, lesson)
+    stages = [stage for stage in _stages(job, teacher_info, clock, pretrained=False) if not isinstance(stage, Prune)]
+    context = job.context(trained, teacher_info)
     name = job.config.baseline
     return run_stages(
         trained,

@@ -60,9 +60,9 @@ def stage_names(config: Config) -> tuple[str, ...]:
     return names
 
 
-def planned_stages(config: Config, recipe_of: RecipeOf, *, taught: bool) -> list[Stage]:
+def planned_stages(config: Config, recipe_of: RecipeOf, *, has_teacher: bool) -> list[Stage]:
     """The stages of a run, each with its recipe; without a teacher there is no distillation."""
-    names = [name for name in stage_names(config) if taught or name != Distill.name]
+    names = [name for name in stage_names(config) if has_teacher or name != Distill.name]
     return [STAGES[name](**_options(name, config, recipe_of)) for name in names]
 
 

@@ -31,11 +31,11 @@ from hw_profiles.torch_io.timm_models import check_timm_name
 from nas.config import Config
 from nas.pipeline.run_folder import log
 from nas.pipeline.time_budget import Clock
-from nas.results.teacher_info import Lesson
+from nas.results.teacher_info import TeacherInfo
 
 NO_TEACHER, AUTO, _TIMM = "none", "auto", "timm:"
 _AUTO_NAME = "resnet10t"
-_FEWEST_EPOCHS = 8  # a teacher that sees the data less often is no better than the pupil
+_FEWEST_EPOCHS = 8  # a teacher that sees the data less often is no better than the student
 _CHANCE = 1.5
 
 
@@ -69,10 +69,10 @@ def check_teacher_file(name: str, data: Dataset) -> None:
         )
 
 
-def prepare_teacher(config: Config, data: Dataset, folder: Path, clock: Clock) -> Lesson:
+def prepare_teacher(config: Config, data: Dataset, folder: Path, clock: Clock) -> TeacherInfo:
     """The teacher, trained if need be; what was trained or decided before is found in ``folder/teacher``."""
     if config.teacher == NO_TEACHER:
-        return Lesson()
+        return TeacherInfo()
     if config.teacher.endswith(".onnx"):
         return _of_file(Path(config.teacher), data)
     recipe = _recipe(config, clock)
@@ -83,11 +83,11 @@ def prepare_teacher(config: Config, data: Dataset, folder: Path, clock: Clock) -
         if why_not:
             clock.given.pop("teacher", None)
             log.info(why_not)
-            return Lesson(None, {"why_none": why_not})
+            return TeacherInfo(None, {"why_none": why_not})
         name = _AUTO_NAME
     with progress("teacher") as report:
         teacher = trained_timm(name, data, recipe, home, seed=config.seed, report=report)
-    return Lesson(teacher, {"name": f"{_TIMM}{name}", **_facts(teacher, data, home)})
+    return TeacherInfo(teacher, {"name": f"{_TIMM}{name}", **_facts(teacher, data, home)})
 
 
 def _recipe(config: Config, clock: Clock) -> Recipe:
@@ -128,10 +128,10 @@ def _images_per_second(data: Dataset) -> float:
     return best
 
 
-def _of_file(path: Path, data: Dataset) -> Lesson:
+def _of_file(path: Path, data: Dataset) -> TeacherInfo:
     teacher = OnnxTeacher(path, data)
     facts = {"name": path.name, **_file_facts(path), "val_accuracy": teacher_accuracy(teacher, data.val)}
-    return Lesson(teacher, facts)
+    return TeacherInfo(teacher, facts)
 
 
 def _facts(teacher: Teacher, data: Dataset, home: Path) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def _stage_bar(panel: _Panel, rows: Sequence[Row], index: int) -> str:
         ends = "".join(line(x, y + 4, x, y + 14, "whisker") for x in (low, high))
         drawn = line(low, y + 9, high, y + 9, "whisker") + ends + drawn
         end = max(end, high)
-    earlier = next((r for r in reversed(rows[:index]) if not r.get("why_undone")), None)
+    earlier = next((r for r in reversed(rows[:index]) if not r.get("rejection_reason")), None)
     return drawn + label(end + 6, y + 13, panel.form(value) + _change(panel.name, row, earlier), class_=f"small {kind}")
 
 
@@ -97,13 +97,19 @@ def _change(name: str, row: Row, earlier: Row | None) -> str:
 
 
 def _stage_words(row: Row, y: float) -> str:
-    note = f"undone: {row['why_undone']}" if row.get("why_undone") else "deployed" if row.get("deployed") else ""
-    kind = "small red" if row.get("why_undone") else "small green"
+    note = (
+        f"undone: {row['rejection_reason']}"
+        if row.get("rejection_reason")
+        else "deployed"
+        if row.get("deployed")
+        else ""
+    )
+    kind = "small red" if row.get("rejection_reason") else "small green"
     return label(0, y + 14, row["label"], class_="strong") + label(_LABEL_WIDTH, y + 35, note, class_=kind)
 
 
 def _kind(row: Row) -> str:
-    return "undone" if row.get("why_undone") else "deployed" if row.get("deployed") else "kept"
+    return "undone" if row.get("rejection_reason") else "deployed" if row.get("deployed") else "kept"
 
 
 def architecture_svg(architecture: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from compress.atomic_files import read_json
 from compress.data.preprocessing import METADATA_KEY
-from compress.stages.runner import guaranteed
+from compress.stages.runner import upper_bounds
 from nas.config import Config
 from nas.report.candidates_section import candidates_section
 from nas.report.charts import architecture_svg, memory_svg, stages_svg
@@ -152,7 +152,7 @@ def _quantity(key: str, value: float | None) -> str:
 def _budget(metrics: Metrics) -> str:
     if not metrics["excess"]:
         return "<p>No limit was given.</p>"
-    values, rows = guaranteed(metrics["final"]), []
+    values, rows = upper_bounds(metrics["final"]), []
     for name, excess in metrics["excess"].items():
         source = metrics["final"]["latency_source"] if name == "latency_ms" else "planned"
         share = 100 * (1 + excess)
@@ -172,7 +172,7 @@ def _budget(metrics: Metrics) -> str:
 def _stages(metrics: Metrics) -> tuple[str, ...]:
     rows = metrics["rows"]
     steps = [row for row in rows if row["role"] in ("winner", "stage")]
-    kinds = ["undone" if row.get("why_undone") else "deployed" if row.get("deployed") else "" for row in rows]
+    kinds = ["undone" if row.get("rejection_reason") else "deployed" if row.get("deployed") else "" for row in rows]
     source = metrics["final"]["latency_source"]
     return (
         stages_svg(steps, metrics["asked"].get("latency_ms")),
@@ -206,7 +206,7 @@ def _cells(row: Metrics) -> list[str]:
         row.get("latency_source") or "–",
         show("estimated_ms", ".3f"),
         show("peak_ram_bytes", ","),
-        "undone" if row.get("why_undone") else note,
+        "undone" if row.get("rejection_reason") else note,
     ]
 
 

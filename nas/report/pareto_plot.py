@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 
-from compress.stages.runner import guaranteed_latency
+from compress.stages.runner import latency_upper_bound
 from nas.engine.pareto import pareto_front
 from nas.engine.search import COST, ranked_trials
 from nas.report.svg import element, label, line, picture, ticks, title
@@ -76,7 +76,7 @@ def pareto_marks(rows: Sequence[Mapping[str, Any]]) -> list[Mark]:
         kind = row["role"] if row["role"] in ("winner", "baseline") else "deployed" if row.get("deployed") else None
         if kind is not None:
             form = f", {row['precision']}" if "precision" in row else ""
-            marks.append(Mark(guaranteed_latency(row), row["val_accuracy"], kind, f"{row['label']}{form}"))
+            marks.append(Mark(latency_upper_bound(row), row["val_accuracy"], kind, f"{row['label']}{form}"))
     return marks
 
 

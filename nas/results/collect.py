@@ -19,7 +19,7 @@ from compress.fnz.encode_stage import Encode
 from compress.networks.artifact import Artifact
 from compress.networks.onnx_export import differing, predict_onnx
 from compress.stage import Context
-from compress.stages.runner import STAGES, file_metrics, guaranteed
+from compress.stages.runner import STAGES, file_metrics, upper_bounds
 from compress.training.evaluation import accuracy, balanced_accuracy
 from compress.training.teachers import teacher_accuracy
 from hw_profiles.budget import violations
@@ -29,7 +29,7 @@ from nas.config import Config
 from nas.engine.search import CAUSE, COST, WHY, candidate, ranked_trials
 from nas.results.network_facts import architecture_facts, estimated_latency, memory_facts
 from nas.results.run_warnings import cautions
-from nas.results.teacher_info import Lesson
+from nas.results.teacher_info import TeacherInfo
 from nas.results.test_statistics import Predictions, class_counts, class_facts, flips, interval_of
 
 SCHEMA = 2
@@ -55,7 +55,7 @@ class Findings:
     config: Config
     folder: Path
     data: Dataset
-    lesson: Lesson
+    teacher_info: TeacherInfo
     study: optuna.Study
     artifact: Artifact
     baseline: Artifact | None
@@ -70,7 +70,7 @@ def collect(found: Findings) -> Result:
     deployed = _copy_files(artifact, folder)
     final = file_metrics(artifact, deployed, found.context)
     next(row for row in rows if row.get("deployed")).update({name: final[name] for name in _LATENCY})
-    excess = violations(guaranteed(final), config.budget.limits())
+    excess = violations(upper_bounds(final), config.budget.limits())
     predictions = runs.predictions(deployed, artifact, test)
     formatted = artifact.source.workload().with_precision(artifact.precision)
     metrics: dict[str, Any] = {
@@ -95,7 +95,7 @@ def collect(found: Findings) -> Result:
         "architecture": architecture_facts(artifact.arch),
         "memory": memory_facts(formatted, found.context.device),
         "history": list(artifact.history),
-        "teacher": found.lesson.facts,
+        "teacher": found.teacher_info.facts,
         "trials": dict(Counter(trial.state.name for trial in found.study.get_trials(deepcopy=False))),
         "winner_trial": _winner_trial(found),
     }
@@ -130,15 +130,15 @@ def _copy_files(artifact: Artifact, folder: Path) -> Path:
 
 def _rows(found: Findings, runs: _TestRuns) -> list[dict[str, Any]]:
     rows = []
-    if found.lesson.teacher is not None:
+    if found.teacher_info.teacher is not None:
         rows.append(_teacher_row(found))
     test, device = found.context.data.test, found.context.device
     rows.append({**_row("winner", found.folder / "winner", test, runs, device), "role": "winner"})
     for record in found.artifact.history:
         label = _LABELS.get(record["stage"], record["stage"])
         row = _row(label, found.folder / "stages" / record["folder"], test, runs, device)
-        rows.append({**row, "role": "stage", "why_undone": record["why_undone"]})
-    next(row for row in reversed(rows) if not row.get("why_undone"))["deployed"] = True
+        rows.append({**row, "role": "stage", "rejection_reason": record["rejection_reason"]})
+    next(row for row in reversed(rows) if not row.get("rejection_reason"))["deployed"] = True
     for row in rows:  # what an ONNX file stores like any other weight is seen in the coded file
         if row["role"] == "stage" and (row["weight_form"] or row["label"] == Encode.name):
             row["note"] = "deployed, " * row.get("deployed", False) + _coded(row)
@@ -173,8 +173,8 @@ def _row(label: str, folder: Path, test: Split, runs: _TestRuns, device: Device)
 
 def _teacher_row(found: Findings) -> dict[str, Any]:
     """The teacher's facts; its file, where there is one, was timed on this machine."""
-    facts, test = found.lesson.facts, found.data.test
-    assert found.lesson.teacher is not None
+    facts, test = found.teacher_info.facts, found.data.test
+    assert found.teacher_info.teacher is not None
     own = Path(found.config.teacher)
     path = own if own.suffix == ".onnx" else found.folder / "teacher" / "model.onnx"
     row = {"label": "teacher", "role": "teacher", **facts, "note": facts["name"]}
@@ -182,7 +182,7 @@ def _teacher_row(found: Findings) -> dict[str, Any]:
         row["latency_source"] = "measured" if found.context.measured else "measured here"
     if "macs" in facts and path.is_file():
         row.update(estimated_latency(read_onnx(path), found.context.device))
-    right = teacher_accuracy(found.lesson.teacher, test)
+    right = teacher_accuracy(found.teacher_info.teacher, test)
     low, high = interval_of(right, len(test))
     return {**row, "test_accuracy": right, "test_accuracy_low": low, "test_accuracy_high": high}
 
@@ -240,7 +240,7 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     final = metrics["final"]
     limits = {name: limit for name, limit in metrics["asked"].items() if name in metrics["excess"]}
     sources = {"latency_ms": final["latency_source"]}
-    values = guaranteed(final)
+    values = upper_bounds(final)
     shown = ", ".join(
         f"{name} {values[name]:.4g} of {limit:.4g} ({sources.get(name, 'planned')})" for name, limit in limits.items()
     )
@@ -302,8 +302,8 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     if row.get("latency_ms") is not None:
         latency = f"{row['latency_ms']:.3f} ({row['latency_low_ms']:.3f}-{row['latency_high_ms']:.3f})"
     note = row.get("note", "deployed" if row.get("deployed") else "")
-    if row.get("why_undone"):
-        note = f"undone: {row['why_undone']}"
+    if row.get("rejection_reason"):
+        note = f"undone: {row['rejection_reason']}"
     return (
         row["label"],
         f"{100 * row['val_accuracy']:.2f} %",

@@ -9,7 +9,7 @@ from compress.training.teachers import Teacher
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class TeacherInfo:
     """A teacher, and what is shown of it."""
 
     teacher: Teacher | None = None

@@ -32,7 +32,7 @@ def main() -> None:
         start = time.monotonic()
         asked = {"latency": given.latency, "time": given.time, "seed": seed}
         result = nas.run(data=given.data, device="host", out=f"{given.out}_{seed}", **asked)
-        rows = [{name: row.get(name) for name in (*SHOWN, "why_undone")} for row in result.metrics["rows"]]
+        rows = [{name: row.get(name) for name in (*SHOWN, "rejection_reason")} for row in result.metrics["rows"]]
         minutes = round((time.monotonic() - start) / 60, 1)
         return {**asked, "minutes": minutes, "verdict": result.metrics["verdict"], "rows": rows}
 

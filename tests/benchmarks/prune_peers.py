@@ -30,7 +30,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress import Artifact, Context, Dataset, Prune, Recipe, load_data
-from compress.distillation.guided_training import Lessons
+from compress.distillation.guided_training import GuidedTraining
 from compress.networks.torch_export import export_module
 from compress.training.evaluation import evaluate
 from compress.training.loop import BeforeStep
@@ -49,8 +49,8 @@ _STEPS, _ROUND_TO, _MOST_OF_A_LAYER = 400, 8, 0.75
 
 
 @dataclass(kw_only=True)
-class Elsewhere(Lessons):
-    """Lessons on a device of torch; what comes back is here again."""
+class Elsewhere(GuidedTraining):
+    """GuidedTraining on a device of torch; what comes back is here again."""
 
     device: str
 
@@ -83,7 +83,7 @@ class Case:
         """A file of the folder."""
         return self.folder / f"{self.network} {method}{suffix}"
 
-    def lessons(self, epochs: float, teacher: ModuleTeacher | None = None) -> Lessons:
+    def training(self, epochs: float, teacher: ModuleTeacher | None = None) -> GuidedTraining:
         """The one training loop."""
         return Elsewhere(
             data=self.data, recipe=Recipe(epochs=epochs), teacher=teacher, device=self.device,
@@ -103,14 +103,14 @@ def unpruned(case: Case) -> tuple[nn.Module, Mapping[str, Any]]:
 def trained_on(case: Case) -> tuple[nn.Module, Mapping[str, Any]]:
     """The network as it was given, with as many more epochs as the pruned ones."""
     model = case.artifact.model()
-    case.lessons(EPOCHS)(model)
+    case.training(EPOCHS)(model)
     return model, {"epochs": case.epochs}
 
 
 def torch_pruning(norm: int, taught: bool, case: Case) -> tuple[nn.Module, Mapping[str, Any]]:
     """``norm`` 1: their L1 magnitude; 2: their group importance. ``taught``: by the unpruned network, as ours is."""
     model = halved(case.artifact, norm)
-    case.lessons(EPOCHS, unpruned_teacher(case) if taught else None)(model)
+    case.training(EPOCHS, unpruned_teacher(case) if taught else None)(model)
     return model, {"epochs": case.epochs}
 
 
@@ -159,8 +159,8 @@ def ours(taught: bool, case: Case) -> tuple[nn.Module, Mapping[str, Any]]:
     """Multiples of channels as the device of this machine wants them. ``taught``: by the unpruned network."""
 
     class Trained(Prune):
-        def lessons(self, artifact: Artifact, context: Context) -> Lessons:
-            return case.lessons(EPOCHS, unpruned_teacher(case) if taught else None)
+        def training(self, artifact: Artifact, context: Context) -> GuidedTraining:
+            return case.training(EPOCHS, unpruned_teacher(case) if taught else None)
 
     most = SHARE_OF_MACS * case.artifact.arch.workload().macs
     done = Trained(macs=most)(case.artifact, Context(data=case.data, device=load_device("host")))
@@ -170,7 +170,7 @@ def ours(taught: bool, case: Case) -> tuple[nn.Module, Mapping[str, Any]]:
 def from_scratch(case: Case) -> tuple[nn.Module, Mapping[str, Any]]:
     """What ours left, with new weights, trained for as many epochs as both trainings of the pruned one together."""
     model = build_model(Arch.from_dict(json.loads(case.kept("fitnas", ".json").read_text())["arch"]))
-    case.lessons(case.epochs)(model)
+    case.training(case.epochs)(model)
     return model, {"epochs": case.epochs}
 
 

@@ -107,7 +107,7 @@ def budget_run() -> str:
         )
         rows = [
             (row["label"], f"{row['val_accuracy']:.2%}", f"{row['test_accuracy']:.2%}", row["params"], row["macs"],
-             row["file_bytes"], f"{row['latency_ms']:.3f}", row["why_undone"])
+             row["file_bytes"], f"{row['latency_ms']:.3f}", row["rejection_reason"])
             for row in line["rows"]
         ]  # fmt: skip
         parts.append(table(head, rows) + "\n")

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress import Dataset, Recipe, load_data
-from compress.distillation.guided_training import lessons_for
+from compress.distillation.guided_training import guided_training
 from compress.training.loop import augment, train
 from hw_profiles.measurement.latency_measurement import median_interval
 from search_spaces import build_model, preset
@@ -85,7 +85,7 @@ def our_loop(model: nn.Module, led: bool, data: Dataset, recipe: Recipe) -> Loop
         return lambda: train(model, data, recipe)
 
     def run() -> None:
-        learn = lessons_for(recipe, data, model, data.preprocessing)
+        learn = guided_training(recipe, data, model, data.preprocessing)
         assert learn is not None
         learn(model)
 

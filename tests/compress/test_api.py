@@ -34,7 +34,7 @@ from compress import (
 )
 from compress.api import _mixed_where_it_loses, _teachers
 from compress.fnz import decode_onnx, encode_onnx
-from compress.networks.as_artifact import fitted, given_artifact, given_dataset
+from compress.networks.as_artifact import as_artifact, as_dataset, fitted
 from compress.networks.network_source import Timm
 from compress.networks.onnx_export import onnx_bytes
 from compress.training.evaluation import evaluate
@@ -188,7 +188,7 @@ def test_weights_of_a_file_leave_and_are_shared_as_those_of_its_module(tmp_path:
         return [np.sort(weight.value.ravel()) for weight in found]
 
     sparse, expected = (
-        compress.sparsify(m, amount=0.8) for m in (path, given_artifact(module, None, input_shape=(1, 16, 16)))
+        compress.sparsify(m, amount=0.8) for m in (path, as_artifact(module, None, input_shape=(1, 16, 16)))
     )
     shared, wanted = compress.cluster(sparse, clusters=8), compress.cluster(expected, clusters=8)
     for got, right_ in ((sparse, expected), (shared, wanted)):
@@ -219,7 +219,7 @@ def test_several_teachers_with_weights_are_models_too(learnt: nn.Module, data: D
 def test_what_int8_loses_most_by_stays_in_float_where_nothing_is_said(data: Dataset) -> None:
     model = build_model(ARCH)
     train(model, data, Recipe(epochs=6))
-    artifact = given_artifact(ARCH, data).with_model(model)
+    artifact = as_artifact(ARCH, data).with_model(model)
     context = Context(data=fitted(data, artifact), device=load_device("host"))
     coarse = Quantize(calibration="minmax", equalize="none")(artifact, context)
     assert coarse.quantization is not None
@@ -248,7 +248,7 @@ def test_a_teacher_of_another_size_sees_the_images_enlarged(data: Dataset) -> No
     with torch.no_grad():
         module[1].weight.zero_()
         module[1].bias.copy_(20.0 * nn.functional.one_hot(torch.tensor(7), 10))
-    teacher = given_artifact(module, None, input_shape=(1, 32, 32))
+    teacher = as_artifact(module, None, input_shape=(1, 32, 32))
     config = Distill(recipe=Recipe(epochs=1, learning_rate=0.05), weight=1.0)
     after = compress.distill(ARCH, data, config, teacher=teacher)
     with torch.inference_mode():
@@ -317,7 +317,7 @@ def test_arrays_are_data_as_the_model_reads_them(learnt: nn.Module, data: Datase
     images = np.concatenate([data.train.images, data.val.images])
     labels = np.concatenate([data.train.labels, data.val.labels])
     floats = data.preprocessing.tensor(images)
-    given = given_dataset((floats, labels))
+    given = as_dataset((floats, labels))
     order = np.concatenate([given.train.labels, given.val.labels, given.test.labels])
     assert sorted(order) == sorted(labels)
     back = given.preprocessing.tensor(given.train.images)
@@ -325,7 +325,7 @@ def test_arrays_are_data_as_the_model_reads_them(learnt: nn.Module, data: Datase
     assert float(np.median(nearest[nearest < 0.1])) < 0.5 * np.ptp(floats) / 255 + 1e-5
     after = compress.quantize(learnt, (floats, labels), Quantize(images=64))
     assert after.metrics["val_accuracy_before"] > 0.6
-    bytes_ = given_dataset((images[..., 0], labels + 5))
+    bytes_ = as_dataset((images[..., 0], labels + 5))
     assert bytes_.preprocessing.class_names == tuple(map(str, range(5, 15)))
     assert abs(float(bytes_.preprocessing.tensor(bytes_.train.images).mean())) < 0.05
 

@@ -16,7 +16,7 @@ from compress import Dataset, Preprocessing, load_data
 from compress.data.dataset import Split
 from compress.data.preprocessing import METADATA_KEY
 from compress.file_comparison import compare_files, layer_errors
-from compress.networks.as_artifact import given_artifact
+from compress.networks.as_artifact import as_artifact
 from compress.networks.onnx_export import onnx_bytes
 from compress.quantization.int8.ptq_onnx import quantize_onnx
 from hw_profiles.network.quantization import fixed_quantization
@@ -108,7 +108,7 @@ def test_a_quantizer_that_lets_a_relu_go_is_not_taken_for_an_error(data: Dataset
         nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
         nn.Linear(8, 10),
     )  # fmt: skip
-    float_file = onnx_bytes(given_artifact(module, data))
+    float_file = onnx_bytes(as_artifact(module, data))
     int8_file = quantize_onnx(float_file, data.preprocessing.tensor(data.train.images[:32]))
     kinds = [node.op_type for node in onnx.load_model_from_string(int8_file).graph.node]
     found = compare_files(float_file, int8_file, data)

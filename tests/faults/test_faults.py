@@ -60,7 +60,7 @@ def finished_work(out: Path) -> dict[Path, int]:
 
 def same_networks(one: dict[str, Any], other: dict[str, Any]) -> None:
     for ours, theirs in zip(one["rows"], other["rows"], strict=True):
-        for name in ("label", "arch", "test_accuracy", "val_accuracy", "file_bytes", "why_undone"):
+        for name in ("label", "arch", "test_accuracy", "val_accuracy", "file_bytes", "rejection_reason"):
             assert ours.get(name) == theirs.get(name), (ours["label"], name)
     assert one["deployed"] == other["deployed"]
     assert one["trials"] == other["trials"]

@@ -103,8 +103,8 @@ def test_a_kernel_without_a_price_is_said_to_borrow_one() -> None:
     own = layers(workload, HOST)
     table = {kind: cost for kind, cost in HOST.costs["fp32"].items() if kind != "conv/conv.blocked"}
     borrowed = layers(workload, replace(HOST, costs={**HOST.costs, "fp32": table}))
-    assert [layer.stand_in for layer in own.layers if layer.kind == "conv"] == [False]
-    assert [layer.stand_in for layer in borrowed.layers if layer.kind == "conv"] == [True]
+    assert [layer.fallback_cost for layer in own.layers if layer.kind == "conv"] == [False]
+    assert [layer.fallback_cost for layer in borrowed.layers if layer.kind == "conv"] == [True]
     widths = [math.log(found.latency.high_ms / found.latency.ms) for found in (own, borrowed)]
     assert widths[0] < widths[1]
 

@@ -106,7 +106,7 @@ class Histogram:
         np.add.at(self.counts, places, old)
 
 
-def useful_range(histogram: Histogram, calibration: str, function: str = "none") -> Range:
+def calibrated_range(histogram: Histogram, calibration: str, function: str = "none") -> Range:
     """The range that a calibration method gives, in which zero lies.
 
     ``"minmax"``: the extremes. ``"percentile"``: without the outermost 0.01 % on either side. ``"entropy"``: the
@@ -117,7 +117,7 @@ def useful_range(histogram: Histogram, calibration: str, function: str = "none")
 
     >>> histogram = Histogram()
     >>> histogram.add(np.linspace(-9, 5, 1000, dtype=np.float32))
-    >>> useful_range(histogram, "minmax", "hard_swish")
+    >>> calibrated_range(histogram, "minmax", "hard_swish")
     (-3.0, 5.0)
     """
     if not histogram.counts.size:

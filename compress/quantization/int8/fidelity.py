@@ -25,7 +25,7 @@ class Fidelity:
         return asdict(self)
 
 
-class Judge:
+class FidelityEvaluator:
     """Compares files with a float one on (N, C, H, W) images and, where they are known, their labels."""
 
     def __init__(self, float_file: bytes, images: Floats, labels: NDArray[np.int64] | None = None) -> None:

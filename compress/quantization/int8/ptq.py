@@ -20,11 +20,11 @@ from compress.quantization.int8.calibration import (
     ACTIVATIONS,
     CALIBRATIONS,
     Histogram,
+    calibrated_range,
     scale_and_zero_point,
-    useful_range,
 )
 from compress.quantization.int8.equalization import EQUALIZATIONS, equalized
-from compress.quantization.int8.fidelity import Fidelity, Judge
+from compress.quantization.int8.fidelity import Fidelity, FidelityEvaluator
 from compress.stage import Context
 from compress.validation import is_whole
 from compress.weight_codecs.sparse_formats import zeros_alone
@@ -46,7 +46,7 @@ class Quantize:
     """Weights and activations as 8-bit integers (1712.05877), without training; scales from ``images`` training images.
 
     ``calibration``: how the range of an activation is chosen, see
-    :func:`compress.quantization.int8.calibration.useful_range`. ``equalize``: ``"weights"`` or ``"activations"``
+    :func:`compress.quantization.int8.calibration.calibrated_range`. ``equalize``: ``"weights"`` or ``"activations"``
     brings channels to one range before, see :func:`compress.quantization.int8.equalization.equalized`; ``"none"``
     does not. ``bias_correction``: see :func:`compress.quantization.int8.bias_correction.corrected_biases`.
     ``adaround``: see :func:`compress.quantization.int8.adaround.rounded_weights`, about a minute for a network of 10
@@ -124,8 +124,10 @@ class Quantize:
         calibrating, judging = train.take(np.sort(order[:count])), train.take(np.sort(order[-count:]))
         images = preprocessing.tensor(calibrating.images)
         check_images(images, workload.shapes[workload.input][1:], train.labels)
-        judge = Judge(write_onnx(workload, weights), preprocessing.tensor(judging.images), judging.labels)
-        return _Search(self, workload, weights, images, judge, context, self.activations_on(context.device))
+        evaluator = FidelityEvaluator(
+            write_onnx(workload, weights), preprocessing.tensor(judging.images), judging.labels
+        )
+        return _Search(self, workload, weights, images, evaluator, context, self.activations_on(context.device))
 
     def activations_on(self, device: Device) -> str:
         """``"unsigned"`` or ``"signed"``, as it was asked for or as the device computes faster."""
@@ -149,7 +151,7 @@ class _Search:
     workload: Workload
     weights: Weights
     images: Floats
-    judge: Judge
+    evaluator: FidelityEvaluator
     context: Context
     activations: str
     tried: int = field(default=0)
@@ -204,7 +206,7 @@ class _Search:
     def _candidate(self, weights: Weights, quantization: Quantization, choice: Mapping[str, Any]) -> _Candidate:
         self.tried += 1
         data = write_onnx(self.workload, weights, quantization=quantization)
-        return _Candidate(weights, quantization, choice, self.judge(data))
+        return _Candidate(weights, quantization, choice, self.evaluator(data))
 
     def _equalized(self, equalization: str) -> Weights:
         if equalization == "none":
@@ -248,7 +250,7 @@ def activation_scales(
     for name, histogram in seen.items():
         functions = {op.function if op.kind == "activation" else "none" for op in readers[name]}
         function = functions.pop() if len(functions) == 1 else "none"
-        ranges[name] = useful_range(histogram, calibration, function)
+        ranges[name] = calibrated_range(histogram, calibration, function)
     for op in workload.ops:
         if op.kind in (*VIEWS, "max_pool") and op.inputs[0] in ranges:
             ranges[op.name] = ranges[op.inputs[0]]

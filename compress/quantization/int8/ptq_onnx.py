@@ -14,8 +14,8 @@ import onnx
 from numpy.typing import NDArray
 
 from compress.quantization.int8.activation_stats import Floats, check_images, histograms
-from compress.quantization.int8.calibration import ACTIVATIONS, CALIBRATIONS, scale_and_zero_point, useful_range
-from compress.quantization.int8.fidelity import Judge
+from compress.quantization.int8.calibration import ACTIVATIONS, CALIBRATIONS, calibrated_range, scale_and_zero_point
+from compress.quantization.int8.fidelity import FidelityEvaluator
 from compress.weight_codecs.onnx_storage import at_opset
 from hw_profiles.onnx_io.graph_edges import readers_of
 from hw_profiles.onnx_io.load import load_model
@@ -41,7 +41,7 @@ def quantize_onnx(
     """A float32 ONNX classifier as one in 8-bit integers, with QuantizeLinear and DequantizeLinear around its tensors.
 
     ``images`` are what it reads, (N, C, H, W) after preprocessing. ``calibration``: how ranges are chosen, see
-    :func:`compress.quantization.int8.calibration.useful_range`; None calibrates on one half of the images and takes
+    :func:`compress.quantization.int8.calibration.calibrated_range`; None calibrates on one half of the images and takes
     the method whose file diverges least from the float file on the other half. ``activations``: ``"unsigned"``, which
     x86 computes faster, or ``"signed"``, for 64-bit ARM. Nodes are placed by ONNX Runtime's own quantizer, which
     knows what its kernels take.
@@ -61,14 +61,14 @@ def quantize_onnx(
     signed = activations == "signed"
 
     def written(method: str) -> bytes:
-        ranges = {name: useful_range(each, method, _function(readers.get(name, []))) for name, each in seen.items()}
+        ranges = {name: calibrated_range(each, method, _function(readers.get(name, []))) for name, each in seen.items()}
         scales = {name: scale_and_zero_point(*both, signed=signed) for name, both in ranges.items()}
         return _quantized(ready, scales, {source: images[:1]}, signed=signed, per_channel=per_channel)
 
     if calibration or half == len(images):
         return written(calibration or "minmax")
-    judge = Judge(ready, images[half:])
-    return min(map(written, CALIBRATIONS), key=lambda file: judge(file).divergence)
+    evaluator = FidelityEvaluator(ready, images[half:])
+    return min(map(written, CALIBRATIONS), key=lambda file: evaluator(file).divergence)
 
 
 def _check_options(calibration: str | None, activations: str) -> None:

@@ -18,7 +18,7 @@ from compress.quantization.mixed_precision.precision_sensitivity import (
     Lowering,
     Sensitivity,
     estimated,
-    judge_of,
+    fidelity_evaluator,
     ranked,
     sensitivity,
 )
@@ -26,7 +26,7 @@ from compress.stage import Context
 from compress.validation import is_whole
 from compress.weight_codecs.codecs import GROUP, check_group
 from hw_profiles.budget import violations
-from hw_profiles.latency.estimate import guaranteed_ms
+from hw_profiles.latency.estimate import upper_bound_ms
 from hw_profiles.memory.planner import plan
 from hw_profiles.runtimes.fusion import fuse
 from search_spaces.arch import Arch
@@ -77,17 +77,17 @@ class MixedPrecision:
                 artifact = Quantize()(artifact, context)
             lowering = Lowering(bits=self.bits, group=self.group).corrected(artifact, context)
         table = sensitivity(artifact, context, lowering, images=self.images)
-        judge = judge_of(artifact, context.data.val)
+        evaluator = fidelity_evaluator(artifact, context.data.val)
         raised: list[str] = []
         chosen = lowering(artifact)
-        fidelity = judge(onnx_bytes(chosen))
+        fidelity = evaluator(onnx_bytes(chosen))
         for row in ranked(table, by_latency=self.bits == 8):
             if fidelity.points_lost <= context.max_accuracy_drop:
                 break
             candidate = lowering(artifact, [*raised, row.name])
             if not _breaks_more(candidate, chosen, context):
                 raised.append(row.name)
-                chosen, fidelity = candidate, judge(onnx_bytes(candidate))
+                chosen, fidelity = candidate, evaluator(onnx_bytes(candidate))
         return replace(chosen, metrics={**artifact.metrics, "mixed": self._metrics(raised, table, fidelity)})
 
     def _start(self, artifact: Artifact) -> Artifact:
@@ -142,7 +142,7 @@ def _breaks_more(candidate: Artifact, before: Artifact, context: Context) -> boo
 def _costs(artifact: Artifact, context: Context) -> dict[str, float | None]:
     latency, workload = estimated(artifact, context), artifact.workload()
     return {
-        "latency_ms": guaranteed_ms(latency.ms, latency.high_ms, latency.source),
+        "latency_ms": upper_bound_ms(latency.ms, latency.high_ms, latency.source),
         "peak_ram_bytes": plan(workload, fuse(workload, context.device.runtime)).peak_bytes,
         "flash_bytes": workload.weight_bytes,
         "energy_mj": None,

@@ -14,7 +14,7 @@ from compress.networks.onnx_export import folded_weights, onnx_bytes
 from compress.networks.onnx_weights import with_int8_file
 from compress.networks.store_weights import with_stored_weights
 from compress.quantization.int8.bias_correction import corrected_biases_of
-from compress.quantization.int8.fidelity import Judge
+from compress.quantization.int8.fidelity import FidelityEvaluator
 from compress.stage import Context
 from compress.weight_codecs.codecs import GROUP, Int4Code, quantized_groups
 from compress.weight_codecs.onnx_storage import Floats, weights_of
@@ -119,7 +119,7 @@ def sensitivity(
         ValueError: see :class:`Lowering`.
     """
     names = lowering.operations(artifact)
-    judge = judge_of(artifact, context.data.train.some(images, context.seed))
+    evaluator = fidelity_evaluator(artifact, context.data.train.some(images, context.seed))
     before = lowering(artifact)
     bytes_, ms = before.workload().weight_bytes, estimated(before, context).ms
     found = []
@@ -130,7 +130,7 @@ def sensitivity(
         found.append(
             Sensitivity(
                 name=name,
-                divergence=judge(onnx_bytes(alone)).divergence,
+                divergence=evaluator(onnx_bytes(alone)).divergence,
                 saved_bytes=without.workload().weight_bytes - bytes_,
                 saved_ms=estimated(without, context).ms - ms,
             )
@@ -164,14 +164,14 @@ def weighted_operations(artifact: Artifact) -> list[str]:
     return [op.name for op in artifact.arch.workload().ops if op.kind in WEIGHTED]
 
 
-def judge_of(artifact: Artifact, split: Split) -> Judge:
+def fidelity_evaluator(artifact: Artifact, split: Split) -> FidelityEvaluator:
     """What compares files with the artifact's float32 network on these images; with its file where it is no Arch."""
     if isinstance(artifact.source, Arch):
         workload = artifact.source.workload()
         data = write_onnx(workload, folded_weights(artifact.model(), workload))
     else:
         data = onnx_bytes(artifact)
-    return Judge(data, artifact.preprocessing.tensor(split.images), split.labels)
+    return FidelityEvaluator(data, artifact.preprocessing.tensor(split.images), split.labels)
 
 
 def estimated(artifact: Artifact, context: Context) -> Latency:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from compress.networks.artifact import Artifact
 from compress.networks.weight_layers import Layer
-from compress.quantization.weight_only.ste_training import trained_on_grid
+from compress.quantization.weight_only.ste_training import train_straight_through
 from compress.stage import Context
 from compress.training.loop import Recipe
 from compress.weight_codecs.codecs import BINARY
@@ -45,7 +45,7 @@ class Binarize:
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The network with binary weights; a ValueError where it is in integers, or has no layer to make binary."""
-        return trained_on_grid(
+        return train_straight_through(
             artifact, context, recipe=self.recipe, code=BINARY, rounding=lambda weight: _signs, chosen=inner_layers
         )
 

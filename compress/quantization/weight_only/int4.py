@@ -14,7 +14,7 @@ from compress.networks.artifact import Artifact
 from compress.networks.folded_weights import with_folded_weights
 from compress.networks.store_weights import wider_than, with_stored_weights
 from compress.quantization.int8.bias_correction import corrected_biases_of
-from compress.quantization.weight_only.ste_training import trained_on_grid
+from compress.quantization.weight_only.ste_training import train_straight_through
 from compress.stage import Context
 from compress.training.loop import Recipe
 from compress.weight_codecs.codecs import GROUP, LARGEST, Int4Code, check_group, group_of, quantized_groups
@@ -56,7 +56,7 @@ class Int4:
             if not isinstance(artifact.source, Arch) or not len(context.data.train):
                 return rounded
             return with_folded_weights(rounded, corrected_biases_of(rounded, artifact, context))
-        return trained_on_grid(
+        return train_straight_through(
             artifact, context, recipe=self.recipe, code=code, rounding=lambda weight: _Grid(weight, self.group)
         )
 

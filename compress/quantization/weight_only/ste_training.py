@@ -8,9 +8,9 @@ from dataclasses import replace
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from compress.distillation.guided_training import lessons_for
+from compress.distillation.guided_training import guided_training
 from compress.networks.artifact import Artifact
-from compress.networks.store_weights import lies_on, require_float, with_stored_weights
+from compress.networks.store_weights import is_representable, require_float, with_stored_weights
 from compress.networks.weight_layers import Layer, layers_of, weighted_layers
 from compress.stage import Context
 from compress.training.loop import Recipe
@@ -40,7 +40,7 @@ class StraightThrough(nn.Module):
         return self.rounding(detached) + (weight - detached)
 
 
-def trained_on_grid(
+def train_straight_through(
     artifact: Artifact,
     context: Context,
     *,
@@ -61,21 +61,21 @@ def trained_on_grid(
     names = chosen(layers)
     if not names:
         raise ValueError(f"of {len(layers)} layers with weights at least one must be one to round, none is")
-    lessons = lessons_for(
+    training = guided_training(
         recipe, context.data, model, artifact.preprocessing, seed=context.seed, checkpoint=context.checkpoint,
         report=context.report,
     )  # fmt: skip
-    assert lessons is not None
+    assert training is not None
     for name in names:
         parametrize.register_parametrization(
             layers[name], "weight", StraightThrough(rounding(layers[name].weight)), unsafe=True
         )
-    lessons(model)
+    training(model)
     for name in names:
         parametrize.remove_parametrizations(layers[name], "weight", leave_parametrized=True)
     learnt = replace(artifact.with_model(model), weight_formats=_zeros_left(artifact, model))
-    trained = with_stored_weights(learnt, code, lambda weight: lies_on(code, weight))
-    return replace(trained, metrics={**artifact.metrics, **lessons.metrics()})
+    trained = with_stored_weights(learnt, code, lambda weight: is_representable(code, weight))
+    return replace(trained, metrics={**artifact.metrics, **training.metrics()})
 
 
 def _zeros_left(artifact: Artifact, model: nn.Module) -> dict[str, TensorFormat]:

@@ -70,8 +70,8 @@ def test_what_was_decoded_is_found_again_and_made_anew_when_a_file_changes(
     (root / "0" / "150.png").write_bytes(b"broken")
     first = load_data(str(root), unreadable="skip").resized(80, 80)
     opened: list[int] = []
-    normal = decoding.FilePictures.open
-    monkeypatch.setattr(decoding.FilePictures, "open", lambda self, i: opened.append(i) or normal(self, i))
+    normal = decoding.ImageFileReader.open
+    monkeypatch.setattr(decoding.ImageFileReader, "open", lambda self, i: opened.append(i) or normal(self, i))
     again = load_data(str(root), unreadable="skip").resized(80, 80)
     in_sample_and_small_splits = len(opened)
     assert in_sample_and_small_splits < 301 + 120

@@ -12,7 +12,7 @@ from torch import nn
 import compress
 from compress import Artifact, Cluster, Context, Distill, Ensemble, Prune, Recipe, Sparsify
 from compress.distillation import distill, guided_training
-from compress.distillation.feature_distillation import FeatureLesson
+from compress.distillation.feature_distillation import FeatureDistillation
 from compress.distillation.feature_maps import Taps
 from compress.distillation.losses import decoupled_divergences
 from compress.training.loop import Training
@@ -97,8 +97,8 @@ def test_without_a_wish_the_middle_of_the_network_is_hinted_at_and_all_of_it_att
 ) -> None:
     model = learnt.model()
     teacher = ModuleTeacher(learnt.model(), learnt.preprocessing)
-    lesson = FeatureLesson.of(Distill(method=method), model, teacher, (1, 16, 16), 0)
-    for network, names in ((model, lesson.layers), (teacher.model, lesson.teacher_layers)):
+    feature_distillation = FeatureDistillation.of(Distill(method=method), model, teacher, (1, 16, 16), 0)
+    for network, names in ((model, feature_distillation.layers), (teacher.model, feature_distillation.teacher_layers)):
         with torch.no_grad(), Taps(network, names) as taps:
             network(torch.zeros(1, 1, 16, 16))
             assert [features.shape[-1] for features in taps.features()] == sides

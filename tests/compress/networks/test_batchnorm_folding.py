@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from compress.networks.batchnorm_folding import fold_normalisation, held
+from compress.networks.batchnorm_folding import fold_normalisation, frozen_batchnorm
 from search_spaces import build_model, preset
 from tests.contracts import with_random_statistics
 
@@ -71,7 +71,7 @@ def test_held_normalisations_stay_neutral_in_training() -> None:
     model = with_random_statistics(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
     pairs = fold_normalisation(model)
     norm, bias = pairs[0][1], pairs[0][1].bias.detach().clone()
-    with held(pairs) as evaluate:
+    with frozen_batchnorm(pairs) as evaluate:
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)
         for _ in range(3):
             model.train()

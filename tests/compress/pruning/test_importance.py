@@ -76,9 +76,9 @@ def test_with_prices_fewer_channels_leave_for_the_same_operations(learnt: Artifa
     fine = replace(context, device=replace(context.device, channel_multiple=4))
     limit = 0.7 * learnt.arch.workload().macs
     left = {}
-    for priced in (True, False):
-        after = Prune(macs=limit, priced=priced, recipe=BLINK)(learnt, fine)
+    for cost_aware in (True, False):
+        after = Prune(macs=limit, cost_aware=cost_aware, recipe=BLINK)(learnt, fine)
         assert after.arch.workload().macs <= limit
         groups = prunable_groups(after.arch)
-        left[priced] = sum(groups.width[group] for group in groups.prunable())
+        left[cost_aware] = sum(groups.width[group] for group in groups.prunable())
     assert left[True] > left[False]

@@ -153,9 +153,9 @@ def test_channels_leave_where_they_cost_most(device: Device) -> None:
             layer.weight.fill_(1.0).add_(0.01 * torch.rand(64, 1, 1, 1))
     limit = 0.9 * profile(net, device, input_shape=SHAPE).macs
     widths = {}
-    for priced in (True, False):
-        pruned = prune_module(net, SHAPE, device, macs=limit, priced=priced).model
-        widths[priced] = [pruned[i].out_channels for i in (0, 2, 4)]
+    for cost_aware in (True, False):
+        pruned = prune_module(net, SHAPE, device, macs=limit, cost_aware=cost_aware).model
+        widths[cost_aware] = [pruned[i].out_channels for i in (0, 2, 4)]
     assert widths == {True: [64, 48, 64], False: [64, 64, 32]}
 
 

@@ -1,4 +1,4 @@
-"""Pruning priced by the device: what leaves, in which order, until when, and what the rest computes."""
+"""Cost-aware pruning: what leaves, in which order, until when, and what the rest computes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from compress.data.dataset import Split
 from compress.pruning.block_removal import removable_blocks, without_block, without_weakest_block
 from compress.pruning.channel_groups import block_groups, channel_groups, prunable_groups, with_widths
 from compress.pruning.channel_selection import channels_saved, choose_channels
-from compress.pruning.cost_model import Prices
+from compress.pruning.cost_model import CostModel
 from compress.pruning.importance import channel_scores, distances_from_all
 from compress.pruning.prune import remove_channels, select_channels
 from compress.training.evaluation import predict
@@ -148,8 +148,8 @@ def test_channels_leave_by_what_their_leaving_saves() -> None:
     def enough(width: dict[str, int], group: str, narrower: int) -> bool:
         return sum(width.values()) <= 5
 
-    priced, plain = (choose_channels(scores, 1, order, enough) for order in (saved, channels_saved))
-    assert [len(priced[group]) for group in scores] == [3, 2]
+    cost_aware, plain = (choose_channels(scores, 1, order, enough) for order in (saved, channels_saved))
+    assert [len(cost_aware[group]) for group in scores] == [3, 2]
     assert [len(plain[group]) for group in scores] == [2, 3]
 
 
@@ -171,27 +171,27 @@ def test_the_same_latency_costs_less_importance_than_in_the_order_of_importance(
     scores = channel_scores(artifact, prunable_groups(arch), "l2", NO_IMAGES)
     limit = 0.7 * profile(arch, device).latency_ms
     lost, widths = {}, {}
-    for priced in (True, False):
-        prices = Prices(arch, device, "fp32", {"latency_ms": limit})
-        order = prices.saved_of_limits if priced else channels_saved
-        kept = choose_channels(scores, 16, order, lambda width, group, narrower, p=prices: not p.broken(width))
+    for cost_aware in (True, False):
+        cost_model = CostModel(arch, device, "fp32", {"latency_ms": limit})
+        order = cost_model.saved_of_limits if cost_aware else channels_saved
+        kept = choose_channels(scores, 16, order, lambda width, group, narrower, p=cost_model: not p.broken(width))
         assert profile(remove_channels(artifact, kept).arch, device).latency_ms <= limit
-        lost[priced] = sum(float(score.sum() - score[kept[group]].sum()) for group, score in scores.items())
-        widths[priced] = {group: len(indices) for group, indices in kept.items()}
+        lost[cost_aware] = sum(float(score.sum() - score[kept[group]].sum()) for group, score in scores.items())
+        widths[cost_aware] = {group: len(indices) for group, indices in kept.items()}
     assert widths[True] != widths[False]
     assert lost[True] < 0.9 * lost[False]
 
 
 def test_what_is_saved_is_the_difference_of_two_profiles(artifact: Artifact, device: Device) -> None:
     """A price that is remembered is that of the network as it is, however it came to be."""
-    prices = Prices(artifact.arch, device, "fp32", {})
-    width = dict(prices.width)
+    cost_model = CostModel(artifact.arch, device, "fp32", {})
+    width = dict(cost_model.width)
     generator = np.random.default_rng(0)
     for _ in range(30):
         group = str(generator.choice(prunable_groups(artifact.arch).prunable()))
         narrower = max(16, width[group] - 16)
-        before, after = (prices.value("latency_ms", w) for w in (width, {**width, group: narrower}))
-        assert prices.saved("latency_ms", width, group, narrower) == pytest.approx(before - after, abs=1e-9)
+        before, after = (cost_model.value("latency_ms", w) for w in (width, {**width, group: narrower}))
+        assert cost_model.saved("latency_ms", width, group, narrower) == pytest.approx(before - after, abs=1e-9)
         width[group] = narrower
 
 

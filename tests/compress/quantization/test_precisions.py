@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import compress
 from compress import Artifact, Binarize, Context, Dataset, Half, Int4, MixedPrecision, Prune, QuantizeAware, Recipe
-from compress.networks.as_artifact import given_artifact
+from compress.networks.as_artifact import as_artifact
 from compress.networks.onnx_export import onnx_bytes
 from compress.quantization.precisions import PRECISIONS
 from hw_profiles import Budget
@@ -27,7 +27,7 @@ SHORT = {"binary": Binarize(recipe=BLINK), "qat": QuantizeAware(recipe=BLINK), "
 @pytest.mark.parametrize("precision", ["fp16", "int4", "binary"])
 @pytest.mark.parametrize("kind", ["arch", "module", "timm", "file"])
 def test_any_model_is_stored_in_fewer_bits(kind: str, precision: str, context: Context, tmp_path: Path) -> None:
-    compress.export_onnx(given_artifact(small(), context.data), tmp_path / "m.onnx")
+    compress.export_onnx(as_artifact(small(), context.data), tmp_path / "m.onnx")
     model = {"arch": ARCH, "module": small(), "timm": of_timm(), "file": str(tmp_path / "m.onnx")}[kind]
     if (kind, precision) == ("file", "binary"):
         with pytest.raises(ValueError, match="an ONNX file cannot be trained"):
@@ -87,9 +87,9 @@ def test_binary_weights_are_signs_times_the_mean_magnitude_of_their_channel(cont
 
 @pytest.mark.parametrize("kind", ["module", "file"])
 def test_weights_of_any_float_network_are_mixed(kind: str, context: Context, tmp_path: Path) -> None:
-    compress.export_onnx(given_artifact(small(), context.data), tmp_path / "m.onnx")
+    compress.export_onnx(as_artifact(small(), context.data), tmp_path / "m.onnx")
     model = {"module": small(), "file": tmp_path / "m.onnx"}[kind]
-    given, stage = given_artifact(model, context.data), MixedPrecision(bits=4, group=8, images=32)
+    given, stage = as_artifact(model, context.data), MixedPrecision(bits=4, group=8, images=32)
     loose, strict = (stage(given, replace(context, max_accuracy_drop=drop)) for drop in (100.0, -100.0))
     assert onnx.TensorProto.INT4 in tensor_types(loose)
     assert onnx.TensorProto.INT4 not in tensor_types(strict)  # cannot be kept: all are raised

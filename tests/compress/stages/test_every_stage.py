@@ -26,7 +26,7 @@ from compress import (
     Timm,
     run_stages,
 )  # fmt: skip
-from compress.networks.as_artifact import given_artifact
+from compress.networks.as_artifact import as_artifact
 from compress.networks.onnx_export import folded_weights, onnx_bytes
 from hw_profiles.network.tensor_formats import TensorFormat
 from tests.compress.networks import BLINK, INTEGERS, bits, logits, of_timm
@@ -75,7 +75,7 @@ def test_training_in_the_same_form_is_kept_only_if_nothing_is_lost(
     """As learned integers after int8: no other precision, so any loss undoes it, however much is allowed."""
     loose = replace(context, max_accuracy_drop=100.0)
     done = run_stages(learnt, [INTEGERS, Nudge(by=1e-4), Nudge(by=100.0), Nudge()], loose, tmp_path)
-    kept = {record["folder"]: record["why_undone"] for record in done.history}
+    kept = {record["folder"]: record["rejection_reason"] for record in done.history}
     assert kept["01_int8"] is None
     assert kept["02_nudge"] is None
     assert "0.00 allowed" in kept["03_nudge"]
@@ -89,7 +89,9 @@ def test_learned_integers_follow_int8_by_that_rule(learnt: Artifact, context: Co
     int8, qat, mixed = done.history
     assert int8["kept"]
     assert qat["kept"] == (qat["after"]["val_accuracy"] >= int8["after"]["val_accuracy"])
-    assert mixed["why_undone"] == "it changed neither the architecture nor the precision"  # nothing had to be in float
+    assert (
+        mixed["rejection_reason"] == "it changed neither the architecture nor the precision"
+    )  # nothing had to be in float
     assert (done.precision, done.metrics["file_bytes"]) == ("int8", int8["after"]["file_bytes"])
 
 
@@ -174,7 +176,7 @@ def test_zeros_stay_zeros_while_bits_are_learned(stage: Any, learnt: Artifact, c
 
 
 def test_heads_leave_a_transformer_in_a_pipeline_and_it_is_found_again(context: Context, tmp_path: Path) -> None:
-    whole = given_artifact(of_timm(), context.data)
+    whole = as_artifact(of_timm(), context.data)
     loose = replace(context, max_accuracy_drop=100.0)
     run_stages(whole, [Prune(amount=0.6, criterion="l2", recipe=BLINK)], loose, tmp_path)
     pruned = Artifact.load(tmp_path / "01_prune")
@@ -199,7 +201,7 @@ def test_heads_leave_a_transformer_in_a_pipeline_and_it_is_found_again(context: 
 
 def test_fewer_bits_of_a_model_of_timm_are_another_form(context: Context, tmp_path: Path) -> None:
     """So that a loss is held against what is allowed, and not against none."""
-    whole = given_artifact(of_timm(), context.data)
+    whole = as_artifact(of_timm(), context.data)
     loose, forms = replace(context, max_accuracy_drop=100.0), {""}
     for stage in (Half(), Int4()):
         (record,) = run_stages(whole, [stage], loose, tmp_path / stage.name).history

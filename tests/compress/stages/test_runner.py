@@ -24,7 +24,7 @@ from compress.pruning.importance import CRITERIA, channel_scores
 from compress.pruning.prune import remove_channels, select_channels
 from compress.quantization.int8.ptq import scale_and_zero_point
 from compress.stage import Stage
-from compress.stages.runner import why_undone
+from compress.stages.runner import rejection_reason
 from compress.training.evaluation import accuracy, predict
 from compress.training.teachers import ModuleTeacher
 from hw_profiles import Budget
@@ -265,7 +265,7 @@ def test_stages_run_in_order_are_recorded_and_not_repeated(learnt: Artifact, con
     assert [record["stage"] for record in done.history] == ["prune", "int8"]
     first, second = done.history
     assert not first["kept"]
-    assert "less accurate" in first["why_undone"]
+    assert "less accurate" in first["rejection_reason"]
     assert second["kept"]
     assert second["before"]["arch"] == learnt.source.id
     assert (tmp_path / "01_prune" / "model.onnx").is_file()
@@ -341,7 +341,7 @@ def test_a_pruning_that_can_remove_nothing_is_undone_and_says_so(
 ) -> None:
     wide = replace(context, device=replace(context.device, channel_multiple=128))
     done = run_stages(learnt, [Prune(recipe=Recipe(epochs=0.05))], wide, tmp_path)
-    assert done.history[0]["why_undone"] == "it changed neither the architecture nor the precision"
+    assert done.history[0]["rejection_reason"] == "it changed neither the architecture nor the precision"
     assert done.source == learnt.source
 
 
@@ -381,7 +381,7 @@ BEFORE = {
 def test_a_stage_must_not_leave_the_deployed_form_worse(
     after: dict[str, object], budget: dict[str, float], said: str | None, context: Context
 ) -> None:
-    why = why_undone(BEFORE, {**BEFORE, **after}, BEFORE, replace(context, budget=Budget(**budget)))
+    why = rejection_reason(BEFORE, {**BEFORE, **after}, BEFORE, replace(context, budget=Budget(**budget)))
     assert (why is None) if said is None else (why is not None and said in why)
 
 

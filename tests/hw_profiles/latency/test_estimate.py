@@ -11,7 +11,7 @@ from scipy import stats
 from hw_profiles import Workload
 from hw_profiles.cost_model.features import WORK, family
 from hw_profiles.cost_model.kernel_costs import KernelCost
-from hw_profiles.latency.estimate import Latency, estimate, guaranteed_ms
+from hw_profiles.latency.estimate import Latency, estimate, upper_bound_ms
 from hw_profiles.network.workload import WorkloadBuilder
 from hw_profiles.runtimes.fusion import fuse
 from tests.hw_profiles.synthetic import device_of
@@ -96,9 +96,9 @@ def test_what_counts_against_a_limit_is_kept_nine_times_in_ten() -> None:
     """Of an estimate, the ninth decile of the log-normal distribution whose 90 % are the interval."""
     deviation = math.log(1.25) / stats.norm.ppf(0.95)
     expected = stats.lognorm.ppf(0.9, deviation, scale=2.0)
-    assert guaranteed_ms(2.0, 2.5, "estimated") == pytest.approx(expected)
-    assert guaranteed_ms(2.0, 2.5, "measured") == 2.5
-    assert guaranteed_ms(2.0, 2.0, "estimated") == 2.0
+    assert upper_bound_ms(2.0, 2.5, "estimated") == pytest.approx(expected)
+    assert upper_bound_ms(2.0, 2.5, "measured") == 2.5
+    assert upper_bound_ms(2.0, 2.0, "estimated") == 2.0
 
 
 def test_a_kernel_without_a_price_or_one_that_could_stand_in_is_named() -> None:

@@ -82,7 +82,7 @@ def test_whether_the_conditions_hold_here_is_said(
     assert ("`nas devices measure --out FILE.toml`" in text) != holds
     assert main(["devices", "show", str(tmp_path / "my.toml"), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
-    assert facts["conditions_hold_here"] is holds
+    assert facts["measured_on_this_machine"] is holds
     assert facts["deviation"]["fp32"] >= (0 if holds else math.log(2) / 1.645 - 0.001)  # a factor of two either way
 
 

@@ -39,7 +39,7 @@ def test_stages_that_do_not_go_together_are_refused(stages: str, said: str) -> N
 
 def test_every_stage_can_be_wished_for_and_trains_as_long_as_was_said() -> None:
     config = Config(stages="prune, sparsify,int8,qat,mixed,cluster,encode", prune_amount=0.4, stage_epochs=3)
-    stages = planned_stages(config, lambda phase: recipe_for(phase, config, 0.1, None), taught=True)
+    stages = planned_stages(config, lambda phase: recipe_for(phase, config, 0.1, None), has_teacher=True)
     assert [stage.name for stage in stages] == ["prune", "sparsify", "int8", "qat", "mixed", "cluster", "encode"]
     prune, sparsify, qat = (next(s for s in stages if isinstance(s, kind)) for kind in (Prune, Sparsify, QuantizeAware))
     assert (prune.amount, prune.recipe.epochs) == (0.4, config.prune_epochs)
@@ -48,7 +48,7 @@ def test_every_stage_can_be_wished_for_and_trains_as_long_as_was_said() -> None:
     assert sparsify.recipe.learning_rate > 5 * qat.recipe.learning_rate
     for name in STAGES:
         if name != "distill":
-            assert planned_stages(Config(stages=name), lambda phase: Recipe(), taught=True)[0].name == name
+            assert planned_stages(Config(stages=name), lambda phase: Recipe(), has_teacher=True)[0].name == name
 
 
 def test_a_limit_of_time_is_kept_by_each_and_integers_stay_exact() -> None:
@@ -61,9 +61,9 @@ def test_a_limit_of_time_is_kept_by_each_and_integers_stay_exact() -> None:
 
 
 def test_without_a_teacher_there_is_no_distillation() -> None:
-    stages = planned_stages(Config(), lambda phase: Recipe(), taught=False)
+    stages = planned_stages(Config(), lambda phase: Recipe(), has_teacher=False)
     assert [type(stage) for stage in stages] == [Prune, Quantize]
-    assert isinstance(planned_stages(Config(), lambda phase: Recipe(), taught=True)[0], Distill)
+    assert isinstance(planned_stages(Config(), lambda phase: Recipe(), has_teacher=True)[0], Distill)
 
 
 def test_time_is_shared_among_the_phases_that_there_are() -> None:

@@ -33,7 +33,7 @@ from nas.config import Config
 from nas.report.page import render, render_run, snippet
 from nas.results.collect import SCHEMA, Findings, collect
 from nas.results.network_facts import architecture_facts, memory_facts
-from nas.results.teacher_info import Lesson
+from nas.results.teacher_info import TeacherInfo
 from nas.results.test_statistics import class_facts, flips, wilson
 from search_spaces import build_model, preset
 from tests.optional_parts import require
@@ -94,8 +94,8 @@ def metrics_of(classes: Sequence[str], **asked: Any) -> dict[str, Any]:
     counts = np.bincount(labels).tolist()
     rows = [
         row("winner", "winner", 2.0, 0.9),
-        row("pruned", "stage", 2.2, 0.85, why_undone="slower: 1.1 times as long as before"),
-        row("int8", "stage", 1.0, 0.89, why_undone=None, deployed=True),
+        row("pruned", "stage", 2.2, 0.85, rejection_reason="slower: 1.1 times as long as before"),
+        row("int8", "stage", 1.0, 0.89, rejection_reason=None, deployed=True),
         row("resnet8", "baseline", 1.5, 0.95, note="preset"),
     ]
     return {
@@ -336,7 +336,7 @@ def test_the_numbers_come_from_the_files_and_each_file_is_run_once(
     monkeypatch.setattr(nas.results.collect, "predict_onnx", counted)
     found = collect(
         Findings(
-            config=Config(), folder=tmp_path, data=data, lesson=Lesson(), study=study, artifact=artifact,
+            config=Config(), folder=tmp_path, data=data, teacher_info=TeacherInfo(), study=study, artifact=artifact,
             baseline=None, context=context,
         )
     )  # fmt: skip

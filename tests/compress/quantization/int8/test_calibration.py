@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import entropy
 
-from compress.quantization.int8.calibration import CALIBRATIONS, Histogram, scale_and_zero_point, useful_range
+from compress.quantization.int8.calibration import CALIBRATIONS, Histogram, calibrated_range, scale_and_zero_point
 
 FUNCTIONS = {
     "relu": torch.nn.functional.relu,
@@ -57,7 +57,7 @@ def test_large_batches_are_counted_in_part_but_keep_their_extremes() -> None:
     histogram = histogram_of([values])
     assert histogram.high == 40.0
     assert histogram.counts.sum() < 150_000
-    low, high = useful_range(histogram, "percentile")
+    low, high = calibrated_range(histogram, "percentile")
     assert (low, high) == (pytest.approx(-3.72, abs=0.25), pytest.approx(3.72, abs=0.25))  # the normal quantile
 
 
@@ -66,7 +66,7 @@ def test_percentiles_are_those_of_numpy() -> None:
     joined = np.concatenate([batch.reshape(-1) for batch in batches])
     expected = np.percentile(joined, (0.01, 99.99), method="inverted_cdf")
     width = histogram_of(batches).width
-    assert useful_range(histogram_of(batches), "percentile") == pytest.approx(expected, abs=2 * width)
+    assert calibrated_range(histogram_of(batches), "percentile") == pytest.approx(expected, abs=2 * width)
 
 
 @pytest.mark.parametrize("function", ["none", "hard_swish", "sigmoid"])
@@ -81,7 +81,7 @@ def test_the_error_that_mse_finds_is_the_smallest_of_a_fine_search(function: str
 
     grid = np.linspace(0.1, 1, 13)
     least = min(error(float(a * joined.min()), float(b * joined.max())) for a in grid for b in grid)
-    found = useful_range(histogram_of(batches), "mse", function)
+    found = calibrated_range(histogram_of(batches), "mse", function)
     assert error(*found) < 1.05 * least
     assert error(*found) < 0.8 * error(float(joined.min()), float(joined.max()))
 
@@ -106,7 +106,7 @@ def test_the_threshold_is_that_of_least_divergence() -> None:
         return float(entropy(reference, np.maximum(candidate, 1e-10 * candidate.sum())))
 
     everything = [(divergence(threshold), threshold) for threshold in range(140, len(counts) // 2, 8)]
-    low, high = useful_range(histogram, "entropy")
+    low, high = calibrated_range(histogram, "entropy")
     assert low == pytest.approx(-high, rel=0.02)
     assert divergence(round(high / histogram.width)) < 1.1 * min(everything)[0]
     assert 3 < high < 12  # the outliers at up to 30 are given up
@@ -116,7 +116,7 @@ def test_entropy_looks_at_one_side_where_there_is_only_one() -> None:
     generator = np.random.default_rng(4)
     values = np.maximum(generator.standard_normal(200_000), 0).astype(np.float32)
     values[:20] = 40.0
-    low, high = useful_range(histogram_of([values]), "entropy")
+    low, high = calibrated_range(histogram_of([values]), "entropy")
     assert low == 0.0
     assert 3 < high < 12
 
@@ -126,19 +126,19 @@ def test_entropy_looks_at_one_side_where_there_is_only_one() -> None:
 def test_what_is_cut_off_makes_no_difference_behind_the_function(function: str, calibration: str) -> None:
     """A network may put anything into an activation; the range need only hold what the activation tells apart."""
     values = np.linspace(-20, 20, 20_001, dtype=np.float32)
-    low, high = useful_range(histogram_of([values]), "minmax", function)
+    low, high = calibrated_range(histogram_of([values]), "minmax", function)
     assert high - low < 40
     inside = torch.from_numpy(np.clip(values, low, high))
     difference = FUNCTIONS[function](inside) - FUNCTIONS[function](torch.from_numpy(values))
     assert float(difference.abs().max()) < 5e-4
-    narrower = useful_range(histogram_of([values]), calibration, function)
+    narrower = calibrated_range(histogram_of([values]), calibration, function)
     assert low <= narrower[0] <= 0 <= narrower[1] <= high
 
 
 @pytest.mark.parametrize("calibration", CALIBRATIONS)
 def test_a_tensor_of_zeros_or_of_one_sign_has_a_range(calibration: str) -> None:
     for values in (np.zeros(8), np.full(8, 3.0), np.linspace(-5, -4, 5000), np.float64([1e-30, 2e-30])):
-        low, high = useful_range(histogram_of([values.astype(np.float32)]), calibration)
+        low, high = calibrated_range(histogram_of([values.astype(np.float32)]), calibration)
         assert low <= 0 <= high
         scale, zero_point = scale_and_zero_point(low, high)
         assert scale > 0

@@ -12,7 +12,7 @@ import torch
 from onnx import numpy_helper
 
 from compress import Artifact, Context, Quantize, Recipe, Sparsify
-from compress.networks.as_artifact import given_artifact
+from compress.networks.as_artifact import as_artifact
 from compress.networks.onnx_export import folded_weights, onnx_bytes, onnx_logits
 from compress.quantization.int8.learned_integers import LearnedIntegers
 from compress.quantization.int8.qat import QuantizeAware
@@ -80,7 +80,7 @@ class Watched(QuantizeAware):
 
 def test_any_module_is_trained_in_integers_as_an_arch_is(learnt: Artifact, context: Context) -> None:
     recipe = Recipe(epochs=1, learning_rate=0.01)
-    after = Watched(recipe=recipe)(given_artifact(learnt.model(), context.data), context)
+    after = Watched(recipe=recipe)(as_artifact(learnt.model(), context.data), context)
     assert (after.precision, after.arch if isinstance(after.source, Arch) else None) == ("int8", None)
     images = context.data.test.images
     with torch.no_grad():
@@ -93,7 +93,7 @@ def test_any_module_is_trained_in_integers_as_an_arch_is(learnt: Artifact, conte
 
 
 def test_zeros_of_a_module_stay_zeros_in_training(learnt: Artifact, context: Context) -> None:
-    given = given_artifact(learnt.model(), context.data)
+    given = as_artifact(learnt.model(), context.data)
     sparse = Sparsify(amount=0.6, schedule="iterative", recipe=None)(given, context)
     after = QuantizeAware(recipe=Recipe(epochs=0.3, learning_rate=0.01))(sparse, context)
     names = set(after.weight_formats)
@@ -156,7 +156,7 @@ def test_an_int8_artifact_is_trained_on_and_not_calibrated_again(learnt: Artifac
 
 
 def off_the_edge(values: np.ndarray, scale: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Without numbers that are cut off but would be rounded to the edge, of which the paper and torch judge differently."""
+    """Without numbers that are cut off but would be rounded to the edge, of which the paper and torch evaluator differently."""
     steps = values / scale
     edge = ((steps > high) & (steps < high + 0.6)) | ((steps < low) & (steps > low - 0.6))
     return np.where(edge, 0.4 * values, values).astype(np.float32)

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from compress import Artifact, Context, Quantize
-from compress.networks.as_artifact import given_artifact
+from compress.networks.as_artifact import as_artifact
 from compress.networks.network_source import OnnxFile
 from compress.networks.onnx_export import onnx_bytes, onnx_logits
 from compress.quantization.mixed_precision.mixed_precision import MixedPrecision
@@ -81,7 +81,7 @@ def test_a_float_network_is_quantized_first_and_needs_nothing_in_float(learnt: A
 def test_any_network_whose_file_says_all_of_it_is_mixed(
     as_file: bool, learnt: Artifact, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = given_artifact(learnt.model(), context.data)
+    module = as_artifact(learnt.model(), context.data)
     given = replace(module, source=OnnxFile(data=onnx_bytes(module)), weights={}) if as_file else module
     low = MixedPrecision(images=64)(given, replace(context, max_accuracy_drop=100.0))
     assert (low.metrics["mixed"]["raised"], low.precision) == ([], "int8")

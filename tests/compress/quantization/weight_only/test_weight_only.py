@@ -11,12 +11,12 @@ import torch
 
 from compress import Artifact, Context, OnnxFile, Quantize, Recipe, Timm, export_onnx, load_data
 from compress.networks.onnx_export import folded_weights, onnx_bytes, onnx_logits
-from compress.networks.store_weights import lies_on, with_stored_weights
-from compress.quantization.int8.fidelity import Judge
+from compress.networks.store_weights import is_representable, with_stored_weights
+from compress.quantization.int8.fidelity import FidelityEvaluator
 from compress.quantization.weight_only.binary import Binarize
 from compress.quantization.weight_only.fp16 import Half
 from compress.quantization.weight_only.int4 import Int4
-from compress.quantization.weight_only.ste_training import trained_on_grid
+from compress.quantization.weight_only.ste_training import train_straight_through
 from compress.stage import Stage
 from compress.training.evaluation import accuracy, predict
 from compress.weight_codecs.codecs import BINARY, Int4Code
@@ -38,7 +38,7 @@ def module_logits(artifact: Artifact, images: np.ndarray) -> np.ndarray:
 
 def fidelity(artifact: Artifact, data: bytes, context: Context) -> float:
     images = artifact.preprocessing.tensor(context.data.val.images)
-    return Judge(onnx_bytes(artifact), images)(data).divergence
+    return FidelityEvaluator(onnx_bytes(artifact), images)(data).divergence
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ def test_weights_on_a_grid_are_told_from_others() -> None:
     rows = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)
     for code in (BINARY, Int4Code(32)):
         scaled = code.rounded(rows) * np.float32([[0.3], [1.7], [0.01], [29.3]])  # as a batch normalisation scales
-        assert lies_on(code, Weight("w", scaled))
-        assert not lies_on(code, Weight("w", rows))
+        assert is_representable(code, Weight("w", scaled))
+        assert not is_representable(code, Weight("w", rows))
 
 
 def test_memory_and_kernels_stay_those_of_float32(learnt: Artifact, context: Context) -> None:
@@ -171,7 +171,7 @@ def test_impossible_settings_and_networks_are_refused(learnt: Artifact, context:
     with pytest.raises(ValueError, match=r"Int4\.group must be at least 2, got 1"):
         Int4(group=1)
     with pytest.raises(ValueError, match="at least one must be one to round"):
-        trained_on_grid(
+        train_straight_through(
             learnt, context, recipe=SHORT, code=BINARY, rounding=lambda weight: torch.sign, chosen=lambda layers: []
         )
     file = Artifact(source=OnnxFile(data=onnx_bytes(learnt)), weights={}, preprocessing=learnt.preprocessing)
