@@ -35,7 +35,7 @@ from compress.stage import Context
 from compress.training.evaluation import accuracy
 from compress.training.teachers import ModuleTeacher, OnnxTeacher, Teacher, pixels_of
 from hw_profiles.budget import Budget
-from hw_profiles.devices.device import load_device
+from hw_profiles.devices.device_file import load_device
 from hw_profiles.network.tensor_formats import TensorFormat
 from search_spaces.arch import Arch
 

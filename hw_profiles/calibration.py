@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from hw_profiles.cost_model.features import network_terms
+from hw_profiles.cost_model.features import network_features
 from hw_profiles.devices.device import Device
 from hw_profiles.latency.estimate import prediction_deviation
 from hw_profiles.profiling import Model, workload_of
 from hw_profiles.runtimes.fusion import fuse
 
 _CALIBRATED = "; calibrated"
-_OF_A_KIND = 0.15  # how far the prices of one kind of kernel may be off the rest
+_OF_A_KIND = 0.15  # how far the costs of one kind of kernel may be off the rest
 
 
 def calibrate(
@@ -50,7 +50,9 @@ def calibrate(
     prior = prediction_deviation(base, precision)
     common, factors, deviation = _factors(shares, ratios, prior, min(prior, base.spread[precision]))
     costs = {
-        kind: replace(cost, prices=tuple(price * factors.get(kind, common) for price in cost.prices))
+        kind: replace(
+            cost, coefficients=tuple(linear_cost * factors.get(kind, common) for linear_cost in cost.coefficients)
+        )
         for kind, cost in base.costs[precision].items()
     }
     return replace(
@@ -70,11 +72,11 @@ def _shares(
     shares, ratios = [], []
     for model, ms in measured:
         workload = workload_of(model, input_shape).with_precision(precision)
-        terms = network_terms(workload, fuse(workload, base.runtime))
-        whole = table.total(terms)[0]
+        all_features = network_features(workload, fuse(workload, base.runtime))
+        whole = table.total(all_features)[0]
         share: dict[str, float] = {}
-        for term in terms:
-            share[term.kind] = share.get(term.kind, 0.0) + table.total([term])[0] / whole
+        for features in all_features:
+            share[features.kind] = share.get(features.kind, 0.0) + table.total([features])[0] / whole
         shares.append(share)
         ratios.append(1000 * ms / whole)
     return shares, ratios

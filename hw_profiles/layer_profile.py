@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from hw_profiles.cost_model.features import Term, call_term, crowd_of, in_a_crowd, kernel_terms
+from hw_profiles.cost_model.features import (
+    CostFeatures,
+    call_features,
+    in_network_of_size,
+    kernel_features,
+    size_coordinate,
+)
 from hw_profiles.devices.device import Device
 from hw_profiles.latency.estimate import Latency, estimate, precision_of
 from hw_profiles.memory.planner import plan
@@ -26,7 +32,7 @@ class Layer:
     - ``weight_bytes``: its weights and biases with their scales.
     - ``input_bits``, ``weight_bits``: of one element; None where there are no weights.
     - ``microseconds``: estimated; ``share``: of the whole network, in 0..1.
-    - ``fallback_cost``: the device has no price for such a kernel, and the estimate takes that of another kind.
+    - ``fallback_cost``: the device has no cost for such a kernel, and the estimate takes that of another kind.
     """
 
     name: str
@@ -94,17 +100,19 @@ def layers(workload: Workload, device: Device) -> Breakdown:
     """
     kernels = fuse(workload, device.runtime)
     schedule = plan(workload, kernels, device.runtime)
-    table, priced = device.table(precision_of(workload)), device.costs[precision_of(workload)]
+    table, known = device.table(precision_of(workload)), device.costs[precision_of(workload)]
     nodes = sum(len(kernel.nodes) for kernel in kernels)
-    terms = [in_a_crowd(kernel_terms(workload, kernel), crowd_of(nodes)) for kernel in schedule.kernels]
-    costs = [cost for cost, _ in table.totals(terms)]
-    call = table.total([call_term(nodes)])[0]
+    all_features = [
+        in_network_of_size(kernel_features(workload, kernel), size_coordinate(nodes)) for kernel in schedule.kernels
+    ]
+    costs = [cost for cost, _ in table.totals(all_features)]
+    call = table.total([call_features(nodes)])[0]
     whole = call + sum(costs)
     sizes = {kernel.output: kernel.output_bytes for kernel in kernels}
-    parts = zip(schedule.kernels, terms, costs, schedule.live_bytes, strict=True)
+    parts = zip(schedule.kernels, all_features, costs, schedule.live_bytes, strict=True)
     return Breakdown(
         layers=tuple(
-            _layer(workload, kernel, sizes, (cost, cost / whole, _fallback(wanted, priced), live))
+            _layer(workload, kernel, sizes, (cost, cost / whole, _fallback(wanted, known), live))
             for kernel, wanted, cost, live in parts
         ),
         call_microseconds=call,
@@ -149,5 +157,5 @@ def _layer(
     )
 
 
-def _fallback(terms: Sequence[Term], priced: Mapping[str, object]) -> bool:
-    return any(term.kind not in priced for term in terms)
+def _fallback(all_features: Sequence[CostFeatures], known: Mapping[str, object]) -> bool:
+    return any(features.kind not in known for features in all_features)

@@ -11,7 +11,7 @@ from hw_profiles.profiling import Profile, profile
 from hw_profiles.runtimes.fusion import fuse
 from search_spaces.arch import Arch
 
-QUANTITIES = ("latency_ms", "peak_ram_bytes", "macs")
+COST_NAMES = ("latency_ms", "peak_ram_bytes", "macs")
 
 
 class CostModel:
@@ -34,7 +34,7 @@ class CostModel:
         self._savings: dict[tuple[object, ...], float] = {}
 
     def value(self, name: str, width: Mapping[str, int]) -> float:
-        """One of ``QUANTITIES`` at these widths of the prunable groups."""
+        """One of ``COST_NAMES`` at these widths of the prunable groups."""
         return float(getattr(self._profile(width), name))
 
     def broken(self, width: Mapping[str, int] | None = None) -> list[str]:

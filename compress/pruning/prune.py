@@ -21,7 +21,7 @@ from compress.pruning.channel_selection import (
     select_channels,
     so_many,
 )
-from compress.pruning.cost_model import QUANTITIES, CostModel
+from compress.pruning.cost_model import COST_NAMES, CostModel
 from compress.pruning.importance import CRITERIA, TAYLOR_IMAGES, Scores, channel_scores
 from compress.stage import Context
 from compress.training.loop import Recipe
@@ -92,7 +92,7 @@ class Prune:
 
     def limits(self) -> dict[str, float]:
         """The limits that are set, by name."""
-        return {name: limit for name in QUANTITIES if (limit := getattr(self, name)) is not None}
+        return {name: limit for name in COST_NAMES if (limit := getattr(self, name)) is not None}
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """A smaller Arch with the weights that stay, trained on; the same artifact where no multiple can leave. Of
@@ -218,7 +218,7 @@ class Prune:
         """
         if self.blocks:
             raise ValueError(f"Prune.blocks needs a network of blocks (Arch), got {self.blocks} for another module")
-        names = ("amount", *QUANTITIES, "criterion", "cost_aware", "precision", "steps")
+        names = ("amount", *COST_NAMES, "criterion", "cost_aware", "precision", "steps")
         return {name: getattr(self, name) for name in names}
 
     def training(self, artifact: Artifact, context: Context) -> GuidedTraining | None:

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import lsq_linear
 
-from hw_profiles.cost_model.features import SCALES, WORK, Term, family
-from hw_profiles.cost_model.kernel_costs import CostTable, KernelCost, likeness
+from hw_profiles.cost_model.features import QUANTITIES, SCALES, CostFeatures, family
+from hw_profiles.cost_model.kernel_costs import CostTable, KernelCost, correction_covariance
 
 _MOST_POINTS = 120  # for each kind
 _APART = 0.15  # points nearer than this to another, in scales of their family, add nothing
-_NOISE = 0.03  # of a network's time, with what no term knows
+_NOISE = 0.03  # of a network's time, with what the features do not explain
 _FOLDS = 5
 _ROBUST_STEPS = 3
 _LEAST_START = 0.02  # microseconds: no kernel starts for nothing
@@ -25,17 +25,17 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The terms of a network and the microseconds that it took."""
+    """The cost features of a network and the microseconds that it took."""
 
-    terms: tuple[Term, ...]
+    all_features: tuple[CostFeatures, ...]
     microseconds: float
 
 
 def fit(observations: Sequence[Observation]) -> dict[str, KernelCost]:
-    """The cost of every kind of term that was observed.
+    """The cost of every kind of kernel that was observed.
 
-    First prices: least squares of relative errors, none below zero. Then, for each kind, corrections of its prices at
-    some of the observed places: a Gaussian process over places, observed through the sums that networks are
+    First coefficients: least squares of relative errors, none below zero. Then, for each kind, corrections at some of
+    the observed coordinates: a Gaussian process over coordinates, observed through the sums that networks are
     (subset of regressors, Rasmussen and Williams 2006, chapter 8). Networks far off the rest count for less.
 
     Raises:
@@ -43,17 +43,17 @@ def fit(observations: Sequence[Observation]) -> dict[str, KernelCost]:
     """
     if not observations:
         raise ValueError("at least one network must be measured")
-    prices = _prices(observations)
-    places = {kind: found for kind, found in _places(observations).items() if SCALES[family(kind)]}
-    points = {kind: _spread_out(kind, found) for kind, found in places.items()}
-    weights = _corrections(observations, prices, points)
+    coefficients = _coefficients(observations)
+    locations = {kind: found for kind, found in _locations(observations).items() if SCALES[family(kind)]}
+    points = {kind: _spread_out(kind, found) for kind, found in locations.items()}
+    weights = _corrections(observations, coefficients, points)
     return {
         kind: KernelCost(
-            prices=tuple(prices[kind]),
+            coefficients=tuple(coefficients[kind]),
             points=tuple(tuple(point) for point in points[kind].tolist()) if kind in points else (),
             weights=tuple(weights[kind].tolist()) if kind in points else (),
         )
-        for kind in prices
+        for kind in coefficients
     }
 
 
@@ -63,48 +63,50 @@ def cross_validated_errors(observations: Sequence[Observation]) -> Array:
     for fold in range(_FOLDS):
         table = CostTable(fit([o for i, o in enumerate(observations) if i % _FOLDS != fold]))
         for i in range(fold, len(observations), _FOLDS):
-            errors[i] = math.log(table.total(observations[i].terms)[0] / observations[i].microseconds)
+            errors[i] = math.log(table.total(observations[i].all_features)[0] / observations[i].microseconds)
     return errors
 
 
-def _places(observations: Sequence[Observation]) -> dict[str, list[tuple[float, ...]]]:
-    places: dict[str, dict[tuple[float, ...], None]] = {}
+def _locations(observations: Sequence[Observation]) -> dict[str, list[tuple[float, ...]]]:
+    locations: dict[str, dict[tuple[float, ...], None]] = {}
     for observation in observations:
-        for term in observation.terms:
-            places.setdefault(term.kind, {})[term.place] = None
-    return {kind: sorted(found) for kind, found in sorted(places.items())}
+        for features in observation.all_features:
+            locations.setdefault(features.kind, {})[features.coordinates] = None
+    return {kind: sorted(found) for kind, found in sorted(locations.items())}
 
 
-def _prices(observations: Sequence[Observation]) -> dict[str, list[float]]:
-    kinds = sorted({term.kind for o in observations for term in o.terms})
-    keys = [(kind, i) for kind in kinds for i in range(len(WORK[family(kind)]))]
+def _coefficients(observations: Sequence[Observation]) -> dict[str, list[float]]:
+    kinds = sorted({features.kind for o in observations for features in o.all_features})
+    keys = [(kind, i) for kind in kinds for i in range(len(QUANTITIES[family(kind)]))]
     columns = {key: j for j, key in enumerate(keys)}
     matrix = np.zeros((len(observations), len(columns)))
     for row, observation in zip(matrix, observations, strict=True):
-        for term in observation.terms:
-            for i, amount in enumerate(term.work):
-                row[columns[term.kind, i]] += amount / observation.microseconds
-    starts = [WORK[family(kind)][i] == "start" for kind, i in columns]
+        for features in observation.all_features:
+            for i, amount in enumerate(features.quantities):
+                row[columns[features.kind, i]] += amount / observation.microseconds
+    starts = [QUANTITIES[family(kind)][i] == "start" for kind, i in columns]
     lowest = np.where(starts, _LEAST_START, 0.0)
     ridge = 1e-3 * np.eye(len(columns))
     target = np.concatenate([np.ones(len(observations)), np.zeros(len(columns))])
     solution = lsq_linear(np.vstack([matrix, ridge]), target, bounds=(lowest, np.inf)).x
-    return {kind: [float(solution[columns[kind, i]]) for i in range(len(WORK[family(kind)]))] for kind in kinds}
+    return {kind: [float(solution[columns[kind, i]]) for i in range(len(QUANTITIES[family(kind)]))] for kind in kinds}
 
 
-def _spread_out(kind: str, places: Sequence[tuple[float, ...]]) -> Array:
-    """Some of the places, each as far as possible from those before it."""
-    scaled = np.array(places, float).reshape(len(places), len(SCALES[family(kind)])) / np.array(SCALES[family(kind)])
+def _spread_out(kind: str, locations: Sequence[tuple[float, ...]]) -> Array:
+    """Some of the locations, each as far as possible from those before it."""
+    scaled = np.array(locations, float).reshape(len(locations), len(SCALES[family(kind)])) / np.array(
+        SCALES[family(kind)]
+    )
     chosen = [int(np.argmin(((scaled - scaled.mean(axis=0)) ** 2).sum(axis=1)))]
     distance = ((scaled - scaled[chosen[0]]) ** 2).sum(axis=1)
     while len(chosen) < _MOST_POINTS and distance.max() > _APART**2:
         chosen.append(int(np.argmax(distance)))
         distance = np.minimum(distance, ((scaled - scaled[chosen[-1]]) ** 2).sum(axis=1))
-    return np.array(places, float).reshape(len(places), len(SCALES[family(kind)]))[chosen]
+    return np.array(locations, float).reshape(len(locations), len(SCALES[family(kind)]))[chosen]
 
 
 def _corrections(
-    observations: Sequence[Observation], prices: Mapping[str, Sequence[float]], points: Mapping[str, Array]
+    observations: Sequence[Observation], coefficients: Mapping[str, Sequence[float]], points: Mapping[str, Array]
 ) -> dict[str, Array]:
     start, count = {}, 0
     for kind, chosen in points.items():
@@ -112,26 +114,30 @@ def _corrections(
     precision = np.zeros((count, count))
     for kind, chosen in points.items():
         at = slice(start[kind], start[kind] + len(chosen))
-        precision[at, at] = likeness(kind, chosen, chosen) + 1e-6 * np.eye(len(chosen))
+        precision[at, at] = correction_covariance(kind, chosen, chosen) + 1e-6 * np.eye(len(chosen))
     measured = np.array([o.microseconds for o in observations])
     matrix = np.zeros((len(observations), count))
-    priced = np.zeros(len(observations))
-    for kind in prices:
-        rows, places, amounts = _of_kind(kind, observations)
-        cost = amounts @ np.array(prices[kind]) / measured[rows]
-        np.add.at(priced, rows, cost)
+    known = np.zeros(len(observations))
+    for kind in coefficients:
+        rows, locations, amounts = _of_kind(kind, observations)
+        cost = amounts @ np.array(coefficients[kind]) / measured[rows]
+        np.add.at(known, rows, cost)
         if kind in points:
             at = slice(start[kind], start[kind] + len(points[kind]))
-            np.add.at(matrix[:, at], rows, likeness(kind, places, points[kind]) * cost[:, None])
-    weights = _robust_ridge(matrix, 1 - priced, precision)
+            np.add.at(matrix[:, at], rows, correction_covariance(kind, locations, points[kind]) * cost[:, None])
+    weights = _robust_ridge(matrix, 1 - known, precision)
     return {kind: weights[start[kind] : start[kind] + len(chosen)] for kind, chosen in points.items()}
 
 
 def _of_kind(kind: str, observations: Sequence[Observation]) -> tuple[NDArray[np.int64], Array, Array]:
-    """Of all terms of a kind: the number of the network, the place, the work."""
-    found = [(i, t.place, t.work) for i, o in enumerate(observations) for t in o.terms if t.kind == kind]
-    places = np.array([place for _, place, _ in found], float).reshape(len(found), len(SCALES[family(kind)]))
-    return np.array([i for i, _, _ in found]), places, np.array([work for _, _, work in found])
+    """Of all features of a kind: the index of the network, the coordinates, the quantities."""
+    found = [
+        (i, t.coordinates, t.quantities) for i, o in enumerate(observations) for t in o.all_features if t.kind == kind
+    ]
+    locations = np.array([coordinates for _, coordinates, _ in found], float).reshape(
+        len(found), len(SCALES[family(kind)])
+    )
+    return np.array([i for i, _, _ in found]), locations, np.array([quantities for _, _, quantities in found])
 
 
 def _robust_ridge(matrix: Array, target: Array, precision: Array) -> Array:

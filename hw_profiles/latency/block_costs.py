@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from hw_profiles.cost_model.features import Term, call_term, crowd_of, kernel_terms
+from hw_profiles.cost_model.features import CostFeatures, call_features, kernel_features, size_coordinate
 from hw_profiles.devices.device import Device
 from hw_profiles.memory.planner import peak_of_part
 from hw_profiles.network.workload import Workload
@@ -38,10 +38,10 @@ class _Part:
     workload: Workload  # kept, so that its id stays its own
     exit: str
     nodes: int
-    terms: list[Term]
+    all_features: list[CostFeatures]
     peak_bytes: int
     amounts: tuple[int, int, int, int]  # bytes of weights, MACs, parameters, weights
-    costs: dict[float, tuple[float, float]] = field(default_factory=dict)  # crowd -> microseconds and doubt
+    costs: dict[float, tuple[float, float]] = field(default_factory=dict)  # network size -> microseconds and doubt
 
 
 class _Fused(NamedTuple):
@@ -77,27 +77,27 @@ class PartsTable:
             return None
         nodes = sum([part.nodes for part in found])
         call = self._call_cost(nodes)
-        priced = self._priced(found, crowd_of(nodes))
+        known = self._priced(found, size_coordinate(nodes))
         amounts = [sum(column) for column in zip(*[part.amounts for part in found], strict=True)]
         return PartsCost(
-            call + sum([cost[0] for cost in priced]),
-            sum([cost[1] for cost in priced]),
+            call + sum([cost[0] for cost in known]),
+            sum([cost[1] for cost in known]),
             max([part.peak_bytes for part in found]),
             *amounts,
         )
 
     def _call_cost(self, nodes: int) -> float:
         if nodes not in self._calls:
-            self._calls[nodes] = self._device.table(self._precision).total([call_term(nodes)])[0]
+            self._calls[nodes] = self._device.table(self._precision).total([call_features(nodes)])[0]
         return self._calls[nodes]
 
-    def _priced(self, found: Sequence[_Part], crowd: float) -> list[tuple[float, float]]:
-        new = [part for part in found if crowd not in part.costs]
+    def _priced(self, found: Sequence[_Part], network_size: float) -> list[tuple[float, float]]:
+        new = [part for part in found if network_size not in part.costs]
         if new:
-            costs = self._device.table(self._precision).totals([part.terms for part in new], crowd)
+            costs = self._device.table(self._precision).totals([part.all_features for part in new], network_size)
             for part, cost in zip(new, costs, strict=True):
-                part.costs[crowd] = cost
-        return [part.costs[crowd] for part in found]
+                part.costs[network_size] = cost
+        return [part.costs[network_size] for part in found]
 
     def _found(self, parts: Sequence[Workload]) -> list[_Part] | None:
         """What is known of the parts. Each step is taken for all new ones at once, which takes a sixth less time."""
@@ -126,12 +126,14 @@ class PartsTable:
 
 
 def _worked_out(parts: Sequence[_Fused]) -> list[_Part]:
-    terms = [[term for kernel in part.kernels for term in kernel_terms(part.formatted, kernel)] for part in parts]
+    all_features = [
+        [features for kernel in part.kernels for features in kernel_features(part.formatted, kernel)] for part in parts
+    ]
     nodes = [sum([len(kernel.nodes) for kernel in part.kernels]) for part in parts]
     peaks = [_peak_bytes(part) for part in parts]
     amounts = [_amounts(part) for part in parts]
     workloads, exits = [part.workload for part in parts], [part.exit for part in parts]
-    return list(map(_Part, workloads, exits, nodes, terms, peaks, amounts))
+    return list(map(_Part, workloads, exits, nodes, all_features, peaks, amounts))
 
 
 def _amounts(part: _Fused) -> tuple[int, int, int, int]:

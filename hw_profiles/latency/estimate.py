@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from hw_profiles.cost_model.features import Term, call_term, crowd_of, in_a_crowd, kernel_terms, network_terms
+from hw_profiles.cost_model.features import (
+    CostFeatures,
+    call_features,
+    in_network_of_size,
+    kernel_features,
+    network_features,
+    size_coordinate,
+)
 from hw_profiles.devices.device import Device
 from hw_profiles.devices.machine import matches_this_machine
 from hw_profiles.network.quantization import operations_in_float
@@ -53,7 +60,7 @@ def prediction_deviation(device: Device, precision: str) -> float:
 
 
 def precision_of(workload: Workload) -> str:
-    """The precision whose prices a workload is estimated with.
+    """The precision whose costs a workload is estimated with.
 
     >>> from search_spaces import preset
     >>> precision_of(preset("resnet8").workload().with_precision("int8"))
@@ -79,21 +86,23 @@ def estimate(workload: Workload, kernels: Sequence[Kernel], device: Device) -> L
     if is_mixed(workload):
         return _mixed(workload, kernels, device)
     precision = precision_of(workload)
-    microseconds, doubt = device.table(precision).total(network_terms(workload, kernels))
+    microseconds, doubt = device.table(precision).total(network_features(workload, kernels))
     return latency_from(microseconds, doubt, device, precision)
 
 
 def _mixed(workload: Workload, kernels: Sequence[Kernel], device: Device) -> Latency:
-    """Each kernel at the prices of its arithmetic; conversions and the call at those of int8. The interval is the wider
+    """Each kernel at the costs of its arithmetic; conversions and the call at those of int8. The interval is the wider
     one of both.
     """
     in_float = operations_in_float(workload, weights_in_float(workload))
     nodes = sum(len(kernel.nodes) for kernel in kernels)
-    groups: dict[str, list[Term]] = {"fp32": [], "int8": [call_term(nodes)]}
+    groups: dict[str, list[CostFeatures]] = {"fp32": [], "int8": [call_features(nodes)]}
     for kernel in kernels:
         floating = kernel.ops[0].name in in_float if kernel.ops else kernel.nodes[0].startswith("Reorder")
-        groups["fp32" if floating else "int8"] += in_a_crowd(kernel_terms(workload, kernel), crowd_of(nodes))
-    totals = [device.table(precision).total(terms) for precision, terms in groups.items()]
+        groups["fp32" if floating else "int8"] += in_network_of_size(
+            kernel_features(workload, kernel), size_coordinate(nodes)
+        )
+    totals = [device.table(precision).total(all_features) for precision, all_features in groups.items()]
     microseconds, doubt = (sum(each) for each in zip(*totals, strict=True))
     return max(
         (latency_from(microseconds, doubt, device, precision) for precision in groups), key=lambda found: found.high_ms

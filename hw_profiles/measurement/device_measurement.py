@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from hw_profiles.cost_model.features import network_terms
+from hw_profiles.cost_model.features import network_features
 from hw_profiles.cost_model.fit import Observation, cross_validated_errors, fit
-from hw_profiles.devices.device import Device, to_toml
+from hw_profiles.devices.device import Device
+from hw_profiles.devices.device_file import to_toml
 from hw_profiles.devices.machine import conditions
 from hw_profiles.latency.estimate import NINETY
 from hw_profiles.measurement.benchmark_set import MeasuredNetworks
@@ -77,7 +78,7 @@ def measure_device(
     for i, precision in enumerate(precisions):
         share = (end - time.monotonic()) / (len(precisions) - i)
         _measure_again(journal, precision, time.monotonic() + share)
-    log.info("fitting the prices")
+    log.info("fitting the costs of kernels")
     device = _device(out.stem, journal, precisions)
     temporary = out.with_suffix(".toml.partial")
     temporary.write_text(to_toml(device))
@@ -171,7 +172,7 @@ def _measure(journal: _Journal, precision: str, number: int) -> None:
 
 def _observation(journal: _Journal, precision: str, number: int) -> Observation:
     workload = journal.networks.workload(number).with_precision(precision)
-    return Observation(tuple(network_terms(workload, fuse(workload))), median(journal.times[precision, number]))
+    return Observation(tuple(network_features(workload, fuse(workload))), median(journal.times[precision, number]))
 
 
 def _device(name: str, journal: _Journal, precisions: Sequence[str]) -> Device:

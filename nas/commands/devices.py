@@ -13,7 +13,7 @@ from typing import Any
 
 from hw_profiles import Device, list_devices, load_device
 from hw_profiles.cost_model.features import family
-from hw_profiles.cost_model.kernel_costs import work_names
+from hw_profiles.cost_model.kernel_costs import quantity_names
 from hw_profiles.devices.machine import matches_this_machine
 from hw_profiles.latency.estimate import prediction_deviation
 from nas.commands.text_table import aligned, printable
@@ -34,7 +34,7 @@ def run_devices(parsed: Namespace) -> None:
 
 
 def device_facts(device: Device) -> dict[str, Any]:
-    """A device as JSON types, its prices aside; ``deviation`` is that of its estimates here, relative.
+    """A device as JSON types, without its kernel costs; ``deviation`` is that of its estimates here, relative.
 
     >>> device_facts(load_device("host"))["precisions"]
     ['fp32', 'int8']
@@ -82,31 +82,34 @@ def _show(parsed: Namespace) -> None:
     with user_input():
         device = load_device(parsed.device)
     if parsed.json:
-        print(json.dumps({**device_facts(device), "prices": prices(device)}, indent=1))
+        print(json.dumps({**device_facts(device), "costs": kernel_costs(device)}, indent=1))
         return
     print("\n".join(device_lines(device_facts(device))))
-    for precision, table in prices(device).items():
+    for precision, table in kernel_costs(device).items():
         for name in dict.fromkeys(map(family, table)):
             kinds = {kind: row for kind, row in table.items() if family(kind) == name}
             print(f"\n{precision}, microseconds of {name}: one start, a million or megabyte of each other")
-            head = ["kind", *work_names(name), "points"]
+            head = ["kind", *quantity_names(name), "points"]
             rows = [
-                [printable(kind.partition("/")[2]), *(f"{value:.4g}" for value in row["prices"].values()),
+                [printable(kind.partition("/")[2]), *(f"{value:.4g}" for value in row["coefficients"].values()),
                  str(row["points"])]
                 for kind, row in kinds.items()
             ]  # fmt: skip
             print("\n".join(aligned(head, rows, left=1)))
 
 
-def prices(device: Device) -> dict[str, dict[str, dict[str, Any]]]:
-    """What each kind of kernel costs in each precision, and at how many places that is corrected.
+def kernel_costs(device: Device) -> dict[str, dict[str, dict[str, Any]]]:
+    """What each kind of kernel costs in each precision, and at how many points that is corrected.
 
-    >>> prices(load_device("host"))["fp32"]["call/call"]["points"]
+    >>> kernel_costs(load_device("host"))["fp32"]["call/call"]["points"]
     0
     """
     return {
         precision: {
-            kind: {"prices": dict(zip(work_names(kind), cost.prices, strict=True)), "points": len(cost.points)}
+            kind: {
+                "coefficients": dict(zip(quantity_names(kind), cost.coefficients, strict=True)),
+                "points": len(cost.points),
+            }
             for kind, cost in table.items()
         }
         for precision, table in device.costs.items()

@@ -107,7 +107,7 @@ def _add_devices(verbs: Any) -> None:
     devices.add_argument("--json", action="store_true")
     devices.set_defaults(what=None)
     what = devices.add_subparsers(dest="what", metavar="show | measure")
-    shown = what.add_parser("show", help="its facts and prices")
+    shown = what.add_parser("show", help="show a device's specifications and kernel costs")
     shown.add_argument("device", help="name, or .toml file")
     measured = what.add_parser("measure", help="write a device file for this machine from the times of random networks")
     measured.add_argument("--out", help="the .toml file; the same command again goes on there")

@@ -57,7 +57,7 @@ def layer_lines(facts: Facts) -> list[str]:
     rows.append(["", "total, estimated", *sums, f"{1000 * facts['estimated_ms']:.2f}", "100.0"])
     signs = ["bytes of weights, of activations moved and alive; k is 1000", "* most are alive"]
     if any(layer["fallback_cost"] for layer in facts["layers"]):
-        signs.append("~ no price of its own")
+        signs.append("~ no measured cost of its own")
     if facts["unknown_ops"]:
         signs.append("? unknown operation")
     return [*aligned(_HEAD, rows, left=6, fill=1), "; ".join(signs)]

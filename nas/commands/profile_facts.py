@@ -24,11 +24,7 @@ _Model = Arch | Path | str
 
 
 _LARGEST_JSON = 16 * 1024**2
-
-
 _MOST_AXES = 8
-
-
 _KIND_WIDTH = 17
 
 
@@ -43,7 +39,7 @@ def profile_facts(
     """Everything about a model as JSON types: its totals, where they come from, and its layers as a list.
 
     Raises:
-        ValueError: no such model, options that do not fit it, or a device without prices for it.
+        ValueError: no such model, options that do not fit it, or a device without costs for it.
 
     >>> facts = profile_facts("resnet8", load_device("host"), "int8")
     >>> facts["macs"] == sum(layer["macs"] for layer in facts["layers"])
@@ -131,8 +127,8 @@ def doubts(facts: Facts) -> list[str]:
     if fallback_costs:
         share = sum(layer["share"] for layer in fallback_costs)
         said.append(
-            f"layers without a price on this device: {len(fallback_costs)}, {100 * share:.0f} % of the estimate; "
-            "the price of another kind stands in"
+            f"layers without a measured cost on this device: {len(fallback_costs)}, {100 * share:.0f} % of the "
+            "estimate; the cost of another kind is used instead"
         )
     if facts["unknown_ops"]:
         named = ", ".join(f"{cut(printable(name), 40)} ({n})" for name, n in sorted(facts["unknown_ops"].items()))

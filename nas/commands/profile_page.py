@@ -40,7 +40,7 @@ def render_profile(facts: Facts) -> str:
             "Bytes of activations that must exist while each layer runs, planned from their lifetimes; weights are "
             "not counted. Point at a bar for its name.")),
         section("time", "Time by layer", latency_svg(facts), _note(
-            "Share of the estimated latency, in the same order. A pale bar has no price of its own on this device."),
+            "Share of the estimated latency, in the same order. A pale bar has no measured cost of its own."),
             "<h3>The slowest</h3>", slowest(facts)),
         section("layers", "All layers", _table(facts), _note(
             "Bytes: of weights with their scales, of the activations that a layer reads and writes (moved), of all "

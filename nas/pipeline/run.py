@@ -19,7 +19,8 @@ from compress.stage import Context, Stage
 from compress.stages.runner import deploy, run_stages
 from compress.training.loop import Recipe, train
 from hw_profiles.budget import Budget
-from hw_profiles.devices.device import Device, load_device
+from hw_profiles.devices.device import Device
+from hw_profiles.devices.device_file import load_device
 from hw_profiles.devices.machine import matches_this_machine
 from nas.config import Config, load_config
 from nas.engine.candidate_evaluation import CandidateCost, ShortTraining

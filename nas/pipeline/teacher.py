@@ -24,7 +24,7 @@ from compress.training.teachers import (
     timm_model,
     trained_timm,
 )
-from hw_profiles.devices.device import load_device
+from hw_profiles.devices.device_file import load_device
 from hw_profiles.measurement.latency_measurement import measure
 from hw_profiles.onnx_io.reader import read_onnx
 from hw_profiles.torch_io.timm_models import check_timm_name

@@ -67,6 +67,6 @@ def estimated_latency(workload: Workload, device: Device) -> dict[str, float]:
     """
     try:
         found = estimate(workload, fuse(workload, device.runtime), device)
-    except ValueError:  # a kind of kernel without a price, as networks of the zoo may have
+    except ValueError:  # a kind of kernel without a cost, as networks of the zoo may have
         return {}
     return {"estimated_ms": found.ms, "estimated_low_ms": found.low_ms, "estimated_high_ms": found.high_ms}

@@ -7,48 +7,50 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from hw_profiles import Device, Workload
-from hw_profiles.cost_model.features import SCALES, WORK, Term, family, network_terms
+from hw_profiles.cost_model.features import QUANTITIES, SCALES, CostFeatures, family, network_features
 from hw_profiles.cost_model.kernel_costs import CostTable, KernelCost
 from hw_profiles.devices.machine import conditions
 from hw_profiles.measurement.random_networks import is_attention, micro_network
 from hw_profiles.runtimes.fusion import fuse
 
-PRICES = {
-    "start": 1.0, "nodes": 0.3, "few": 0.1, "crowd": 0.2, "throng": 0.1, "mvalues": 100.0, "mmacs": 10.0, "mmacs_in_rows": 2.0, "mpasses": 30.0,
+COEFFICIENTS = {
+    "start": 1.0, "nodes": 0.3, "nodes_past_20": 0.1, "nodes_past_60": 0.2, "nodes_past_200": 0.1, "mvalues": 100.0, "mmacs": 10.0, "mmacs_in_rows": 2.0, "mpasses": 30.0,
     "input_mb": 10.0, "output_mb": 20.0, "weight_mb": 30.0, "mpositions": 5.0, "mrest": 5.0, "mmacs_half": 10.0,
     "mmacs_rest": 20.0, "mtaps": 5.0, "kchannels": 1.0, "mrows": 50.0,
 }  # fmt: skip
 
 
-def terms_of(workload: Workload) -> tuple[Term, ...]:
-    return tuple(network_terms(workload, fuse(workload)))
+def features_of(workload: Workload) -> tuple[CostFeatures, ...]:
+    return tuple(network_features(workload, fuse(workload)))
 
 
-def micro_terms(precision: str, seeds: Iterable[int]) -> list[tuple[Term, ...]]:
-    """The terms of the networks that can be written in a precision."""
+def micro_features(precision: str, seeds: Iterable[int]) -> list[tuple[CostFeatures, ...]]:
+    """The features of the networks that can be written in a precision."""
     written = (seed for seed in seeds if precision == "fp32" or not is_attention(seed))
-    return [terms_of(micro_network(seed).with_precision(precision)) for seed in written]
+    return [features_of(micro_network(seed).with_precision(precision)) for seed in written]
 
 
-def true_costs(networks: Sequence[Sequence[Term]], seed: int = 0) -> dict[str, KernelCost]:
-    """Every kind has its own price level, and corrections around three of the places that the networks have."""
+def true_costs(networks: Sequence[Sequence[CostFeatures]], seed: int = 0) -> dict[str, KernelCost]:
+    """Every kind has its own cost level, and corrections around three of the coordinates that the networks have."""
     draw = np.random.default_rng(seed)
     costs = {}
-    for kind in sorted({term.kind for terms in networks for term in terms}):
-        places = sorted({term.place for terms in networks for term in terms if term.kind == kind})
-        chosen = [places[i] for i in draw.integers(len(places), size=3)] if SCALES[family(kind)] else []
+    for kind in sorted({features.kind for all_features in networks for features in all_features}):
+        locations = sorted(
+            {features.coordinates for all_features in networks for features in all_features if features.kind == kind}
+        )
+        chosen = [locations[i] for i in draw.integers(len(locations), size=3)] if SCALES[family(kind)] else []
         level = draw.uniform(0.7, 1.4)
         costs[kind] = KernelCost(
-            prices=tuple(PRICES[name] * level for name in WORK[family(kind)]),
+            coefficients=tuple(COEFFICIENTS[name] * level for name in QUANTITIES[family(kind)]),
             points=tuple(chosen),
             weights=tuple(draw.normal(0, 2, size=len(chosen))),
         )
     return costs
 
 
-def microseconds(costs: dict[str, KernelCost], networks: Sequence[Sequence[Term]]) -> np.ndarray:
+def microseconds(costs: dict[str, KernelCost], networks: Sequence[Sequence[CostFeatures]]) -> np.ndarray:
     table = CostTable(costs)
-    return np.array([table.total(terms)[0] for terms in networks])
+    return np.array([table.total(all_features)[0] for all_features in networks])
 
 
 def device_of(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hw_profiles import Device, Workload, calibrate, load_device, profile
-from hw_profiles.devices.device import to_toml
+from hw_profiles.devices.device_file import to_toml
 from search_spaces import list_presets, preset, sample
 
 FEW = 5
@@ -32,7 +32,7 @@ def elsewhere() -> Device:
 def changed(device: Device, precision: str, factor: Callable[[str], float]) -> Device:
     """The device with each kind of kernel as many times as slow."""
     table = {
-        kind: replace(cost, prices=tuple(price * factor(kind) for price in cost.prices))
+        kind: replace(cost, coefficients=tuple(linear_cost * factor(kind) for linear_cost in cost.coefficients))
         for kind, cost in device.costs[precision].items()
     }
     return replace(device, costs={**device.costs, precision: table})
@@ -86,7 +86,7 @@ def test_one_kind_of_kernel_that_is_slower_is_found(precision: str) -> None:
     device = calibrate(base, [(w, profile(w, slow, precision).latency_ms) for w in chosen], precision)
     depthwise = "conv/depthwise.blocked" if precision == "fp32" else "integer_depthwise/depthwise"
     dense = "conv/conv.blocked" if precision == "fp32" else "integer_conv/conv.aligned"
-    became = {kind: device.costs[precision][kind].prices[0] / base.costs[precision][kind].prices[0]
+    became = {kind: device.costs[precision][kind].coefficients[0] / base.costs[precision][kind].coefficients[0]
               for kind in (depthwise, dense)}  # fmt: skip
     assert became[depthwise] > 1.1 * became[dense]
     ratios = [np.log([profile(w, d, precision).latency_ms / profile(w, slow, precision).latency_ms for w in others])
@@ -96,7 +96,7 @@ def test_one_kind_of_kernel_that_is_slower_is_found(precision: str) -> None:
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_measurements_that_no_prices_explain_widen_the_interval(precision: str) -> None:
+def test_measurements_that_no_factor_explains_widen_the_interval(precision: str) -> None:
     base, draw = elsewhere(), np.random.default_rng(0)
     truth = latencies(base, precision)
     for noise in (0.1, 0.3):

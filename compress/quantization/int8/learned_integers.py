@@ -18,11 +18,7 @@ from hw_profiles.network.quantization import LARGEST_BIAS, LARGEST_WEIGHT, Quant
 from hw_profiles.network.workload import WEIGHTED, Op, Workload
 
 _SMALLEST_SCALE = 1e-8
-
-
 START = Quantize(calibration="minmax", equalize="none", bias_correction=False, adaround=False)
-
-
 _HIGHEST = {"relu6": 6 / 255}  # a coarser scale would let more than 6 through, which the runtime then cuts off in float
 
 

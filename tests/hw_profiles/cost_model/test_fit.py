@@ -7,34 +7,34 @@ from functools import cache
 import numpy as np
 import pytest
 
-from hw_profiles.cost_model.features import WORK, Term
+from hw_profiles.cost_model.features import QUANTITIES, CostFeatures
 from hw_profiles.cost_model.fit import Observation, cross_validated_errors, fit
 from hw_profiles.cost_model.kernel_costs import KernelCost
-from tests.hw_profiles.synthetic import micro_terms, microseconds, true_costs
+from tests.hw_profiles.synthetic import micro_features, microseconds, true_costs
 
 MEASURED, LEFT_OUT = 600, 100
 
 
 @cache
-def networks(precision: str) -> list[tuple[Term, ...]]:
-    return micro_terms(precision, range(MEASURED + LEFT_OUT))
+def networks(precision: str) -> list[tuple[CostFeatures, ...]]:
+    return micro_features(precision, range(MEASURED + LEFT_OUT))
 
 
 def observed(precision: str, count: int = MEASURED) -> tuple[list[Observation], np.ndarray]:
     """Times with 1 % of noise; every twentieth network takes twice as long. And which these are."""
-    terms = networks(precision)
+    all_features = networks(precision)
     draw = np.random.default_rng(1)
-    times = microseconds(true_costs(terms), terms)[:count] * np.exp(draw.normal(0, 0.01, size=count))
+    times = microseconds(true_costs(all_features), all_features)[:count] * np.exp(draw.normal(0, 0.01, size=count))
     slow = draw.random(count) < 0.05
     times[slow] *= 2
-    return [Observation(t, float(us)) for t, us in zip(terms, times, strict=False)], slow
+    return [Observation(t, float(us)) for t, us in zip(all_features, times, strict=False)], slow
 
 
 def errors(costs: dict[str, KernelCost], precision: str) -> np.ndarray:
     """Of the networks that were not measured, how far the prediction is off what they cost."""
-    terms = networks(precision)
-    left_out = terms[MEASURED:]
-    truth = microseconds(true_costs(terms), left_out)
+    all_features = networks(precision)
+    left_out = all_features[MEASURED:]
+    truth = microseconds(true_costs(all_features), left_out)
     return np.abs(microseconds(costs, left_out) / truth - 1)
 
 
@@ -45,14 +45,14 @@ def test_networks_that_were_not_measured_are_predicted(precision: str) -> None:
     found = errors(costs, precision)
     assert np.median(found) < 0.015
     assert np.mean(found < 0.03) > 0.85
-    assert all(price >= 0 for cost in costs.values() for price in cost.prices)
-    assert set(costs) == {term.kind for o in observations for term in o.terms}
+    assert all(linear_cost >= 0 for cost in costs.values() for linear_cost in cost.coefficients)
+    assert set(costs) == {features.kind for o in observations for features in o.all_features}
 
 
-def test_corrections_tell_more_than_prices() -> None:
+def test_corrections_tell_more_than_coefficients() -> None:
     costs = fit(observed("int8")[0])
-    priced = {kind: KernelCost(prices=cost.prices) for kind, cost in costs.items()}
-    assert np.median(errors(costs, "int8")) < 0.5 * np.median(errors(priced, "int8"))
+    known = {kind: KernelCost(coefficients=cost.coefficients) for kind, cost in costs.items()}
+    assert np.median(errors(costs, "int8")) < 0.5 * np.median(errors(known, "int8"))
 
 
 def test_errors_of_networks_left_out_show_which_times_do_not_fit() -> None:
@@ -66,16 +66,16 @@ def test_errors_of_networks_left_out_show_which_times_do_not_fit() -> None:
 def test_each_error_is_that_of_a_network_that_was_left_out() -> None:
     """A time that is off by a hundred is not explained by itself."""
     observations, _ = observed("int8", 100)
-    observations[7] = Observation(observations[7].terms, 100 * observations[7].microseconds)
+    observations[7] = Observation(observations[7].all_features, 100 * observations[7].microseconds)
     assert cross_validated_errors(observations)[7] < -np.log(50)
 
 
-def test_prices_alone_are_found_exactly() -> None:
+def test_coefficients_alone_are_found_exactly() -> None:
     draw = np.random.default_rng(0)
-    rows = [Term("call/call", (), tuple(draw.uniform(1, 9, size=5))) for _ in range(40)]
-    prices = np.array([3.0, 0.5, 0.0, 0.2, 1.0])
-    costs = fit([Observation((row,), float(prices @ row.work)) for row in rows])
-    np.testing.assert_allclose(costs["call/call"].prices, prices, atol=5e-3)
+    rows = [CostFeatures("call/call", (), tuple(draw.uniform(1, 9, size=5))) for _ in range(40)]
+    coefficients = np.array([3.0, 0.5, 0.0, 0.2, 1.0])
+    costs = fit([Observation((row,), float(coefficients @ row.quantities)) for row in rows])
+    np.testing.assert_allclose(costs["call/call"].coefficients, coefficients, atol=5e-3)
 
 
 def test_what_has_no_price_is_not_given_a_negative_one() -> None:
@@ -83,17 +83,20 @@ def test_what_has_no_price_is_not_given_a_negative_one() -> None:
     draw = np.random.default_rng(0)
     true = np.array([10, -2, 1, 0, 0])
     works = draw.uniform(1, 2, size=(60, 5))
-    observations = [Observation((Term("call/call", (), tuple(w)),), float(w @ true)) for w in works]
+    observations = [Observation((CostFeatures("call/call", (), tuple(w)),), float(w @ true)) for w in works]
     assert np.linalg.lstsq(works, works @ true, rcond=None)[0][1] < 0
-    assert fit(observations)["call/call"].prices[1] == pytest.approx(0, abs=1e-6)
+    assert fit(observations)["call/call"].coefficients[1] == pytest.approx(0, abs=1e-6)
 
 
 def test_no_kernel_starts_for_nothing() -> None:
     """Even where the times of all networks are told by something else alone."""
     draw = np.random.default_rng(0)
-    works = [(1.0, *draw.uniform(0, 9, size=len(WORK["conv"]) - 1)) for _ in range(40)]
-    observations = [Observation((Term("conv/conv.plain", (0.0,) * 7, work),), 3 * work[1]) for work in works]
-    assert fit(observations)["conv/conv.plain"].prices[0] >= 0.02
+    works = [(1.0, *draw.uniform(0, 9, size=len(QUANTITIES["conv"]) - 1)) for _ in range(40)]
+    observations = [
+        Observation((CostFeatures("conv/conv.plain", (0.0,) * 7, quantities),), 3 * quantities[1])
+        for quantities in works
+    ]
+    assert fit(observations)["conv/conv.plain"].coefficients[0] >= 0.02
 
 
 def test_nothing_cannot_be_fitted() -> None:

@@ -6,105 +6,121 @@ import numpy as np
 import pytest
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
-from hw_profiles.cost_model.features import SCALES, WORK, Term, family, in_a_crowd, network_terms
-from hw_profiles.cost_model.kernel_costs import COMMON, LOCAL, CostTable, KernelCost, likeness
+from hw_profiles.cost_model.features import (
+    QUANTITIES,
+    SCALES,
+    CostFeatures,
+    family,
+    in_network_of_size,
+    network_features,
+)
+from hw_profiles.cost_model.kernel_costs import COMMON, LOCAL, CostTable, KernelCost, correction_covariance
 from hw_profiles.measurement.random_networks import is_attention
 from hw_profiles.network.workload import Op, Workload, WorkloadBuilder
 from hw_profiles.runtimes.fusion import fuse
-from tests.hw_profiles.synthetic import micro_terms, true_costs
+from tests.hw_profiles.synthetic import micro_features, true_costs
 
 KIND = "conv/pointwise.blocked"
-PLACE = (4.0, 5.0, 6.0, 1.0, 0.0, 0.0, 6.0)
-PRICED = KernelCost(prices=(2.0, *[0.0] * (len(WORK["conv"]) - 1)), points=(PLACE,), weights=(2.0,))
+COORDINATES = (4.0, 5.0, 6.0, 1.0, 0.0, 0.0, 6.0)
+KNOWN = KernelCost(coefficients=(2.0, *[0.0] * (len(QUANTITIES["conv"]) - 1)), points=(COORDINATES,), weights=(2.0,))
 
 
-def term(kind: str, place: tuple[float, ...], amount: float = 1.0) -> Term:
+def features(kind: str, coordinates: tuple[float, ...], amount: float = 1.0) -> CostFeatures:
     """One unit of the first thing that has a price."""
-    return Term(kind, place, (amount, *[0.0] * (len(WORK[family(kind)]) - 1)))
+    return CostFeatures(kind, coordinates, (amount, *[0.0] * (len(QUANTITIES[family(kind)]) - 1)))
 
 
-def cost(name: str, **prices: float) -> KernelCost:
-    return KernelCost(prices=tuple(prices.get(each, 0.0) for each in WORK[name]))
+def cost(name: str, **coefficients: float) -> KernelCost:
+    return KernelCost(coefficients=tuple(coefficients.get(each, 0.0) for each in QUANTITIES[name]))
 
 
 @pytest.mark.parametrize("name", [name for name, scales in SCALES.items() if scales])
 def test_likeness_is_the_sum_of_a_constant_and_a_gaussian_kernel(name: str) -> None:
     generator = np.random.default_rng(0)
-    places, points = (generator.uniform(0, 9, size=(n, len(SCALES[name]))) for n in (5, 7))
+    locations, points = (generator.uniform(0, 9, size=(n, len(SCALES[name]))) for n in (5, 7))
     kernel = ConstantKernel(COMMON**2) + ConstantKernel(LOCAL**2) * RBF(SCALES[name])
-    np.testing.assert_allclose(likeness(f"{name}/x", places, points), kernel(places, points), rtol=1e-12)
+    np.testing.assert_allclose(
+        correction_covariance(f"{name}/x", locations, points), kernel(locations, points), rtol=1e-12
+    )
 
 
 def test_a_correction_holds_at_its_place_and_fades_with_the_distance() -> None:
-    table = CostTable({KIND: PRICED})
-    at, near, far = (table.total([term(KIND, (4.0 + away, *PLACE[1:]))])[0] for away in (0, 2.2, 40))
+    table = CostTable({KIND: KNOWN})
+    at, near, far = (table.total([features(KIND, (4.0 + away, *COORDINATES[1:]))])[0] for away in (0, 2.2, 40))
     assert at == pytest.approx(2 * (1 + 2 * (0.3**2 + 0.05**2)))
     assert near == pytest.approx(2 * (1 + 2 * (0.3**2 * np.exp(-0.5) + 0.05**2)))
     assert far == pytest.approx(2 * (1 + 2 * 0.05**2))
 
 
 def test_doubt_grows_with_the_distance_from_what_was_measured() -> None:
-    table = CostTable({KIND: PRICED})
-    doubts = [table.total([term(KIND, (4.0 + away, *PLACE[1:]))])[1] for away in (0, 1, 2, 4, 8, 40)]
+    table = CostTable({KIND: KNOWN})
+    doubts = [table.total([features(KIND, (4.0 + away, *COORDINATES[1:]))])[1] for away in (0, 1, 2, 4, 8, 40)]
     assert doubts == sorted(doubts)
     assert doubts[0] == pytest.approx(0, abs=1e-12)
     assert doubts[-1] == pytest.approx(0.3 * 2)
 
 
 def test_no_correction_makes_a_kernel_free() -> None:
-    cost = KernelCost(prices=PRICED.prices, points=(PLACE,), weights=(-1000.0,))
-    assert CostTable({KIND: cost}).total([term(KIND, PLACE)])[0] == pytest.approx(0.1 * 2)
+    cost = KernelCost(coefficients=KNOWN.coefficients, points=(COORDINATES,), weights=(-1000.0,))
+    assert CostTable({KIND: cost}).total([features(KIND, COORDINATES)])[0] == pytest.approx(0.1 * 2)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_prices_are_corrected_by_what_a_gaussian_process_predicts(precision: str) -> None:
+def test_costs_are_corrected_by_what_a_gaussian_process_predicts(precision: str) -> None:
     """Of kinds with other numbers of coordinates, of quantities and of points, all at once."""
-    networks = micro_terms(precision, [seed for seed in range(40) if not is_attention(seed)])
+    networks = micro_features(precision, [seed for seed in range(40) if not is_attention(seed)])
     draw = np.random.default_rng(0)
-    costs = {kind: measured(networks, kind, draw) for kind in {term.kind for terms in networks for term in terms}}
-    for terms, (microseconds, doubt) in zip(networks, CostTable(costs).totals(networks), strict=True):
-        predicted = np.array([by_scikit_learn(each, costs[each.kind]) for each in terms])
+    costs = {
+        kind: measured(networks, kind, draw)
+        for kind in {features.kind for all_features in networks for features in all_features}
+    }
+    for all_features, (microseconds, doubt) in zip(networks, CostTable(costs).totals(networks), strict=True):
+        predicted = np.array([by_scikit_learn(each, costs[each.kind]) for each in all_features])
         assert (microseconds, doubt) == pytest.approx(tuple(predicted.sum(axis=0)), rel=1e-9)
 
 
-def measured(networks: list[tuple[Term, ...]], kind: str, draw: np.random.Generator) -> KernelCost:
-    """Random prices, and random corrections, positive or negative, at places near those of the networks."""
-    places = np.array(sorted({term.place for terms in networks for term in terms if term.kind == kind}))
+def measured(networks: list[tuple[CostFeatures, ...]], kind: str, draw: np.random.Generator) -> KernelCost:
+    """Random coefficients, and random corrections, positive or negative, at coordinates near those of the networks."""
+    locations = np.array(
+        sorted(
+            {features.coordinates for all_features in networks for features in all_features if features.kind == kind}
+        )
+    )
     count = draw.integers(1, 9) if SCALES[family(kind)] else 0
-    points = draw.choice(places, size=count) + draw.normal(0, 0.5, size=(count, places.shape[1]))
+    points = draw.choice(locations, size=count) + draw.normal(0, 0.5, size=(count, locations.shape[1]))
     return KernelCost(
-        prices=tuple(draw.uniform(0, 9, size=len(WORK[family(kind)]))),
+        coefficients=tuple(draw.uniform(0, 9, size=len(QUANTITIES[family(kind)]))),
         points=tuple(map(tuple, points.tolist())),
         weights=tuple(draw.normal(0, 1.5, size=count).tolist()),
     )
 
 
-def by_scikit_learn(found: Term, cost: KernelCost) -> tuple[float, float]:
+def by_scikit_learn(found: CostFeatures, cost: KernelCost) -> tuple[float, float]:
     """Microseconds and doubt of one term."""
-    price = float(np.dot(found.work, cost.prices))
+    linear_cost = float(np.dot(found.quantities, cost.coefficients))
     if not cost.points:
-        return price, 0.0
-    near = RBF(SCALES[family(found.kind)])(np.array([found.place]), np.array(cost.points))
+        return linear_cost, 0.0
+    near = RBF(SCALES[family(found.kind)])(np.array([found.coordinates]), np.array(cost.points))
     correction = ((ConstantKernel(COMMON**2) + ConstantKernel(LOCAL**2) * RBF(SCALES[family(found.kind)]))(
-        np.array([found.place]), np.array(cost.points)
+        np.array([found.coordinates]), np.array(cost.points)
     ) @ cost.weights).item()  # fmt: skip
-    return price * max(1 + correction, 0.1), LOCAL * (1 - near.max()) * price
+    return linear_cost * max(1 + correction, 0.1), LOCAL * (1 - near.max()) * linear_cost
 
 
 def test_a_network_costs_the_same_among_others() -> None:
-    networks = micro_terms("fp32", range(20))
+    networks = micro_features("fp32", range(20))
     table = CostTable(true_costs(networks))
-    alone = [table.total(terms) for terms in networks]
+    alone = [table.total(all_features) for all_features in networks]
     assert table.totals(networks[::-1])[::-1] == [pytest.approx(cost, rel=1e-9) for cost in alone]
     assert table.totals([]) == []
     assert table.totals([(), networks[0]]) == [(0, 0), pytest.approx(alone[0], rel=1e-9)]
 
 
-def test_a_crowd_completes_places_that_lack_it() -> None:
-    table = CostTable({KIND: PRICED})
-    bare = [term(KIND, PLACE[:-1], amount) for amount in (1.0, 3.0)]
-    assert table.totals([bare], 8.0) == [table.total(in_a_crowd(bare, 8.0))]
-    assert table.totals([bare], 8.0) != table.totals([bare], PLACE[-1])
+def test_a_network_size_completes_coordinates_that_lack_it() -> None:
+    table = CostTable({KIND: KNOWN})
+    bare = [features(KIND, COORDINATES[:-1], amount) for amount in (1.0, 3.0)]
+    assert table.totals([bare], 8.0) == [table.total(in_network_of_size(bare, 8.0))]
+    assert table.totals([bare], 8.0) != table.totals([bare], COORDINATES[-1])
 
 
 def unknown_network() -> Workload:
@@ -119,10 +135,10 @@ def unknown_network() -> Workload:
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_kernels_that_were_never_measured_are_priced_and_in_doubt(precision: str) -> None:
     seeds = [seed for seed in range(60) if not is_attention(seed)]
-    table = CostTable(true_costs(micro_terms(precision, seeds)))
+    table = CostTable(true_costs(micro_features(precision, seeds)))
     workload = unknown_network().with_precision(precision)
     seen = set()
-    for found in network_terms(workload, fuse(workload)):
+    for found in network_features(workload, fuse(workload)):
         microseconds, doubt = table.total([found])
         assert microseconds > 0
         if found.kind.partition("/")[2].partition(".")[0] in (
@@ -138,10 +154,12 @@ def test_kernels_that_were_never_measured_are_priced_and_in_doubt(precision: str
 
 
 def test_a_convolution_in_groups_costs_what_one_over_all_channels_does() -> None:
-    dear = KernelCost(prices=(3.0, 50.0, *PRICED.prices[2:]))
-    table = CostTable({"conv/conv.plain": PRICED, "conv/pointwise.blocked": dear})
-    assert table.total([term("conv/grouped.plain", PLACE)])[0] == 2
-    assert table.total([term("conv/grouped.blocked", PLACE)])[0] == 3  # the one of its family whose work is dearest
+    dear = KernelCost(coefficients=(3.0, 50.0, *KNOWN.coefficients[2:]))
+    table = CostTable({"conv/conv.plain": KNOWN, "conv/pointwise.blocked": dear})
+    assert table.total([features("conv/grouped.plain", COORDINATES)])[0] == 2
+    assert (
+        table.total([features("conv/grouped.blocked", COORDINATES)])[0] == 3
+    )  # the one of its family whose work is dearest
 
 
 def test_the_macs_of_what_was_never_measured_are_not_free() -> None:
@@ -151,20 +169,20 @@ def test_the_macs_of_what_was_never_measured_are_not_free() -> None:
         "conv/linear.plain": cost("conv", mmacs=4.0),
         "other/add.plain": cost("other", start=1.0),
     }
-    work = tuple({"start": 1.0, "mmacs": 2.0}.get(name, 0.0) for name in WORK["other"])
-    microseconds, doubt = CostTable(costs).total([Term("other/matmul.plain", (1.0, 1.0, 0.0, 6.0), work)])
+    quantities = tuple({"start": 1.0, "mmacs": 2.0}.get(name, 0.0) for name in QUANTITIES["other"])
+    microseconds, doubt = CostTable(costs).total([CostFeatures("other/matmul.plain", (1.0, 1.0, 0.0, 6.0), quantities)])
     assert microseconds == pytest.approx(1 + 2 * 10)
     assert doubt == pytest.approx(microseconds / 2)
 
 
 def test_a_family_without_any_price_is_named() -> None:
     with pytest.raises(ValueError, match=r"no price for 'other/softmax.plain' \(known: conv/pointwise.blocked\)"):
-        CostTable({KIND: PRICED}).total([term("other/softmax.plain", (1.0, 1.0, 0.0, 6.0))])
+        CostTable({KIND: KNOWN}).total([features("other/softmax.plain", (1.0, 1.0, 0.0, 6.0))])
 
 
 def test_costs_that_cannot_be_are_refused() -> None:
-    for prices in ((-1.0, 2.0), (float("nan"), 1.0)):
-        with pytest.raises(ValueError, match="prices must be at least 0, got"):
-            KernelCost(prices=prices)
+    for coefficients in ((-1.0, 2.0), (float("nan"), 1.0)):
+        with pytest.raises(ValueError, match="coefficients must be at least 0, got"):
+            KernelCost(coefficients=coefficients)
     with pytest.raises(ValueError, match="points and weights must be as many, got 1 and 2"):
-        KernelCost(prices=(1.0,), points=((1.0,),), weights=(1.0, 2.0))
+        KernelCost(coefficients=(1.0,), points=((1.0,),), weights=(1.0, 2.0))

@@ -9,13 +9,13 @@ import pytest
 
 from hw_profiles import Device, list_devices, load_device, profile
 from hw_profiles.cost_model.kernel_costs import KernelCost
-from hw_profiles.devices.device import to_toml
+from hw_profiles.devices.device_file import to_toml
 from hw_profiles.measurement.random_networks import micro_network
 from search_spaces import list_presets, list_spaces, preset, sample
 from tests.hw_profiles.synthetic import device_of
 
 SMALLEST = """
-schema = 3
+schema = 4
 name = "mine"
 description = "one of these"
 runtime = "ort"
@@ -32,10 +32,10 @@ cpu = "a"
 fp32 = 0.1
 
 [costs.fp32."call/call"]
-prices = { start = 5.0, nodes = 0.5, few = 0.0, crowd = 0.0, throng = 0.0 }
+coefficients = { start = 5.0, nodes = 0.5, nodes_past_20 = 0.0, nodes_past_60 = 0.0, nodes_past_200 = 0.0 }
 
 [costs.fp32."fused/sum.plain"]
-prices = { mvalues = 100 }
+coefficients = { mvalues = 100 }
 points = [
   [3, 5, 0.5],
 ]
@@ -61,8 +61,8 @@ def test_a_file_is_the_device_that_it_says(tmp_path: Path) -> None:
         spread={"fp32": 0.1},
         costs={
             "fp32": {
-                "call/call": KernelCost(prices=(5.0, 0.5, 0.0, 0.0, 0.0)),
-                "fused/sum.plain": KernelCost(prices=(100.0,), points=((3, 5),), weights=(0.5,)),
+                "call/call": KernelCost(coefficients=(5.0, 0.5, 0.0, 0.0, 0.0)),
+                "fused/sum.plain": KernelCost(coefficients=(100.0,), points=((3, 5),), weights=(0.5,)),
             }
         },
     )
@@ -75,7 +75,7 @@ def test_a_device_that_is_written_is_read_back(name: str, tmp_path: Path) -> Non
 
 
 def test_text_of_any_kind_survives_the_file(tmp_path: Path) -> None:
-    costs = {"int8": {"call/call": KernelCost(prices=(1.0, 0.0, 0.0, 0.0, 0.0))}}
+    costs = {"int8": {"call/call": KernelCost(coefficients=(1.0, 0.0, 0.0, 0.0, 0.0))}}
     device = device_of(costs, cpu='a "quoted" CPU \\ of Ångström')
     assert load_device(written(tmp_path, to_toml(device))) == device
 
@@ -104,8 +104,8 @@ def test_devices_that_do_not_exist_and_precisions_they_do_not_have(tmp_path: Pat
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("schema = 3", "schema = 1", "schema must be 3, got 1"),
-        ("schema = 3", "schema 2", "mine.toml: "),
+        ("schema = 4", "schema = 1", "schema must be 4, got 1"),
+        ("schema = 4", "schema 2", "mine.toml: "),
         ("threads = 1", "", "threads is missing"),
         ("threads = 1", "threads = 0", "must be at least 1"),
         ("threads = 1", 'threads = "1"', "threads must be of type int, got '1'"),
@@ -122,18 +122,22 @@ def test_devices_that_do_not_exist_and_precisions_they_do_not_have(tmp_path: Pat
         ("fp32 = 0.1", "fp32 = 0.1\nint8 = 0.1", "spread: precision must be one of fp32, got 'int8'"),
         ("costs.fp32.", "costs.fp33.", "costs: precision must be one of fp32, int8, got 'fp33'"),
         ('costs.fp32."call/call"', 'costs.fp32."call/cell"', "costs.fp32.'call/call' is missing"),
-        ("start = 5.0", "start = 0", "prices.start must be more than 0"),
-        ("start = 5.0", "start = -5", r"'call/call'.prices.start must be a number from 0 to 1e\+12, got -5"),
-        ("start = 5.0", "start = nan", r"prices.start must be a number .*, got nan"),
-        ("start = 5.0", "start = inf", r"prices.start must be a number .*, got inf"),
-        ("start = 5.0", "start = true", r"prices.start must be a number .*, got True"),
-        ("start = 5.0", 'start = "5"', r"prices.start must be a number .*, got '5'"),
-        ("start = 5.0", f"start = 1{400 * '0'}", r"prices.start must be a number .*, got 1000"),
+        ("start = 5.0", "start = 0", "coefficients.start must be more than 0"),
+        ("start = 5.0", "start = -5", r"'call/call'.coefficients.start must be a number from 0 to 1e\+12, got -5"),
+        ("start = 5.0", "start = nan", r"coefficients.start must be a number .*, got nan"),
+        ("start = 5.0", "start = inf", r"coefficients.start must be a number .*, got inf"),
+        ("start = 5.0", "start = true", r"coefficients.start must be a number .*, got True"),
+        ("start = 5.0", 'start = "5"', r"coefficients.start must be a number .*, got '5'"),
+        ("start = 5.0", f"start = 1{400 * '0'}", r"coefficients.start must be a number .*, got 1000"),
         ("start = 5.0", f"start = 1{5000 * '0'}", "digits"),
-        ("start = 5.0, ", "", r"'call/call'.prices: 'start' is missing \(needed: start, nodes, few, crowd, throng\)"),
-        ("start = 5.0", "start = 5.0, finish = 1", "prices: 'finish' is unknown"),
-        ("prices = { mvalues = 100 }", "", "'fused/sum.plain': prices is missing"),
-        ("prices = { mvalues = 100 }", "prices = 3", "'fused/sum.plain': prices is missing"),
+        (
+            "start = 5.0, ",
+            "",
+            r"'call/call'.coefficients: 'start' is missing \(needed: start, nodes, nodes_past_20, nodes_past_60, nodes_past_200\)",
+        ),
+        ("start = 5.0", "start = 5.0, finish = 1", "coefficients: 'finish' is unknown"),
+        ("coefficients = { mvalues = 100 }", "", "'fused/sum.plain': coefficients is missing"),
+        ("coefficients = { mvalues = 100 }", "coefficients = 3", "'fused/sum.plain': coefficients is missing"),
         ("points = [", "weights = [", "unknown entry 'weights'"),
         ("fused/sum.plain", "fuse/sum.plain", "the family of 'fuse/sum.plain' must be one of call, fused"),
         ("[3, 5, 0.5],", "[3],", r"'fused/sum.plain'.points: each must be 3 numbers, got \[3\]"),
@@ -175,3 +179,11 @@ def test_harm_is_refused_at_once(tmp_path: Path, data: str | bytes, said: str) -
     with pytest.raises(ValueError, match=said):
         load_device(path)
     assert time.process_time() - start < 2
+
+
+def test_a_file_of_schema_3_is_read_with_the_names_of_today(tmp_path: Path) -> None:
+    old = SMALLEST.replace("schema = 4", "schema = 3").replace("coefficients = {", "prices = {")
+    for before, now in (("throng", "nodes_past_200"), ("crowd", "nodes_past_60"), ("few", "nodes_past_20")):
+        old = old.replace(now, before)
+    assert "throng" in old
+    assert load_device(written(tmp_path, old)) == load_device(written(tmp_path, SMALLEST))

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from hw_profiles import Workload
-from hw_profiles.cost_model.features import WORK, family
+from hw_profiles.cost_model.features import QUANTITIES, family
 from hw_profiles.cost_model.kernel_costs import KernelCost
 from hw_profiles.latency.estimate import Latency, estimate, upper_bound_ms
 from hw_profiles.network.workload import WorkloadBuilder
@@ -24,8 +24,8 @@ def classifier() -> Workload:
     return b.build(b.linear("fc", b.flatten("flat", b.global_avg_pool("pool", x)), 10))
 
 
-def cost(kind: str, **prices: float) -> KernelCost:
-    return KernelCost(prices=tuple(prices.get(name, 0.0) for name in WORK[family(kind)]))
+def cost(kind: str, **coefficients: float) -> KernelCost:
+    return KernelCost(coefficients=tuple(coefficients.get(name, 0.0) for name in QUANTITIES[family(kind)]))
 
 
 TABLE = {
@@ -103,5 +103,5 @@ def test_what_counts_against_a_limit_is_kept_nine_times_in_ten() -> None:
 
 def test_a_kernel_without_a_price_or_one_that_could_stand_in_is_named() -> None:
     table = {kind: c for kind, c in TABLE.items() if family(kind) != "other"}
-    with pytest.raises(ValueError, match="the device has no price for 'other/global_avg_pool"):
+    with pytest.raises(ValueError, match="the device has no cost for 'other/global_avg_pool"):
         estimated(table)

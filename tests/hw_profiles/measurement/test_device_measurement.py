@@ -18,7 +18,7 @@ from hw_profiles.measurement import device_measurement, latency_measurement
 from hw_profiles.measurement.benchmark_set import MeasuredNetworks
 from hw_profiles.measurement.device_measurement import FEWEST_NETWORKS, measure_device
 from hw_profiles.measurement.random_networks import is_attention, is_long, micro_network
-from tests.hw_profiles.synthetic import micro_terms, terms_of, true_costs
+from tests.hw_profiles.synthetic import features_of, micro_features, true_costs
 
 PRECISIONS = ("fp32", "int8")
 
@@ -30,7 +30,7 @@ class Machine:
     """Runs a network in a second of its own clock, and says what its costs are, with 1 % of noise."""
 
     def __init__(self) -> None:
-        self.tables = {p: CostTable(true_costs(micro_terms(p, range(300)))) for p in PRECISIONS}
+        self.tables = {p: CostTable(true_costs(micro_features(p, range(300)))) for p in PRECISIONS}
         self.now = 0.0
         self.measured: list[tuple[str, int]] = []
         self.breaks_at: int | None = None
@@ -44,7 +44,7 @@ class Machine:
         if len(self.measured) == self.breaks_at:
             raise KeyboardInterrupt
         precision = "int8" if model.formats else "fp32"
-        microseconds = self.tables[precision].total(terms_of(model))[0] * np.exp(self.draw.normal(0, 0.01))
+        microseconds = self.tables[precision].total(features_of(model))[0] * np.exp(self.draw.normal(0, 0.01))
         network = (precision, NETWORKS[model.ops])
         slow = network[1] in self.busy and network not in self.measured
         ms = microseconds / 1000 * (3 if slow else 1)
@@ -53,7 +53,7 @@ class Machine:
         return Latency(ms=ms, low_ms=ms, high_ms=ms, source="measured")
 
     def true_ms(self, workload: Workload, precision: str) -> float:
-        return self.tables[precision].total(terms_of(workload.with_precision(precision)))[0] / 1000
+        return self.tables[precision].total(features_of(workload.with_precision(precision)))[0] / 1000
 
 
 @pytest.fixture

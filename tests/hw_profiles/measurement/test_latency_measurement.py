@@ -21,7 +21,7 @@ from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces import preset
 from tests.hw_profiles.synthetic import device_of
 
-COSTS = {"fp32": {"call/call": KernelCost(prices=(1.0, 0.0, 0.0, 0.0, 0.0))}}
+COSTS = {"fp32": {"call/call": KernelCost(coefficients=(1.0, 0.0, 0.0, 0.0, 0.0))}}
 
 
 @pytest.fixture

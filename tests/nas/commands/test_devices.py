@@ -19,7 +19,7 @@ import pytest
 
 from hw_profiles import list_devices, load_device
 from hw_profiles.cost_model.fit import Observation
-from hw_profiles.devices.device import to_toml
+from hw_profiles.devices.device_file import to_toml
 from hw_profiles.latency.estimate import Latency
 from hw_profiles.measurement.random_networks import micro_network
 from nas.commands.main import main
@@ -86,17 +86,17 @@ def test_whether_the_conditions_hold_here_is_said(
     assert facts["deviation"]["fp32"] >= (0 if holds else math.log(2) / 1.645 - 0.001)  # a factor of two either way
 
 
-def test_show_tells_the_prices(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_prints_the_kernel_costs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["devices", "show", "host"]) == 0
     text = capsys.readouterr().out
     assert main(["devices", "show", "host", "--json"]) == 0
-    prices = json.loads(capsys.readouterr().out)["prices"]
+    costs = json.loads(capsys.readouterr().out)["costs"]
     cost = load_device("host").costs["fp32"]["conv/conv.blocked"]
-    shown = prices["fp32"]["conv/conv.blocked"]
-    assert list(shown["prices"].values()) == list(cost.prices)
+    shown = costs["fp32"]["conv/conv.blocked"]
+    assert list(shown["coefficients"].values()) == list(cost.coefficients)
     assert shown["points"] == len(cost.points)
     row = next(line for line in text.splitlines() if line.startswith("conv.blocked "))
-    assert [float(value) for value in row.split()[1:-1]] == pytest.approx(list(cost.prices), rel=1e-3)
+    assert [float(value) for value in row.split()[1:-1]] == pytest.approx(list(cost.coefficients), rel=1e-3)
 
 
 def test_text_of_a_foreign_file_does_not_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,7 +114,9 @@ def test_text_of_a_foreign_file_does_not_steer_the_terminal(tmp_path: Path, caps
     assert all(line.isprintable() for line in out.splitlines())
 
 
-def test_a_measured_device_prices_networks(tmp_path: Path, fast: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_measured_device_estimates_networks(
+    tmp_path: Path, fast: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "my.toml"
     assert measure(out, "--time", "2s") == 0
     text, log = capsys.readouterr()
