@@ -256,7 +256,7 @@ def _stored_as(artifact: Artifact, formats: Mapping[str, TensorFormat]) -> Artif
 
 def _layers(artifact: Artifact, module: nn.Module) -> Mapping[str, Layer]:
     source = artifact.source
-    nameless = isinstance(source, GivenModule) and source.sides is None
+    nameless = isinstance(source, GivenModule) and source.stated_shape is None
     return weighted_layers(module) if nameless else layers_of(artifact, module)
 
 

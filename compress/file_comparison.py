@@ -15,7 +15,7 @@ from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.networks.onnx_export import onnx_logits
 from compress.training.evaluation import accuracy
 from hw_profiles.network.workload import Workload
-from hw_profiles.onnx_io.graph_edges import needed_nodes, readers_of
+from hw_profiles.onnx_io.graph_edges import consumers_of, needed_nodes
 from hw_profiles.onnx_io.load import load_model, shown
 from hw_profiles.onnx_io.reader import read_metadata, read_onnx
 
@@ -116,9 +116,11 @@ def layer_errors(files: tuple[bytes, bytes], inputs: tuple[Array, Array]) -> Ite
     apart = dict.fromkeys(names, 0.0)
     for i in range(0, len(inputs[0]), _batch(sessions)):
         batch = slice(i, i + _batch(sessions))
-        made = [_run(session, names, as_, x[batch]) for session, as_, x in zip(sessions, read_as, inputs, strict=True)]
+        produced = [
+            _run(session, names, as_, x[batch]) for session, as_, x in zip(sessions, read_as, inputs, strict=True)
+        ]
         for name in names:
-            a, b = made[0][name], made[1][name]
+            a, b = produced[0][name], produced[1][name]
             if a.shape != b.shape or not np.issubdtype(a.dtype, np.floating) or not np.issubdtype(b.dtype, np.floating):
                 total.pop(name, None)
                 continue
@@ -186,8 +188,8 @@ def _open_wide(model: Any, names: list[str]) -> Any:
 
 
 def _batch(sessions: list[Any]) -> int:
-    sides = [session.get_inputs()[0].shape[0] for session in sessions]
-    return min([_LAYER_BATCH, *(side for side in sides if isinstance(side, int))])
+    batches = [session.get_inputs()[0].shape[0] for session in sessions]
+    return min([_LAYER_BATCH, *(batch for batch in batches if isinstance(batch, int))])
 
 
 def _run(session: Any, names: list[str], read_as: Mapping[str, str], x: Array) -> Mapping[str, NDArray[Any]]:
@@ -198,14 +200,14 @@ def _run(session: Any, names: list[str], read_as: Mapping[str, str], x: Array) -
 def _dequantized(graph: Any) -> dict[str, str]:
     """The name under which all readers get a tensor that is only read as integers: a quantizer lets a ReLU go, gives
     its name to what it read, and leaves the cutting off to the saturation of the integers."""
-    readers = readers_of(graph)
+    consumers = consumers_of(graph)
 
     def only(name: str, kind: str) -> Any | None:
-        found = readers.get(name, [])
+        found = consumers.get(name, [])
         return found[0] if len(found) == 1 and found[0] is not None and found[0].op_type == kind else None
 
     alike = {}
-    for name in readers:
+    for name in consumers:
         rounding = only(name, "QuantizeLinear")
         back = rounding and only(rounding.output[0], "DequantizeLinear")
         if back is not None:

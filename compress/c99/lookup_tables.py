@@ -19,7 +19,7 @@ _POINTWISE = (
 )  # fmt: skip
 
 
-def table(graph: Graph, read: str, made: str, before: Quantization, after: Quantization) -> NDArray[np.int8]:
+def table(graph: Graph, read: str, output: str, before: Quantization, after: Quantization) -> NDArray[np.int8]:
     """The 256 outputs of the nodes between two float tensors, for the inputs -128..127, by ONNX's reference in numpy.
 
     Raises:
@@ -31,25 +31,25 @@ def table(graph: Graph, read: str, made: str, before: Quantization, after: Quant
     >>> table(relu, "x", "y", q, q)[[0, 127, 128, 255]].tolist()
     [0, 0, 0, 127]
     """
-    nodes = _between(graph, read, made)
+    nodes = _between(graph, read, output)
     x = before.to_float(INTEGERS)
     if nodes:
-        x = _evaluated(graph, nodes, read, made, x)
+        x = _evaluated(graph, nodes, read, output, x)
     if np.isnan(x).any():
-        raise ValueError(f"{place(graph.makers[made])}: must give a number for every input, got NaN")
+        raise ValueError(f"{place(graph.producers[output])}: must give a number for every input, got NaN")
     return after.of(x)
 
 
-def _between(graph: Graph, read: str, made: str) -> list[Any]:
-    """The nodes that make ``made`` from ``read`` and constants, in the order of the graph."""
+def _between(graph: Graph, read: str, output: str) -> list[Any]:
+    """The nodes that make ``output`` from ``read`` and constants, in the order of the graph."""
     found: list[Any] = []
-    waiting = [made]
+    waiting = [output]
     while waiting:
         name = waiting.pop()
         name = name if name in graph.constants else graph.source(name)
         if name in (read, "") or name in graph.constants:
             continue
-        node = graph.makers.get(name)
+        node = graph.producers.get(name)
         if node is None or node.op_type not in _POINTWISE or node.domain not in ("", "ai.onnx"):
             kind = f"tensor {name!r}" if node is None else place(node)
             raise ValueError(
@@ -64,7 +64,7 @@ def _between(graph: Graph, read: str, made: str) -> list[Any]:
     return [node for node in graph.model.graph.node if outputs.intersection(node.output)]
 
 
-def _evaluated(graph: Graph, nodes: list[Any], read: str, made: str, x: NDArray[np.float32]) -> NDArray[np.float32]:
+def _evaluated(graph: Graph, nodes: list[Any], read: str, output: str, x: NDArray[np.float32]) -> NDArray[np.float32]:
     renamed = []
     for node in nodes:
         copy = type(node)()
@@ -77,7 +77,7 @@ def _evaluated(graph: Graph, nodes: list[Any], read: str, made: str, x: NDArray[
         numpy_helper.from_array(graph.constants[name].reshape(()), name)
         for name in sorted({i for n in nodes for i in n.input if i in graph.constants})
     ]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [len(x)]) for name in (read, made)]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [len(x)]) for name in (read, output)]
     built = helper.make_graph(renamed, "function", ends[:1], ends[1:], constants)
     opsets = [o for o in graph.model.opset_import if o.domain in ("", "ai.onnx")]
     model = helper.make_model(built, opset_imports=opsets or [helper.make_opsetid("", 20)])

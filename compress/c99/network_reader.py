@@ -88,8 +88,8 @@ class _Builder:
 
     def check_weights(self) -> None:
         """Where some operations have weights in integers all must, unlike those of a mixed network."""
-        makers = [self.graph.makers.get(op.name) for op in self.workload.ops if op.stores_weights]
-        nodes = [node for node in makers if node is not None]
+        producers = [self.graph.producers.get(op.name) for op in self.workload.ops if op.stores_weights]
+        nodes = [node for node in producers if node is not None]
         in_float = [node for node in nodes if self.graph.float_weight(node)]
         if 0 < len(in_float) < len(nodes):
             raise ValueError(
@@ -149,11 +149,11 @@ class _Builder:
     def _steps(self, kernel: Kernel, output: Tensor) -> tuple[Step, ...]:
         op = kernel.ops[0]
         after = kernel.ops[1] if len(kernel.ops) > 1 else None
-        made, between, target = op.name, after, None
+        output_name, between, target = op.name, after, None
         if after is not None and op.name not in self.graph.quantizations:
-            made, between = after.name, None
+            output_name, between = after.name, None
             target = self._clamped(after)
-        quantization = self.held.quantization(made)
+        quantization = self.held.quantization(output_name)
         target = target or Target(zero_point=quantization.zero_point)
         steps = _STEPS[op.kind](self, op, quantization, target)
         if between is not None:
@@ -218,7 +218,7 @@ class _Builder:
         attributes = self.graph.attributes(node)
         if attributes.get("alpha", 1.0) != 1 or attributes.get("beta", 1.0) != 1 or attributes.get("transA", 0):
             raise ValueError(f"{place(node)}: must have alpha and beta 1 and no transA")
-        if node.op_type == "MatMul" and (op.bias or node.input[1] not in self.graph.makers):
+        if node.op_type == "MatMul" and (op.bias or node.input[1] not in self.graph.producers):
             raise ValueError(
                 f"{place(node)}: with a bias or with the weights first it must be a Gemm; export it as one"
             )

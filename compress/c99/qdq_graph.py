@@ -51,8 +51,8 @@ class Graph:
     def __init__(self, model: Any) -> None:
         self.model = model
         self.constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-        self.makers: dict[str, Any] = {}
-        self.readers: dict[str, list[Any]] = {}
+        self.producers: dict[str, Any] = {}
+        self.consumers: dict[str, list[Any]] = {}
         self.quantizations: dict[str, Quantization] = {}
         self.stored: dict[str, str] = {}
         for node in model.graph.node:
@@ -64,7 +64,7 @@ class Graph:
 
     def source(self, name: str) -> str:
         """The float tensor behind one that has gone through QuantizeLinear, DequantizeLinear or what does nothing."""
-        while (node := self.makers.get(name)) is not None and node.op_type in _PASS_ON:
+        while (node := self.producers.get(name)) is not None and node.op_type in _PASS_ON:
             name = node.input[0]
         return name
 
@@ -84,7 +84,7 @@ class Graph:
         Raises:
             ValueError: not 8-bit integers with a zero point in the middle; the node is named.
         """
-        maker = self.makers.get(node.input[i])
+        maker = self.producers.get(node.input[i])
         values = None if maker is None or maker.op_type != "DequantizeLinear" else self.constants.get(maker.input[0])
         if maker is None or values is None:
             raise ValueError(f"{place(node)}: its weights must be integers and DequantizeLinear; quantize them")
@@ -107,7 +107,7 @@ class Graph:
         """A constant input as integers of the given scales, as ONNX Runtime holds it; zeros where there is none."""
         if len(node.input) <= i or not node.input[i]:
             return np.zeros(scales.size, np.int64)
-        maker = self.makers.get(node.input[i])
+        maker = self.producers.get(node.input[i])
         if maker is None or maker.op_type != "DequantizeLinear":
             values, held = self.constants.get(node.input[i]), None
         else:
@@ -131,9 +131,9 @@ class Graph:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear") and len(node.input) < 2:
             raise ValueError(f"{place(node)}: must have a scale")
         for name in node.output:
-            self.makers[name] = node
+            self.producers[name] = node
         for name in node.input:
-            self.readers.setdefault(name, []).append(node)
+            self.consumers.setdefault(name, []).append(node)
         if node.op_type == "QuantizeLinear" and node.input[0] not in self.constants:
             self._quantized(node, self.source(node.input[0]), node.output[0])
         elif node.op_type == "DequantizeLinear" and self.scalar(node.input[0]) is not None:

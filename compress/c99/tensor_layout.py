@@ -16,7 +16,7 @@ class Tensors:
     def __init__(self, graph: Graph, workload: Workload) -> None:
         self.graph = graph
         self.workload = workload
-        self.readers = workload.consumers()
+        self.consumers = workload.consumers()
         self.views = {op.name: op for op in workload.ops if op.kind in VIEWS}
 
     def tensor(self, name: str) -> Tensor:
@@ -37,8 +37,8 @@ class Tensors:
 
     def last(self, name: str) -> str:
         """The last of the views through which alone a tensor is read: its quantization is the one that counts."""
-        while len(self.readers[name]) == 1 and name not in (self.workload.input, self.workload.output):
-            reader = self.readers[name][0]
+        while len(self.consumers[name]) == 1 and name not in (self.workload.input, self.workload.output):
+            reader = self.consumers[name][0]
             if reader.kind not in VIEWS:
                 break
             name = reader.name
@@ -73,7 +73,7 @@ class Tensors:
 
     def node(self, op: Op) -> Any:
         """The node that makes the output of an operation."""
-        return self.graph.makers[op.name if op.name in self.graph.makers else op.name.removesuffix(".pool")]
+        return self.graph.producers[op.name if op.name in self.graph.producers else op.name.removesuffix(".pool")]
 
     def place(self, op: Op) -> str:
         """That node as it may stand in a message."""
@@ -85,10 +85,10 @@ class Tensors:
         view = self.views.get(name)
         if found is None and view is not None:
             return self.quantization(view.inputs[0])
-        if found is None and name.endswith(".pool") and name not in self.graph.makers:
+        if found is None and name.endswith(".pool") and name not in self.graph.producers:
             return self.quantization(name.removesuffix(".pool"))
         if found is None:
-            maker = self.graph.makers.get(name)
+            maker = self.graph.producers.get(name)
             kind = f"tensor {shown(name)}" if maker is None else place(maker)
             raise ValueError(
                 f"{kind}: must be held as 8-bit integers, and is not; add QuantizeLinear and DequantizeLinear"

@@ -192,8 +192,8 @@ class _Case:
             size = sizes(machine, self.folder, folder)
             program = build(machine, self.folder, folder / "program.elf", folder)
             printed = run(machine, program, folder)
-            made = np.frombuffer((folder / "outputs.bin").read_bytes(), np.int8)
-            return self._compared(machine, made, images, printed, size)
+            produced = np.frombuffer((folder / "outputs.bin").read_bytes(), np.int8)
+            return self._compared(machine, produced, images, printed, size)
 
     def _stored(self, images: int) -> bytes:
         """The inputs of every layer for some images, then whole images."""
@@ -205,15 +205,17 @@ class _Case:
         ]
         return b"".join([*parts, self.inputs[:images].tobytes()])
 
-    def _compared(self, machine: Machine, made: Integers, images: int, printed: str, size: Sizes) -> Measured:
+    def _compared(self, machine: Machine, produced: Integers, images: int, printed: str, size: Sizes) -> Measured:
         layers, output = self.network.layers, self.network.output
         expected = [t[layer.output.name].reshape(-1) for t in self.tensors[: self.layer_images] for layer in layers]
         values = np.concatenate(expected)
-        if made.size != values.size + images * output.size:
-            raise ValueError(f"the program must write {values.size + images * output.size} bytes, wrote {made.size}")
-        off = np.abs(made[: values.size].astype(np.int16) - values)
+        if produced.size != values.size + images * output.size:
+            raise ValueError(
+                f"the program must write {values.size + images * output.size} bytes, wrote {produced.size}"
+            )
+        off = np.abs(produced[: values.size].astype(np.int16) - values)
         whole = np.stack([t[output.name].reshape(-1) for t in self.tensors[:images]])
-        equal = (made[values.size :].reshape(images, output.size) == whole).all(axis=1)
+        equal = (produced[values.size :].reshape(images, output.size) == whole).all(axis=1)
         told = [line.split() for line in printed.splitlines()]
         return Measured(
             machine=machine.name,

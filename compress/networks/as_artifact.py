@@ -91,8 +91,8 @@ def with_input_shape(artifact: Artifact, input_shape: Shape) -> Artifact:
         ValueError: the model has another size, which is its own.
     """
     source = artifact.source
-    if isinstance(source, GivenModule) and source.sides is None:
-        return replace(artifact, source=replace(source, sides=input_shape))
+    if isinstance(source, GivenModule) and source.stated_shape is None:
+        return replace(artifact, source=replace(source, stated_shape=input_shape))
     if isinstance(source, Timm) and isinstance(artifact.preprocessing, UnknownPreprocessing):
         return replace(artifact, source=replace(source, input_shape=input_shape))
     if tuple(input_shape) != source.input_shape:
@@ -155,7 +155,7 @@ def _of_module(module: nn.Module, shape: Shape | None) -> Artifact:
     if source is not None and _is_made_by(source, module):
         return _artifact(source, module)
     copied = copy.deepcopy(module).eval().cpu()
-    return _artifact(GivenModule(module=copied, sides=shape), copied)
+    return _artifact(GivenModule(module=copied, stated_shape=shape), copied)
 
 
 def _check_plain(module: nn.Module) -> None:

@@ -50,13 +50,13 @@ class OnnxFile:
 
     data: bytes
     label: str = "the given bytes"
-    sides: tuple[int, ...] | None = None
+    stated_shape: tuple[int, ...] | None = None
 
     @classmethod
     def read(cls, path: Path | str, input_shape: tuple[int, ...] | None = None) -> OnnxFile:
         """The file at ``path``; ``input_shape`` (C, H, W) is what it reads where it leaves that open."""
         load_model(Path(path))  # refuses what is too large, before it is read
-        return cls(data=Path(path).read_bytes(), label=str(path), sides=input_shape)
+        return cls(data=Path(path).read_bytes(), label=str(path), stated_shape=input_shape)
 
     @property
     def id(self) -> str:
@@ -86,23 +86,23 @@ class OnnxFile:
 
     def workload(self) -> Workload:
         """Its operations, with the formats that the file stores."""
-        return _file_workload(self.data, self.sides)
+        return _file_workload(self.data, self.stated_shape)
 
 
 @lru_cache(maxsize=8)
-def _file_workload(data: bytes, sides: tuple[int, ...] | None) -> Workload:
-    return read_onnx(data, sides)
+def _file_workload(data: bytes, stated_shape: tuple[int, ...] | None) -> Workload:
+    return read_onnx(data, stated_shape)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class GivenModule:
     """Any module of torch, for one call: nothing says how it is built again, so it cannot be saved.
 
-    ``sides`` (C, H, W) is what it reads, None where nobody said so yet.
+    ``stated_shape`` (C, H, W) is what it reads, None where nobody said so yet.
     """
 
     module: nn.Module
-    sides: tuple[int, int, int] | None = None
+    stated_shape: tuple[int, int, int] | None = None
 
     @property
     def id(self) -> str:
@@ -113,12 +113,12 @@ class GivenModule:
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of what it reads; a ValueError where nobody said so."""
-        if self.sides is None:
+        if self.stated_shape is None:
             raise ValueError(
                 f"{type(self.module).__name__}: a module does not say what it reads: "
                 "input_shape must be given, such as (3, 224, 224)"
             )
-        return self.sides
+        return self.stated_shape
 
     def workload(self) -> Workload:
         """Its operations, in evaluation mode."""

@@ -47,7 +47,7 @@ def with_changed_weights(artifact: Artifact, change: Change) -> Artifact:
         tensors[name].CopyFrom(numpy_helper.from_array(value, tensors[name].name))
     onnx.checker.check_model(model)
     changed = model.SerializeToString(deterministic=True)
-    file = OnnxFile(data=changed, label=source_name(artifact.source), sides=artifact.source.input_shape)
+    file = OnnxFile(data=changed, label=source_name(artifact.source), stated_shape=artifact.source.input_shape)
     read_by = {node.input[1]: node.output[0] for node in model.graph.node if len(node.input) > 1}
     operations = {op.name: op.weight for op in artifact.workload().ops}
     told = {operations[read_by[n]]: each for n, each in formats.items() if read_by[n] in operations}
@@ -57,7 +57,9 @@ def with_changed_weights(artifact: Artifact, change: Change) -> Artifact:
 def with_int8_file(artifact: Artifact, data: bytes) -> Artifact:
     """The artifact of a network that is no Arch with its file in 8-bit integers; zeros that stages before made are in
     its formats."""
-    file = OnnxFile(data=data, label=f"{source_name(artifact.source)} in int8", sides=artifact.source.input_shape)
+    file = OnnxFile(
+        data=data, label=f"{source_name(artifact.source)} in int8", stated_shape=artifact.source.input_shape
+    )
     formats = zeros_of(file) if zeros_alone(artifact.weight_formats) else {}
     return replace(artifact, deployed=file, weight_formats=formats)
 

@@ -33,7 +33,7 @@ def with_stored_weights(artifact: Artifact, code: Code, chosen: Chosen | None = 
     if not isinstance(artifact.source, Arch):
         data = store(onnx_bytes(artifact), code, chosen)
         label = f"{source_name(artifact.source)} in fewer bits"
-        return replace(artifact, deployed=OnnxFile(data=data, label=label, sides=artifact.source.input_shape))
+        return replace(artifact, deployed=OnnxFile(data=data, label=label, stated_shape=artifact.source.input_shape))
     weights = folded_weights(artifact.model(), artifact.arch.workload())
     fitting = [each for each in _weights(artifact.arch, weights) if chosen is None or chosen(each)]
     if not fitting and artifact.weight_formats:  # all have fewer bits already

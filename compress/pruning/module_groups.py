@@ -61,10 +61,10 @@ def module_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> dict[s
     every = {**found, **heads}
     with torch.device("meta"), torch.inference_mode():
         skeleton, image = copy.deepcopy(model).to("meta").eval(), torch.zeros(1, *input_shape)
-        made = skeleton(image).shape
-        if _runs(skeleton, every, image, made):
+        produced = skeleton(image).shape
+        if _runs(skeleton, every, image, produced):
             return every
-        return {name: group for name, group in every.items() if _runs(skeleton, {name: group}, image, made)}
+        return {name: group for name, group in every.items() if _runs(skeleton, {name: group}, image, produced)}
 
 
 def kept_channels(groups: Mapping[str, Group], model: nn.Module, chosen: Mapping[str, Tensor]) -> dict[str, list[int]]:
@@ -163,11 +163,11 @@ def _head_groups(layers: Mapping[str, nn.Module]) -> Iterator[tuple[str, Group]]
         )
 
 
-def _runs(skeleton: nn.Module, groups: Mapping[str, Group], image: Tensor, made: torch.Size) -> bool:
+def _runs(skeleton: nn.Module, groups: Mapping[str, Group], image: Tensor, produced: torch.Size) -> bool:
     """Whether the module runs without one unit of each group, and its output keeps its shape."""
     one_less = {name: torch.arange(1, group.width, device="cpu") for name, group in groups.items()}
     try:
         kept = kept_channels(groups, skeleton, one_less)
-        return bool(cut_module(copy.deepcopy(skeleton), kept)(image).shape == made)
+        return bool(cut_module(copy.deepcopy(skeleton), kept)(image).shape == produced)
     except (RuntimeError, ValueError, AssertionError, AttributeError, IndexError):
         return False

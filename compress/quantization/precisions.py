@@ -52,5 +52,5 @@ def check_needs_no_images(stage: Precision, artifact: Artifact) -> None:
     trains = isinstance(stage, Int4) and stage.recipe is not None
     if trains or not isinstance(stage, Half | Int4):
         raise ValueError(f"precision {stage.name!r} needs images: data must be given (without: fp16, int4)")
-    if isinstance(artifact.source, GivenModule) and artifact.source.sides is None:
+    if isinstance(artifact.source, GivenModule) and artifact.source.stated_shape is None:
         raise ValueError(f"{type(artifact.source.module).__name__}: does not say what it reads: data must be given")

@@ -144,8 +144,14 @@ def _amounts(part: _Fused) -> tuple[int, int, int, int]:
 
 def _reaches_back(workload: Workload) -> bool:
     """Whether a kernel before the seam could take up the operation that reads it."""
-    readers = [op for op in workload.ops for name in op.inputs if name == workload.input]
-    return len(readers) == 1 and readers[0].kind not in ("conv", "linear", "global_avg_pool", "avg_pool", "max_pool")
+    consumers = [op for op in workload.ops for name in op.inputs if name == workload.input]
+    return len(consumers) == 1 and consumers[0].kind not in (
+        "conv",
+        "linear",
+        "global_avg_pool",
+        "avg_pool",
+        "max_pool",
+    )
 
 
 def _peak_bytes(part: _Fused) -> int:

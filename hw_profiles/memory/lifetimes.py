@@ -61,7 +61,7 @@ def storages(workload: Workload, kernels: Sequence[Kernel], runtime: str) -> Sto
     of, sizes = _numbers(workload, kernels)
     source = of[workload.input]
     writer: dict[int, int] = {}
-    readers: list[list[int]] = [[] for _ in sizes]
+    consumers: list[list[int]] = [[] for _ in sizes]
     reads, writes, over, scratch, after = [], [], [], [], []
     for i, kernel in enumerate(kernels):
         inputs: list[int] = []
@@ -76,9 +76,9 @@ def storages(workload: Workload, kernels: Sequence[Kernel], runtime: str) -> Sto
                 inputs.append(storage)
         output = of[kernel.output]
         if kernel.output in kernel.inputs:  # whoever reads the tensor as it was comes first
-            waits.update(j for j in readers[output] if j >= writer.get(output, 0))
+            waits.update(j for j in consumers[output] if j >= writer.get(output, 0))
         for storage in inputs:
-            readers[storage].append(i)
+            consumers[storage].append(i)
         writer[output] = i
         names = overwritable(workload, kernel, runtime)
         reads.append(tuple(inputs))

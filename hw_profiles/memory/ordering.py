@@ -81,43 +81,43 @@ class _Search:
         self.problem = problem
         self.looks = 0
         count = len(problem.writes)
-        self.readers = [0] * len(problem.sizes)
+        self.consumers = [0] * len(problem.sizes)
         self.needs = [sum(1 << k for k in before) for before in problem.after]
         self.followers: list[list[int]] = [[] for _ in range(count)]
         self.floor = 0
         for kernel, reads in enumerate(problem.reads):
             for storage in reads:
-                self.readers[storage] |= 1 << kernel
+                self.consumers[storage] |= 1 << kernel
             for k in problem.after[kernel]:
                 self.followers[k].append(kernel)
             output = problem.writes[kernel]
             extra = problem.scratch[kernel] if problem.overwritable[kernel] else problem.sizes[output]
             held = sum(problem.sizes[s] for s in reads)
             self.floor = max(self.floor, held if output in reads else held + extra)
-        self.readers[problem.result] |= 1 << count  # the caller, who never runs
+        self.consumers[problem.result] |= 1 << count  # the caller, who never runs
 
     def start(self) -> _State:
         """Nothing ran; the network's input is there."""
         source = self.problem.source
-        alive = self.problem.sizes[source] if self.readers[source] else 0
+        alive = self.problem.sizes[source] if self.consumers[source] else 0
         ready = tuple(k for k, needed in enumerate(self.needs) if not needed)
         return _State(0, (), ready, self.floor, alive)
 
     def look(self, done: int, peak: int, alive: int, kernel: int) -> _Step:
         """Run ``kernel`` after those of ``done``."""
         self.looks += 1
-        problem, readers = self.problem, self.readers
+        problem, consumers = self.problem, self.consumers
         sizes, output, reads = problem.sizes, problem.writes[kernel], problem.reads[kernel]
         left = ~(done | 1 << kernel)
         grown = 0 if output in reads else sizes[output]
         during = alive + grown
         after = during
         for storage in reads:
-            if storage != output and not readers[storage] & left:
+            if storage != output and not consumers[storage] & left:
                 after -= sizes[storage]
                 if storage in problem.overwritable[kernel]:
                     during = alive + problem.scratch[kernel]
-        if not readers[output] & left:
+        if not consumers[output] & left:
             after -= sizes[output]
         return _Step(kernel, max(peak, during), after)
 

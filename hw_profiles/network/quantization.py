@@ -48,7 +48,7 @@ def quantized_tensors(workload: Workload) -> list[str]:
 
     The ReLU is absorbed by the saturation of the operation before it; the output stays float.
     """
-    readers = workload.consumers()
+    consumers = workload.consumers()
     producers = {op.name: op for op in workload.ops}
 
     def absorbed(name: str) -> bool:
@@ -56,8 +56,8 @@ def quantized_tensors(workload: Workload) -> list[str]:
         return (
             made_by is not None
             and made_by.kind in (*WEIGHTED, "add")
-            and len(readers[name]) == 1
-            and readers[name][0].function in ABSORBED
+            and len(consumers[name]) == 1
+            and consumers[name][0].function in ABSORBED
         )
 
     return [name for name in workload.shapes if not absorbed(name)]
@@ -71,10 +71,10 @@ def integer_tensors(workload: Workload, quantization: Quantization) -> list[str]
 
 def tensors_in_float(workload: Workload, in_float: Collection[str]) -> frozenset[str]:
     """The tensors that no operation but those ``in_float`` makes or reads."""
-    readers = workload.consumers()
-    made = {workload.input, *in_float}
+    consumers = workload.consumers()
+    produced = {workload.input, *in_float}
     return frozenset(
-        name for name in workload.shapes if name in made and all(op.name in in_float for op in readers[name])
+        name for name in workload.shapes if name in produced and all(op.name in in_float for op in consumers[name])
     )
 
 
@@ -98,10 +98,10 @@ def operations_in_float(workload: Workload, names: Collection[str]) -> frozenset
     """Those of ``names``; functions that a runtime computes in float anyway, where nothing else reads them; and
     operations without weights that read only what these make and nothing else reads.
     """
-    readers = {name: {op.name for op in ops} for name, ops in workload.consumers().items()}
+    consumers = {name: {op.name for op in ops} for name, ops in workload.consumers().items()}
     fixed = set(names)
     for op in reversed(workload.ops):
-        if op.function not in _IN_INTEGERS and readers[op.name] and readers[op.name] <= fixed:
+        if op.function not in _IN_INTEGERS and consumers[op.name] and consumers[op.name] <= fixed:
             fixed.add(op.name)
     following = {op.name: op.inputs for op in workload.ops if op.kind not in WEIGHTED and op.inputs}
     in_float = fixed | following.keys()
@@ -109,7 +109,7 @@ def operations_in_float(workload: Workload, names: Collection[str]) -> frozenset
         gone = {
             name
             for name in in_float - fixed
-            if not all(read in in_float and readers[read] <= in_float for read in following[name])
+            if not all(read in in_float and consumers[read] <= in_float for read in following[name])
         }
         if not gone:
             return frozenset(in_float)

@@ -38,10 +38,10 @@ class _Simplifier:
         self.done: dict[str, Op] = {}
         self.gone: dict[str, str] = {}
         self.zeros: dict[str, tuple[int, int, int, int]] = {}
-        self.readers: dict[str, list[Op]] = {}
+        self.consumers: dict[str, list[Op]] = {}
         for op in ops:
             for name in set(op.inputs):
-                self.readers.setdefault(name, []).append(op)
+                self.consumers.setdefault(name, []).append(op)
 
     def add(self, op: Op) -> None:
         zeros = self.zeros.get(op.inputs[0]) if op.inputs else None
@@ -63,14 +63,14 @@ class _Simplifier:
 
     def _only_for(self, name: str) -> Op | None:
         """The operation that made the tensor, where but one reads it."""
-        single = len(self.readers.get(name, ())) == 1 and name not in self.kept
+        single = len(self.consumers.get(name, ())) == 1 and name not in self.kept
         return self.done.get(name) if single else None
 
     def _zeros_of_convolutions(self, op: Op) -> bool:
         if op.kind != "pad" or op.function != _ZEROS or not any(op.padding) or op.name in self.kept:
             return False
-        readers = self.readers.get(op.name, ())
-        return bool(readers) and all(reader.kind == "conv" for reader in readers)
+        consumers = self.consumers.get(op.name, ())
+        return bool(consumers) and all(reader.kind == "conv" for reader in consumers)
 
     def _gated(self, op: Op) -> Op:
         if op.kind != "mul" or op.function != "none" or len(op.inputs) != 2:

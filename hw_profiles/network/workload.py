@@ -164,11 +164,11 @@ class Workload:
 
     def consumers(self) -> dict[str, list[Op]]:
         """The operations that read each tensor."""
-        readers: dict[str, list[Op]] = {name: [] for name in self.shapes}
+        consumers: dict[str, list[Op]] = {name: [] for name in self.shapes}
         for op in self.ops:
             for name in op.inputs:
-                readers[name].append(op)
-        return readers
+                consumers[name].append(op)
+        return consumers
 
     def with_precision(self, precision: str) -> Workload:
         """The same operations with the formats that ``"fp32"`` or ``"int8"`` stands for."""

@@ -80,8 +80,8 @@ def _filled(values: list[Any], attributes: Attributes) -> Value:
 
 def _reshape(values: list[Any], _: Attributes) -> Value:
     x, shape = values
-    sides = [x.shape[i] if side == 0 else int(side) for i, side in enumerate(shape)]
-    result: Value = x.reshape(sides)
+    dims = [x.shape[i] if side == 0 else int(side) for i, side in enumerate(shape)]
+    result: Value = x.reshape(dims)
     return result
 
 

@@ -18,20 +18,20 @@ def check_order(graph: Any) -> None:
     ...
     ValueError: node 'loop' (Relu): input 'y' must be made by an earlier node
     """
-    made = {"", *(i.name for i in graph.input), *(t.name for t in graph.initializer)}
-    made.update(t.values.name for t in graph.sparse_initializer)
+    produced = {"", *(i.name for i in graph.input), *(t.name for t in graph.initializer)}
+    produced.update(t.values.name for t in graph.sparse_initializer)
     for node in graph.node:
         if not any(node.output):
             raise ValueError(f"{where(node)}: must make a tensor")
         for name in reads(node):
-            if name not in made:
+            if name not in produced:
                 raise ValueError(f"{where(node)}: input {shown(name)} must be made by an earlier node")
         for name in filter(None, node.output):
-            if name in made:
+            if name in produced:
                 raise ValueError(f"{where(node)}: tensor names must differ, {shown(name)} is made twice")
-            made.add(name)
+            produced.add(name)
     for output in graph.output:
-        if output.name not in made:
+        if output.name not in produced:
             raise ValueError(f"output {shown(output.name)} must be made by a node")
 
 
@@ -48,13 +48,13 @@ def reads(node: Any) -> Iterator[str]:
             inside.update(inner.output)
 
 
-def readers_of(graph: Any) -> dict[str, list[Any]]:
+def consumers_of(graph: Any) -> dict[str, list[Any]]:
     """The nodes that read each tensor, None for who runs the file."""
-    readers: dict[str, list[Any]] = {value.name: [None] for value in graph.output}
+    consumers: dict[str, list[Any]] = {value.name: [None] for value in graph.output}
     for node in graph.node:
         for name in node.input:
-            readers.setdefault(name, []).append(node)
-    return readers
+            consumers.setdefault(name, []).append(node)
+    return consumers
 
 
 def subgraphs(node: Any) -> Iterator[Any]:

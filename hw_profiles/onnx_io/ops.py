@@ -63,8 +63,8 @@ def read_op(node: Node) -> Op:
     return Op(node.name, "other", node.x, function=node.kind)
 
 
-def padding_of(attributes: Mapping[str, Any], sides: Shape, kernel: Sequence[int]) -> Four:
-    """Top, left, bottom, right of a window that slides over ``sides``."""
+def padding_of(attributes: Mapping[str, Any], dims: Shape, kernel: Sequence[int]) -> Four:
+    """Top, left, bottom, right of a window that slides over ``dims``."""
     strides = attributes.get("strides") or [1] * len(kernel)
     dilations = attributes.get("dilations") or [1] * len(kernel)
     mode = attributes.get("auto_pad", b"NOTSET")
@@ -73,7 +73,7 @@ def padding_of(attributes: Mapping[str, Any], sides: Shape, kernel: Sequence[int
         return _four(pads[: len(kernel)], pads[len(kernel) :])
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
     totals = [
-        max((-(-side // step) - 1) * step + k - side, 0) for side, step, k in zip(sides, strides, reach, strict=True)
+        max((-(-side // step) - 1) * step + k - side, 0) for side, step, k in zip(dims, strides, reach, strict=True)
     ]
     small, large = [t // 2 for t in totals], [t - t // 2 for t in totals]
     return _four(small, large) if mode == b"SAME_UPPER" else _four(large, small)

@@ -49,14 +49,14 @@ class _Chains:
             if node.op_type in ("Constant", "Identity") and self.constants.issuperset(node.input):
                 self.constants.update(node.output)
         self.makers: dict[str, Any] = {name: node for node in nodes for name in node.output}
-        self.readers: dict[str, list[Any]] = {name: [None] for name in outputs}
+        self.consumers: dict[str, list[Any]] = {name: [None] for name in outputs}
         for node in nodes:
             for name in set(node.input):
-                self.readers.setdefault(name, []).append(node)
+                self.consumers.setdefault(name, []).append(node)
 
     def only_reader(self, name: str, *kinds: str) -> Any | None:
-        readers = self.readers.get(name, [])
-        node = readers[0] if len(readers) == 1 else None
+        consumers = self.consumers.get(name, [])
+        node = consumers[0] if len(consumers) == 1 else None
         return node if node is not None and node.op_type in kinds and node.output else None
 
     def scaled(self, node: Any | None, name: str) -> bool:
@@ -103,18 +103,18 @@ def _layer_norm(graph: _Chains, mean: Any) -> Found:
     if centred is None or list(centred.input) != [x, mean.output[0]]:
         return None
     difference = centred.output[0]
-    readers = {n.op_type: n for n in graph.readers.get(difference, []) if n is not None}
-    if set(readers) != {"Pow", "Div"} or len(graph.readers[difference]) != 2:
+    consumers = {n.op_type: n for n in graph.consumers.get(difference, []) if n is not None}
+    if set(consumers) != {"Pow", "Div"} or len(graph.consumers[difference]) != 2:
         return None
     inner = [mean.output[0], difference]
-    at = readers["Pow"]
+    at = consumers["Pow"]
     for kind in ("ReduceMean", "Add", "Sqrt", "Div"):
         inner.append(at.output[0])
         following = graph.only_reader(at.output[0], kind)
         if following is None:
             return None
         at = following
-    if at is not readers["Div"]:
+    if at is not consumers["Div"]:
         return None
     return _with_scale(graph, at, x, inner)
 

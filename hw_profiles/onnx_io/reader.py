@@ -80,7 +80,7 @@ class _Reader:
         self.input = inputs[0].name
         self.tensors.add(self.input, _input_shape(inputs[0], input_shape), inputs[0].type.tensor_type.elem_type)
         self.outputs = [o.name for o in graph.output]
-        self.readers = Counter([*self.outputs, *(name for node in nodes for name in reads(node))])
+        self.consumers = Counter([*self.outputs, *(name for node in nodes for name in reads(node))])
         self.patterns = find_patterns(nodes, self.outputs, set(self.tensors.constants))
         self.inner = {name for pattern in self.patterns.values() for name in pattern.inner}
         self.alias = {self.input: self.input}
@@ -183,7 +183,7 @@ class _Reader:
         item = Node(first, node.op_type, tuple(node.input), x, self.tensors.shapes[first], attributes, self.tensors)
         self._emit_op(item, read_op(item))
         for name in others:
-            if self.readers[name]:
+            if self.consumers[name]:
                 kind, function = ("slice", "none") if node.op_type == "Split" else ("other", node.op_type)
                 self._emit(name, Op(name, kind, x, function=function))
         data_type = next((self.stored[name] for name in item.inputs if name in self.stored), None)
@@ -250,12 +250,12 @@ def _constant(node: Any, attributes: dict[str, Any]) -> Constant:
 
 def _input_shape(value: Any, input_shape: tuple[int, ...] | None) -> Shape:
     """Batch 1 and the sides of the file, or of ``input_shape`` where the file leaves them open."""
-    sides = [d.dim_value if d.HasField("dim_value") else None for d in value.type.tensor_type.shape.dim]
-    if len(sides) < 2:
-        raise ValueError(f"input {shown(value.name)} must have a batch and sides, got {len(sides)} axes")
-    if sides[0] not in (None, 0, 1):
-        raise ValueError(f"input {shown(value.name)} must have an open batch or 1, got {sides[0]}")
-    fixed = [side if side else None for side in sides[1:]]
+    dims = [d.dim_value if d.HasField("dim_value") else None for d in value.type.tensor_type.shape.dim]
+    if len(dims) < 2:
+        raise ValueError(f"input {shown(value.name)} must have a batch and sides, got {len(dims)} axes")
+    if dims[0] not in (None, 0, 1):
+        raise ValueError(f"input {shown(value.name)} must have an open batch or 1, got {dims[0]}")
+    fixed = [side if side else None for side in dims[1:]]
     given = [None] * len(fixed) if input_shape is None else list(input_shape)
     if len(given) != len(fixed) or any(a and b and a != b for a, b in zip(fixed, given, strict=True)):
         raise ValueError(f"input {shown(value.name)} has the sides {_text(fixed)}, but input_shape says {_text(given)}")
@@ -268,5 +268,5 @@ def _input_shape(value: Any, input_shape: tuple[int, ...] | None) -> Shape:
     return (1, *(side for side in shape if side is not None))
 
 
-def _text(sides: Sequence[int | None]) -> str:
-    return "x".join("?" if side is None else str(side) for side in sides)
+def _text(dims: Sequence[int | None]) -> str:
+    return "x".join("?" if side is None else str(side) for side in dims)

@@ -116,17 +116,17 @@ class Tensors:
         result = []
         for name in outputs:
             kind = found.get(name)
-            sides = None if kind is None else _sides(kind)
-            if sides is None and name in self._declared:
+            dims = None if kind is None else _sides(kind)
+            if dims is None and name in self._declared:
                 kind = self._declared[name].type
-                sides = _sides(kind, batch=1)
-            if sides is None or kind is None:
+                dims = _sides(kind, batch=1)
+            if dims is None or kind is None:
                 raise ValueError(
                     f"{where(node)}: the shape of {shown(name)} must follow from the file; it does not "
                     "(fixed sizes, or value_info for operations that ONNX does not define)"
                 )
             element = kind.tensor_type.elem_type or TensorProto.FLOAT
-            result.append((check_shape(name, sides, element), element))
+            result.append((check_shape(name, dims, element), element))
         return result
 
     def _by_schema(self, node: Any) -> dict[str, Any]:
@@ -189,9 +189,9 @@ def read_constant(tensor: Any) -> Constant:
     return Constant(shape, tensor.data_type, value)
 
 
-def check_shape(name: str, sides: Sequence[int], data_type: int) -> Shape:
-    """``sides`` as a shape, or a ValueError where no tensor of a network looks like that."""
-    shape = tuple(int(side) for side in sides)
+def check_shape(name: str, dims: Sequence[int], data_type: int) -> Shape:
+    """``dims`` as a shape, or a ValueError where no tensor of a network looks like that."""
+    shape = tuple(int(side) for side in dims)
     if len(shape) > MOST_AXES:
         raise ValueError(f"tensor {shown(name)}: must have at most {MOST_AXES} axes, got {len(shape)}")
     if min(shape, default=0) < 0:
@@ -239,10 +239,10 @@ def _sides(kind: Any, batch: int | None = None) -> list[int] | None:
     """The sides, or None where one is open; ``batch`` stands in for an open first one."""
     if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
         return None
-    sides = [d.dim_value if d.HasField("dim_value") else None for d in kind.tensor_type.shape.dim]
-    if sides and sides[0] is None:
-        sides[0] = batch
-    return None if None in sides else [int(side) for side in sides if side is not None]
+    dims = [d.dim_value if d.HasField("dim_value") else None for d in kind.tensor_type.shape.dim]
+    if dims and dims[0] is None:
+        dims[0] = batch
+    return None if None in dims else [int(side) for side in dims if side is not None]
 
 
 def _reason(error: Exception) -> str:

@@ -83,7 +83,7 @@ class _Writer:
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
         self.read_as: dict[str, str] = {}
-        self.readers = workload.consumers()
+        self.consumers = workload.consumers()
         if workload.input in self.quantized:
             self._quantize(workload.input)
 
@@ -113,7 +113,7 @@ class _Writer:
         if final:
             self.nodes[-1].output[0] = self.nodes[-1].name = source
         self._node("QuantizeLinear", [source, *scales], f"{name}.quantized")
-        if not final and all(self._in_float(op) and op.kind in WEIGHTED for op in self.readers[name]):
+        if not final and all(self._in_float(op) and op.kind in WEIGHTED for op in self.consumers[name]):
             return  # nobody reads it by one scale
         self._node("DequantizeLinear", [f"{name}.quantized", *scales], name if final else f"{name}.dequantized")
         self.read_as[name] = name if final else f"{name}.dequantized"

@@ -39,14 +39,14 @@ class Fuser:
 
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
-        self.readers = workload.consumers()
+        self.consumers = workload.consumers()
         self.kernels: list[Kernel] = []
         self.taken: set[str] = set()
 
     def only_reader(self, name: str) -> Op | None:
         """The operation that alone reads a tensor, unless that tensor is the output."""
-        readers = self.readers[name]
-        return readers[0] if len(readers) == 1 and name != self.workload.output else None
+        consumers = self.consumers[name]
+        return consumers[0] if len(consumers) == 1 and name != self.workload.output else None
 
     def take(self, group: list[Op], after: Op) -> None:
         """Let the kernel of ``group`` run ``after`` as well."""

@@ -20,7 +20,7 @@ class FloatFuser(Fuser):
     def __init__(self, workload: Workload, entry: str = "") -> None:
         super().__init__(workload)
         self.blocked = {workload.input} if entry == "blocked" else set()  # tensors that a kernel left in blocks
-        self.made = {workload.input}
+        self.produced = {workload.input}
         self.copies: set[str] = set()
         self.stands: dict[str, str] = {}  # tensors that another one stands in for
         self.views = {op.name: op.inputs[0] for op in workload.ops if op.kind in VIEWS}
@@ -42,7 +42,7 @@ class FloatFuser(Fuser):
             self._sum_later(conv, op)
         elif op.kind in VIEWS:
             self.plain(op.inputs[0])
-            self.made.add(op.name)
+            self.produced.add(op.name)
         else:
             self._other(op)
 
@@ -72,7 +72,7 @@ class FloatFuser(Fuser):
             summand = next(name for name in group[1].inputs if name != op.name)
             inputs.append(self.plain(summand) if layout == "plain" else summand)
         output = group[-1].name
-        self.made.add(output)
+        self.produced.add(output)
         if layout != "plain":
             self.blocked.add(output)
         node = "FusedConv" if layout == "plain" and len(group) > 1 else "Conv"
@@ -82,7 +82,7 @@ class FloatFuser(Fuser):
         other = [name for name in add.inputs if name != conv.name]
         if len(other) != 1 or not self._same_shape(add):
             return False
-        return other[0] in (self.made if layout == "plain" else self.blocked)
+        return other[0] in (self.produced if layout == "plain" else self.blocked)
 
     def _waiting_conv(self, add: Op) -> Kernel | None:
         """The plain convolution that this sum can still be fused into: it then runs when the other summand is there."""
@@ -101,7 +101,7 @@ class FloatFuser(Fuser):
     def _other(self, op: Op) -> None:
         blocks = self._keeps_blocks(op)
         inputs = [self._in_blocks(name) if blocks else self.plain(name) for name in op.inputs]
-        self.made.add(op.name)
+        self.produced.add(op.name)
         if blocks:
             self.blocked.add(op.name)
         layout = "blocked" if blocks else "plain"

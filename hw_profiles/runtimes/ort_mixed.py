@@ -32,9 +32,9 @@ class MixedFuser:
         integers = MappingProxyType({**weights, **dict.fromkeys(workload.shapes, UINT8)})
         self.floats = FloatFuser(replace(workload, formats=MappingProxyType(weights)))
         self.integers = IntegerFuser(replace(workload, formats=integers))
-        self.readers = self.integers.readers
+        self.consumers = self.integers.consumers
         # What an operation in integers reads as well is taken up by no kernel in float.
-        self.floats.readers = {n: [] if self._is_quantized(n) else ops for n, ops in self.floats.readers.items()}
+        self.floats.consumers = {n: [] if self._is_quantized(n) else ops for n, ops in self.floats.consumers.items()}
         self.integers.kernels, self.integers.taken = self.floats.kernels, self.floats.taken
         self.integers.leading = self._leading()
         self.made_in_float = {op.name for op in workload.ops if op.name in self.in_float}
@@ -95,7 +95,7 @@ class MixedFuser:
         self.floats.stands[name] = held
 
     def _is_quantized(self, name: str) -> bool:
-        return any(op.name not in self.in_float for op in self.readers[name])
+        return any(op.name not in self.in_float for op in self.consumers[name])
 
     def _convert(self, kind: str, read: str, written: str) -> None:
         count = math.prod(self.workload.shapes[written.partition("@")[0]])

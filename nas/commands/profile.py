@@ -16,7 +16,7 @@ from nas.commands.profile_facts import (
     kind_of,
     parse_shape,
     profile_facts,
-    sides,
+    shape_text,
 )
 from nas.commands.text_table import aligned, cut, printable, short
 from nas.errors import InputError, user_input
@@ -95,7 +95,7 @@ def _row(index: int, layer: Facts, facts: Facts) -> list[str]:
         kind_of(layer),
         layer["layout"],
         bits_of(layer),
-        cut(sides(layer["output_shape"]), _SHAPE_WIDTH),
+        cut(shape_text(layer["output_shape"]), _SHAPE_WIDTH),
         short(layer["macs"]),
         short(layer["weight_bytes"]),
         short(layer["activation_bytes"]),

@@ -161,7 +161,7 @@ def bits_of(layer: Facts) -> str:
     return f"{layer['input_bits']}" + (f"/{layer['weight_bits']}" if layer["weight_bits"] else "")
 
 
-def sides(shape: Sequence[int]) -> str:
+def shape_text(shape: Sequence[int]) -> str:
     """A shape without its batch: ``16x32x32``."""
     return "x".join(map(str, shape[1:])) or "1"
 

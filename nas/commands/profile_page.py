@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nas.commands.profile_facts import bits_of, doubts, interval, kind_of, sides
+from nas.commands.profile_facts import bits_of, doubts, interval, kind_of, shape_text
 from nas.commands.text_table import cut, printable, short
 from nas.report.charts import memory_svg
 from nas.report.html import grid, listing, page, section
@@ -132,8 +132,8 @@ def _row(index: int, layer: Facts) -> list[str]:
         kind_of(layer),
         layer["layout"],
         bits_of(layer),
-        sides(layer["input_shape"]),
-        sides(layer["output_shape"]),
+        shape_text(layer["input_shape"]),
+        shape_text(layer["output_shape"]),
         f"{layer['macs']:,}",
         f"{layer['weight_bytes']:,}",
         f"{layer['activation_bytes']:,}",

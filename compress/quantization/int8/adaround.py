@@ -57,12 +57,12 @@ def rounded_weights(
     changed = dict(weights)
     float_file = write_onnx(workload, weights)
     ops = [op for op in workload.ops if op.kind in ("conv", "linear") and op.name not in quantization.in_float]
-    readers = workload.consumers()
+    consumers = workload.consumers()
     for i, op in enumerate(ops):
         report(i / len(ops), "rounding")
         quantized_file = write_onnx(workload, changed, quantization=quantization)
         examples = _examples(workload, op, (float_file, quantized_file), images, seed)
-        after = readers[op.name]
+        after = consumers[op.name]
         function = after[0].function if len(after) == 1 else "none"
         changed[op.weight] = _round_layer(op, changed, quantization, examples, (function, iterations, seed + i))
     return changed

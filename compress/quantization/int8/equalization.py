@@ -23,11 +23,11 @@ _FARTHEST = 1e3  # a channel is scaled by no more, so that one that is nearly de
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Tensors whose channels can be divided by a factor each: ``writers`` divide by it, ``readers`` multiply."""
+    """Tensors whose channels can be divided by a factor each: ``writers`` divide by it, ``consumers`` multiply."""
 
     tensors: tuple[str, ...]
     writers: tuple[Op, ...]
-    readers: tuple[Op, ...]
+    consumers: tuple[Op, ...]
 
 
 def links(workload: Workload) -> list[Link]:
@@ -46,9 +46,9 @@ def links(workload: Workload) -> list[Link]:
     for tensors in groups.free():
         members = set(tensors)
         writers = tuple(op for op in workload.ops if _scalable(op) and op.name in members)
-        readers = tuple(op for op in workload.ops if _scalable(op) and op.inputs[0] in members)
-        if writers and readers:
-            found.append(Link(tensors, writers, readers))
+        consumers = tuple(op for op in workload.ops if _scalable(op) and op.inputs[0] in members)
+        if writers and consumers:
+            found.append(Link(tensors, writers, consumers))
     return found
 
 
@@ -77,16 +77,16 @@ def equalized(
 
 
 def _weight_factors(link: Link, weights: Mapping[str, NDArray[np.float64]]) -> Extent:
-    return _ratio(_extent(link.writers, weights, _written), _extent(link.readers, weights, _read))
+    return _ratio(_extent(link.writers, weights, _written), _extent(link.consumers, weights, _read))
 
 
 def _activation_factors(
     link: Link, weights: Mapping[str, NDArray[np.float64]], extents: Mapping[str, Extent]
 ) -> Extent:
     seen: Extent = np.max([extents[name] for name in link.tensors if name in extents], axis=0)
-    if all(op.depthwise for op in link.readers):
+    if all(op.depthwise for op in link.consumers):
         return _ratio(seen**2, np.ones_like(seen))
-    return _ratio(seen, _extent(link.readers, weights, _read))
+    return _ratio(seen, _extent(link.consumers, weights, _read))
 
 
 def _ratio(written: Extent, read: Extent) -> Extent:
@@ -107,7 +107,7 @@ def _rescale(link: Link, factors: Extent, weights: dict[str, NDArray[np.float64]
         weights[op.weight] = weights[op.weight] / _along(factors, 0, weights[op.weight].ndim)
         if op.bias:
             weights[op.bias_name] = weights[op.bias_name] / factors
-    for op in link.readers:
+    for op in link.consumers:
         weight = weights[op.weight]
         blocks = weight.reshape(op.groups, weight.shape[0] // op.groups, weight.shape[1], -1)
         weights[op.weight] = (blocks * factors.reshape(op.groups, 1, -1, 1)).reshape(weight.shape)

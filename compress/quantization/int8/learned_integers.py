@@ -132,7 +132,7 @@ class _Learned:
         return Operands(
             rounded(weight / scales.view(-1, *([1] * (weight.ndim - 1))), -LARGEST_WEIGHT, LARGEST_WEIGHT),
             rounded(bias / products, -LARGEST_BIAS, LARGEST_BIAS),
-            products / self.grid(step.made).scale,
+            products / self.grid(step.output).scale,
         )
 
 

@@ -245,10 +245,10 @@ def activation_scales(
     """Scale and zero point of every tensor that is held as integers, from its histogram; a maximum and a view have
     those of what they are taken of.
     """
-    readers = workload.consumers()
+    consumers = workload.consumers()
     ranges = {}
     for name, histogram in seen.items():
-        functions = {op.function if op.kind == "activation" else "none" for op in readers[name]}
+        functions = {op.function if op.kind == "activation" else "none" for op in consumers[name]}
         function = functions.pop() if len(functions) == 1 else "none"
         ranges[name] = calibrated_range(histogram, calibration, function)
     for op in workload.ops:

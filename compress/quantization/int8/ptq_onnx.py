@@ -17,7 +17,7 @@ from compress.quantization.int8.activation_stats import Floats, check_images, hi
 from compress.quantization.int8.calibration import ACTIVATIONS, CALIBRATIONS, calibrated_range, scale_and_zero_point
 from compress.quantization.int8.fidelity import FidelityEvaluator
 from compress.weight_codecs.onnx_storage import at_opset
-from hw_profiles.onnx_io.graph_edges import readers_of
+from hw_profiles.onnx_io.graph_edges import consumers_of
 from hw_profiles.onnx_io.load import load_model
 from hw_profiles.onnx_io.session import open_session
 from hw_profiles.suggest import did_you_mean
@@ -57,11 +57,13 @@ def quantize_onnx(
     ready = prepared(data)
     half = len(images) if calibration or len(images) < 2 else len(images) // 2
     seen = histograms(ready, _float_tensors(ready), images[:half])
-    readers = readers_of(onnx.load_model_from_string(ready).graph)
+    consumers = consumers_of(onnx.load_model_from_string(ready).graph)
     signed = activations == "signed"
 
     def written(method: str) -> bytes:
-        ranges = {name: calibrated_range(each, method, _function(readers.get(name, []))) for name, each in seen.items()}
+        ranges = {
+            name: calibrated_range(each, method, _function(consumers.get(name, []))) for name, each in seen.items()
+        }
         scales = {name: scale_and_zero_point(*both, signed=signed) for name, both in ranges.items()}
         return _quantized(ready, scales, {source: images[:1]}, signed=signed, per_channel=per_channel)
 
@@ -145,9 +147,9 @@ def _is_sixth(node: Any) -> bool:
     return bool(abs(given.get("alpha", 0.2) - 1 / 6) < 1e-6 and given.get("beta", 0.5) == 0.5)
 
 
-def _swishes(readers: Mapping[str, list[Any]]) -> list[str]:
+def _swishes(consumers: Mapping[str, list[Any]]) -> list[str]:
     """Gates and the products of a tensor with its own gate: in float, so that the gate is not rounded on the way."""
-    pairs = [nodes for nodes in readers.values() if _function(nodes) in _GATED.values()]
+    pairs = [nodes for nodes in consumers.values() if _function(nodes) in _GATED.values()]
     return [node.name for nodes in pairs for node in nodes]
 
 
@@ -181,7 +183,7 @@ def _quantized(
             per_channel=per_channel,
             activation_type=QuantType.QInt8 if signed else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=_swishes(readers_of(model.graph)),
+            nodes_to_exclude=_swishes(consumers_of(model.graph)),
             extra_options={"TensorQuantOverrides": overrides, "QDQKeepRemovableActivations": False},
         )
         written = path.read_bytes()

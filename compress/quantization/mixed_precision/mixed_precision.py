@@ -100,7 +100,7 @@ class MixedPrecision:
             artifact = replace(artifact, deployed=None)  # from the module again
         require_float(artifact)
         file = OnnxFile(
-            data=onnx_bytes(artifact), label=source_name(artifact.source), sides=artifact.source.input_shape
+            data=onnx_bytes(artifact), label=source_name(artifact.source), stated_shape=artifact.source.input_shape
         )
         return replace(artifact, deployed=file)
 

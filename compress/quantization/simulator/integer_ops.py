@@ -92,8 +92,8 @@ def applied(function: str, x: Tensor, before: Grid, to: Grid) -> Tensor:
     >>> applied("relu", torch.tensor([-3.0, 2.0]), a, b).tolist()
     [0.0, 4.0]
     """
-    made = function_of(function)(x * before.scale)
-    return quantized(made, to) if torch.is_grad_enabled() else rounded(made.div_(to.scale), to.low, to.high)
+    output = function_of(function)(x * before.scale)
+    return quantized(output, to) if torch.is_grad_enabled() else rounded(output.div_(to.scale), to.low, to.high)
 
 
 def scaled(sums: Tensor, multiplier: Tensor, to: Grid) -> Tensor:

@@ -35,12 +35,12 @@ _IMAGES = 32  # at once: what lies between two operations stays in the cache
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An operation and, where the saturation absorbs one, the ReLU behind it. ``made`` is the tensor that comes out,
+    """An operation and, where the saturation absorbs one, the ReLU behind it. ``output`` is the tensor that comes out,
     ``last`` are those that nothing reads any more.
     """
 
     op: Op
-    made: str
+    output: str
     function: str
     last: tuple[str, ...]
 
@@ -123,7 +123,7 @@ def steps(workload: Workload) -> tuple[Step, ...]:
         ValueError: no integer arithmetic is known for one.
     """
     kept = set(quantized_tensors(workload))
-    readers = workload.consumers()
+    consumers = workload.consumers()
     found: list[tuple[Op, str, str]] = []
     for op in workload.ops:
         if op.kind == "activation":
@@ -133,11 +133,11 @@ def steps(workload: Workload) -> tuple[Step, ...]:
         if op.name in kept and (op.kind != "activation" or op.inputs[0] in kept):
             found.append((op, op.name, "none"))
         elif op.name not in kept:
-            found.append((op, readers[op.name][0].name, readers[op.name][0].function))
+            found.append((op, consumers[op.name][0].name, consumers[op.name][0].function))
     last = {name: i for i, (op, _, _) in enumerate(found) for name in op.inputs if name != workload.output}
     return tuple(
-        Step(op, made, function, tuple(name for name in op.inputs if last.get(name) == i))
-        for i, (op, made, function) in enumerate(found)
+        Step(op, output, function, tuple(name for name in op.inputs if last.get(name) == i))
+        for i, (op, output, function) in enumerate(found)
     )
 
 
@@ -147,7 +147,7 @@ def run_integers(workload: Workload, order: tuple[Step, ...], numbers: Numbers, 
     source = workload.input
     values = {source: quantized(images, numbers.grid(source)) if numbers.holds(source) else images}
     for step in order:
-        values[step.made] = run_step(step, [values[name] for name in step.op.inputs], numbers)
+        values[step.output] = run_step(step, [values[name] for name in step.op.inputs], numbers)
         for name in set(step.last):
             del values[name]
     return _as_float(values[workload.output], workload.output, numbers)
@@ -196,7 +196,7 @@ class _Fixed:
         if bias is not None:
             whole = (torch.from_numpy(bias).double() / products.double()).round().clamp(-LARGEST_BIAS, LARGEST_BIAS)
         kind = torch.float32 if _exact(integers, whole, read) else torch.float64
-        return Operands(_channels_last(integers.to(kind)), whole.to(kind), products / self._grids[step.made].scale)
+        return Operands(_channels_last(integers.to(kind)), whole.to(kind), products / self._grids[step.output].scale)
 
 
 def _exact(weight: Tensor, bias: Tensor, read: Grid) -> bool:
@@ -219,15 +219,15 @@ def _in_float(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
     floats = [_as_float(x, name, numbers) for x, name in zip(inputs, op.inputs, strict=True)]
     operands = numbers.operands(step) if op.kind in WEIGHTED else None
     weights = () if operands is None else (operands.weight, operands.bias)
-    made = function_of(step.function)(computed(op, floats, *weights))
-    return quantized(made, numbers.grid(step.made)) if numbers.holds(step.made) else made
+    output = function_of(step.function)(computed(op, floats, *weights))
+    return quantized(output, numbers.grid(step.output)) if numbers.holds(step.output) else output
 
 
 def _weighted(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
     operands = numbers.operands(step)
     assert operands.multiplier is not None
     sums = weighted_sums(step.op, inputs[0].to(operands.weight.dtype), operands.weight, operands.bias)
-    return scaled(sums, operands.multiplier, numbers.grid(step.made).within(step.function))
+    return scaled(sums, operands.multiplier, numbers.grid(step.output).within(step.function))
 
 
 def _activation(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
@@ -238,32 +238,32 @@ def _activation(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
 def _binary(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
     a, b = (numbers.grid(name) for name in step.op.inputs)
     compute = added if step.op.kind == "add" else multiplied
-    return compute(inputs[0], inputs[1], (a, b), numbers.grid(step.made).within(step.function))
+    return compute(inputs[0], inputs[1], (a, b), numbers.grid(step.output).within(step.function))
 
 
 def _mean(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
-    (x,), before, to = inputs, numbers.grid(step.op.inputs[0]), numbers.grid(step.made)
+    (x,), before, to = inputs, numbers.grid(step.op.inputs[0]), numbers.grid(step.output)
     pixels = float(x.shape[2] * x.shape[3])
     return rounded(x.sum((2, 3), keepdim=True) * (before.scale / (to.scale * pixels)), to.low, to.high)
 
 
 def _max_pool(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
     before = numbers.grid(step.op.inputs[0])
-    return requantized(largest(step.op, inputs[0], before.low), before, numbers.grid(step.made))
+    return requantized(largest(step.op, inputs[0], before.low), before, numbers.grid(step.output))
 
 
 def _avg_pool(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
-    before, to = numbers.grid(step.op.inputs[0]), numbers.grid(step.made)
+    before, to = numbers.grid(step.op.inputs[0]), numbers.grid(step.output)
     return rounded_with_zero(means(step.op, inputs[0] * before.scale) / to.scale, to)
 
 
 def _concat(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
-    to, grids = numbers.grid(step.made), map(numbers.grid, step.op.inputs)
+    to, grids = numbers.grid(step.output), map(numbers.grid, step.op.inputs)
     return torch.cat([requantized(x, grid, to) for x, grid in zip(inputs, grids, strict=True)], 1)
 
 
 def _flatten(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
-    return requantized(inputs[0].flatten(1), numbers.grid(step.op.inputs[0]), numbers.grid(step.made))
+    return requantized(inputs[0].flatten(1), numbers.grid(step.op.inputs[0]), numbers.grid(step.output))
 
 
 _RUN: Mapping[str, Callable[[Step, list[Tensor], Numbers], Tensor]] = {

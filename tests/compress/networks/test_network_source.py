@@ -186,7 +186,7 @@ def test_an_onnx_file_is_kept_as_it_is_and_not_trained(tmp_path: Path) -> None:
 
 def test_a_module_cannot_be_saved_and_is_refused_before_anything_is_done(tmp_path: Path) -> None:
     module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
-    source = GivenModule(module=module, sides=(1, 32, 32))
+    source = GivenModule(module=module, stated_shape=(1, 32, 32))
     data = load_data("digits")
     artifact = Artifact(source=source, weights={}, preprocessing=data.preprocessing).with_model(module)
     export_onnx(artifact, tmp_path / "m.onnx")
@@ -199,7 +199,7 @@ def test_a_module_cannot_be_saved_and_is_refused_before_anything_is_done(tmp_pat
         with pytest.raises(ValueError, match="Sequential: a module cannot be saved"):
             refused()
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
-    nowhere = replace(artifact, source=replace(source, sides=None))
+    nowhere = replace(artifact, source=replace(source, stated_shape=None))
     with pytest.raises(ValueError, match="input_shape must be given"):
         onnx_bytes(nowhere)
 

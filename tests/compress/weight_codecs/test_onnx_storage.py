@@ -65,8 +65,13 @@ def of_products(opset: int = 13) -> bytes:
         helper.make_node("MatMul", ["b", "second"], ["c"]),
         helper.make_node("MatMul", ["c", "last"], ["y"]),
     ]
-    sides = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", ["N", *SHAPE]), ("y", ["N", 6]))]
-    inputs = [sides[0], helper.make_tensor_value_info("first", TensorProto.FLOAT, [432, 45])]  # as older files list it
+    sides = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", ["N", *SHAPE]), ("y", ["N", 6]))
+    ]
+    inputs = [
+        sides[0],
+        helper.make_tensor_value_info("first", TensorProto.FLOAT, [432, 45]),
+    ]  # as older files list it
     graph = helper.make_graph(nodes, "g", inputs, sides[1:], [first, last])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8).SerializeToString()
 

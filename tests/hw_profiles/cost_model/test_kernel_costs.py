@@ -176,7 +176,7 @@ def test_the_macs_of_what_was_never_measured_are_not_free() -> None:
 
 
 def test_a_family_without_any_price_is_named() -> None:
-    with pytest.raises(ValueError, match=r"no price for 'other/softmax.plain' \(known: conv/pointwise.blocked\)"):
+    with pytest.raises(ValueError, match=r"no cost for 'other/softmax.plain' \(known: conv/pointwise.blocked\)"):
         CostTable({KIND: KNOWN}).total([features("other/softmax.plain", (1.0, 1.0, 0.0, 6.0))])
 
 

@@ -88,22 +88,22 @@ class _Model:
             if op.kind in VIEWS:
                 self.root[op.name] = self.root[op.inputs[0]]
         self.made = {self.root[kernel.output]: i for i, kernel in enumerate(kernels)}
-        self.readers: dict[str, list[int]] = {self.root[workload.input]: [], **{name: [] for name in self.made}}
+        self.consumers: dict[str, list[int]] = {self.root[workload.input]: [], **{name: [] for name in self.made}}
         for i, kernel in enumerate(kernels):
             for name in {self.root[x] for x in kernel.inputs}:
-                self.readers[name].append(i)
-        self.units = {name: -(-workload.tensor_bytes(name) // UNIT) for name in self.readers}
+                self.consumers[name].append(i)
+        self.units = {name: -(-workload.tensor_bytes(name) // UNIT) for name in self.consumers}
         self.most, self.instants = sum(self.units.values()), 2 * len(kernels)
         self.arena = self.number(self.most)
-        self.start = {name: self.number(self.instants) for name in self.readers}
-        self.end = {name: self.number(self.instants) for name in self.readers}
-        self.offset = {name: self.number(self.most) for name in self.readers}
+        self.start = {name: self.number(self.instants) for name in self.consumers}
+        self.end = {name: self.number(self.instants) for name in self.consumers}
+        self.offset = {name: self.number(self.most) for name in self.consumers}
         self.over: dict[tuple[int, str], cp_model.IntVar] = {}
         self.rectangles: list[tuple[cp_model.IntervalVar, cp_model.IntervalVar, int]] = []
         self.order()
         for i in range(len(kernels)):
             self.kernel(i)
-        for name in self.readers:
+        for name in self.consumers:
             self.tensor(name)
         self.model.add_no_overlap_2d([r[0] for r in self.rectangles], [r[1] for r in self.rectangles])
         self.model.add_cumulative([r[0] for r in self.rectangles], [r[2] for r in self.rectangles], self.arena)
@@ -116,7 +116,7 @@ class _Model:
         self.position = [self.number(len(self.kernels) - 1) for _ in self.kernels]
         self.model.add_all_different(self.position)
         for name, writer in self.made.items():
-            for reader in self.readers[name]:
+            for reader in self.consumers[name]:
                 self.model.add(self.position[writer] < self.position[reader])
 
     def kernel(self, i: int) -> None:
@@ -128,7 +128,7 @@ class _Model:
         for name in sorted(choices):
             chosen = self.over[i, name] = model.new_bool_var("")
             model.add(self.offset[output] == self.offset[name]).only_enforce_if(chosen)
-            for reader in set(self.readers[name]) - {i}:
+            for reader in set(self.consumers[name]) - {i}:
                 model.add(self.position[reader] < self.position[i]).only_enforce_if(chosen)
             if scratch:
                 low = self.number(self.most)
@@ -147,7 +147,7 @@ class _Model:
             model.add(start == 0)
         if name == self.root[self.workload.output]:
             model.add(end == self.instants)
-        for i in self.readers[name]:
+        for i in self.consumers[name]:
             model.add(end >= 2 * self.position[i] + 2 - self.over.get((i, name), 0))
         x = model.new_interval_var(start, self.number(self.instants), end, "")
         y = model.new_fixed_size_interval_var(self.offset[name], units, "")

@@ -115,5 +115,5 @@ def test_an_int8_file_holds_its_weights_as_integers() -> None:
     workload = preset("resnet8").workload()
     model = onnx.load_model_from_string(written(workload, "int8"))
     types = {tensor.name: (tensor.data_type, len(tensor.dims)) for tensor in model.graph.initializer}
-    filters = [data_type for data_type, sides in types.values() if sides == 4]
+    filters = [data_type for data_type, dims in types.values() if dims == 4]
     assert filters == [onnx.TensorProto.INT8] * sum(op.kind == "conv" for op in workload.ops)
