@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from compress.quantization.weight_only.int4 import Int4, store_int4
     from compress.sparsity.sparsify import Sparsify
     from compress.stage import Context
-    from compress.stages.runner import STAGES, run_stages
+    from compress.stages.runner import run_stages
+    from compress.stages.stage_order import STAGES
     from compress.training.loop import Recipe
 
 __all__ = [

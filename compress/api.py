@@ -26,7 +26,7 @@ from compress.networks.artifact import Artifact
 from compress.networks.as_artifact import Data, Model, Shape, as_artifact, as_dataset, fitted
 from compress.networks.network_source import GivenModule, OnnxFile
 from compress.networks.onnx_export import onnx_bytes, onnx_logits
-from compress.networks.weight_layers import Layer, layers_of, weighted_layers
+from compress.networks.weight_layers import WeightLayer, layers_of, weighted_layers
 from compress.pruning.prune import Prune
 from compress.quantization.mixed_precision.mixed_precision import MixedPrecision, check_budget
 from compress.quantization.precisions import Precision, check_needs_no_images, stage_of
@@ -254,7 +254,7 @@ def _stored_as(artifact: Artifact, formats: Mapping[str, TensorFormat]) -> Artif
     return replace(artifact, weight_formats={**artifact.weight_formats, **formats})
 
 
-def _layers(artifact: Artifact, module: nn.Module) -> Mapping[str, Layer]:
+def _layers(artifact: Artifact, module: nn.Module) -> Mapping[str, WeightLayer]:
     source = artifact.source
     nameless = isinstance(source, GivenModule) and source.stated_shape is None
     return weighted_layers(module) if nameless else layers_of(artifact, module)

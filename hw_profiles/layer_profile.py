@@ -22,7 +22,7 @@ from hw_profiles.runtimes.fusion import Kernel, fuse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Layer:
+class LayerProfile:
     """One kernel. Shapes are (1, C, H, W), those of its first input and of its output.
 
     - ``name``: its first operation, or what it does and to which tensor: ``reorder pool@plain``.
@@ -63,7 +63,7 @@ class Breakdown:
     here knows by their names in the file.
     """
 
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerProfile, ...]
     call_microseconds: float
     call_share: float
     latency: Latency
@@ -81,7 +81,7 @@ class Breakdown:
         return sum(layer.weight_bytes for layer in self.layers)
 
     @property
-    def peak(self) -> Layer:
+    def peak(self) -> LayerProfile:
         """The layer at which most activations live."""
         return self.layers[self.peak_index]
 
@@ -130,13 +130,13 @@ def kernel_name(kernel: Kernel) -> str:
 
 def _layer(
     workload: Workload, kernel: Kernel, sizes: Mapping[str, int], costs: tuple[float, float, bool, int]
-) -> Layer:
+) -> LayerProfile:
     first, output = (name.partition("@")[0] for name in (kernel.inputs[0], kernel.output))
     microseconds, share, fallback_cost, live_bytes = costs
     read = sum(sizes[name] if name in sizes else workload.tensor_bytes(name) for name in dict.fromkeys(kernel.inputs))
     part = replace(workload, ops=kernel.ops)  # so that its weights are counted where all are
     weighted = next((op for op in kernel.ops if op.weight in part.weights()), None)
-    return Layer(
+    return LayerProfile(
         name=kernel_name(kernel),
         kind=kernel.kind,
         function=kernel.ops[0].function if kernel.ops else "none",

@@ -15,7 +15,7 @@ from blocks.spec import BlockSpec
 from hw_profiles.network.workload import Workload, WorkloadBuilder
 from search_spaces.lowering import lower_block
 
-SCHEMA = 1
+ARCH_SCHEMA = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +114,7 @@ class Arch:
         """JSON types, with the schema version."""
         fields = asdict(self)
         del fields["weights"]
-        return {"schema": SCHEMA, **fields}
+        return {"schema": ARCH_SCHEMA, **fields}
 
     def to_json(self) -> str:
         """The inverse of :meth:`from_json`."""
@@ -123,8 +123,8 @@ class Arch:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Arch:
         """The inverse of :meth:`to_dict`; a ValueError names what is wrong."""
-        if data.get("schema") != SCHEMA:
-            raise ValueError(f"Arch: schema must be {SCHEMA}, got {data.get('schema')!r}")
+        if data.get("schema") != ARCH_SCHEMA:
+            raise ValueError(f"Arch: schema must be {ARCH_SCHEMA}, got {data.get('schema')!r}")
         try:
             c, h, w = data["input_shape"]
             return cls(

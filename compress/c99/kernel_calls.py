@@ -15,9 +15,9 @@ from compress.c99.layers import (
     Binary,
     Concat,
     Convolution,
-    Layer,
     MaxPool,
     Pad,
+    ProgramLayer,
     Softmax,
     Step,
     Table,
@@ -37,7 +37,7 @@ _NO_BARRIER = np.finfo(np.float32).max
 class Place:
     """Where a step stands: its name in the program, what it reads and writes, and the numbers in a row of weights."""
 
-    layer: Layer
+    layer: ProgramLayer
     length: int
     name: str
     inputs: tuple[str, ...]
@@ -54,7 +54,7 @@ class Call:
     statements: tuple[str, ...]
 
 
-def calls(layer: Layer, index: int, length: int) -> tuple[Call, ...]:
+def calls(layer: ProgramLayer, index: int, length: int) -> tuple[Call, ...]:
     """The steps of a layer: the first reads the inputs, the others change the output.
 
     ``length`` is that of a convolution's rows of weights, see :func:`row_lengths`.
@@ -88,14 +88,14 @@ def direct(step: Convolution, shape: tuple[int, int, int]) -> bool:
     return step.groups == 1 and step.window.kernel_size == shape[:2] and not any(step.window.padding)
 
 
-def patch_numbers(layer: Layer) -> int:
+def patch_numbers(layer: ProgramLayer) -> int:
     """Numbers under a window that a layer copies for one pixel, before zeros are added."""
     step = layer.steps[0]
     copied = isinstance(step, Convolution) and not step.depthwise and not direct(step, layer.inputs[0].shape)
     return step.weight[0].size if isinstance(step, Convolution) and copied else 0
 
 
-def row_lengths(layers: Sequence[Layer]) -> tuple[int, ...]:
+def row_lengths(layers: Sequence[ProgramLayer]) -> tuple[int, ...]:
     """For each layer the numbers in a row of its weights: zeros make some a multiple of what a vector holds.
 
     Those that need the fewest zeros come first, until the zeros are 2 % of all weights, or less where there are many
@@ -115,7 +115,7 @@ def row_lengths(layers: Sequence[Layer]) -> tuple[int, ...]:
     return tuple(lengths)
 
 
-def _other_bytes(layers: Sequence[Layer]) -> int:
+def _other_bytes(layers: Sequence[ProgramLayer]) -> int:
     """Constants that are no weights and belong to no channel."""
     found = 0
     for step in (step for layer in layers for step in layer.steps):
@@ -255,7 +255,7 @@ def _window(window: Window, place: Place) -> list[Any]:
     return [*sizes, *window.kernel_size, *window.padding[:2], place.layer.ring_rows, *steps]
 
 
-def _ring(layer: Layer) -> str:
+def _ring(layer: ProgramLayer) -> str:
     return f"arena + {layer.ring_offset}" if layer.ring_rows else "0"
 
 

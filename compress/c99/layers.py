@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.c99.qdq_graph import Quantization
+from compress.c99.qdq_graph import TensorQuantization
 from compress.data.preprocessing import Preprocessing
 from hw_profiles.network.workload import Pair
 
@@ -22,7 +22,7 @@ class Tensor:
 
     name: str
     shape: tuple[int, int, int]
-    quantization: Quantization
+    quantization: TensorQuantization
 
     @property
     def size(self) -> int:
@@ -76,7 +76,7 @@ class AveragePool:
 
     window: Window
     whole: bool
-    before: Quantization
+    before: TensorQuantization
     scale: float
     to: Target
 
@@ -93,7 +93,7 @@ class Binary:
     """``add``, ``sub`` or ``mul`` of two images, one of which may have one pixel; in float32, then quantized."""
 
     kind: str
-    before: tuple[Quantization, Quantization]
+    before: tuple[TensorQuantization, TensorQuantization]
     scale: float
     to: Target
 
@@ -133,7 +133,7 @@ Step = Convolution | AveragePool | MaxPool | Binary | Table | Softmax | Concat |
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Layer:
+class ProgramLayer:
     """One kernel of the schedule. The first step reads the inputs, each later one changes the output in place.
 
     ``offsets`` and ``offset`` are the first bytes of the inputs and of the output in the arena; ``ring_offset`` is that
@@ -160,7 +160,7 @@ class Network:
     input: Tensor
     output: Tensor
     input_offset: int
-    layers: tuple[Layer, ...]
+    layers: tuple[ProgramLayer, ...]
     arena_bytes: int
     preprocessing: Preprocessing | None = None
     stored: dict[str, str] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from compress.c99.layers import INTEGERS
-from compress.c99.qdq_graph import Graph, Quantization, place
+from compress.c99.qdq_graph import Graph, TensorQuantization, place
 
 _POINTWISE = (
     "Abs", "Add", "Celu", "Clip", "Div", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity",
@@ -19,7 +19,9 @@ _POINTWISE = (
 )  # fmt: skip
 
 
-def table(graph: Graph, read: str, output: str, before: Quantization, after: Quantization) -> NDArray[np.int8]:
+def table(
+    graph: Graph, read: str, output: str, before: TensorQuantization, after: TensorQuantization
+) -> NDArray[np.int8]:
     """The 256 outputs of the nodes between two float tensors, for the inputs -128..127, by ONNX's reference in numpy.
 
     Raises:
@@ -27,7 +29,7 @@ def table(graph: Graph, read: str, output: str, before: Quantization, after: Qua
 
     >>> from onnx.helper import make_graph, make_model, make_node
     >>> relu = Graph(make_model(make_graph([make_node("Relu", ["x"], ["y"])], "g", [], [])))
-    >>> q = Quantization(scale=1.0, zero_point=0)
+    >>> q = TensorQuantization(scale=1.0, zero_point=0)
     >>> table(relu, "x", "y", q, q)[[0, 127, 128, 255]].tolist()
     [0, 0, 0, 127]
     """

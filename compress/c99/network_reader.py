@@ -14,10 +14,10 @@ from compress.c99.layers import (
     Binary,
     Concat,
     Convolution,
-    Layer,
     MaxPool,
     Network,
     Pad,
+    ProgramLayer,
     Softmax,
     Step,
     Table,
@@ -27,7 +27,7 @@ from compress.c99.layers import (
     merged,
 )  # fmt: skip
 from compress.c99.lookup_tables import table
-from compress.c99.qdq_graph import Graph, Quantization, place
+from compress.c99.qdq_graph import Graph, TensorQuantization, place
 from compress.c99.tensor_layout import Tensors
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from hw_profiles.memory.inplace import line_buffer_rows
@@ -126,7 +126,7 @@ class _Builder:
             stored={name: self.held.stored(name) for name in tensors},
         )
 
-    def _layer(self, schedule: Schedule, i: int) -> Layer:
+    def _layer(self, schedule: Schedule, i: int) -> ProgramLayer:
         kernel = schedule.kernels[i]
         output = self.held.tensor(kernel.output)
         inputs = tuple(self.held.tensor(name) for name in kernel.ops[0].inputs)
@@ -135,7 +135,7 @@ class _Builder:
         if over is not None and ring is not None and schedule.scratch[i]:
             read = self.workload.shapes[kernel.inputs[0]]
             rows = line_buffer_rows(kernel.ops[0], read, self.workload.shapes[kernel.output])
-        return Layer(
+        return ProgramLayer(
             name=kernel.output,
             inputs=inputs,
             output=output,
@@ -185,7 +185,7 @@ class _Builder:
             return np.float32(value)
         return np.float32(self.graph.attributes(node).get("min" if i == 1 else "max", default))
 
-    def _weighted(self, op: Op, quantization: Quantization, to: Target) -> tuple[Step, ...]:
+    def _weighted(self, op: Op, quantization: TensorQuantization, to: Target) -> tuple[Step, ...]:
         node, (name,) = self.held.node(op), op.inputs
         if op.normalized or node.op_type not in ("Conv", "Gemm", "MatMul"):
             raise ValueError(f"{place(node)}: must be folded into a convolution or Gemm before quantization")
@@ -229,7 +229,7 @@ class _Builder:
             raise ValueError(f"{place(node)}: must read {source.size} numbers, reads {weight.shape[1]}")
         return weight.reshape(len(weight), channels, height, width)
 
-    def _pool(self, op: Op, quantization: Quantization, to: Target) -> tuple[Step, ...]:
+    def _pool(self, op: Op, quantization: TensorQuantization, to: Target) -> tuple[Step, ...]:
         source = self.held.tensor(op.inputs[0])
         size = op.kernel_size
         if op.kind in ("global_avg_pool", "reduce"):
@@ -245,7 +245,7 @@ class _Builder:
             raise ValueError(f"{self.held.place(op)}: must not have both count_include_pad and ceil_mode")
         return (AveragePool(window=window, whole=whole, before=source.quantization, scale=quantization.scale, to=to),)
 
-    def _binary(self, op: Op, quantization: Quantization, to: Target) -> tuple[Step, ...]:
+    def _binary(self, op: Op, quantization: TensorQuantization, to: Target) -> tuple[Step, ...]:
         if len(op.inputs) == 1 and not op.weight_shape:
             return self._function(op, self.held.tensor(op.inputs[0]).quantization)
         kind = {"none": op.kind}.get(op.function, op.function)
@@ -260,10 +260,10 @@ class _Builder:
             )
         return (Binary(kind=kind, before=(a.quantization, b.quantization), scale=quantization.scale, to=to),)
 
-    def _activation(self, op: Op, quantization: Quantization, to: Target) -> tuple[Step, ...]:
+    def _activation(self, op: Op, quantization: TensorQuantization, to: Target) -> tuple[Step, ...]:
         return self._function(op, self.held.tensor(op.inputs[0]).quantization)
 
-    def _function(self, op: Op, before: Quantization) -> tuple[Step, ...]:
+    def _function(self, op: Op, before: TensorQuantization) -> tuple[Step, ...]:
         after = self.held.quantization(op.name)
         if op.function != "softmax":
             return (Table(values=table(self.graph, op.inputs[0], op.name, before, after)),)
@@ -276,7 +276,7 @@ class _Builder:
         powers = np.exp(-steps.astype(np.float64)).astype(np.float32)
         return (Softmax(powers=powers, scale=after.scale, to=Target(zero_point=after.zero_point)),)
 
-    def _concat(self, op: Op, quantization: Quantization, to: Target) -> tuple[Step, ...]:
+    def _concat(self, op: Op, quantization: TensorQuantization, to: Target) -> tuple[Step, ...]:
         node = self.held.node(op)
         rank = len(self.workload.shapes[op.name])
         if op.weight_shape or self.graph.attributes(node).get("axis", 0) % rank != 1:
@@ -284,7 +284,7 @@ class _Builder:
         found = (self._requantized(self.held.tensor(name).quantization, quantization) for name in op.inputs)
         return (Concat(tables=tuple(steps[0].values if steps else None for steps in found)),)
 
-    def _pad(self, op: Op, quantization: Quantization, to: Target) -> tuple[Step, ...]:
+    def _pad(self, op: Op, quantization: TensorQuantization, to: Target) -> tuple[Step, ...]:
         if op.function != "none":
             raise ValueError(f"{self.held.place(op)}: must add zeros to height and width, got {op.function}")
         before = self.held.tensor(op.inputs[0]).quantization
@@ -294,11 +294,11 @@ class _Builder:
     def _unknown(self, op: Op) -> str:
         return f"{self.held.place(op)}: no C99 kernel is known for it; known are {KNOWN}: replace it or leave it out"
 
-    def _requantized(self, before: Quantization, after: Quantization) -> tuple[Table, ...]:
+    def _requantized(self, before: TensorQuantization, after: TensorQuantization) -> tuple[Table, ...]:
         return () if before == after else (Table(values=after.of(before.to_float(INTEGERS))),)
 
 
-_Maker = Callable[[_Builder, Op, Quantization, Target], tuple[Step, ...]]
+_Maker = Callable[[_Builder, Op, TensorQuantization, Target], tuple[Step, ...]]
 _STEPS: Mapping[str, _Maker] = {
     "conv": _Builder._weighted,
     "linear": _Builder._weighted,

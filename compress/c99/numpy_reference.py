@@ -14,10 +14,10 @@ from compress.c99.layers import (
     Concat,
     Convolution,
     Integers,
-    Layer,
     MaxPool,
     Network,
     Pad,
+    ProgramLayer,
     Softmax,
     Step,
     Table,
@@ -44,7 +44,7 @@ def run_layers(network: Network, image: Integers) -> dict[str, Integers]:
     return values
 
 
-def run_layer(layer: Layer, inputs: list[Integers]) -> Integers:
+def run_layer(layer: ProgramLayer, inputs: list[Integers]) -> Integers:
     """The output (height, width, channels) of one layer."""
     shape = layer.output.shape
     for step in layer.steps:

@@ -18,12 +18,12 @@ _INTEGER_NODES = "the C99 writer reads QuantizeLinear and DequantizeLinear aroun
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Quantization:
+class TensorQuantization:
     """A float tensor as signed 8-bit integers: ``scale * (integer - zero_point)``.
 
     ``shift`` is what the file's own integers are more: 128 where they are unsigned, else 0.
 
-    >>> Quantization(scale=0.5, zero_point=-3, shift=128).of(np.float32([1.25, 99]))
+    >>> TensorQuantization(scale=0.5, zero_point=-3, shift=128).of(np.float32([1.25, 99]))
     array([ -1, 127], dtype=int8)
     """
 
@@ -53,7 +53,7 @@ class Graph:
         self.constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
         self.producers: dict[str, Any] = {}
         self.consumers: dict[str, list[Any]] = {}
-        self.quantizations: dict[str, Quantization] = {}
+        self.quantizations: dict[str, TensorQuantization] = {}
         self.stored: dict[str, str] = {}
         for node in model.graph.node:
             self._add(node)
@@ -154,7 +154,7 @@ class Graph:
         if not 0 < scale < np.inf:
             raise ValueError(f"{place(node)}: its scale must be positive and finite, got {scale}")
         shift = _SHIFT[zero.dtype]
-        found = Quantization(scale=scale, zero_point=int(zero.reshape(-1)[0]) - shift, shift=shift)
+        found = TensorQuantization(scale=scale, zero_point=int(zero.reshape(-1)[0]) - shift, shift=shift)
         if self.quantizations.setdefault(name, found) != found:
             raise ValueError(f"{place(node)}: tensor {shown(name)} must be quantized in one way, got two")
         self.stored.setdefault(name, integers)

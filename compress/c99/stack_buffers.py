@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compress.c99.kernel_calls import direct, row_lengths
-from compress.c99.layers import Convolution, Layer
+from compress.c99.layers import Convolution, ProgramLayer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +29,7 @@ class Buffers:
         return max(4 * self.patch + 2 * self.copied, 4 * (self.lines + self.taps))
 
 
-def buffers(layers: Sequence[Layer]) -> Buffers:
+def buffers(layers: Sequence[ProgramLayer]) -> Buffers:
     """What the layers need; at least one number each, since C has no empty arrays.
 
     >>> buffers(())
@@ -47,12 +47,12 @@ def buffers(layers: Sequence[Layer]) -> Buffers:
     )
 
 
-def _copies(step: Convolution, layer: Layer) -> bool:
+def _copies(step: Convolution, layer: ProgramLayer) -> bool:
     one_pixel = step.window.kernel_size == (1, 1) and not any(step.window.padding[:2])
     return not (step.depthwise or one_pixel or direct(step, layer.inputs[0].shape))
 
 
-def _lines(step: Convolution, layer: Layer) -> tuple[int, int]:
+def _lines(step: Convolution, layer: ProgramLayer) -> tuple[int, int]:
     """Pairs of 16-bit numbers in the lines and in the taps, as ``kernel_lines`` in the C code has them."""
     window = step.window
     rows, columns = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from compress.c99.layers import Tensor
-from compress.c99.qdq_graph import Graph, Quantization, place
+from compress.c99.qdq_graph import Graph, TensorQuantization, place
 from hw_profiles.network.workload import VIEWS, Op, Shape, Workload
 from hw_profiles.onnx_io.load import shown
 
@@ -79,7 +79,7 @@ class Tensors:
         """That node as it may stand in a message."""
         return place(self.node(op))
 
-    def quantization(self, name: str) -> Quantization:
+    def quantization(self, name: str) -> TensorQuantization:
         """Scale and zero point of a tensor; a ValueError names one that is not held as integers."""
         found = self.graph.quantizations.get(name)
         view = self.views.get(name)

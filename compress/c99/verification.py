@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from compress.atomic_files import write_text
 from compress.c99.instruction_counts import tick_table
-from compress.c99.layers import Integers, Layer, Network, Tensor
+from compress.c99.layers import Integers, Network, ProgramLayer, Tensor
 from compress.c99.network_reader import read_network
 from compress.c99.numpy_reference import quantize_images, run_layers
 from compress.c99.program_readme import readme
@@ -236,7 +236,7 @@ def _machine(name: str) -> Machine:
     return MACHINES[name]
 
 
-def _distinct(layer: Layer) -> list[Tensor]:
+def _distinct(layer: ProgramLayer) -> list[Tensor]:
     return list({t.name: t for t in layer.inputs}.values())
 
 

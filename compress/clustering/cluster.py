@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from compress.clustering.kmeans_1d import STARTS
-from compress.clustering.shared_weights import remove_weight_sharing, share
+from compress.clustering.shared_weights import apply_weight_sharing, remove_weight_sharing
 from compress.data.dataset import Dataset
 from compress.distillation.guided_training import Learn, guided_training
 from compress.networks.artifact import Artifact
@@ -20,7 +20,7 @@ from compress.networks.batchnorm_folding import fold_normalisation, frozen_batch
 from compress.networks.network_source import OnnxFile
 from compress.networks.onnx_export import folded_weights
 from compress.networks.onnx_weights import with_changed_weights
-from compress.networks.weight_layers import Layer, layers_of, per_layer_setting, weighted_layers
+from compress.networks.weight_layers import WeightLayer, layers_of, per_layer_setting, weighted_layers
 from compress.stage import Context
 from compress.training.loop import Recipe
 from compress.validation import is_whole
@@ -94,14 +94,14 @@ class Cluster:
         scales = {**artifact.quantization.weights, **{f"{name}.weight": value for name, value in steps.items()}}
         return replace(changed, quantization=replace(artifact.quantization, weights=scales))
 
-    def _of_file(self, model: nn.Module, layers: Mapping[str, Layer], seed: int) -> dict[str, TensorFormat]:
+    def _of_file(self, model: nn.Module, layers: Mapping[str, WeightLayer], seed: int) -> dict[str, TensorFormat]:
         books = self.apply(model, layers, seed=seed)
         return {name: stored_as(layers[name], values, False) for name, values in books.items()}
 
     def apply(
         self,
         model: nn.Module,
-        layers: Mapping[str, Layer],
+        layers: Mapping[str, WeightLayer],
         learn: Learn | None = None,
         *,
         steps: Steps | None = None,
@@ -116,7 +116,9 @@ class Cluster:
             shared = {}
             for name, clusters in chosen.items():
                 if layers[name].weight.count_nonzero():
-                    shared[name] = share(layers[name], clusters, self.start, seed, (steps or {}).get(name))
+                    shared[name] = apply_weight_sharing(
+                        layers[name], clusters, self.start, seed, (steps or {}).get(name)
+                    )
             try:
                 if learn is not None:
                     learn(model, lambda over: evaluate())
@@ -167,7 +169,7 @@ def integer_steps(artifact: Artifact) -> dict[str, NDArray[np.float32]]:
     }
 
 
-def stored_as(layer: Layer, values: int, integers: bool) -> TensorFormat:
+def stored_as(layer: WeightLayer, values: int, integers: bool) -> TensorFormat:
     """The format of a layer's weight that takes so many values besides zero."""
     return TensorFormat(
         bits=max(1, math.ceil(math.log2(values))),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from compress.clustering.kmeans_1d import nearest, shared_values
-from compress.networks.weight_layers import Layer
+from compress.networks.weight_layers import WeightLayer
 from hw_profiles.network.quantization import LARGEST_WEIGHT
 
 
@@ -68,7 +68,9 @@ class _Lookup(torch.autograd.Function):
         return sums[1:].to(gradients[0].dtype), None
 
 
-def share(layer: Layer, clusters: int, start: str, seed: int, steps: NDArray[np.float32] | None = None) -> Shared:
+def apply_weight_sharing(
+    layer: WeightLayer, clusters: int, start: str, seed: int, steps: NDArray[np.float32] | None = None
+) -> Shared:
     """Give the weights of a layer that are not zero ``clusters`` values, by k-means from ``start``; with ``steps``
     integers."""
     weight = layer.weight.detach().numpy()
@@ -89,7 +91,7 @@ def share(layer: Layer, clusters: int, start: str, seed: int, steps: NDArray[np.
     return shared
 
 
-def remove_weight_sharing(layers: Mapping[str, Layer]) -> None:
+def remove_weight_sharing(layers: Mapping[str, WeightLayer]) -> None:
     """Leave the shared values in the weights and the layers as they were."""
     for layer in layers.values():
         parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)

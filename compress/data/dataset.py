@@ -14,7 +14,7 @@ from compress.data.decoding import ImageArrayReader, OnProgress, read_images, re
 from compress.data.duplicate_detection import difference_hashes, near_duplicates
 from compress.data.image_cache import chunk_size
 from compress.data.image_folder import open_folder
-from compress.data.image_source import Part, Source
+from compress.data.image_source import ImageSource, LabelledImages
 from compress.data.npz import open_digits, open_npz
 from compress.data.preprocessing import Preprocessing
 from compress.data.splits import divide
@@ -140,7 +140,7 @@ def load_data(
     )
 
 
-def _open(source: str) -> Source:
+def _open(source: str) -> ImageSource:
     path = Path(source)
     if source == "digits":
         return open_digits()
@@ -155,7 +155,7 @@ def _open(source: str) -> Source:
     raise ValueError(f"--data must be {valid}, got {source!r}: {what}{did_you_mean(source, ['digits'])}")
 
 
-def _choose(found: Source, seed: int) -> dict[str, tuple[Part, NDArray[np.int64]]]:
+def _choose(found: ImageSource, seed: int) -> dict[str, tuple[LabelledImages, NDArray[np.int64]]]:
     """The part of each split and its indices there."""
     train = found.parts["train"]
     wanted = [name for name in ("test", "val") if name not in found.parts]
@@ -170,7 +170,7 @@ class _Read:
     """A split, the name of each of its images, those that could not be read, and its groups."""
 
     split: Split
-    part: Part
+    part: LabelledImages
     indices: NDArray[np.int64]
     missing: list[tuple[str, str]]
 
@@ -179,7 +179,10 @@ class _Read:
 
 
 def _read(
-    found: Source, chosen: Mapping[str, tuple[Part, NDArray[np.int64]]], step: Preprocessing, report: OnProgress
+    found: ImageSource,
+    chosen: Mapping[str, tuple[LabelledImages, NDArray[np.int64]]],
+    step: Preprocessing,
+    report: OnProgress,
 ) -> dict[str, _Read]:
     total = sum(len(indices) for _, indices in chosen.values())
     done, read = 0, {}

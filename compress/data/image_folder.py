@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.decoding import ImageFileReader
-from compress.data.image_source import Part, Source
+from compress.data.image_source import ImageSource, LabelledImages
 from hw_profiles.suggest import did_you_mean
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
@@ -20,7 +20,7 @@ _GROUPS = "groups.csv"
 _LARGEST_GROUPS = 256 * 1024**2
 
 
-def open_folder(root: Path) -> Source:
+def open_folder(root: Path) -> ImageSource:
     """The labelled files of ``root``: one folder for each class, or such folders under ``train/``, ``val/``, ``test/``.
 
     Hidden folders and files whose names begin with ``._`` are passed over. Links are followed within ``root`` only.
@@ -42,10 +42,10 @@ def open_folder(root: Path) -> Source:
     reader = {split: ImageFileReader(root, paths) for split, (paths, _) in listed.items()}
     groups = _groups(root, reader)
     parts = {
-        split: Part(reader=reader[split], labels=labels, groups=groups.get(split))
+        split: LabelledImages(reader=reader[split], labels=labels, groups=groups.get(split))
         for split, (_, labels) in listed.items()
     }
-    return Source.of(parts, names)
+    return ImageSource.of(parts, names)
 
 
 def _split_folders(root: Path) -> dict[str, Path]:

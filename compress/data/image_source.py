@@ -12,7 +12,7 @@ from compress.data.decoding import ImageReader, usual_shape
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class LabelledImages:
     """Images with a label each, int64 (N,), and where it is known the number of each one's group."""
 
     reader: ImageReader
@@ -21,18 +21,18 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
+class ImageSource:
     """``parts``: ``"train"`` and, where they are given, ``"val"`` and ``"test"``; ``size``: (height, width) that the
     images get unless another is wished.
     """
 
-    parts: Mapping[str, Part]
+    parts: Mapping[str, LabelledImages]
     class_names: tuple[str, ...]
     channels: int
     size: tuple[int, int]
 
     @classmethod
-    def of(cls, parts: Mapping[str, Part], class_names: Sequence[str]) -> Source:
+    def of(cls, parts: Mapping[str, LabelledImages], class_names: Sequence[str]) -> ImageSource:
         """Channels and size as the training images have them."""
         channels, size = usual_shape(parts["train"].reader)
         return cls(parts=parts, class_names=tuple(class_names), channels=channels, size=size)

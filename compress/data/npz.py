@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.decoding import ImageArrayReader
-from compress.data.image_source import Part, Source
+from compress.data.image_source import ImageSource, LabelledImages
 
 _WANTED = ("x_train", "y_train", "x_test", "y_test")
 _LARGEST_NPZ = 16 * 1024**3
 _DIGITS_SIDE = 32
 
 
-def open_digits() -> Source:
+def open_digits() -> ImageSource:
     """1,797 handwritten digits of 8×8 pixels, enlarged to 32×32.
 
     >>> len(open_digits().parts["train"].labels)
@@ -29,12 +29,12 @@ def open_digits() -> Source:
 
     bunch: Any = load_digits()
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
-    part = Part(reader=ImageArrayReader(pixels, "digits"), labels=bunch.target.astype(np.int64))
+    part = LabelledImages(reader=ImageArrayReader(pixels, "digits"), labels=bunch.target.astype(np.int64))
     names = tuple(map(str, range(10)))
-    return Source(parts={"train": part}, class_names=names, channels=1, size=(_DIGITS_SIDE, _DIGITS_SIDE))
+    return ImageSource(parts={"train": part}, class_names=names, channels=1, size=(_DIGITS_SIDE, _DIGITS_SIDE))
 
 
-def open_npz(path: Path) -> Source:
+def open_npz(path: Path) -> ImageSource:
     """The arrays x_train, y_train, x_test and y_test of an .npz file: images uint8 (N, H, W) or (N, H, W, 1 or 3).
 
     Raises:
@@ -50,9 +50,9 @@ def open_npz(path: Path) -> Source:
     if len(unknown):
         raise ValueError(f"{path}: the class {unknown[0]} of y_test has no images in x_train")
     labels = {"train": train.astype(np.int64), "test": np.searchsorted(classes, y["test"]).astype(np.int64)}
-    parts = {split: Part(reader=ImageArrayReader(x[split], split), labels=labels[split]) for split in x}
+    parts = {split: LabelledImages(reader=ImageArrayReader(x[split], split), labels=labels[split]) for split in x}
     _, height, width, channels = x["train"].shape
-    return Source(parts=parts, class_names=tuple(map(str, classes)), channels=channels, size=(height, width))
+    return ImageSource(parts=parts, class_names=tuple(map(str, classes)), channels=channels, size=(height, width))
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:

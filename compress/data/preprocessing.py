@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-SCHEMA = 1
+PREPROCESSING_SCHEMA = 1
 METADATA_KEY = "fitnas.preprocessing"
 _ORIENTATION = 0x0112
 
@@ -74,15 +74,15 @@ class Preprocessing:
 
     def to_json(self) -> str:
         """The inverse of :meth:`from_json`."""
-        return json.dumps({"schema": SCHEMA, **asdict(self)})
+        return json.dumps({"schema": PREPROCESSING_SCHEMA, **asdict(self)})
 
     @classmethod
     def from_json(cls, text: str) -> Preprocessing:
         """Parse what :meth:`to_json` wrote; a ValueError says what is wrong."""
         try:
             data: Mapping[str, Any] = json.loads(text)
-            if data["schema"] != SCHEMA:
-                raise ValueError(f"schema must be {SCHEMA}, got {data['schema']!r}")
+            if data["schema"] != PREPROCESSING_SCHEMA:
+                raise ValueError(f"schema must be {PREPROCESSING_SCHEMA}, got {data['schema']!r}")
             return cls(
                 channels=int(data["channels"]),
                 sizes=tuple((int(h), int(w)) for h, w in data["sizes"]),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from compress.data.image_cache import cache_folder
-from compress.data.image_source import Part, Source
+from compress.data.image_source import ImageSource, LabelledImages
 from hw_profiles.suggest import did_you_mean
 
 _TIMEOUT_SECONDS = 30.0
@@ -65,7 +65,7 @@ class _Items:
         return f"{version('torchvision')} {self.label} {len(self)} {indices.tolist()}"
 
 
-def open_torchvision(name: str) -> Source:
+def open_torchvision(name: str) -> ImageSource:
     """The data set of that name, any case; needs the network once.
 
     Raises:
@@ -82,9 +82,10 @@ def open_torchvision(name: str) -> Source:
     count = 1 + max(int(values.max()) for values in labels.values())
     names = getattr(found["train"], "classes", None) or range(count)
     parts = {
-        split: Part(reader=_Items(f"{name} {split}", items), labels=labels[split]) for split, items in found.items()
+        split: LabelledImages(reader=_Items(f"{name} {split}", items), labels=labels[split])
+        for split, items in found.items()
     }
-    return Source.of(parts, [str(each) for each in names])
+    return ImageSource.of(parts, [str(each) for each in names])
 
 
 def _download(name: str, arguments: Mapping[str, Any]) -> Any:

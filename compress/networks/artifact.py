@@ -22,7 +22,7 @@ from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.network.workload import Workload
 from search_spaces.arch import Arch
 
-SCHEMA = 2
+ARTIFACT_SCHEMA = 3
 DEPLOYED = "deployed.onnx"
 
 
@@ -32,7 +32,7 @@ class Artifact:
     of an Arch in 8-bit integers. ``weight_formats``: how the weights are stored that a stage changed (operation's
     weight -> format). ``deployed``: the file as it will run, where a stage changed the file of a source that is no
     Arch. ``files`` are names in the artifact's folder; ``metrics`` what was measured on them; ``history`` one record
-    for each stage, kept or undone.
+    for each stage, accepted or reverted.
     """
 
     source: Source
@@ -111,7 +111,7 @@ class Artifact:
                 folder / "scales.safetensors", save_arrays({k: np.ascontiguousarray(v) for k, v in scales.items()})
             )
         record = {
-            "schema": SCHEMA,
+            "schema": ARTIFACT_SCHEMA,
             "source": kind,
             "deployed": self.deployed is not None,
             "preprocessing": None
@@ -131,8 +131,8 @@ class Artifact:
         if not (folder / "artifact.json").is_file():
             raise ValueError(f"{folder}: holds no artifact.json")
         record = read_json(folder / "artifact.json")
-        if record.get("schema") != SCHEMA:
-            raise ValueError(f"{folder}: artifact schema must be {SCHEMA}, got {record.get('schema')!r}")
+        if record.get("schema") != ARTIFACT_SCHEMA:
+            raise ValueError(f"{folder}: artifact schema must be {ARTIFACT_SCHEMA}, got {record.get('schema')!r}")
         said = record["preprocessing"]
         return cls(
             source=read_source(folder, record.get("source", "arch")),

@@ -18,7 +18,7 @@ from compress.data.unknown_preprocessing import UnknownPreprocessing
 from compress.networks.artifact import Artifact
 from compress.networks.network_source import GivenModule, OnnxFile, Timm, nothing_changed, source_name
 from compress.networks.timm_network import timm_for, timm_of, trained_shape
-from compress.networks.weight_layers import Layer
+from compress.networks.weight_layers import WeightLayer
 from hw_profiles.torch_io.timm_models import check_timm_name
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
@@ -166,7 +166,7 @@ def _check_plain(module: nn.Module) -> None:
         if parameter.is_floating_point() and parameter.dtype != torch.float32:
             raise ValueError(f"a module must have float32 weights, {name} is {parameter.dtype}: call .float() first")
     for name, each in module.named_modules():
-        hooked = isinstance(each, Layer) and "weight" not in dict(each.named_parameters(recurse=False))
+        hooked = isinstance(each, WeightLayer) and "weight" not in dict(each.named_parameters(recurse=False))
         if is_parametrized(each) or hooked:
             raise ValueError(
                 f"a module must have its weights as they are, those of {name or 'the module'} are computed of others: "

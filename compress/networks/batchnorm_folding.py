@@ -10,10 +10,10 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from blocks.conv import ConvNormAct
-from compress.networks.weight_layers import Layer
+from compress.networks.weight_layers import WeightLayer
 
 
-def fold_normalisation(model: nn.Module) -> list[tuple[Layer, _BatchNorm]]:
+def fold_normalisation(model: nn.Module) -> list[tuple[WeightLayer, _BatchNorm]]:
     """Give each layer that a batch normalisation follows the weights of both, in place, and the normalisation scale 1,
     mean 0, variance 1 - epsilon, and the bias of both; these pairs. What the module computes in evaluation mode stays.
 
@@ -33,7 +33,7 @@ def fold_normalisation(model: nn.Module) -> list[tuple[Layer, _BatchNorm]]:
 
 
 @contextmanager
-def frozen_batchnorm(pairs: Sequence[tuple[Layer, _BatchNorm]]) -> Iterator[Callable[[], None]]:
+def frozen_batchnorm(pairs: Sequence[tuple[WeightLayer, _BatchNorm]]) -> Iterator[Callable[[], None]]:
     """Keep folded normalisations neutral in a training that calls the given function before each step: only their
     biases learn."""
     frozen = [norm.weight for _, norm in pairs] + [layer.bias for layer, _ in pairs if layer.bias is not None]
@@ -51,7 +51,7 @@ def frozen_batchnorm(pairs: Sequence[tuple[Layer, _BatchNorm]]) -> Iterator[Call
 
 
 @torch.no_grad()
-def _fold(layer: Layer, norm: _BatchNorm) -> None:
+def _fold(layer: WeightLayer, norm: _BatchNorm) -> None:
     mean, variance = norm.running_mean, norm.running_var
     assert mean is not None
     assert variance is not None
@@ -69,10 +69,10 @@ def _fold(layer: Layer, norm: _BatchNorm) -> None:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, Layer | _BatchNorm | ConvNormAct) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, WeightLayer | _BatchNorm | ConvNormAct) or super().is_leaf_module(m, module_qualified_name)
 
 
-def _pairs(model: nn.Module) -> list[tuple[Layer, _BatchNorm]]:
+def _pairs(model: nn.Module) -> list[tuple[WeightLayer, _BatchNorm]]:
     ours = [(block.conv, block.norm) for block in model.modules() if isinstance(block, ConvNormAct)]
     within = {id(norm) for _, norm in ours}
     others = [norm for norm in model.modules() if isinstance(norm, _BatchNorm) and id(norm) not in within]
@@ -88,7 +88,7 @@ def _pairs(model: nn.Module) -> list[tuple[Layer, _BatchNorm]]:
     return [*ours, *_followed(model, graph)]
 
 
-def _followed(model: nn.Module, graph: fx.Graph) -> list[tuple[Layer, _BatchNorm]]:
+def _followed(model: nn.Module, graph: fx.Graph) -> list[tuple[WeightLayer, _BatchNorm]]:
     """Layers called once whose output goes into one normalisation, called once, and nowhere else."""
     calls = [node for node in graph.nodes if node.op == "call_module"]
     times: dict[object, int] = {}
@@ -102,6 +102,6 @@ def _followed(model: nn.Module, graph: fx.Graph) -> list[tuple[Layer, _BatchNorm
         if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) != 1:
             continue
         layer = model.get_submodule(str(source.target))
-        if isinstance(layer, Layer) and times[node.target] == times[source.target] == 1:
+        if isinstance(layer, WeightLayer) and times[node.target] == times[source.target] == 1:
             found.append((layer, norm))
     return found

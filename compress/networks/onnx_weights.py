@@ -14,14 +14,14 @@ from torch import nn
 from compress.networks.artifact import Artifact
 from compress.networks.network_source import OnnxFile, source_name
 from compress.networks.onnx_export import onnx_bytes
-from compress.networks.weight_layers import Layer
+from compress.networks.weight_layers import WeightLayer
 from compress.weight_codecs.onnx_storage import Weight, tensors_of, weights_of
 from compress.weight_codecs.sparse_formats import sparse_format, zeros_alone
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.onnx_io.load import load_model
 
 # change(module, layers): changes the layers, which are all that the module holds; the format of each one's weight.
-Change = Callable[[nn.Module, Mapping[str, Layer]], Mapping[str, TensorFormat]]
+Change = Callable[[nn.Module, Mapping[str, WeightLayer]], Mapping[str, TensorFormat]]
 
 _LINEAR = ("Gemm", "MatMul")
 
@@ -79,9 +79,9 @@ def zeros_of(file: OnnxFile) -> dict[str, TensorFormat]:
     return {name: sparse_format(share) for name, share in found.items() if share < 1}
 
 
-def _layer(weight: Weight, linear: bool) -> Layer:
+def _layer(weight: Weight, linear: bool) -> WeightLayer:
     """With the output channels first, as torch has them."""
     value = np.ascontiguousarray(np.moveaxis(weight.value, weight.axis, 0))
-    layer: Layer = nn.Linear(1, 1, bias=False) if linear else nn.Conv2d(1, 1, 1, bias=False)
+    layer: WeightLayer = nn.Linear(1, 1, bias=False) if linear else nn.Conv2d(1, 1, 1, bias=False)
     layer.weight = nn.Parameter(torch.from_numpy(value.copy()))
     return layer

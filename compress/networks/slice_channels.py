@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 INPUTS, HEADS = ":inputs", ":heads"
-Layer = nn.Conv2d | nn.Linear | _BatchNorm
+SliceableLayer = nn.Conv2d | nn.Linear | _BatchNorm
 
 
 def cut_module(module: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.Module:
@@ -34,7 +34,7 @@ def cut_module(module: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.Modul
             raise ValueError(f"kept: there is no layer {name!r:.100}")
         if colon + side == HEADS:
             _cut_heads(name, layer, numbers)
-        elif isinstance(layer, Layer):
+        elif isinstance(layer, SliceableLayer):
             _cut(name, layer, numbers, inputs=colon + side == INPUTS)
         else:
             raise ValueError(
@@ -62,7 +62,7 @@ def width_of(layer: nn.Module, *, inputs: bool = False) -> int:
     return layer.num_features
 
 
-def _cut(name: str, layer: Layer, numbers: Sequence[int], *, inputs: bool) -> None:
+def _cut(name: str, layer: SliceableLayer, numbers: Sequence[int], *, inputs: bool) -> None:
     width = width_of(layer, inputs=inputs)
     chosen = _checked(name, numbers, width)
     if isinstance(layer, _BatchNorm):

@@ -11,7 +11,7 @@ from compress.networks.artifact import Artifact
 from compress.networks.folded_weights import with_folded_weights
 from compress.networks.network_source import OnnxFile, source_name
 from compress.networks.onnx_export import folded_weights, onnx_bytes
-from compress.weight_codecs.onnx_storage import Code, Floats, Weight, store
+from compress.weight_codecs.onnx_storage import Codec, Floats, Weight, store
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.network.workload import WEIGHTED
 from search_spaces.arch import Arch
@@ -22,8 +22,8 @@ Chosen = Callable[[Weight], bool]
 _ALIKE = 0.01
 
 
-def with_stored_weights(artifact: Artifact, code: Code, chosen: Chosen | None = None) -> Artifact:
-    """The artifact with its ``chosen`` weights as ``code`` stores them, where that is smaller; of another source than
+def with_stored_weights(artifact: Artifact, codec: Codec, chosen: Chosen | None = None) -> Artifact:
+    """The artifact with its ``chosen`` weights as ``codec`` stores them, where that is smaller; of another source than
     an Arch the file is changed. The same artifact where none is chosen, as all are stored in fewer bits already.
 
     Raises:
@@ -31,18 +31,18 @@ def with_stored_weights(artifact: Artifact, code: Code, chosen: Chosen | None = 
     """
     require_float(artifact)
     if not isinstance(artifact.source, Arch):
-        data = store(onnx_bytes(artifact), code, chosen)
+        data = store(onnx_bytes(artifact), codec, chosen)
         label = f"{source_name(artifact.source)} in fewer bits"
         return replace(artifact, deployed=OnnxFile(data=data, label=label, stated_shape=artifact.source.input_shape))
     weights = folded_weights(artifact.model(), artifact.arch.workload())
     fitting = [each for each in _weights(artifact.arch, weights) if chosen is None or chosen(each)]
     if not fitting and artifact.weight_formats:  # all have fewer bits already
         return artifact
-    stored = [each for each in fitting if code.stored(each).bytes < 4 * each.value.size]
+    stored = [each for each in fitting if codec.stored(each).bytes < 4 * each.value.size]
     if not stored:
         raise ValueError("a network must have weights that get smaller by being stored in fewer bits, this has none")
-    formats = {each.name: _format(code, each, artifact.weight_formats) for each in stored}
-    rounded = {each.name: each.shaped(code.rounded(each.rows)) for each in stored}
+    formats = {each.name: _format(codec, each, artifact.weight_formats) for each in stored}
+    rounded = {each.name: each.shaped(codec.rounded(each.rows)) for each in stored}
     changed = with_folded_weights(artifact, {**weights, **rounded})
     return replace(changed, weight_formats={**artifact.weight_formats, **formats})
 
@@ -60,11 +60,11 @@ def wider_than(artifact: Artifact, bits: int) -> Chosen:
     return lambda weight: artifact.weight_formats.get(weight.name, FLOAT32).bits > bits
 
 
-def is_representable(code: Code, weight: Weight) -> bool:
-    """Whether a weight has the values that ``code`` stores, up to the rounding of scales."""
+def is_representable(codec: Codec, weight: Weight) -> bool:
+    """Whether a weight has the values that ``codec`` stores, up to the rounding of scales."""
     rows = weight.rows
     limit = _ALIKE * np.abs(rows).max(axis=1, keepdims=True)
-    return bool((np.abs(code.rounded(rows) - rows) <= limit).all())
+    return bool((np.abs(codec.rounded(rows) - rows) <= limit).all())
 
 
 def require_float(artifact: Artifact) -> None:
@@ -82,8 +82,8 @@ def _weights(arch: Arch, weights: Mapping[str, Floats]) -> Iterator[Weight]:
             yield Weight(op.weight, weights[op.weight], 1 if op.kind == "conv_transpose" else 0)
 
 
-def _format(code: Code, weight: Weight, before: Mapping[str, TensorFormat]) -> TensorFormat:
+def _format(codec: Codec, weight: Weight, before: Mapping[str, TensorFormat]) -> TensorFormat:
     """The code's, with the zeros that there were; those of binary weights are gone."""
-    stored = code.format(weight.rows.shape[1])
+    stored = codec.format(weight.rows.shape[1])
     density = before[weight.name].density if weight.name in before and stored.bits > 1 else 1.0
     return replace(stored, density=density)

@@ -17,7 +17,7 @@ from hw_profiles.network.workload import Workload
 from hw_profiles.torch_io.timm_models import check_timm_name
 from hw_profiles.torch_io.trace import trace
 
-SCHEMA = 1
+TIMM_SCHEMA = 1
 Plain = int | float | str | bool | tuple[int, ...]
 
 # What would read files or the network, or make something else than the classifier.
@@ -83,7 +83,7 @@ class Timm:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types, with the schema version."""
-        return {"schema": SCHEMA, "kind": "timm", **asdict(self)}
+        return {"schema": TIMM_SCHEMA, "kind": "timm", **asdict(self)}
 
     def to_json(self) -> str:
         """The inverse of :meth:`from_json`."""
@@ -94,8 +94,8 @@ class Timm:
         """Parse what :meth:`to_json` wrote; a ValueError names what is wrong."""
         try:
             data = json.loads(text)
-            if (data["kind"], data["schema"]) != ("timm", SCHEMA):
-                raise ValueError(f"Timm: schema must be {SCHEMA}, got {data['schema']!r}")
+            if (data["kind"], data["schema"]) != ("timm", TIMM_SCHEMA):
+                raise ValueError(f"Timm: schema must be {TIMM_SCHEMA}, got {data['schema']!r}")
             channels, height, width = map(_whole, data["input_shape"])
             return cls(
                 name=str(data["name"])[:_LONGEST_TEXT],

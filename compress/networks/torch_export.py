@@ -14,7 +14,7 @@ from hw_profiles.onnx_io.session import open_session
 from hw_profiles.torch_io.trace import export, trace
 
 PARITY = 1e-3  # of the largest logit; float32 sums in another order
-_IMAGES = 3
+_PARITY_IMAGES = 3
 
 
 def export_module(module: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
@@ -33,17 +33,17 @@ def export_module(module: nn.Module, input_shape: tuple[int, int, int]) -> bytes
     """
     trace(module, input_shape)  # the exporter would write down one of several ways and say nothing
     fixed = _renamed(export(module, input_shape))
-    x = np.random.default_rng(0).standard_normal((_IMAGES, *input_shape)).astype(np.float32)
+    x = np.random.default_rng(0).standard_normal((_PARITY_IMAGES, *input_shape)).astype(np.float32)
     with torch.inference_mode():
         module.eval()
-        made = [module(torch.from_numpy(x[i : i + 1])) for i in range(_IMAGES)]
+        made = [module(torch.from_numpy(x[i : i + 1])) for i in range(_PARITY_IMAGES)]
     if not all(isinstance(each, torch.Tensor) for each in made):
         raise ValueError(f"{type(module).__name__}: must have one output, a tensor, got {type(made[0]).__name__}")
     expected = np.concatenate([each.numpy() for each in made])
     opened = _with_open_batch(fixed)
     if _distance(opened, x, expected) < PARITY:
         return opened
-    worst = max(_distance(fixed, x[i : i + 1], expected[i : i + 1]) for i in range(_IMAGES))
+    worst = max(_distance(fixed, x[i : i + 1], expected[i : i + 1]) for i in range(_PARITY_IMAGES))
     if not worst < PARITY:
         raise ValueError(
             f"{type(module).__name__}: the exported file differs from the module by {worst:.1e} of the largest logit"

@@ -11,13 +11,13 @@ from compress.networks.artifact import Artifact
 from hw_profiles.network.workload import WEIGHTED, Op
 from hw_profiles.suggest import did_you_mean
 
-Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+WeightLayer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 KINDS = ("conv", "linear")
 
 T = TypeVar("T")
 
 
-def weighted_layers(model: nn.Module) -> dict[str, Layer]:
+def weighted_layers(model: nn.Module) -> dict[str, WeightLayer]:
     """Convolutions and linear layers by their name in the module, in its order.
 
     Raises:
@@ -26,7 +26,7 @@ def weighted_layers(model: nn.Module) -> dict[str, Layer]:
     >>> list(weighted_layers(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Linear(2, 2))))
     ['0', '2']
     """
-    found = {name: module for name, module in model.named_modules() if isinstance(module, Layer)}
+    found = {name: module for name, module in model.named_modules() if isinstance(module, WeightLayer)}
     if not found:
         raise ValueError(f"{type(model).__name__}: a model must have convolutions or linear layers, this has none")
     weights = {
@@ -40,7 +40,7 @@ def weighted_layers(model: nn.Module) -> dict[str, Layer]:
     return found
 
 
-def layers_of(artifact: Artifact, model: nn.Module) -> dict[str, Layer]:
+def layers_of(artifact: Artifact, model: nn.Module) -> dict[str, WeightLayer]:
     """The layers of an artifact's module by the names of the operations that they are.
 
     >>> from compress import Preprocessing
@@ -60,7 +60,7 @@ def layers_of(artifact: Artifact, model: nn.Module) -> dict[str, Layer]:
     return found
 
 
-def per_layer_setting(setting: T | Mapping[str, T], layers: Mapping[str, Layer], what: str) -> dict[str, T]:
+def per_layer_setting(setting: T | Mapping[str, T], layers: Mapping[str, WeightLayer], what: str) -> dict[str, T]:
     """The setting of each layer: the same for all, or from a mapping by the layer's name, else by its kind; layers that
     a mapping leaves out are left out.
 

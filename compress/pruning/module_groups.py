@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compress.networks.slice_channels import HEADS, INPUTS, Layer, cut_module, is_depthwise, width_of
+from compress.networks.slice_channels import HEADS, INPUTS, SliceableLayer, cut_module, is_depthwise, width_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def _member(layer: str, inputs: bool, pairs: set[tuple[int, int]]) -> Member:
 def _can_be_cut(layer: nn.Module) -> bool:
     if isinstance(layer, nn.Conv2d):
         return layer.groups == 1 or is_depthwise(layer)
-    return isinstance(layer, Layer) or not any(True for _ in layer.parameters())
+    return isinstance(layer, SliceableLayer) or not any(True for _ in layer.parameters())
 
 
 def _with_shared_weights(model: nn.Module) -> set[nn.Module]:

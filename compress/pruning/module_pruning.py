@@ -22,7 +22,7 @@ from compress.pruning.module_groups import Group, kept_channels, module_groups
 from compress.pruning.module_importance import Batch, group_scores
 from compress.stage import Context
 from hw_profiles.devices.device import Device
-from hw_profiles.layer_profile import Breakdown, Layer, layers
+from hw_profiles.layer_profile import Breakdown, LayerProfile, layers
 from hw_profiles.torch_io.trace import trace
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Goal:
         limit: float | None = getattr(self, self.quantity)
         return limit
 
-    def cost(self, layer: Layer) -> float:
+    def cost(self, layer: LayerProfile) -> float:
         """What a kernel takes of it; of RAM what lives above the limit while it runs."""
         if self.quantity == "peak_ram_bytes":
             assert self.limit is not None

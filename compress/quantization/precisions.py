@@ -14,7 +14,7 @@ from hw_profiles.suggest import did_you_mean
 
 Precision = Quantize | Half | Int4 | Binarize | MixedPrecision | QuantizeAware
 
-PRECISIONS: dict[str, type[Precision]] = {
+PRECISION_STAGES: dict[str, type[Precision]] = {
     "int8": Quantize,
     "fp16": Half,
     "int4": Int4,
@@ -34,13 +34,15 @@ def stage_of(precision: str | None, config: Precision | None) -> Precision:
     >>> stage_of("int4", None), stage_of(None, Half()).name, stage_of(None, None).name
     (Int4(group=32, recipe=None), 'fp16', 'int8')
     """
-    listed = ", ".join(PRECISIONS)
-    if precision is not None and precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {listed}, got {precision!r}{did_you_mean(precision, PRECISIONS)}")
+    listed = ", ".join(PRECISION_STAGES)
+    if precision is not None and precision not in PRECISION_STAGES:
+        raise ValueError(
+            f"precision must be one of {listed}, got {precision!r}{did_you_mean(precision, PRECISION_STAGES)}"
+        )
     if config is None:
-        return PRECISIONS[precision or _USUAL]()
+        return PRECISION_STAGES[precision or _USUAL]()
     if not isinstance(config, Precision):
-        valid = ", ".join(stage.__name__ for stage in PRECISIONS.values())
+        valid = ", ".join(stage.__name__ for stage in PRECISION_STAGES.values())
         raise ValueError(f"config must be one of {valid}, got {type(config).__name__}")
     if precision not in (None, config.name):
         raise ValueError(f"config and precision must agree, got {type(config).__name__} and {precision!r}")

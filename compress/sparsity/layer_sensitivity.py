@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.networks.weight_layers import Layer
+from compress.networks.weight_layers import WeightLayer
 from compress.sparsity.masks import keep_of_each
 
 AMOUNTS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99)
@@ -17,7 +17,7 @@ _MOST = AMOUNTS[-1]
 
 
 def layer_losses(
-    model: nn.Module, layers: Mapping[str, Layer], loss_of: Callable[[nn.Module], float]
+    model: nn.Module, layers: Mapping[str, WeightLayer], loss_of: Callable[[nn.Module], float]
 ) -> dict[str, list[float]]:
     """The loss with the weakest weights of one layer at zero, for each layer and each of ``AMOUNTS``
     (Han et al., 1506.02626)."""
@@ -25,7 +25,7 @@ def layer_losses(
     return {name: [whole, *_losses(model, layer, loss_of)] for name, layer in layers.items()}
 
 
-def _losses(model: nn.Module, layer: Layer, loss_of: Callable[[nn.Module], float]) -> Iterator[float]:
+def _losses(model: nn.Module, layer: WeightLayer, loss_of: Callable[[nn.Module], float]) -> Iterator[float]:
     score = layer.weight.detach().abs()
     for amount in AMOUNTS[1:]:
         with _only(layer, keep_of_each({"": score}, {"": amount})[""]):
@@ -33,7 +33,7 @@ def _losses(model: nn.Module, layer: Layer, loss_of: Callable[[nn.Module], float
 
 
 @contextmanager
-def _only(layer: Layer, kept: Tensor) -> Iterator[None]:
+def _only(layer: WeightLayer, kept: Tensor) -> Iterator[None]:
     before = layer.weight.detach().clone()
     with torch.no_grad():
         layer.weight.mul_(kept)

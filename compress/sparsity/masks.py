@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from compress.networks.weight_layers import Layer
+from compress.networks.weight_layers import WeightLayer
 
 Scores = Mapping[str, Tensor]  # layer -> a score for each weight; the lowest leave first
 Kept = dict[str, Tensor]  # layer -> True where a weight stays
@@ -100,7 +100,7 @@ class Mask(nn.Module):
 class Masks:
     """The masks of some layers of a module, from :meth:`__init__` to :meth:`finish`."""
 
-    def __init__(self, layers: Mapping[str, Layer], criterion: str) -> None:
+    def __init__(self, layers: Mapping[str, WeightLayer], criterion: str) -> None:
         self.layers = layers
         self.of = {name: Mask(layer.weight.detach(), moving=criterion == "movement") for name, layer in layers.items()}
         for name, mask in self.of.items():

@@ -14,7 +14,7 @@ from compress.distillation.guided_training import Learn, guided_training
 from compress.networks.artifact import Artifact
 from compress.networks.network_source import OnnxFile
 from compress.networks.onnx_weights import with_changed_weights
-from compress.networks.weight_layers import Layer, layers_of, per_layer_setting, weighted_layers
+from compress.networks.weight_layers import WeightLayer, layers_of, per_layer_setting, weighted_layers
 from compress.sparsity.layer_sensitivity import equal_amounts, layer_losses
 from compress.sparsity.masks import Kept, Masks, Scores, cubic, keep_in_groups, keep_of_all, keep_of_each
 from compress.stage import Context
@@ -116,7 +116,11 @@ class Sparsify:
         )
 
     def apply(
-        self, model: nn.Module, layers: Mapping[str, Layer], learn: Learn | None = None, loss_of: LossOf | None = None
+        self,
+        model: nn.Module,
+        layers: Mapping[str, WeightLayer],
+        learn: Learn | None = None,
+        loss_of: LossOf | None = None,
     ) -> None:
         """Make ``layers`` of ``model`` sparse in place, by any training and any loss."""
         if learn is None:
@@ -137,13 +141,13 @@ class Sparsify:
             raise ValueError("Sparsify: movement is known during a training only: it needs images to train on")
         return replace(self, recipe=None)
 
-    def _of_file(self, model: nn.Module, layers: Mapping[str, Layer]) -> dict[str, TensorFormat]:
+    def _of_file(self, model: nn.Module, layers: Mapping[str, WeightLayer]) -> dict[str, TensorFormat]:
         if self.scope == "sensitivity":
             raise ValueError("Sparsify: scope='sensitivity' measures a module, an ONNX file takes global or layer")
         self.apply(model, layers)
         return {name: sparse_format(share) for name, share in densities(layers).items()}
 
-    def _targets(self, model: nn.Module, layers: Mapping[str, Layer], loss_of: LossOf | None) -> dict[str, float]:
+    def _targets(self, model: nn.Module, layers: Mapping[str, WeightLayer], loss_of: LossOf | None) -> dict[str, float]:
         """The final amount of each layer that gets zeros; with global ranking they are those of all together."""
         if self.pattern:
             return dict.fromkeys(_divided(layers, self.pattern), 0.5)
@@ -222,7 +226,7 @@ def sparsify_module(
     return densities(layers)
 
 
-def densities(layers: Mapping[str, Layer]) -> dict[str, float]:
+def densities(layers: Mapping[str, WeightLayer]) -> dict[str, float]:
     """Share of the weights of each layer that are not zero."""
     return {name: float(layer.weight.count_nonzero()) / layer.weight.numel() for name, layer in layers.items()}
 
@@ -238,7 +242,7 @@ def validation_loss(data: Dataset, preprocessing: Preprocessing) -> LossOf:
     return lambda model: mean_loss(model, split, preprocessing)
 
 
-def _divided(layers: Mapping[str, Layer], pattern: str) -> list[str]:
+def _divided(layers: Mapping[str, WeightLayer], pattern: str) -> list[str]:
     """The layers whose inputs come in whole groups of the pattern."""
     group = PATTERNS[pattern][1]
     fitting = [name for name, layer in layers.items() if layer.weight.shape[1] % group == 0]

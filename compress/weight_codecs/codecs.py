@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from compress.validation import is_whole
-from compress.weight_codecs.onnx_storage import Code, Floats, Stored, Weight, constant, node, reshaped
+from compress.weight_codecs.onnx_storage import Codec, Floats, Stored, Weight, constant, node, reshaped
 from hw_profiles.network.tensor_formats import TensorFormat
 
 LARGEST = 7
@@ -22,7 +22,7 @@ _MASKS = "masks.of.bits"
 
 
 @dataclass(frozen=True, slots=True)
-class HalfCode:
+class Fp16Codec:
     """IEEE half precision: 11 significant bits, magnitudes up to 65504."""
 
     opset: int = 13
@@ -46,7 +46,7 @@ class HalfCode:
 
 
 @dataclass(frozen=True, slots=True)
-class Int4Code:
+class Int4Codec:
     """Integers -7..7 times a scale for each ``group`` neighbours along the input axis (a divisor of it from half of
     that on), stored in bfloat16, or for each output channel where the axis is shorter or has no such divisor."""
 
@@ -84,7 +84,7 @@ class Int4Code:
 
 
 @dataclass(frozen=True, slots=True)
-class BinaryCode:
+class BinaryCodec:
     """Signs, eight in a byte, times the mean magnitude of each output channel, which has the least squared error
     (XNOR-Net, 1603.05279)."""
 
@@ -123,8 +123,8 @@ class BinaryCode:
         return TensorFormat(bits=1, per_channel=True)
 
 
-HALF: Code = HalfCode()
-BINARY: Code = BinaryCode()
+FP16: Codec = Fp16Codec()
+BINARY: Codec = BinaryCodec()
 
 
 def quantized_groups(groups: Floats) -> tuple[NDArray[np.int8], Floats]:

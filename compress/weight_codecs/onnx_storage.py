@@ -61,7 +61,7 @@ class Stored:
 _FRAMING = 4  # tag and length of a message in the file
 
 
-class Code(Protocol):
+class Codec(Protocol):
     """A way to store a weight. ``opset``: the first that has the operations which widen it."""
 
     @property
@@ -78,18 +78,18 @@ class Code(Protocol):
         """The format of a weight with so many values for each output channel."""
 
 
-def store(source: Path | bytes, code: Code, chosen: Callable[[Weight], bool] | None = None) -> bytes:
-    """The file with each ``chosen`` weight of a convolution or linear layer stored by ``code``, where that is smaller.
+def store(source: Path | bytes, codec: Codec, chosen: Callable[[Weight], bool] | None = None) -> bytes:
+    """The file with each ``chosen`` weight of a convolution or linear layer stored by ``codec``, where that is smaller.
 
     Raises:
         ValueError: not an ONNX file, one that cannot be brought to the opset of the code, or one in which there is
             nothing to store.
     """
-    model = at_opset(load_model(source), code.opset)
+    model = at_opset(load_model(source), codec.opset)
     found = {}
     for weight in weights_of(model.graph):
         if chosen is None or chosen(weight):
-            stored = code.stored(weight)
+            stored = codec.stored(weight)
             if stored.bytes < 4 * weight.value.size:
                 found[weight.name] = stored
     if not found:

@@ -9,8 +9,8 @@ import ml_dtypes
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
-from compress.weight_codecs.codecs import BINARY, HALF, LARGEST, Int4Code
-from compress.weight_codecs.onnx_storage import Code, Stored, at_opset, constant, node, replaced, weights_of, written
+from compress.weight_codecs.codecs import BINARY, FP16, LARGEST, Int4Codec
+from compress.weight_codecs.onnx_storage import Codec, Stored, at_opset, constant, node, replaced, weights_of, written
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.onnx_io.load import load_model
 
@@ -33,36 +33,36 @@ def store_formats(data: bytes, formats: Mapping[str, TensorFormat]) -> bytes:
     >>> len(data) - len(store_formats(data, {"classifier.weight": TensorFormat(bits=16, floating=True)})) > 1000
     True
     """
-    codes = {name: code for name, wanted in formats.items() if (code := code_of(wanted)) is not None}
-    if not codes:
+    codecs = {name: codec for name, wanted in formats.items() if (codec := codec_of(wanted)) is not None}
+    if not codecs:
         return data
-    model = at_opset(load_model(data), max(code.opset for code in codes.values()))
+    model = at_opset(load_model(data), max(codec.opset for codec in codecs.values()))
     floats = {weight.name.removesuffix(".turned"): weight for weight in weights_of(model.graph)}
     integers = {tensor.name: tensor for tensor in model.graph.initializer if tensor.data_type == TensorProto.INT8}
     found: dict[str, Stored] = {}
-    for name, code in codes.items():
+    for name, codec in codecs.items():
         held = f"{name}.quantized"
         if name in floats:
-            found[floats[name].name] = code.stored(floats[name])
-        elif held in integers and isinstance(code, Int4Code):
+            found[floats[name].name] = codec.stored(floats[name])
+        elif held in integers and isinstance(codec, Int4Codec):
             found[held] = _packed(integers[held])
         else:
             raise ValueError(f"weight {name}: the file must hold it in float32 to store it in {formats[name]}")
     return written(replaced(model, found))
 
 
-def code_of(stored: TensorFormat) -> Code | None:
+def codec_of(stored: TensorFormat) -> Codec | None:
     """What stores a weight in this format; None for those that need nothing.
 
-    >>> code_of(TensorFormat(bits=4, group=16))
-    Int4Code(group=16, opset=21)
+    >>> codec_of(TensorFormat(bits=4, group=16))
+    Int4Codec(group=16, opset=21)
     """
     if stored.codebook or stored.bits in (8, 32):
         return None
     if stored.floating and stored.bits == 16:
-        return HALF
+        return FP16
     if not stored.floating and stored.bits == 4:
-        return Int4Code(stored.group or _WHOLE_CHANNEL)
+        return Int4Codec(stored.group or _WHOLE_CHANNEL)
     if not stored.floating and stored.bits == 1:
         return BINARY
     raise ValueError(f"weights must be stored in 32, 16 (floating), 8, 4 or 1 bits, got {stored}")

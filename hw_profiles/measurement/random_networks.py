@@ -15,7 +15,7 @@ from hw_profiles.network.workload import Op, Workload, WorkloadBuilder
 _MOST_MACS = {False: 60e6, True: 300e6}
 _MOST_VALUES = {False: 600_000, True: 1_200_000}  # of the largest tensor
 _SIDES = (4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112)
-_IMAGES = (32, 48, 64, 96, 128, 160, 192, 224)
+_RESOLUTIONS = (32, 48, 64, 96, 128, 160, 192, 224)
 _ACTIVATIONS = ("relu", "relu6", "hard_swish", "silu")
 
 Draw = random.Random
@@ -74,7 +74,7 @@ class _Network:
     def long(self) -> str:
         """Three to five stages of blocks of any family, at half the resolution each."""
         draw = self.draw
-        x = self._stem(draw.choice(_IMAGES), self.width(6, 40), 3, draw.choice((1, 2, 2)))
+        x = self._stem(draw.choice(_RESOLUTIONS), self.width(6, 40), 3, draw.choice((1, 2, 2)))
         channels = float(self.builder.shapes[x][1])
         favourite = draw.choice((_inverted, _inverted, _dense, _fused_inverted, _separable))
         for _ in range(draw.choice((3, 4, 5))):
@@ -91,7 +91,7 @@ class _Network:
     def deep(self) -> str:
         """Four to six stages of up to six blocks, nearly all of one family, as networks for larger images have."""
         draw = self.draw
-        x = self._stem(draw.choice(_IMAGES), self.width(6, 40), 3, draw.choice((1, 2, 2)))
+        x = self._stem(draw.choice(_RESOLUTIONS), self.width(6, 40), 3, draw.choice((1, 2, 2)))
         channels = float(self.builder.shapes[x][1])
         favourite = draw.choice((_inverted, _inverted, _inverted, _dense, _fused_inverted, _separable))
         for _ in range(draw.choice((4, 5, 6))):

@@ -11,7 +11,7 @@ from compress.pruning.channel_groups import prunable_groups, pruned_arch
 from hw_profiles.network.workload import Workload
 from search_spaces import Arch, list_spaces, sample
 
-_IMAGES = (32, 48, 64, 96, 128, 160, 192, 224)
+_RESOLUTIONS = (32, 48, 64, 96, 128, 160, 192, 224)
 _CLASSES = (2, 10, 10, 100, 1000)
 _FIRST_SEED = 1_000_000  # no sample that anybody draws by counting from 0
 
@@ -24,7 +24,7 @@ def space_network(number: int) -> Workload:
     """
     draw = random.Random(number)
     spaces = list_spaces()
-    side, classes = draw.choice(_IMAGES), draw.choice(_CLASSES)
+    side, classes = draw.choice(_RESOLUTIONS), draw.choice(_CLASSES)
     arch = sample(
         spaces[number % len(spaces)], seed=_FIRST_SEED + number, input_shape=(3, side, side), num_classes=classes
     )

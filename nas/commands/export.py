@@ -11,7 +11,7 @@ from typing import Any
 from nas.config import Config, load_config
 from nas.errors import InputError, user_input
 
-_IMAGES = 1000  # of the test set, or all
+_TEST_IMAGES = 1000  # of the test set, or all
 
 
 def run_export(parsed: Namespace) -> int:
@@ -72,4 +72,4 @@ def _test_images(data: str, file: Path, config: Config) -> Any:
     preprocessing = Preprocessing.from_json(metadata[METADATA_KEY])
     dataset = load_data(data, seed=config.seed, size=config.size, unreadable=config.unreadable)
     dataset = dataset.resized(*preprocessing.input_shape[1:])
-    return preprocessing.tensor(dataset.test.images[:_IMAGES])
+    return preprocessing.tensor(dataset.test.images[:_TEST_IMAGES])

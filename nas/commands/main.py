@@ -165,7 +165,7 @@ def _run(parsed: argparse.Namespace) -> None:
     import optuna
 
     from nas.pipeline.run import run
-    from nas.results.collect import table
+    from nas.results.tables import table
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     result = run(parsed.config, **overrides)

@@ -16,7 +16,8 @@ from compress.progress import progress
 from compress.pruning.importance import CRITERIA
 from compress.pruning.prune import Prune
 from compress.stage import Context, Stage
-from compress.stages.runner import deploy, run_stages
+from compress.stages.deployed_file import deploy
+from compress.stages.runner import run_stages
 from compress.training.loop import Recipe, train
 from hw_profiles.budget import Budget
 from hw_profiles.devices.device import Device
@@ -34,7 +35,8 @@ from nas.pipeline.stage_plan import LONGEST, planned_stages, recipe_for, stage_n
 from nas.pipeline.teacher import NO_TEACHER, check_teacher, check_teacher_file, prepare_teacher
 from nas.pipeline.time_budget import Clock
 from nas.report.page import render
-from nas.results.collect import Findings, Result, collect, trials_csv
+from nas.results.collect import Findings, Result, collect
+from nas.results.tables import trials_csv
 from nas.results.teacher_info import TeacherInfo
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
@@ -91,6 +93,7 @@ def run(config: str | Path | None = None, **overrides: Any) -> Result:
                 artifact=artifact,
                 baseline=baseline,
                 context=job.context(artifact, teacher_info),
+                seconds=clock.spent,
             )
         )
         write_text(folder / "trials.csv", trials_csv(study))
@@ -98,7 +101,7 @@ def run(config: str | Path | None = None, **overrides: Any) -> Result:
         write_text(folder / "report.html", render(result.metrics, study))
         clock.save()
         log.info("done: %s", result.metrics["verdict"])
-    if not result.kept:
+    if not result.budget_met:
         raise NothingFitsError(f"{result.metrics['verdict']} (see {result.folder / 'report.html'})")
     return result
 
@@ -117,7 +120,8 @@ class _Job:
 
     @property
     def predicts(self) -> bool:
-        """Whether candidates are priced by the device's table, which was made here; the finalists are measured."""
+        """Whether candidates are estimated from the device's table, which was made on this machine; the finalists are
+        measured."""
         made_here = matches_this_machine(self.device.conditions, self.device.threads)
         return not self.measured or (self.config.latency_from == "auto" and made_here)
 

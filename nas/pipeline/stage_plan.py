@@ -10,7 +10,7 @@ from compress.distillation.distill import Distill
 from compress.pruning.prune import Prune
 from compress.quantization.int8.qat import QuantizeAware
 from compress.stage import Stage
-from compress.stages.runner import STAGES
+from compress.stages.stage_order import STAGES
 from compress.training.loop import Recipe
 from hw_profiles.suggest import did_you_mean
 from nas.config import Config

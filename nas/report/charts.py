@@ -40,7 +40,7 @@ class _Panel:
 
 def stages_svg(rows: Sequence[Row], limit_ms: float | None) -> str:
     """Bytes, latency with its 90 % interval and test accuracy with its 95 % interval from stage to stage; what was
-    undone is pale and says why.
+    reverted is pale and says why.
     """
     height = _STAGES_TOP + _STAGE_HEIGHT * len(rows)
     drawn = []
@@ -88,7 +88,7 @@ def _stage_bar(panel: _Panel, rows: Sequence[Row], index: int) -> str:
 
 
 def _change(name: str, row: Row, earlier: Row | None) -> str:
-    """By how much a value differs from the last kept one: in points for an accuracy, else in percent."""
+    """By how much a value differs from the last accepted one: in points for an accuracy, else in percent."""
     if earlier is None or row[name] == earlier[name]:
         return ""
     if name == "test_accuracy":
@@ -98,7 +98,7 @@ def _change(name: str, row: Row, earlier: Row | None) -> str:
 
 def _stage_words(row: Row, y: float) -> str:
     note = (
-        f"undone: {row['rejection_reason']}"
+        f"reverted: {row['rejection_reason']}"
         if row.get("rejection_reason")
         else "deployed"
         if row.get("deployed")
@@ -109,7 +109,7 @@ def _stage_words(row: Row, y: float) -> str:
 
 
 def _kind(row: Row) -> str:
-    return "undone" if row.get("rejection_reason") else "deployed" if row.get("deployed") else "kept"
+    return "reverted" if row.get("rejection_reason") else "deployed" if row.get("deployed") else "accepted"
 
 
 def architecture_svg(architecture: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ th { font-weight: 600; color: var(--quiet); vertical-align: bottom; }
 th, td { text-align: right; padding: .32em .6em; border-bottom: 1px solid var(--rule); white-space: nowrap; }
 th:first-child, td:first-child, th.words, td.words { text-align: left; }
 td.words { white-space: normal; min-width: 8em; overflow-wrap: anywhere; }
-tr.undone td { color: var(--quiet); } tr.deployed td { font-weight: 600; background: #f3f8f5; }
+tr.reverted td { color: var(--quiet); } tr.deployed td { font-weight: 600; background: #f3f8f5; }
 .verdict { max-width: none; padding: .8em 1em; border-left: 5px solid var(--green); background: #eef8f2;
   overflow-wrap: anywhere; }
 .verdict.broken { border-color: var(--red); background: #fdf0ef; }
@@ -52,8 +52,8 @@ svg text.green { fill: var(--green); } svg text.strong { font-weight: 600; }
 .mark { stroke: #fff; stroke-width: 1; } .mark.winner { fill: var(--green); }
 .mark.deployed { fill: none; stroke: var(--green); stroke-width: 2; pointer-events: all; }
 .mark.baseline { fill: #c4660a; }
-rect.kept { fill: #7ba6dc; } rect.deployed, .live { fill: var(--blue); } rect.undone { fill: #d5dce4; }
-rect.deployed { fill: var(--green); } text.undone { fill: var(--quiet); } .peak { fill: var(--red); }
+rect.accepted { fill: #7ba6dc; } rect.deployed, .live { fill: var(--blue); } rect.reverted { fill: #d5dce4; }
+rect.deployed { fill: var(--green); } text.reverted { fill: var(--quiet); } .peak { fill: var(--red); }
 .end { fill: #fff; stroke: #8c98a6; } .shortcut { fill: none; stroke: #8c98a6; stroke-width: 1.5; }
 .block { fill: #cfe0f5; stroke: #7ba6dc; } .block.conv { fill: #e3e8ee; stroke: #9aa7b5; }
 .block.separable { fill: #d3ecdd; stroke: #7dbb97; } .block.fused_inverted_residual { fill: #f6e3c8; stroke: #d3a45f; }

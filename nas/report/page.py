@@ -12,14 +12,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from compress.atomic_files import read_json
 from compress.data.preprocessing import METADATA_KEY
-from compress.stages.runner import upper_bounds
+from compress.stages.acceptance import upper_bounds
 from nas.config import Config
 from nas.report.candidates_section import candidates_section
 from nas.report.charts import architecture_svg, memory_svg, stages_svg
 from nas.report.html import grid, listing, page, percent, section
 from nas.report.svg import words
 from nas.report.test_section import data_section, on_test_section
-from nas.results.collect import SCHEMA
+from nas.results.collect import METRICS_SCHEMA
 
 Metrics = Mapping[str, Any]
 
@@ -37,7 +37,7 @@ _HEAD = ["", "val acc", "test acc (95 %)", "balanced", "params", "MACs", "file b
 def render(metrics: Metrics, study: optuna.Study) -> str:
     """The page of a run from its metrics.json and its study."""
     asked, final = metrics["asked"], metrics["final"]
-    broken = "" if metrics["kept"] else " broken"
+    broken = "" if metrics["budget_met"] else " broken"
     return page(
         f"fitnas: {asked['data']}",
         f"<h1>{words(metrics['deployed'])} for {words(asked['device'])}</h1>",
@@ -81,9 +81,9 @@ def _read_metrics(path: Path) -> Metrics:
         schema = metrics.get("schema")
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path}: not the JSON of a run ({error})") from None
-    if schema != SCHEMA:
+    if schema != METRICS_SCHEMA:
         raise ValueError(
-            f"{path}: schema must be {SCHEMA}, got {schema!r}; the command that made the run, started again, renews it"
+            f"{path}: schema must be {METRICS_SCHEMA}, got {schema!r}: it was written by another version of fitnas"
         )
     return metrics
 
@@ -172,11 +172,11 @@ def _budget(metrics: Metrics) -> str:
 def _stages(metrics: Metrics) -> tuple[str, ...]:
     rows = metrics["rows"]
     steps = [row for row in rows if row["role"] in ("winner", "stage")]
-    kinds = ["undone" if row.get("rejection_reason") else "deployed" if row.get("deployed") else "" for row in rows]
+    kinds = ["reverted" if row.get("rejection_reason") else "deployed" if row.get("deployed") else "" for row in rows]
     source = metrics["final"]["latency_source"]
     return (
         stages_svg(steps, metrics["asked"].get("latency_ms")),
-        "<p class='quiet'>In brackets the change against the last step that was kept: percent of bytes and latency, "
+        "<p class='quiet'>In brackets the change against the last accepted step: percent of bytes and latency, "
         "points of accuracy.</p><h3>All networks</h3>",
         grid(_HEAD, [_cells(row) for row in rows], "wide", kinds),
         f"<p>Latency: {words(source)}, batch 1, one thread; the column source says it for each. The estimate "
@@ -206,7 +206,7 @@ def _cells(row: Metrics) -> list[str]:
         row.get("latency_source") or "–",
         show("estimated_ms", ".3f"),
         show("peak_ram_bytes", ","),
-        "undone" if row.get("rejection_reason") else note,
+        "reverted" if row.get("rejection_reason") else note,
     ]
 
 

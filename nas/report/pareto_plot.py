@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 
-from compress.stages.runner import latency_upper_bound
+from compress.stages.acceptance import latency_upper_bound
 from nas.engine.pareto import pareto_front
 from nas.engine.search import COST, ranked_trials
 from nas.report.svg import element, label, line, picture, ticks, title

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -19,38 +17,40 @@ from compress.fnz.encode_stage import Encode
 from compress.networks.artifact import Artifact
 from compress.networks.onnx_export import differing, predict_onnx
 from compress.stage import Context
-from compress.stages.runner import STAGES, file_metrics, upper_bounds
+from compress.stages.acceptance import upper_bounds
+from compress.stages.deployed_file import file_metrics
+from compress.stages.stage_order import STAGES
 from compress.training.evaluation import accuracy, balanced_accuracy
 from compress.training.teachers import teacher_accuracy
 from hw_profiles.budget import violations
 from hw_profiles.devices.device import Device
 from hw_profiles.onnx_io.reader import read_onnx
 from nas.config import Config
-from nas.engine.search import CAUSE, COST, WHY, candidate, ranked_trials
+from nas.engine.search import candidate, ranked_trials
 from nas.results.network_facts import architecture_facts, estimated_latency, memory_facts
-from nas.results.run_warnings import cautions
+from nas.results.run_warnings import run_warnings
 from nas.results.teacher_info import TeacherInfo
 from nas.results.test_statistics import Predictions, class_counts, class_facts, flips, interval_of
 
-SCHEMA = 2
+METRICS_SCHEMA = 3
 _LABELS = {"distill": "distilled", "prune": "pruned", "int8": "int8"}
 _LATENCY = ("latency_ms", "latency_low_ms", "latency_high_ms", "latency_source", "latency_raw_ms")
-COLUMNS = ("val acc", "test acc", "params", "MACs", "file bytes", "latency ms (90 %)", "peak RAM", "")
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A finished run: its folder, the deployed file, everything that stands in metrics.json."""
+    """A finished run: its folder, the deployed file, whether the budget is met, and what metrics.json holds."""
 
     folder: Path
     deployed: Path
-    kept: bool
+    budget_met: bool
     metrics: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Findings:
-    """What the phases of a run made; ``data`` has the size in which it was read, ``context`` the artifact's."""
+    """What the phases of a run made; ``data`` has the size in which it was read, ``context`` the artifact's;
+    ``seconds`` is the time of the whole run so far, earlier starts included."""
 
     config: Config
     folder: Path
@@ -60,10 +60,12 @@ class Findings:
     artifact: Artifact
     baseline: Artifact | None
     context: Context
+    seconds: float
 
 
 def collect(found: Findings) -> Result:
-    """Run every file that was made on the test images, which no network has met before, and judge the last one kept."""
+    """Run every file that was made on the test images, which no network has met before, and judge the last accepted
+    one."""
     config, folder, artifact, test = found.config, found.folder, found.artifact, found.context.data.test
     runs = _TestRuns()
     rows = _rows(found, runs)
@@ -73,18 +75,24 @@ def collect(found: Findings) -> Result:
     excess = violations(upper_bounds(final), config.budget.limits())
     predictions = runs.predictions(deployed, artifact, test)
     formatted = artifact.source.workload().with_precision(artifact.precision)
+    on_test = _on_test(predictions, test)
     metrics: dict[str, Any] = {
-        "schema": SCHEMA,
+        "schema": METRICS_SCHEMA,
+        "deployed": deployed.name,
+        "test_accuracy": on_test["test_accuracy"],
+        "latency_ms": final["latency_ms"],
+        "peak_ram_bytes": final["peak_ram_bytes"],
+        "flash_bytes": final["weight_bytes"],
+        "budget_met": all(value <= 0 for value in excess.values()),
+        "seconds": found.seconds,
         "asked": {"data": config.data, "device": config.device, **config.budget.limits()},
         "config": asdict(config),
         "environment": read_json(folder / "env.json") if (folder / "env.json").is_file() else {},
-        "warnings": cautions(rows, found.data),
-        "deployed": deployed.name,
-        "kept": all(value <= 0 for value in excess.values()),
+        "warnings": run_warnings(rows, found.data),
         "excess": excess,
         "final": {
             **final,
-            **_on_test(predictions, test),
+            **on_test,
             "test_images": len(test),
             "test_differing_from_pytorch": differing(artifact, predictions, test),
         },
@@ -100,7 +108,7 @@ def collect(found: Findings) -> Result:
         "winner_trial": _winner_trial(found),
     }
     metrics["verdict"] = verdict(metrics)
-    return Result(folder, deployed, metrics["kept"], metrics)
+    return Result(folder, deployed, metrics["budget_met"], metrics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +126,9 @@ class _TestRuns:
 
 def _copy_files(artifact: Artifact, folder: Path) -> Path:
     """Put the last float32 file and the deployed ones into the run's folder; that of ONNX is returned."""
-    kept = [record for record in artifact.history if record["kept"]]
-    floats = [record for record in kept if record["after"]["precision"] == "fp32"]
-    for records, names in ((floats, ["model.onnx"]), (kept, artifact.files.values())):
+    accepted = [record for record in artifact.history if record["accepted"]]
+    floats = [record for record in accepted if record["after"]["precision"] == "fp32"]
+    for records, names in ((floats, ["model.onnx"]), (accepted, artifact.files.values())):
         source = folder / "stages" / records[-1]["folder"] if records else folder / "winner"
         for name in names:
             write_bytes(folder / name, (source / name).read_bytes())
@@ -143,9 +151,9 @@ def _rows(found: Findings, runs: _TestRuns) -> list[dict[str, Any]]:
         if row["role"] == "stage" and (row["weight_form"] or row["label"] == Encode.name):
             row["note"] = "deployed, " * row.get("deployed", False) + _coded(row)
     if found.baseline is not None:
-        kept = [record for record in found.baseline.history if record["kept"]]
+        accepted = [record for record in found.baseline.history if record["accepted"]]
         home = found.folder / "baseline"
-        place = home / "stages" / kept[-1]["folder"] if kept else home / "trained"
+        place = home / "stages" / accepted[-1]["folder"] if accepted else home / "trained"
         base = found.data.resized(*found.baseline.preprocessing.sizes[-1])
         row = _row(found.config.baseline, place, base.test, runs, device)
         note = "preset, same recipe and training time"
@@ -216,7 +224,7 @@ def _test_facts(found: Findings, runs: _TestRuns, predictions: Predictions) -> d
     for record in found.artifact.history:
         if STAGES[record["stage"]].lossy:
             break
-        if record["kept"]:
+        if record["accepted"]:
             label, place = _LABELS.get(record["stage"], record["stage"]), found.folder / "stages" / record["folder"]
     reference = Artifact.load(place)
     before = runs.predictions(place / reference.files["onnx"], reference, test)
@@ -236,82 +244,15 @@ def _winner_trial(found: Findings) -> int | None:
 
 
 def verdict(metrics: Mapping[str, Any]) -> str:
-    """One line: which file, whether the budget was kept, and that it was run."""
+    """One line: which file, whether the budget is met, and that it was run."""
     final = metrics["final"]
     limits = {name: limit for name, limit in metrics["asked"].items() if name in metrics["excess"]}
-    sources = {"latency_ms": final["latency_source"]}
+    sources = {"latency_ms": final["latency_source"], "peak_ram_bytes": "planned", "flash_bytes": "counted"}
     values = upper_bounds(final)
-    shown = ", ".join(
-        f"{name} {values[name]:.4g} of {limit:.4g} ({sources.get(name, 'planned')})" for name, limit in limits.items()
-    )
-    state = "no limit was given" if not limits else f"budget {'kept' if metrics['kept'] else 'BROKEN'}: {shown}"
+    shown = ", ".join(f"{name} {values[name]:.4g} of {limit:.4g} ({sources[name]})" for name, limit in limits.items())
+    state = "no limit was given" if not limits else f"budget {'met' if metrics['budget_met'] else 'NOT met'}: {shown}"
     return (
         f"{metrics['deployed']} is deployed ({final['file_bytes']} bytes); {state}; run on {final['test_images']} "
         f"test images in ONNX Runtime: accuracy {final['test_accuracy']:.2%}, "
         f"{final['test_differing_from_pytorch']} predictions differ from PyTorch"
-    )
-
-
-def table(metrics: Mapping[str, Any]) -> str:
-    """The networks of a run, one a line.
-
-    >>> print(table({"rows": [{"label": "winner", "val_accuracy": 0.5, "params": 1000}]}).splitlines()[1][:15])
-    winner  50.00 %
-    """
-    lines = [("", *COLUMNS), *(cells(row) for row in metrics["rows"])]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) if i in (0, len(widths) - 1) else cell.rjust(width)
-                  for i, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
-        for line in lines
-    )  # fmt: skip
-
-
-def trials_csv(study: optuna.Study) -> str:
-    """One line a trial: number, state, values, why or cause, costs, parameters."""
-    trials = study.trials
-    costs = sorted({name for t in trials for name in t.user_attrs.get(COST, {})})
-    names = list(dict.fromkeys(name for t in trials for name in t.params))
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow(["number", "state", "values", "why", *costs, *names])
-    for t in trials:
-        why = t.user_attrs.get(WHY) or t.user_attrs.get(CAUSE, "")
-        values = " ".join(f"{value:.6g}" for value in t.values or [])
-        found = t.user_attrs.get(COST, {})
-        writer.writerow(
-            [
-                t.number,
-                t.state.name,
-                values,
-                why,
-                *(found.get(c, "") for c in costs),
-                *(t.params.get(n, "") for n in names),
-            ]
-        )
-    return buffer.getvalue()
-
-
-def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """A row of the table as text, in the order of COLUMNS after its label."""
-
-    def show(name: str, form: str) -> str:
-        return format(row[name], form) if row.get(name) is not None else "-"
-
-    latency = "-"
-    if row.get("latency_ms") is not None:
-        latency = f"{row['latency_ms']:.3f} ({row['latency_low_ms']:.3f}-{row['latency_high_ms']:.3f})"
-    note = row.get("note", "deployed" if row.get("deployed") else "")
-    if row.get("rejection_reason"):
-        note = f"undone: {row['rejection_reason']}"
-    return (
-        row["label"],
-        f"{100 * row['val_accuracy']:.2f} %",
-        f"{100 * row['test_accuracy']:.2f} %" if "test_accuracy" in row else "-",
-        show("params", ","),
-        show("macs", ","),
-        show("file_bytes", ","),
-        latency,
-        show("peak_ram_bytes", ","),
-        note,
     )

@@ -10,7 +10,7 @@ from compress.data.dataset import Dataset
 _FEWEST_EPOCHS, _FEWEST_STEPS = 3.0, 100
 
 
-def cautions(rows: Sequence[Mapping[str, Any]], data: Dataset) -> list[str]:
+def run_warnings(rows: Sequence[Mapping[str, Any]], data: Dataset) -> list[str]:
     """One line for each thing that makes a run's accuracies say less than they seem to."""
     alike = data.facts.get("near_duplicates", {}).get("test", 0)
     flattered = [

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress.c99 import verify, write_c99
-from compress.c99.layers import Integers, Layer, Table
+from compress.c99.layers import Integers, ProgramLayer, Table
 from compress.c99.network_reader import read_network
 from compress.c99.numpy_reference import quantize_images, run_layer, run_layers
 from compress.c99.target_machines import MACHINES, sizes
@@ -59,7 +59,7 @@ def least_bytes(file: Path) -> int:
     return max(lifetimes(problem, best_order(problem)).live)
 
 
-def node_steps(layer: Layer, inputs: list[Integers], made: NDArray[np.int64]) -> int:
+def node_steps(layer: ProgramLayer, inputs: list[Integers], made: NDArray[np.int64]) -> int:
     """How far a layer's numbers are from the reference's at most, where the node before a function may be one off."""
     first, *tables = layer.steps
     values = run_layer(replace(layer, steps=(first,)), inputs).astype(np.int64)

@@ -11,7 +11,7 @@ from typing import Any
 from compress.c99 import verify, write_c99
 from compress.c99.instruction_counts import INSTRUCTIONS_PER_TICK
 from compress.c99.kernel_calls import direct
-from compress.c99.layers import Convolution, Layer
+from compress.c99.layers import Convolution, ProgramLayer
 from compress.c99.network_reader import read_network
 from compress.c99.target_machines import MACHINES, Machine
 from compress.c99.verification import Measured
@@ -33,7 +33,7 @@ def machines() -> dict[str, Machine]:
     return found
 
 
-def kind(layer: Layer) -> str:
+def kind(layer: ProgramLayer) -> str:
     step = layer.steps[0]
     if not isinstance(step, Convolution):
         return "others"
@@ -44,13 +44,13 @@ def kind(layer: Layer) -> str:
     return "1x1" if step.window.kernel_size == (1, 1) else "window"
 
 
-def macs(layer: Layer) -> int:
+def macs(layer: ProgramLayer) -> int:
     step = layer.steps[0]
     height, width, _ = layer.output.shape
     return height * width * step.weight.size if isinstance(step, Convolution) else 0
 
 
-def by_kind(layers: tuple[Layer, ...], measured: Measured) -> dict[str, float]:
+def by_kind(layers: tuple[ProgramLayer, ...], measured: Measured) -> dict[str, float]:
     """Instructions for each MAC of the layers of one kind, and ``whole``: of all layers for each MAC of the network."""
     totals: dict[str, list[int]] = {}
     for layer, ticks in zip(layers, measured.ticks, strict=True):

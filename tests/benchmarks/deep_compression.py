@@ -31,7 +31,7 @@ from compress.clustering.kmeans_1d import nearest, shared_values
 from compress.fnz import decode_onnx, describe, encode_onnx, sizes
 from compress.fnz.codes.codebook import encode_codebook, find_codebook
 from compress.fnz.codes.element_kinds import Kind
-from compress.networks.weight_layers import Layer, weighted_layers
+from compress.networks.weight_layers import WeightLayer, weighted_layers
 from compress.sparsity.sparsify import Amount, Sparsify
 from hw_profiles.onnx_io.session import open_session
 from hw_profiles.onnx_io.writer import write_onnx
@@ -101,7 +101,7 @@ def share_biases(model: nn.Module, count: int) -> None:
         layer.bias = nn.Parameter(torch.from_numpy(chosen), requires_grad=False)
 
 
-def _bias(layer: Layer) -> np.ndarray:
+def _bias(layer: WeightLayer) -> np.ndarray:
     assert layer.bias is not None
     return layer.bias.detach().numpy()
 
@@ -160,7 +160,7 @@ def counted_bytes(model: nn.Module, *, shared: bool) -> int:
     return math.ceil((bits + sum(sum(counted_bits(layer, shared=shared)) for layer in layers)) / 8)
 
 
-def counted_bits(layer: Layer, *, shared: bool) -> tuple[int, int]:
+def counted_bits(layer: WeightLayer, *, shared: bool) -> tuple[int, int]:
     """Bits of the values and of the places of a layer's weights: 32, or a number of its value and the values once; and
     for each the distance from the one before (5 bits, 8 in convolutions), with fillers where it is longer."""
     weight = layer.weight.detach().numpy().ravel()

@@ -99,7 +99,7 @@ def _features(sums: dict[str, list[float]], kinds: Sequence[str], by: str) -> li
 
 def budget_run() -> str:
     parts = ["## Winner and preset, trained as long\n"]
-    head = ("network", "val accuracy", "test accuracy", "parameters", "MACs", "file bytes", "latency ms", "undone")
+    head = ("network", "val accuracy", "test accuracy", "parameters", "MACs", "file bytes", "latency ms", "reverted")
     for line in read("budget_run"):
         parts.append(
             f"`python tests/benchmarks/budget_run.py`: {line['case']}, latency {line['latency']}, time {line['time']}, "

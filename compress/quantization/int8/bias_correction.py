@@ -16,6 +16,7 @@ from hw_profiles.network.quantization import Quantization
 from hw_profiles.network.workload import WEIGHTED, Workload
 from hw_profiles.onnx_io.writer import write_onnx
 
+_CORRECTION_IMAGES = 256
 Weights = Mapping[str, NDArray[np.float32]]
 
 
@@ -52,9 +53,6 @@ def corrected_biases_of(rounded: Artifact, exact: Artifact, context: Context) ->
     """The biases that give each channel of ``rounded`` the mean that it has in ``exact`` in float, on some images."""
     workload = exact.arch.workload()
     weights, wanted = (folded_weights(each.model(), workload) for each in (rounded, exact))
-    images = exact.preprocessing.tensor(context.data.train.some(_IMAGES, context.seed).images)
+    images = exact.preprocessing.tensor(context.data.train.some(_CORRECTION_IMAGES, context.seed).images)
     found = corrected_biases(workload, weights, rounded.quantization, images, context.report, exact=wanted)
     return {op.bias_name: found[op.bias_name] for op in workload.ops if op.kind in WEIGHTED and op.bias}
-
-
-_IMAGES = 256

@@ -21,7 +21,7 @@ from hw_profiles.onnx_io.writer import write_onnx
 
 Weights = dict[str, NDArray[np.float32]]
 
-_IMAGES = 2
+_PARITY_IMAGES = 2
 
 
 def lifted(data: bytes, input_shape: tuple[int, int, int]) -> tuple[Workload, Weights]:
@@ -45,7 +45,7 @@ def lifted(data: bytes, input_shape: tuple[int, int, int]) -> tuple[Workload, We
     for op in workload.ops:
         if op.kind in WEIGHTED:
             weights |= _weights(op, nodes.get(op.name), read, tensors)
-    x = np.random.default_rng(0).standard_normal((_IMAGES, *input_shape)).astype(np.float32)
+    x = np.random.default_rng(0).standard_normal((_PARITY_IMAGES, *input_shape)).astype(np.float32)
     try:
         again = logits(write_onnx(workload, weights), x)
     except (KeyError, ValueError, onnx.checker.ValidationError) as error:

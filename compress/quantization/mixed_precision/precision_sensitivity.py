@@ -16,7 +16,7 @@ from compress.networks.store_weights import with_stored_weights
 from compress.quantization.int8.bias_correction import corrected_biases_of
 from compress.quantization.int8.fidelity import FidelityEvaluator
 from compress.stage import Context
-from compress.weight_codecs.codecs import GROUP, Int4Code, quantized_groups
+from compress.weight_codecs.codecs import GROUP, Int4Codec, quantized_groups
 from compress.weight_codecs.onnx_storage import Floats, weights_of
 from hw_profiles.latency.estimate import Latency, estimate
 from hw_profiles.network.quantization import Quantization, with_in_float
@@ -72,12 +72,12 @@ class Lowering:
         if not lowered:
             return artifact
         if not isinstance(artifact.source, Arch):
-            return with_stored_weights(artifact, Int4Code(self.group), lambda weight: weight.name in lowered)
+            return with_stored_weights(artifact, Int4Codec(self.group), lambda weight: weight.name in lowered)
         if artifact.quantization is not None:
             changed = packed_integers(artifact, lowered)
         else:
             chosen = {f"{name}.weight" for name in lowered}
-            changed = with_stored_weights(artifact, Int4Code(self.group), lambda weight: weight.name in chosen)
+            changed = with_stored_weights(artifact, Int4Codec(self.group), lambda weight: weight.name in chosen)
         biases = {name: value for name, value in self.biases.items() if name.removesuffix(".bias") in lowered}
         return with_folded_weights(changed, biases)
 

@@ -30,7 +30,7 @@ from hw_profiles.network.quantization import LARGEST_BIAS, Quantization, quantiz
 from hw_profiles.network.workload import WEIGHTED, Op, Workload
 
 _EXACT = 2**24  # whole numbers below it are float32 numbers
-_IMAGES = 32  # at once: what lies between two operations stays in the cache
+_BATCH = 32  # at once: what lies between two operations stays in the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Simulated(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         """Logits of a batch of normalised images."""
-        parts = [run_integers(self.workload, self.steps, self.numbers, part) for part in torch.split(x, _IMAGES)]
+        parts = [run_integers(self.workload, self.steps, self.numbers, part) for part in torch.split(x, _BATCH)]
         return torch.cat(parts)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from compress.networks.artifact import Artifact
-from compress.networks.weight_layers import Layer
+from compress.networks.weight_layers import WeightLayer
 from compress.quantization.weight_only.ste_training import train_straight_through
 from compress.stage import Context
 from compress.training.loop import Recipe
@@ -46,7 +46,7 @@ class Binarize:
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The network with binary weights; a ValueError where it is in integers, or has no layer to make binary."""
         return train_straight_through(
-            artifact, context, recipe=self.recipe, code=BINARY, rounding=lambda weight: _signs, chosen=inner_layers
+            artifact, context, recipe=self.recipe, codec=BINARY, rounding=lambda weight: _signs, chosen=inner_layers
         )
 
 
@@ -68,7 +68,7 @@ def store_binary(source: Path | bytes) -> bytes:
     return store(source, BINARY, lambda weight: weight.name not in ends and weight.rows.shape[1] >= FEWEST)
 
 
-def inner_layers(layers: Mapping[str, Layer]) -> list[str]:
+def inner_layers(layers: Mapping[str, WeightLayer]) -> list[str]:
     """The layers that :class:`Binarize` makes binary.
 
     >>> from torch import nn

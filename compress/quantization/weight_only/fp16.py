@@ -9,7 +9,7 @@ from typing import ClassVar
 from compress.networks.artifact import Artifact
 from compress.networks.store_weights import wider_than, with_stored_weights
 from compress.stage import Context
-from compress.weight_codecs.codecs import HALF
+from compress.weight_codecs.codecs import FP16
 from compress.weight_codecs.onnx_storage import store
 
 
@@ -29,7 +29,7 @@ class Half:
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The network with rounded weights; a ValueError where it is in integers already."""
-        return with_stored_weights(artifact, HALF, wider_than(artifact, 16))
+        return with_stored_weights(artifact, FP16, wider_than(artifact, 16))
 
 
 def store_half(source: Path | bytes) -> bytes:
@@ -44,4 +44,4 @@ def store_half(source: Path | bytes) -> bytes:
     >>> round(len(store_half(data)) / len(data), 2)
     0.51
     """
-    return store(source, HALF)
+    return store(source, FP16)

@@ -17,7 +17,7 @@ from compress.quantization.int8.bias_correction import corrected_biases_of
 from compress.quantization.weight_only.ste_training import train_straight_through
 from compress.stage import Context
 from compress.training.loop import Recipe
-from compress.weight_codecs.codecs import GROUP, LARGEST, Int4Code, check_group, group_of, quantized_groups
+from compress.weight_codecs.codecs import GROUP, LARGEST, Int4Codec, check_group, group_of, quantized_groups
 from compress.weight_codecs.onnx_storage import store
 from search_spaces.arch import Arch
 
@@ -49,15 +49,15 @@ class Int4:
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The network with weights on the grid; a ValueError where it is in integers already."""
-        code = Int4Code(self.group)
+        codec = Int4Codec(self.group)
         if self.recipe is None:
-            rounded = with_stored_weights(artifact, code, wider_than(artifact, 4))
+            rounded = with_stored_weights(artifact, codec, wider_than(artifact, 4))
             # A file, whose layers nothing here takes apart, or no images to see means on.
             if not isinstance(artifact.source, Arch) or not len(context.data.train):
                 return rounded
             return with_folded_weights(rounded, corrected_biases_of(rounded, artifact, context))
         return train_straight_through(
-            artifact, context, recipe=self.recipe, code=code, rounding=lambda weight: _Grid(weight, self.group)
+            artifact, context, recipe=self.recipe, codec=codec, rounding=lambda weight: _Grid(weight, self.group)
         )
 
 
@@ -95,4 +95,4 @@ def store_int4(source: Path | bytes, group: int = GROUP) -> bytes:
     0.17
     """
     check_group("group", group)
-    return store(source, Int4Code(group))
+    return store(source, Int4Codec(group))

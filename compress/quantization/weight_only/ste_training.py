@@ -11,10 +11,10 @@ from torch.nn.utils import parametrize
 from compress.distillation.guided_training import guided_training
 from compress.networks.artifact import Artifact
 from compress.networks.store_weights import is_representable, require_float, with_stored_weights
-from compress.networks.weight_layers import Layer, layers_of, weighted_layers
+from compress.networks.weight_layers import WeightLayer, layers_of, weighted_layers
 from compress.stage import Context
 from compress.training.loop import Recipe
-from compress.weight_codecs.onnx_storage import Code
+from compress.weight_codecs.onnx_storage import Codec
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 
 Rounding = Callable[[Tensor], Tensor]
@@ -45,12 +45,12 @@ def train_straight_through(
     context: Context,
     *,
     recipe: Recipe,
-    code: Code,
+    codec: Codec,
     rounding: Callable[[Tensor], Rounding],
-    chosen: Callable[[Mapping[str, Layer]], Sequence[str]] = list,
+    chosen: Callable[[Mapping[str, WeightLayer]], Sequence[str]] = list,
 ) -> Artifact:
     """The artifact after a training in which the ``chosen`` layers are rounded, led by what it was, and stored by
-    ``code``; ``rounding`` gives for the weight that a layer has what rounds it.
+    ``codec``; ``rounding`` gives for the weight that a layer has what rounds it.
 
     Raises:
         ValueError: no layer is chosen, or the network is in integers already.
@@ -74,7 +74,7 @@ def train_straight_through(
     for name in names:
         parametrize.remove_parametrizations(layers[name], "weight", leave_parametrized=True)
     learnt = replace(artifact.with_model(model), weight_formats=_zeros_left(artifact, model))
-    trained = with_stored_weights(learnt, code, lambda weight: is_representable(code, weight))
+    trained = with_stored_weights(learnt, codec, lambda weight: is_representable(codec, weight))
     return replace(trained, metrics={**artifact.metrics, **training.metrics()})
 
 

@@ -13,7 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 from compress.c99 import verify, write_c99
-from compress.c99.layers import Convolution, Layer
+from compress.c99.layers import Convolution, ProgramLayer
 from compress.c99.network_reader import read_network
 from compress.c99.target_machines import MACHINES
 from search_spaces import preset
@@ -95,7 +95,7 @@ def test_dsp_instructions_halve_what_convolutions_take(tmp_path: Path) -> None:
         assert written.buffer_bytes <= fast.stack_bytes <= written.buffer_bytes + 1024
 
 
-def kind_of(layer: Layer) -> str:
+def kind_of(layer: ProgramLayer) -> str:
     step = layer.steps[0]
     if not isinstance(step, Convolution):
         return ""

@@ -17,7 +17,7 @@ from torch import nn
 from compress import Artifact, Context, Recipe
 from compress.clustering.cluster import Cluster, cluster_module
 from compress.clustering.kmeans_1d import STARTS
-from compress.clustering.shared_weights import share
+from compress.clustering.shared_weights import apply_weight_sharing
 from compress.networks.onnx_export import export_onnx, folded_weights, predict_onnx
 from compress.networks.weight_layers import weighted_layers
 from compress.quantization.int8.ptq import Quantize
@@ -108,7 +108,7 @@ def test_the_gradient_of_a_value_is_the_sum_over_its_cluster(steps: np.ndarray |
         layer.weight[0, :7] = 0
         if steps is not None:
             layer.weight.copy_((layer.weight * 100).round() * torch.from_numpy(steps)[:, None])
-    shared = share(layer, 5, "linear", 0, steps)
+    shared = apply_weight_sharing(layer, 5, "linear", 0, steps)
     weight = layer.weight.detach().clone().requires_grad_()
     x = torch.randn(8, 30)
     torch.tanh(x @ weight.T + layer.bias).square().sum().backward()
@@ -122,7 +122,7 @@ def test_the_gradient_of_a_value_is_the_sum_over_its_cluster(steps: np.ndarray |
 def test_an_ordinary_step_moves_a_value_by_the_mean_of_its_weights_steps() -> None:
     torch.manual_seed(0)
     layer = nn.Linear(40, 3)
-    shared = share(layer, 4, "density", 0)
+    shared = apply_weight_sharing(layer, 4, "density", 0)
     before = layer.weight.detach().clone()
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
     free = before.clone().requires_grad_()

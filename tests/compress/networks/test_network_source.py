@@ -19,7 +19,7 @@ from compress.networks.onnx_export import export_onnx, onnx_bytes
 from compress.networks.timm_network import timm_for, timm_of
 from compress.networks.torch_export import export_module
 from compress.pruning.module_pruning import prune_module
-from compress.stages.runner import deploy
+from compress.stages.deployed_file import deploy
 from hw_profiles import Budget, load_device
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.session import open_session

@@ -16,7 +16,7 @@ import compress
 from compress import Artifact, Binarize, Context, Dataset, Half, Int4, MixedPrecision, Prune, QuantizeAware, Recipe
 from compress.networks.as_artifact import as_artifact
 from compress.networks.onnx_export import onnx_bytes
-from compress.quantization.precisions import PRECISIONS
+from compress.quantization.precisions import PRECISION_STAGES
 from hw_profiles import Budget
 from tests.compress.networks import ARCH, BLINK, INTEGERS, logits, of_timm, small, tensor_types
 
@@ -60,8 +60,8 @@ def test_fewer_bits_need_no_images(precision: str, learnt: Artifact, context: Co
 
 def test_the_usual_precision_is_int8(learnt: Artifact, context: Context) -> None:
     assert compress.quantize(learnt, context.data, INTEGERS).precision == "int8"
-    assert next(iter(PRECISIONS)) == "int8"
-    assert {name: stage.name for name, stage in PRECISIONS.items()} == {name: name for name in PRECISIONS}
+    assert next(iter(PRECISION_STAGES)) == "int8"
+    assert {name: stage.name for name, stage in PRECISION_STAGES.items()} == {name: name for name in PRECISION_STAGES}
 
 
 def test_biases_undo_what_4_bits_do_to_means(learnt: Artifact, context: Context) -> None:

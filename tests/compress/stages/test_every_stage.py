@@ -87,8 +87,8 @@ def test_learned_integers_follow_int8_by_that_rule(learnt: Artifact, context: Co
     stages = [INTEGERS, QuantizeAware(recipe=BLINK), MixedPrecision(images=8)]
     done = run_stages(learnt, stages, replace(context, max_accuracy_drop=100.0), tmp_path)
     int8, qat, mixed = done.history
-    assert int8["kept"]
-    assert qat["kept"] == (qat["after"]["val_accuracy"] >= int8["after"]["val_accuracy"])
+    assert int8["accepted"]
+    assert qat["accepted"] == (qat["after"]["val_accuracy"] >= int8["after"]["val_accuracy"])
     assert (
         mixed["rejection_reason"] == "it changed neither the architecture nor the precision"
     )  # nothing had to be in float
@@ -100,7 +100,7 @@ def test_formats_that_only_take_fewer_bytes_are_kept_and_called_no_faster(
 ) -> None:
     stages = [Half(), Int4(), Binarize(recipe=BLINK)]
     done = run_stages(learnt, stages, replace(context, max_accuracy_drop=100.0), tmp_path)
-    assert [record["kept"] for record in done.history] == [True] * 3
+    assert [record["accepted"] for record in done.history] == [True] * 3
     for record in done.history:
         before, after = record["before"], record["after"]
         assert after["file_bytes"] < before["file_bytes"]
@@ -115,7 +115,7 @@ def test_a_stage_is_told_what_is_left_to_lose(learnt: Artifact, context: Context
     done = run_stages(learnt, [first, last], replace(context, max_accuracy_drop=90.0), tmp_path)
     record = done.history[0]
     lost = 100 * (record["before"]["val_accuracy"] - record["after"]["val_accuracy"])
-    assert record["kept"]
+    assert record["accepted"]
     assert lost > 1
     assert first.told == [90.0]
     assert last.told == [pytest.approx(90.0 - lost)]
@@ -128,7 +128,7 @@ def test_a_stage_that_cannot_be_applied_is_named_and_costs_nothing(
         run_stages(learnt, [INTEGERS, Half()], context, tmp_path)
     made = (tmp_path / "01_int8" / "model.int8.onnx").stat()
     done = run_stages(learnt, [INTEGERS], context, tmp_path)
-    assert done.history[0]["kept"]
+    assert done.history[0]["accepted"]
     assert (tmp_path / "01_int8" / "model.int8.onnx").stat() == made
 
 
@@ -205,7 +205,7 @@ def test_fewer_bits_of_a_model_of_timm_are_another_form(context: Context, tmp_pa
     loose, forms = replace(context, max_accuracy_drop=100.0), {""}
     for stage in (Half(), Int4()):
         (record,) = run_stages(whole, [stage], loose, tmp_path / stage.name).history
-        assert record["kept"]
+        assert record["accepted"]
         assert record["before"]["weight_form"] == ""
         forms.add(record["after"]["weight_form"])
     assert len(forms) == 3

@@ -24,7 +24,7 @@ from compress.pruning.importance import CRITERIA, channel_scores
 from compress.pruning.prune import remove_channels, select_channels
 from compress.quantization.int8.ptq import scale_and_zero_point
 from compress.stage import Stage
-from compress.stages.runner import rejection_reason
+from compress.stages.acceptance import rejection_reason
 from compress.training.evaluation import accuracy, predict
 from compress.training.teachers import ModuleTeacher
 from hw_profiles import Budget
@@ -81,7 +81,7 @@ def test_artifacts_are_saved_and_loaded(tmp_path: Path) -> None:
             activations={"input": (0.02, 114)}, weights={"a.weight": np.float32([0.5, 0.25])}, in_float=frozenset("b")
         ),
         weight_formats={"b.weight": TensorFormat(bits=4, codebook=16, density=0.5)}, files={"onnx": "m.onnx"}, metrics={"a": 1.5},
-        history=({"stage": "prune", "kept": False},),
+        history=({"stage": "prune", "accepted": False},),
     )  # fmt: skip
     artifact.save(tmp_path)
     again = Artifact.load(tmp_path)
@@ -264,9 +264,9 @@ def test_stages_run_in_order_are_recorded_and_not_repeated(learnt: Artifact, con
     done = run_stages(learnt, stages, allowed, tmp_path)
     assert [record["stage"] for record in done.history] == ["prune", "int8"]
     first, second = done.history
-    assert not first["kept"]
+    assert not first["accepted"]
     assert "less accurate" in first["rejection_reason"]
-    assert second["kept"]
+    assert second["accepted"]
     assert second["before"]["arch"] == learnt.source.id
     assert (tmp_path / "01_prune" / "model.onnx").is_file()
     assert done.metrics["file_bytes"] == (tmp_path / "02_int8" / "model.int8.onnx").stat().st_size

@@ -18,9 +18,9 @@ from torch import nn
 from compress.quantization.weight_only.binary import store_binary
 from compress.quantization.weight_only.fp16 import store_half
 from compress.quantization.weight_only.int4 import store_int4
-from compress.weight_codecs.codecs import BINARY, HALF, Int4Code, quantized_groups
-from compress.weight_codecs.onnx_storage import Code, Weight, weights_of
-from compress.weight_codecs.store_formats import code_of, store_formats
+from compress.weight_codecs.codecs import BINARY, FP16, Int4Codec, quantized_groups
+from compress.weight_codecs.onnx_storage import Codec, Weight, weights_of
+from compress.weight_codecs.store_formats import codec_of, store_formats
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.onnx_io.load import load_model
@@ -65,9 +65,7 @@ def of_products(opset: int = 13) -> bytes:
         helper.make_node("MatMul", ["b", "second"], ["c"]),
         helper.make_node("MatMul", ["c", "last"], ["y"]),
     ]
-    sides = [
-        helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", ["N", *SHAPE]), ("y", ["N", 6]))
-    ]
+    sides = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", ["N", *SHAPE]), ("y", ["N", 6]))]
     inputs = [
         sides[0],
         helper.make_tensor_value_info("first", TensorProto.FLOAT, [432, 45]),
@@ -176,23 +174,23 @@ def test_binary_scales_are_those_of_least_squares() -> None:
     np.testing.assert_allclose(BINARY.rounded(rows), signs * np.array(best)[:, None], rtol=1e-5)
 
 
-@pytest.mark.parametrize("code", [HALF, BINARY, Int4Code(16), Int4Code(5000)], ids=str)
-def test_what_lies_on_the_grid_is_stored_exactly(code: Code) -> None:
+@pytest.mark.parametrize("code", [FP16, BINARY, Int4Codec(16), Int4Codec(5000)], ids=str)
+def test_what_lies_on_the_grid_is_stored_exactly(codec: Codec) -> None:
     rows = np.random.default_rng(0).standard_normal((8, 128)).astype(np.float32) * 0.3
     rows[0, :] = 0
     rows[1, 3:] *= np.float32(1e-6)
-    once = code.rounded(rows)
-    assert np.array_equal(code.rounded(once), once)
-    assert code_of(code.format(128)) is not None
+    once = codec.rounded(rows)
+    assert np.array_equal(codec.rounded(once), once)
+    assert codec_of(codec.format(128)) is not None
 
 
 @pytest.mark.parametrize("bits", [16, 4, 1])
 def test_a_file_in_the_formats_that_an_artifact_says_computes_the_same(bits: int) -> None:
-    code = {16: HALF, 4: Int4Code(32), 1: BINARY}[bits]
+    codec = {16: FP16, 4: Int4Codec(32), 1: BINARY}[bits]
     float_weights = {weight.name: weight for weight in weights_of(load_model(RESNET).graph)}
-    weights = {name: weight.shaped(code.rounded(weight.rows)) for name, weight in float_weights.items()}
+    weights = {name: weight.shaped(codec.rounded(weight.rows)) for name, weight in float_weights.items()}
     plain = with_weights(RESNET, weights)
-    formats = {name: code.format(weight.rows.shape[1]) for name, weight in float_weights.items()}
+    formats = {name: codec.format(weight.rows.shape[1]) for name, weight in float_weights.items()}
     images = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
     stored = store_formats(plain, formats)
     assert np.array_equal(run(stored, images), run(plain, images))
@@ -262,7 +260,7 @@ def clashing() -> bytes:
         (lambda: store_int4(RESNET, group=1), "group must be at least 2, got 1"),
         (lambda: store_half(b"nothing"), "not an ONNX file"),
         (lambda: store_formats(RESNET, {"no.weight": TensorFormat(bits=4, group=32)}), "weight no.weight: the file must hold"),
-        (lambda: code_of(TensorFormat(bits=3)), "must be stored in 32, 16"),
+        (lambda: codec_of(TensorFormat(bits=3)), "must be stored in 32, 16"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_stored_is_refused(store: Callable[[], object], said: str) -> None:
@@ -272,6 +270,6 @@ def test_what_cannot_be_stored_is_refused(store: Callable[[], object], said: str
 
 def test_numbers_of_half_and_bfloat16_are_those_of_ml_dtypes() -> None:
     rows = np.float32([[1 + 2**-9, 65504.0, -3e-8, 0.1]])
-    assert HALF.rounded(rows).tolist() == rows.astype(np.float16).astype(np.float32).tolist()
+    assert FP16.rounded(rows).tolist() == rows.astype(np.float16).astype(np.float32).tolist()
     scales = quantized_groups(np.random.default_rng(0).standard_normal((9, 9)).astype(np.float32))[1]
     assert np.array_equal(scales.astype(ml_dtypes.bfloat16).astype(np.float32), scales)

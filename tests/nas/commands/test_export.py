@@ -36,7 +36,7 @@ def run_folder(tmp_path: Path) -> Path:
 def test_a_run_is_written_as_a_program_and_verified(
     run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nas.commands.export._IMAGES", 20)
+    monkeypatch.setattr("nas.commands.export._TEST_IMAGES", 20)
     out = tmp_path / "program"
     assert main(["export", str(run_folder), "--out", str(out), "--data", "digits", "--verify"]) == 0
     assert "**verified**" in capsys.readouterr().out

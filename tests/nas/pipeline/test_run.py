@@ -83,7 +83,7 @@ def test_the_table_and_the_verdict_are_shown(whole: Path) -> None:
     metrics = metrics_of(whole)
     assert metrics["verdict"] in out
     assert f"{metrics['deployed']} is deployed" in out
-    assert "budget kept: latency_ms" in out
+    assert "budget met: latency_ms" in out
     assert "predictions differ from PyTorch" in out
     for stage in ("reading images", "teacher", "search", "winner", "distill", "prune", "int8"):
         assert stage in (whole.parent / "stderr").read_text()

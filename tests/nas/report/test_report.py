@@ -24,14 +24,15 @@ from compress.atomic_files import write_json
 from compress.networks.onnx_export import export_onnx, predict_onnx
 from compress.quantization.int8.ptq import Quantize
 from compress.stage import Context
-from compress.stages.runner import deploy, run_stages
+from compress.stages.deployed_file import deploy
+from compress.stages.runner import run_stages
 from hw_profiles import load_device
 from hw_profiles.latency.estimate import estimate
 from hw_profiles.runtimes.fusion import fuse
 from nas import search
 from nas.config import Config
 from nas.report.page import render, render_run, snippet
-from nas.results.collect import SCHEMA, Findings, collect
+from nas.results.collect import METRICS_SCHEMA, Findings, collect
 from nas.results.network_facts import architecture_facts, memory_facts
 from nas.results.teacher_info import TeacherInfo
 from nas.results.test_statistics import class_facts, flips, wilson
@@ -99,10 +100,10 @@ def metrics_of(classes: Sequence[str], **asked: Any) -> dict[str, Any]:
         row("resnet8", "baseline", 1.5, 0.95, note="preset"),
     ]
     return {
-        "schema": SCHEMA, "asked": {"data": "photos", "device": "host", **asked},
+        "schema": METRICS_SCHEMA, "asked": {"data": "photos", "device": "host", **asked},
         "config": {name: getattr(Config(data="photos"), name) for name in Config.__dataclass_fields__},
         "environment": {"python": "3.11.7", "packages": {"torch": "2.14.1"}, "measuring": {"cpu": "a CPU"}, "cores": 2},
-        "warnings": [], "deployed": "model.int8.onnx", "kept": True, "verdict": "model.int8.onnx is deployed",
+        "warnings": [], "deployed": "model.int8.onnx", "budget_met": True, "verdict": "model.int8.onnx is deployed",
         "excess": dict.fromkeys(asked, -0.5),
         "final": {**rows[2], "test_images": len(labels), "test_differing_from_pytorch": 0}, "rows": rows,
         "classes": list(classes), "architecture": architecture_facts(arch),
@@ -231,7 +232,7 @@ def test_each_block_is_a_box_each_kernel_a_bar_and_the_peak_has_a_name() -> None
 def test_stages_say_why_they_were_undone_and_estimates_stand_beside_measurements() -> None:
     html = render(metrics_of(["a", "b"], latency_ms=2.5), study_of(3))
     stages = text_of(html, "stages")
-    assert "undone: slower: 1.1 times as long as before" in stages
+    assert "reverted: slower: 1.1 times as long as before" in stages
     assert "limit 2.5" in stages
     assert stages.count("9.875") == 4
     assert "1.000 (0.900–1.100) measured  9.875" in stages.replace("measured 9", "measured  9")
@@ -302,8 +303,8 @@ def test_a_finished_run_is_rendered_again_from_its_folder(finished: Path) -> Non
         ("metrics.json", b"{", "not the JSON of a run"),
         ("metrics.json", b"[]", "not the JSON of a run"),
         ("metrics.json", b"\xff\xfe", "not the JSON of a run"),
-        ("metrics.json", b'{"schema": 1}', f"schema must be {SCHEMA}, got 1"),
-        ("metrics.json", f'{{"schema": {SCHEMA}}}'.encode(), "not those of a finished run"),
+        ("metrics.json", b'{"schema": 1}', f"schema must be {METRICS_SCHEMA}, got 1"),
+        ("metrics.json", f'{{"schema": {METRICS_SCHEMA}}}'.encode(), "not those of a finished run"),
         ("study.db", b"no database", "not the study of a run"),
         ("study.db", b"", "not the study of a run"),
     ],
@@ -336,7 +337,7 @@ def test_the_numbers_come_from_the_files_and_each_file_is_run_once(
     monkeypatch.setattr(nas.results.collect, "predict_onnx", counted)
     found = collect(
         Findings(
-            config=Config(), folder=tmp_path, data=data, teacher_info=TeacherInfo(), study=study, artifact=artifact,
+            config=Config(), folder=tmp_path, data=data, teacher_info=TeacherInfo(), study=study, artifact=artifact, seconds=1.0,
             baseline=None, context=context,
         )
     )  # fmt: skip

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from compress import load_data
-from nas.results.run_warnings import cautions
+from nas.results.run_warnings import run_warnings
 
 
 def test_test_images_that_stand_in_training_too_are_told() -> None:
     data = load_data("digits")
     clean = replace(data, facts={"near_duplicates": {"val": 3, "test": 0, "pairs": []}})
     leaking = replace(data, facts={"near_duplicates": {"val": 0, "test": 2, "pairs": []}})
-    assert cautions([], clean) == []
-    assert cautions([], leaking) == [
+    assert run_warnings([], clean) == []
+    assert run_warnings([], leaking) == [
         "2 of 359 test images nearly equal a training or validation image, which flatters the test accuracy"
     ]
 
@@ -22,5 +22,5 @@ def test_only_trainings_that_were_cut_short_are_told() -> None:
     long = {"label": "winner", "training": {"epochs": 20.0, "steps": 760}}
     short = {"label": "pruned", "training": {"epochs": 2.5, "steps": 95}}
     few = {"label": "resnet8", "training": {"epochs": 9.0, "steps": 60}}
-    said = cautions([long, short, few, {"label": "int8"}], load_data("digits"))
+    said = run_warnings([long, short, few, {"label": "int8"}], load_data("digits"))
     assert [line.partition(":")[0] for line in said if "trained for" in line] == ["pruned", "resnet8"]

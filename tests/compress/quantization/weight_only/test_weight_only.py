@@ -19,7 +19,7 @@ from compress.quantization.weight_only.int4 import Int4
 from compress.quantization.weight_only.ste_training import train_straight_through
 from compress.stage import Stage
 from compress.training.evaluation import accuracy, predict
-from compress.weight_codecs.codecs import BINARY, Int4Code
+from compress.weight_codecs.codecs import BINARY, Int4Codec
 from compress.weight_codecs.onnx_storage import Weight
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.network.workload import Workload
@@ -114,10 +114,10 @@ def test_a_training_stopped_in_the_middle_ends_the_same(learnt: Artifact, contex
 
 def test_weights_on_a_grid_are_told_from_others() -> None:
     rows = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)
-    for code in (BINARY, Int4Code(32)):
-        scaled = code.rounded(rows) * np.float32([[0.3], [1.7], [0.01], [29.3]])  # as a batch normalisation scales
-        assert is_representable(code, Weight("w", scaled))
-        assert not is_representable(code, Weight("w", rows))
+    for codec in (BINARY, Int4Codec(32)):
+        scaled = codec.rounded(rows) * np.float32([[0.3], [1.7], [0.01], [29.3]])  # as a batch normalisation scales
+        assert is_representable(codec, Weight("w", scaled))
+        assert not is_representable(codec, Weight("w", rows))
 
 
 def test_memory_and_kernels_stay_those_of_float32(learnt: Artifact, context: Context) -> None:
@@ -147,7 +147,7 @@ def test_files_and_models_of_timm_are_stored_too(learnt: Artifact, context: Cont
     )
     after = Int4(recipe=None)(file, context)
     assert len(onnx_bytes(after)) < 0.25 * len(onnx_bytes(file))
-    expected = module_logits(with_stored_weights(learnt, Int4Code(Int4().group)), images)
+    expected = module_logits(with_stored_weights(learnt, Int4Codec(Int4().group)), images)
     got = onnx_logits(onnx_bytes(after), images, after.preprocessing)
     assert np.abs(got - expected).max() < 1e-4 * np.abs(expected).max()
     assert np.abs(got - module_logits(learnt, images)).max() > 1e-3 * np.abs(expected).max()
@@ -172,7 +172,7 @@ def test_impossible_settings_and_networks_are_refused(learnt: Artifact, context:
         Int4(group=1)
     with pytest.raises(ValueError, match="at least one must be one to round"):
         train_straight_through(
-            learnt, context, recipe=SHORT, code=BINARY, rounding=lambda weight: torch.sign, chosen=lambda layers: []
+            learnt, context, recipe=SHORT, codec=BINARY, rounding=lambda weight: torch.sign, chosen=lambda layers: []
         )
     file = Artifact(source=OnnxFile(data=onnx_bytes(learnt)), weights={}, preprocessing=learnt.preprocessing)
     with pytest.raises(ValueError, match="an ONNX file cannot be trained"):

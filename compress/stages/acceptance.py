@@ -1,0 +1,85 @@
+"""What decides whether the result of a stage is accepted or rejected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from compress.stage import Context
+from hw_profiles.budget import Budget, violations
+from hw_profiles.latency.estimate import upper_bound_ms
+
+_DRIFT = 0.02  # a file run against itself differs by up to so much
+
+
+def rejection_reason(
+    before: Mapping[str, Any], after: Mapping[str, Any], reference: Mapping[str, Any], context: Context
+) -> str | None:
+    """The reason to refuse a stage's result, or None.
+
+    A stage that changed neither architecture nor precision, such as training in integers what was in integers, must
+    not lose accuracy. Any other must not take more than is allowed. Unless it comes closer to a budget that the earlier
+    file breaks, its file must not be larger (its coded file, where weights are stored in other formats); one of another
+    architecture must be faster, by 2 % at the upper end of the 90 % interval, and any other must not be slower, by 2 %
+    at the lower end.
+    """
+    if _same_form(before, after):
+        lost, allowed = points_lost(before, after), 0.0
+    else:
+        lost, allowed = points_lost(reference, after), context.max_accuracy_drop
+        needed = worst_excess(after, context.budget) < worst_excess(before, context.budget)
+        dearer = None if needed else _cost_reason(before, after)
+        if dearer:
+            return dearer
+    if lost > allowed + 1e-9:
+        return f"less accurate: {lost:.2f} points of validation accuracy lost, {allowed:.2f} allowed"
+    return None
+
+
+def upper_bounds(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    """What is held against the limits."""
+    return {
+        "latency_ms": latency_upper_bound(metrics),
+        "peak_ram_bytes": metrics["peak_ram_bytes"],
+        "flash_bytes": metrics["weight_bytes"],
+        "energy_mj": None,
+    }
+
+
+def latency_upper_bound(metrics: Mapping[str, Any]) -> float:
+    """The latency of a stage's file that is held against the limit."""
+    return upper_bound_ms(metrics["latency_ms"], metrics["latency_high_ms"], metrics["latency_source"])
+
+
+def worst_excess(metrics: Mapping[str, Any], budget: Budget) -> float:
+    """How far the limit that is broken most is broken, as a share of it; 0 where all hold."""
+    return max([0.0, *violations(upper_bounds(metrics), budget.limits()).values()])
+
+
+def _same_form(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    same = (after["arch"], after["precision"]) == (before["arch"], before["precision"])
+    return same and _stored_alike(before, after)
+
+
+def points_lost(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
+    """Percentage points of validation accuracy that ``after`` has less than ``before``."""
+    lost: float = 100 * (before["val_accuracy"] - after["val_accuracy"])
+    return lost
+
+
+def _cost_reason(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
+    times, low, high = after["latency_ratio"]
+    measured = f"{times:.3f} times as long as before ({low:.3f} to {high:.3f})"
+    if low > 1 + _DRIFT:
+        return f"slower: {measured}"
+    if after["arch"] != before["arch"] and high > 1 - _DRIFT:
+        return f"not faster: {measured}"
+    # Zeros and shared values take their bytes like any others, until the file is coded.
+    size = "file_bytes" if _stored_alike(before, after) else "coded_bytes"
+    if after[size] > before[size]:
+        return f"larger: {after[size]} bytes{'' if size == 'file_bytes' else ' coded'}, before {before[size]}"
+    return None
+
+
+def _stored_alike(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    return bool(after.get("weight_form", "") == before.get("weight_form", ""))
