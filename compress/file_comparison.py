@@ -1,4 +1,4 @@
-"""Two ONNX files on the same images: what each gets right, where they agree, and where they part."""
+"""Two ONNX files on the same images: accuracies, agreement, and the first layer that diverges."""
 
 from __future__ import annotations
 

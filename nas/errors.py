@@ -1,4 +1,4 @@
-"""What a user can mend, and what no search can."""
+"""Errors that end a command with one line: wrong input, nothing fits, a full disk."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ def _check_missing(source: str, read: Mapping[str, _Read], unreadable: str) -> N
         total = len(missing) + sum(len(each.split) for each in read.values())
         raise ValueError(
             f"--data {source}: {len(missing)} of {total} images cannot be read: {first}"
-            f"{' and others' if len(missing) > 3 else ''}; mend or remove them, or leave them out with unreadable=skip"
+            f"{' and others' if len(missing) > 3 else ''}; fix or remove them, or leave them out with unreadable=skip"
         )
 
 

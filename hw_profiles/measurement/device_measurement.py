@@ -72,7 +72,7 @@ def measure_device(
         if count < FEWEST_NETWORKS:
             raise ValueError(
                 f"at least {FEWEST_NETWORKS} networks must be measured in {precision}, got {count}: allow more time "
-                f"(the same command goes on from {journal.path})"
+                f"(rerun the same command to resume from {journal.path})"
             )
     log.info("looking for times that do not fit the others")
     for i, precision in enumerate(precisions):

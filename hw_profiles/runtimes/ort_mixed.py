@@ -74,7 +74,7 @@ class MixedFuser:
             self._as_float(name, op)
         before = len(self.floats.kernels)
         self.floats.add(op)
-        self._mend(before)
+        self._adapt_float_kernels(before)
 
     def _as_integers(self, name: str) -> None:
         if name not in self.made_in_float or name in self.integers.stands:
@@ -102,7 +102,7 @@ class MixedFuser:
         node, size = ("QuantizeLinear", count) if kind == "quantize" else ("DequantizeLinear", 4 * count)
         self.floats.convert(kind, (read, written), "plain", (node,), size)
 
-    def _mend(self, start: int) -> None:
+    def _adapt_float_kernels(self, start: int) -> None:
         """What conversions change of float kernels: a ReLU whose output is made integers is the saturation there, and
         the two halves of a SiLU each read a conversion of their own, which keeps them apart.
         """

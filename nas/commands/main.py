@@ -31,7 +31,7 @@ _RUN_OPTIONS = {
     "--sampler": "how the search proposes: tpe or random",
     "--teacher": "timm:NAME, an ONNX file, none, or auto",
     "--baseline": "preset trained beside the winner, or none",
-    "--out": "run folder; the same command again goes on there",
+    "--out": "run folder; rerun the same command to resume",
     "--seed": "seed of splits, search and training",
 }
 _NUMBERS: dict[str, Callable[[str], Any]] = {"--max-accuracy-drop": float, "--trials": int, "--seed": int}
@@ -54,12 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads the output has seen enough, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
-        print(f"\nnas: interrupted; to go on: {again}", file=sys.stderr)
+        print(f"\nnas: interrupted; to resume: {again}", file=sys.stderr)
         return 130
     except Exception as error:
         if not disk_is_full(error):
             raise
-        print(f"nas: error: the disk is full; free some space, then go on: {again}", file=sys.stderr)
+        print(f"nas: error: the disk is full; free some space, then resume: {again}", file=sys.stderr)
         return 2
     return code or 0
 
@@ -110,7 +110,7 @@ def _add_devices(verbs: Any) -> None:
     shown = what.add_parser("show", help="show a device's specifications and kernel costs")
     shown.add_argument("device", help="name, or .toml file")
     measured = what.add_parser("measure", help="write a device file for this machine from the times of random networks")
-    measured.add_argument("--out", help="the .toml file; the same command again goes on there")
+    measured.add_argument("--out", help="the .toml file; rerun the same command to resume")
     measured.add_argument("--time", help="time for everything, such as 10min (the default)")
     measured.add_argument("--threads", type=int, default=1, help="that a network runs on")
     measured.add_argument("--precision", default="fp32,int8", help="fp32, int8 or both")
@@ -142,7 +142,9 @@ def _add_export(verbs: Any) -> None:
 
 
 def _add_compare(verbs: Any) -> None:
-    compared = verbs.add_parser("compare", help="two files on the same images: accuracies, agreement, where they part")
+    compared = verbs.add_parser(
+        "compare", help="two files on the same images: accuracies, agreement, first layer that diverges"
+    )
     for letter in "ab":
         compared.add_argument(letter, help="an .onnx or .fnz file, or the folder of a run")
     compared.add_argument("--data", help="what the networks were trained on; of a run's folder that is known")

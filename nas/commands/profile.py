@@ -52,7 +52,7 @@ def layer_lines(facts: Facts) -> list[str]:
     rows = [_row(i, layer, facts) for i, layer in enumerate(facts["layers"])]
     call = facts["call"]
     blank = [""] * 8
-    rows.append(["", "(the call itself)", *blank, f"{call['microseconds']:.2f}", f"{100 * call['share']:.1f}"])
+    rows.append(["", "per-call overhead", *blank, f"{call['microseconds']:.2f}", f"{100 * call['share']:.1f}"])
     sums = ["", "", "", "", short(facts["macs"]), short(facts["flash_bytes"]), "", ""]
     rows.append(["", "total, estimated", *sums, f"{1000 * facts['estimated_ms']:.2f}", "100.0"])
     signs = ["bytes of weights, of activations moved and alive; k is 1000", "* most are alive"]

@@ -118,7 +118,7 @@ def _tiles(facts: Facts) -> str:
 def _table(facts: Facts) -> str:
     rows = [_row(i, layer) for i, layer in enumerate(facts["layers"])]
     call = facts["call"]
-    rows.append(["(the call itself)", "", *[""] * 9, f"{call['microseconds']:.2f}", f"{100 * call['share']:.1f} %"])
+    rows.append(["per-call overhead", "", *[""] * 9, f"{call['microseconds']:.2f}", f"{100 * call['share']:.1f} %"])
     sums = [f"{facts['macs']:,}", f"{facts['flash_bytes']:,}", "", ""]
     rows.append(["total, estimated", "", *[""] * 5, *sums, f"{1000 * facts['estimated_ms']:.2f}", "100.0 %"])
     kinds = [""] * (len(rows) - 1) + ["deployed"]

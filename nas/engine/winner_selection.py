@@ -46,7 +46,8 @@ def choose_winner(study: optuna.Study, cost: CandidateCost, budget: Budget, sear
 def why_nothing_fits(
     study: optuna.Study, budget: Budget, searched: Mapping[str, float], again: Mapping[int, Mapping[str, float]]
 ) -> str:
-    """The limit that most candidates break, the smallest value met, and the smallest single relaxation that would do.
+    """The limit that most candidates break, the smallest value found, and the smallest change of one limit that would
+    work.
 
     ``again`` are the costs of evaluated trials that were taken once more, and then held against the budget itself.
     """
@@ -77,5 +78,5 @@ def why_nothing_fits(
     ]
     if single:
         _, name, enough = min(single)
-        lines.append(f"the smallest single relaxation that would do: {name} of {enough:g} {_SHOWN[name]}")
+        lines.append(f"the smallest change of one limit that would work: {name} of {enough:g} {_SHOWN[name]}")
     return "; ".join(lines)

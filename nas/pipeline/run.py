@@ -58,10 +58,10 @@ def run(config: str | Path | None = None, **overrides: Any) -> Result:
     """Find, train, compress and verify a network for ``data`` within a budget on ``device``.
 
     ``config`` is a TOML file; keyword arguments are its entries and win over it (see :class:`nas.config.Config`).
-    Everything is kept in the folder ``out``; the same call again goes on where it was interrupted.
+    Everything is kept in the folder ``out``; the same call again resumes an interrupted run.
 
     Raises:
-        InputError: something that the user can mend, said in one line.
+        InputError: wrong input, described in one line.
         NothingFitsError: no network was found that keeps the budget.
     """
     with user_input():

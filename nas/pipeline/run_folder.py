@@ -77,7 +77,7 @@ def open_folder(config: Config) -> Iterator[Path]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"a run is going on in {folder}: wait for it or choose another --out") from None
+            raise InputError(f"another run is using {folder}: wait for it or choose another --out") from None
         check_config(config)
         if not (folder / "config.toml").is_file():
             write_json(folder / "env.json", environment())

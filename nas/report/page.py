@@ -181,8 +181,8 @@ def _stages(metrics: Metrics) -> tuple[str, ...]:
         grid(_HEAD, [_cells(row) for row in rows], "wide", kinds),
         f"<p>Latency: {words(source)}, batch 1, one thread; the column source says it for each. The estimate "
         "beside it comes from the device's table and decides nothing where a latency was measured. File bytes are of "
-        "the ONNX file. Peak RAM is planned from the lifetimes of the activations. No network met the test "
-        "images before all was decided.</p>",
+        "the ONNX file. Peak RAM is planned from the lifetimes of the activations. Test images were used only for the "
+        "final evaluation.</p>",
     )
 
 

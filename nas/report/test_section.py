@@ -131,7 +131,7 @@ def _recall_cells(facts: Metrics) -> str:
 def _flips(test: Metrics, classes: Sequence[str], deployed: str) -> str:
     flips = test["flips"]
     reference = flips["reference"]
-    head = "<h3>What flipped on the way</h3>"
+    head = "<h3>Predictions changed by compression</h3>"
     if not flips["changed"]:
         same = (
             f"<p>{words(deployed)} predicts the same class as the float32 reference ({words(reference)}) for all.</p>"

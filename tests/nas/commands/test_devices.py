@@ -145,7 +145,7 @@ def test_an_interrupted_measurement_tells_how_to_go_on_and_repeats_nothing(
     with monkeypatch.context() as patched:
         patched.setattr("hw_profiles.measurement.device_measurement.measure_here", interrupted)
         assert measure(out, "--time", "2s") == 130
-    assert f"to go on: nas devices measure --out {out} --precision fp32 --time 2s" in capsys.readouterr().err
+    assert f"to resume: nas devices measure --out {out} --precision fp32 --time 2s" in capsys.readouterr().err
     assert [json.loads(line)["microseconds"] for line in journal.read_text().splitlines()[1:]] == [7000.0] * 3
     assert not out.exists()
     assert measure(out, "--time", "2s", "--json") == 0
@@ -161,7 +161,7 @@ def test_real_times_that_are_too_few_are_kept_for_the_next_call(
 ) -> None:
     out, journal = tmp_path / "my.toml", tmp_path / "my.partial.jsonl"
     assert measure(out, "--time", "1s") == 2
-    assert f"allow more time (the same command goes on from {journal})" in capsys.readouterr().err
+    assert f"allow more time (rerun the same command to resume from {journal})" in capsys.readouterr().err
     times = [json.loads(line)["microseconds"] for line in journal.read_text().splitlines()[1:]]
     assert times
     assert all(1 < time < 1e6 for time in times)

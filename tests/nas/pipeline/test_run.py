@@ -192,7 +192,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert err.strip().splitlines()[-1].startswith("nas: interrupted; to go on: nas run --data digits")
+    assert err.strip().splitlines()[-1].startswith("nas: interrupted; to resume: nas run --data digits")
     assert "Traceback" not in err
 
 
@@ -362,7 +362,7 @@ def test_two_runs_in_one_folder_are_refused(tmp_path: Path, capsys: pytest.Captu
     with (tmp_path / "run" / "run.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert main([*QUICK, "--out", str(tmp_path / "run")]) == 2
-    assert "a run is going on in" in one_line(capsys)
+    assert "another run is using" in one_line(capsys)
 
 
 def test_nothing_that_fits_is_exit_code_3_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -370,7 +370,7 @@ def test_nothing_that_fits_is_exit_code_3_with_the_reason(tmp_path: Path, capsys
     assert main(arguments) == 3
     said = one_line(capsys)
     assert "the limit that binds is latency_ms: at most 0.001 ms, the smallest met was" in said
-    assert "the smallest single relaxation that would do: latency_ms of" in said
+    assert "the smallest change of one limit that would work: latency_ms of" in said
 
 
 def test_a_full_disk_keeps_the_folder_and_says_how_to_go_on(
@@ -385,7 +385,7 @@ def test_a_full_disk_keeps_the_folder_and_says_how_to_go_on(
 
     monkeypatch.setattr(nas.pipeline.run, "_search", full)
     assert main([*QUICK, "--teacher", "none", "--out", str(tmp_path / "run")]) == 2
-    assert "the disk is full; free some space, then go on: nas run" in one_line(capsys)
+    assert "the disk is full; free some space, then resume: nas run" in one_line(capsys)
     assert (tmp_path / "run" / "config.toml").is_file()
 
 

@@ -337,8 +337,8 @@ def test_the_numbers_come_from_the_files_and_each_file_is_run_once(
     monkeypatch.setattr(nas.results.collect, "predict_onnx", counted)
     found = collect(
         Findings(
-            config=Config(), folder=tmp_path, data=data, teacher_info=TeacherInfo(), study=study, artifact=artifact, seconds=1.0,
-            baseline=None, context=context,
+            config=Config(), folder=tmp_path, data=data, teacher_info=TeacherInfo(), study=study, artifact=artifact,
+            baseline=None, context=context, seconds=1.0,
         )
     )  # fmt: skip
     metrics = found.metrics
