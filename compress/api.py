@@ -36,6 +36,7 @@ from compress.training.evaluation import accuracy
 from compress.training.teachers import ModuleTeacher, OnnxTeacher, Teacher, pixels_of
 from hw_profiles.budget import Budget
 from hw_profiles.devices.device_file import load_device
+from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import TensorFormat
 from search_spaces.arch import Arch
 
@@ -67,7 +68,7 @@ def quantize(
     convolutions, activations, sums and pools.
 
     Raises:
-        ValueError: no such precision, images that calibration cannot use, a model that does not fit them or cannot be
+        InputError: no such precision, images that calibration cannot use, a model that does not fit them or cannot be
             exported, or a limit of ``budget`` that is broken.
 
     >>> from compress import Quantize
@@ -107,7 +108,7 @@ def prune(
     device's table predicts, or loses ``amount`` of its channels. See :class:`Prune` for what ``config`` may say.
 
     Raises:
-        ValueError: a limit that cannot be reached, or a model that does not fit the images or is an ONNX file.
+        InputError: a limit that cannot be reached, or a model that does not fit the images or is an ONNX file.
     """
     wishes: dict[str, Any] = {"latency_ms": latency_ms, "amount": amount}
     stage = replace(config or Prune(), **{name: value for name, value in wishes.items() if value is not None})
@@ -128,7 +129,7 @@ def distill(
     what ``config`` may say; ``Distill(method="self")`` needs no teacher.
 
     Raises:
-        ValueError: a model or teacher that does not fit the images, or a student that is an ONNX file.
+        InputError: a model or teacher that does not fit the images, or a student that is an ONNX file.
     """
     artifact, context = _begin(model, data, seed, trains=True)
     stage = config or Distill()
@@ -148,7 +149,7 @@ def sparsify(
     weakest leave at once. See :class:`Sparsify` for what ``config`` may say.
 
     Raises:
-        ValueError: an impossible amount, a model that does not fit the images, or an ONNX file that shall be trained.
+        InputError: an impossible amount, a model that does not fit the images, or an ONNX file that shall be trained.
 
     >>> module = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Flatten(), nn.Linear(16, 10))
     >>> sparse = sparsify(module, amount=0.75).model()
@@ -182,7 +183,7 @@ def cluster(
     :class:`Cluster` for what ``config`` may say.
 
     Raises:
-        ValueError: an impossible number, a model that does not fit the images, or an ONNX file that shall be trained.
+        InputError: an impossible number, a model that does not fit the images, or an ONNX file that shall be trained.
 
     >>> module = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Flatten(), nn.Linear(16, 10))
     >>> cluster(module, clusters=4).model()[2].weight.unique().numel()
@@ -209,7 +210,7 @@ def encode(model: Model, out: Path | str, *, input_shape: Shape | None = None) -
     the model reads, where it does not say so itself.
 
     Raises:
-        ValueError: a module without ``input_shape``, or one that cannot be exported.
+        InputError: a module without ``input_shape``, or one that cannot be exported.
     """
     if isinstance(model, str | Path) and str(model).endswith(".onnx"):
         return encode_file(Path(model), out)
@@ -220,7 +221,7 @@ def decode(path: Path | str, out: Path | str) -> None:
     """Write the ONNX file that was coded, byte by byte.
 
     Raises:
-        ValueError: not such a file, or one that is cut off or altered.
+        InputError: not such a file, or one that is cut off or altered.
     """
     decode_file(Path(path), out)
 
@@ -275,7 +276,7 @@ def _teacher(teacher: Model | Teacher, data: Dataset) -> Teacher:
         return OnnxTeacher(Path(teacher), data)
     if not isinstance(teacher, nn.Module | Arch | Artifact | str | Path):
         if not callable(teacher):
-            raise ValueError(f"a teacher must be a model, a function or several of them, got {type(teacher).__name__}")
+            raise InputError(f"a teacher must be a model, a function or several of them, got {type(teacher).__name__}")
         _check_teaches(teacher, data)
         return teacher
     artifact = as_artifact(teacher, data)
@@ -288,12 +289,12 @@ def _teacher(teacher: Model | Teacher, data: Dataset) -> Teacher:
 
 
 def _check_teaches(teacher: Teacher, data: Dataset) -> None:
-    """Raise a ValueError unless a function makes finite logits of the classes of two images."""
+    """Raise an InputError unless a function makes finite logits of the classes of two images."""
     count = min(2, len(data.val))
     logits, wanted = teacher(pixels_of(data.val.images[:count])), (count, data.num_classes)
     if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted or not bool(logits.isfinite().all()):
         shape = tuple(getattr(logits, "shape", ()))
-        raise ValueError(
+        raise InputError(
             f"a teacher must make a tensor of finite logits {wanted} of {count} images, "
             f"got {type(logits).__name__} {shape}"
         )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hw_profiles.errors import InputError
+
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` at once; a ValueError where a folder has that name."""
+    """Replace ``path`` by ``data`` at once; an InputError where a folder has that name."""
     if path.is_dir():
-        raise ValueError(f"{path}: must be the name of a file, is a folder")
+        raise InputError(f"{path}: must be the name of a file, is a folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
@@ -33,9 +36,31 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(data, indent=1) + "\n")
 
 
+def json_text(data: Any) -> str:
+    """Indented JSON; numbers that JSON does not have, such as NaN, become null.
+
+    >>> json_text({"loss": float("nan")})
+    '{\\n "loss": null\\n}'
+    """
+    return json.dumps(_finite(data), indent=1, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def read_json(path: Path) -> dict[str, Any]:
-    """What :func:`write_json` wrote."""
-    data: dict[str, Any] = json.loads(path.read_text())
+    """What :func:`write_json` wrote; an InputError where the file holds no JSON object."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # also what is no UTF-8
+        raise InputError(f"{path}: not JSON ({error})") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: must hold a JSON object, got {type(data).__name__}")
     return data
 
 

@@ -14,6 +14,7 @@ from compress.data.dataset import Dataset
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.networks.onnx_export import onnx_logits
 from compress.training.evaluation import accuracy
+from hw_profiles.errors import InputError
 from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_io.graph_edges import consumers_of, needed_nodes
 from hw_profiles.onnx_io.load import load_model, shown
@@ -69,7 +70,7 @@ def compare_files(one: bytes, other: bytes, data: Dataset, *, threshold: float =
     one reads images as the other's record says, or else as the data's does.
 
     Raises:
-        ValueError: not a classifier of images, or one for other channels or classes than the data have.
+        InputError: not a classifier of images, or one for other channels or classes than the data have.
 
     >>> from compress.data.dataset import load_data
     >>> from hw_profiles.onnx_io.writer import write_onnx
@@ -79,7 +80,7 @@ def compare_files(one: bytes, other: bytes, data: Dataset, *, threshold: float =
     1.0
     """
     if not threshold > 0:
-        raise ValueError(f"threshold must be above 0, got {threshold}")
+        raise InputError(f"threshold must be above 0, got {threshold}")
     first, second = (_Side.of(*files, data) for files in ((one, other), (other, one)))
     logits = [onnx_logits(side.file, side.images, side.preprocessing) for side in (first, second)]
     labels = data.test.labels
@@ -145,9 +146,9 @@ class _Side:
         workload = _workload(file, record)
         shape, output = workload.shapes[workload.input], workload.shapes[workload.output]
         if len(shape) != 4 or shape[1] != data.preprocessing.channels or record.channels != shape[1]:
-            raise ValueError(f"a file must read images (N, {data.preprocessing.channels}, H, W), one reads {shape}")
+            raise InputError(f"a file must read images (N, {data.preprocessing.channels}, H, W), one reads {shape}")
         if len(output) != 2 or output[1] != data.num_classes:
-            raise ValueError(
+            raise InputError(
                 f"a file must tell the {data.num_classes} classes of {data.name} apart, one makes {output[1:]}"
             )
         images = data.resized(shape[2], shape[3]).test.images
@@ -184,7 +185,7 @@ def _open_wide(model: Any, names: list[str]) -> Any:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"ONNX Runtime cannot run a file layer by layer ({shown(reason)})") from None
+        raise InputError(f"ONNX Runtime cannot run a file layer by layer ({shown(reason)})") from None
 
 
 def _batch(sessions: list[Any]) -> int:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from hw_profiles.errors import InputError
+
 if TYPE_CHECKING:
     from hw_profiles.profiling import Profile
 
@@ -16,7 +18,7 @@ class Budget:
     """Upper limits; None is no limit.
 
     Raises:
-        ValueError: a limit that is not a positive number.
+        InputError: a limit that is not a positive number.
 
     >>> Budget(latency_ms=5).limits()
     {'latency_ms': 5}
@@ -30,7 +32,7 @@ class Budget:
     def __post_init__(self) -> None:
         for name, limit in self.limits().items():
             if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
-                raise ValueError(f"Budget.{name} must be a positive number, got {limit!r}")
+                raise InputError(f"Budget.{name} must be a positive number, got {limit!r}")
 
     def limits(self) -> dict[str, float]:
         """The limits that are set, by name."""
@@ -40,7 +42,7 @@ class Budget:
         """For each limit value / limit - 1: it holds at 0 and below.
 
         Raises:
-            ValueError: the profile does not know a value that is limited.
+            InputError: the profile does not know a value that is limited.
         """
         return violations({name: getattr(profile, name) for name in self.limits()}, self.limits())
 
@@ -49,7 +51,7 @@ def violations(values: Mapping[str, float | None], limits: Mapping[str, float]) 
     """value / limit - 1 for each limit.
 
     Raises:
-        ValueError: a limited value is missing.
+        InputError: a limited value is missing.
 
     >>> violations({"latency_ms": 6.0, "macs": 1.0}, {"latency_ms": 5.0})
     {'latency_ms': 0.19999999999999996}
@@ -58,7 +60,7 @@ def violations(values: Mapping[str, float | None], limits: Mapping[str, float]) 
     for name, limit in limits.items():
         value = values.get(name)
         if value is None:
-            raise ValueError(f"{name} is limited, but nothing says what it is; known: {_known(values)}")
+            raise InputError(f"{name} is limited, but nothing says what it is; known: {_known(values)}")
         excess[name] = value / limit - 1
     return excess
 

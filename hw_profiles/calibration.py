@@ -11,6 +11,7 @@ import numpy as np
 
 from hw_profiles.cost_model.features import network_features
 from hw_profiles.devices.device import Device
+from hw_profiles.errors import InputError
 from hw_profiles.latency.estimate import prediction_deviation
 from hw_profiles.profiling import Model, workload_of
 from hw_profiles.runtimes.fusion import fuse
@@ -32,7 +33,7 @@ def calibrate(
     them would miss if the others alone had been there.
 
     Raises:
-        ValueError: no measurement, milliseconds that are not a positive number, or a model that cannot be read.
+        InputError: no measurement, milliseconds that are not a positive number, or a model that cannot be read.
 
     >>> from hw_profiles import load_device, profile
     >>> from search_spaces import preset
@@ -42,10 +43,10 @@ def calibrate(
     True
     """
     if not measured:
-        raise ValueError("calibrate: at least one measurement is needed, got none")
+        raise InputError("calibrate: at least one measurement is needed, got none")
     for model, ms in measured:
         if isinstance(ms, bool) or not isinstance(ms, int | float) or not 0 < ms < math.inf:
-            raise ValueError(f"calibrate: milliseconds must be a positive number, got {ms!r} for {_name(model)}")
+            raise InputError(f"calibrate: milliseconds must be a positive number, got {ms!r} for {_name(model)}")
     shares, ratios = _shares(base, measured, precision, input_shape)
     prior = prediction_deviation(base, precision)
     common, factors, deviation = _factors(shares, ratios, prior, min(prior, base.spread[precision]))

@@ -90,7 +90,7 @@ def layers(workload: Workload, device: Device) -> Breakdown:
     """What each kernel of a network costs on a device, from the device's table and the memory plan.
 
     Raises:
-        ValueError: the device has no costs in the workload's precision.
+        InputError: the device has no costs in the workload's precision.
 
     >>> from hw_profiles import load_device
     >>> from search_spaces import preset

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from hw_profiles.devices.device import Device
+from hw_profiles.errors import InputError
 from hw_profiles.latency.block_costs import parts_table
 from hw_profiles.latency.estimate import estimate, latency_from, upper_bound_ms
 from hw_profiles.measurement.latency_measurement import measure
@@ -84,7 +85,7 @@ def profile(
     written with random weights in the form in which it will run, a module is exported by torch, a file is run itself.
 
     Raises:
-        ValueError: not a model, an unknown precision, an ``input_shape`` that contradicts the model or is missing, a
+        InputError: not a model, an unknown precision, an ``input_shape`` that contradicts the model or is missing, a
             device that is not this machine and shall be measured, or a module that shall be measured in int8.
 
     >>> from hw_profiles import load_device
@@ -147,7 +148,7 @@ def workload_of(model: Model, input_shape: tuple[int, ...] | None = None) -> Wor
     """The operations of anything that :func:`profile` takes, for one image of ``input_shape`` (C, H, W).
 
     Raises:
-        ValueError: not a model, or ``input_shape`` contradicts it or is missing.
+        InputError: not a model, or ``input_shape`` contradicts it or is missing.
 
     >>> workload_of("timm:resnet18", (3, 64, 64)).macs
     148557824
@@ -162,14 +163,14 @@ def workload_of(model: Model, input_shape: tuple[int, ...] | None = None) -> Wor
         from hw_profiles.torch_io.trace import trace
 
         if input_shape is None:
-            raise ValueError("a module does not say what it reads: input_shape must be given, such as (3, 224, 224)")
+            raise InputError("a module does not say what it reads: input_shape must be given, such as (3, 224, 224)")
         return trace(model, input_shape)
     if isinstance(model, Workload):
         workload = model
     elif isinstance(model, HasWorkload):
         workload = model.workload()
     else:
-        raise ValueError(
+        raise InputError(
             "a model must be an Arch, a module, the name of a model of timm or the path of an ONNX file, "
             f"got {type(model).__name__}"
         )
@@ -180,7 +181,7 @@ def workload_of(model: Model, input_shape: tuple[int, ...] | None = None) -> Wor
 def _check_shape(workload: Workload, input_shape: tuple[int, ...] | None) -> None:
     own = workload.shapes[workload.input][1:]
     if input_shape is not None and tuple(input_shape) != own:
-        raise ValueError(f"input_shape must be that of the network, {own}, or left out, got {tuple(input_shape)}")
+        raise InputError(f"input_shape must be that of the network, {own}, or left out, got {tuple(input_shape)}")
 
 
 def _is_file(model: object) -> bool:
@@ -203,7 +204,7 @@ def _runnable(model: Any, workload: Workload, precision: str) -> bytes:
     if not isinstance(model, str) and not _is_module(model):
         return write_onnx(workload, quantization=fixed_quantization(workload) if precision == "int8" else None)
     if precision != "fp32":
-        raise ValueError(
+        raise InputError(
             f"a module can be measured in fp32 only, got {precision!r}: quantize it into a file and profile the file"
         )
     from hw_profiles.torch_io.timm_models import timm_module

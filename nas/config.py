@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hw_profiles.budget import Budget
+from hw_profiles.errors import InputError
 from hw_profiles.suggest import did_you_mean
 
 _UNITS: dict[str, dict[str, float]] = {
@@ -88,7 +89,7 @@ class Config:
         for name, holds, what in _CHECKS:
             value = getattr(self, name)
             if value is not None and not holds(value):
-                raise ValueError(f"{name} must be {what}, got {value!r}")
+                raise InputError(f"{name} must be {what}, got {value!r}")
 
     @property
     def budget(self) -> Budget:
@@ -124,7 +125,7 @@ def quantity(name: str, text: str) -> float:
     """A quantity with its unit, in milliseconds, bytes, millijoules or seconds.
 
     Raises:
-        ValueError: no number, no unit or a wrong one, or not above 0.
+        InputError: no number, no unit or a wrong one, or not above 0.
 
     >>> quantity("latency", "250us"), quantity("ram", "256kB"), quantity("time", "1.5min")
     (0.25, 256000.0, 90.0)
@@ -132,10 +133,10 @@ def quantity(name: str, text: str) -> float:
     units = _UNITS[name]
     match = re.fullmatch(r"\s*(-?\d+(?:\.\d*)?(?:e-?\d+)?)\s*([A-Za-z]+)\s*", str(text))
     if match is None or match[2] not in units:
-        raise ValueError(f"{name} must be a number with one of the units {', '.join(units)}, got {str(text)!r}")
+        raise InputError(f"{name} must be a number with one of the units {', '.join(units)}, got {str(text)!r}")
     value = float(match[1]) * units[match[2]]
     if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be above 0, got {str(text)!r}")
+        raise InputError(f"{name} must be above 0, got {str(text)!r}")
     return value
 
 
@@ -143,7 +144,7 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
     """The entries of a TOML file, if one is given, and over them the ones given here; None leaves an entry as it is.
 
     Raises:
-        ValueError: no such file, not TOML, an unknown entry (with the nearest known one), or a wrong value.
+        InputError: no such file, not TOML, an unknown entry (with the nearest known one), or a wrong value.
 
     >>> load_config(None, {"latency": "5ms"}).budget.latency_ms
     5.0
@@ -155,7 +156,7 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
     kinds = {field.name: str(field.type) for field in fields(Config)}
     for name, value in given.items():
         if name not in kinds:
-            raise ValueError(f"unknown entry {name!r}{did_you_mean(name, kinds)} (valid: {', '.join(kinds)})")
+            raise InputError(f"unknown entry {name!r}{did_you_mean(name, kinds)} (valid: {', '.join(kinds)})")
         given[name] = _typed(name, value, kinds[name])
     return Config(**given)
 
@@ -168,7 +169,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     """
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
-        raise ValueError(f"--set must be key=value, got {text!r}")
+        raise InputError(f"--set must be key=value, got {text!r}")
     try:
         return name.strip(), tomllib.loads(f"x = {value}")["x"]
     except tomllib.TOMLDecodeError:
@@ -177,11 +178,11 @@ def parse_assignment(text: str) -> tuple[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise ValueError(f"config {path}: there is no such file")
+        raise InputError(f"config {path}: there is no such file")
     try:
         return tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"config {path}: {error}") from None
+        raise InputError(f"config {path}: {error}") from None
 
 
 def _typed(name: str, value: Any, kind: str) -> Any:
@@ -191,7 +192,7 @@ def _typed(name: str, value: Any, kind: str) -> Any:
     if isinstance(value, Path) and wanted is str:
         return str(value)
     if not isinstance(value, wanted) or isinstance(value, bool):
-        raise ValueError(f"{name} must be of type {kind.split(' |', maxsplit=1)[0]}, got {value!r}")
+        raise InputError(f"{name} must be of type {kind.split(' |', maxsplit=1)[0]}, got {value!r}")
     return value
 
 

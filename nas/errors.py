@@ -6,9 +6,9 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from hw_profiles.errors import InputError
 
-class InputError(ValueError):
-    """Bad input or usage: one line, exit code 2."""
+__all__ = ["InputError", "NothingFitsError", "disk_is_full", "user_input"]
 
 
 class NothingFitsError(Exception):
@@ -17,10 +17,10 @@ class NothingFitsError(Exception):
 
 @contextmanager
 def user_input() -> Iterator[None]:
-    """Within it, a ValueError of ours or a missing file is the user's to mend."""
+    """Within it, a file that is missing or may not be read is an InputError, and every InputError is one line."""
     try:
         yield
-    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+    except (InputError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
         raise InputError(" ".join(str(error).split())) from error
 
 

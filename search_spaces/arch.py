@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from blocks.spec import BlockSpec
+from hw_profiles.errors import InputError
 from hw_profiles.network.workload import Workload, WorkloadBuilder
 from search_spaces.lowering import lower_block
 
@@ -27,7 +28,7 @@ class Arch:
     with; it is no part of the architecture: neither compared, nor in the JSON.
 
     Raises:
-        ValueError: the channels of neighbours differ, a side of the input is below 1, no class is left, or another
+        InputError: the channels of neighbours differ, a side of the input is below 1, no class is left, or another
             block than the head pools.
 
     >>> from search_spaces import preset
@@ -45,17 +46,17 @@ class Arch:
 
     def __post_init__(self) -> None:
         if len(self.input_shape) != 3 or min(self.input_shape) < 1:
-            raise ValueError(f"Arch.input_shape must be three sizes (channels, height, width), got {self.input_shape}")
+            raise InputError(f"Arch.input_shape must be three sizes (channels, height, width), got {self.input_shape}")
         if self.num_classes < 1:
-            raise ValueError(f"Arch.num_classes must be at least 1, got {self.num_classes}")
+            raise InputError(f"Arch.num_classes must be at least 1, got {self.num_classes}")
         if not all(self.stages):
-            raise ValueError("Arch.stages: every stage must have at least one block")
+            raise InputError("Arch.stages: every stage must have at least one block")
         channels = self.input_shape[0]
         for name, spec in self.blocks():
             if spec.in_channels != channels:
-                raise ValueError(f"{name}.in_channels must be {channels}, got {spec.in_channels}")
+                raise InputError(f"{name}.in_channels must be {channels}, got {spec.in_channels}")
             if spec.pools and name != "head":
-                raise ValueError(f"{name}.kind must not pool before the head, got {spec.kind!r}")
+                raise InputError(f"{name}.kind must not pool before the head, got {spec.kind!r}")
             channels = spec.out_channels
 
     @property
@@ -78,7 +79,7 @@ class Arch:
             yield "head", self.head
 
     def workload(self) -> Workload:
-        """The operations, batch normalisation folded; a ValueError where the input is too small for the strides."""
+        """The operations, batch normalisation folded; an InputError where the input is too small for the strides."""
         builder = WorkloadBuilder("input", (1, *self.input_shape))
         x = "input"
         for name, spec in self.blocks():
@@ -122,9 +123,9 @@ class Arch:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Arch:
-        """The inverse of :meth:`to_dict`; a ValueError names what is wrong."""
+        """The inverse of :meth:`to_dict`; an InputError names what is wrong."""
         if data.get("schema") != ARCH_SCHEMA:
-            raise ValueError(f"Arch: schema must be {ARCH_SCHEMA}, got {data.get('schema')!r}")
+            raise InputError(f"Arch: schema must be {ARCH_SCHEMA}, got {data.get('schema')!r}")
         try:
             c, h, w = data["input_shape"]
             return cls(
@@ -135,17 +136,19 @@ class Arch:
                 num_classes=int(data["num_classes"]),
             )
         except (KeyError, TypeError) as error:
-            raise ValueError(f"Arch: not the JSON of an architecture ({error!r})") from None
+            raise InputError(f"Arch: not the JSON of an architecture ({error!r})") from None
+        except ValueError as error:  # of a BlockSpec, which knows no errors but Python's own
+            raise InputError(str(error)) from None
 
     @classmethod
     def from_json(cls, text: str) -> Arch:
-        """Parse what :meth:`to_json` wrote; a ValueError names what is wrong."""
+        """Parse what :meth:`to_json` wrote; an InputError names what is wrong."""
         try:
             data = json.loads(text)
         except json.JSONDecodeError as error:
-            raise ValueError(f"Arch: not JSON ({error})") from None
+            raise InputError(f"Arch: not JSON ({error})") from None
         if not isinstance(data, dict):
-            raise ValueError("Arch: not the JSON of an architecture")
+            raise InputError("Arch: not the JSON of an architecture")
         return cls.from_dict(data)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hw_profiles.errors import InputError
 from search_spaces.presets import list_presets, preset
 from search_spaces.timm_keys import CLASSIFIER, STEM, timm_keys
 from search_spaces.weights import read_state, state_difference
@@ -15,11 +16,11 @@ def identify_weights(path: Path | str) -> str:
     Networks of the same tensors, such as timm's ``tf_`` variants with another padding, cannot be told apart.
 
     Raises:
-        ValueError: the file cannot be read, or holds the weights of no preset.
+        InputError: the file cannot be read, or holds the weights of no preset.
 
     >>> identify_weights("no_such_file.safetensors")
     Traceback (most recent call last):
-    ValueError: no_such_file.safetensors: must be a file of weights
+    hw_profiles.errors.InputError: no_such_file.safetensors: must be a file of weights
     """
     state = read_state(Path(path))
     weight = state.get(STEM)
@@ -31,4 +32,4 @@ def identify_weights(path: Path | str) -> str:
         shapes[STEM] = (shapes[STEM][0], channels, *shapes[STEM][2:])
         if state_difference(shapes, body) is None:
             return name
-    raise ValueError(f"{path}: holds the weights of no preset (valid: {', '.join(names)})")
+    raise InputError(f"{path}: holds the weights of no preset (valid: {', '.join(names)})")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from blocks.custom import CUSTOM_BLOCKS, BlockClass, unknown_kind
 from blocks.spec import BlockSpec, same_padding
+from hw_profiles.errors import InputError
 from hw_profiles.network.workload import WorkloadBuilder
 
 Lowering = Callable[[WorkloadBuilder, str, str, BlockSpec], str]
@@ -18,7 +19,7 @@ Lowering = Callable[[WorkloadBuilder, str, str, BlockSpec], str]
 def lower_block(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
     """Append the operations of one block that reads tensor ``x``; returns the name of its output."""
     if spec.kind not in LOWERINGS:
-        raise ValueError(unknown_kind(spec.kind, LOWERINGS))
+        raise InputError(unknown_kind(spec.kind, LOWERINGS))
     return LOWERINGS[spec.kind](builder, name, x, spec)
 
 
@@ -30,16 +31,16 @@ def register_block(kind: str, block_class: BlockClass, lowering: Lowering) -> No
     defined. A ``block_class`` that is a function may import torch when it is called; nothing here does.
 
     Raises:
-        ValueError: there is a block of that kind, or the kind is not a name.
+        InputError: there is a block of that kind, or the kind is not a name.
 
     >>> register_block("conv", lambda spec: None, _conv)
     Traceback (most recent call last):
-    ValueError: register_block: kind must be new, got 'conv'
+    hw_profiles.errors.InputError: register_block: kind must be new, got 'conv'
     """
     if not isinstance(kind, str) or not kind.isidentifier():
-        raise ValueError(f"register_block: kind must be a name such as 'bottleneck', got {kind!r}")
+        raise InputError(f"register_block: kind must be a name such as 'bottleneck', got {kind!r}")
     if kind in LOWERINGS:
-        raise ValueError(f"register_block: kind must be new, got {kind!r}")
+        raise InputError(f"register_block: kind must be new, got {kind!r}")
     LOWERINGS[kind] = lowering
     CUSTOM_BLOCKS[kind] = block_class
 

@@ -44,7 +44,7 @@ def build_model(arch: Arch, *, seed: int = 0) -> Classifier:
     """The trainable module of an Arch, its weights drawn from a generator of its own or read from ``arch.weights``.
 
     Raises:
-        ValueError: ``arch.weights`` is not a file of timm's weights for this network.
+        InputError: ``arch.weights`` is not a file of timm's weights for this network.
 
     >>> from search_spaces import preset
     >>> build_model(preset("resnet8")).eval()(torch.zeros(1, 3, 32, 32)).shape

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from blocks.spec import BlockSpec
+from hw_profiles.errors import InputError
 from hw_profiles.suggest import did_you_mean
 from search_spaces.arch import Arch
 from search_spaces.families import FAMILIES, Family, Row
@@ -42,7 +43,7 @@ def preset(
     of classes; for grey images the stem's weights are summed over the colours.
 
     Raises:
-        ValueError: no preset has that name, or the file does not hold its weights.
+        InputError: no preset has that name, or the file does not hold its weights.
 
     >>> preset("mobilenetv2_100").workload().params
     3504872
@@ -65,7 +66,7 @@ def _find(name: str) -> tuple[Family, float]:
     family = FAMILIES.get(scaled[1] if scaled else name)
     if family is None or bool(scaled) != bool(family.percents) or (scaled and int(scaled[2]) == 0):
         hint = did_you_mean(name, list_presets())
-        raise ValueError(f"no preset is called {name!r}{hint} (valid: {', '.join(list_presets())})")
+        raise InputError(f"no preset is called {name!r}{hint} (valid: {', '.join(list_presets())})")
     return family, int(scaled[2]) / 100 if scaled else 1.0
 
 

@@ -22,11 +22,11 @@ def pretrained_space(name: str, weights: Path | str, input_shape: tuple[int, int
     Every Arch of it carries the file, so ``build_model`` begins with the trained weights.
 
     Raises:
-        ValueError: no preset has that name, or the file does not hold its weights.
+        InputError: no preset has that name, or the file does not hold its weights.
 
     >>> pretrained_space("mobilenetv2_100", "no_such_file.pth", (3, 32, 32), 10)
     Traceback (most recent call last):
-    ValueError: no_such_file.pth: must be a file of weights
+    hw_profiles.errors.InputError: no_such_file.pth: must be a file of weights
     """
     arch = preset(name, input_shape=input_shape, num_classes=num_classes, weights=weights)
     side = min(input_shape[1:])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
+from hw_profiles.errors import InputError
 from hw_profiles.suggest import did_you_mean
 from search_spaces.arch import Arch
 from search_spaces.efficientnet import efficientnet
@@ -33,17 +36,25 @@ def list_spaces() -> list[str]:
 
 
 def load_space(name: str, *, input_shape: tuple[int, int, int], num_classes: int) -> Space:
-    """A space of ours by name, or a user's own by ``"module:function"`` called with the same two arguments.
+    """A space of ours by name, or a user's own by ``"module:function"`` called with the same two arguments; the module
+    is looked for among the installed ones first, then in the current folder.
 
     Raises:
-        ValueError: there is no such space, or the function returned something else.
+        InputError: there is no such space, or the function returned something else.
 
     >>> load_space("mobilenet", input_shape=(1, 32, 32), num_classes=10).name
     'mobilenet'
     """
-    space = _factory(name)(input_shape, num_classes)
+    try:
+        space = _factory(name)(input_shape, num_classes)
+    except InputError:
+        raise
+    except Exception as error:
+        if name in SPACES:
+            raise
+        raise InputError(f"space {name!r}: {type(error).__name__}: {error}") from error  # of a user's own function
     if not isinstance(space, Space):
-        raise ValueError(f"space {name!r} must return a search_spaces.Space, got {type(space).__name__}")
+        raise InputError(f"space {name!r} must return a search_spaces.Space, got {type(space).__name__}")
     return space
 
 
@@ -62,9 +73,9 @@ def _factory(name: str) -> SpaceFactory:
     module, _, attribute = name.partition(":")
     if not attribute:
         hint = did_you_mean(name, SPACES)
-        raise ValueError(f"no space is called {name!r}{hint} (valid: {', '.join(SPACES)}, or module:function)")
-    try:
-        factory: SpaceFactory = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # whatever a user's module raises while it is imported
-        raise ValueError(f"space {name!r}: {type(error).__name__}: {error}") from error
+        raise InputError(f"no space is called {name!r}{hint} (valid: {', '.join(SPACES)}, or module:function)")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)  # last: a file there never takes the place of an installed package
+    factory: SpaceFactory = getattr(importlib.import_module(module), attribute)
     return factory

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from hw_profiles.errors import InputError
 from search_spaces.arch import Arch
 
 Choice = int | float | str | bool
@@ -37,7 +38,7 @@ class Space:
     def __post_init__(self) -> None:
         empty = [name for name, values in self.choices.items() if not values]
         if empty:
-            raise ValueError(f"space {self.name}: every choice needs a value, got none for {', '.join(empty)}")
+            raise InputError(f"space {self.name}: every choice needs a value, got none for {', '.join(empty)}")
 
     def __call__(self, trial: Chooser) -> Arch:
         """The Arch of the values that a trial suggests."""

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from hw_profiles.errors import InputError
 from search_spaces.arch import Arch
 from search_spaces.timm_keys import CLASSIFIER, STEM, timm_keys
 
@@ -25,12 +26,12 @@ def read_weights(arch: Arch, path: Path) -> dict[str, Tensor]:
     stem's weights are summed over their input channels.
 
     Raises:
-        ValueError: the file cannot be read, or a tensor is missing, unexpected or of another shape; the first is named.
+        InputError: the file cannot be read, or a tensor is missing, unexpected or of another shape; the first is named.
     """
     state = read_state(path)
     wanted = timm_keys(arch)
     if not wanted:
-        raise ValueError(f"{path}: timm has no network like this one, so its weights cannot be read")
+        raise InputError(f"{path}: timm has no network like this one, so its weights cannot be read")
     weight = state.get(STEM)
     if weight is not None and weight.ndim == 4 and weight.shape[1] == 3 and arch.input_shape[0] == 1:
         state[STEM] = weight.sum(1, keepdim=True)
@@ -39,7 +40,7 @@ def read_weights(arch: Arch, path: Path) -> dict[str, Tensor]:
         wanted = {key: place for key, place in wanted.items() if key not in CLASSIFIER}
     problem = state_difference({key: shape for key, (_, shape) in wanted.items()}, state)
     if problem:
-        raise ValueError(f"{path}: {problem}")
+        raise InputError(f"{path}: {problem}")
     return {ours: state[key].float() for key, (ours, _) in wanted.items()}
 
 
@@ -47,25 +48,25 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a file by name, without BatchNorm's counts of batches, which nothing here reads.
 
     Raises:
-        ValueError: the file cannot be read, or holds no state dict of dense floating point tensors.
+        InputError: the file cannot be read, or holds no state dict of dense floating point tensors.
     """
     if not path.is_file():
-        raise ValueError(f"{path}: must be a file of weights")
+        raise InputError(f"{path}: must be a file of weights")
     if path.suffix not in (".safetensors", *_TORCH_SUFFIXES):
-        raise ValueError(f"{path}: must end in .safetensors, {', '.join(_TORCH_SUFFIXES)}")
+        raise InputError(f"{path}: must end in .safetensors, {', '.join(_TORCH_SUFFIXES)}")
     if (size := _unpacked_bytes(path)) > _LARGEST_FILE:
-        raise ValueError(f"{path}: must have at most {_LARGEST_FILE} bytes, unpacked, got {size}")
+        raise InputError(f"{path}: must have at most {_LARGEST_FILE} bytes, unpacked, got {size}")
     state = _load(path)
     if not isinstance(state, dict) or not state:
-        raise ValueError(f"{path}: must hold a state dict, got {type(state).__name__}")
+        raise InputError(f"{path}: must hold a state dict, got {type(state).__name__}")
     kept: dict[str, Tensor] = {}
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise ValueError(f"{path}: must hold tensors by name, got {type(value).__name__} for {key!r}")
+            raise InputError(f"{path}: must hold tensors by name, got {type(value).__name__} for {key!r}")
         if key.endswith("num_batches_tracked"):
             continue
         if not value.is_floating_point() or value.layout != torch.strided or value.device.type != "cpu":
-            raise ValueError(f"{path}: {key} must be a dense tensor of floating point numbers, got {value.dtype}")
+            raise InputError(f"{path}: {key} must be a dense tensor of floating point numbers, got {value.dtype}")
         kept[key] = value
     return kept
 
@@ -84,9 +85,9 @@ def _load(path: Path) -> object:
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
     except Exception as error:  # torch raises whatever its reader of archives and pickles meets
-        raise ValueError(f"{path}: not a file of weights ({type(error).__name__})") from None
+        raise InputError(f"{path}: not a file of weights ({type(error).__name__})") from None
 
 
 def _classes(state: Mapping[str, Tensor]) -> int | None:

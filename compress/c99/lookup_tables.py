@@ -11,6 +11,7 @@ from onnx.reference import ReferenceEvaluator
 
 from compress.c99.layers import INTEGERS
 from compress.c99.qdq_graph import Graph, TensorQuantization, place
+from hw_profiles.errors import InputError
 
 _POINTWISE = (
     "Abs", "Add", "Celu", "Clip", "Div", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity",
@@ -25,7 +26,7 @@ def table(
     """The 256 outputs of the nodes between two float tensors, for the inputs -128..127, by ONNX's reference in numpy.
 
     Raises:
-        ValueError: a node between them is not a function of one number, or gives no number.
+        InputError: a node between them is not a function of one number, or gives no number.
 
     >>> from onnx.helper import make_graph, make_model, make_node
     >>> relu = Graph(make_model(make_graph([make_node("Relu", ["x"], ["y"])], "g", [], [])))
@@ -38,7 +39,7 @@ def table(
     if nodes:
         x = _evaluated(graph, nodes, read, output, x)
     if np.isnan(x).any():
-        raise ValueError(f"{place(graph.producers[output])}: must give a number for every input, got NaN")
+        raise InputError(f"{place(graph.producers[output])}: must give a number for every input, got NaN")
     return after.of(x)
 
 
@@ -54,11 +55,11 @@ def _between(graph: Graph, read: str, output: str) -> list[Any]:
         node = graph.producers.get(name)
         if node is None or node.op_type not in _POINTWISE or node.domain not in ("", "ai.onnx"):
             kind = f"tensor {name!r}" if node is None else place(node)
-            raise ValueError(
+            raise InputError(
                 f"{kind}: not a function of one number that the C99 writer knows; replace it or leave it out"
             )
         if any(graph.constants[i].size != 1 for i in node.input if i in graph.constants):
-            raise ValueError(f"{place(node)}: its constant must be one number, not one per channel")
+            raise InputError(f"{place(node)}: its constant must be one number, not one per channel")
         if node not in found:
             found.append(node)
             waiting.extend(node.input)
@@ -87,6 +88,6 @@ def _evaluated(graph: Graph, nodes: list[Any], read: str, output: str, x: NDArra
         try:
             results: Any = ReferenceEvaluator(model).run(None, {read: x})
         except Exception as error:  # whatever numpy says to attributes and constants that do not fit
-            raise ValueError(f"{place(nodes[-1])}: cannot be computed ({type(error).__name__})") from None
+            raise InputError(f"{place(nodes[-1])}: cannot be computed ({type(error).__name__})") from None
     values: NDArray[np.float32] = np.asarray(results[0], np.float32).reshape(-1)
     return values

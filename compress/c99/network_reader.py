@@ -30,6 +30,7 @@ from compress.c99.lookup_tables import table
 from compress.c99.qdq_graph import Graph, TensorQuantization, place
 from compress.c99.tensor_layout import Tensors
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
+from hw_profiles.errors import InputError
 from hw_profiles.memory.inplace import line_buffer_rows
 from hw_profiles.memory.planner import Schedule, plan
 from hw_profiles.network.workload import Op, Workload
@@ -53,7 +54,7 @@ def read_network(source: Path | bytes) -> Network:
     Unsigned integers are shifted by 128, which changes nothing. Images lie with the channels last.
 
     Raises:
-        ValueError: an operation or a format that no kernel is known for; the node is named, and what can be done.
+        InputError: an operation or a format that no kernel is known for; the node is named, and what can be done.
 
     >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from hw_profiles.network.quantization import fixed_quantization
@@ -67,7 +68,7 @@ def read_network(source: Path | bytes) -> Network:
     workload = read_onnx(source)  # refuses cycles, which looking for the sources of tensors would follow
     graph = Graph(model)
     if len(model.graph.output) != 1:
-        raise ValueError(f"a C99 program has one output, the file has {len(model.graph.output)}")
+        raise InputError(f"a C99 program has one output, the file has {len(model.graph.output)}")
     builder = _Builder(graph, workload)
     builder.check_weights()
     kernels = fuse(workload, "c99")
@@ -75,7 +76,7 @@ def read_network(source: Path | bytes) -> Network:
         builder.check(kernel)
     schedule = plan(workload, kernels, "c99")
     if schedule.arena_bytes > _MOST_SUM:
-        raise ValueError(f"a C99 program has an arena of at most {_MOST_SUM} bytes, this needs {schedule.arena_bytes}")
+        raise InputError(f"a C99 program has an arena of at most {_MOST_SUM} bytes, this needs {schedule.arena_bytes}")
     record = read_metadata(source).get(METADATA_KEY)
     return builder.network(schedule, None if record is None else Preprocessing.from_json(record))
 
@@ -92,7 +93,7 @@ class _Builder:
         nodes = [node for node in producers if node is not None]
         in_float = [node for node in nodes if self.graph.float_weight(node)]
         if 0 < len(in_float) < len(nodes):
-            raise ValueError(
+            raise InputError(
                 f"{place(in_float[0])}: a C99 program computes in 8-bit integers alone, and {len(in_float)} of "
                 f"{len(nodes)} operations have float weights; quantize them too, or train in integers (stage qat)"
             )
@@ -100,15 +101,15 @@ class _Builder:
     def check(self, kernel: Kernel) -> None:
         """Every tensor of a kernel must be held as 8-bit integers, and its first operation be known."""
         if kernel.ops[0].kind not in _STEPS:
-            raise ValueError(self._unknown(kernel.ops[0]))
+            raise InputError(self._unknown(kernel.ops[0]))
         for op in kernel.ops:
             for numbers, most in (((*op.kernel_size, *op.padding), LARGEST_SIDE), ((*op.stride, *op.dilation), 127)):
                 if min(numbers) < 0 or max(numbers) > most:
-                    raise ValueError(f"{self.held.place(op)}: its sizes must be in 0..{most}, got {numbers}")
+                    raise InputError(f"{self.held.place(op)}: its sizes must be in 0..{most}, got {numbers}")
         for name in (*kernel.inputs, kernel.output):
             tensor = self.held.tensor(name)
             if max(tensor.shape) > LARGEST_SIDE:
-                raise ValueError(f"tensor {shown(name)}: sides must be at most {LARGEST_SIDE}, got {tensor.shape}")
+                raise InputError(f"tensor {shown(name)}: sides must be at most {LARGEST_SIDE}, got {tensor.shape}")
             self.held.check_view(name, kernel.ops[0])
 
     def network(self, schedule: Schedule, preprocessing: Preprocessing | None) -> Network:
@@ -166,7 +167,7 @@ class _Builder:
     def _clamped(self, op: Op) -> Target:
         """A ReLU or Clip whose input is not quantized: the limits of what comes out."""
         if op.function not in _CLAMPS:
-            raise ValueError(
+            raise InputError(
                 f"{self.held.place(op)}: its input {shown(op.inputs[0])} must be quantized, or it be a ReLU or Clip"
             )
         quantization = self.held.quantization(op.name)
@@ -181,14 +182,14 @@ class _Builder:
         if node.op_type == "Clip" and len(node.input) > i and node.input[i]:
             value = self.graph.scalar(node.input[i])
             if value is None:
-                raise ValueError(f"{place(node)}: its limits must be constant")
+                raise InputError(f"{place(node)}: its limits must be constant")
             return np.float32(value)
         return np.float32(self.graph.attributes(node).get("min" if i == 1 else "max", default))
 
     def _weighted(self, op: Op, quantization: TensorQuantization, to: Target) -> tuple[Step, ...]:
         node, (name,) = self.held.node(op), op.inputs
         if op.normalized or node.op_type not in ("Conv", "Gemm", "MatMul"):
-            raise ValueError(f"{place(node)}: must be folded into a convolution or Gemm before quantization")
+            raise InputError(f"{place(node)}: must be folded into a convolution or Gemm before quantization")
         source = self.held.tensor(name)
         rows_first = op.kind == "conv" or self.graph.attributes(node).get("transB", 0)
         weight, scales = self.graph.weight(node, 1, 0 if rows_first else 1)
@@ -200,7 +201,7 @@ class _Builder:
         packed = np.ascontiguousarray(weight.transpose(0, 2, 3, 1))
         largest = 255 * np.abs(packed.astype(np.int64)).sum(axis=(1, 2, 3)) + np.abs(bias)
         if largest.max() > _MOST_SUM:
-            raise ValueError(f"{place(node)}: its sums must fit 32 bits, got up to {largest.max()}")
+            raise InputError(f"{place(node)}: its sums must fit 32 bits, got up to {largest.max()}")
         return (
             Convolution(
                 weight=packed,
@@ -217,16 +218,16 @@ class _Builder:
         """The weights (out, in) of a linear layer as those of a window over the whole image."""
         attributes = self.graph.attributes(node)
         if attributes.get("alpha", 1.0) != 1 or attributes.get("beta", 1.0) != 1 or attributes.get("transA", 0):
-            raise ValueError(f"{place(node)}: must have alpha and beta 1 and no transA")
+            raise InputError(f"{place(node)}: must have alpha and beta 1 and no transA")
         if node.op_type == "MatMul" and (op.bias or node.input[1] not in self.graph.producers):
-            raise ValueError(
+            raise InputError(
                 f"{place(node)}: with a bias or with the weights first it must be a Gemm; export it as one"
             )
         if not attributes.get("transB", 0):
             weight = weight.T
         height, width, channels = source.shape
         if weight.shape[1] != source.size or len(self.workload.shapes[op.inputs[0]]) != 2:
-            raise ValueError(f"{place(node)}: must read {source.size} numbers, reads {weight.shape[1]}")
+            raise InputError(f"{place(node)}: must read {source.size} numbers, reads {weight.shape[1]}")
         return weight.reshape(len(weight), channels, height, width)
 
     def _pool(self, op: Op, quantization: TensorQuantization, to: Target) -> tuple[Step, ...]:
@@ -238,11 +239,11 @@ class _Builder:
         if op.kind == "max_pool" or (op.kind == "reduce" and op.function == "max_pool"):
             return (MaxPool(window=window), *self._requantized(source.quantization, quantization))
         if op.kind == "reduce" or self.held.node(op).op_type == "LpPool":
-            raise ValueError(self._unknown(op))
+            raise InputError(self._unknown(op))
         attributes = self.graph.attributes(self.held.node(op))
         whole = op.kind == "avg_pool" and bool(attributes.get("count_include_pad", 0))
         if whole and attributes.get("ceil_mode", 0):
-            raise ValueError(f"{self.held.place(op)}: must not have both count_include_pad and ceil_mode")
+            raise InputError(f"{self.held.place(op)}: must not have both count_include_pad and ceil_mode")
         return (AveragePool(window=window, whole=whole, before=source.quantization, scale=quantization.scale, to=to),)
 
     def _binary(self, op: Op, quantization: TensorQuantization, to: Target) -> tuple[Step, ...]:
@@ -250,12 +251,12 @@ class _Builder:
             return self._function(op, self.held.tensor(op.inputs[0]).quantization)
         kind = {"none": op.kind}.get(op.function, op.function)
         if len(op.inputs) != 2 or op.weight_shape or kind not in ("add", "sub", "mul"):
-            raise ValueError(self._unknown(op))
+            raise InputError(self._unknown(op))
         a, b = (self.held.tensor(name) for name in op.inputs)
         output = self.held.image(op.name)
         ranks = {len(self.workload.shapes[name]) for name in (*op.inputs, op.name)}
         if len(ranks) > 1 or any(t.shape not in (output, (1, 1, output[2])) for t in (a, b)):
-            raise ValueError(
+            raise InputError(
                 f"{self.held.place(op)}: must have images of one size or one pixel, got {a.shape} and {b.shape}"
             )
         return (Binary(kind=kind, before=(a.quantization, b.quantization), scale=quantization.scale, to=to),)
@@ -271,7 +272,7 @@ class _Builder:
         height, width, _ = self.held.image(op.name)
         rank = len(self.workload.shapes[op.name])
         if (height, width) != (1, 1) or self.graph.attributes(node).get("axis", -1) % rank != 1:
-            raise ValueError(f"{place(node)}: must be over the channels of one pixel; put it after the linear layer")
+            raise InputError(f"{place(node)}: must be over the channels of one pixel; put it after the linear layer")
         steps = np.arange(256).astype(np.float32) * np.float32(before.scale)
         powers = np.exp(-steps.astype(np.float64)).astype(np.float32)
         return (Softmax(powers=powers, scale=after.scale, to=Target(zero_point=after.zero_point)),)
@@ -280,13 +281,13 @@ class _Builder:
         node = self.held.node(op)
         rank = len(self.workload.shapes[op.name])
         if op.weight_shape or self.graph.attributes(node).get("axis", 0) % rank != 1:
-            raise ValueError(f"{place(node)}: must be of channels, and of no constant")
+            raise InputError(f"{place(node)}: must be of channels, and of no constant")
         found = (self._requantized(self.held.tensor(name).quantization, quantization) for name in op.inputs)
         return (Concat(tables=tuple(steps[0].values if steps else None for steps in found)),)
 
     def _pad(self, op: Op, quantization: TensorQuantization, to: Target) -> tuple[Step, ...]:
         if op.function != "none":
-            raise ValueError(f"{self.held.place(op)}: must add zeros to height and width, got {op.function}")
+            raise InputError(f"{self.held.place(op)}: must add zeros to height and width, got {op.function}")
         before = self.held.tensor(op.inputs[0]).quantization
         pad = Pad(padding=op.padding, zero_point=before.zero_point)
         return (pad, *self._requantized(before, quantization))

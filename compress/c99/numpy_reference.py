@@ -24,6 +24,7 @@ from compress.c99.layers import (
     Target,
     Window,
 )  # fmt: skip
+from hw_profiles.errors import InputError
 
 
 def run_layers(network: Network, image: Integers) -> dict[str, Integers]:
@@ -56,11 +57,11 @@ def quantize_images(network: Network, x: NDArray[np.float32]) -> Integers:
     """Network inputs (N, C, H, W) as the integers (N, H, W, C) that the program reads.
 
     Raises:
-        ValueError: images of another shape.
+        InputError: images of another shape.
     """
     height, width, channels = network.input.shape
     if x.shape[1:] != (channels, height, width) and (x.shape[1:], height, width) != ((channels,), 1, 1):
-        raise ValueError(f"images must be (N, {channels}, {height}, {width}), got {x.shape}")
+        raise InputError(f"images must be (N, {channels}, {height}, {width}), got {x.shape}")
     flat = x.reshape(len(x), channels, height, width)
     return np.ascontiguousarray(network.input.quantization.of(flat).transpose(0, 2, 3, 1))
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.load import shown
 
 _SHIFT = {np.dtype(np.int8): 0, np.dtype(np.uint8): 128}
@@ -82,25 +83,25 @@ class Graph:
         """Signed integers of a node's constant input and their scales: one, or one per channel of ``axis``.
 
         Raises:
-            ValueError: not 8-bit integers with a zero point in the middle; the node is named.
+            InputError: not 8-bit integers with a zero point in the middle; the node is named.
         """
         maker = self.producers.get(node.input[i])
         values = None if maker is None or maker.op_type != "DequantizeLinear" else self.constants.get(maker.input[0])
         if maker is None or values is None:
-            raise ValueError(f"{place(node)}: its weights must be integers and DequantizeLinear; quantize them")
+            raise InputError(f"{place(node)}: its weights must be integers and DequantizeLinear; quantize them")
         if values.dtype not in _SHIFT:
-            raise ValueError(f"{place(node)}: its weights must be 8-bit integers, got {values.dtype}")
+            raise InputError(f"{place(node)}: its weights must be 8-bit integers, got {values.dtype}")
         shift = _SHIFT[values.dtype]
         zero = self.constants.get(maker.input[2]) if len(maker.input) > 2 else np.zeros(1, values.dtype)
         if zero is None or zero.dtype != values.dtype:
-            raise ValueError(f"{place(node)}: the zero point of its weights must be constant, of their type")
+            raise InputError(f"{place(node)}: the zero point of its weights must be constant, of their type")
         if np.any(zero.astype(np.int32) != shift):
-            raise ValueError(f"{place(node)}: its weights must be symmetric (zero point {shift}), got {zero.flat[0]}")
+            raise InputError(f"{place(node)}: its weights must be symmetric (zero point {shift}), got {zero.flat[0]}")
         scales = self._scales(node, maker.input[1])
         if scales.size > 1 and (
             self.attributes(maker).get("axis", 1) % values.ndim != axis or scales.size != values.shape[axis]
         ):
-            raise ValueError(f"{place(node)}: its weights must have one scale or one per output channel")
+            raise InputError(f"{place(node)}: its weights must have one scale or one per output channel")
         return (values.astype(np.int16) - shift).astype(np.int8), scales
 
     def bias(self, node: Any, i: int, scales: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -113,7 +114,7 @@ class Graph:
         else:
             values, held = self.constants.get(maker.input[0]), self._scales(node, maker.input[1])
         if values is None or values.size != scales.size:
-            raise ValueError(f"{place(node)}: its bias must be constant, with a number for each output channel")
+            raise InputError(f"{place(node)}: its bias must be constant, with a number for each output channel")
         if held is not None:
             if np.allclose(held, scales, rtol=1e-6, atol=0):
                 return values.reshape(-1).astype(np.int64)
@@ -127,9 +128,9 @@ class Graph:
                 self.constants[node.output[0]] = numpy_helper.to_array(value.t)
             return
         if node.op_type.startswith("QLinear") or node.op_type in ("QGemm", "ConvInteger", "MatMulInteger"):
-            raise ValueError(f"{place(node)}: {_INTEGER_NODES}; quantize with quant_format=QDQ")
+            raise InputError(f"{place(node)}: {_INTEGER_NODES}; quantize with quant_format=QDQ")
         if node.op_type in ("QuantizeLinear", "DequantizeLinear") and len(node.input) < 2:
-            raise ValueError(f"{place(node)}: must have a scale")
+            raise InputError(f"{place(node)}: must have a scale")
         for name in node.output:
             self.producers[name] = node
         for name in node.input:
@@ -150,19 +151,19 @@ class Graph:
         scale = self.scalar(node.input[1])
         if zero is None or zero.dtype not in _SHIFT or zero.size != 1 or scale is None:
             kind = "none" if zero is None else f"{zero.dtype}, {zero.size} of them"
-            raise ValueError(f"{place(node)}: must have one scale and an 8-bit zero point for the tensor, got {kind}")
+            raise InputError(f"{place(node)}: must have one scale and an 8-bit zero point for the tensor, got {kind}")
         if not 0 < scale < np.inf:
-            raise ValueError(f"{place(node)}: its scale must be positive and finite, got {scale}")
+            raise InputError(f"{place(node)}: its scale must be positive and finite, got {scale}")
         shift = _SHIFT[zero.dtype]
         found = TensorQuantization(scale=scale, zero_point=int(zero.reshape(-1)[0]) - shift, shift=shift)
         if self.quantizations.setdefault(name, found) != found:
-            raise ValueError(f"{place(node)}: tensor {shown(name)} must be quantized in one way, got two")
+            raise InputError(f"{place(node)}: tensor {shown(name)} must be quantized in one way, got two")
         self.stored.setdefault(name, integers)
 
     def _scales(self, node: Any, name: str) -> NDArray[np.float32]:
         value = self.constants.get(name)
         if value is None or value.dtype != np.float32 or not bool(np.all((value > 0) & np.isfinite(value))):
-            raise ValueError(f"{place(node)}: scales must be constant, float32, positive and finite")
+            raise InputError(f"{place(node)}: scales must be constant, float32, positive and finite")
         return value.reshape(-1)
 
 

@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from compress.atomic_files import write_text
+from hw_profiles.errors import InputError
 
 STRICT = ("-std=c99", "-ffp-contract=off", "-Wall", "-Wextra", "-Wconversion", "-pedantic")
 _ARM_FLAGS = ("-mthumb", "-mfloat-abi=hard", "-Os")
@@ -66,7 +67,7 @@ def build(machine: Machine, folder: Path, program: Path, build_folder: Path) -> 
     """Compile the verification program of ``build_folder`` with the model of ``folder``, after :func:`sizes`.
 
     Raises:
-        ValueError: the compiler refuses; its first lines are told.
+        InputError: the compiler refuses; its first lines are told.
     """
     for name in ("verify.c", *(("arm_startup.c", "arm_counters.h", "arm.ld") if machine.board else ())):
         source = files("compress.c99").joinpath("sources", name).read_text(encoding="utf-8")
@@ -117,10 +118,10 @@ def _call(command: Sequence[str], folder: Path) -> str:
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=_PATIENCE)
     except OSError as error:
-        raise ValueError(f"{command[0]}: cannot be started ({error.strerror})") from None
+        raise InputError(f"{command[0]}: cannot be started ({error.strerror})") from None
     except subprocess.TimeoutExpired:
-        raise ValueError(f"{command[0]}: did not end within {_PATIENCE} seconds") from None
+        raise InputError(f"{command[0]}: did not end within {_PATIENCE} seconds") from None
     if done.returncode:
         told = (done.stderr or done.stdout).strip().splitlines()
-        raise ValueError(f"{Path(command[0]).name}: failed ({done.returncode}): {' / '.join(told[:3])}")
+        raise InputError(f"{Path(command[0]).name}: failed ({done.returncode}): {' / '.join(told[:3])}")
     return done.stdout

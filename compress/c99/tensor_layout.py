@@ -6,6 +6,7 @@ from typing import Any
 
 from compress.c99.layers import Tensor
 from compress.c99.qdq_graph import Graph, TensorQuantization, place
+from hw_profiles.errors import InputError
 from hw_profiles.network.workload import VIEWS, Op, Shape, Workload
 from hw_profiles.onnx_io.load import shown
 
@@ -26,7 +27,7 @@ class Tensors:
         if self.last(root) != self.last(name):
             other = self.quantization(name)
             if other != quantization:
-                raise ValueError(f"tensor {shown(name)}: must have the scale of {shown(root)}, which it reshapes")
+                raise InputError(f"tensor {shown(name)}: must have the scale of {shown(root)}, which it reshapes")
         return Tensor(name=root, shape=self.image(root), quantization=quantization)
 
     def root(self, name: str) -> str:
@@ -59,7 +60,7 @@ class Tensors:
         else:
             good = self.image(name) == (1, 1, channels)
         if not good:
-            raise ValueError(
+            raise InputError(
                 f"tensor {shown(name)}: only a linear layer can read an image that was flattened or reshaped; "
                 "pool it to one pixel first"
             )
@@ -80,7 +81,7 @@ class Tensors:
         return place(self.node(op))
 
     def quantization(self, name: str) -> TensorQuantization:
-        """Scale and zero point of a tensor; a ValueError names one that is not held as integers."""
+        """Scale and zero point of a tensor; an InputError names one that is not held as integers."""
         found = self.graph.quantizations.get(name)
         view = self.views.get(name)
         if found is None and view is not None:
@@ -90,16 +91,16 @@ class Tensors:
         if found is None:
             maker = self.graph.producers.get(name)
             kind = f"tensor {shown(name)}" if maker is None else place(maker)
-            raise ValueError(
+            raise InputError(
                 f"{kind}: must be held as 8-bit integers, and is not; add QuantizeLinear and DequantizeLinear"
             )
         return found
 
     def image(self, name: str) -> tuple[int, int, int]:
-        """(height, width, channels) of a tensor; a ValueError names one that is no image."""
+        """(height, width, channels) of a tensor; an InputError names one that is no image."""
         shape: Shape = self.workload.shapes[name]
         if len(shape) == 2 and shape[0] == 1:
             return (1, 1, shape[1])
         if len(shape) == 4 and shape[0] == 1:
             return (shape[2], shape[3], shape[1])
-        raise ValueError(f"tensor {shown(name)}: must be (1, C, H, W) or (1, C), got {shape}")
+        raise InputError(f"tensor {shown(name)}: must be (1, C, H, W) or (1, C), got {shape}")

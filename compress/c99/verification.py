@@ -18,6 +18,7 @@ from compress.c99.network_reader import read_network
 from compress.c99.numpy_reference import quantize_images, run_layers
 from compress.c99.program_readme import readme
 from compress.c99.target_machines import MACHINES, Machine, Sizes, build, run, sizes
+from hw_profiles.errors import InputError
 from hw_profiles.suggest import did_you_mean
 
 _CHANCE = 0.01  # of the images: what a few close calls among few images may add
@@ -88,11 +89,11 @@ def verify(
         emulated_images: so many go through an emulated processor.
 
     Raises:
-        ValueError: no image, or a machine that is not known.
+        InputError: no image, or a machine that is not known.
     """
     chosen = [machine if isinstance(machine, Machine) else _machine(machine) for machine in machines]
     if not len(images):
-        raise ValueError("images must hold at least one, got none")
+        raise InputError("images must hold at least one, got none")
     network = read_network(file)
     case = _Case(network=network, folder=out, images=images, layer_images=layer_images, emulated=emulated_images)
     found, problems, skipped = case.on(chosen)
@@ -210,7 +211,7 @@ class _Case:
         expected = [t[layer.output.name].reshape(-1) for t in self.tensors[: self.layer_images] for layer in layers]
         values = np.concatenate(expected)
         if produced.size != values.size + images * output.size:
-            raise ValueError(
+            raise InputError(
                 f"the program must write {values.size + images * output.size} bytes, wrote {produced.size}"
             )
         off = np.abs(produced[: values.size].astype(np.int16) - values)
@@ -232,7 +233,7 @@ class _Case:
 
 def _machine(name: str) -> Machine:
     if name not in MACHINES:
-        raise ValueError(f"machine must be one of {', '.join(MACHINES)}, got {name!r}{did_you_mean(name, MACHINES)}")
+        raise InputError(f"machine must be one of {', '.join(MACHINES)}, got {name!r}{did_you_mean(name, MACHINES)}")
     return MACHINES[name]
 
 

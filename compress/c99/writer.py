@@ -18,6 +18,7 @@ from compress.c99.network_reader import read_network
 from compress.c99.numpy_reference import quantize_images, run_layers
 from compress.c99.program_readme import readme
 from compress.c99.stack_buffers import buffers
+from hw_profiles.errors import InputError
 
 _RANDOM_VECTORS = 2
 
@@ -77,7 +78,7 @@ def write_c99(
         test_images: network inputs (N, C, H, W) that are stored with the outputs they must give; random ones otherwise.
 
     Raises:
-        ValueError: an operation or a format that is not known, before anything is written; or the folder is not empty,
+        InputError: an operation or a format that is not known, before anything is written; or the folder is not empty,
             or a file.
 
     >>> import tempfile
@@ -93,9 +94,9 @@ def write_c99(
     """
     network = read_network(file)
     if out.exists() and not out.is_dir():
-        raise ValueError(f"{out}: must be a folder, and is a file; choose another")
+        raise InputError(f"{out}: must be a folder, and is a file; choose another")
     if out.exists() and any(out.iterdir()) and not force:
-        raise ValueError(f"{out}: the folder must be new or empty, and is not; choose another or say --force")
+        raise InputError(f"{out}: the folder must be new or empty, and is not; choose another or say --force")
     images = _test_inputs(network, test_images)
     texts = sources(network)
     texts["test_vectors.h"] = _test_vectors(network, images)

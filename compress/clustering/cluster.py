@@ -24,6 +24,7 @@ from compress.networks.weight_layers import WeightLayer, layers_of, per_layer_se
 from compress.stage import Context
 from compress.training.loop import Recipe
 from compress.validation import is_whole
+from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.suggest import did_you_mean
 
@@ -59,10 +60,10 @@ class Cluster:
         wanted = self._wanted()
         for each in wanted.values() if isinstance(wanted, Mapping) else [wanted]:
             if not is_whole(each, 2, MOST_CLUSTERS):
-                raise ValueError(f"Cluster.clusters must be in 2..{MOST_CLUSTERS} (bits 1..16), got {each!r}")
+                raise InputError(f"Cluster.clusters must be in 2..{MOST_CLUSTERS} (bits 1..16), got {each!r}")
         if self.start not in STARTS:
             known = did_you_mean(self.start, STARTS)
-            raise ValueError(f"Cluster.start must be one of {', '.join(STARTS)}, got {self.start!r}{known}")
+            raise InputError(f"Cluster.start must be one of {', '.join(STARTS)}, got {self.start!r}{known}")
 
     def _wanted(self) -> Clusters:
         if self.bits is None:
@@ -128,10 +129,10 @@ class Cluster:
 
 
 def check_can_share(artifact: Artifact) -> None:
-    """Raise a ValueError where shared values would undo what an earlier stage made of the file."""
+    """Raise an InputError where shared values would undo what an earlier stage made of the file."""
     stored = artifact.deployed is not None and not isinstance(artifact.source, OnnxFile)  # whose file is all there is
     if stored or any(f.bits < FLOAT32.bits and not f.codebook for f in artifact.weight_formats.values()):
-        raise ValueError(
+        raise InputError(
             "Cluster must come before a foreign network is made int8 or weights are stored in fewer bits, here they are"
         )
 
@@ -145,7 +146,7 @@ def cluster_module(
     are trained, led by what the module was. ``options`` are those of :class:`Cluster`.
 
     Raises:
-        ValueError: an option that is not valid, or a module without convolutions and linear layers.
+        InputError: an option that is not valid, or a module without convolutions and linear layers.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.Flatten(), nn.Linear(16, 10)).eval()
     >>> cluster_module(model, 4), len(model[3].weight.unique())

@@ -19,6 +19,7 @@ from compress.data.npz import open_digits, open_npz
 from compress.data.preprocessing import Preprocessing
 from compress.data.splits import divide
 from compress.data.torchvision_datasets import open_torchvision
+from hw_profiles.errors import InputError
 from hw_profiles.suggest import did_you_mean
 
 _TORCHVISION = "torchvision:"
@@ -110,7 +111,7 @@ def load_data(
     Splits above 256 MiB lie in files of the user's cache folder and are found there again.
 
     Raises:
-        ValueError: no such data, unreadable images, fewer than two classes, or a class too small to be split.
+        InputError: no such data, unreadable images, fewer than two classes, or a class too small to be split.
         OSError: no room on the disk (ENOSPC).
 
     >>> data = load_data("digits")
@@ -118,13 +119,13 @@ def load_data(
     (10, (1, 32, 32))
     """
     if unreadable not in ("refuse", "skip"):
-        raise ValueError(
+        raise InputError(
             f"unreadable must be refuse or skip, got {unreadable!r}{did_you_mean(unreadable, ['refuse', 'skip'])}"
         )
     found = _open(source)
     names = found.class_names
     if len(names) < 2:
-        raise ValueError(f"--data {source}: at least two classes are needed, got {len(names)} ({', '.join(names)})")
+        raise InputError(f"--data {source}: at least two classes are needed, got {len(names)} ({', '.join(names)})")
     step = resize_step(found.channels, found.size if size is None else (size, size))
     read = _read(found, _choose(found, seed), step, on_progress or (lambda share: None))
     _check_missing(source, read, unreadable)
@@ -152,7 +153,7 @@ def _open(source: str) -> ImageSource:
         return open_npz(path)
     valid = "digits, a folder of images, an .npz file or torchvision:NAME"
     what = "it is a file of another kind" if path.exists() else "it does not exist"
-    raise ValueError(f"--data must be {valid}, got {source!r}: {what}{did_you_mean(source, ['digits'])}")
+    raise InputError(f"--data must be {valid}, got {source!r}: {what}{did_you_mean(source, ['digits'])}")
 
 
 def _choose(found: ImageSource, seed: int) -> dict[str, tuple[LabelledImages, NDArray[np.int64]]]:
@@ -204,7 +205,7 @@ def _check_missing(source: str, read: Mapping[str, _Read], unreadable: str) -> N
     if missing and unreadable == "refuse":
         first = ", ".join(f"{name} ({why})" for name, why in missing[:3])
         total = len(missing) + sum(len(each.split) for each in read.values())
-        raise ValueError(
+        raise InputError(
             f"--data {source}: {len(missing)} of {total} images cannot be read: {first}"
             f"{' and others' if len(missing) > 3 else ''}; fix or remove them, or leave them out with unreadable=skip"
         )
@@ -214,7 +215,7 @@ def _check_classes(read: Mapping[str, _Read], names: Sequence[str]) -> None:
     for split, each in read.items():
         empty = np.setdiff1d(np.arange(len(names)), each.split.labels)
         if len(empty):
-            raise ValueError(f"every class needs images in each split, {names[empty[0]]!r} has none in {split}")
+            raise InputError(f"every class needs images in each split, {names[empty[0]]!r} has none in {split}")
 
 
 def _resize(split: Split, step: Preprocessing) -> Split:

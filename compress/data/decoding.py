@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from compress.data.image_cache import Missing, Stored, chunk_size, stored_images
 from compress.data.preprocessing import Preprocessing, upright_size
+from hw_profiles.errors import InputError
 
 OnProgress = Callable[[float], None]
 
@@ -58,10 +59,10 @@ class ImageFileReader:
         try:
             image: Image.Image = Image.open(self.paths[index], formats=_FORMATS)
         except UnidentifiedImageError:
-            raise ValueError(f"none of {', '.join(_FORMATS)}") from None
+            raise InputError(f"none of {', '.join(_FORMATS)}") from None
         if image.width * image.height > _MOST_PIXELS:
             image.close()
-            raise ValueError(f"{image.width}×{image.height} pixels are more than {_MOST_PIXELS:,}")
+            raise InputError(f"{image.width}×{image.height} pixels are more than {_MOST_PIXELS:,}")
         return image
 
     def name(self, index: int) -> str:
@@ -167,7 +168,7 @@ def usual_shape(reader: ImageReader) -> tuple[int, tuple[int, int]]:
     """Channels and (height, width) for all, from up to 200 images spread over them.
 
     One channel where all are grey. Their own size where it is the same and at most 160, else a square of the median
-    side, at most 160. A ValueError where none of them can be read.
+    side, at most 160. An InputError where none of them can be read.
 
     >>> usual_shape(ImageArrayReader(np.zeros((3, 8, 9, 1), np.uint8)))
     (1, (8, 9))
@@ -181,7 +182,7 @@ def usual_shape(reader: ImageReader) -> tuple[int, tuple[int, int]]:
         except Exception as error:  # as above; whether it matters is decided when all are read
             failed.append(f"{reader.name(index)} ({' '.join(str(error).split())[:200]})")
     if not shapes:
-        raise ValueError(f"none of {len(failed)} images that were looked at can be read: {', '.join(failed[:3])}")
+        raise InputError(f"none of {len(failed)} images that were looked at can be read: {', '.join(failed[:3])}")
     shape = shapes[0]
     if len(set(shapes)) > 1 or max(shape) > _LARGEST_SIDE:
         side = min(_LARGEST_SIDE, int(np.median([min(s) for s in shapes])))

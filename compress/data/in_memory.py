@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from compress.data.dataset import Dataset, Split
 from compress.data.preprocessing import Preprocessing
 from compress.data.splits import divide
+from hw_profiles.errors import InputError
 
 _FEWEST_CLASSES = 2
 
@@ -22,7 +23,7 @@ def arrays_dataset(images: Any, labels: Any, *, seed: int = 0) -> Dataset:
     least and the largest number of each channel, which is exact where they were made of bytes that reach both ends.
 
     Raises:
-        ValueError: other types or shapes, numbers that are not finite, or fewer than two classes.
+        InputError: other types or shapes, numbers that are not finite, or fewer than two classes.
 
     >>> x = np.linspace(-1, 1, 12 * 16, dtype=np.float32).reshape(12, 1, 4, 4)
     >>> data = arrays_dataset(x, np.arange(12) % 2)
@@ -32,11 +33,11 @@ def arrays_dataset(images: Any, labels: Any, *, seed: int = 0) -> Dataset:
     x, y = np.asarray(images), np.asarray(labels)
     if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer) or x.shape[:1] != y.shape:
         count = len(x) if x.ndim else "there are none"
-        raise ValueError(f"labels must be whole numbers, one for each image ({count}), got {y.dtype} {y.shape}")
+        raise InputError(f"labels must be whole numbers, one for each image ({count}), got {y.dtype} {y.shape}")
     pixels, mean, std = _bytes(x) if x.dtype == np.uint8 else _floats(x)
     names, numbers = np.unique(y, return_inverse=True)
     if len(names) < _FEWEST_CLASSES:
-        raise ValueError(f"labels must be of at least {_FEWEST_CLASSES} classes, got {len(names)}")
+        raise InputError(f"labels must be of at least {_FEWEST_CLASSES} classes, got {len(names)}")
     known = tuple(map(str, names))
     parts = {
         name: Split(pixels[chosen], numbers[chosen].astype(np.int64))
@@ -54,18 +55,18 @@ _Pixels = tuple[NDArray[np.uint8], tuple[float, ...], tuple[float, ...]]
 def _bytes(x: NDArray[Any]) -> _Pixels:
     x = x[..., None] if x.ndim == 3 else x
     if x.ndim != 4 or x.shape[3] not in (1, 3) or not x.size:
-        raise ValueError(f"images as bytes must be (N, H, W) or (N, H, W, 1 or 3), got {x.shape}")
+        raise InputError(f"images as bytes must be (N, H, W) or (N, H, W, 1 or 3), got {x.shape}")
     shares = x.reshape(-1, x.shape[3]) / np.float32(255)
     return x, tuple(map(float, shares.mean(0))), tuple(float(max(s, 1e-3)) for s in shares.std(0))
 
 
 def _floats(x: NDArray[Any]) -> _Pixels:
     if not np.issubdtype(x.dtype, np.floating) or x.ndim != 4 or x.shape[1] not in (1, 3) or not x.size:
-        raise ValueError(
+        raise InputError(
             f"images must be bytes (N, H, W, channels) or floats (N, 1 or 3, H, W), got {x.dtype} {x.shape}"
         )
     if not np.isfinite(x).all():
-        raise ValueError("images must be finite numbers, got NaN or infinity")
+        raise InputError("images must be finite numbers, got NaN or infinity")
     low = x.min(axis=(0, 2, 3), keepdims=True).astype(np.float64)
     span = np.maximum(x.max(axis=(0, 2, 3), keepdims=True) - low, 1e-6)
     pixels = np.rint((x - low) / span * 255).astype(np.uint8).transpose(0, 2, 3, 1)

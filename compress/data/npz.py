@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from compress.data.decoding import ImageArrayReader
 from compress.data.image_source import ImageSource, LabelledImages
+from hw_profiles.errors import InputError
 
 _WANTED = ("x_train", "y_train", "x_test", "y_test")
 _LARGEST_NPZ = 16 * 1024**3
@@ -38,17 +39,17 @@ def open_npz(path: Path) -> ImageSource:
     """The arrays x_train, y_train, x_test and y_test of an .npz file: images uint8 (N, H, W) or (N, H, W, 1 or 3).
 
     Raises:
-        ValueError: not such a file, or an array that is missing, of another type or shape, or too large.
+        InputError: not such a file, or an array that is missing, of another type or shape, or too large.
     """
     arrays = _arrays(path)
     x = {split: _images(path, f"x_{split}", arrays[f"x_{split}"]) for split in ("train", "test")}
     if x["train"].shape[1:] != x["test"].shape[1:]:
-        raise ValueError(f"{path}: the images of x_train are {x['train'].shape[1:]}, of x_test {x['test'].shape[1:]}")
+        raise InputError(f"{path}: the images of x_train are {x['train'].shape[1:]}, of x_test {x['test'].shape[1:]}")
     y = {split: _labels(path, f"y_{split}", arrays[f"y_{split}"], len(x[split])) for split in x}
     classes, train = np.unique(y["train"], return_inverse=True)
     unknown = np.setdiff1d(y["test"], classes)
     if len(unknown):
-        raise ValueError(f"{path}: the class {unknown[0]} of y_test has no images in x_train")
+        raise InputError(f"{path}: the class {unknown[0]} of y_test has no images in x_train")
     labels = {"train": train.astype(np.int64), "test": np.searchsorted(classes, y["test"]).astype(np.int64)}
     parts = {split: LabelledImages(reader=ImageArrayReader(x[split], split), labels=labels[split]) for split in x}
     _, height, width, channels = x["train"].shape
@@ -62,7 +63,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in _WANTED}
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, MemoryError, OSError) as error:
-        raise ValueError(f"{path}: not an .npz file ({error})") from None
+        raise InputError(f"{path}: not an .npz file ({error})") from None
 
 
 def _check_headers(path: Path, archive: zipfile.ZipFile) -> None:
@@ -70,15 +71,15 @@ def _check_headers(path: Path, archive: zipfile.ZipFile) -> None:
     entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
     missing = [name for name in _WANTED if name not in entries]
     if missing:
-        raise ValueError(f"{path}: must hold {', '.join(_WANTED)}; missing: {', '.join(missing)}")
+        raise InputError(f"{path}: must hold {', '.join(_WANTED)}; missing: {', '.join(missing)}")
     if sum(entries[name].file_size for name in _WANTED) > _LARGEST_NPZ:
-        raise ValueError(f"{path}: the arrays must be at most 16 GiB together")
+        raise InputError(f"{path}: the arrays must be at most 16 GiB together")
     for name in _WANTED:
         shape, dtype = _header(path, name, archive, entries[name])
         if dtype.hasobject:
-            raise ValueError(f"{path}: {name} holds Python objects, and no pickle is read; save it as numbers")
+            raise InputError(f"{path}: {name} holds Python objects, and no pickle is read; save it as numbers")
         if math.prod(shape) * dtype.itemsize > entries[name].file_size:
-            raise ValueError(f"{path}: {name} says that it is {dtype} {shape} and is shorter")
+            raise InputError(f"{path}: {name} says that it is {dtype} {shape} and is shorter")
 
 
 def _header(
@@ -90,14 +91,14 @@ def _header(
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, _, dtype = read(file)
         except ValueError as error:
-            raise ValueError(f"{path}: {name} is no array ({' '.join(str(error).split())[:200]})") from None
+            raise InputError(f"{path}: {name} is no array ({' '.join(str(error).split())[:200]})") from None
     return shape, dtype
 
 
 def _images(path: Path, name: str, x: NDArray[Any]) -> NDArray[np.uint8]:
     if x.dtype != np.uint8 or x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] not in (1, 3)) or 0 in x.shape:
         nan = " with NaN" if x.dtype.kind == "f" and np.isnan(x).any() else ""
-        raise ValueError(
+        raise InputError(
             f"{path}: {name}: images must be uint8 (N, H, W) or (N, H, W, 1 or 3), got {x.dtype} {x.shape}{nan}"
         )
     return x if x.ndim == 4 else x[..., None]
@@ -105,7 +106,7 @@ def _images(path: Path, name: str, x: NDArray[Any]) -> NDArray[np.uint8]:
 
 def _labels(path: Path, name: str, y: NDArray[Any], count: int) -> NDArray[np.int64]:
     if y.ndim != 1 or len(y) != count or y.dtype.kind not in "iu":
-        raise ValueError(
+        raise InputError(
             f"{path}: {name}: labels must be integers, one for each of {count} images, got {y.dtype} {y.shape}"
         )
     return y.astype(np.int64)

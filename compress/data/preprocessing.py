@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from hw_profiles.errors import InputError
+
 PREPROCESSING_SCHEMA = 1
 METADATA_KEY = "fitnas.preprocessing"
 _ORIENTATION = 0x0112
@@ -35,9 +37,9 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3) or len(self.mean) != self.channels or len(self.std) != self.channels:
-            raise ValueError(f"Preprocessing: 1 or 3 channels with a mean and std each, got {self.channels}")
+            raise InputError(f"Preprocessing: 1 or 3 channels with a mean and std each, got {self.channels}")
         if not self.sizes or min(min(size) for size in self.sizes) < 1:
-            raise ValueError(f"Preprocessing.sizes must be pairs of at least 1, got {self.sizes}")
+            raise InputError(f"Preprocessing.sizes must be pairs of at least 1, got {self.sizes}")
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -51,7 +53,7 @@ class Preprocessing:
         laid on white, and palettes, CMYK and the like become RGB.
 
         Raises:
-            ValueError: floating-point pixels, which have no fixed range, or integers outside 0..65535.
+            InputError: floating-point pixels, which have no fixed range, or integers outside 0..65535.
 
         >>> p = Preprocessing(channels=1, sizes=((2, 2),), mean=(0.5,), std=(0.25,), class_names=("a", "b"))
         >>> p.image(Image.new("RGBA", (4, 4), (0, 0, 0, 0)))[0, 0, 0].item()
@@ -78,11 +80,11 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, text: str) -> Preprocessing:
-        """Parse what :meth:`to_json` wrote; a ValueError says what is wrong."""
+        """Parse what :meth:`to_json` wrote; an InputError says what is wrong."""
         try:
             data: Mapping[str, Any] = json.loads(text)
             if data["schema"] != PREPROCESSING_SCHEMA:
-                raise ValueError(f"schema must be {PREPROCESSING_SCHEMA}, got {data['schema']!r}")
+                raise InputError(f"schema must be {PREPROCESSING_SCHEMA}, got {data['schema']!r}")
             return cls(
                 channels=int(data["channels"]),
                 sizes=tuple((int(h), int(w)) for h, w in data["sizes"]),
@@ -91,7 +93,7 @@ class Preprocessing:
                 class_names=tuple(map(str, data["class_names"])),
             )
         except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"not a preprocessing record ({error!r})") from None
+            raise InputError(f"not a preprocessing record ({error!r})") from None
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
@@ -117,11 +119,11 @@ def _upright(image: Image.Image) -> Image.Image:
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Without depth or transparency that a plain conversion would cut off."""
     if image.mode == "F":
-        raise ValueError("floating-point pixels have no fixed range: save the image with 8 or 16 bits")
+        raise InputError("floating-point pixels have no fixed range: save the image with 8 or 16 bits")
     if image.mode.startswith("I"):
         deep = np.asarray(image).astype(np.int64)
         if deep.min() < 0 or deep.max() > 65535:
-            raise ValueError(f"integer pixels must be in 0..65535, got {deep.min()}..{deep.max()}")
+            raise InputError(f"integer pixels must be in 0..65535, got {deep.min()}..{deep.max()}")
         return Image.fromarray(((deep + 128) // 257).astype(np.uint8))
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")

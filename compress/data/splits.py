@@ -8,6 +8,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from hw_profiles.errors import InputError
+
 TEST_SHARE = 0.2
 VAL_SHARE = 0.15
 MOST_VAL = 5000
@@ -23,7 +25,7 @@ def divide(
     ``groups`` gives each image the number of its group, and no group comes into two splits.
 
     Raises:
-        ValueError: a class with fewer images, or images in fewer groups, than there are splits.
+        InputError: a class with fewer images, or images in fewer groups, than there are splits.
 
     >>> {k: len(v) for k, v in divide(np.repeat([0, 1], 50), ["a", "b"], ["test", "val"], seed=0).items()}
     {'test': 20, 'val': 12, 'train': 68}
@@ -45,7 +47,7 @@ def _check_sizes(labels: Indices, names: Sequence[str], wanted: Sequence[str]) -
     for name, count in zip(names, np.bincount(labels, minlength=len(names)), strict=True):
         if count < needed:
             splits = ", ".join(["train", *wanted])
-            raise ValueError(f"class {name!r} has {count} images, at least {needed} are needed ({splits}: one each)")
+            raise InputError(f"class {name!r} has {count} images, at least {needed} are needed ({splits}: one each)")
 
 
 def _split_off(labels: Indices, among: Indices, share: float, classes: int, seed: int) -> tuple[Indices, Indices]:
@@ -76,13 +78,13 @@ def _divide_groups(
     in_groups = np.array([len(table.of_class[label]) for label in range(len(names))])
     for label in np.argsort(in_groups, kind="stable"):
         if in_groups[label] < len(shares):
-            raise ValueError(
+            raise InputError(
                 f"class {names[label]!r} has images in {in_groups[label]} groups, "
                 f"at least {len(shares)} are needed for {', '.join(shares)}"
             )
         for split in range(len(shares)):
             if not table.filled[split, label] and not table.give_one(split, label):
-                raise ValueError(
+                raise InputError(
                     f"the groups cannot be divided so that {', '.join(shares)} all have class {names[label]!r}"
                 )
     order = np.random.default_rng(seed).permutation(len(numbers))

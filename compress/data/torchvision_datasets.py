@@ -16,6 +16,7 @@ from PIL import Image
 
 from compress.data.image_cache import cache_folder
 from compress.data.image_source import ImageSource, LabelledImages
+from hw_profiles.errors import InputError
 from hw_profiles.suggest import did_you_mean
 
 _TIMEOUT_SECONDS = 30.0
@@ -69,13 +70,13 @@ def open_torchvision(name: str) -> ImageSource:
     """The data set of that name, any case; needs the network once.
 
     Raises:
-        ValueError: an unknown name, or a download that failed.
+        InputError: an unknown name, or a download that failed.
         OSError: a full disk.
     """
     known = {each.lower(): each for each in SETS}
     if name.lower() not in known:
         hint = did_you_mean(name.lower(), known)
-        raise ValueError(f"torchvision:{name}: unknown data set{hint}; valid: {', '.join(SETS)}")
+        raise InputError(f"torchvision:{name}: unknown data set{hint}; valid: {', '.join(SETS)}")
     name = known[name.lower()]
     found = {split: _download(name, arguments) for split, arguments in SETS[name].items()}
     labels = {split: _labels(items) for split, items in found.items()}
@@ -100,7 +101,7 @@ def _download(name: str, arguments: Mapping[str, Any]) -> Any:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         why = " ".join(str(error).split())[:200]
-        raise ValueError(
+        raise InputError(
             f"torchvision:{name}: could not be downloaded into {folder} ({why}); the network is needed the first time"
         ) from None
 

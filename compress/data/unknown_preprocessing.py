@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.preprocessing import Preprocessing
+from hw_profiles.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,8 +23,8 @@ class UnknownPreprocessing(Preprocessing):
 
     def tensor(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Refuses: nothing says how."""
-        raise ValueError("how an image becomes the input was not said: give data beside the model")
+        raise InputError("how an image becomes the input was not said: give data beside the model")
 
     def to_json(self) -> str:
         """Refuses: there is nothing to write."""
-        raise ValueError("how an image becomes the input was not said: give data beside the model")
+        raise InputError("how an image becomes the input was not said: give data beside the model")

@@ -18,6 +18,7 @@ from compress.stage import Context
 from compress.training.loop import Loss, Recipe, train
 from compress.training.teachers import ModuleTeacher, Teacher
 from compress.validation import is_number
+from hw_profiles.errors import InputError
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
 
@@ -54,7 +55,7 @@ class Distill:
     deepest ones of each resolution, the last of both networks together, and for hints the middle pair.
 
     Raises:
-        ValueError: when called: no teacher, one whose features cannot be read, an artifact that has been quantized or
+        InputError: when called: no teacher, one whose features cannot be read, an artifact that has been quantized or
             whose weights have formats of their own, which training would undo.
     """
 
@@ -74,12 +75,12 @@ class Distill:
     def __post_init__(self) -> None:
         check_teaching("Distill", self.temperature, self.weight)
         if self.method not in METHODS:
-            raise ValueError(f"Distill.method must be one of {', '.join(METHODS)}, got {self.method!r}")
+            raise InputError(f"Distill.method must be one of {', '.join(METHODS)}, got {self.method!r}")
         weights = (self.target_weight, self.others_weight, self.feature_weight or 0.0)
         if not min(weights) >= 0:
-            raise ValueError(f"Distill: the weights of parts of the loss must not be below 0, got {weights}")
+            raise InputError(f"Distill: the weights of parts of the loss must not be below 0, got {weights}")
         if len(self.layers) != len(self.teacher_layers):
-            raise ValueError(
+            raise InputError(
                 "Distill.layers and teacher_layers must be pairs, "
                 f"got {len(self.layers)} and {len(self.teacher_layers)} names"
             )
@@ -92,7 +93,7 @@ class Distill:
         if self.method == "self":
             teacher, model = ModuleTeacher(model, artifact.preprocessing), _begun_anew(artifact, context.seed)
         if teacher is None:
-            raise ValueError("Distill needs a teacher; the context has none")
+            raise InputError("Distill needs a teacher; the context has none")
         loss = divergence_loss(teacher, self._divergence, self.temperature, self.weight)
         if self.method in FEATURE_METHODS:
             feature_distillation = FeatureDistillation.of(
@@ -138,9 +139,9 @@ def divergence_loss(teacher: Teacher, divergence: Divergence, temperature: float
 
 
 def check_teaching(stage: str, temperature: float, weight: float) -> None:
-    """Raise a ValueError unless a teacher can lead by these."""
+    """Raise an InputError unless a teacher can lead by these."""
     if not is_number(temperature, 0) or not (weight in (0, 1) or is_number(weight, 0, 1)):
-        raise ValueError(f"{stage}: temperature must be above 0 and weight in 0..1, got {temperature!r} and {weight!r}")
+        raise InputError(f"{stage}: temperature must be above 0 and weight in 0..1, got {temperature!r} and {weight!r}")
 
 
 def _begun_anew(artifact: Artifact, seed: int) -> nn.Module:
@@ -149,7 +150,7 @@ def _begun_anew(artifact: Artifact, seed: int) -> nn.Module:
     model = artifact.model()
     bound = [name for name, module in model.named_modules() if _has_weights(module) and not _can_begin_anew(module)]
     if bound:
-        raise ValueError(
+        raise InputError(
             f"Distill.method 'self' begins with new weights, which {bound[0] or type(model).__name__} cannot get: "
             "give an Arch or a module of layers of torch"
         )

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from compress.training.teachers import Teacher
+from hw_profiles.errors import InputError
 
 
 class Ensemble:
@@ -17,7 +18,7 @@ class Ensemble:
     ``weights``, one for each teacher, are taken as shares of their sum; without them all count alike.
 
     Raises:
-        ValueError: no teacher, or weights that are not one positive number for each.
+        InputError: no teacher, or weights that are not one positive number for each.
 
     >>> import torch
     >>> both = Ensemble([lambda pixels: torch.zeros(len(pixels), 2), lambda pixels: torch.ones(len(pixels), 2)])
@@ -27,10 +28,10 @@ class Ensemble:
 
     def __init__(self, teachers: Sequence[Teacher], weights: Sequence[float] | None = None) -> None:
         if not teachers:
-            raise ValueError("Ensemble.teachers must hold at least one teacher, got none")
+            raise InputError("Ensemble.teachers must hold at least one teacher, got none")
         shares = (1.0,) * len(teachers) if weights is None else tuple(weights)
         if len(shares) != len(teachers) or not all(share > 0 for share in shares):
-            raise ValueError(f"Ensemble.weights must be {len(teachers)} numbers above 0, got {shares}")
+            raise InputError(f"Ensemble.weights must be {len(teachers)} numbers above 0, got {shares}")
         self.teachers = tuple(teachers)
         self.weights = shares
 

@@ -14,6 +14,7 @@ from compress.distillation.losses import attention_distance, hint_distance, pool
 from compress.stage import Context
 from compress.training.loop import Loss, Recipe, Training, train
 from compress.training.teachers import ModuleTeacher, Teacher
+from hw_profiles.errors import InputError
 
 FEATURE_METHODS = ("hints", "attention")
 # Attention's authors give 1000 without soft targets beside it; with them so much drowned the rest (digits, four epochs
@@ -76,10 +77,10 @@ class FeatureDistillation:
         """The feature_distillation with its layers chosen and, for hints, its regressors drawn by the seed.
 
         Raises:
-            ValueError: the teacher is no module, or one of both has no feature maps, or no such layer.
+            InputError: the teacher is no module, or one of both has no feature maps, or no such layer.
         """
         if not isinstance(teacher, ModuleTeacher):
-            raise ValueError(
+            raise InputError(
                 f"Distill.method {config.method!r} compares feature maps and needs one teacher that is a module, "
                 f"got {type(teacher).__name__} (valid for it: soft_targets, decoupled)"
             )
@@ -144,7 +145,7 @@ def _pairs(
     own, other = ([name for name, _ in feature_layers(m, input_shape).values()] for m in (model, teacher))
     if not own or not other:
         whose = "student" if not own else "teacher"
-        raise ValueError(f"Distill.method {method!r} needs feature maps (N, C, H, W); the {whose} has none")
+        raise InputError(f"Distill.method {method!r} needs feature maps (N, C, H, W); the {whose} has none")
     count = min(len(own), len(other))
     pairs = tuple(zip(own[-count:], other[-count:], strict=True))
     return (pairs[count // 2],) if method == "hints" else pairs
@@ -159,5 +160,5 @@ def _channels(model: nn.Module, names: Sequence[str], input_shape: tuple[int, in
     model.train(training)
     for name, shape in zip(names, shapes, strict=True):
         if len(shape) != 4:
-            raise ValueError(f"layer {name!r} must give feature maps (N, C, H, W), got {len(shape)} dimensions")
+            raise InputError(f"layer {name!r} must give feature maps (N, C, H, W), got {len(shape)} dimensions")
     return [shape[1] for shape in shapes]

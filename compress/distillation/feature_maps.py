@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from hw_profiles.errors import InputError
+
 
 class Taps:
     """The outputs of named modules in the latest forward pass, while the ``with`` block lasts.
 
     Raises:
-        ValueError: the model has no module of such a name.
+        InputError: the model has no module of such a name.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())
     >>> with Taps(model, ["0"]) as taps:
@@ -27,7 +29,7 @@ class Taps:
         modules = dict(model.named_modules())
         for name in names:
             if name not in modules:
-                raise ValueError(f"a layer must be a module of {type(model).__name__}, got {name!r}")
+                raise InputError(f"a layer must be a module of {type(model).__name__}, got {name!r}")
         self._modules = [modules[name] for name in names]
         self._seen: dict[nn.Module, Tensor] = {}
         self._handles: list[RemovableHandle] = []

@@ -9,6 +9,7 @@ from dataclasses import astuple, dataclass
 
 from compress.fnz.codes.byte_reader import damaged
 from compress.fnz.codes.symbols import pack, unpack
+from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.load import LARGEST_FILE
 
 MAGIC = b"\x8bFNZ"
@@ -73,7 +74,7 @@ def unseal(data: bytes) -> Contents:
     """The inverse of :func:`seal`; no size is believed before it is checked.
 
     Raises:
-        ValueError: another kind of file, a later version, or one that is cut off, altered, or too large.
+        InputError: another kind of file, a later version, or one that is cut off, altered, or too large.
     """
     head = _head(data)
     body = data[_HEAD.size + _SUM.size :]
@@ -98,12 +99,12 @@ def check_decoded(data: bytes, digest: bytes) -> bytes:
 
 def _head(data: bytes) -> _Head:
     if not data.startswith(MAGIC):
-        raise ValueError(f"not a .fnz file (it must begin with {MAGIC.hex()}, got {data[:4].hex() or 'nothing'})")
+        raise InputError(f"not a .fnz file (it must begin with {MAGIC.hex()}, got {data[:4].hex() or 'nothing'})")
     if len(data) < _HEAD.size + _SUM.size:
         raise damaged(f"its head must have {_HEAD.size + _SUM.size} bytes, got {len(data)}")
     head = _Head(*_HEAD.unpack_from(data))
     if head.version != VERSION:
-        raise ValueError(f"the version of a .fnz file must be {VERSION}, got {head.version}")
+        raise InputError(f"the version of a .fnz file must be {VERSION}, got {head.version}")
     if _SUM.unpack_from(data, _HEAD.size)[0] != zlib.crc32(data[: _HEAD.size]):
         raise damaged("the checksum of its head is another")
     return head

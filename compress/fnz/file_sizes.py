@@ -30,7 +30,7 @@ def sizes(data: bytes) -> dict[str, int]:
     """Bytes of an ONNX file, under ``gzip -9`` and ``xz -9``, and as .fnz. xz takes about a second for 2 MB.
 
     Raises:
-        ValueError: as :func:`compress.fnz.encode_onnx`.
+        InputError: as :func:`compress.fnz.encode_onnx`.
 
     >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from search_spaces import preset
@@ -51,7 +51,7 @@ def describe(data: bytes) -> list[Coded]:
     Tensors that were coded together share the bytes in proportion to their elements.
 
     Raises:
-        ValueError: as :func:`compress.fnz.decode_onnx`.
+        InputError: as :func:`compress.fnz.decode_onnx`.
     """
     contents = unseal(data)
     directory = read_directory(contents.directory, contents.decoded_bytes, len(contents.blocks))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from compress.atomic_files import write_bytes
 from compress.fnz import decode_onnx, encode_onnx
+from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.load import read_file
 
 
@@ -32,13 +33,13 @@ def encode_file(model: Path | str | bytes, out: Path | str) -> Encoded:
     takes the place of an earlier file. :func:`compress.fnz.file_sizes` has the sizes under gzip and xz, too.
 
     Raises:
-        ValueError: the file cannot be read, is no ONNX file, is larger than 2 GiB, or keeps weights outside of it.
+        InputError: the file cannot be read, is no ONNX file, is larger than 2 GiB, or keeps weights outside of it.
     """
     name, data = ("the given bytes", model) if isinstance(model, bytes) else (str(model), read_file(Path(model)))
     try:
         coded = encode_onnx(data)
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+        raise InputError(f"{name}: {error}") from None
     if decode_onnx(coded) != data:
         raise AssertionError(f"{name}: the coded file decodes to other bytes")
     write_bytes(Path(out), coded)
@@ -49,10 +50,10 @@ def decode_file(path: Path | str, out: Path | str) -> None:
     """Write the ONNX file that was coded, byte by byte, to ``out``; an earlier file there is replaced at once.
 
     Raises:
-        ValueError: the file cannot be read, is no .fnz file, or is cut off or altered.
+        InputError: the file cannot be read, is no .fnz file, or is cut off or altered.
     """
     try:
         data = decode_onnx(read_file(Path(path)))
     except ValueError as error:
-        raise ValueError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+        raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     write_bytes(Path(out), data)

@@ -15,6 +15,7 @@ from compress.fnz.shared_blocks import Block, Tensor, encode_tensors
 from compress.fnz.tensor_blocks import decode_block
 from compress.fnz.tensor_spans import Span, find_spans
 from compress.fnz.varint_fields import varints_of_words, words_of_varints
+from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.load import LARGEST_FILE
 
 
@@ -23,7 +24,7 @@ def encode_onnx(data: bytes) -> bytes:
     Han et al., arXiv 1510.00149), the rest is packed.
 
     Raises:
-        ValueError: not an ONNX file, larger than 2 GiB, or weights that lie outside it.
+        InputError: not an ONNX file, larger than 2 GiB, or weights that lie outside it.
 
     >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from search_spaces import preset
@@ -33,7 +34,7 @@ def encode_onnx(data: bytes) -> bytes:
     (True, True)
     """
     if len(data) > LARGEST_FILE:
-        raise ValueError(f"an ONNX file must have at most {LARGEST_FILE} bytes, got {len(data)}")
+        raise InputError(f"an ONNX file must have at most {LARGEST_FILE} bytes, got {len(data)}")
     read = [(span, words) for span in find_spans(data) if (words := _words(data, span)) is not None]
     spans = [span for span, _ in read]
     blocks = encode_tensors([Tensor(words, span.kind, _rows(span, words)) for span, words in read])
@@ -46,7 +47,7 @@ def decode_onnx(data: bytes) -> bytes:
     """The ONNX file, byte by byte.
 
     Raises:
-        ValueError: not a .fnz file, or one that is cut off, altered, or made to do harm.
+        InputError: not a .fnz file, or one that is cut off, altered, or made to do harm.
     """
     contents = unseal(data)
     directory = read_directory(contents.directory, contents.decoded_bytes, len(contents.blocks))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from compress.fnz.codes.element_kinds import KINDS
+from hw_profiles.errors import InputError
 
 SHORTEST = 32  # bytes; anything shorter is as small among the names around it, as are equal bytes that are not long
 MOST_SPANS = 10_000
@@ -53,7 +54,7 @@ def find_spans(data: bytes) -> list[Span]:
     """The tensors of an ONNX file in the order of their places; short ones are left out.
 
     Raises:
-        ValueError: not an ONNX file, too many fields, or weights that lie outside the file.
+        InputError: not an ONNX file, too many fields, or weights that lie outside the file.
     """
     fields = _Fields(data)
     spans = [span for start, end in _tensors(fields) if (span := _span(fields, start, end))]
@@ -73,7 +74,7 @@ class _Fields:
         while at < end:
             self.left -= 1
             if self.left < 0:
-                raise ValueError(f"an ONNX file must have at most {MOST_FIELDS} fields")
+                raise InputError(f"an ONNX file must have at most {MOST_FIELDS} fields")
             tag, start = self.number(at, end)
             wire, size = tag & 7, {_FIXED32: 4, _FIXED64: 8}.get(tag & 7, 0)
             if wire == _BYTES:
@@ -82,7 +83,7 @@ class _Fields:
                 size = self.number(start, end)[1] - start
             at = start + size
             if at > end or wire not in (_VARINT, _FIXED64, _BYTES, _FIXED32):
-                raise ValueError(f"not an ONNX file (a field is broken at byte {start})")
+                raise InputError(f"not an ONNX file (a field is broken at byte {start})")
             yield tag >> 3, wire, start, at
 
     def number(self, at: int, end: int) -> tuple[int, int]:
@@ -93,7 +94,7 @@ class _Fields:
             value |= (byte & 0x7F) << 7 * place
             if byte < 0x80:
                 return value, at + place + 1
-        raise ValueError(f"not an ONNX file (a field is broken at byte {at})")
+        raise InputError(f"not an ONNX file (a field is broken at byte {at})")
 
 
 def _tensors(fields: _Fields) -> Iterator[tuple[int, int]]:
@@ -109,14 +110,14 @@ def _tensors(fields: _Fields) -> Iterator[tuple[int, int]]:
             if inner:
                 waiting.append((at, after, inner))
     if not graphs:
-        raise ValueError("not an ONNX file (it holds no graph)")
+        raise InputError("not an ONNX file (it holds no graph)")
 
 
 def _span(fields: _Fields, start: int, end: int) -> Span | None:
     data, dims, place, varints, name, kind = fields.data, list[int](), (0, 0), False, "", 0
     for number, wire, at, after in fields.of(start, end):
         if number == _LOCATION and fields.number(at, after)[0] == _EXTERNAL:
-            raise ValueError(f"weights must be inside the file, those of {name[:80]!r} are not")
+            raise InputError(f"weights must be inside the file, those of {name[:80]!r} are not")
         if number == _TYPE and wire == _VARINT:
             kind = fields.number(at, after)[0]
         elif number == _DIMS and len(dims) < 2 and at < after:

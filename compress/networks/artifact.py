@@ -17,6 +17,7 @@ from compress.atomic_files import read_json, write_bytes, write_json
 from compress.data.preprocessing import Preprocessing
 from compress.data.unknown_preprocessing import UnknownPreprocessing
 from compress.networks.network_source import OnnxFile, Source, build, read_source, source_name, write_source
+from hw_profiles.errors import InputError
 from hw_profiles.network.quantization import Quantization, quantized_workload
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.network.workload import Workload
@@ -51,9 +52,9 @@ class Artifact:
 
     @property
     def arch(self) -> Arch:
-        """The source of an artifact that is an Arch; a ValueError says so of any other."""
+        """The source of an artifact that is an Arch; an InputError says so of any other."""
         if not isinstance(self.source, Arch):
-            raise ValueError(f"a network of blocks (Arch) is needed, got {source_name(self.source)}")
+            raise InputError(f"a network of blocks (Arch) is needed, got {source_name(self.source)}")
         return self.source
 
     @property
@@ -85,7 +86,7 @@ class Artifact:
         return replace(plain, formats={**plain.formats, **stored})
 
     def model(self) -> nn.Module:
-        """The float32 module with these weights, in evaluation mode; a ValueError for an ONNX file."""
+        """The float32 module with these weights, in evaluation mode; an InputError for an ONNX file."""
         model = build(self.source)
         model.load_state_dict(dict(self.weights))
         return model.eval()
@@ -99,7 +100,7 @@ class Artifact:
         """Write the source (arch.json, source.json or source.onnx), weights.safetensors and, last, artifact.json.
 
         Raises:
-            ValueError: the source is a module that nobody could build again.
+            InputError: the source is a module that nobody could build again.
         """
         kind = write_source(self.source, folder)
         if self.deployed is not None:
@@ -127,12 +128,12 @@ class Artifact:
 
     @classmethod
     def load(cls, folder: Path) -> Artifact:
-        """The inverse of :meth:`save`; a ValueError where the folder holds no artifact of this version."""
+        """The inverse of :meth:`save`; an InputError where the folder holds no artifact of this version."""
         if not (folder / "artifact.json").is_file():
-            raise ValueError(f"{folder}: holds no artifact.json")
+            raise InputError(f"{folder}: holds no artifact.json")
         record = read_json(folder / "artifact.json")
         if record.get("schema") != ARTIFACT_SCHEMA:
-            raise ValueError(f"{folder}: artifact schema must be {ARTIFACT_SCHEMA}, got {record.get('schema')!r}")
+            raise InputError(f"{folder}: artifact schema must be {ARTIFACT_SCHEMA}, got {record.get('schema')!r}")
         said = record["preprocessing"]
         return cls(
             source=read_source(folder, record.get("source", "arch")),
@@ -178,9 +179,9 @@ def _quantization(record: Mapping[str, Any] | None, scales: Path) -> Quantizatio
 
 
 def check_trainable(stage: str, artifact: Artifact) -> None:
-    """Raise a ValueError where training would undo what an earlier stage made of the weights."""
+    """Raise an InputError where training would undo what an earlier stage made of the weights."""
     if artifact.quantization is not None or artifact.weight_formats or artifact.deployed is not None:
-        raise ValueError(
+        raise InputError(
             f"{stage} must come before the stages that change how weights are stored: training on would undo "
             f"what they did ({artifact.precision}, {len(artifact.weight_formats)} weights with a format of their own)"
         )

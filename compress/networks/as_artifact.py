@@ -19,6 +19,7 @@ from compress.networks.artifact import Artifact
 from compress.networks.network_source import GivenModule, OnnxFile, Timm, nothing_changed, source_name
 from compress.networks.timm_network import timm_for, timm_of, trained_shape
 from compress.networks.weight_layers import WeightLayer
+from hw_profiles.errors import InputError
 from hw_profiles.torch_io.timm_models import check_timm_name
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
@@ -32,7 +33,7 @@ def as_dataset(data: Data, seed: int = 0) -> Dataset:
     """A Dataset itself, what ``--data`` takes, or (images, labels), see :func:`compress.data.in_memory.arrays_dataset`.
 
     Raises:
-        ValueError: none of them, or images that cannot be used.
+        InputError: none of them, or images that cannot be used.
 
     >>> as_dataset("digits").num_classes
     10
@@ -43,7 +44,7 @@ def as_dataset(data: Data, seed: int = 0) -> Dataset:
         return load_data(str(data), seed=seed)
     if isinstance(data, tuple) and len(data) == 2:
         return arrays_dataset(*data, seed=seed)
-    raise ValueError(
+    raise InputError(
         "data must be a Dataset, digits, a folder, an .npz file, torchvision:NAME or (images, labels), "
         f"got {type(data).__name__}"
     )
@@ -59,7 +60,7 @@ def as_artifact(
     again. Where no size is given, it is that of ``data``.
 
     Raises:
-        ValueError: not a model, no such name or file, or a model for other channels or classes than the data's.
+        InputError: not a model, no such name or file, or a model for other channels or classes than the data's.
 
     >>> from search_spaces import preset
     >>> as_artifact(preset("resnet8"), None).precision
@@ -75,7 +76,7 @@ def as_artifact(
     elif isinstance(model, str | Path):
         found = _of_name(str(model), data, input_shape, trains=trains)
     else:
-        raise ValueError(
+        raise InputError(
             "a model must be a module, an Arch, an Artifact, a name of timm or the path of an ONNX file, "
             f"got {type(model).__name__}"
         )
@@ -88,7 +89,7 @@ def with_input_shape(artifact: Artifact, input_shape: Shape) -> Artifact:
     """The artifact of a model that reads images of any size, for this size (channels, height, width).
 
     Raises:
-        ValueError: the model has another size, which is its own.
+        InputError: the model has another size, which is its own.
     """
     source = artifact.source
     if isinstance(source, GivenModule) and source.stated_shape is None:
@@ -96,7 +97,7 @@ def with_input_shape(artifact: Artifact, input_shape: Shape) -> Artifact:
     if isinstance(source, Timm) and isinstance(artifact.preprocessing, UnknownPreprocessing):
         return replace(artifact, source=replace(source, input_shape=input_shape))
     if tuple(input_shape) != source.input_shape:
-        raise ValueError(
+        raise InputError(
             f"input_shape must be that of the network, {source.input_shape}, or left out, got {input_shape}"
         )
     return artifact
@@ -106,22 +107,22 @@ def fitted(data: Dataset, artifact: Artifact) -> Dataset:
     """The data at the size that the artifact reads, made into its input as the artifact says.
 
     Raises:
-        ValueError: other channels or classes.
+        InputError: other channels or classes.
     """
     channels, height, width = artifact.source.input_shape
     name = source_name(artifact.source)
     if channels != data.preprocessing.channels:
-        raise ValueError(
+        raise InputError(
             f"{name} reads {channels} channels, the images of {data.name} have {data.preprocessing.channels}"
         )
     workload = artifact.workload()
     said = workload.shapes[workload.output][1:]
     if len(said) != 1:
-        raise ValueError(f"{name} must give one number for each class, (N, {data.num_classes}), gives (N, *{said})")
+        raise InputError(f"{name} must give one number for each class, (N, {data.num_classes}), gives (N, *{said})")
     if isinstance(artifact.source, GivenModule):
         _check_gives_a_tensor(artifact.source)
     if said[0] != data.num_classes:
-        raise ValueError(f"{name} tells {said[0]} classes apart, {data.name} has {data.num_classes}")
+        raise InputError(f"{name} tells {said[0]} classes apart, {data.name} has {data.num_classes}")
     resized = data.resized(height, width)
     return replace(resized, preprocessing=replace(artifact.preprocessing, class_names=data.preprocessing.class_names))
 
@@ -130,7 +131,7 @@ def _check_gives_a_tensor(source: GivenModule) -> None:
     with torch.inference_mode():
         made = copy.deepcopy(source.module).eval()(torch.zeros(1, *source.input_shape))
     if not isinstance(made, Tensor):
-        raise ValueError(f"{source_name(source)}: a classifier has one output, a tensor, got {type(made).__name__}")
+        raise InputError(f"{source_name(source)}: a classifier has one output, a tensor, got {type(made).__name__}")
 
 
 def _reading(artifact: Artifact, data: Dataset) -> Artifact:
@@ -159,16 +160,16 @@ def _of_module(module: nn.Module, shape: Shape | None) -> Artifact:
 
 
 def _check_plain(module: nn.Module) -> None:
-    """Raise a ValueError where weights are not float32, not there, or computed of others in each pass."""
+    """Raise an InputError where weights are not float32, not there, or computed of others in each pass."""
     for name, parameter in module.named_parameters():
         if parameter.is_meta:
-            raise ValueError(f"a module must have weights, {name} is on the device meta and has none")
+            raise InputError(f"a module must have weights, {name} is on the device meta and has none")
         if parameter.is_floating_point() and parameter.dtype != torch.float32:
-            raise ValueError(f"a module must have float32 weights, {name} is {parameter.dtype}: call .float() first")
+            raise InputError(f"a module must have float32 weights, {name} is {parameter.dtype}: call .float() first")
     for name, each in module.named_modules():
         hooked = isinstance(each, WeightLayer) and "weight" not in dict(each.named_parameters(recurse=False))
         if is_parametrized(each) or hooked:
-            raise ValueError(
+            raise InputError(
                 f"a module must have its weights as they are, those of {name or 'the module'} are computed of others: "
                 "call torch.nn.utils.parametrize.remove_parametrizations, remove_weight_norm or prune.remove first"
             )
@@ -212,7 +213,7 @@ def _pretrained(name: str, data: Dataset | None, input_shape: Shape | None, *, t
     check_timm_name(name)
     cfg = timm.get_pretrained_cfg(name)
     if cfg is None or not timm.is_model_pretrained(name):
-        raise ValueError(f"timm:{name}: timm has no weights for it; give a module, or an Arch to be trained")
+        raise InputError(f"timm:{name}: timm has no weights for it; give a module, or an Arch to be trained")
     channels, height, width = cfg.input_size
     shape = input_shape or ((channels, height, width) if data is None else data.preprocessing.input_shape)
     source = timm_for(name, shape, data.num_classes if trains and data is not None else None)
@@ -221,7 +222,7 @@ def _pretrained(name: str, data: Dataset | None, input_shape: Shape | None, *, t
         module = timm.create_model(name, pretrained=True, **options)
     except (OSError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(
+        raise InputError(
             f"timm:{name}: its weights cannot be downloaded ({reason}); give a module that has them"
         ) from None
     artifact = _artifact(source, module)

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from blocks.conv import ConvNormAct
 from compress.networks.weight_layers import WeightLayer
+from hw_profiles.errors import InputError
 
 
 def fold_normalisation(model: nn.Module) -> list[tuple[WeightLayer, _BatchNorm]]:
@@ -20,7 +21,7 @@ def fold_normalisation(model: nn.Module) -> list[tuple[WeightLayer, _BatchNorm]]
     So what is done to the weights is done to those that are deployed.
 
     Raises:
-        ValueError: which layer a normalisation follows depends on the input.
+        InputError: which layer a normalisation follows depends on the input.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
     >>> [norm.weight.tolist() for _, norm in fold_normalisation(model)]
@@ -82,7 +83,7 @@ def _pairs(model: nn.Module) -> list[tuple[WeightLayer, _BatchNorm]]:
         graph = _Tracer().trace(model)
     except Exception as error:  # whatever a module does with what stands for its input
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(
+        raise InputError(
             f"{type(model).__name__}: which layer a batch normalisation follows must not depend on the input ({reason})"
         ) from None
     return [*ours, *_followed(model, graph)]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from blocks.conv import ConvNormAct
 from compress.networks.artifact import Artifact
 from compress.networks.batchnorm_folding import fold_normalisation
+from hw_profiles.errors import InputError
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -22,7 +23,7 @@ def with_folded_weights(artifact: Artifact, weights: Weights) -> Artifact:
     Batch normalisation becomes neutral: its bias is the convolution's.
 
     Raises:
-        ValueError: a weight has no place in the network, or another shape.
+        InputError: a weight has no place in the network, or another shape.
 
     >>> from compress import Preprocessing
     >>> from compress.networks.onnx_export import folded_weights
@@ -43,6 +44,6 @@ def with_folded_weights(artifact: Artifact, weights: Weights) -> Artifact:
         key = own[part] if isinstance(modules.get(owner), ConvNormAct) else name
         if key not in state or state[key].shape != value.shape:
             wanted = tuple(state[key].shape) if key in state else "none of that name"
-            raise ValueError(f"weight {name} must have the network's shape ({wanted}), got {value.shape}")
+            raise InputError(f"weight {name} must have the network's shape ({wanted}), got {value.shape}")
         state[key].copy_(torch.from_numpy(np.ascontiguousarray(value)))
     return artifact.with_model(model)

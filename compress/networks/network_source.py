@@ -15,6 +15,7 @@ from torch import nn
 
 from compress.atomic_files import write_bytes, write_text
 from compress.networks.timm_network import Timm
+from hw_profiles.errors import InputError
 from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_io.load import load_model
 from hw_profiles.onnx_io.reader import read_metadata, read_onnx
@@ -68,7 +69,7 @@ class OnnxFile:
         """(channels, height, width) of what it reads."""
         shape = self.workload().shapes[self.workload().input][1:]
         if len(shape) != 3:
-            raise ValueError(f"{self.label}: must read images (N, C, H, W), reads {shape}")
+            raise InputError(f"{self.label}: must read images (N, C, H, W), reads {shape}")
         return (shape[0], shape[1], shape[2])
 
     @property
@@ -112,9 +113,9 @@ class GivenModule:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of what it reads; a ValueError where nobody said so."""
+        """(channels, height, width) of what it reads; an InputError where nobody said so."""
         if self.stated_shape is None:
-            raise ValueError(
+            raise InputError(
                 f"{type(self.module).__name__}: a module does not say what it reads: "
                 "input_shape must be given, such as (3, 224, 224)"
             )
@@ -132,7 +133,7 @@ def build(source: Source) -> nn.Module:
     """A module of the source's architecture, its weights to be loaded.
 
     Raises:
-        ValueError: an ONNX file, which is no module.
+        InputError: an ONNX file, which is no module.
 
     >>> from search_spaces import preset
     >>> build(preset("resnet8")).classifier.out_features
@@ -144,7 +145,7 @@ def build(source: Source) -> nn.Module:
         return source.build()
     if isinstance(source, GivenModule):
         return copy.deepcopy(source.module)
-    raise ValueError(
+    raise InputError(
         f"{source.label}: an ONNX file cannot be trained or changed: give an Arch, a module or a timm name"
     )
 
@@ -167,7 +168,7 @@ def write_source(source: Source, folder: Path) -> str:
     """Write arch.json, source.json or source.onnx; the kind of source for :func:`read_source`.
 
     Raises:
-        ValueError: a module that nobody could build again.
+        InputError: a module that nobody could build again.
     """
     if isinstance(source, Arch):
         write_text(folder / "arch.json", source.to_json())
@@ -182,23 +183,23 @@ def write_source(source: Source, folder: Path) -> str:
 
 
 def require_savable(source: Source) -> None:
-    """Raise a ValueError where nothing says how the network is built again."""
+    """Raise an InputError where nothing says how the network is built again."""
     if isinstance(source, GivenModule):
-        raise ValueError(
+        raise InputError(
             f"{source_name(source)}: a module cannot be saved, as nothing says how it is built again: "
             "use an Arch or a model of timm, or keep its ONNX file"
         )
 
 
 def require_arch(what: str, source: Source) -> None:
-    """Raise a ValueError where a source is no network of blocks.
+    """Raise an InputError where a source is no network of blocks.
 
     >>> require_arch("Quantize.equalize", Timm(name="resnet18", input_shape=(3, 32, 32)))
     Traceback (most recent call last):
-    ValueError: Quantize.equalize needs a network of blocks (Arch), got timm:resnet18
+    hw_profiles.errors.InputError: Quantize.equalize needs a network of blocks (Arch), got timm:resnet18
     """
     if not isinstance(source, Arch):
-        raise ValueError(f"{what} needs a network of blocks (Arch), got {source_name(source)}")
+        raise InputError(f"{what} needs a network of blocks (Arch), got {source_name(source)}")
 
 
 def read_source(folder: Path, kind: str) -> Source:
@@ -209,7 +210,7 @@ def read_source(folder: Path, kind: str) -> Source:
         return Timm.from_json((folder / "source.json").read_text())
     if kind == "onnx":
         return OnnxFile.read(folder / "source.onnx")
-    raise ValueError(f"{folder}: a source must be arch, timm or onnx, got {kind!r}")
+    raise InputError(f"{folder}: a source must be arch, timm or onnx, got {kind!r}")
 
 
 def nothing_changed(one: nn.Module, other: nn.Module, input_shape: tuple[int, int, int]) -> bool:

@@ -33,7 +33,7 @@ def export_onnx(artifact: Artifact, path: Path | str) -> None:
 
     Raises:
         RuntimeError: the float32 file of an Arch, run in ONNX Runtime, gives other logits than the module.
-        ValueError: a module that cannot be exported.
+        InputError: a module that cannot be exported.
     """
     write_bytes(Path(path), onnx_bytes(artifact))
 

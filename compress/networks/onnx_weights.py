@@ -17,6 +17,7 @@ from compress.networks.onnx_export import onnx_bytes
 from compress.networks.weight_layers import WeightLayer
 from compress.weight_codecs.onnx_storage import Weight, tensors_of, weights_of
 from compress.weight_codecs.sparse_formats import sparse_format, zeros_alone
+from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.onnx_io.load import load_model
 
@@ -30,12 +31,12 @@ def with_changed_weights(artifact: Artifact, change: Change) -> Artifact:
     """The artifact of an ONNX file whose weights of convolutions and linear layers are what ``change`` made of them.
 
     Raises:
-        ValueError: the file has no float32 weights of such layers.
+        InputError: the file has no float32 weights of such layers.
     """
     model = load_model(onnx_bytes(artifact))
     weights = {weight.name: weight for weight in weights_of(model.graph)}
     if not weights:
-        raise ValueError(
+        raise InputError(
             f"{source_name(artifact.source)}: must have float32 weights of convolutions or linear layers, has none"
         )
     linear = {name for node in model.graph.node if node.op_type in _LINEAR for name in node.input}

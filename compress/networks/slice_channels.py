@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from hw_profiles.errors import InputError
+
 INPUTS, HEADS = ":inputs", ":heads"
 SliceableLayer = nn.Conv2d | nn.Linear | _BatchNorm
 
@@ -20,7 +22,7 @@ def cut_module(module: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.Modul
     stays whole, so names have to be given for all layers that a channel goes through.
 
     Raises:
-        ValueError: no such layer, one that cannot be cut, or channels that it does not have.
+        InputError: no such layer, one that cannot be cut, or channels that it does not have.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1))
     >>> cut_module(net, {"0": [1, 3], "1:inputs": [1, 3]})(torch.zeros(1, 3, 8, 8)).shape
@@ -31,13 +33,13 @@ def cut_module(module: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.Modul
         name, colon, side = key.partition(":")
         layer = layers.get(name)
         if layer is None:
-            raise ValueError(f"kept: there is no layer {name!r:.100}")
+            raise InputError(f"kept: there is no layer {name!r:.100}")
         if colon + side == HEADS:
             _cut_heads(name, layer, numbers)
         elif isinstance(layer, SliceableLayer):
             _cut(name, layer, numbers, inputs=colon + side == INPUTS)
         else:
-            raise ValueError(
+            raise InputError(
                 f"kept: {name} must be a convolution, linear layer or batch normalisation, got {_kind(layer)}"
             )
     return module
@@ -67,11 +69,11 @@ def _cut(name: str, layer: SliceableLayer, numbers: Sequence[int], *, inputs: bo
     chosen = _checked(name, numbers, width)
     if isinstance(layer, _BatchNorm):
         if inputs:
-            raise ValueError(f"kept: {name} is a batch normalisation and has no inputs of its own")
+            raise InputError(f"kept: {name} is a batch normalisation and has no inputs of its own")
         _cut_norm(layer, chosen)
         return
     if isinstance(layer, nn.Conv2d) and layer.groups > 1 and not is_depthwise(layer):
-        raise ValueError(f"kept: {name} is a grouped convolution, whose channels are bound to their places")
+        raise InputError(f"kept: {name} is a grouped convolution, whose channels are bound to their places")
     layer.weight = _parameter(layer.weight, chosen, 1 if inputs else 0)
     if not inputs and layer.bias is not None:
         layer.bias = _parameter(layer.bias, chosen, 0)
@@ -97,7 +99,7 @@ def _cut_heads(name: str, attention: nn.Module, numbers: Sequence[int]) -> None:
     """What an attention module of timm says of its heads; its layers are cut by their own names."""
     heads = getattr(attention, "num_heads", None)
     if not isinstance(heads, int):
-        raise ValueError(f"kept: {name} must be an attention module, got {_kind(attention)}")
+        raise InputError(f"kept: {name} must be an attention module, got {_kind(attention)}")
     attention.num_heads = len(_checked(name, numbers, heads))  # type: ignore[assignment]
     width = getattr(attention, "attn_dim", None)
     if isinstance(width, int):
@@ -106,7 +108,7 @@ def _cut_heads(name: str, attention: nn.Module, numbers: Sequence[int]) -> None:
 
 def _checked(name: str, numbers: Sequence[int], width: int) -> Tensor:
     if not numbers or list(numbers) != sorted(set(numbers)) or numbers[0] < 0 or numbers[-1] >= width:
-        raise ValueError(
+        raise InputError(
             f"kept: {name} must be ascending numbers below {width}, at least one, got {list(numbers)!r:.80}"
         )
     return torch.tensor(numbers, device="cpu")

@@ -12,6 +12,7 @@ from compress.networks.folded_weights import with_folded_weights
 from compress.networks.network_source import OnnxFile, source_name
 from compress.networks.onnx_export import folded_weights, onnx_bytes
 from compress.weight_codecs.onnx_storage import Codec, Floats, Weight, store
+from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.network.workload import WEIGHTED
 from search_spaces.arch import Arch
@@ -27,7 +28,7 @@ def with_stored_weights(artifact: Artifact, codec: Codec, chosen: Chosen | None 
     an Arch the file is changed. The same artifact where none is chosen, as all are stored in fewer bits already.
 
     Raises:
-        ValueError: the network is in integers already, its weights share values, or there is nothing to store.
+        InputError: the network is in integers already, its weights share values, or there is nothing to store.
     """
     require_float(artifact)
     if not isinstance(artifact.source, Arch):
@@ -40,7 +41,7 @@ def with_stored_weights(artifact: Artifact, codec: Codec, chosen: Chosen | None 
         return artifact
     stored = [each for each in fitting if codec.stored(each).bytes < 4 * each.value.size]
     if not stored:
-        raise ValueError("a network must have weights that get smaller by being stored in fewer bits, this has none")
+        raise InputError("a network must have weights that get smaller by being stored in fewer bits, this has none")
     formats = {each.name: _format(codec, each, artifact.weight_formats) for each in stored}
     rounded = {each.name: each.shaped(codec.rounded(each.rows)) for each in stored}
     changed = with_folded_weights(artifact, {**weights, **rounded})
@@ -68,12 +69,12 @@ def is_representable(codec: Codec, weight: Weight) -> bool:
 
 
 def require_float(artifact: Artifact) -> None:
-    """Raise a ValueError where the weights are integers or share values."""
+    """Raise an InputError where the weights are integers or share values."""
     if artifact.precision == "int8":
-        raise ValueError("weights must be float32 to be stored in fewer bits: the network is in 8-bit integers already")
+        raise InputError("weights must be float32 to be stored in fewer bits: the network is in 8-bit integers already")
     shared = [name for name, stored in artifact.weight_formats.items() if stored.codebook]
     if shared:
-        raise ValueError(f"weights must be stored one by one to get other formats: those of {shared[0]} share values")
+        raise InputError(f"weights must be stored one by one to get other formats: those of {shared[0]} share values")
 
 
 def _weights(arch: Arch, weights: Mapping[str, Floats]) -> Iterator[Weight]:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from compress.networks.slice_channels import cut_module
+from hw_profiles.errors import InputError
 from hw_profiles.network.workload import Workload
 from hw_profiles.torch_io.timm_models import check_timm_name
 from hw_profiles.torch_io.trace import trace
@@ -41,7 +42,7 @@ class Timm:
     channels that stayed, ascending, as :func:`compress.networks.slice_channels.cut_module` reads it.
 
     Raises:
-        ValueError: timm has no such model, an argument that is not plain or not allowed, or one too large.
+        InputError: timm has no such model, an argument that is not plain or not allowed, or one too large.
 
     >>> source = Timm(name="resnet18", input_shape=(3, 64, 64), kwargs={"num_classes": 10})
     >>> Timm.from_json(source.to_json()) == source, round(source.workload().macs / 1e6)
@@ -56,12 +57,12 @@ class Timm:
     def __post_init__(self) -> None:
         check_timm_name(self.name)
         if len(self.input_shape) != 3 or not all(1 <= side <= _LARGEST_SIZE for side in self.input_shape):
-            raise ValueError(f"Timm.input_shape must be three sides (channels, height, width), got {self.input_shape}")
+            raise InputError(f"Timm.input_shape must be three sides (channels, height, width), got {self.input_shape}")
         for name, value in self.kwargs.items():
             _check_argument(name, value)
         for name, channels in self.kept.items():
             if not channels or list(channels) != sorted(set(channels)) or channels[0] < 0:
-                raise ValueError(f"Timm.kept: {name[:_LONGEST_TEXT]!r} must be ascending channels, at least one")
+                raise InputError(f"Timm.kept: {name[:_LONGEST_TEXT]!r} must be ascending channels, at least one")
         object.__setattr__(self, "kept", {name: tuple(channels) for name, channels in self.kept.items()})
 
     @property
@@ -70,7 +71,7 @@ class Timm:
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
 
     def build(self) -> nn.Module:
-        """The module with random weights that do not depend on anything; a ValueError where it cannot be made."""
+        """The module with random weights that do not depend on anything; an InputError where it cannot be made."""
         _check_bytes(self._create("meta"), self.name)
         with torch.random.fork_rng():
             torch.manual_seed(0)
@@ -91,11 +92,11 @@ class Timm:
 
     @classmethod
     def from_json(cls, text: str) -> Timm:
-        """Parse what :meth:`to_json` wrote; a ValueError names what is wrong."""
+        """Parse what :meth:`to_json` wrote; an InputError names what is wrong."""
         try:
             data = json.loads(text)
             if (data["kind"], data["schema"]) != ("timm", TIMM_SCHEMA):
-                raise ValueError(f"Timm: schema must be {TIMM_SCHEMA}, got {data['schema']!r}")
+                raise InputError(f"Timm: schema must be {TIMM_SCHEMA}, got {data['schema']!r}")
             channels, height, width = map(_whole, data["input_shape"])
             return cls(
                 name=str(data["name"])[:_LONGEST_TEXT],
@@ -104,7 +105,7 @@ class Timm:
                 kept=_kept(data["kept"]),
             )
         except (AttributeError, KeyError, TypeError, json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"Timm: not the JSON of a model of timm ({type(error).__name__})") from None
+            raise InputError(f"Timm: not the JSON of a model of timm ({type(error).__name__})") from None
 
     def _create(self, device: str) -> nn.Module:
         import timm
@@ -115,7 +116,7 @@ class Timm:
                 made: nn.Module = timm.create_model(self.name, pretrained=False, **options)
         except Exception as error:  # timm raises whatever its constructors meet
             reason = " ".join(str(error).split())[: 2 * _LONGEST_TEXT] or type(error).__name__
-            raise ValueError(f"timm:{self.name} cannot be made with {dict(self.kwargs)} ({reason})") from None
+            raise InputError(f"timm:{self.name} cannot be made with {dict(self.kwargs)} ({reason})") from None
         return made
 
 
@@ -123,7 +124,7 @@ def timm_for(name: str, input_shape: tuple[int, int, int], num_classes: int | No
     """The source for such images and classes. Models that fix their image size when they are made are told it.
 
     Raises:
-        ValueError: timm has no such model, or cannot make it for such images.
+        InputError: timm has no such model, or cannot make it for such images.
 
     >>> timm_for("resnet18", (1, 32, 32), 10).kwargs
     {'num_classes': 10, 'in_chans': 1}
@@ -173,12 +174,12 @@ def _workload(text: str) -> Workload:
 
 def _check_argument(name: str, value: object) -> None:
     if name in _FORBIDDEN or not name.isidentifier():
-        raise ValueError(f"Timm.kwargs: {name[:_LONGEST_TEXT]!r} must not be given")
+        raise InputError(f"Timm.kwargs: {name[:_LONGEST_TEXT]!r} must not be given")
     largest = _LARGEST_SIZE if name in _SIZES else _LARGEST_NUMBER
     for part in value if isinstance(value, tuple) and len(value) == 2 else (value,):
         plain = isinstance(part, str) and len(part) <= _LONGEST_TEXT
         if not plain and not (isinstance(part, int | float) and abs(part) <= largest):
-            raise ValueError(
+            raise InputError(
                 f"Timm.kwargs: {name} must be a text, a truth value, a number of at most {largest} "
                 f"or a pair of them, got {str(value)[:_LONGEST_TEXT]}"
             )
@@ -187,12 +188,12 @@ def _check_argument(name: str, value: object) -> None:
 def _check_bytes(module: nn.Module, name: str) -> None:
     size = sum(value.numel() * value.element_size() for value in module.state_dict().values())
     if size > _LARGEST_BYTES:
-        raise ValueError(f"timm:{name}: must have at most {_LARGEST_BYTES} bytes of weights, got {size}")
+        raise InputError(f"timm:{name}: must have at most {_LARGEST_BYTES} bytes of weights, got {size}")
 
 
 def _kept(data: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     if len(data) > _MOST_ENTRIES:
-        raise ValueError(f"Timm.kept: at most {_MOST_ENTRIES} layers, got {len(data)}")
+        raise InputError(f"Timm.kept: at most {_MOST_ENTRIES} layers, got {len(data)}")
     return {name: tuple(map(_whole, channels)) for name, channels in data.items()}
 
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.session import open_session
 from hw_profiles.torch_io.trace import export, trace
 
@@ -24,7 +25,7 @@ def export_module(module: nn.Module, input_shape: tuple[int, int, int]) -> bytes
     open, else it is 1.
 
     Raises:
-        ValueError: its ways depend on the numbers in the image, torch cannot export it, or the file says something
+        InputError: its ways depend on the numbers in the image, torch cannot export it, or the file says something
             else, as it does of a module that draws random numbers.
 
     >>> file = export_module(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), (3, 2, 2))
@@ -38,14 +39,14 @@ def export_module(module: nn.Module, input_shape: tuple[int, int, int]) -> bytes
         module.eval()
         made = [module(torch.from_numpy(x[i : i + 1])) for i in range(_PARITY_IMAGES)]
     if not all(isinstance(each, torch.Tensor) for each in made):
-        raise ValueError(f"{type(module).__name__}: must have one output, a tensor, got {type(made[0]).__name__}")
+        raise InputError(f"{type(module).__name__}: must have one output, a tensor, got {type(made[0]).__name__}")
     expected = np.concatenate([each.numpy() for each in made])
     opened = _with_open_batch(fixed)
     if _distance(opened, x, expected) < PARITY:
         return opened
     worst = max(_distance(fixed, x[i : i + 1], expected[i : i + 1]) for i in range(_PARITY_IMAGES))
     if not worst < PARITY:
-        raise ValueError(
+        raise InputError(
             f"{type(module).__name__}: the exported file differs from the module by {worst:.1e} of the largest logit"
         )
     return fixed
@@ -79,7 +80,7 @@ def _renamed(data: bytes) -> bytes:
     model = onnx.load_model_from_string(data)
     graph = model.graph
     if len(graph.output) != 1:
-        raise ValueError(f"a classifier has one output, got {len(graph.output)}")
+        raise InputError(f"a classifier has one output, got {len(graph.output)}")
     new = {graph.input[0].name: "input", graph.output[0].name: "output"}
     for node in graph.node:
         for names in (node.input, node.output):

@@ -8,6 +8,7 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from compress.networks.artifact import Artifact
+from hw_profiles.errors import InputError
 from hw_profiles.network.workload import WEIGHTED, Op
 from hw_profiles.suggest import did_you_mean
 
@@ -21,14 +22,14 @@ def weighted_layers(model: nn.Module) -> dict[str, WeightLayer]:
     """Convolutions and linear layers by their name in the module, in its order.
 
     Raises:
-        ValueError: there is none, or two of them share one weight.
+        InputError: there is none, or two of them share one weight.
 
     >>> list(weighted_layers(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Linear(2, 2))))
     ['0', '2']
     """
     found = {name: module for name, module in model.named_modules() if isinstance(module, WeightLayer)}
     if not found:
-        raise ValueError(f"{type(model).__name__}: a model must have convolutions or linear layers, this has none")
+        raise InputError(f"{type(model).__name__}: a model must have convolutions or linear layers, this has none")
     weights = {
         name: layer.weight for name, layer in found.items()
     }  # held: a computed one would leave its id to another
@@ -36,7 +37,7 @@ def weighted_layers(model: nn.Module) -> dict[str, WeightLayer]:
     for name, weight in weights.items():
         owner = owners.setdefault(id(weight), name)
         if owner != name:
-            raise ValueError(f"every layer must have a weight of its own, {owner} and {name} share one")
+            raise InputError(f"every layer must have a weight of its own, {owner} and {name} share one")
     return found
 
 
@@ -65,7 +66,7 @@ def per_layer_setting(setting: T | Mapping[str, T], layers: Mapping[str, WeightL
     a mapping leaves out are left out.
 
     Raises:
-        ValueError: a key is neither a layer nor a kind, or nothing is left.
+        InputError: a key is neither a layer nor a kind, or nothing is left.
 
     >>> layers = weighted_layers(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(2, 2)))
     >>> per_layer_setting({"conv": 256, "1": 32}, layers, "clusters")
@@ -76,14 +77,14 @@ def per_layer_setting(setting: T | Mapping[str, T], layers: Mapping[str, WeightL
     for key in setting:
         if key not in layers and key not in KINDS:
             known = did_you_mean(key, [*KINDS, *layers])
-            raise ValueError(f"{what}: a key must be conv, linear or the name of a layer, got {key!r}{known}")
+            raise InputError(f"{what}: a key must be conv, linear or the name of a layer, got {key!r}{known}")
     chosen = {}
     for name, layer in layers.items():
         kind = "linear" if isinstance(layer, nn.Linear) else "conv"
         if name in setting or kind in setting:
             chosen[name] = setting[name if name in setting else kind]
     if not chosen:
-        raise ValueError(f"{what}: at least one layer must be named, got {dict(setting)}")
+        raise InputError(f"{what}: at least one layer must be named, got {dict(setting)}")
     return chosen
 
 

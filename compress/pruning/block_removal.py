@@ -13,6 +13,7 @@ from compress.data.dataset import Split
 from compress.networks.artifact import Artifact
 from compress.training.evaluation import mean_loss
 from hw_profiles.devices.device import Device
+from hw_profiles.errors import InputError
 from hw_profiles.profiling import profile
 from search_spaces.arch import Arch
 
@@ -39,11 +40,11 @@ def without_block(artifact: Artifact, place: str) -> Artifact:
     """The artifact with one block less; the later blocks of its stage move up by one place.
 
     Raises:
-        ValueError: the block's input cannot take the place of its output.
+        InputError: the block's input cannot take the place of its output.
     """
     arch = artifact.arch
     if place not in removable_blocks(arch):
-        raise ValueError(
+        raise InputError(
             f"a block that leaves must be one of {', '.join(removable_blocks(arch)) or 'none'}, got {place!r}"
         )
     i, j = map(int, place.split(".")[1:])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.networks.slice_channels import HEADS, INPUTS, SliceableLayer, cut_module, is_depthwise, width_of
+from hw_profiles.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def module_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> dict[s
     counts on, so that it does not run without one of them.
 
     Raises:
-        ValueError: the module cannot be followed.
+        InputError: the module cannot be followed.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 2, 1))
     >>> {name: [member.key for member in group.members] for name, group in module_groups(net, (3, 8, 8)).items()}
@@ -102,7 +103,7 @@ def _channel_groups(
         except Exception as error:  # whatever a module raises when it is run
             reason = " ".join(str(error).split())[:200]
             name = type(model).__name__
-            raise ValueError(f"{name}: cannot be followed with an input of {input_shape} ({reason})") from None
+            raise InputError(f"{name}: cannot be followed with an input of {input_shape} ({reason})") from None
         groups = list(graph.get_all_groups(root_module_types=[nn.Conv2d, nn.Linear]))
     for group in groups:
         parts: dict[tuple[str, bool], set[tuple[int, int]]] = {}

@@ -22,6 +22,7 @@ from compress.pruning.module_groups import Group, kept_channels, module_groups
 from compress.pruning.module_importance import Batch, group_scores
 from compress.stage import Context
 from hw_profiles.devices.device import Device
+from hw_profiles.errors import InputError
 from hw_profiles.layer_profile import Breakdown, LayerProfile, layers
 from hw_profiles.torch_io.trace import trace
 
@@ -69,14 +70,14 @@ class Goal:
 
     def __post_init__(self) -> None:
         if self.amount is not None and not 0 < self.amount < 1:
-            raise ValueError(f"prune_module: amount must be between 0 and 1, got {self.amount}")
+            raise InputError(f"prune_module: amount must be between 0 and 1, got {self.amount}")
         if self.criterion not in CRITERIA:
-            raise ValueError(f"prune_module: criterion must be one of {', '.join(CRITERIA)}, got {self.criterion!r}")
+            raise InputError(f"prune_module: criterion must be one of {', '.join(CRITERIA)}, got {self.criterion!r}")
         given = [name for name in ("amount", *_QUANTITIES) if getattr(self, name) is not None]
         if len(given) > 1:
-            raise ValueError(f"prune_module takes one of amount, {', '.join(_QUANTITIES)}, got {' and '.join(given)}")
+            raise InputError(f"prune_module takes one of amount, {', '.join(_QUANTITIES)}, got {' and '.join(given)}")
         if self.limit is not None and not 0 < self.limit < math.inf:
-            raise ValueError(f"prune_module: {self.quantity} must be a number above 0, got {self.limit}")
+            raise InputError(f"prune_module: {self.quantity} must be a number above 0, got {self.limit}")
 
     @property
     def quantity(self) -> str:
@@ -128,7 +129,7 @@ def prune_module(
     ``criterion``: as in :func:`compress.pruning.importance.channel_scores`; ``"taylor"`` looks at images of ``data``.
 
     Raises:
-        ValueError: a limit below what the narrowest module takes, which is named; nothing that may leave; a module that
+        InputError: a limit below what the narrowest module takes, which is named; nothing that may leave; a module that
             cannot be followed or traced; ``"taylor"`` without data.
 
     >>> from hw_profiles import load_device
@@ -142,7 +143,7 @@ def prune_module(
         cost_aware=cost_aware, precision=precision,
     )  # fmt: skip
     if steps < 1:
-        raise ValueError(f"prune_module: steps must be at least 1, got {steps}")
+        raise InputError(f"prune_module: steps must be at least 1, got {steps}")
     batches = _batches(goal, data)
     run = _Run(copy.deepcopy(model), example_shape, device, goal)
     for i in range(steps):
@@ -161,7 +162,7 @@ class _Run:
         self._shape, self._device, self._goal = shape, device, goal
         self._groups = module_groups(model, shape)
         if not self._groups:
-            raise ValueError(f"{type(model).__name__}: has no channels that may leave")
+            raise InputError(f"{type(model).__name__}: has no channels that may leave")
         self._units = sum(group.width for group in self._groups.values())
         self._before = None if goal.limit is None else self._value(self._costs(model))
 
@@ -208,8 +209,8 @@ class _Run:
         if (value := self._value(self._costs(self._cut(least)))) > self._goal.limit:
             raise self._unreachable(value)
 
-    def _unreachable(self, least: float) -> ValueError:
-        return ValueError(
+    def _unreachable(self, least: float) -> InputError:
+        return InputError(
             f"prune_module: {self._goal.quantity} must be at least {least:.4g}, which is what the module with the "
             f"fewest channels takes on {self._device.name} in {self._goal.precision}, got {self._goal.limit:g}"
         )
@@ -269,7 +270,7 @@ def _batches(goal: Goal, data: Dataset | None) -> list[Batch]:
     if goal.criterion != "taylor":
         return []
     if data is None:
-        raise ValueError("prune_module: criterion 'taylor' looks at images: data must be given")
+        raise InputError("prune_module: criterion 'taylor' looks at images: data must be given")
     split = data.train.some(TAYLOR_IMAGES, 0)
     return [
         (
@@ -284,7 +285,7 @@ def pruned_module(artifact: Artifact, stage: Prune, context: Context) -> Artifac
     """The artifact without the channels that matter least, trained on; the unpruned module teaches.
 
     Raises:
-        ValueError: an ONNX file, or a limit that cannot be reached.
+        InputError: an ONNX file, or a limit that cannot be reached.
     """
     training = stage.training(artifact, context)
     found = prune_module(

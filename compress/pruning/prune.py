@@ -26,6 +26,7 @@ from compress.pruning.importance import CRITERIA, TAYLOR_IMAGES, Scores, channel
 from compress.stage import Context
 from compress.training.loop import Recipe
 from compress.validation import is_number, is_whole
+from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import check_precision
 from search_spaces.arch import Arch
 
@@ -53,7 +54,7 @@ class Prune:
     raise the loss least for each microsecond saved.
 
     Raises:
-        ValueError: when called: a limit below what the least network takes, which is named; an artifact that has been
+        InputError: when called: a limit below what the least network takes, which is named; an artifact that has been
             quantized or whose weights have formats of their own.
 
     >>> Prune(latency_ms=0.5).limits()
@@ -76,16 +77,16 @@ class Prune:
 
     def __post_init__(self) -> None:
         if self.amount is not None and not is_number(self.amount, 0, 1):
-            raise ValueError(f"Prune.amount must be between 0 and 1, got {self.amount!r}")
+            raise InputError(f"Prune.amount must be between 0 and 1, got {self.amount!r}")
         for name, limit in self.limits().items():
             if not is_number(limit, 0):
-                raise ValueError(f"Prune.{name} must be a number above 0, got {limit!r}")
+                raise InputError(f"Prune.{name} must be a number above 0, got {limit!r}")
         if self.amount is not None and self.limits():
-            raise ValueError(f"Prune takes an amount or limits, got {self.amount} and {self.limits()}")
+            raise InputError(f"Prune takes an amount or limits, got {self.amount} and {self.limits()}")
         if self.criterion not in CRITERIA:
-            raise ValueError(f"Prune.criterion must be one of {', '.join(CRITERIA)}, got {self.criterion!r}")
+            raise InputError(f"Prune.criterion must be one of {', '.join(CRITERIA)}, got {self.criterion!r}")
         if not is_whole(self.steps, 1) or not is_whole(self.blocks, 0):
-            raise ValueError(
+            raise InputError(
                 f"Prune.steps must be at least 1 and blocks at least 0, got {self.steps} and {self.blocks}"
             )
         check_precision(self.precision)
@@ -177,7 +178,7 @@ class Prune:
             least = least_widths(least, multiple)
         kept = self._within(cost_model, self._scores(artifact, context), multiple, least)
         for name in cost_model.broken({group: len(indices) for group, indices in kept.items()}):
-            raise ValueError(
+            raise InputError(
                 f"Prune.{name} must be at least {cost_model.least(name):.6g}, the least found on the way to the "
                 f"fewest channels on {context.device.name} in {self.precision}, got {self.limits()[name]:g}"
             )
@@ -186,7 +187,7 @@ class Prune:
         """What was chosen after a training is not what was foreseen."""
         cost_model = self._cost_model(artifact, self.limits(), context)
         for name in cost_model.broken():
-            raise ValueError(
+            raise InputError(
                 f"Prune.{name} must be higher, or steps another number than {self.steps}: the channels left after the "
                 f"last step take {cost_model.value(name, cost_model.width):.6g}, got {self.limits()[name]:g}"
             )
@@ -214,10 +215,10 @@ class Prune:
         """The arguments of :func:`compress.pruning.module_pruning.prune_module` that say the same.
 
         Raises:
-            ValueError: what only an Arch can.
+            InputError: what only an Arch can.
         """
         if self.blocks:
-            raise ValueError(f"Prune.blocks needs a network of blocks (Arch), got {self.blocks} for another module")
+            raise InputError(f"Prune.blocks needs a network of blocks (Arch), got {self.blocks} for another module")
         names = ("amount", *COST_NAMES, "criterion", "cost_aware", "precision", "steps")
         return {name: getattr(self, name) for name in names}
 

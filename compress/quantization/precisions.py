@@ -10,6 +10,7 @@ from compress.quantization.mixed_precision.mixed_precision import MixedPrecision
 from compress.quantization.weight_only.binary import Binarize
 from compress.quantization.weight_only.fp16 import Half
 from compress.quantization.weight_only.int4 import Int4
+from hw_profiles.errors import InputError
 from hw_profiles.suggest import did_you_mean
 
 Precision = Quantize | Half | Int4 | Binarize | MixedPrecision | QuantizeAware
@@ -29,30 +30,30 @@ def stage_of(precision: str | None, config: Precision | None) -> Precision:
     """The stage of a precision, with its usual options or as ``config`` says.
 
     Raises:
-        ValueError: no such precision, no such config, or one of another precision.
+        InputError: no such precision, no such config, or one of another precision.
 
     >>> stage_of("int4", None), stage_of(None, Half()).name, stage_of(None, None).name
     (Int4(group=32, recipe=None), 'fp16', 'int8')
     """
     listed = ", ".join(PRECISION_STAGES)
     if precision is not None and precision not in PRECISION_STAGES:
-        raise ValueError(
+        raise InputError(
             f"precision must be one of {listed}, got {precision!r}{did_you_mean(precision, PRECISION_STAGES)}"
         )
     if config is None:
         return PRECISION_STAGES[precision or _USUAL]()
     if not isinstance(config, Precision):
         valid = ", ".join(stage.__name__ for stage in PRECISION_STAGES.values())
-        raise ValueError(f"config must be one of {valid}, got {type(config).__name__}")
+        raise InputError(f"config must be one of {valid}, got {type(config).__name__}")
     if precision not in (None, config.name):
-        raise ValueError(f"config and precision must agree, got {type(config).__name__} and {precision!r}")
+        raise InputError(f"config and precision must agree, got {type(config).__name__} and {precision!r}")
     return config
 
 
 def check_needs_no_images(stage: Precision, artifact: Artifact) -> None:
-    """Raise a ValueError where a stage cannot do without images."""
+    """Raise an InputError where a stage cannot do without images."""
     trains = isinstance(stage, Int4) and stage.recipe is not None
     if trains or not isinstance(stage, Half | Int4):
-        raise ValueError(f"precision {stage.name!r} needs images: data must be given (without: fp16, int4)")
+        raise InputError(f"precision {stage.name!r} needs images: data must be given (without: fp16, int4)")
     if isinstance(artifact.source, GivenModule) and artifact.source.stated_shape is None:
-        raise ValueError(f"{type(artifact.source.module).__name__}: does not say what it reads: data must be given")
+        raise InputError(f"{type(artifact.source.module).__name__}: does not say what it reads: data must be given")

@@ -22,6 +22,7 @@ from compress.training.evaluation import mean_loss
 from compress.training.loop import Recipe
 from compress.validation import is_number, is_whole
 from compress.weight_codecs.sparse_formats import sparse_format
+from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.suggest import did_you_mean
 
@@ -69,28 +70,28 @@ class Sparsify:
     def __post_init__(self) -> None:
         for each in self.amount.values() if isinstance(self.amount, Mapping) else [self.amount]:
             if not is_number(each, 0, 1):
-                raise ValueError(f"Sparsify.amount must be between 0 and 1, got {each!r}")
+                raise InputError(f"Sparsify.amount must be between 0 and 1, got {each!r}")
         valid = {"criterion": CRITERIA, "scope": SCOPES, "pattern": tuple(PATTERNS), "schedule": SCHEDULES}
         for field, choices in valid.items():
             given = getattr(self, field)
             if given not in choices:
                 listed = ", ".join(choice or "''" for choice in choices)
-                raise ValueError(
+                raise InputError(
                     f"Sparsify.{field} must be one of {listed}, got {given!r}{did_you_mean(given, choices)}"
                 )
         if not is_whole(self.rounds, 1):
-            raise ValueError(f"Sparsify.rounds must be at least 1, got {self.rounds!r}")
+            raise InputError(f"Sparsify.rounds must be at least 1, got {self.rounds!r}")
         self._check_schedule()
 
     def _check_schedule(self) -> None:
         if self.schedule == "gradual" and (self.rounds > 1 or self.rewind):
-            raise ValueError("Sparsify: rounds and rewind are for schedule='iterative', the schedule is 'gradual'")
+            raise InputError("Sparsify: rounds and rewind are for schedule='iterative', the schedule is 'gradual'")
         if self.criterion == "movement" and (self.schedule != "gradual" or self.recipe is None):
-            raise ValueError(
+            raise InputError(
                 "Sparsify: movement is known during a training only: it needs schedule='gradual' and a recipe"
             )
         if self.scope == "sensitivity" and isinstance(self.amount, Mapping):
-            raise ValueError(
+            raise InputError(
                 "Sparsify: scope='sensitivity' finds the amount of each layer, so amount must be one number"
             )
 
@@ -136,14 +137,14 @@ class Sparsify:
             masks.finish()
 
     def untrained(self) -> Sparsify:
-        """The same without a training; a ValueError where it needs one."""
+        """The same without a training; an InputError where it needs one."""
         if self.criterion == "movement":
-            raise ValueError("Sparsify: movement is known during a training only: it needs images to train on")
+            raise InputError("Sparsify: movement is known during a training only: it needs images to train on")
         return replace(self, recipe=None)
 
     def _of_file(self, model: nn.Module, layers: Mapping[str, WeightLayer]) -> dict[str, TensorFormat]:
         if self.scope == "sensitivity":
-            raise ValueError("Sparsify: scope='sensitivity' measures a module, an ONNX file takes global or layer")
+            raise InputError("Sparsify: scope='sensitivity' measures a module, an ONNX file takes global or layer")
         self.apply(model, layers)
         return {name: sparse_format(share) for name, share in densities(layers).items()}
 
@@ -155,7 +156,7 @@ class Sparsify:
             return per_layer_setting(self.amount, layers, "Sparsify.amount")
         assert not isinstance(self.amount, Mapping)
         if loss_of is None:
-            raise ValueError("Sparsify: scope='sensitivity' needs validation images, there are none")
+            raise InputError("Sparsify: scope='sensitivity' needs validation images, there are none")
         sizes = {name: layer.weight.numel() for name, layer in layers.items()}
         return equal_amounts(layer_losses(model, layers, loss_of), sizes, float(self.amount))
 
@@ -189,11 +190,11 @@ class Sparsify:
 
 
 def check_can_be_sparse(artifact: Artifact) -> None:
-    """Raise a ValueError where zeros would undo what an earlier stage made of the weights."""
+    """Raise an InputError where zeros would undo what an earlier stage made of the weights."""
     fewer = any(stored.codebook or stored.bits < FLOAT32.bits for stored in artifact.weight_formats.values())
     stored = artifact.deployed is not None and not isinstance(artifact.source, OnnxFile)  # whose file is all there is
     if artifact.quantization is not None or stored or fewer:
-        raise ValueError(
+        raise InputError(
             "Sparsify changes float weights: it must come before they are made integers or shared "
             "or are stored in fewer bits"
         )
@@ -208,7 +209,7 @@ def sparsify_module(
     without, the weakest weights leave at once. ``options`` are those of :class:`Sparsify`.
 
     Raises:
-        ValueError: an option that is not valid, or a module without convolutions and linear layers.
+        InputError: an option that is not valid, or a module without convolutions and linear layers.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Flatten(), nn.Linear(16, 10))
     >>> {name: round(density, 2) for name, density in sparsify_module(model, {"linear": 0.75}).items()}
@@ -248,7 +249,7 @@ def _divided(layers: Mapping[str, WeightLayer], pattern: str) -> list[str]:
     fitting = [name for name, layer in layers.items() if layer.weight.shape[1] % group == 0]
     if not fitting:
         widths = ", ".join(f"{name} {layer.weight.shape[1]}" for name, layer in layers.items())
-        raise ValueError(
+        raise InputError(
             f"Sparsify.pattern {pattern}: the inputs of at least one layer must be a multiple of {group}, "
             f"got {widths[:200]}"
         )

@@ -12,6 +12,7 @@ from typing import Any, cast
 from compress.atomic_files import read_json
 from compress.data.dataset import Dataset
 from compress.stage import Context, Stage
+from hw_profiles.errors import InputError
 
 ORIGIN = "origin.json"
 _DIGESTED_IMAGES = 64
@@ -53,12 +54,12 @@ def matches(now: Mapping[str, Any], folder: Path) -> bool:
 
 
 def check_origin(now: Mapping[str, Any], folder: Path) -> None:
-    """Raise a ValueError, which names the first difference, where a folder holds what was made in another way."""
+    """Raise an InputError, which names the first difference, where a folder holds what was made in another way."""
     if matches(now, folder):
         return
     then, wanted = _flat(read_json(folder / ORIGIN)), _flat(now)
     name = next(name for name in {**then, **wanted} if then.get(name) != wanted.get(name))
-    raise ValueError(
+    raise InputError(
         f"{folder}: holds what was made with {name} {then.get(name)!r}, wanted is {wanted.get(name)!r}; "
         "give another folder"
     )

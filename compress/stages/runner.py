@@ -17,6 +17,7 @@ from compress.stage import Context, Stage
 from compress.stages.acceptance import points_lost, rejection_reason
 from compress.stages.deployed_file import deploy
 from compress.stages.provenance import ORIGIN, check_origin, config_of, matches, origin_of
+from hw_profiles.errors import InputError
 
 ProgressFactory = Callable[[str], AbstractContextManager[Report]]
 
@@ -41,7 +42,7 @@ def run_stages(
     stage. A stage is told how many points are left to lose.
 
     Raises:
-        ValueError: a stage, which is named, cannot be applied to this artifact, the artifact cannot be saved, or the
+        InputError: a stage, which is named, cannot be applied to this artifact, the artifact cannot be saved, or the
             folder holds what came of another one, of other options, images, seed, device or budget. What earlier
             stages made stays in their folders and is found again.
     """
@@ -84,14 +85,14 @@ def _file(folder: Path, artifact: Artifact) -> bytes:
 def _check_size(artifact: Artifact, context: Context) -> None:
     wanted, given = artifact.source.input_shape, context.data.preprocessing.input_shape
     if wanted != given:
-        raise ValueError(f"the data must have the size that the network reads, {wanted}, got {given}: resize them")
+        raise InputError(f"the data must have the size that the network reads, {wanted}, got {given}: resize them")
 
 
 def _started(artifact: Artifact, home: Path) -> Artifact:
     """What is there already, if it is the same network."""
     found = Artifact.load(home)
     if onnx_bytes(artifact) != _file(home, found):
-        raise ValueError(f"{home.parent}: holds the stages of another network; give another folder")
+        raise InputError(f"{home.parent}: holds the stages of another network; give another folder")
     return found
 
 
@@ -114,6 +115,6 @@ def _run_stage(
         inside = replace(context, checkpoint=partial / "checkpoint.pt", folder=partial, report=report)
         try:
             after = stage(bare, inside)
-        except ValueError as error:
-            raise ValueError(f"stage {stage.name} cannot be applied: {error}") from error
+        except InputError as error:
+            raise InputError(f"stage {stage.name} cannot be applied: {error}") from error
     return deploy(after, context, folder, before)

@@ -19,6 +19,7 @@ from compress.data.preprocessing import Preprocessing
 from compress.progress import Report, no_report
 from compress.training.evaluation import device_of
 from compress.validation import is_number, is_whole
+from hw_profiles.errors import InputError
 
 # loss(logits, labels, pixels): pixels are the augmented images, (N, C, H, W) in 0..1, as a teacher wants them.
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -54,16 +55,16 @@ class Recipe:
         for name in ("epochs", "learning_rate", "seconds"):
             value = getattr(self, name)
             if not is_number(value, 0) and not (name == "seconds" and value is None):
-                raise ValueError(f"Recipe.{name} must be above 0, got {value!r}")
+                raise InputError(f"Recipe.{name} must be above 0, got {value!r}")
         if self.batch_size is not None and not is_whole(self.batch_size, 1):
-            raise ValueError(f"Recipe.batch_size must be at least 1, got {self.batch_size!r}")
+            raise InputError(f"Recipe.batch_size must be at least 1, got {self.batch_size!r}")
         for name in ("bfloat16", "flip"):
             if getattr(self, name) not in (None, True, False):
-                raise ValueError(f"Recipe.{name} must be True, False or None, got {getattr(self, name)!r}")
+                raise InputError(f"Recipe.{name} must be True, False or None, got {getattr(self, name)!r}")
         for name in ("weight_decay", "label_smoothing"):
             value = getattr(self, name)
             if value != 0 and not is_number(value, 0, 1):
-                raise ValueError(f"Recipe.{name} must be at least 0 and below 1, got {value!r}")
+                raise InputError(f"Recipe.{name} must be at least 0 and below 1, got {value!r}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from compress.data.dataset import Dataset, Split
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.progress import Report, no_report
 from compress.training.loop import Recipe, train
+from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.reader import read_metadata
 from hw_profiles.onnx_io.session import open_session
 from hw_profiles.torch_io.timm_models import check_timm_name
@@ -53,7 +54,7 @@ class OnnxTeacher:
     """An ONNX classifier. Without a preprocessing record of ours it is given pixels in 0..1 at its own size.
 
     Raises:
-        ValueError: not an image classifier for this data.
+        InputError: not an image classifier for this data.
     """
 
     def __init__(self, path: Path, data: Dataset) -> None:
@@ -61,16 +62,16 @@ class OnnxTeacher:
         self.session = open_session(path, torch.get_num_threads())
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4:
-            raise ValueError(f"teacher {path}: must have one input (N, C, H, W)")
+            raise InputError(f"teacher {path}: must have one input (N, C, H, W)")
         self.name, self.output = inputs[0].name, outputs[0].name
         channels, classes = inputs[0].shape[1], outputs[0].shape[-1]
         if channels != data.preprocessing.channels or classes != data.num_classes:
-            raise ValueError(
+            raise InputError(
                 f"teacher {path}: must read {data.preprocessing.channels} channels and tell {data.num_classes} classes "
                 f"apart, got {channels} and {classes}"
             )
         if inputs[0].type != "tensor(float)":
-            raise ValueError(f"teacher {path}: must read float32 numbers, reads {inputs[0].type}")
+            raise InputError(f"teacher {path}: must read float32 numbers, reads {inputs[0].type}")
         self.batch, _, *sides = (side if isinstance(side, int) else 0 for side in inputs[0].shape)
         self.size = tuple(sides)
         ours = Preprocessing.from_json(metadata[METADATA_KEY]) if METADATA_KEY in metadata else None
@@ -120,7 +121,7 @@ def timm_model(name: str, data: Dataset) -> nn.Module:
     """An untrained network of timm for this data.
 
     Raises:
-        ValueError: timm has no such model.
+        InputError: timm has no such model.
     """
     import timm
 
@@ -129,7 +130,7 @@ def timm_model(name: str, data: Dataset) -> nn.Module:
     try:
         model = timm.create_model(name, pretrained=False, num_classes=data.num_classes, in_chans=channels)
     except (TypeError, RuntimeError, AssertionError) as error:
-        raise ValueError(f"timm:{name} cannot be built for {channels} channels: {error}") from None
+        raise InputError(f"timm:{name} cannot be built for {channels} channels: {error}") from None
     return Upsampled(model, (height, width))
 
 

@@ -11,6 +11,7 @@ from onnx import TensorProto
 
 from compress.validation import is_whole
 from compress.weight_codecs.onnx_storage import Codec, Floats, Stored, Weight, constant, node, reshaped
+from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import TensorFormat
 
 LARGEST = 7
@@ -28,10 +29,10 @@ class Fp16Codec:
     opset: int = 13
 
     def rounded(self, rows: Floats) -> Floats:
-        """The nearest half-precision numbers; a ValueError where one is too large."""
+        """The nearest half-precision numbers; an InputError where one is too large."""
         largest = float(np.abs(rows).max(initial=0))
         if largest > _LARGEST_HALF:
-            raise ValueError(f"weights must be within ±{_LARGEST_HALF:.0f} to be stored in float16, got {largest:g}")
+            raise InputError(f"weights must be within ±{_LARGEST_HALF:.0f} to be stored in float16, got {largest:g}")
         return rows.astype(np.float16).astype(np.float32)
 
     def stored(self, weight: Weight) -> Stored:
@@ -184,6 +185,6 @@ def _unpadded(name: str, size: int) -> tuple[str, Stored]:
 
 
 def check_group(what: str, group: int) -> None:
-    """Raise a ValueError where no group can be so small."""
+    """Raise an InputError where no group can be so small."""
     if not is_whole(group, 2):
-        raise ValueError(f"{what} must be at least 2, got {group!r}")
+        raise InputError(f"{what} must be at least 2, got {group!r}")

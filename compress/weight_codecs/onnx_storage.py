@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
+from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.onnx_io.load import load_model, shown
 
@@ -82,7 +83,7 @@ def store(source: Path | bytes, codec: Codec, chosen: Callable[[Weight], bool] |
     """The file with each ``chosen`` weight of a convolution or linear layer stored by ``codec``, where that is smaller.
 
     Raises:
-        ValueError: not an ONNX file, one that cannot be brought to the opset of the code, or one in which there is
+        InputError: not an ONNX file, one that cannot be brought to the opset of the code, or one in which there is
             nothing to store.
     """
     model = at_opset(load_model(source), codec.opset)
@@ -93,7 +94,7 @@ def store(source: Path | bytes, codec: Codec, chosen: Callable[[Weight], bool] |
             if stored.bytes < 4 * weight.value.size:
                 found[weight.name] = stored
     if not found:
-        raise ValueError(
+        raise InputError(
             "the file must have float32 weights of convolutions or linear layers that get smaller, it has none"
         )
     return written(replaced(model, found))
@@ -117,7 +118,7 @@ def weights_of(graph: Any) -> list[Weight]:
             continue
         value = numpy_helper.to_array(tensor)
         if not np.isfinite(value).all():
-            raise ValueError(f"weight {shown(name)}: every number must be finite")
+            raise InputError(f"weight {shown(name)}: every number must be finite")
         if value.size:
             found[name] = Weight(name, value, _axis(node, value.ndim))
     return list(found.values())
@@ -137,7 +138,7 @@ def replaced(model: Any, stored: Mapping[str, Stored]) -> Any:
     taken = {name for node in graph.node for name in (*node.input, *node.output)} | {tensor.name for tensor in kept}
     clash = taken & (added.keys() | {node.output[0] for each in stored.values() for node in each.nodes[:-1]})
     if clash:
-        raise ValueError(f"tensor {shown(min(clash))}: a name that the stored weight needs must be free")
+        raise InputError(f"tensor {shown(min(clash))}: a name that the stored weight needs must be free")
     nodes = [node for each in stored.values() for node in each.nodes]
     nodes += [node for node in graph.node if not (_is_tensor(node) and node.output[0] in stored)]
     inputs = [value for value in graph.input if value.name not in stored]
@@ -151,7 +152,7 @@ def at_opset(model: Any, opset: int) -> Any:
     """The model, converted where its opset is below ``opset``.
 
     Raises:
-        ValueError: ONNX cannot convert it.
+        InputError: ONNX cannot convert it.
     """
     versions = [each.version for each in model.opset_import if each.domain in ("", "ai.onnx")]
     if versions and min(versions) >= opset:
@@ -161,7 +162,7 @@ def at_opset(model: Any, opset: int) -> Any:
         model = version_converter.convert_version(model, opset)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"the file must be convertible to opset {opset}, and is not ({reason})") from None
+        raise InputError(f"the file must be convertible to opset {opset}, and is not ({reason})") from None
     model.graph.ClearField("value_info")  # the converter's own, which takes bytes and says nothing new
     model.graph.value_info.extend(said)
     return model

@@ -11,6 +11,7 @@ from onnx import TensorProto, numpy_helper
 
 from compress.weight_codecs.codecs import BINARY, FP16, LARGEST, Int4Codec
 from compress.weight_codecs.onnx_storage import Codec, Stored, at_opset, constant, node, replaced, weights_of, written
+from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.onnx_io.load import load_model
 
@@ -25,7 +26,7 @@ def store_formats(data: bytes, formats: Mapping[str, TensorFormat]) -> bytes:
     operation are made 8-bit integers when the file is loaded, others float32.
 
     Raises:
-        ValueError: the file has no such weight, or a format that nothing stores.
+        InputError: the file has no such weight, or a format that nothing stores.
 
     >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from search_spaces import preset
@@ -47,7 +48,7 @@ def store_formats(data: bytes, formats: Mapping[str, TensorFormat]) -> bytes:
         elif held in integers and isinstance(codec, Int4Codec):
             found[held] = _packed(integers[held])
         else:
-            raise ValueError(f"weight {name}: the file must hold it in float32 to store it in {formats[name]}")
+            raise InputError(f"weight {name}: the file must hold it in float32 to store it in {formats[name]}")
     return written(replaced(model, found))
 
 
@@ -65,14 +66,14 @@ def codec_of(stored: TensorFormat) -> Codec | None:
         return Int4Codec(stored.group or _WHOLE_CHANNEL)
     if not stored.floating and stored.bits == 1:
         return BINARY
-    raise ValueError(f"weights must be stored in 32, 16 (floating), 8, 4 or 1 bits, got {stored}")
+    raise InputError(f"weights must be stored in 32, 16 (floating), 8, 4 or 1 bits, got {stored}")
 
 
 def _packed(tensor: Any) -> Stored:
     """8-bit integers -7..7 as 4-bit ones that are widened."""
     value = numpy_helper.to_array(tensor)
     if np.abs(value).max(initial=0) > LARGEST:
-        raise ValueError(f"weight {tensor.name}: integers must be within ±{LARGEST} to be stored in 4 bits")
+        raise InputError(f"weight {tensor.name}: integers must be within ±{LARGEST} to be stored in 4 bits")
     name = f"{tensor.name}.int4"
     return Stored(
         [constant(name, value.astype(ml_dtypes.int4))], [node("Cast", [name], tensor.name, to=TensorProto.INT8)]

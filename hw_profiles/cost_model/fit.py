@@ -12,6 +12,7 @@ from scipy.optimize import lsq_linear
 
 from hw_profiles.cost_model.features import QUANTITIES, SCALES, CostFeatures, family
 from hw_profiles.cost_model.kernel_costs import CostTable, KernelCost, correction_covariance
+from hw_profiles.errors import InputError
 
 _MOST_POINTS = 120  # for each kind
 _APART = 0.15  # points nearer than this to another, in scales of their family, add nothing
@@ -39,10 +40,10 @@ def fit(observations: Sequence[Observation]) -> dict[str, KernelCost]:
     (subset of regressors, Rasmussen and Williams 2006, chapter 8). Networks far off the rest count for less.
 
     Raises:
-        ValueError: nothing was observed.
+        InputError: nothing was observed.
     """
     if not observations:
-        raise ValueError("at least one network must be measured")
+        raise InputError("at least one network must be measured")
     coefficients = _coefficients(observations)
     locations = {kind: found for kind, found in _locations(observations).items() if SCALES[family(kind)]}
     points = {kind: _spread_out(kind, found) for kind, found in locations.items()}

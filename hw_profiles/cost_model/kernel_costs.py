@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw_profiles.cost_model.features import QUANTITIES, SCALES, CostFeatures, family
+from hw_profiles.errors import InputError
 
 LOCAL, COMMON = 0.3, 0.05
 """Prior standard deviations of corrections, relative: at one location, and at all locations of a kind together."""
@@ -35,9 +36,9 @@ class KernelCost:
 
     def __post_init__(self) -> None:
         if not all(linear_cost >= 0 for linear_cost in self.coefficients):
-            raise ValueError(f"coefficients must be at least 0, got {min(self.coefficients):g}")
+            raise InputError(f"coefficients must be at least 0, got {min(self.coefficients):g}")
         if len(self.points) != len(self.weights):
-            raise ValueError(f"points and weights must be as many, got {len(self.points)} and {len(self.weights)}")
+            raise InputError(f"points and weights must be as many, got {len(self.points)} and {len(self.weights)}")
 
 
 def correction_covariance(kind: str, locations: Array, points: Array) -> Array:
@@ -138,7 +139,7 @@ class CostTable:
         """Microseconds of all kernels, and how many of them are in doubt because nothing alike was measured.
 
         Raises:
-            ValueError: the table has no cost for a kind of kernel, nor for one to fall back to.
+            InputError: the table has no cost for a kind of kernel, nor for one to fall back to.
         """
         [cost] = self.totals([all_features])
         return cost
@@ -197,16 +198,16 @@ class CostTable:
             return alike
         same = [other for other in self._coefficients if family(other) == family(kind)]
         if not same:
-            raise ValueError(f"the device has no cost for {kind!r} (known: {', '.join(sorted(self._coefficients))})")
+            raise InputError(f"the device has no cost for {kind!r} (known: {', '.join(sorted(self._coefficients))})")
         return max(same, key=lambda other: sum(self._coefficients[other][1:]))
 
 
 def quantity_names(kind: str) -> tuple[str, ...]:
-    """The names of the quantities of a kind of kernel; a ValueError where there is no such family.
+    """The names of the quantities of a kind of kernel; an InputError where there is no such family.
 
     >>> quantity_names("fused/sum.blocked")
     ('mvalues',)
     """
     if family(kind) not in QUANTITIES:
-        raise ValueError(f"the family of {kind!r} must be one of {', '.join(QUANTITIES)}")
+        raise InputError(f"the family of {kind!r} must be one of {', '.join(QUANTITIES)}")
     return QUANTITIES[family(kind)]

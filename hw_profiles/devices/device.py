@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from hw_profiles.cost_model.kernel_costs import CostTable, KernelCost
+from hw_profiles.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +36,10 @@ class Device:
     costs: Mapping[str, Mapping[str, KernelCost]]
 
     def table(self, precision: str) -> CostTable:
-        """The costs in a precision, ready to add up; a ValueError where the device has none."""
+        """The costs in a precision, ready to add up; an InputError where the device has none."""
         if precision not in self.costs:
             known = ", ".join(self.costs)
-            raise ValueError(f"device {self.name} has no costs in {precision} (known: {known})")
+            raise InputError(f"device {self.name} has no costs in {precision} (known: {known})")
         key = ("table", precision)
         if key not in self.memo:
             self.memo[key] = CostTable(self.costs[precision])

@@ -10,6 +10,7 @@ from typing import Any
 from hw_profiles.cost_model.features import SCALES, family
 from hw_profiles.cost_model.kernel_costs import KernelCost, quantity_names
 from hw_profiles.devices.device import Device
+from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import PRECISIONS
 from hw_profiles.suggest import did_you_mean
 
@@ -36,7 +37,7 @@ def load_device(name: str | Path) -> Device:
     """A device of ours by name, or a TOML file of the same form.
 
     Raises:
-        ValueError: no such device, or a file with a missing, unknown or impossible entry, which is named.
+        InputError: no such device, or a file with a missing, unknown or impossible entry, which is named.
 
     >>> load_device("host").measurable
     True
@@ -44,13 +45,13 @@ def load_device(name: str | Path) -> Device:
     path = _FOLDER / f"{name}.toml" if name in list_devices() else Path(name)
     if path.suffix != ".toml" or not path.is_file():
         hint = did_you_mean(str(name), list_devices())
-        raise ValueError(
+        raise InputError(
             f"no device is called {str(name)!r}{hint} (valid: {', '.join(list_devices())}, or a .toml file)"
         )
     try:
         return _parse(_read(path))
     except ValueError as error:
-        raise ValueError(f"device file {path}: {error}") from None
+        raise InputError(f"device file {path}: {error}") from None
 
 
 def to_toml(device: Device) -> str:
@@ -97,14 +98,14 @@ def _read(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         data = file.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
-        raise ValueError(f"must be of at most {_MOST_BYTES} bytes")
+        raise InputError(f"must be of at most {_MOST_BYTES} bytes")
     text = data.decode()
     if any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
-        raise ValueError(f"a line must have at most {_MOST_DOTS} dots")
+        raise InputError(f"a line must have at most {_MOST_DOTS} dots")
     try:
         return tomllib.loads(text)
     except RecursionError:
-        raise ValueError("brackets must not be nested so deeply") from None
+        raise InputError("brackets must not be nested so deeply") from None
 
 
 def _parse(data: dict[str, Any]) -> Device:
@@ -112,13 +113,13 @@ def _parse(data: dict[str, Any]) -> Device:
     _check_fields(data)
     for name, value in data["conditions"].items():
         if not isinstance(value, str):
-            raise ValueError(f"conditions.{name!r} must be of type str, got {value!r:.80}")
+            raise InputError(f"conditions.{name!r} must be of type str, got {value!r:.80}")
     costs = {
         precision: {kind: _cost(f"costs.{precision}.{kind!r}", kind, row) for kind, row in table.items()}
         for precision, table in _tables(data).items()
     }
     if "reference_ms" in data and not _number("reference_ms", data["reference_ms"], _LARGEST):
-        raise ValueError("reference_ms must be more than 0")
+        raise InputError("reference_ms must be more than 0")
     plain = {name: data[name] for name in data if name not in ("schema", "costs", "calibrated")}
     return Device(costs=costs, calibrated=tuple(data["calibrated"]), **plain)
 
@@ -145,59 +146,59 @@ def _from_schema_3(data: dict[str, Any]) -> dict[str, Any]:
 def _check_fields(data: dict[str, Any]) -> None:
     for name, kind in _FIELDS.items():
         if name not in data:
-            raise ValueError(f"{name} is missing")
+            raise InputError(f"{name} is missing")
         if type(data[name]) is not kind:
-            raise ValueError(f"{name} must be of type {kind.__name__}, got {data[name]!r:.80}")
+            raise InputError(f"{name} must be of type {kind.__name__}, got {data[name]!r:.80}")
         if kind is str and not data[name].isprintable():
-            raise ValueError(f"{name} must be printable, got {data[name]!r:.80}")
+            raise InputError(f"{name} must be printable, got {data[name]!r:.80}")
     valid = (*_FIELDS, "reference_ms")
     if unknown := sorted(set(data) - set(valid)):
-        raise ValueError(f"unknown entry {unknown[0]!r} (valid: {', '.join(valid)})")
+        raise InputError(f"unknown entry {unknown[0]!r} (valid: {', '.join(valid)})")
     if data["schema"] != DEVICE_SCHEMA:
-        raise ValueError(f"schema must be {DEVICE_SCHEMA}, got {data['schema']}")
+        raise InputError(f"schema must be {DEVICE_SCHEMA}, got {data['schema']}")
     if data["threads"] < 1 or data["channel_multiple"] < 1:
-        raise ValueError("threads and channel_multiple must be at least 1")
+        raise InputError("threads and channel_multiple must be at least 1")
     if data["runtime"] not in _RUNTIMES:
-        raise ValueError(f"runtime must be one of {', '.join(_RUNTIMES)}, got {data['runtime']!r}")
+        raise InputError(f"runtime must be one of {', '.join(_RUNTIMES)}, got {data['runtime']!r}")
 
 
 def _tables(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The costs by precision, each with its spread and the cost of the call itself."""
     tables: dict[str, dict[str, Any]] = data["costs"]
     if not tables:
-        raise ValueError(f"costs must be given in one of {', '.join(PRECISIONS)}")
+        raise InputError(f"costs must be given in one of {', '.join(PRECISIONS)}")
     for entry in ("costs", "spread", "calibrated"):
         for precision in data[entry]:
             if precision not in PRECISIONS or precision not in tables:
                 valid = PRECISIONS if entry == "costs" else tables
-                raise ValueError(f"{entry}: precision must be one of {', '.join(valid)}, got {precision!r:.80}")
+                raise InputError(f"{entry}: precision must be one of {', '.join(valid)}, got {precision!r:.80}")
     for precision, table in tables.items():
         _number(f"spread.{precision}", data["spread"].get(precision), _LARGEST_SPREAD)
         if not isinstance(table, dict) or _CALL not in table:
-            raise ValueError(f"costs.{precision}.{_CALL!r} is missing")
+            raise InputError(f"costs.{precision}.{_CALL!r} is missing")
     return tables
 
 
 def _cost(entry: str, kind: str, row: Any) -> KernelCost:
     if not isinstance(row, dict) or not isinstance(row.get("coefficients"), dict):
-        raise ValueError(f"{entry}: coefficients is missing")
+        raise InputError(f"{entry}: coefficients is missing")
     if unknown := sorted(set(row) - {"coefficients", "points"}):
-        raise ValueError(f"{entry}: unknown entry {unknown[0]!r} (valid: coefficients, points)")
+        raise InputError(f"{entry}: unknown entry {unknown[0]!r} (valid: coefficients, points)")
     names = quantity_names(kind)
     if wrong := sorted(set(row["coefficients"]) ^ set(names)):
         state = "missing" if wrong[0] in names else "unknown"
-        raise ValueError(f"{entry}.coefficients: {wrong[0]!r} is {state} (needed: {', '.join(names)})")
+        raise InputError(f"{entry}.coefficients: {wrong[0]!r} is {state} (needed: {', '.join(names)})")
     coefficients = tuple(_number(f"{entry}.coefficients.{name}", row["coefficients"][name], _LARGEST) for name in names)
     if kind == _CALL and not coefficients[0]:
-        raise ValueError(f"{entry}.coefficients.{names[0]} must be more than 0")
+        raise InputError(f"{entry}.coefficients.{names[0]} must be more than 0")
     length = len(SCALES[family(kind)]) + 1
     points = row.get("points", [])
     if not isinstance(points, list):
-        raise ValueError(f"{entry}.points must be a list, got {points!r:.80}")
+        raise InputError(f"{entry}.points must be a list, got {points!r:.80}")
     for point in points:
         numbers = isinstance(point, list) and len(point) == length and all(_is_number(value) for value in point)
         if not numbers:
-            raise ValueError(f"{entry}.points: each must be {length} numbers, got {point!r:.80}")
+            raise InputError(f"{entry}.points: each must be {length} numbers, got {point!r:.80}")
     return KernelCost(
         coefficients=coefficients,
         points=tuple(tuple(p[:-1]) for p in points),
@@ -207,9 +208,9 @@ def _cost(entry: str, kind: str, row: Any) -> KernelCost:
 
 def _number(entry: str, value: Any, largest: float) -> float:
     if value is None:
-        raise ValueError(f"{entry} is missing")
+        raise InputError(f"{entry} is missing")
     if not _is_number(value) or not 0 <= value <= largest:
-        raise ValueError(f"{entry} must be a number from 0 to {largest:g}, got {value!r:.80}")
+        raise InputError(f"{entry} must be a number from 0 to {largest:g}, got {value!r:.80}")
     return float(value)
 
 

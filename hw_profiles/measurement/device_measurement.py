@@ -19,6 +19,7 @@ from hw_profiles.cost_model.fit import Observation, cross_validated_errors, fit
 from hw_profiles.devices.device import Device
 from hw_profiles.devices.device_file import to_toml
 from hw_profiles.devices.machine import conditions
+from hw_profiles.errors import InputError
 from hw_profiles.latency.estimate import NINETY
 from hw_profiles.measurement.benchmark_set import MeasuredNetworks
 from hw_profiles.measurement.latency_measurement import measure_here, reference_ms
@@ -57,11 +58,11 @@ def measure_device(
     there, and the file is removed in the end.
 
     Raises:
-        ValueError: no ``.toml`` file, an unknown precision, too little time, or times that were begun under other
+        InputError: no ``.toml`` file, an unknown precision, too little time, or times that were begun under other
             conditions.
     """
     if out.suffix != ".toml":
-        raise ValueError(f"a device is written to a .toml file, got {str(out)!r}")
+        raise InputError(f"a device is written to a .toml file, got {str(out)!r}")
     for precision in precisions:
         check_precision(precision)
     journal = _Journal(out.with_suffix(".partial.jsonl"), threads, MeasuredNetworks(typical))
@@ -70,7 +71,7 @@ def measure_device(
     for precision in precisions:
         count = sum(1 for p, _ in journal.times if p == precision)
         if count < FEWEST_NETWORKS:
-            raise ValueError(
+            raise InputError(
                 f"at least {FEWEST_NETWORKS} networks must be measured in {precision}, got {count}: allow more time "
                 f"(rerun the same command to resume from {journal.path})"
             )
@@ -106,7 +107,7 @@ class _Journal:
         header = (_row(lines[0]) if lines else None) or {}
         self.reference_ms = header.get("reference_ms", 0.0)
         if header != self._header(here):
-            raise ValueError(f"{path} was begun under other conditions: remove it to begin anew")
+            raise InputError(f"{path} was begun under other conditions: remove it to begin anew")
         if not text.endswith("\n"):  # cut off by a kill: what is added must not join it
             with path.open("a") as file:
                 file.write("\n")

@@ -18,6 +18,7 @@ import numpy as np
 
 from hw_profiles.devices.device import Device
 from hw_profiles.devices.machine import conditions, matches_this_machine
+from hw_profiles.errors import InputError
 from hw_profiles.latency.estimate import Latency
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.workload import WorkloadBuilder
@@ -49,7 +50,7 @@ def measure(
     than ``precise`` either way, or after ``max_rounds``. One process measures at a time.
 
     Raises:
-        ValueError: the device is not this machine.
+        InputError: the device is not this machine.
     """
     _require_here(device)
     known = device.reference_ms if matches_this_machine(device.conditions, device.threads) else None
@@ -86,7 +87,7 @@ def compare(model: Path, other: Path, device: Device, *, max_rounds: int = 60) -
     """How many times as long ``model`` takes as ``other``, both run in turn on this machine: median and 90 % interval.
 
     Raises:
-        ValueError: the device is not this machine.
+        InputError: the device is not this machine.
     """
     _require_here(device)
     with measuring_lock():
@@ -120,7 +121,7 @@ def measuring_lock() -> Iterator[None]:
 
 def _require_here(device: Device) -> None:
     if not device.measurable:
-        raise ValueError(f"device {device.name} cannot be measured here: it is not this machine")
+        raise InputError(f"device {device.name} cannot be measured here: it is not this machine")
 
 
 def _alternate(

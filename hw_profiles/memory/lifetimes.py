@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from hw_profiles.errors import InputError
 from hw_profiles.memory.inplace import overwritable, scratch_bytes
 from hw_profiles.network.workload import VIEWS, Workload
 from hw_profiles.runtimes.fusion import Kernel
@@ -49,7 +50,7 @@ def storages(workload: Workload, kernels: Sequence[Kernel], runtime: str) -> Sto
     """Numbers for the tensors of ``kernels``; flattened and reshaped tensors share the storage of their input.
 
     Raises:
-        ValueError: a kernel reads a tensor that no kernel before it has made.
+        InputError: a kernel reads a tensor that no kernel before it has made.
 
     >>> from hw_profiles.runtimes.fusion import fuse
     >>> from search_spaces import preset
@@ -71,7 +72,7 @@ def storages(workload: Workload, kernels: Sequence[Kernel], runtime: str) -> Sto
             if storage in writer:
                 waits.add(writer[storage])
             elif storage != source:
-                raise ValueError(f"kernel {kernel.output}: every input must be made by an earlier kernel, got {name!r}")
+                raise InputError(f"kernel {kernel.output}: every input must be made by an earlier kernel, got {name!r}")
             if storage not in inputs:
                 inputs.append(storage)
         output = of[kernel.output]
@@ -141,5 +142,5 @@ def _numbers(workload: Workload, kernels: Sequence[Kernel]) -> tuple[dict[str, i
         if op.kind in VIEWS and op.name not in of and op.inputs[0] in of:
             of[op.name] = of[op.inputs[0]]
     if workload.output not in of:
-        raise ValueError(f"the network's output must be made by a kernel, got none for {workload.output!r}")
+        raise InputError(f"the network's output must be made by a kernel, got none for {workload.output!r}")
     return of, sizes

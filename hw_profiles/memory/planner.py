@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from types import MappingProxyType
 
+from hw_profiles.errors import InputError
 from hw_profiles.memory.arena import Arena, smallest_arena
 from hw_profiles.memory.inplace import overwritable_ort
 from hw_profiles.memory.lifetimes import Lifetimes, Storages, lifetimes, storages
@@ -69,7 +70,7 @@ def plan(workload: Workload, kernels: Sequence[Kernel], runtime: str = "ort") ->
     well, and may be overwritten after its last reader; the output is there in the end.
 
     Raises:
-        ValueError: an unknown runtime, no kernel, or a kernel that reads what none before it has made.
+        InputError: an unknown runtime, no kernel, or a kernel that reads what none before it has made.
 
     >>> from hw_profiles.runtimes.fusion import fuse
     >>> from search_spaces import preset
@@ -78,11 +79,11 @@ def plan(workload: Workload, kernels: Sequence[Kernel], runtime: str = "ort") ->
     49152
     """
     if runtime not in RUNTIMES:
-        raise ValueError(
+        raise InputError(
             f"runtime must be one of {', '.join(RUNTIMES)}, got {runtime!r}{did_you_mean(runtime, RUNTIMES)}"
         )
     if not kernels:
-        raise ValueError("kernels must hold at least one, got none")
+        raise InputError("kernels must hold at least one, got none")
     if runtime == "ort":
         return _as_given(workload, kernels)
     problem = storages(workload, kernels, runtime)
@@ -181,14 +182,14 @@ def _lives(
         for name in kernel.inputs:
             held = name if name in sizes else _held(name, sizes, holder)
             if held not in sizes:
-                raise ValueError(f"kernel {kernel.output}: every input must be made by an earlier kernel, got {name!r}")
+                raise InputError(f"kernel {kernel.output}: every input must be made by an earlier kernel, got {name!r}")
             dies[held] = i
         if kernel.output not in sizes:
             sizes[kernel.output] = kernel.output_bytes
             born[kernel.output] = dies[kernel.output] = i
     result = _held(workload.output, sizes, holder)
     if result not in sizes:
-        raise ValueError(f"the network's output must be made by a kernel, got none for {workload.output!r}")
+        raise InputError(f"the network's output must be made by a kernel, got none for {workload.output!r}")
     dies[result] = len(kernels)
     if workload.input in dies:
         born[workload.input] = 0

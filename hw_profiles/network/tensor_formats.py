@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from hw_profiles.errors import InputError
+
 PRECISIONS = ("fp32", "int8")
 
 
@@ -30,9 +32,9 @@ class TensorFormat:
 
     def __post_init__(self) -> None:
         if not 1 <= self.bits <= 64:
-            raise ValueError(f"TensorFormat.bits must be in 1..64, got {self.bits}")
+            raise InputError(f"TensorFormat.bits must be in 1..64, got {self.bits}")
         if not 0 < self.density <= 1:
-            raise ValueError(f"TensorFormat.density must be in (0, 1], got {self.density}")
+            raise InputError(f"TensorFormat.density must be in (0, 1], got {self.density}")
 
     def bytes(self, count: int) -> int:
         """Bytes of ``count`` stored elements, without scales or index tables."""
@@ -54,7 +56,7 @@ UINT8 = TensorFormat(bits=8, signed=False)
 
 
 def check_precision(precision: str) -> str:
-    """``precision`` itself, or a ValueError that says what is valid."""
+    """``precision`` itself, or an InputError that says what is valid."""
     if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+        raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     return precision

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
+from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import FLOAT32, INT8_WEIGHT, INT32_BIAS, UINT8, TensorFormat, check_precision
 
 Shape = tuple[int, ...]
@@ -263,9 +264,9 @@ class WorkloadBuilder:
     def append(self, op: Op, shape: Shape) -> str:
         """Any operation, with the shape of what it makes."""
         if op.name in self.shapes:
-            raise ValueError(f"operation names must differ, got {op.name!r} twice")
+            raise InputError(f"operation names must differ, got {op.name!r} twice")
         if shape and min(shape) < 1:
-            raise ValueError(f"{op.name}: every side of the output must be at least 1, got {shape}")
+            raise InputError(f"{op.name}: every side of the output must be at least 1, got {shape}")
         self._ops.append(op)
         self.shapes[op.name] = shape
         return op.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.load import shown
 from hw_profiles.onnx_io.shapes import where
 
@@ -16,23 +17,23 @@ def check_order(graph: Any) -> None:
     >>> check_order(make_graph([make_node("Relu", ["y"], ["y"], name="loop")], "g", [], []))
     Traceback (most recent call last):
     ...
-    ValueError: node 'loop' (Relu): input 'y' must be made by an earlier node
+    InputError: node 'loop' (Relu): input 'y' must be made by an earlier node
     """
     produced = {"", *(i.name for i in graph.input), *(t.name for t in graph.initializer)}
     produced.update(t.values.name for t in graph.sparse_initializer)
     for node in graph.node:
         if not any(node.output):
-            raise ValueError(f"{where(node)}: must make a tensor")
+            raise InputError(f"{where(node)}: must make a tensor")
         for name in reads(node):
             if name not in produced:
-                raise ValueError(f"{where(node)}: input {shown(name)} must be made by an earlier node")
+                raise InputError(f"{where(node)}: input {shown(name)} must be made by an earlier node")
         for name in filter(None, node.output):
             if name in produced:
-                raise ValueError(f"{where(node)}: tensor names must differ, {shown(name)} is made twice")
+                raise InputError(f"{where(node)}: tensor names must differ, {shown(name)} is made twice")
             produced.add(name)
     for output in graph.output:
         if output.name not in produced:
-            raise ValueError(f"output {shown(output.name)} must be made by a node")
+            raise InputError(f"output {shown(output.name)} must be made by a node")
 
 
 def reads(node: Any) -> Iterator[str]:

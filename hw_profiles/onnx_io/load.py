@@ -9,6 +9,8 @@ from typing import Any
 import onnx
 from onnx import TensorProto
 
+from hw_profiles.errors import InputError
+
 LARGEST_FILE = 2 * 1024**3
 MOST_NODES = 50_000
 MOST_FIELDS = 1_500_000
@@ -25,12 +27,12 @@ def load_model(source: Path | bytes) -> Any:
     Protocol buffers make large objects of very few bytes, so the fields are counted before they are parsed.
 
     Raises:
-        ValueError: not an ONNX model, too large, nested too deeply, or weights that lie outside the file.
+        InputError: not an ONNX model, too large, nested too deeply, or weights that lie outside the file.
 
     >>> load_model(b"not a model")
     Traceback (most recent call last):
     ...
-    ValueError: the given bytes: not an ONNX file (a field is broken at byte 1)
+    InputError: the given bytes: not an ONNX file (a field is broken at byte 1)
     """
     name = "the given bytes" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else read_file(source)
@@ -38,14 +40,14 @@ def load_model(source: Path | bytes) -> Any:
         _check_fields(data)
         model = onnx.load_model_from_string(data)
     except _BrokenError as error:
-        raise ValueError(f"{name}: not an ONNX file ({error})") from None
+        raise InputError(f"{name}: not an ONNX file ({error})") from None
     except Exception as error:
-        raise ValueError(f"{name}: not an ONNX file ({type(error).__name__})") from None
+        raise InputError(f"{name}: not an ONNX file ({type(error).__name__})") from None
     graph = model.graph
     if not graph.input or not graph.output:
-        raise ValueError(f"{name}: not an ONNX model with an input and an output")
+        raise InputError(f"{name}: not an ONNX model with an input and an output")
     if len(graph.node) > MOST_NODES:
-        raise ValueError(f"{name}: a model must have at most {MOST_NODES} nodes, got {len(graph.node)}")
+        raise InputError(f"{name}: a model must have at most {MOST_NODES} nodes, got {len(graph.node)}")
     _refuse_outside(name, graph)
     return model
 
@@ -75,20 +77,20 @@ class _BrokenError(Exception):
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a file from anywhere; a ValueError where it cannot be read or is too large."""
+    """The bytes of a file from anywhere; an InputError where it cannot be read or is too large."""
     try:
         if path.stat().st_size > LARGEST_FILE:
-            raise ValueError(f"{path}: a file must have at most {LARGEST_FILE} bytes, got {path.stat().st_size}")
+            raise InputError(f"{path}: a file must have at most {LARGEST_FILE} bytes, got {path.stat().st_size}")
         return path.read_bytes()
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _refuse_outside(name: str, graph: Any) -> None:
     outside = [t.name for t in _tensors(graph) if t.data_location == TensorProto.EXTERNAL or t.external_data]
     if outside:
         more = f" and {len(outside) - 1} more" if len(outside) > 1 else ""
-        raise ValueError(f"{name}: weights must be inside the file, {shown(outside[0])}{more} are not")
+        raise InputError(f"{name}: weights must be inside the file, {shown(outside[0])}{more} are not")
 
 
 def _tensors(graph: Any) -> Iterator[Any]:

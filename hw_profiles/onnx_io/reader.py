@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from hw_profiles.errors import InputError
 from hw_profiles.network.simplify import simplify
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.network.workload import Op, Shape, Workload, WorkloadBuilder
@@ -43,7 +44,7 @@ def read_onnx(source: Path | bytes, input_shape: tuple[int, ...] | None = None) 
         input_shape: (C, H, W) where the file leaves sides of its input open.
 
     Raises:
-        ValueError: not an ONNX file, weights outside it, more than one input, sides that are open or that contradict
+        InputError: not an ONNX file, weights outside it, more than one input, sides that are open or that contradict
             ``input_shape``, or a graph that cannot run; what and where is named.
 
     >>> from hw_profiles.onnx_io.writer import write_onnx
@@ -55,7 +56,7 @@ def read_onnx(source: Path | bytes, input_shape: tuple[int, ...] | None = None) 
     try:
         return _read(model, input_shape)
     except UnicodeDecodeError:
-        raise ValueError("an ONNX file must hold its names as UTF-8, and does not") from None
+        raise InputError("an ONNX file must hold its names as UTF-8, and does not") from None
 
 
 def _read(model: Any, input_shape: tuple[int, ...] | None) -> Workload:
@@ -66,7 +67,7 @@ def _read(model: Any, input_shape: tuple[int, ...] | None) -> Workload:
         try:
             reader.add(node)
         except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
-            raise ValueError(f"{where(node)}: its attributes do not fit its inputs ({type(error).__name__})") from None
+            raise InputError(f"{where(node)}: its attributes do not fit its inputs ({type(error).__name__})") from None
     return reader.workload()
 
 
@@ -76,7 +77,7 @@ class _Reader:
         self.tensors = Tensors(model)
         inputs = [i for i in graph.input if i.name not in self.tensors.constants]
         if len(inputs) != 1:
-            raise ValueError(f"a classifier has one input, got {len(inputs)}")
+            raise InputError(f"a classifier has one input, got {len(inputs)}")
         self.input = inputs[0].name
         self.tensors.add(self.input, _input_shape(inputs[0], input_shape), inputs[0].type.tensor_type.elem_type)
         self.outputs = [o.name for o in graph.output]
@@ -110,7 +111,7 @@ class _Reader:
     def workload(self) -> Workload:
         output = self.alias.get(self.outputs[0])
         if output is None:
-            raise ValueError(f"output {shown(self.outputs[0])} must depend on the input, and does not")
+            raise InputError(f"output {shown(self.outputs[0])} must depend on the input, and does not")
         shapes = {op.name: self._shape(op) for op in self.ops.values()}
         kept = {self.alias.get(name, name) for name in (*self.stored, *self.outputs)}
         for op in self.ops.values():
@@ -234,7 +235,7 @@ class _Reader:
         else:
             shape = (1, self.tensors.shapes[op.inputs[0]][1], 1, 1)
         if min(shape, default=1) < 1:
-            raise ValueError(f"tensor {shown(op.name)}: every side must be at least 1, got {shape}")
+            raise InputError(f"tensor {shown(op.name)}: every side must be at least 1, got {shape}")
         return shape
 
 
@@ -245,23 +246,23 @@ def _constant(node: Any, attributes: dict[str, Any]) -> Constant:
         if key in ("value_int", "value_ints", "value_float", "value_floats"):
             array = np.asarray(value, np.int64 if "int" in key else np.float32)
             return read_constant(numpy_helper.from_array(array, node.output[0]))
-    raise ValueError(f"{where(node)}: a constant must be a tensor or numbers, got {', '.join(attributes) or 'nothing'}")
+    raise InputError(f"{where(node)}: a constant must be a tensor or numbers, got {', '.join(attributes) or 'nothing'}")
 
 
 def _input_shape(value: Any, input_shape: tuple[int, ...] | None) -> Shape:
     """Batch 1 and the sides of the file, or of ``input_shape`` where the file leaves them open."""
     dims = [d.dim_value if d.HasField("dim_value") else None for d in value.type.tensor_type.shape.dim]
     if len(dims) < 2:
-        raise ValueError(f"input {shown(value.name)} must have a batch and sides, got {len(dims)} axes")
+        raise InputError(f"input {shown(value.name)} must have a batch and sides, got {len(dims)} axes")
     if dims[0] not in (None, 0, 1):
-        raise ValueError(f"input {shown(value.name)} must have an open batch or 1, got {dims[0]}")
+        raise InputError(f"input {shown(value.name)} must have an open batch or 1, got {dims[0]}")
     fixed = [side if side else None for side in dims[1:]]
     given = [None] * len(fixed) if input_shape is None else list(input_shape)
     if len(given) != len(fixed) or any(a and b and a != b for a, b in zip(fixed, given, strict=True)):
-        raise ValueError(f"input {shown(value.name)} has the sides {_text(fixed)}, but input_shape says {_text(given)}")
+        raise InputError(f"input {shown(value.name)} has the sides {_text(fixed)}, but input_shape says {_text(given)}")
     shape = [a or b for a, b in zip(fixed, given, strict=True)]
     if None in shape:
-        raise ValueError(
+        raise InputError(
             f"input {shown(value.name)} must have fixed sizes after the batch, got {_text(shape)}; "
             "say which, such as --input-shape 3x224x224"
         )

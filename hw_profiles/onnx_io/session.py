@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hw_profiles.errors import InputError
+
 
 def open_session(model: bytes | Path, threads: int = 1) -> Any:
     """An ONNX Runtime session on the CPU, all optimisations on.
 
     Raises:
-        ValueError: ONNX Runtime cannot load the file.
+        InputError: ONNX Runtime cannot load the file.
     """
     import onnxruntime
 
@@ -24,4 +26,4 @@ def open_session(model: bytes | Path, threads: int = 1) -> Any:
     except Exception as error:
         name = "the model" if isinstance(model, bytes) else str(model)
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{name}: ONNX Runtime cannot load it ({first_line})") from None
+        raise InputError(f"{name}: ONNX Runtime cannot load it ({first_line})") from None

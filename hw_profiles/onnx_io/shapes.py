@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
+from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.network.workload import Shape
 from hw_profiles.onnx_io.constant_folding import FOLDED, fold
@@ -121,7 +122,7 @@ class Tensors:
                 kind = self._declared[name].type
                 dims = _sides(kind, batch=1)
             if dims is None or kind is None:
-                raise ValueError(
+                raise InputError(
                     f"{where(node)}: the shape of {shown(name)} must follow from the file; it does not "
                     "(fixed sizes, or value_info for operations that ONNX does not define)"
                 )
@@ -139,7 +140,7 @@ class Tensors:
             return {}
         split_into = next((a.i for a in node.attribute if a.name == "num_outputs"), len(node.output))
         if split_into != len(node.output):
-            raise ValueError(f"{where(node)}: num_outputs must be {len(node.output)}, got {split_into}")
+            raise InputError(f"{where(node)}: num_outputs must be {len(node.output)}, got {split_into}")
         types = {name: self._type(name) for name in node.input if name}
         data = {name: self._data(name) for name in types if self._has_value(name)}
         try:
@@ -147,7 +148,7 @@ class Tensors:
                 schema, node, types, data, opset_imports=self._opsets
             )
         except Exception as error:
-            raise ValueError(f"{where(node)}: {_reason(error)}") from None
+            raise InputError(f"{where(node)}: {_reason(error)}") from None
         return found
 
     def _type(self, name: str) -> Any:
@@ -168,7 +169,7 @@ class Tensors:
 
     def _new(self, name: str) -> None:
         if self.known(name):
-            raise ValueError(f"tensor names must differ, {shown(name)} is made twice")
+            raise InputError(f"tensor names must differ, {shown(name)} is made twice")
 
 
 def read_constant(tensor: Any) -> Constant:
@@ -180,24 +181,24 @@ def read_constant(tensor: Any) -> Constant:
         try:
             value = numpy_helper.to_array(tensor)
         except Exception as error:
-            raise ValueError(f"constant {shown(tensor.name)}: {_reason(error)}") from None
+            raise InputError(f"constant {shown(tensor.name)}: {_reason(error)}") from None
     elif tensor.HasField("raw_data") and len(tensor.raw_data) != tensor_bytes(shape, tensor.data_type):
         need = tensor_bytes(shape, tensor.data_type)
-        raise ValueError(f"constant {shown(tensor.name)}: must hold {need} bytes, got {len(tensor.raw_data)}")
+        raise InputError(f"constant {shown(tensor.name)}: must hold {need} bytes, got {len(tensor.raw_data)}")
     elif not tensor.HasField("raw_data") and not _stored(tensor, count):
-        raise ValueError(f"constant {shown(tensor.name)}: must hold {count} numbers, and does not")
+        raise InputError(f"constant {shown(tensor.name)}: must hold {count} numbers, and does not")
     return Constant(shape, tensor.data_type, value)
 
 
 def check_shape(name: str, dims: Sequence[int], data_type: int) -> Shape:
-    """``dims`` as a shape, or a ValueError where no tensor of a network looks like that."""
+    """``dims`` as a shape, or an InputError where no tensor of a network looks like that."""
     shape = tuple(int(side) for side in dims)
     if len(shape) > MOST_AXES:
-        raise ValueError(f"tensor {shown(name)}: must have at most {MOST_AXES} axes, got {len(shape)}")
+        raise InputError(f"tensor {shown(name)}: must have at most {MOST_AXES} axes, got {len(shape)}")
     if min(shape, default=0) < 0:
-        raise ValueError(f"tensor {shown(name)}: every side must be at least 0, got {shape}")
+        raise InputError(f"tensor {shown(name)}: every side must be at least 0, got {shape}")
     if tensor_bytes(shape, data_type) > LARGEST_TENSOR_BYTES:
-        raise ValueError(f"tensor {shown(name)}: must have at most {LARGEST_TENSOR_BYTES} bytes, got the shape {shape}")
+        raise InputError(f"tensor {shown(name)}: must have at most {LARGEST_TENSOR_BYTES} bytes, got the shape {shape}")
     return shape
 
 
@@ -209,7 +210,7 @@ def tensor_bytes(shape: Shape, data_type: int) -> int:
 def element_bits(data_type: int) -> int:
     """Bits of one element of ONNX's type."""
     if data_type not in TensorProto.DataType.values() or data_type == TensorProto.UNDEFINED:
-        raise ValueError(f"element types must be ONNX's, got number {data_type}")
+        raise InputError(f"element types must be ONNX's, got number {data_type}")
     name = TensorProto.DataType.Name(data_type)
     if name in _WIDE:
         return _WIDE[name]

@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from hw_profiles.errors import InputError
 from hw_profiles.network.quantization import LARGEST_BIAS, Quantization, integer_tensors, quantized_weight
 from hw_profiles.network.workload import WEIGHTED, Op, Workload
 
@@ -39,13 +40,13 @@ def write_onnx(
     DequantizeLinear, and weights are signed 8-bit integers.
 
     Raises:
-        ValueError: a weight is missing or has another shape than the workload says.
+        InputError: a weight is missing or has another shape than the workload says.
     """
     weights = random_weights(workload) if weights is None else weights
     for name, shape in workload.weights().items():
         got = weights[name].shape if name in weights else None
         if got != shape:
-            raise ValueError(f"weight {name} must have the shape {shape}, got {got}")
+            raise InputError(f"weight {name} must have the shape {shape}, got {got}")
     writer = _Writer(workload, weights, quantization)
     for op in workload.ops:
         writer.add(op)
@@ -179,7 +180,7 @@ class _Writer:
             self._node("Gemm", inputs, op.name, transB=1)
             return
         if op.bias or self.quantization is not None:
-            raise ValueError(f"{op.name}: a linear layer of many positions is written in float32 and without bias only")
+            raise InputError(f"{op.name}: a linear layer of many positions is written in float32 and without bias only")
         turned = self._constant(f"{op.name}.turned", np.ascontiguousarray(self.weights[op.weight].T))
         self.initializers = [t for t in self.initializers if t.name != op.weight]
         self._node("MatMul", [inputs[0], turned], op.name)
@@ -198,7 +199,7 @@ class _Writer:
             self._node("Sigmoid", inputs, f"{op.name}.sigmoid")
             self._node("Mul", [*inputs, f"{op.name}.sigmoid"], op.name)
         else:
-            raise ValueError(f"{op.name}: no ONNX operation is known for the function {op.function!r}")
+            raise InputError(f"{op.name}: no ONNX operation is known for the function {op.function!r}")
 
     def _pool(self, op: Op, inputs: list[str]) -> None:
         kind = "AveragePool" if op.kind == "avg_pool" else "MaxPool"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hw_profiles.errors import InputError
 from hw_profiles.network.workload import VIEWS, WEIGHTED, Workload
 from hw_profiles.runtimes.kernels import Fuser, Kernel
 from hw_profiles.runtimes.ort_float import FloatFuser
@@ -27,7 +28,7 @@ def fuse(workload: Workload, runtime: str = "ort") -> tuple[Kernel, ...]:
     7
     """
     if runtime not in RUNTIMES:
-        raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}, got {runtime!r}")
+        raise InputError(f"runtime must be one of {', '.join(RUNTIMES)}, got {runtime!r}")
     if runtime == "c99":
         return _fuse_c99(workload)
     if is_mixed(workload):

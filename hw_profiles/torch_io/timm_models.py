@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from hw_profiles.errors import InputError
 from hw_profiles.network.workload import Workload
 from hw_profiles.suggest import did_you_mean
 from hw_profiles.torch_io.trace import short_reason, trace
@@ -18,7 +19,7 @@ def trace_timm(name: str, input_shape: tuple[int, ...] | None = None, num_classe
     Without ``input_shape`` it is the one that the model was trained with.
 
     Raises:
-        ValueError: timm has no such model, or it cannot be traced.
+        InputError: timm has no such model, or it cannot be traced.
 
     >>> round(trace_timm("resnet18").macs / 1e6)
     1814
@@ -33,7 +34,7 @@ def timm_module(
     """A model of timm with random weights, or on the device ``"meta"`` with none.
 
     Raises:
-        ValueError: timm has no such model, or not for this input.
+        InputError: timm has no such model, or not for this input.
 
     >>> timm_input_shape(timm_module("timm:resnet18", device="meta"))
     (3, 224, 224)
@@ -45,7 +46,7 @@ def timm_module(
         try:
             return _create(name, options, input_shape)
         except Exception as error:
-            raise ValueError(f"timm:{name}: cannot be made ({short_reason(error)})") from None
+            raise InputError(f"timm:{name}: cannot be made ({short_reason(error)})") from None
 
 
 def timm_input_shape(module: nn.Module) -> tuple[int, ...]:
@@ -71,11 +72,11 @@ def _create(name: str, options: dict[str, Any], input_shape: tuple[int, ...] | N
 
 
 def check_timm_name(name: str) -> None:
-    """Raise a ValueError where timm has no such model.
+    """Raise an InputError where timm has no such model.
 
     >>> check_timm_name("resnet10t")
     """
     import timm
 
     if not timm.is_model(name):
-        raise ValueError(f"timm has no model {name!r}{did_you_mean(name, timm.list_models())}")
+        raise InputError(f"timm has no model {name!r}{did_you_mean(name, timm.list_models())}")

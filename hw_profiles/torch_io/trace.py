@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from hw_profiles.errors import InputError
 from hw_profiles.network.simplify import simplify
 from hw_profiles.network.workload import WEIGHTED, Op, Shape, Workload, WorkloadBuilder
 from hw_profiles.torch_io.aten_ops import CONSTANT, KNOWN, NO_OP, Call, Operand, read_call
@@ -46,27 +47,27 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Workload:
     counted twice, its parameters once.
 
     Raises:
-        ValueError: it takes more than one tensor, does not fit the shape, or goes ways that depend on the numbers.
+        InputError: it takes more than one tensor, does not fit the shape, or goes ways that depend on the numbers.
 
     >>> trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()), (3, 8, 8)).macs
     3888
     """
     if not input_shape or min(input_shape) < 1:
-        raise ValueError(f"input_shape must be sides of at least 1, such as (3, 224, 224), got {input_shape}")
+        raise InputError(f"input_shape must be sides of at least 1, such as (3, 224, 224), got {input_shape}")
     name = type(module).__name__
     try:
         inspect.signature(module.forward).bind(None)
     except TypeError as error:
-        raise ValueError(f"{name}: a model must take one tensor ({error})") from None
+        raise InputError(f"{name}: a model must take one tensor ({error})") from None
     if any(isinstance(m, torch.jit.ScriptModule) for m in module.modules()):
-        raise ValueError(f"{name}: a scripted module cannot be traced; give the module it was made of, or an ONNX file")
+        raise InputError(f"{name}: a scripted module cannot be traced; give the module it was made of, or an ONNX file")
     recorder = _Recorder((1, *input_shape))
     try:
         output = _run(module, recorder)
     except _ReadsNumbersError:
-        raise ValueError(f"{name}: what a model does must not depend on the numbers in the image") from None
+        raise InputError(f"{name}: what a model does must not depend on the numbers in the image") from None
     except Exception as error:
-        raise ValueError(f"{name}: cannot be run with an input of {input_shape} ({short_reason(error)})") from None
+        raise InputError(f"{name}: cannot be run with an input of {input_shape} ({short_reason(error)})") from None
     return recorder.workload(name, output, sum(p.numel() for p in module.parameters()))
 
 
@@ -74,7 +75,7 @@ def export(module: nn.Module, input_shape: tuple[int, ...]) -> bytes:
     """The float32 ONNX file that torch makes of a module in eval mode, weights inside, to be run and timed.
 
     Raises:
-        ValueError: torch cannot export it.
+        InputError: torch cannot export it.
 
     >>> len(export(nn.Conv2d(3, 4, 3), (3, 8, 8))) > 432
     True
@@ -86,7 +87,7 @@ def export(module: nn.Module, input_shape: tuple[int, ...]) -> bytes:
             torch.onnx.export(module, (torch.zeros(1, *input_shape),), path, dynamo=False, opset_version=_OPSET)
             return path.read_bytes()
     except Exception as error:
-        raise ValueError(f"{type(module).__name__}: torch cannot export it to ONNX ({short_reason(error)})") from None
+        raise InputError(f"{type(module).__name__}: torch cannot export it to ONNX ({short_reason(error)})") from None
 
 
 def short_reason(error: Exception) -> str:
@@ -191,7 +192,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         tensors = [t for t in tree_leaves(output) if isinstance(t, Tensor)]
         outputs = [self.named[id(t)] for t in tensors if id(t) in self.named]
         if not outputs:
-            raise ValueError(f"{name}: must return a tensor that depends on its input, and does not")
+            raise InputError(f"{name}: must return a tensor that depends on its input, and does not")
         ops, gone = simplify(list(self.ops.values()), self.shapes, outputs)
         builder = WorkloadBuilder(INPUT, self.shapes[INPUT])
         for op in _needed(ops, {gone.get(o, o) for o in outputs}):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import math
 import tempfile
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from compress.atomic_files import json_text, read_json
 from nas.commands.text_table import aligned, cut, printable
+from nas.config import Config, load_config
 from nas.errors import InputError, user_input
+
+if TYPE_CHECKING:
+    from compress.data.dataset import Dataset
 
 _NAME_WIDTH = 48
 _WORST = 5  # layers that are listed
@@ -21,13 +26,12 @@ _VALID = "an .onnx file, an .fnz file or the folder of a finished run"
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """A file of the command line, and the data and seed of the run that it is of."""
+    """A file of the command line, and the config of the run that it is of."""
 
     label: str
     file: bytes
     file_bytes: int
-    data: str | None = None
-    seed: int | None = None
+    config: Config | None = None
 
 
 def run_compare(parsed: Namespace) -> None:
@@ -37,28 +41,22 @@ def run_compare(parsed: Namespace) -> None:
         InputError: no such file, data that do not fit, or options that do not go together.
     """
     with user_input():
+        if parsed.seed is not None and parsed.seed < 0:
+            raise InputError(f"--seed must be at least 0, got {parsed.seed}")
         given = [_read(Path(path)) for path in (parsed.a, parsed.b)]
-        data = parsed.data or given[0].data or given[1].data
-        if data is None:
-            raise InputError("compare needs images: --data with what the networks were trained on")
-        facts = _facts(given, data, _seed(parsed, given), parsed)
-    print(json.dumps(_finite(facts), indent=1) if parsed.json else "\n".join(lines(facts)))
+        facts = _facts(given, parsed)
+    print(json_text(facts) if parsed.json else "\n".join(lines(facts)))
 
 
-def _finite(value: Any) -> Any:
-    """With None for numbers that JSON does not have."""
-    if isinstance(value, Mapping):
-        return {name: _finite(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _facts(given: Sequence[_Given], data: str, seed: int, parsed: Namespace) -> dict[str, Any]:
-    from compress.data.dataset import load_data
+def _facts(given: Sequence[_Given], parsed: Namespace) -> dict[str, Any]:
     from compress.file_comparison import compare_files
 
-    images = load_data(data, seed=seed)
+    data, configs = _data(given, parsed.data)
+    seeds = [config.seed for config in configs]
+    if parsed.seed is not None:
+        seeds.insert(0, parsed.seed)
+    seed = seeds[0] if seeds else 0
+    images = _images(data, configs, seeds or [0])
     found = compare_files(given[0].file, given[1].file, images, threshold=parsed.threshold)
     facts = {"a": given[0].label, "b": given[1].label, "data": data, "seed": seed, **found.to_dict()}
     facts["file_bytes"] = [each.file_bytes for each in given]  # a .fnz as it lies there
@@ -115,12 +113,38 @@ def _layer_lines(facts: Mapping[str, Any]) -> list[str]:
     return [f"{first} {limit} (relative error; {at + 1} of {len(layers)})", *aligned(["", "", "error"], rows, left=2)]
 
 
-def _seed(parsed: Namespace, given: Sequence[_Given]) -> int:
-    """That of the command line, else of a run, so that its test images are compared."""
-    if parsed.seed is not None and parsed.seed < 0:
-        raise InputError(f"--seed must be at least 0, got {parsed.seed}")
-    known = [each.seed for each in given if each.seed is not None]
-    return int(parsed.seed if parsed.seed is not None else known[0] if known else 0)
+def _data(given: Sequence[_Given], asked: str | None) -> tuple[str, list[Config]]:
+    """The name of the data, and the configs of the runs that were trained on them."""
+    configs = [each.config for each in given if each.config is not None]
+    names = list(dict.fromkeys(config.data for config in configs))
+    if asked is None and not names:
+        raise InputError("compare needs images: --data with what the networks were trained on")
+    if asked is None and len(names) > 1:
+        raise InputError(f"the runs were trained on other data, {names[0]} and {names[1]}: say --data")
+    data = names[0] if asked is None else asked
+    return data, [config for config in configs if config.data == data]
+
+
+def _images(data: str, configs: Sequence[Config], seeds: Sequence[int]) -> Dataset:
+    """The images, read as the runs read them, if every seed makes the same test images of them.
+
+    Raises:
+        InputError: it does not: the test images of one run would be training images of the other.
+    """
+    from compress.data.dataset import load_data
+
+    sizes = {config.size for config in configs}
+    size = sizes.pop() if len(sizes) == 1 else None
+    unreadable = "skip" if any(config.unreadable == "skip" for config in configs) else "refuse"
+    found = [load_data(data, seed=seed, size=size, unreadable=unreadable) for seed in dict.fromkeys(seeds)]
+    for seed, other in zip(list(dict.fromkeys(seeds))[1:], found[1:], strict=True):
+        same = np.array_equal(found[0].test.labels, other.test.labels)
+        if not same or not np.array_equal(found[0].test.images, other.test.images):
+            raise InputError(
+                f"the seeds {seeds[0]} and {seed} choose different test images of {data}, so some were training images "
+                "of a run: say --data with images that no run was trained on"
+            )
+    return found[0]
 
 
 def _read(path: Path) -> _Given:
@@ -146,18 +170,14 @@ def _bytes(path: Path) -> bytes:
 
 
 def _of_run(folder: Path) -> _Given:
-    from nas.config import load_config
-
     metrics = folder / "metrics.json"
     if not metrics.is_file():
         raise InputError(f"compare needs {_VALID}, got {str(folder)!r}: it holds no metrics.json")
-    name = str(json.loads(metrics.read_text()).get("deployed"))
+    name = str(read_json(metrics).get("deployed"))
     if name != Path(name).name or not (folder / name).is_file():
         raise InputError(f"{folder}: the deployed file {name!r} is not there")
     config = load_config(folder / "config.toml") if (folder / "config.toml").is_file() else None
-    label = str(folder / name)
-    of_run = (None, None) if config is None else (config.data, config.seed)
-    return _Given(label, _bytes(folder / name), (folder / name).stat().st_size, *of_run)
+    return _Given(str(folder / name), _bytes(folder / name), (folder / name).stat().st_size, config)
 
 
 def _measured(files: Sequence[bytes], device_name: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from argparse import Namespace
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from compress.atomic_files import json_text
 from hw_profiles import Device, list_devices, load_device
 from hw_profiles.cost_model.features import family
 from hw_profiles.cost_model.kernel_costs import quantity_names
@@ -75,14 +75,14 @@ def _here(facts: dict[str, Any]) -> str:
 def _list(parsed: Namespace) -> None:
     found = [device_facts(load_device(name)) for name in list_devices()]
     text = "\n\n".join("\n".join(device_lines(facts)) for facts in found)
-    print(json.dumps(found, indent=1) if parsed.json else text)
+    print(json_text(found) if parsed.json else text)
 
 
 def _show(parsed: Namespace) -> None:
     with user_input():
         device = load_device(parsed.device)
     if parsed.json:
-        print(json.dumps({**device_facts(device), "costs": kernel_costs(device)}, indent=1))
+        print(json_text({**device_facts(device), "costs": kernel_costs(device)}))
         return
     print("\n".join(device_lines(device_facts(device))))
     for precision, table in kernel_costs(device).items():
@@ -135,7 +135,7 @@ def _measure(parsed: Namespace) -> None:
         )
     facts = device_facts(device)
     if parsed.json:
-        print(json.dumps({**facts, "file": str(out)}, indent=1))
+        print(json_text({**facts, "file": str(out)}))
         return
     print("\n".join(device_lines(facts)))
     print(f"  file         {printable(out)}\nuse it: nas profile resnet8 --device {printable(out)}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from compress.atomic_files import read_json
 from nas.config import Config, load_config
 from nas.errors import InputError, user_input
 
@@ -31,7 +32,8 @@ def run_export(parsed: Namespace) -> int:
         written = write_c99(file, out, force=parsed.force, test_images=None if images is None else images[:8])
     print(f"{out}: {len(written.files)} files, arena {written.arena_bytes:,} bytes", file=sys.stderr)
     if images is None or not parsed.verify:
-        print(f"not verified; to do so: nas export {parsed.source} --out {out} --force --data DATA --verify")
+        again = shlex.join(["nas", "export", parsed.source, "--out", parsed.out, "--force", "--data"])
+        print(f"not verified; to do so: {again} DATA --verify")
         return 0
     from compress.c99.verification import summary, verify
 
@@ -47,7 +49,7 @@ def _int8_file(source: Path) -> Path:
     metrics = source / "metrics.json"
     if not metrics.is_file():
         raise InputError(f"export needs a finished run's folder or an .onnx file, got {str(source)!r}")
-    deployed = str(json.loads(metrics.read_text())["deployed"])
+    deployed = str(read_json(metrics).get("deployed"))
     file = source / "model.int8.onnx"
     if not file.is_file():
         raise InputError(f"{source}: plain C is written of an int8 file, but the run deployed {deployed}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shlex
@@ -13,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from compress.atomic_files import json_text
 from nas.config import load_config, parse_assignment
 from nas.errors import InputError, NothingFitsError, disk_is_full, user_input
 
@@ -51,8 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NothingFitsError as error:
         print(f"nas: nothing fits: {error}", file=sys.stderr)
         return 3
-    except BrokenPipeError:  # whoever reads the output has seen enough, such as `head`
+    except BrokenPipeError:  # the reader of the output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print(f"\nnas: interrupted; to resume: {again}", file=sys.stderr)
         return 130
@@ -159,7 +160,6 @@ def _run(parsed: argparse.Namespace) -> None:
     overrides: dict[str, Any] = {
         name: getattr(parsed, name) for name in (option[2:].replace("-", "_") for option in _RUN_OPTIONS)
     }
-    sys.path.insert(0, str(Path.cwd()))  # where --space module:name looks first, as `python -m` would
     with user_input():
         overrides |= dict(parse_assignment(text) for text in parsed.set)
         load_config(parsed.config, overrides)  # before torch is loaded, so that a mistake is told at once
@@ -174,7 +174,7 @@ def _run(parsed: argparse.Namespace) -> None:
     for line in result.metrics["warnings"]:
         print(f"nas: warning: {line}", file=sys.stderr)
     if parsed.json:
-        print(json.dumps(result.metrics, indent=1))
+        print(json_text(result.metrics))
     else:
         print(f"\n{table(result.metrics)}\n\n{result.metrics['verdict']}\nreport: {result.folder / 'report.html'}")
 
@@ -195,7 +195,7 @@ def _list(parsed: argparse.Namespace) -> None:
 
     found = {"spaces": list_spaces(), "presets": list_presets(), "devices": list_devices()}
     if parsed.json:
-        print(json.dumps(found, indent=1))
+        print(json_text(found))
     else:
         print("\n".join(f"{kind}: {', '.join(names)}" for kind, names in found.items()))
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import Namespace
 from pathlib import Path
 
+from compress.atomic_files import json_text
 from hw_profiles import load_device
 from nas.commands.profile_facts import (
     Facts,
@@ -37,7 +37,7 @@ def run_profile(parsed: Namespace) -> None:
         shape = None if parsed.input_shape is None else parse_shape(parsed.input_shape)
         device = load_device(parsed.device)
         facts = profile_facts(parsed.model, device, parsed.precision, input_shape=shape, measured=parsed.measure)
-    print(json.dumps(facts, indent=1) if parsed.json else "\n".join([*layer_lines(facts), "", *total_lines(facts)]))
+    print(json_text(facts) if parsed.json else "\n".join([*layer_lines(facts), "", *total_lines(facts)]))
     if parsed.html is not None:
         from compress.atomic_files import write_text
         from nas.commands.profile_page import render_profile

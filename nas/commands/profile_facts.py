@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hw_profiles import Device, profile
+from hw_profiles.errors import InputError
 from hw_profiles.latency.estimate import precision_of
 from hw_profiles.layer_profile import layers
 from hw_profiles.profiling import workload_of
@@ -39,7 +40,7 @@ def profile_facts(
     """Everything about a model as JSON types: its totals, where they come from, and its layers as a list.
 
     Raises:
-        ValueError: no such model, options that do not fit it, or a device without costs for it.
+        InputError: no such model, options that do not fit it, or a device without costs for it.
 
     >>> facts = profile_facts("resnet8", load_device("host"), "int8")
     >>> facts["macs"] == sum(layer["macs"] for layer in facts["layers"])
@@ -47,7 +48,7 @@ def profile_facts(
     """
     model = find_model(name, input_shape)
     if isinstance(model, Path) and precision is not None:
-        raise ValueError(f"--precision is for networks without weights, a file is taken as it is, got {precision!r}")
+        raise InputError(f"--precision is for networks without weights, a file is taken as it is, got {precision!r}")
     precision = precision or "fp32"
     workload = workload_of(model, input_shape)
     reread = measured or isinstance(model, Path)  # what was read once need not be traced again, if nothing is run
@@ -83,7 +84,7 @@ def find_model(name: str, input_shape: tuple[int, ...] | None = None) -> _Model:
     """A model of the command line: an ONNX file, the JSON of an Arch, a preset, or else a name of timm.
 
     Raises:
-        ValueError: none of them, or an ``input_shape`` that does not fit it.
+        InputError: none of them, or an ``input_shape`` that does not fit it.
 
     >>> find_model("resnet8", (1, 28, 28)).input_shape
     (1, 28, 28)
@@ -91,7 +92,7 @@ def find_model(name: str, input_shape: tuple[int, ...] | None = None) -> _Model:
     path = Path(name)
     if path.suffix in (".onnx", ".json"):
         if not path.is_file():
-            raise ValueError(f"model {name}: there is no such file")
+            raise InputError(f"model {name}: there is no such file")
         return path if path.suffix == ".onnx" else _read_arch(path, input_shape)
     if name.startswith("timm:"):
         return name
@@ -106,13 +107,13 @@ def parse_shape(text: str) -> tuple[int, ...]:
     """Sides without the batch.
 
     Raises:
-        ValueError: not numbers of at least 1 with an x between them.
+        InputError: not numbers of at least 1 with an x between them.
 
     >>> parse_shape("3x224x224")
     (3, 224, 224)
     """
     if not re.fullmatch(r"[1-9][0-9]{0,8}(x[1-9][0-9]{0,8})*", text) or text.count("x") >= _MOST_AXES:
-        raise ValueError(f"--input-shape must be sides of at least 1 such as 3x224x224, got {text!r}")
+        raise InputError(f"--input-shape must be sides of at least 1 such as 3x224x224, got {text!r}")
     return tuple(map(int, text.split("x")))
 
 
@@ -168,17 +169,17 @@ def shape_text(shape: Sequence[int]) -> str:
 
 def _read_arch(path: Path, input_shape: tuple[int, ...] | None) -> Arch:
     if path.stat().st_size > _LARGEST_JSON:
-        raise ValueError(f"model {path}: an architecture must have at most {_LARGEST_JSON:,} bytes")
+        raise InputError(f"model {path}: an architecture must have at most {_LARGEST_JSON:,} bytes")
     try:
         arch = Arch.from_json(path.read_text())
     except ValueError as error:
-        raise ValueError(f"model {path}: {error}") from None
+        raise InputError(f"model {path}: {error}") from None
     return arch if input_shape is None else replace(arch, input_shape=_three(input_shape))
 
 
 def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
     if len(shape) != 3:
-        raise ValueError(f"--input-shape must be three sides such as 3x224x224, got {'x'.join(map(str, shape))}")
+        raise InputError(f"--input-shape must be three sides such as 3x224x224, got {'x'.join(map(str, shape))}")
     channels, height, width = shape
     return channels, height, width
 
@@ -188,7 +189,7 @@ def _timm_name(name: str) -> str:
 
     if not timm.is_model(name):
         hint = did_you_mean(name, [*list_presets(), *timm.list_models()])
-        raise ValueError(
+        raise InputError(
             f"no model is called {name!r}{hint} (valid: a preset of `nas list`, timm:NAME, an .onnx file, "
             "the arch.json of a run)"
         )

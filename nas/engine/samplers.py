@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import optuna
 
+from hw_profiles.errors import InputError
 from hw_profiles.suggest import did_you_mean
 
 SamplerFactory = Callable[[int], optuna.samplers.BaseSampler]
@@ -31,11 +32,11 @@ def sampler_named(name: str) -> SamplerFactory:
     """A sampler's factory.
 
     Raises:
-        ValueError: no sampler has that name.
+        InputError: no sampler has that name.
 
     >>> sampler_named("random").__name__
     'random'
     """
     if name not in SAMPLERS:
-        raise ValueError(f"no sampler is called {name!r}{did_you_mean(name, SAMPLERS)} (valid: {', '.join(SAMPLERS)})")
+        raise InputError(f"no sampler is called {name!r}{did_you_mean(name, SAMPLERS)} (valid: {', '.join(SAMPLERS)})")
     return SAMPLERS[name]

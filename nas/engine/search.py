@@ -18,6 +18,7 @@ import optuna
 from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
 
 from hw_profiles.budget import Budget, violations
+from hw_profiles.errors import InputError
 from nas.engine.samplers import random, tpe
 from nas.engine.successive_halving import check_rungs, promising
 
@@ -74,7 +75,7 @@ def search(
     host whose process is gone, or with ``alone``, where no other process works on the study, any that is not finished.
 
     Raises:
-        ValueError: an argument that cannot be, or a limit or objective that ``cost`` does not tell.
+        InputError: an argument that cannot be, or a limit or objective that ``cost`` does not tell.
 
     >>> study = search(lambda trial: trial.suggest_int("x", 0, 9), lambda x, fidelity: x / 9,
     ...                cost=lambda x: {"size": x}, budget={"size": 6}, n_trials=7)
@@ -113,10 +114,10 @@ def candidate(study: optuna.Study, trial: FrozenTrial) -> Any:
     """The candidate of a trial of a study that :func:`search` returned.
 
     Raises:
-        ValueError: the study did not come from ``search`` in this process.
+        InputError: the study did not come from ``search`` in this process.
     """
     if study not in _spaces:
-        raise ValueError("candidate: the study must be one that nas.search returned in this process")
+        raise InputError("candidate: the study must be one that nas.search returned in this process")
     return _spaces[study](FixedTrial(trial.params, number=trial.number))
 
 
@@ -252,28 +253,28 @@ class _Job:
     def _check_costs(self, costs: Mapping[str, float]) -> None:
         for name in (*self.limits, *(o for o in self.objectives if o != ACCURACY)):
             if name not in costs:
-                raise ValueError(
+                raise InputError(
                     f"cost must tell {name!r}, which is limited or an objective; it tells {', '.join(costs)}"
                 )
         for name, value in costs.items():
             if math.isnan(value):
-                raise ValueError(f"cost {name!r} must be a number, got NaN")
+                raise InputError(f"cost {name!r} must be a number, got NaN")
 
 
 def _check(objectives: Sequence[str], n_trials: int | None, timeout: float | None) -> None:
     if ACCURACY not in objectives or len(set(objectives)) != len(objectives):
-        raise ValueError(f"objectives must hold 'accuracy' and differ, got {tuple(objectives)}")
+        raise InputError(f"objectives must hold 'accuracy' and differ, got {tuple(objectives)}")
     if n_trials is None and timeout is None:
-        raise ValueError("n_trials or timeout must be given, got neither")
+        raise InputError("n_trials or timeout must be given, got neither")
     if n_trials is not None and n_trials < 1:
-        raise ValueError(f"n_trials must be at least 1, got {n_trials}")
+        raise InputError(f"n_trials must be at least 1, got {n_trials}")
     if timeout is not None and not timeout > 0:
-        raise ValueError(f"timeout must be above 0 seconds, got {timeout}")
+        raise InputError(f"timeout must be above 0 seconds, got {timeout}")
 
 
 def _accuracy(value: float) -> float:
     if not 0 <= value <= 1:
-        raise ValueError(f"evaluate must return an accuracy in 0..1, got {value}")
+        raise InputError(f"evaluate must return an accuracy in 0..1, got {value}")
     return float(value)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from hw_profiles.errors import InputError
+
 _REDUCTION = 3
 
 
@@ -19,7 +21,7 @@ def promising(accuracy: float, at_this_rung: Sequence[float]) -> bool:
 
 
 def check_rungs(rungs: Sequence[float]) -> tuple[float, ...]:
-    """The fidelities, or a ValueError: they rise and end at 1.
+    """The fidelities, or an InputError: they rise and end at 1.
 
     >>> check_rungs([0.25, 1])
     (0.25, 1.0)
@@ -27,5 +29,5 @@ def check_rungs(rungs: Sequence[float]) -> tuple[float, ...]:
     checked = tuple(float(rung) for rung in rungs)
     rising = all(a < b for a, b in pairwise(checked))
     if not checked or not rising or checked[0] <= 0 or checked[-1] != 1:
-        raise ValueError(f"rungs must rise from above 0 to 1, got {tuple(rungs)}")
+        raise InputError(f"rungs must rise from above 0 to 1, got {tuple(rungs)}")
     return checked

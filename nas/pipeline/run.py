@@ -9,7 +9,7 @@ from typing import Any
 
 import optuna
 
-from compress.atomic_files import write_json, write_text
+from compress.atomic_files import json_text, write_text
 from compress.data.dataset import Dataset, load_data
 from compress.networks.artifact import Artifact
 from compress.progress import progress
@@ -23,6 +23,7 @@ from hw_profiles.budget import Budget
 from hw_profiles.devices.device import Device
 from hw_profiles.devices.device_file import load_device
 from hw_profiles.devices.machine import matches_this_machine
+from hw_profiles.errors import InputError
 from nas.config import Config, load_config
 from nas.engine.candidate_evaluation import CandidateCost, ShortTraining
 from nas.engine.samplers import sampler_named
@@ -97,7 +98,7 @@ def run(config: str | Path | None = None, **overrides: Any) -> Result:
             )
         )
         write_text(folder / "trials.csv", trials_csv(study))
-        write_json(folder / "metrics.json", result.metrics)
+        write_text(folder / "metrics.json", json_text(result.metrics) + "\n")
         write_text(folder / "report.html", render(result.metrics, study))
         clock.save()
         log.info("done: %s", result.metrics["verdict"])
@@ -150,14 +151,14 @@ def _prepare(config: Config) -> _Job:
     check_config(config)
     device = load_device(config.device)
     if config.latency_from == "measured" and not device.measurable:
-        raise ValueError(f"latency_from 'measured' needs a device that is this machine, got {config.device!r}")
+        raise InputError(f"latency_from 'measured' needs a device that is this machine, got {config.device!r}")
     if config.budget.energy_mj is not None:
-        raise ValueError(f"device {device.name} cannot say what energy a network takes: leave --energy out")
+        raise InputError(f"device {device.name} cannot say what energy a network takes: leave --energy out")
     check_teacher(config.teacher)
     sampler_named(config.sampler)
     stage_names(config)
     if config.prune_criterion not in CRITERIA:
-        raise ValueError(f"prune_criterion must be one of {', '.join(CRITERIA)}, got {config.prune_criterion!r}")
+        raise InputError(f"prune_criterion must be one of {', '.join(CRITERIA)}, got {config.prune_criterion!r}")
     if config.baseline != "none":
         preset(config.baseline)
     with progress("reading images") as report:

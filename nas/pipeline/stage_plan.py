@@ -12,6 +12,7 @@ from compress.quantization.int8.qat import QuantizeAware
 from compress.stage import Stage
 from compress.stages.stage_order import STAGES
 from compress.training.loop import Recipe
+from hw_profiles.errors import InputError
 from hw_profiles.suggest import did_you_mean
 from nas.config import Config
 from nas.pipeline.teacher import NO_TEACHER
@@ -34,7 +35,7 @@ def stage_names(config: Config) -> tuple[str, ...]:
     """The stages of a run in their order; ``auto`` are those that make a network faster.
 
     Raises:
-        ValueError: no such stage, another order, one that is there twice or that another one excludes, or distillation
+        InputError: no such stage, another order, one that is there twice or that another one excludes, or distillation
             without a teacher.
 
     >>> stage_names(Config(stages="prune, int8,qat"))
@@ -45,18 +46,18 @@ def stage_names(config: Config) -> tuple[str, ...]:
     names = tuple(name for part in config.stages.split(",") if (name := part.strip()))
     for name in names:
         if name not in STAGES:
-            raise ValueError(
+            raise InputError(
                 f"stages must be {AUTO} or names of {', '.join(STAGES)}, got {name!r}{did_you_mean(name, STAGES)}"
             )
     if list(names) != [name for name in STAGES if name in names]:
-        raise ValueError(f"stages must come once each, in the order {', '.join(STAGES)}, got {', '.join(names)}")
+        raise InputError(f"stages must come once each, in the order {', '.join(STAGES)}, got {', '.join(names)}")
     if {*names} & {*_IN_INTEGERS} and {*names} & {*_IN_FLOAT}:
-        raise ValueError(
+        raise InputError(
             f"stages must not hold one of {', '.join(_IN_FLOAT)}, which store float weights in fewer bits, beside one "
             f"of {', '.join(_IN_INTEGERS)}, which compute in 8-bit integers, got {', '.join(names)}"
         )
     if Distill.name in names and config.teacher == NO_TEACHER:
-        raise ValueError(f"stages: distill needs a teacher, got teacher {NO_TEACHER!r}")
+        raise InputError(f"stages: distill needs a teacher, got teacher {NO_TEACHER!r}")
     return names
 
 

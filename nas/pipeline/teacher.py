@@ -25,6 +25,7 @@ from compress.training.teachers import (
     trained_timm,
 )
 from hw_profiles.devices.device_file import load_device
+from hw_profiles.errors import InputError
 from hw_profiles.measurement.latency_measurement import measure
 from hw_profiles.onnx_io.reader import read_onnx
 from hw_profiles.torch_io.timm_models import check_timm_name
@@ -43,27 +44,27 @@ def check_teacher(name: str) -> None:
     """Refuse what cannot be a teacher before anything is read.
 
     Raises:
-        ValueError: not one of the forms, no such file, no such network.
+        InputError: not one of the forms, no such file, no such network.
     """
     if name in (NO_TEACHER, AUTO):
         return
     if name.startswith(_TIMM):
         check_timm_name(name.removeprefix(_TIMM))
     elif not name.endswith(".onnx") or not Path(name).is_file():
-        raise ValueError(f"--teacher must be timm:NAME, an ONNX file, none or auto, got {name!r}")
+        raise InputError(f"--teacher must be timm:NAME, an ONNX file, none or auto, got {name!r}")
 
 
 def check_teacher_file(name: str, data: Dataset) -> None:
     """Refuse an ONNX file that does not read these images, or knows no more of them than chance.
 
     Raises:
-        ValueError: it is not an image classifier for this data.
+        InputError: it is not an image classifier for this data.
     """
     if not name.endswith(".onnx"):
         return
     right = teacher_accuracy(OnnxTeacher(Path(name), data), data.val)
     if right < _CHANCE / data.num_classes:
-        raise ValueError(
+        raise InputError(
             f"teacher {name}: {right:.1%} of the validation images are right, no more than by chance; "
             "it must read pixels in 0..1 or carry our preprocessing record"
         )

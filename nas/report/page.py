@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from compress.atomic_files import read_json
 from compress.data.preprocessing import METADATA_KEY
 from compress.stages.acceptance import upper_bounds
+from hw_profiles.errors import InputError
 from nas.config import Config
 from nas.report.candidates_section import candidates_section
 from nas.report.charts import architecture_svg, memory_svg, stages_svg
@@ -61,28 +62,25 @@ def render_run(folder: Path) -> str:
     """The page of a finished run, from the metrics.json and the study.db in its folder.
 
     Raises:
-        ValueError: the folder holds no finished run of this version.
+        InputError: the folder holds no finished run of this version.
     """
     for name in ("metrics.json", "study.db"):
         if not (folder / name).is_file():
-            raise ValueError(f"{folder}: must be the folder of a finished run, it holds no {name}")
+            raise InputError(f"{folder}: must be the folder of a finished run, it holds no {name}")
     metrics, study = _read_metrics(folder / "metrics.json"), _read_study(folder / "study.db")
     try:
         return render(metrics, study)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise ValueError(f"{folder}: metrics.json and study.db are not those of a finished run ({error!r})") from None
+        raise InputError(f"{folder}: metrics.json and study.db are not those of a finished run ({error!r})") from None
 
 
 def _read_metrics(path: Path) -> Metrics:
     if path.stat().st_size > _LARGEST_METRICS:
-        raise ValueError(f"{path}: must be at most {_LARGEST_METRICS} bytes, got {path.stat().st_size}")
-    try:
-        metrics = read_json(path)
-        schema = metrics.get("schema")
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path}: not the JSON of a run ({error})") from None
+        raise InputError(f"{path}: must be at most {_LARGEST_METRICS} bytes, got {path.stat().st_size}")
+    metrics = read_json(path)
+    schema = metrics.get("schema")
     if schema != METRICS_SCHEMA:
-        raise ValueError(
+        raise InputError(
             f"{path}: schema must be {METRICS_SCHEMA}, got {schema!r}: it was written by another version of fitnas"
         )
     return metrics
@@ -92,7 +90,7 @@ def _read_study(path: Path) -> optuna.Study:
     try:
         return optuna.load_study(study_name="search", storage=f"sqlite:///{path}")
     except (KeyError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
-        raise ValueError(f"{path}: not the study of a run ({type(error).__name__})") from None
+        raise InputError(f"{path}: not the study of a run ({type(error).__name__})") from None
 
 
 def _warnings(lines: list[str]) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hw_profiles.errors import InputError
+
 MOST_CLASSES = 20  # more than that make no table that anyone reads
 _EXAMPLES = 20
 _Z = 1.959964  # 95 %
@@ -22,13 +24,13 @@ def wilson(right: int, total: int) -> tuple[float, float]:
     It keeps its promise at shares near 0 and 1 and at small totals (10.1080/01621459.1927.10502953).
 
     Raises:
-        ValueError: not 0 <= right <= total, or a total below 1.
+        InputError: not 0 <= right <= total, or a total below 1.
 
     >>> [round(end, 3) for end in wilson(9, 10)]
     [0.596, 0.982]
     """
     if not 0 <= right <= total or total < 1:
-        raise ValueError(f"wilson: right must be in 0..total and total at least 1, got {right} of {total}")
+        raise InputError(f"wilson: right must be in 0..total and total at least 1, got {right} of {total}")
     share, square = right / total, _Z * _Z
     middle = (share + square / (2 * total)) / (1 + square / total)
     reach = _Z / (1 + square / total) * math.sqrt(share * (1 - share) / total + square / (4 * total * total))

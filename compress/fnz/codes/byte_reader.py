@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hw_profiles.errors import InputError
+
 _LONGEST_VARINT = 5
 
 
@@ -46,9 +48,9 @@ class Reader:
             raise damaged(f"{len(self.data) - self.at} bytes are left over")
 
 
-def damaged(why: str) -> ValueError:
+def damaged(why: str) -> InputError:
     """The error of a file that is cut off, altered, or made to do harm."""
-    return ValueError(f"not a whole .fnz file: {why}")
+    return InputError(f"not a whole .fnz file: {why}")
 
 
 def varint(value: int) -> bytes:

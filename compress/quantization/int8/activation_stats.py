@@ -9,6 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from compress.quantization.int8.calibration import Histogram
+from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.session import open_session
 
 Floats = NDArray[np.float32]
@@ -19,30 +20,30 @@ def check_images(images: Floats, shape: Sequence[int | str | None], labels: NDAr
     """Refuse images that calibration cannot use; ``shape`` (C, H, W) is what the network reads, names where it is open.
 
     Raises:
-        ValueError: no images, another shape, numbers that are not finite, or labels of a single class.
+        InputError: no images, another shape, numbers that are not finite, or labels of a single class.
 
     >>> check_images(np.zeros((4, 3, 8, 8), np.float32), (3, 32, 32))
     Traceback (most recent call last):
-    ValueError: calibration images must have the shape (N, 3, 32, 32), got (4, 3, 8, 8)
+    hw_profiles.errors.InputError: calibration images must have the shape (N, 3, 32, 32), got (4, 3, 8, 8)
     """
     fits = images.ndim == len(shape) + 1 and all(
         not isinstance(side, int) or side == got for side, got in zip(shape, images.shape[1:], strict=True)
     )
     if not fits or not len(images):
         wanted = ", ".join(map(str, ("N", *shape)))
-        raise ValueError(f"calibration images must have the shape ({wanted}), got {images.shape}")
+        raise InputError(f"calibration images must have the shape ({wanted}), got {images.shape}")
     if not np.isfinite(images).all():
         count = int(np.sum(~np.isfinite(images).reshape(len(images), -1).all(axis=1)))
-        raise ValueError(f"calibration images must be finite, got NaN or infinity in {count} of {len(images)}")
+        raise InputError(f"calibration images must be finite, got NaN or infinity in {count} of {len(images)}")
     if labels is not None and len(np.unique(labels)) < 2:
-        raise ValueError(f"calibration images must be of at least 2 classes, got {len(np.unique(labels))}")
+        raise InputError(f"calibration images must be of at least 2 classes, got {len(np.unique(labels))}")
 
 
 def histograms(model: bytes, names: Sequence[str], images: Floats) -> dict[str, Histogram]:
     """The histogram of each named tensor while (N, C, H, W) images run through the file, and of the input.
 
     Raises:
-        ValueError: a tensor has a number that is not finite.
+        InputError: a tensor has a number that is not finite.
     """
     found = {name: Histogram() for name in names}
     for values in run(model, names, images):
@@ -50,7 +51,7 @@ def histograms(model: bytes, names: Sequence[str], images: Floats) -> dict[str, 
             try:
                 found[name].add(value)
             except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
+                raise InputError(f"{name}: {error}") from None
     return found
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from hw_profiles.errors import InputError
+
 Range = tuple[float, float]
 Floats = NDArray[np.float32]
 
@@ -69,11 +71,11 @@ class Histogram:
         """Count numbers of any shape.
 
         Raises:
-            ValueError: one of them is not finite.
+            InputError: one of them is not finite.
         """
         low, high = float(values.min()), float(values.max())
         if not (math.isfinite(low) and math.isfinite(high)):
-            raise ValueError(f"activations must be finite, got {low}..{high}")
+            raise InputError(f"activations must be finite, got {low}..{high}")
         self.low, self.high = min(low, self.low), max(high, self.high)
         if self.high - self.low < _NOTHING:
             self.zeros += values.size
@@ -131,7 +133,7 @@ def scale_and_zero_point(low: float, high: float, *, signed: bool = False) -> tu
     """8-bit numbers for a range, widened so that zero is one of them; unsigned ones unless ``signed``.
 
     Raises:
-        ValueError: the range is not finite.
+        InputError: the range is not finite.
 
     >>> scale_and_zero_point(-1.0, 3.0)
     (0.01568627450980392, 64)
@@ -139,7 +141,7 @@ def scale_and_zero_point(low: float, high: float, *, signed: bool = False) -> tu
     (0.01568627450980392, -64)
     """
     if not np.isfinite([low, high]).all():
-        raise ValueError(f"the range of an activation must be finite, got {low}..{high}")
+        raise InputError(f"the range of an activation must be finite, got {low}..{high}")
     low, high = min(low, 0.0), max(high, 0.0)
     scale = max((high - low) / (LEVELS - 1), 1e-8)
     return scale, round(-low / scale) - signed * LEVELS // 2

@@ -14,6 +14,7 @@ from compress.networks.torch_export import PARITY, distance
 from compress.quantization.int8.activation_stats import logits
 from compress.quantization.int8.ptq_onnx import prepared
 from compress.weight_codecs.onnx_storage import Weight, tensors_of, weights_of
+from hw_profiles.errors import InputError
 from hw_profiles.network.workload import WEIGHTED, Op, Workload
 from hw_profiles.onnx_io.load import load_model
 from hw_profiles.onnx_io.reader import read_onnx
@@ -29,7 +30,7 @@ def lifted(data: bytes, input_shape: tuple[int, int, int]) -> tuple[Workload, We
     what :func:`hw_profiles.onnx_io.writer.write_onnx` makes a file of that says what the given one says.
 
     Raises:
-        ValueError: the file has operations that a workload of this kind does not have, or weights that are computed.
+        InputError: the file has operations that a workload of this kind does not have, or weights that are computed.
 
     >>> from search_spaces import preset
     >>> file = write_onnx(preset("resnet8").workload())
@@ -50,10 +51,10 @@ def lifted(data: bytes, input_shape: tuple[int, int, int]) -> tuple[Workload, We
         again = logits(write_onnx(workload, weights), x)
     except (KeyError, ValueError, onnx.checker.ValidationError) as error:
         reason = f"it has {error.args[0]}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
-        raise ValueError(f"a network of convolutions, activations, sums and pools is needed ({reason})") from None
+        raise InputError(f"a network of convolutions, activations, sums and pools is needed ({reason})") from None
     off = distance(again, logits(data, x))
     if not off < PARITY:
-        raise ValueError(
+        raise InputError(
             f"a network of plain operations is needed: read and written again this one is off by {off:.1e}"
         )
     return workload, weights
@@ -62,7 +63,7 @@ def lifted(data: bytes, input_shape: tuple[int, int, int]) -> tuple[Workload, We
 def _weights(op: Op, node: Any, read: Mapping[str, Weight], tensors: Mapping[str, Any]) -> Weights:
     names = [name for name in node.input[1:] if name] if node is not None else []
     if len(names) != 1 + bool(op.bias) or names[0] not in read or not all(name in tensors for name in names):
-        raise ValueError(f"operation {op.name}: one node must read its weights, which are constants of the file")
+        raise InputError(f"operation {op.name}: one node must read its weights, which are constants of the file")
     found = {op.weight: read[names[0]].rows.reshape(op.weight_shape)}
     if op.bias:
         found[op.bias_name] = np.array(numpy_helper.to_array(tensors[names[1]]), np.float32)

@@ -29,6 +29,7 @@ from compress.stage import Context
 from compress.validation import is_whole
 from compress.weight_codecs.sparse_formats import zeros_alone
 from hw_profiles.devices.device import Device
+from hw_profiles.errors import InputError
 from hw_profiles.network.quantization import Quantization, Scales, quantized_tensors, weight_scales
 from hw_profiles.network.workload import VIEWS, WEIGHTED, Workload
 from hw_profiles.onnx_io.writer import write_onnx
@@ -60,7 +61,7 @@ class Quantize:
     ones unsigned again, and where several operations read a tensor falls back to float.
 
     Raises:
-        ValueError: an option that does not exist, images that calibration cannot use, or a single class.
+        InputError: an option that does not exist, images that calibration cannot use, or a single class.
     """
 
     name: ClassVar[str] = "int8"
@@ -83,12 +84,12 @@ class Quantize:
             value = getattr(self, name)
             if value is not None and value not in valid:
                 hint = did_you_mean(str(value), valid)
-                raise ValueError(f"Quantize.{name} must be one of {', '.join(valid)}, got {value!r}{hint}")
+                raise InputError(f"Quantize.{name} must be one of {', '.join(valid)}, got {value!r}{hint}")
         for name in ("bias_correction", "adaround"):
             if getattr(self, name) not in (None, True, False):
-                raise ValueError(f"Quantize.{name} must be True, False or None, got {getattr(self, name)!r}")
+                raise InputError(f"Quantize.{name} must be True, False or None, got {getattr(self, name)!r}")
         if not is_whole(self.images, 1):
-            raise ValueError(f"Quantize.images must be at least 1, got {self.images!r}")
+            raise InputError(f"Quantize.images must be at least 1, got {self.images!r}")
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The same network with scales for every tensor that will be held as integers; of another source than an Arch

@@ -19,7 +19,7 @@ def quantized_file(artifact: Artifact, stage: Quantize, context: Context) -> Art
     """The artifact with its file in 8-bit integers, its ranges from training images.
 
     Raises:
-        ValueError: an option that is for an Arch only, or a file that cannot be quantized.
+        InputError: an option that is for an Arch only, or a file that cannot be quantized.
     """
     for name in ("equalize", "bias_correction", "adaround"):
         if getattr(stage, name) not in (None, False, "none"):

@@ -17,6 +17,7 @@ from compress.quantization.int8.activation_stats import Floats, check_images, hi
 from compress.quantization.int8.calibration import ACTIVATIONS, CALIBRATIONS, calibrated_range, scale_and_zero_point
 from compress.quantization.int8.fidelity import FidelityEvaluator
 from compress.weight_codecs.onnx_storage import at_opset
+from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.graph_edges import consumers_of
 from hw_profiles.onnx_io.load import load_model
 from hw_profiles.onnx_io.session import open_session
@@ -47,7 +48,7 @@ def quantize_onnx(
     knows what its kernels take.
 
     Raises:
-        ValueError: an option that does not exist, images of another shape, not finite or (``labels``) of one class, a
+        InputError: an option that does not exist, images of another shape, not finite or (``labels``) of one class, a
             file that is no float32 network of one input, or one in which nothing can be held as integers.
     """
     _check_options(calibration, activations)
@@ -80,7 +81,7 @@ def _check_options(calibration: str | None, activations: str) -> None:
     ):
         if value is not None and value not in valid:
             hint = did_you_mean(str(value), valid)
-            raise ValueError(f"quantize_onnx: {name} must be one of {', '.join(valid)}, got {value!r}{hint}")
+            raise InputError(f"quantize_onnx: {name} must be one of {', '.join(valid)}, got {value!r}{hint}")
 
 
 def _input(data: bytes) -> tuple[str, list[int | str | None]]:
@@ -90,9 +91,9 @@ def _input(data: bytes) -> tuple[str, list[int | str | None]]:
     inputs = [value for value in graph.input if value.name not in constants]
     kinds = [value.type.tensor_type.elem_type for value in inputs]
     if kinds != [_FLOAT]:
-        raise ValueError(f"a network of one float32 input is needed, got {len(inputs)} inputs of types {kinds}")
+        raise InputError(f"a network of one float32 input is needed, got {len(inputs)} inputs of types {kinds}")
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.node):
-        raise ValueError("a float32 network is needed, got one that is quantized already")
+        raise InputError("a float32 network is needed, got one that is quantized already")
     return inputs[0].name, list(open_session(data).get_inputs()[0].shape[1:])
 
 
@@ -100,14 +101,14 @@ def prepared(data: bytes) -> bytes:
     """Constants and batch normalisation folded, shapes known, every node named.
 
     Raises:
-        ValueError: weights are stored in 4 bits, which ONNX Runtime does not fold.
+        InputError: weights are stored in 4 bits, which ONNX Runtime does not fold.
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     given = onnx.load_model_from_string(data)
     few = [tensor.name for tensor in given.graph.initializer if tensor.data_type in _FOUR_BITS]
     if few:
-        raise ValueError(f"a float32 network is needed, got one whose weights are stored in 4 bits, such as {few[0]}")
+        raise InputError(f"a float32 network is needed, got one whose weights are stored in 4 bits, such as {few[0]}")
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder) / "prepared.onnx"
         quant_pre_process(given, path, skip_symbolic_shape=True)
@@ -188,7 +189,7 @@ def _quantized(
         )
         written = path.read_bytes()
     if not any(node.op_type == "QuantizeLinear" for node in onnx.load_model_from_string(written).graph.node):
-        raise ValueError("nothing in this network can be held as integers: no convolution or matrix product")
+        raise InputError("nothing in this network can be held as integers: no convolution or matrix product")
     return written
 
 

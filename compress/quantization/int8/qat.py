@@ -17,6 +17,7 @@ from compress.stage import Context
 from compress.training.loop import Recipe, Training, train
 from compress.training.teachers import ModuleTeacher
 from compress.weight_codecs.sparse_formats import zeros_alone
+from hw_profiles.errors import InputError
 from search_spaces.arch import Arch
 
 
@@ -40,7 +41,7 @@ class QuantizeAware:
     def __post_init__(self) -> None:
         check_teaching("QuantizeAware", self.temperature, self.weight)
         if self.recipe.bfloat16 is not False:
-            raise ValueError(
+            raise InputError(
                 f"QuantizeAware: recipe.bfloat16 must be False, got {self.recipe.bfloat16}: sums are exact"
             )
 

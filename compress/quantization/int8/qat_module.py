@@ -12,6 +12,7 @@ from compress.quantization.int8.learned_integers import START, LearnedIntegers
 from compress.quantization.int8.lift_onnx import lifted
 from compress.stage import Context
 from compress.weight_codecs.sparse_formats import zeros_alone
+from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.writer import write_onnx
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ def trained_file(artifact: Artifact, stage: QuantizeAware, context: Context) -> 
     made stay zeros.
 
     Raises:
-        ValueError: an ONNX file, or a module whose file has operations that no integer arithmetic is known for.
+        InputError: an ONNX file, or a module whose file has operations that no integer arithmetic is known for.
     """
     if artifact.deployed is not None and artifact.precision != "int8":
-        raise ValueError("QuantizeAware must come before the weights of a foreign network are stored in fewer bits")
+        raise InputError("QuantizeAware must come before the weights of a foreign network are stored in fewer bits")
     teacher, plain = artifact.model(), replace(artifact, deployed=None)
     workload, weights = lifted(onnx_bytes(plain), artifact.source.input_shape)
     zeros = bool(zeros_alone(artifact.weight_formats))

@@ -26,6 +26,7 @@ from compress.stage import Context
 from compress.validation import is_whole
 from compress.weight_codecs.codecs import GROUP, check_group
 from hw_profiles.budget import violations
+from hw_profiles.errors import InputError
 from hw_profiles.latency.estimate import upper_bound_ms
 from hw_profiles.memory.planner import plan
 from hw_profiles.runtimes.fusion import fuse
@@ -64,7 +65,7 @@ class MixedPrecision:
         Lowering(bits=self.bits)
         check_group("MixedPrecision.group", self.group)
         if not is_whole(self.images, 1):
-            raise ValueError(f"MixedPrecision.images must be at least 1, got {self.images!r}")
+            raise InputError(f"MixedPrecision.images must be at least 1, got {self.images!r}")
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The network with some operations in low precision; ``metrics`` holds the table and what was chosen."""
@@ -96,7 +97,7 @@ class MixedPrecision:
             return artifact
         if self.bits == 8 and artifact.precision == "int8":
             if isinstance(artifact.source, OnnxFile):
-                raise ValueError("MixedPrecision with bits=8 begins with a float32 ONNX file, this is int8 already")
+                raise InputError("MixedPrecision with bits=8 begins with a float32 ONNX file, this is int8 already")
             artifact = replace(artifact, deployed=None)  # from the module again
         require_float(artifact)
         file = OnnxFile(
@@ -121,12 +122,12 @@ def _of_file(artifact: Artifact, context: Context) -> FileLowering:
 
 
 def check_budget(artifact: Artifact, context: Context, precision: str) -> None:
-    """Raise a ValueError where a limit is broken, which is named; latency is estimated. ``precision``: what it is."""
+    """Raise an InputError where a limit is broken, which is named; latency is estimated. ``precision``: what it is."""
     limits = context.budget.limits()
     costs = _costs(artifact, context) if limits else {}
     for name, excess in violations(costs, limits).items():
         if excess > 0:
-            raise ValueError(
+            raise InputError(
                 f"budget.{name} must be at least {costs[name]:.6g}, what the network takes in {precision} on "
                 f"{context.device.name}, got {limits[name]:g}"
             )

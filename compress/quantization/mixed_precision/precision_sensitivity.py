@@ -18,6 +18,7 @@ from compress.quantization.int8.fidelity import FidelityEvaluator
 from compress.stage import Context
 from compress.weight_codecs.codecs import GROUP, Int4Codec, quantized_groups
 from compress.weight_codecs.onnx_storage import Floats, weights_of
+from hw_profiles.errors import InputError
 from hw_profiles.latency.estimate import Latency, estimate
 from hw_profiles.network.quantization import Quantization, with_in_float
 from hw_profiles.network.tensor_formats import TensorFormat
@@ -58,13 +59,13 @@ class Lowering:
 
     def __post_init__(self) -> None:
         if self.bits not in LOW_BITS:
-            raise ValueError(f"bits must be one of {', '.join(map(str, LOW_BITS))}, got {self.bits}")
+            raise InputError(f"bits must be one of {', '.join(map(str, LOW_BITS))}, got {self.bits}")
 
     def __call__(self, artifact: Artifact, raised: Collection[str] = ()) -> Artifact:
         """The artifact with all its weighted operations in low precision but the ``raised`` ones.
 
         Raises:
-            ValueError: 8 bits and the artifact has no scales, or operations in float already.
+            InputError: 8 bits and the artifact has no scales, or operations in float already.
         """
         if self.bits == 8:
             return _in_float(artifact, raised)
@@ -116,7 +117,7 @@ def sensitivity(
     """Each weighted operation's, in their order, on training images drawn by the context's seed.
 
     Raises:
-        ValueError: see :class:`Lowering`.
+        InputError: see :class:`Lowering`.
     """
     names = lowering.operations(artifact)
     evaluator = fidelity_evaluator(artifact, context.data.train.some(images, context.seed))
@@ -198,8 +199,8 @@ def ranked(table: Collection[Sensitivity], *, by_latency: bool) -> Iterator[Sens
 
 def _in_float(artifact: Artifact, raised: Collection[str]) -> Artifact:
     if artifact.quantization is None:
-        raise ValueError("operations are put in float in a network that has 8-bit scales, this one has none")
+        raise InputError("operations are put in float in a network that has 8-bit scales, this one has none")
     if artifact.quantization.in_float:
-        raise ValueError("a network whose operations are put in float must have all of them in integers, this has not")
+        raise InputError("a network whose operations are put in float must have all of them in integers, this has not")
     workload = artifact.arch.workload()
     return replace(artifact, quantization=with_in_float(workload, artifact.quantization, raised))

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hw_profiles.errors import InputError
+
 _SIXTH = 1 / 6
 
 
@@ -138,13 +140,13 @@ def function_of(name: str) -> Callable[[Tensor], Tensor]:
     """A function of one number in float32.
 
     Raises:
-        ValueError: it is not known.
+        InputError: it is not known.
 
     >>> function_of("relu6")(torch.tensor([-1.0, 9.0])).tolist()
     [0.0, 6.0]
     """
     if name not in _FUNCTIONS:
-        raise ValueError(f"no integer arithmetic is known for the function {name!r} (valid: {', '.join(_FUNCTIONS)})")
+        raise InputError(f"no integer arithmetic is known for the function {name!r} (valid: {', '.join(_FUNCTIONS)})")
     return _FUNCTIONS[name]
 
 

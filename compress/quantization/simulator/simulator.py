@@ -26,6 +26,7 @@ from compress.quantization.simulator.integer_ops import (
     rounded_with_zero,
     scaled,
 )  # fmt: skip
+from hw_profiles.errors import InputError
 from hw_profiles.network.quantization import LARGEST_BIAS, Quantization, quantized_tensors, quantized_weight
 from hw_profiles.network.workload import WEIGHTED, Op, Workload
 
@@ -79,7 +80,7 @@ def simulated(artifact: Artifact) -> nn.Module:
     rounded half to even and saturated; additions, products and means are rounded as the kernels for x86 with VNNI do.
 
     Raises:
-        ValueError: the artifact is of no Arch, has no scales, or an operation that no integer arithmetic is known for.
+        InputError: the artifact is of no Arch, has no scales, or an operation that no integer arithmetic is known for.
 
     >>> from compress import Preprocessing
     >>> from hw_profiles.network.quantization import fixed_quantization
@@ -93,7 +94,7 @@ def simulated(artifact: Artifact) -> nn.Module:
     torch.Size([2, 10])
     """
     if artifact.quantization is None:
-        raise ValueError("simulated: the artifact must have scales, got one in float32; quantize it first")
+        raise InputError("simulated: the artifact must have scales, got one in float32; quantize it first")
     workload = artifact.arch.workload()
     return Simulated(workload, folded_weights(artifact.model(), workload), artifact.quantization)
 
@@ -120,7 +121,7 @@ def steps(workload: Workload) -> tuple[Step, ...]:
     """The operations as an int8 runtime groups them.
 
     Raises:
-        ValueError: no integer arithmetic is known for one.
+        InputError: no integer arithmetic is known for one.
     """
     kept = set(quantized_tensors(workload))
     consumers = workload.consumers()
@@ -129,7 +130,7 @@ def steps(workload: Workload) -> tuple[Step, ...]:
         if op.kind == "activation":
             function_of(op.function)
         if op.kind not in _RUN:
-            raise ValueError(f"{op.name}: no integer arithmetic is known for {op.kind} (valid: {', '.join(_RUN)})")
+            raise InputError(f"{op.name}: no integer arithmetic is known for {op.kind} (valid: {', '.join(_RUN)})")
         if op.name in kept and (op.kind != "activation" or op.inputs[0] in kept):
             found.append((op, op.name, "none"))
         elif op.name not in kept:

@@ -44,7 +44,7 @@ class Binarize:
     recipe: Recipe = Recipe(epochs=15, learning_rate=0.05, weight_decay=0.0)
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
-        """The network with binary weights; a ValueError where it is in integers, or has no layer to make binary."""
+        """The network with binary weights; an InputError where it is in integers, or has no layer to make binary."""
         return train_straight_through(
             artifact, context, recipe=self.recipe, codec=BINARY, rounding=lambda weight: _signs, chosen=inner_layers
         )
@@ -55,7 +55,7 @@ def store_binary(source: Path | bytes) -> bytes:
     right any more.
 
     Raises:
-        ValueError: not an ONNX file, or one without such weights.
+        InputError: not an ONNX file, or one without such weights.
 
     >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from search_spaces import preset

@@ -28,7 +28,7 @@ class Half:
     lossy: ClassVar[bool] = True
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
-        """The network with rounded weights; a ValueError where it is in integers already."""
+        """The network with rounded weights; an InputError where it is in integers already."""
         return with_stored_weights(artifact, FP16, wider_than(artifact, 16))
 
 
@@ -36,7 +36,7 @@ def store_half(source: Path | bytes) -> bytes:
     """Any ONNX file with the weights of its convolutions and linear layers in float16.
 
     Raises:
-        ValueError: not an ONNX file, no such weights, or one above 65504.
+        InputError: not an ONNX file, no such weights, or one above 65504.
 
     >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from search_spaces import preset

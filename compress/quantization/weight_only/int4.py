@@ -48,7 +48,7 @@ class Int4:
         check_group("Int4.group", self.group)
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
-        """The network with weights on the grid; a ValueError where it is in integers already."""
+        """The network with weights on the grid; an InputError where it is in integers already."""
         codec = Int4Codec(self.group)
         if self.recipe is None:
             rounded = with_stored_weights(artifact, codec, wider_than(artifact, 4))
@@ -85,7 +85,7 @@ def store_int4(source: Path | bytes, group: int = GROUP) -> bytes:
     """Any ONNX file with the weights of its convolutions and linear layers as 4-bit integers.
 
     Raises:
-        ValueError: not an ONNX file, no such weights, an impossible group, or a file that ONNX cannot bring to opset
+        InputError: not an ONNX file, no such weights, an impossible group, or a file that ONNX cannot bring to opset
             21.
 
     >>> from hw_profiles.onnx_io.writer import write_onnx

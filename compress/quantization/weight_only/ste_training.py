@@ -15,6 +15,7 @@ from compress.networks.weight_layers import WeightLayer, layers_of, weighted_lay
 from compress.stage import Context
 from compress.training.loop import Recipe
 from compress.weight_codecs.onnx_storage import Codec
+from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 
 Rounding = Callable[[Tensor], Tensor]
@@ -53,14 +54,14 @@ def train_straight_through(
     ``codec``; ``rounding`` gives for the weight that a layer has what rounds it.
 
     Raises:
-        ValueError: no layer is chosen, or the network is in integers already.
+        InputError: no layer is chosen, or the network is in integers already.
     """
     require_float(artifact)
     model = artifact.model()
     layers = weighted_layers(model)
     names = chosen(layers)
     if not names:
-        raise ValueError(f"of {len(layers)} layers with weights at least one must be one to round, none is")
+        raise InputError(f"of {len(layers)} layers with weights at least one must be one to round, none is")
     training = guided_training(
         recipe, context.data, model, artifact.preprocessing, seed=context.seed, checkpoint=context.checkpoint,
         report=context.report,
