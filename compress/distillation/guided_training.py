@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,13 +16,14 @@ from compress.data.preprocessing import Preprocessing
 from compress.distillation.distill import soft_target_loss
 from compress.progress import Report, no_report
 from compress.training.loop import BeforeStep, Recipe, Training, train
-from compress.training.teachers import ModuleTeacher, Teacher, teacher_accuracy
+from compress.training.teachers import ModuleTeacher, Teacher, beats_chance, teacher_accuracy
+
+log = logging.getLogger("fitnas")
 
 # learn(model, before_step): trains the model in place and calls before_step with the share that is over.
 Learn = Callable[[nn.Module, BeforeStep], object]
 
 _ASKED_IMAGES = 500
-_CHANCE = 1.5
 _SOFT_TARGETS = {"temperature": 4.0, "weight": 0.7}
 
 
@@ -67,7 +69,7 @@ class GuidedTraining:
 def guided_training(
     recipe: Recipe | None, data: Dataset, model: nn.Module, preprocessing: Preprocessing, **how: Any
 ) -> GuidedTraining | None:
-    """GuidedTraining in which the module learns from what it is now; none without a recipe."""
+    """Training in which the module learns from what it is now; none without a recipe."""
     if recipe is None:
         return None
     return GuidedTraining(
@@ -76,8 +78,16 @@ def guided_training(
 
 
 def teacher_or_none(model: nn.Module, preprocessing: Preprocessing, data: Dataset) -> Teacher | None:
-    """The module as the teacher of what becomes of it; None where it gets hardly more validation images right than by
-    chance, as with random weights or a new classifier: then the labels lead alone."""
-    teacher = ModuleTeacher(model, preprocessing)
-    right = teacher_accuracy(teacher, data.val.spread(_ASKED_IMAGES))
-    return teacher if right > _CHANCE / data.num_classes else None
+    """The module as the teacher of what becomes of it; None, with a warning in the log, where it is no better on
+    validation images than chance, as with random weights or a new classifier: then the labels lead alone."""
+    teacher, split = ModuleTeacher(model, preprocessing), data.val.spread(_ASKED_IMAGES)
+    right = teacher_accuracy(teacher, split)
+    if beats_chance(right, split):
+        return teacher
+    log.warning(
+        "trained on the labels alone: the network before it gets %.1f %% of %d validation images right, "
+        "which is no better than chance",
+        100 * right,
+        len(split),
+    )
+    return None

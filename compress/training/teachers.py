@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save
+from scipy.stats import binom
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,6 +27,7 @@ from hw_profiles.torch_io.timm_models import check_timm_name
 Teacher = Callable[[Tensor], Tensor]
 Floats = NDArray[np.float32]
 
+_SIGNIFICANCE = 0.05
 _SMALLEST_TIMM_SIDE = 64  # the zoo's networks shrink an image 32 times
 
 
@@ -168,3 +170,17 @@ def teacher_accuracy(teacher: Teacher, split: Split, batch_size: int = 250) -> f
         pixels = pixels_of(split.images[i : i + batch_size])
         right += int((teacher(pixels).argmax(1).numpy() == split.labels[i : i + batch_size]).sum())
     return right / len(split)
+
+
+def beats_chance(accuracy: float, split: Split) -> bool:
+    """Whether an accuracy on a split shows that a teacher knows more than the most frequent class.
+
+    One-sided binomial test at 5 %: such an accuracy or a higher one is that rare for always giving the class that is
+    most frequent in the split.
+
+    >>> split = Split(np.zeros((100, 1, 1, 1), np.uint8), np.arange(100) % 2)
+    >>> beats_chance(0.7, split), beats_chance(0.55, split)
+    (True, False)
+    """
+    chance = np.bincount(split.labels).max() / len(split)
+    return bool(binom.sf(round(accuracy * len(split)) - 1, len(split), chance) < _SIGNIFICANCE)

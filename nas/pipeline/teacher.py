@@ -20,6 +20,7 @@ from compress.training.teachers import (
     OnnxTeacher,
     Teacher,
     Upsampled,
+    beats_chance,
     teacher_accuracy,
     timm_model,
     trained_timm,
@@ -37,7 +38,6 @@ from nas.results.teacher_info import TeacherInfo
 NO_TEACHER, AUTO, _TIMM = "none", "auto", "timm:"
 _AUTO_NAME = "resnet10t"
 _FEWEST_EPOCHS = 8  # a teacher that sees the data less often is no better than the student
-_CHANCE = 1.5
 
 
 def check_teacher(name: str) -> None:
@@ -55,7 +55,7 @@ def check_teacher(name: str) -> None:
 
 
 def check_teacher_file(name: str, data: Dataset) -> None:
-    """Refuse an ONNX file that does not read these images, or knows no more of them than chance.
+    """Refuse an ONNX file that does not read these images, or is no better on them than chance.
 
     Raises:
         InputError: it is not an image classifier for this data.
@@ -63,9 +63,9 @@ def check_teacher_file(name: str, data: Dataset) -> None:
     if not name.endswith(".onnx"):
         return
     right = teacher_accuracy(OnnxTeacher(Path(name), data), data.val)
-    if right < _CHANCE / data.num_classes:
+    if not beats_chance(right, data.val):
         raise InputError(
-            f"teacher {name}: {right:.1%} of the validation images are right, no more than by chance; "
+            f"teacher {name}: {right:.1%} of the validation images are right, no better than chance; "
             "it must read pixels in 0..1 or carry our preprocessing record"
         )
 

@@ -22,7 +22,7 @@ from tests.compress.networks import ARCH, BLINK, of_timm, small
 
 @pytest.mark.parametrize("way", ["prune", "sparsify", "cluster"])
 def test_a_network_that_knows_nothing_leads_nobody(
-    way: str, learnt: Artifact, context: Context, monkeypatch: pytest.MonkeyPatch
+    way: str, learnt: Artifact, context: Context, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its outputs, taken for the truth, would keep what becomes of it from learning."""
     led = []
@@ -34,8 +34,11 @@ def test_a_network_that_knows_nothing_leads_nobody(
     }
     calls[way](ARCH)
     assert not led
+    assert "trained on the labels alone" in caplog.text
+    caplog.clear()
     calls[way](learnt)
     assert len(led) == 1
+    assert not caplog.text
 
 
 def test_several_teachers_of_any_kind_lead_as_one(context: Context) -> None:

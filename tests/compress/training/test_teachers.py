@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from compress import Dataset, Preprocessing, Recipe
 from compress.data.dataset import Split
 from compress.distillation.distill import soft_target_loss
 from compress.training.loop import train
-from compress.training.teachers import ModuleTeacher
+from compress.training.teachers import ModuleTeacher, beats_chance
 
 
 class Noting(nn.Module):
@@ -53,3 +54,30 @@ def test_teacher_that_leads_no_training_computes_in_float32(data: Dataset) -> No
     teacher = Noting()
     ModuleTeacher(teacher, data.preprocessing)(torch.rand(2, 3, 8, 8))
     assert teacher.seen == {torch.float32}
+
+
+def labelled(counts: tuple[int, ...]) -> Split:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    return Split(np.zeros((len(labels), 1, 1, 1), np.uint8), labels)
+
+
+@pytest.mark.parametrize(
+    ("counts", "accuracy", "better"),
+    [
+        ((50, 50), 0.7, True),  # 1.5 times the chance of two classes would be 0.75
+        ((50, 50), 0.52, False),
+        ((5, 5), 0.6, False),  # ten images cannot tell it from chance
+        ((90, 10), 0.9, False),  # the most frequent class is right as often
+        ((90, 10), 0.97, True),
+        ((10,) * 10, 0.13, False),
+        ((10,) * 10, 0.2, True),
+    ],
+)
+def test_a_teacher_is_better_than_chance_where_a_binomial_test_says_so(
+    counts: tuple[int, ...], accuracy: float, better: bool
+) -> None:
+    split = labelled(counts)
+    assert beats_chance(accuracy, split) == better
+    share = max(counts) / sum(counts)
+    right = round(accuracy * len(split))
+    assert (binomtest(right, len(split), share, alternative="greater").pvalue < 0.05) == better
