@@ -22,7 +22,7 @@ _RUN_OPTIONS = {
     "--latency": "limit such as 5ms or 250us",
     "--ram": "limit on the activations' memory, such as 256kB",
     "--flash": "limit on the weights, such as 1MB",
-    "--energy": "limit such as 2mJ, for devices that can say",
+    "--energy": "limit such as 2mJ, for devices whose power is known (none yet)",
     "--max-accuracy-drop": "percentage points that all stages together may cost",
     "--time": "time for everything, such as 30min",
     "--trials": "candidates to train; without --time nothing depends on the clock",

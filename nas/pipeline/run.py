@@ -153,7 +153,7 @@ def _prepare(config: Config) -> _Job:
     if config.latency_from == "measured" and not device.measurable:
         raise InputError(f"latency_from 'measured' needs a device that is this machine, got {config.device!r}")
     if config.budget.energy_mj is not None:
-        raise InputError(f"device {device.name} cannot say what energy a network takes: leave --energy out")
+        raise InputError(f"--energy: this device states no power: {device.name}; leave --energy out")
     check_teacher(config.teacher)
     sampler_named(config.sampler)
     stage_names(config)

@@ -20,6 +20,7 @@ from nas.config import Config, load_config
 from nas.errors import InputError
 
 log = logging.getLogger("nas")
+RUN_SCHEMA = 2  # of everything that a run leaves in its folder; it rises when an earlier run cannot be resumed
 _PACKAGES = ("fitnas", "torch", "optuna", "timm", "onnx", "onnxruntime", "numpy")
 
 
@@ -34,6 +35,7 @@ def check_config(config: Config) -> None:
         raise InputError(f"--out {folder}: must be a folder, it is a file")
     saved = folder / "config.toml"
     if saved.is_file():
+        _check_schema(folder)
         try:
             differing = config.differing(load_config(saved))
         except ValueError as error:
@@ -44,6 +46,18 @@ def check_config(config: Config) -> None:
             )
     elif folder.is_dir() and any(p.name != "run.lock" for p in folder.iterdir()):
         raise InputError(f"--out {folder}: must be new, empty or a run of ours, it holds other files")
+
+
+def _check_schema(folder: Path) -> None:
+    found = read_json(folder / "env.json") if (folder / "env.json").is_file() else {}
+    schema = found.get("schema", 1)
+    if schema != RUN_SCHEMA:
+        packages = found.get("packages")
+        version_of = packages.get("fitnas", "unknown") if isinstance(packages, dict) else "unknown"
+        raise InputError(
+            f"{folder} holds a run of schema {schema} (fitnas {version_of}), this version resumes schema {RUN_SCHEMA}: "
+            "choose another --out"
+        )
 
 
 def check_data(folder: Path, data: Dataset) -> None:
@@ -97,6 +111,7 @@ def open_folder(config: Config) -> Iterator[Path]:
 def environment() -> dict[str, Any]:
     """Versions and machine."""
     return {
+        "schema": RUN_SCHEMA,
         "python": platform.python_version(),
         "packages": {name: version(name) for name in _PACKAGES},
         "cores": os.cpu_count(),

@@ -20,7 +20,7 @@ from nas.report.charts import architecture_svg, memory_svg, stages_svg
 from nas.report.html import grid, listing, page, percent, section
 from nas.report.svg import words
 from nas.report.test_section import data_section, on_test_section
-from nas.results.collect import METRICS_SCHEMA
+from nas.results.collect import METRICS_SCHEMA, value_sources
 
 Metrics = Mapping[str, Any]
 
@@ -150,13 +150,12 @@ def _quantity(key: str, value: float | None) -> str:
 def _budget(metrics: Metrics) -> str:
     if not metrics["excess"]:
         return "<p>No limit was given.</p>"
-    values, rows = upper_bounds(metrics["final"]), []
+    values, sources, rows = upper_bounds(metrics["final"]), value_sources(metrics["final"]), []
     for name, excess in metrics["excess"].items():
-        source = metrics["final"]["latency_source"] if name == "latency_ms" else "planned"
         share = 100 * (1 + excess)
         said = f"{_quantity(name, values[name])} of {_quantity(name, metrics['asked'][name])}, {share:.1f} %"
         rows.append(
-            f'<div class="limit-row"><span>{words(_LIMITS[name][0])}, {words(source)}</span>'
+            f'<div class="limit-row"><span>{words(_LIMITS[name][0])}, {words(sources[name])}</span>'
             f'<div class="bar{" broken" if excess > 0 else ""}"><div style="width:{min(share, 100):.1f}%"></div></div>'
             f"<span>{words(said)}</span></div>"
         )
@@ -172,12 +171,13 @@ def _stages(metrics: Metrics) -> tuple[str, ...]:
     steps = [row for row in rows if row["role"] in ("winner", "stage")]
     kinds = ["reverted" if row.get("rejection_reason") else "deployed" if row.get("deployed") else "" for row in rows]
     source = metrics["final"]["latency_source"]
+    threads = "one thread" if metrics["threads"] == 1 else f"{metrics['threads']} threads"
     return (
         stages_svg(steps, metrics["asked"].get("latency_ms")),
         "<p class='quiet'>In brackets the change against the last accepted step: percent of bytes and latency, "
         "points of accuracy.</p><h3>All networks</h3>",
         grid(_HEAD, [_cells(row) for row in rows], "wide", kinds),
-        f"<p>Latency: {words(source)}, batch 1, one thread; the column source says it for each. The estimate "
+        f"<p>Latency: {words(source)}, batch 1, {words(threads)}; the column source says it for each. The estimate "
         "beside it comes from the device's table and decides nothing where a latency was measured. File bytes are of "
         "the ONNX file. Peak RAM is planned from the lifetimes of the activations. Test images were used only for the "
         "final evaluation.</p>",

@@ -86,6 +86,7 @@ def collect(found: Findings) -> Result:
         "budget_met": all(value <= 0 for value in excess.values()),
         "seconds": found.seconds,
         "asked": {"data": config.data, "device": config.device, **config.budget.limits()},
+        "threads": found.context.device.threads,
         "config": asdict(config),
         "environment": read_json(folder / "env.json") if (folder / "env.json").is_file() else {},
         "warnings": run_warnings(rows, found.data),
@@ -243,11 +244,20 @@ def _winner_trial(found: Findings) -> int | None:
     return next((t.number for t in ranked_trials(found.study) if candidate(found.study, t) == chosen), None)
 
 
+def value_sources(final: Mapping[str, Any]) -> dict[str, str]:
+    """Where each value that is held against a limit comes from.
+
+    >>> value_sources({"latency_source": "measured"})
+    {'latency_ms': 'measured', 'peak_ram_bytes': 'planned', 'flash_bytes': 'counted'}
+    """
+    return {"latency_ms": final["latency_source"], "peak_ram_bytes": "planned", "flash_bytes": "counted"}
+
+
 def verdict(metrics: Mapping[str, Any]) -> str:
     """One line: which file, whether the budget is met, and that it was run."""
     final = metrics["final"]
     limits = {name: limit for name, limit in metrics["asked"].items() if name in metrics["excess"]}
-    sources = {"latency_ms": final["latency_source"], "peak_ram_bytes": "planned", "flash_bytes": "counted"}
+    sources = value_sources(final)
     values = upper_bounds(final)
     shown = ", ".join(f"{name} {values[name]:.4g} of {limit:.4g} ({sources[name]})" for name, limit in limits.items())
     state = "no limit was given" if not limits else f"budget {'met' if metrics['budget_met'] else 'NOT met'}: {shown}"

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from compress.data.dataset import load_data
+from compress.data.dataset import Dataset, load_data
 from compress.data.preprocessing import METADATA_KEY
 from compress.fnz import encode_onnx
 from hw_profiles.network.quantization import fixed_quantization
@@ -114,3 +114,54 @@ def test_bad_input_is_told_in_one_line(
         error = capsys.readouterr().err.strip()
         assert said in error
         assert len(error.splitlines()) == 1
+
+
+def run_folder(tmp_path: Path, file: str, **config: object) -> str:
+    folder = tmp_path / f"run{len(list(tmp_path.glob('run*')))}"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(Path(file).read_bytes())
+    (folder / "metrics.json").write_text(json.dumps({"deployed": "model.onnx"}))
+    lines = [f"{name} = {json.dumps(value)}\n" for name, value in {"trials": 1, **config}.items()]
+    (folder / "config.toml").write_text("".join(lines))
+    return str(folder)
+
+
+def test_images_are_read_as_the_run_read_them(
+    files: tuple[str, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = {}
+
+    def load(source: str, **how: object) -> Dataset:
+        asked.update(how)
+        return load_data(source, **how)
+
+    monkeypatch.setattr("compress.data.dataset.load_data", load)
+    run = run_folder(tmp_path, files[0], data="digits", seed=3, size=24, unreadable="skip")
+    assert main(["compare", run, files[0]]) == 0
+    assert asked == {"seed": 3, "size": 24, "unreadable": "skip"}
+
+
+def test_two_runs_are_not_judged_on_images_that_one_was_trained_on(
+    files: tuple[str, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_npz(tmp_path / "own_split.npz")
+    zero, one = (run_folder(tmp_path, files[0], data="digits", seed=seed) for seed in (0, 1))
+    other = run_folder(tmp_path, files[0], data=str(tmp_path / "own_split.npz"))
+    for arguments, said in (
+        ([zero, one], "the seeds 0 and 1 choose different test images of digits"),
+        ([zero, one, "--data", "digits"], "the seeds 0 and 1 choose different test images"),
+        ([zero, files[0], "--seed", "4"], "the seeds 4 and 0 choose different test images"),
+        ([zero, other], "the runs were trained on other data, digits and"),
+    ):
+        assert main(["compare", *arguments]) == 2, arguments
+        assert said in capsys.readouterr().err
+    # What has test images of its own is split alike by every seed.
+    alike = [run_folder(tmp_path, files[0], data=str(tmp_path / "own_split.npz"), seed=seed) for seed in (0, 1)]
+    assert main(["compare", *alike]) == 0
+    assert main(["compare", zero, one, "--data", str(tmp_path / "own_split.npz")]) == 0
+
+
+def write_npz(path: Path) -> None:
+    """The digits with test images of their own."""
+    train, test = (digits := load_data("digits", seed=9)).train, digits.test
+    np.savez(path, x_train=train.images, y_train=train.labels, x_test=test.images, y_test=test.labels)

@@ -224,7 +224,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["--baseline", "resnet9"], "no preset is called 'resnet9'"),
         (["--set", "trails=3"], "did you mean 'trials'"),
         (["--set", "trials"], "--set must be key=value"),
-        (["--energy", "2mJ"], "cannot say what energy"),
+        (["--energy", "2mJ"], "this device states no power"),
         (["no_such.toml"], "there is no such file"),
         (["--trials", "many"], "invalid int value"),
         (["--nonsense"], "unrecognized arguments"),

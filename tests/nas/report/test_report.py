@@ -100,7 +100,7 @@ def metrics_of(classes: Sequence[str], **asked: Any) -> dict[str, Any]:
         row("resnet8", "baseline", 1.5, 0.95, note="preset"),
     ]
     return {
-        "schema": METRICS_SCHEMA, "asked": {"data": "photos", "device": "host", **asked},
+        "schema": METRICS_SCHEMA, "threads": 1, "asked": {"data": "photos", "device": "host", **asked},
         "config": {name: getattr(Config(data="photos"), name) for name in Config.__dataclass_fields__},
         "environment": {"python": "3.11.7", "packages": {"torch": "2.14.1"}, "measuring": {"cpu": "a CPU"}, "cores": 2},
         "warnings": [], "deployed": "model.int8.onnx", "budget_met": True, "verdict": "model.int8.onnx is deployed",
@@ -300,9 +300,9 @@ def test_a_finished_run_is_rendered_again_from_its_folder(finished: Path) -> Non
     [
         ("metrics.json", None, "it holds no metrics.json"),
         ("study.db", None, "it holds no study.db"),
-        ("metrics.json", b"{", "not the JSON of a run"),
-        ("metrics.json", b"[]", "not the JSON of a run"),
-        ("metrics.json", b"\xff\xfe", "not the JSON of a run"),
+        ("metrics.json", b"{", "metrics.json: not JSON"),
+        ("metrics.json", b"[]", "metrics.json: must hold a JSON object, got list"),
+        ("metrics.json", b"\xff\xfe", "metrics.json: not JSON"),
         ("metrics.json", b'{"schema": 1}', f"schema must be {METRICS_SCHEMA}, got 1"),
         ("metrics.json", f'{{"schema": {METRICS_SCHEMA}}}'.encode(), "not those of a finished run"),
         ("study.db", b"no database", "not the study of a run"),
