@@ -70,7 +70,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "STAGES": "stages.runner",
+    "STAGES": "stages.stage_order",
     "Artifact": "networks.artifact",
     "Binarize": "quantization.weight_only.binary",
     "Cluster": "clustering.cluster",

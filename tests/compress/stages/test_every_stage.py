@@ -1,4 +1,4 @@
-"""Every stage is reachable, in a pipeline and after any other; and what of it is kept."""
+"""Every stage is reachable, in a pipeline and after any other; and what of it is accepted."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from compress import (
 )  # fmt: skip
 from compress.networks.as_artifact import as_artifact
 from compress.networks.onnx_export import folded_weights, onnx_bytes
+from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import TensorFormat
 from tests.compress.networks import BLINK, INTEGERS, bits, logits, of_timm
 
@@ -209,3 +210,21 @@ def test_fewer_bits_of_a_model_of_timm_are_another_form(context: Context, tmp_pa
         assert record["before"]["weight_form"] == ""
         forms.add(record["after"]["weight_form"])
     assert len(forms) == 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Buggy(Nudge):
+    """A stage in which something goes wrong that is not the user's doing."""
+
+    name: ClassVar[str] = "buggy"
+
+    def __call__(self, artifact: Artifact, context: Context) -> Artifact:
+        raise ValueError("a bug")
+
+
+def test_a_bug_in_a_stage_is_not_taken_for_wrong_input(learnt: Artifact, context: Context, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^a bug$") as caught:
+        run_stages(learnt, [Buggy()], context, tmp_path)
+    assert not isinstance(caught.value, InputError)
+    with pytest.raises(InputError, match="stage fp16 cannot be applied"):
+        run_stages(learnt, [INTEGERS, Half()], context, tmp_path / "other")
