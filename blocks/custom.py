@@ -1,4 +1,4 @@
-"""Blocks that a user registered, by kind. No torch here: a search that only counts loads none."""
+"""Blocks registered by users, by kind. Needs no torch: a search that only counts costs does not load it."""
 
 from __future__ import annotations
 

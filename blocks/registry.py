@@ -1,4 +1,4 @@
-"""Which class builds which kind of block."""
+"""Finds the module class of each kind of block."""
 
 from __future__ import annotations
 

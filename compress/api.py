@@ -1,4 +1,4 @@
-"""One line for each way to make a network smaller, on any model.
+"""One-line functions that make any model smaller: quantize, prune, distill, sparsify, cluster, encode.
 
 ``model`` is a module, an Arch, an Artifact, a name of timm or the path of an ONNX file (where nothing is trained);
 ``data`` a Dataset, what ``--data`` takes, or (images, labels), see

@@ -1,4 +1,5 @@
-"""Writes that a kill cannot halve: to a neighbour first, then renamed."""
+"""Atomic file writes: to a temporary neighbour first, then renamed, so that an interrupted write leaves no half
+file."""
 
 from __future__ import annotations
 

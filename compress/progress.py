@@ -1,4 +1,4 @@
-"""How far a long piece of work is, and when it will end."""
+"""Progress bars with an estimate of the time left."""
 
 from __future__ import annotations
 

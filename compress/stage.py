@@ -1,4 +1,4 @@
-"""What a stage is given, and what it must be."""
+"""The interface of a stage, and the context that it is given."""
 
 from __future__ import annotations
 

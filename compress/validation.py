@@ -1,4 +1,4 @@
-"""Whether what a user gave is a number that an option can be."""
+"""Checks that an argument is a number in its range."""
 
 from __future__ import annotations
 

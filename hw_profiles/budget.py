@@ -1,4 +1,4 @@
-"""What a user can afford."""
+"""A Budget: the limits that a network must keep on a device."""
 
 from __future__ import annotations
 

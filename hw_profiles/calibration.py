@@ -1,4 +1,4 @@
-"""A device that predicts better after a few measurements on it."""
+"""Calibrates a device with a few measured latencies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The error of wrong input, told from bugs."""
+"""InputError: wrong input, as opposed to a bug."""
 
 from __future__ import annotations
 

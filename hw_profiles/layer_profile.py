@@ -1,4 +1,4 @@
-"""A network taken apart: what each kernel computes, holds and costs on a device."""
+"""A profile by layer: what each kernel computes, stores and costs on a device."""
 
 from __future__ import annotations
 

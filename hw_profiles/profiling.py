@@ -1,4 +1,4 @@
-"""What a network costs on a device."""
+"""Profiles a network on a device: latency, RAM, flash, MACs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that users type."""
+"""Did-you-mean suggestions for mistyped names."""
 
 from __future__ import annotations
 

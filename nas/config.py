@@ -1,4 +1,4 @@
-"""What a user asks for: a TOML file, command-line options or keyword arguments, checked into one frozen record."""
+"""The Config of a run: TOML, command-line options or keyword arguments, checked into one frozen record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network as data."""
+"""An Arch: a network as data."""
 
 from __future__ import annotations
 

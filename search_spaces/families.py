@@ -1,4 +1,4 @@
-"""The published tables of known networks. What they mean is in ``presets.py``."""
+"""Published tables of known networks; ``presets.py`` turns them into Archs."""
 
 from __future__ import annotations
 

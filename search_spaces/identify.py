@@ -1,4 +1,4 @@
-"""Which known network a file of weights belongs to."""
+"""Finds the preset that a file of weights belongs to."""
 
 from __future__ import annotations
 

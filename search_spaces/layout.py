@@ -1,4 +1,4 @@
-"""What the spaces and presets have in common: how blocks are put together, and where the image shrinks."""
+"""What spaces and presets share: assembling blocks, and where the resolution is halved."""
 
 from __future__ import annotations
 

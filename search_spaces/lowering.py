@@ -1,4 +1,4 @@
-"""A block as operations: what each kind does, in the words of a Workload and without torch.
+"""Lowers a block to operations, without torch.
 
 The names follow the modules of ``build_model``: the convolution of the module ``stages.2.1.expand`` is the operation
 ``stages.2.1.expand``, so that weights and channels are found by place.

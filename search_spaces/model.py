@@ -1,4 +1,4 @@
-"""From an Arch to a module."""
+"""Builds the module of an Arch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A known network with trained weights as a space: only its resolution is open."""
+"""A space of one network with trained weights: only its resolution is searched."""
 
 from __future__ import annotations
 

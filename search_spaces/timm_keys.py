@@ -1,4 +1,4 @@
-"""How timm calls the tensors of a network."""
+"""Maps the state-dict keys of timm's networks to ours."""
 
 from __future__ import annotations
 

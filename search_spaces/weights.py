@@ -1,4 +1,4 @@
-"""Weights of timm's networks: read from a file and found by timm's names."""
+"""Reads files of timm's weights."""
 
 from __future__ import annotations
 

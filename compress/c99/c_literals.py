@@ -1,4 +1,4 @@
-"""Values and names as C source: nothing from a model reaches it unescaped."""
+"""Values and names as C source text; every string that comes from a model is escaped."""
 
 from __future__ import annotations
 

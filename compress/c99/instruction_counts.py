@@ -1,4 +1,4 @@
-"""How long each layer takes under emulation, for a person."""
+"""A table of instructions per layer, counted under emulation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One step of a layer as C: its constants, and the call that runs it."""
+"""The C code of one step of a layer: its constants and the call of its kernel."""
 
 from __future__ import annotations
 

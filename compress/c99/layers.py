@@ -1,4 +1,4 @@
-"""What a generated program computes: layers of steps on images of signed 8-bit integers with the channels last."""
+"""The layers of a generated program: sequences of steps on int8 images in channels-last layout."""
 
 from __future__ import annotations
 

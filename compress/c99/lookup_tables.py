@@ -1,4 +1,4 @@
-"""Functions of one number as tables over all 8-bit integers."""
+"""Pointwise functions as tables over all 8-bit integers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a QDQ file to the layers of a C99 program."""
+"""Reads a QDQ ONNX file as the layers of a C99 program."""
 
 from __future__ import annotations
 

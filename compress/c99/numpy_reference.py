@@ -1,4 +1,4 @@
-"""What a generated program must compute, in numpy: int32 sums, one float32 multiply, round half to even, saturate."""
+"""The numpy reference of a generated program: int32 sums, one float32 multiply, round half to even, saturate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The integers of a QDQ file: constants, and how each float tensor is stored between the operations."""
+"""The graph of a QDQ file: integer constants, and the scale and zero point of each tensor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers that kernels keep on the stack, which the generated header declares."""
+"""Sizes of the buffers that kernels keep on the stack, declared in the generated header."""
 
 from __future__ import annotations
 

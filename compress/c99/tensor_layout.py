@@ -1,4 +1,4 @@
-"""How the tensors of a workload are held: as images with the channels last, views as what they view."""
+"""How the tensors of a workload are stored in a program: channels last, views as the tensor they view."""
 
 from __future__ import annotations
 

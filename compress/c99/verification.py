@@ -1,4 +1,4 @@
-"""Proof that a generated program computes what the file says: it is built, and run beside the reference."""
+"""Verification of a generated program: it is built, run, and compared with the reference and with ONNX Runtime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weight sharing: each layer's weights take a few values."""
+"""The stage Cluster: the weights of each layer are replaced by a few shared values."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def check_can_share(artifact: Artifact) -> None:
     stored = artifact.deployed is not None and not isinstance(artifact.source, OnnxFile)  # whose file is all there is
     if stored or any(f.bits < FLOAT32.bits and not f.codebook for f in artifact.weight_formats.values()):
         raise InputError(
-            "Cluster must come before a foreign network is made int8 or weights are stored in fewer bits, here they are"
+            "Cluster must come before an external network is made int8 or weights are stored in fewer bits, here they are"
         )
 
 

@@ -1,4 +1,4 @@
-"""Weights that share a few values, while a module trains."""
+"""Parametrizations that keep weights shared while a module trains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labelled images: the digits of scikit-learn, a folder, an .npz file or a set of torchvision; split by a seed."""
+"""Loads labelled images from any supported source and splits them by a seed."""
 
 from __future__ import annotations
 

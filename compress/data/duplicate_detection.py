@@ -1,4 +1,4 @@
-"""Images of two sets that are nearly the same: found by a difference hash, then held pixel against pixel."""
+"""Near-duplicate images of two sets: found by a difference hash, confirmed pixel by pixel."""
 
 from __future__ import annotations
 

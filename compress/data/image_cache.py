@@ -1,4 +1,4 @@
-"""Image arrays: small ones in memory, large ones in files of the user's cache folder that are found again."""
+"""Arrays of decoded images: small ones in memory, large ones in memory-mapped files of the cache folder."""
 
 from __future__ import annotations
 

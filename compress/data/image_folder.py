@@ -1,4 +1,4 @@
-"""A folder of images: its classes, its files, and which of them belong together."""
+"""A folder of images: its classes, files, and groups of images that must stay in one split."""
 
 from __future__ import annotations
 

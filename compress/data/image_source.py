@@ -1,4 +1,4 @@
-"""Labelled images before any of them is decoded."""
+"""A source of labelled images before any of them is decoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images and labels that come as two arrays."""
+"""A dataset from two arrays: images and labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images that come as arrays: the digits of scikit-learn and .npz files."""
+"""Images from .npz files, and the handwritten digits of scikit-learn."""
 
 from __future__ import annotations
 

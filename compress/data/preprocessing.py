@@ -1,4 +1,4 @@
-"""From an image to the network's input: one record for training, ONNX Runtime and generated code."""
+"""How an image becomes the input of a network: one record for training, ONNX Runtime and generated C."""
 
 from __future__ import annotations
 

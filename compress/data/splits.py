@@ -1,4 +1,5 @@
-"""Which image is for training, validation or test: by a seed, the same share of each class, groups kept together."""
+"""Splits images into training, validation and test sets: stratified by class, reproducible by seed, groups kept
+together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets of torchvision with one label for each image, downloaded once into the user's cache folder."""
+"""Classification datasets of torchvision, downloaded once into the cache folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What nobody said of a module: how an image becomes its input."""
+"""The preprocessing of a module about which nothing was said."""
 
 from __future__ import annotations
 

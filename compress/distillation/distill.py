@@ -1,4 +1,4 @@
-"""Distillation: a network trained on by what a larger one, several, or its own earlier self makes of the images."""
+"""The stage Distill: a network is trained with the outputs of a teacher, of several, or of its own earlier self."""
 
 from __future__ import annotations
 

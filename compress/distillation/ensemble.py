@@ -1,4 +1,4 @@
-"""Several teachers as one."""
+"""Several teachers combined into one."""
 
 from __future__ import annotations
 

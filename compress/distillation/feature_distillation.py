@@ -1,4 +1,4 @@
-"""Distillation that compares feature maps."""
+"""Distillation of feature maps: hints and attention transfer."""
 
 from __future__ import annotations
 

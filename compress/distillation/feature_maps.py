@@ -1,4 +1,4 @@
-"""Feature maps inside a network: which there are, and what they are in the last pass."""
+"""Finds and records the feature maps inside a network."""
 
 from __future__ import annotations
 

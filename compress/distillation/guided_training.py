@@ -1,4 +1,4 @@
-"""Training for stages that change a module step by step while it learns."""
+"""Training for stages that change a module step by step, led by what the module was before."""
 
 from __future__ import annotations
 

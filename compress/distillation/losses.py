@@ -1,4 +1,4 @@
-"""What a student is told by a teacher, as pure functions of logits and feature maps."""
+"""Distillation losses as pure functions of logits and feature maps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bytes of a .fnz file: head, directory, blocks; docs/fnz.md is its description."""
+"""The layout of a .fnz file: head, directory, blocks (see docs/fnz.md)."""
 
 from __future__ import annotations
 

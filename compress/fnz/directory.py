@@ -1,4 +1,4 @@
-"""What a .fnz file says of its tensors: where they belong, and which block holds them."""
+"""The directory of a .fnz file: where each tensor belongs, and which block holds it."""
 
 from __future__ import annotations
 

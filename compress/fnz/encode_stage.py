@@ -1,4 +1,4 @@
-"""The last stage: the file, coded without loss."""
+"""The stage Encode: the deployed file is coded without loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What coding makes of a file: beside general compressors, and tensor by tensor."""
+"""Coded sizes of a file, beside gzip and xz, and tensor by tensor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ONNX files on disk to .fnz and back."""
+"""Converts ONNX files on disk to .fnz and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ONNX files to .fnz and back."""
+"""Codes the bytes of an ONNX file as .fnz and decodes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Which tensors are coded together: short ones, where a table for each would take more than it saves."""
+"""Chooses the tensors that are coded together: short ones, for which a table of their own would cost more than it
+saves."""
 
 from __future__ import annotations
 

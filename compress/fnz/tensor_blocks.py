@@ -1,4 +1,4 @@
-"""The words of one or several tensors in whichever coding makes them smallest."""
+"""Codes the words of one or several tensors by whichever method makes them smallest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the elements of tensors lie in the bytes of an ONNX file."""
+"""Finds the bytes of an ONNX file that hold elements of tensors."""
 
 from __future__ import annotations
 

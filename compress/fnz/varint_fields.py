@@ -1,4 +1,4 @@
-"""Elements that a protocol buffer holds as 32-bit integers of variable length."""
+"""Tensor elements that protocol buffers store as variable-length integers."""
 
 from __future__ import annotations
 

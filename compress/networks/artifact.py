@@ -1,4 +1,4 @@
-"""A network on its way to the device: what it is, its weights, its formats, and how it came about."""
+"""An Artifact: a network with its weights, formats, preprocessing, files, metrics and history."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user gives to a one-line call, as an Artifact and a Dataset."""
+"""Converts a user's `model` and `data` arguments into an Artifact and a Dataset."""
 
 from __future__ import annotations
 

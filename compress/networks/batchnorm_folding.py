@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the weights before it, in a module that keeps its layers."""
+"""Folds batch normalisation into the weights before it, in a module that keeps its layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights with the batch normalisation folded in, put back into the network they came from."""
+"""Puts weights with folded batch normalisation back into the network they came from."""
 
 from __future__ import annotations
 

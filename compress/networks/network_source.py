@@ -1,4 +1,4 @@
-"""Where a network comes from: an Arch, a model of timm, an ONNX file, or a module that lives for one call."""
+"""The source of a network: an Arch, a timm model, an ONNX file, or a module given for one call."""
 
 from __future__ import annotations
 

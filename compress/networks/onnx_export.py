@@ -1,4 +1,4 @@
-"""From an artifact to an ONNX file, and what that file predicts in ONNX Runtime."""
+"""Exports an artifact as an ONNX file, and runs that file in ONNX Runtime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The float32 weights of an ONNX file as layers that a stage changes in place, and the file with what they became."""
+"""The float32 weights of an ONNX file as layers that a stage can change in place."""
 
 from __future__ import annotations
 

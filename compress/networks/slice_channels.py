@@ -1,4 +1,4 @@
-"""Any module with fewer channels in its layers."""
+"""Slices channels and attention heads out of the layers of any module."""
 
 from __future__ import annotations
 

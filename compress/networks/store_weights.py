@@ -1,4 +1,4 @@
-"""Artifacts whose weights are stored in fewer bits."""
+"""Stores the weights of an artifact in fewer bits."""
 
 from __future__ import annotations
 

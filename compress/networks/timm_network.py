@@ -1,4 +1,4 @@
-"""A model of timm as data: its name, what it was made with, and the channels that pruning left."""
+"""A timm model as data: its name, arguments, and the channels that pruning kept."""
 
 from __future__ import annotations
 

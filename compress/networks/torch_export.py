@@ -1,4 +1,4 @@
-"""A module of anyone's as an ONNX file, by torch's exporter."""
+"""Exports any module as an ONNX file with torch's exporter, and checks that both agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The layers of a module that have weights, and settings for all, for kinds or for single ones of them."""
+"""The layers of a module that have weights, and settings per layer, per kind or for all of them."""
 
 from __future__ import annotations
 

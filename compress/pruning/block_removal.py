@@ -1,4 +1,4 @@
-"""Blocks that leave whole."""
+"""Removes whole residual blocks, the least important first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which channels of a network belong together, so that some can leave."""
+"""Groups of channels of an Arch that must be removed together."""
 
 from __future__ import annotations
 

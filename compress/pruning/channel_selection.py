@@ -1,4 +1,4 @@
-"""Which channels leave: the ones whose importance is least for what their leaving saves."""
+"""Selects the channels to remove: those with the least importance for what removing them saves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network costs at other widths, as a device's profile predicts it."""
+"""The cost of an Arch at other widths, from the profile of a device."""
 
 from __future__ import annotations
 

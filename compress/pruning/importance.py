@@ -1,4 +1,4 @@
-"""How much each channel of a network matters."""
+"""The importance of each channel of an Arch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which channels of any module belong together, by the dependency graph of torch-pruning."""
+"""Groups of channels and attention heads of any module, from the dependency graph of torch-pruning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much each channel and head of any module matters."""
+"""The importance of each channel and attention head of any module."""
 
 from __future__ import annotations
 

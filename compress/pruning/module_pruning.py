@@ -1,4 +1,4 @@
-"""Structured pruning of any module."""
+"""Structured pruning of any module: channels and attention heads."""
 
 from __future__ import annotations
 

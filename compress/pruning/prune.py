@@ -1,4 +1,4 @@
-"""Structured pruning: whole channels and blocks leave, and what remains is a smaller Arch."""
+"""The stage Prune: structured pruning of channels and blocks; the result is a smaller Arch."""
 
 from __future__ import annotations
 

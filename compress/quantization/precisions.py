@@ -1,4 +1,4 @@
-"""The precisions that a network can be stored or computed in, and the stage of each."""
+"""The precisions by name, and the stage that produces each: int8, qat, mixed, fp16, int4, binary."""
 
 from __future__ import annotations
 

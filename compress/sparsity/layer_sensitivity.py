@@ -1,4 +1,4 @@
-"""How much each layer bears: amounts per layer that cost every layer the same."""
+"""Sensitivity of each layer to zeros, and amounts per layer that cost each the same."""
 
 from __future__ import annotations
 

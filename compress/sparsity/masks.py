@@ -1,4 +1,4 @@
-"""Zeros among weights: which they are, and how a module keeps them while it trains."""
+"""Masks of zero weights: how they are chosen, and how a module keeps them while it trains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sparsity: single weights leave, and the zeros stay zeros."""
+"""The stage Sparsify: single weights become zero and stay zero."""
 
 from __future__ import annotations
 

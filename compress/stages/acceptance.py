@@ -1,4 +1,4 @@
-"""What decides whether the result of a stage is accepted or rejected."""
+"""Decides whether the result of a stage is accepted or rejected, and gives the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file of an artifact: written, run in ONNX Runtime, measured."""
+"""Writes the ONNX file of an artifact, runs it in ONNX Runtime, and measures it."""
 
 from __future__ import annotations
 

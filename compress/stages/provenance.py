@@ -1,4 +1,4 @@
-"""What the result of a stage came of, so that a folder is not taken for that of other options."""
+"""Records what the result of a stage was made from, so that it is resumed only with the same options."""
 
 from __future__ import annotations
 

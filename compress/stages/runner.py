@@ -1,4 +1,4 @@
-"""Stages in their order, each accepted only if the deployed file is no worse for it."""
+"""Runs stages in order; each is accepted only if the deployed file is no worse for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All stages by name, in the order in which they make sense."""
+"""All stages by name, in the order in which they are run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a network gets right: predictions, accuracy, balanced accuracy, loss."""
+"""Evaluates a module on a split: predictions, accuracy, balanced accuracy, loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one training loop, and what a network is worth after it."""
+"""The training loop of all stages: recipe, checkpoints, augmentation, schedule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks that teach: pixels in, logits out."""
+"""Teacher networks: functions from pixels to logits."""
 
 from __future__ import annotations
 

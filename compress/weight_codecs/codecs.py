@@ -1,4 +1,4 @@
-"""Ways to store a weight: in half precision, as 4-bit integers in groups, as signs."""
+"""Codecs of weights: fp16, int4 in groups, binary."""
 
 from __future__ import annotations
 

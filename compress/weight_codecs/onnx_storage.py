@@ -1,4 +1,4 @@
-"""Weights of an ONNX file in fewer bits: each becomes a smaller constant, and the operations that widen it again.
+"""Stores weights of an ONNX file in fewer bits, with the operations that restore them when it is loaded.
 
 ONNX Runtime runs these operations once, when it loads the file: it then holds the weights in float32 and computes with
 them as with any others. So what gets smaller is the file; memory and latency stay what they were.

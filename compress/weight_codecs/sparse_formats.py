@@ -1,4 +1,4 @@
-"""The formats of weights of which some are zero."""
+"""Tensor formats of weights of which some are zero."""
 
 from __future__ import annotations
 

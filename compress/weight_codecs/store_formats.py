@@ -1,4 +1,4 @@
-"""Files with their weights in the formats that an artifact says."""
+"""Rewrites an ONNX file so that each weight has the format that an artifact states."""
 
 from __future__ import annotations
 

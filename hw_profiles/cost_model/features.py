@@ -1,4 +1,4 @@
-"""What the time of a kernel depends on: quantities that are summed up linearly, and coordinates for corrections."""
+"""Features of the time of a kernel: quantities for a linear model, and coordinates for its corrections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From times of whole networks to the costs of kernels."""
+"""Fits the costs of kernels to measured times of whole networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Microseconds of kernels from a device's table."""
+"""Estimates the microseconds of kernels from the costs of a device."""
 
 from __future__ import annotations
 

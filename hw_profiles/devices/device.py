@@ -1,4 +1,4 @@
-"""A device as frozen data."""
+"""A Device: specifications and kernel costs as frozen data."""
 
 from __future__ import annotations
 

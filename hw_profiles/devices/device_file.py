@@ -1,4 +1,4 @@
-"""Device files: read, checked and written, one TOML file for each device."""
+"""Reads, checks and writes device files (TOML)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a measurement on this machine depends on."""
+"""Identifies this machine: the conditions that a measurement depends on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The costs of a network from those of its parts, so that one changed block is all that is worked out anew.
+"""Estimates a network from its blocks, so that after one change only the changed block is estimated again.
 
 A part is a Workload that reads what the part before it makes, and nothing else of it.
 """

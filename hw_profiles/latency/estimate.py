@@ -1,4 +1,4 @@
-"""Latency, and how it is estimated from a device's costs."""
+"""Estimates latency, with a 90 % interval, from the costs of a device."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def upper_bound_ms(ms: float, high_ms: float, source: str) -> float:
 
 def prediction_deviation(device: Device, precision: str) -> float:
     """The relative standard deviation of what the device's estimates in a precision miss."""
-    foreign = device.measurable and precision not in device.calibrated
-    if foreign and not matches_this_machine(device.conditions, device.threads):
+    uncalibrated = device.measurable and precision not in device.calibrated
+    if uncalibrated and not matches_this_machine(device.conditions, device.threads):
         return max(device.spread[precision], _OF_ANOTHER_MACHINE)
     return device.spread[precision]
 

@@ -1,4 +1,4 @@
-"""The networks that a device is measured by, told by their number alone."""
+"""The networks whose times make a device file, each determined by its number."""
 
 from __future__ import annotations
 

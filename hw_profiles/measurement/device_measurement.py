@@ -1,4 +1,4 @@
-"""A device file for this machine, from the times of random networks."""
+"""Makes a device file for this machine from the times of random networks."""
 
 from __future__ import annotations
 

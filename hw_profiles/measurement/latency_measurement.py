@@ -1,4 +1,4 @@
-"""Latency on this machine, measured."""
+"""Measures latency on this machine, relative to a reference network."""
 
 from __future__ import annotations
 

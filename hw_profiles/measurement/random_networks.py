@@ -1,4 +1,4 @@
-"""Random networks whose times tell what kernels cost: short ones of one resolution, long ones that shrink the image.
+"""Random networks for measurements: short ones of one resolution, long ones that shrink the image.
 
 Widths are on no grid. In a short network every kernel is in the caches and known to the branch predictor, in a long one
 few are, in a deep one of hundreds of nodes none, and all of these happen in networks that people use.

@@ -1,4 +1,4 @@
-"""A static arena: order, what is written over, and offsets chosen together."""
+"""A static arena: order of kernels, overwritten buffers and offsets, chosen together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which kernels write over what they read, and the scratch that they need for it."""
+"""Which kernels may overwrite their input, and the scratch memory that they need for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernels of a network and the storages that they read and write, by number, and how long each is needed."""
+"""Lifetimes of the buffers that kernels read and write."""
 
 from __future__ import annotations
 

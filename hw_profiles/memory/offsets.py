@@ -1,4 +1,4 @@
-"""Where blocks of memory lie, so that those which exist at the same time never overlap."""
+"""Offsets of buffers in an arena, so that buffers alive at the same time never overlap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order of kernels in which the least memory is alive at once."""
+"""The order of kernels with the lowest peak of live memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory the activations need: the planner."""
+"""Plans the memory of activations: peak RAM and arena."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks in 8-bit integers: which tensors are integers, and what their scales are."""
+"""The int8 quantization of a network: which tensors are integers, and their scales."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every runtime does to a network before it runs it: operations that vanish into the one before or after them."""
+"""Graph simplifications that every runtime does, such as folding batch normalisation."""
 
 from __future__ import annotations
 

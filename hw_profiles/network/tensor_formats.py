@@ -1,4 +1,4 @@
-"""How the numbers of a tensor are stored."""
+"""TensorFormat: how the numbers of a tensor are stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network as a list of operations on named tensors: the one place where MACs, weights and bytes are counted."""
+"""A Workload: a network as a list of operations; the one place where MACs, weights and bytes are counted."""
 
 from __future__ import annotations
 

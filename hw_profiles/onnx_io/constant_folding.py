@@ -1,4 +1,4 @@
-"""Arithmetic on the small constants from which exporters work out shapes."""
+"""Folds the small constants from which exporters compute shapes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nodes of an ONNX graph: their order, what they read, which of them matter."""
+"""Edges of an ONNX graph: order of nodes, consumers of tensors, nodes that are needed."""
 
 from __future__ import annotations
 

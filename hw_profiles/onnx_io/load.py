@@ -1,4 +1,4 @@
-"""ONNX files from anywhere: what is opened, how much of it, and what is refused before anything is built from it."""
+"""Loads untrusted ONNX files: sizes and fields are checked before anything is parsed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One ONNX node as one Op."""
+"""Converts one ONNX node into an Op."""
 
 from __future__ import annotations
 

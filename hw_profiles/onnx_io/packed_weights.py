@@ -1,4 +1,4 @@
-"""Weights that a file stores in few bits, with operations that make them wider when it is loaded."""
+"""Weights stored in few bits, with operations that widen them when the file is loaded."""
 
 from __future__ import annotations
 

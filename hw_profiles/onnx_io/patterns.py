@@ -1,4 +1,4 @@
-"""Chains of ONNX nodes that a runtime runs as one function."""
+"""Finds chains of ONNX nodes that a runtime runs as one function, such as GELU and layer normalisation."""
 
 from __future__ import annotations
 

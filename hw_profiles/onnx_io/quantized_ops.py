@@ -1,4 +1,4 @@
-"""ONNX's integer operations, read as the float ones that they stand for, and integer types as formats."""
+"""Reads ONNX's integer operations as the float operations that they stand for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Workload of an ONNX file: float, or integers with QuantizeLinear and DequantizeLinear, or QLinear operations."""
+"""Reads an ONNX file as a Workload: float, QDQ, or QLinear operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file in ONNX Runtime."""
+"""Opens a file in ONNX Runtime."""
 
 from __future__ import annotations
 

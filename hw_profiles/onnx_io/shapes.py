@@ -1,4 +1,4 @@
-"""What is known of the tensors of an ONNX graph before anything runs: types, shapes, values of small constants."""
+"""Infers types, shapes and small constants of an ONNX graph node by node, with limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A runnable ONNX file from a Workload, in float32 or int8 (QDQ), without torch.
+"""Writes a Workload as a runnable ONNX file, in float32 or int8 (QDQ), without torch.
 
 The files that are measured and the files that are shipped come from here, so a candidate is scored as it will run.
 """

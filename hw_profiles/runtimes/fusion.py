@@ -1,4 +1,4 @@
-"""The kernels that a runtime makes of a Workload: one set of rules for architectures, modules and files."""
+"""Fuses a Workload into the kernels of a runtime."""
 
 from __future__ import annotations
 

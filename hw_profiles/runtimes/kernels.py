@@ -1,4 +1,4 @@
-"""Kernels: the operations that a runtime runs as one."""
+"""A Kernel: operations that a runtime runs as one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernels that ONNX Runtime makes of a network in float32, as seen in the graphs that version 1.32 saves on x86."""
+"""Fusion rules of ONNX Runtime in float32, as seen in the graphs that version 1.32 saves on x86."""
 
 from __future__ import annotations
 

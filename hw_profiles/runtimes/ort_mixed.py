@@ -1,4 +1,4 @@
-"""The kernels that ONNX Runtime makes of a network of which some operations are computed in float, others in int8."""
+"""Fusion rules of ONNX Runtime for networks that are partly int8, partly float."""
 
 from __future__ import annotations
 

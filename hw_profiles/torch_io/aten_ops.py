@@ -1,4 +1,4 @@
-"""One call of PyTorch's ATen library as one Op; torch itself is not needed for that."""
+"""Converts one call of PyTorch's ATen library into an Op."""
 
 from __future__ import annotations
 

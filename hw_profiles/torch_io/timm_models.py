@@ -1,4 +1,4 @@
-"""Models of timm by name: made, checked, traced."""
+"""Creates, checks and traces timm models by name."""
 
 from __future__ import annotations
 

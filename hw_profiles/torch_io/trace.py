@@ -1,4 +1,4 @@
-"""The Workload of an nn.Module, from one pass over tensors that have a shape and no numbers."""
+"""Traces a module into a Workload without computing any numbers."""
 
 from __future__ import annotations
 

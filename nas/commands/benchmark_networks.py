@@ -1,4 +1,4 @@
-"""Networks of the search spaces, as they come out of a search and of pruning: what a device is measured by."""
+"""Samples of the search spaces, some narrowed as pruning does: the networks that `nas devices measure` times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``nas devices``: the devices that are known, one of them in full, and a file for this machine."""
+"""``nas devices``: list the devices, show one, measure this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``nas export``: the int8 file of a run, or any int8 file, as plain C99."""
+"""``nas export``: an int8 file as plain C99."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``nas profile`` says of a model, as JSON types and as words."""
+"""The facts that ``nas profile`` prints, as JSON types, and how they are formatted."""
 
 from __future__ import annotations
 

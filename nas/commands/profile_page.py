@@ -1,4 +1,4 @@
-"""The page of ``nas profile``: totals, memory and time from layer to layer, and the table."""
+"""The HTML page of ``nas profile``: totals, memory, time by layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text for a terminal."""
+"""Tables and printable text for a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a candidate costs and what it is worth."""
+"""The cost and the accuracy of a candidate: profile or measurement, and a short training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which evaluated candidates no other one beats in everything."""
+"""The Pareto front of the evaluated candidates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optuna's samplers by name; each is made anew for every trial, from a seed."""
+"""Optuna's samplers by name; each is created anew for every trial, from a seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a finished search to the one network that is worth training, or to the reason why there is none."""
+"""Selects the winner of a finished search, or explains why nothing fits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights to start from: a file of timm's, or the ones that timm downloads."""
+"""Pretrained weights to start from: a file, or timm."""
 
 from __future__ import annotations
 

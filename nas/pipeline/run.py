@@ -1,4 +1,4 @@
-"""The main job: images and a budget in, one verified file and a report out."""
+"""A whole run: images and a budget in, one verified file and a report out."""
 
 from __future__ import annotations
 

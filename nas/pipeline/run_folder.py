@@ -1,4 +1,4 @@
-"""A run's folder: locked while it is worked in, bound to its config, with a clock that counts across restarts."""
+"""The folder of a run: locked while in use, bound to its config and data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which stages a run takes its winner through, and how each of them trains."""
+"""The stages of a run, and the training recipe of each."""
 
 from __future__ import annotations
 

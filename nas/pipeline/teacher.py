@@ -1,4 +1,4 @@
-"""The teacher of a run: a network of timm trained on the data, an ONNX file, or none."""
+"""The teacher of a run: a timm model trained on the data, an ONNX file, or none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The time of a run, divided among its phases."""
+"""Divides the time of a run among its phases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report's section on the candidates of the search."""
+"""The section of the report on the candidates of the search."""
 
 from __future__ import annotations
 

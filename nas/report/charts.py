@@ -1,4 +1,4 @@
-"""The stages, the architecture and the memory of a run as pictures, drawn from the numbers in metrics.json."""
+"""Charts of the stages, the architecture and the memory of a run, from the numbers in metrics.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frame of the report: one HTML page with its style and the few lines that show what the pointer is over."""
+"""The HTML frame of the report: style, script, sections, tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run as one HTML page that needs nothing else."""
+"""Renders the report of a run as one self-contained HTML page."""
 
 from __future__ import annotations
 

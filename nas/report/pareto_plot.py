@@ -1,4 +1,4 @@
-"""Accuracy over latency of the candidates: the numbers, then the picture."""
+"""The plot of accuracy over latency with the Pareto front: first the numbers, then the SVG."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pieces of SVG and HTML, everything that comes from outside escaped."""
+"""SVG and HTML elements; all text is escaped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of the report that tell of the images: what the deployed file makes of the test set, and the data."""
+"""The sections of the report on the test images and the data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run found: every network beside the others, the verdict, and the one file that is shipped."""
+"""Collects the results of a run: every network on the test images, the verdict, the deployed file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network taken apart for the report: its blocks, its memory over time, and what its latency was estimated to be."""
+"""Facts of a network for the report: blocks, memory over time, estimated latency."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reader of a run should know before trusting it."""
+"""Warnings about a run, such as trainings that were too short."""
 
 from __future__ import annotations
 

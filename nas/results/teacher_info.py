@@ -1,4 +1,4 @@
-"""What a run knows of its teacher."""
+"""The teacher of a run and the facts that are shown of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the predictions for the test images say beyond one accuracy: intervals, classes, confusions, what flipped."""
+"""Statistics of test predictions: Wilson's interval, recalls, confusions, changed predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes from anywhere, taken one after the other; nothing is believed of them."""
+"""Reads bytes of an untrusted file one after the other and checks each length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors of few distinct values: the values once, and an index for each element."""
+"""Codes tensors with few distinct values: the values once, and an index for each element."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the elements of a tensor are read as unsigned words, and words as planes of bytes."""
+"""Elements of a tensor as unsigned words, and words as planes of bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of probabilities, rounded to steps of their logarithm so that they take few bytes."""
+"""Probability tables, rounded on a logarithmic scale so that they take few bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A row of bytes in whichever coding makes it smallest."""
+"""Codes a row of bytes by whichever method makes it smallest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the elements lie that are not zero."""
+"""Codes the positions of the elements that are not zero."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tensors of an ONNX file hold while images run through it."""
+"""Statistics of the activations of an ONNX file: histograms, means and extents per channel."""
 
 from __future__ import annotations
 

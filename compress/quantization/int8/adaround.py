@@ -1,4 +1,4 @@
-"""Which way to round each weight, learnt layer by layer."""
+"""AdaRound: whether each weight is rounded up or down, learned layer by layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Biases that undo the mean error of rounding."""
+"""Bias correction: removes the mean error that rounding causes in each channel."""
 
 from __future__ import annotations
 

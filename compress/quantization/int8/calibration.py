@@ -1,4 +1,4 @@
-"""Which range of an activation 8 bits shall say, from the histogram of its values."""
+"""Calibration: the range of each activation, chosen from the histogram of its values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Channels of one tensor brought to one range before they share a scale, the network's function unchanged."""
+"""Cross-layer equalisation: channels that share a scale are brought to one range, the function unchanged."""
 
 from __future__ import annotations
 

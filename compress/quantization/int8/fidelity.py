@@ -1,4 +1,4 @@
-"""How faithful an int8 file is to the float network."""
+"""Compares an int8 file with the float network: divergence, agreement, accuracy lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network that is no Arch as the operations and the weights of its file, where these say all of it."""
+"""Reads the file of a network that is not an Arch as a workload with weights, where that says all of it."""
 
 from __future__ import annotations
 

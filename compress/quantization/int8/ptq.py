@@ -1,4 +1,4 @@
-"""Post-training quantization to int8."""
+"""The stage Quantize: post-training quantization to int8."""
 
 from __future__ import annotations
 

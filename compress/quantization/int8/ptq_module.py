@@ -1,4 +1,4 @@
-"""Stages on networks that are no Arch: their file is changed, or their module by the graph of its layers."""
+"""Post-training quantization of networks that are not an Arch, by way of their ONNX file."""
 
 from __future__ import annotations
 

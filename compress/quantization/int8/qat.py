@@ -1,4 +1,4 @@
-"""Quantization-aware training: the network learns in the integers in which it will run."""
+"""The stage QuantizeAware: quantization-aware training in the integers that will run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quantization-aware training of networks that are no Arch."""
+"""Quantization-aware training of networks that are not an Arch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def trained_file(artifact: Artifact, stage: QuantizeAware, context: Context) -> 
         InputError: an ONNX file, or a module whose file has operations that no integer arithmetic is known for.
     """
     if artifact.deployed is not None and artifact.precision != "int8":
-        raise InputError("QuantizeAware must come before the weights of a foreign network are stored in fewer bits")
+        raise InputError("QuantizeAware must come before the weights of an external network are stored in fewer bits")
     teacher, plain = artifact.model(), replace(artifact, deployed=None)
     workload, weights = lifted(onnx_bytes(plain), artifact.source.input_shape)
     zeros = bool(zeros_alone(artifact.weight_formats))

@@ -1,4 +1,4 @@
-"""Mixed precision: the operations that lose most in low precision keep more bits."""
+"""The stage MixedPrecision: operations that lose most in low precision keep more bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks of which some operations are in low precision, and what each of them loses and saves so."""
+"""Sensitivity of each operation to low precision: what it loses and what it saves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operations on float tensors, as those of a mixed network that are in no integers; integers use some of them too."""
+"""Float operations of the simulator, for the operations of a mixed network that stay in float."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The exported int8 file simulated in PyTorch, so that a candidate is scored by the integers that will run."""
+"""Simulates the exported int8 file in PyTorch, so that candidates are scored by the integers that will run."""
 
 from __future__ import annotations
 

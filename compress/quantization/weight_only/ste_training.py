@@ -1,4 +1,4 @@
-"""Training of weights that are rounded in each step."""
+"""Training with weights that are rounded in each step (straight-through estimator)."""
 
 from __future__ import annotations
 

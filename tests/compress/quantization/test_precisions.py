@@ -171,7 +171,7 @@ class Two(nn.Module):
         (lambda data: compress.quantize(Normed(), data, precision="qat"), "a network of convolutions, activations, sums and pools is needed"),
         (lambda data: compress.quantize(HandSwish(), data, precision="qat"), "a network of convolutions, activations"),
         (lambda data: compress.quantize(HandSwish(), data, precision="mixed"), "a network of convolutions, activations"),
-        (lambda data: compress.quantize(four(data), data, precision="qat"), "before the weights of a foreign network are"),
+        (lambda data: compress.quantize(four(data), data, precision="qat"), "before the weights of an external network are"),
         (lambda data: compress.quantize(four(data), data, precision="mixed"), "weights are stored in 4 bits"),
         (lambda data: compress.quantize(ARCH, precision="fp16", budget=Budget(flash_bytes=1)), "what the network takes in fp16"),
         (lambda data: compress.sparsify(compress.quantize(ARCH, precision="fp16")), "or are stored in fewer bits"),

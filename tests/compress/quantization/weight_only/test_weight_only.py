@@ -140,10 +140,10 @@ def test_zeros_stay_and_are_counted(learnt: Artifact, context: Context) -> None:
 def test_files_and_models_of_timm_are_stored_too(learnt: Artifact, context: Context) -> None:
     images = context.data.val.images[:32]
     file = Artifact(source=OnnxFile(data=onnx_bytes(learnt)), weights={}, preprocessing=learnt.preprocessing)
-    foreign = Timm(name="resnet10t", kwargs={"num_classes": 10, "in_chans": 1}, input_shape=(1, 32, 32))
+    external = Timm(name="resnet10t", kwargs={"num_classes": 10, "in_chans": 1}, input_shape=(1, 32, 32))
     data = load_data("digits")
-    timm = Artifact(source=foreign, weights={}, preprocessing=data.preprocessing).with_model(
-        with_random_statistics(foreign.build())
+    timm = Artifact(source=external, weights={}, preprocessing=data.preprocessing).with_model(
+        with_random_statistics(external.build())
     )
     after = Int4(recipe=None)(file, context)
     assert len(onnx_bytes(after)) < 0.25 * len(onnx_bytes(file))
