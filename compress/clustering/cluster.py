@@ -133,7 +133,7 @@ def check_can_share(artifact: Artifact) -> None:
     stored = artifact.deployed is not None and not isinstance(artifact.source, OnnxFile)  # whose file is all there is
     if stored or any(f.bits < FLOAT32.bits and not f.codebook for f in artifact.weight_formats.values()):
         raise InputError(
-            "Cluster must come before an external network is made int8 or weights are stored in fewer bits, here they are"
+            "Cluster must come before an external network is int8 or weights are stored in fewer bits, here they are"
         )
 
 
