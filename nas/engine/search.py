@@ -16,6 +16,7 @@ from typing import Any
 
 import optuna
 from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
+from sqlalchemy import URL
 
 from hw_profiles.budget import Budget, violations
 from nas.engine.samplers import random, tpe
@@ -86,7 +87,7 @@ def search(
     if isinstance(storage, Path):
         _create_database(storage)
     study = optuna.create_study(
-        storage=f"sqlite:///{storage}" if isinstance(storage, Path) else storage,
+        storage=sqlite_url(storage) if isinstance(storage, Path) else storage,
         study_name=study_name,
         directions=["maximize" if name == ACCURACY else "minimize" for name in objectives],
         load_if_exists=True,
@@ -98,13 +99,22 @@ def search(
     return study
 
 
+def sqlite_url(path: Path) -> str:
+    """A file's address as a storage of Optuna, whatever is in its name.
+
+    >>> sqlite_url(Path("50%?.db"))
+    'sqlite:///50%25%3F.db'
+    """
+    return URL.create("sqlite", database=str(path)).render_as_string()
+
+
 def _create_database(path: Path) -> None:
     """Make the file whole under another name first: a kill among its tables would leave one that nobody can open."""
     if path.exists():
         return
     partial = path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{partial}")
+    storage = optuna.storages.RDBStorage(sqlite_url(partial))
     storage.engine.dispose()
     partial.replace(path)
 

@@ -140,6 +140,14 @@ def test_n_trials_counts_what_the_storage_holds(tmp_path: Path) -> None:
     assert [t.params for t in study.trials] == [t.params for t in whole.trials]
 
 
+def test_a_storage_may_have_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "50% or 100%20? #1 {x} ß"
+    folder.mkdir()
+    nas.search(space, Evaluation(), cost=cost, n_trials=1, storage=folder / "s.db", study_name="s")
+    assert [path.name for path in folder.iterdir()] == ["s.db"]
+    assert len(optuna.load_study(study_name="s", storage=search.sqlite_url(folder / "s.db")).trials) == 1
+
+
 SCRIPT = """
 import sys, os, signal, optuna
 sys.path.insert(0, {root!r})
