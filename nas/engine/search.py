@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -218,10 +219,9 @@ class _Job:
     def _try(self, trial: Trial) -> None:
         found = self.space(trial)
         repeated = found in self.costs
-        costs = self.costs[found] if repeated else dict(self.cost(found))
-        self._check_costs(costs)
+        costs = self.costs[found] if repeated else self._costs(found)
         excess = violations(costs, self.limits)
-        trial.set_user_attr(COST, dict(costs))
+        trial.set_user_attr(COST, costs)
         for name, value in excess.items():
             trial.set_constraint(name, value)
         trial.set_user_attr("feasible", all(value <= 0 for value in excess.values()))
@@ -259,15 +259,19 @@ class _Job:
         trials = self.study.get_trials(deepcopy=False)
         return [trial.user_attrs[key] for trial in trials if key in trial.user_attrs]
 
-    def _check_costs(self, costs: Mapping[str, float]) -> None:
+    def _costs(self, found: Any) -> Mapping[str, float]:
+        costs = {}
+        for name, value in self.cost(found).items():
+            number = _plain(value)
+            if number is None or math.isnan(number):
+                raise ValueError(f"cost {name!r} must be a number, got {value!r}")
+            costs[name] = number
         for name in (*self.limits, *(o for o in self.objectives if o != ACCURACY)):
             if name not in costs:
                 raise ValueError(
                     f"cost must tell {name!r}, which is limited or an objective; it tells {', '.join(costs)}"
                 )
-        for name, value in costs.items():
-            if math.isnan(value):
-                raise ValueError(f"cost {name!r} must be a number, got NaN")
+        return costs
 
 
 def _check(objectives: Sequence[str], n_trials: int | None, timeout: float | None) -> None:
@@ -281,10 +285,19 @@ def _check(objectives: Sequence[str], n_trials: int | None, timeout: float | Non
         raise ValueError(f"timeout must be above 0 seconds, got {timeout}")
 
 
-def _accuracy(value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ValueError(f"evaluate must return an accuracy in 0..1, got {value}")
-    return float(value)
+def _accuracy(value: Any) -> float:
+    accuracy = _plain(value)
+    if accuracy is None or not 0 <= accuracy <= 1:
+        raise ValueError(f"evaluate must return an accuracy in 0..1, got {value!r}")
+    return float(accuracy)
+
+
+def _plain(value: Any) -> float | None:
+    """A number of Python, numpy or torch as one of Python, the only ones that storages take; None for anything else."""
+    number = value.item() if getattr(value, "ndim", None) == 0 else value
+    if not isinstance(number, Real) or isinstance(number, bool):
+        return None
+    return int(number) if isinstance(number, Integral) else float(number)
 
 
 def _rejected(trial: FrozenTrial) -> bool:
