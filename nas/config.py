@@ -83,6 +83,10 @@ class Config:
     learning_rate: float = 0.1
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None or not str(field.type).endswith("| None"):
+                object.__setattr__(self, field.name, _typed(field.name, value, str(field.type)))
         for name in _UNITS:
             self._number(name)
         for name, holds, what in _CHECKS:
@@ -152,11 +156,10 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
     given |= {name: value for name, value in (overrides or {}).items() if value is not None}
     if given.get("time") is None and given.get("trials") is None:
         given["time"] = _DEFAULT_TIME
-    kinds = {field.name: str(field.type) for field in fields(Config)}
-    for name, value in given.items():
-        if name not in kinds:
-            raise ValueError(f"unknown entry {name!r}{did_you_mean(name, kinds)} (valid: {', '.join(kinds)})")
-        given[name] = _typed(name, value, kinds[name])
+    known = [field.name for field in fields(Config)]
+    for name in given:
+        if name not in known:
+            raise ValueError(f"unknown entry {name!r}{did_you_mean(name, known)} (valid: {', '.join(known)})")
     return Config(**given)
 
 

@@ -17,7 +17,7 @@ from compress.networks.artifact import Artifact, check_trainable
 from compress.stage import Context
 from compress.training.loop import Loss, Recipe, train
 from compress.training.teachers import ModuleTeacher, Teacher
-from compress.validation import is_number
+from compress.validation import is_number, is_within
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
 
@@ -75,9 +75,9 @@ class Distill:
         check_teaching("Distill", self.temperature, self.weight)
         if self.method not in METHODS:
             raise ValueError(f"Distill.method must be one of {', '.join(METHODS)}, got {self.method!r}")
-        weights = (self.target_weight, self.others_weight, self.feature_weight or 0.0)
-        if not min(weights) >= 0:
-            raise ValueError(f"Distill: the weights of parts of the loss must not be below 0, got {weights}")
+        weights = (self.target_weight, self.others_weight, 0.0 if self.feature_weight is None else self.feature_weight)
+        if not all(is_within(weight, 0) for weight in weights):
+            raise ValueError(f"Distill: the weights of parts of the loss must be at least 0, got {weights}")
         if len(self.layers) != len(self.teacher_layers):
             raise ValueError(
                 "Distill.layers and teacher_layers must be pairs, "
@@ -137,7 +137,7 @@ def divergence_loss(teacher: Teacher, divergence: Divergence, temperature: float
 
 def check_teaching(stage: str, temperature: float, weight: float) -> None:
     """Raise a ValueError unless a teacher can lead by these."""
-    if not is_number(temperature, 0) or not (weight in (0, 1) or is_number(weight, 0, 1)):
+    if not is_number(temperature, 0) or not is_within(weight, 0, 1):
         raise ValueError(f"{stage}: temperature must be above 0 and weight in 0..1, got {temperature!r} and {weight!r}")
 
 

@@ -18,7 +18,7 @@ from compress.data.dataset import Dataset, Split
 from compress.data.preprocessing import Preprocessing
 from compress.progress import Report, no_report
 from compress.training.evaluation import device_of
-from compress.validation import is_number, is_whole
+from compress.validation import is_number, is_whole, is_within
 
 # loss(logits, labels, pixels): pixels are the augmented images, (N, C, H, W) in 0..1, as a teacher wants them.
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -62,7 +62,7 @@ class Recipe:
                 raise ValueError(f"Recipe.{name} must be True, False or None, got {getattr(self, name)!r}")
         for name in ("weight_decay", "label_smoothing"):
             value = getattr(self, name)
-            if value != 0 and not is_number(value, 0, 1):
+            if not is_within(value, 0, 1) or value == 1:
                 raise ValueError(f"Recipe.{name} must be at least 0 and below 1, got {value!r}")
 
 

@@ -52,6 +52,22 @@ def test_mistakes_are_named(entries: dict[str, Any], said: str) -> None:
         load_config(None, entries)
 
 
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ({"trials": True}, "trials must be of type int, got True"),
+        ({"learning_rate": True}, "learning_rate must be of type float, got True"),
+        ({"prune_steps": 1.5}, "prune_steps must be of type int, got 1.5"),
+        ({"seed": None}, "seed must be of type int, got None"),
+        ({"data": 5}, "data must be of type str, got 5"),
+    ],
+)
+def test_keyword_arguments_are_checked_as_a_file_is(entries: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Config(**entries)
+    assert Config(learning_rate=1, out=Path("x")) == Config(learning_rate=1.0, out="x")
+
+
 def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text('latency = "5ms"\ntrials = 7\nlearning_rate = 1\n')

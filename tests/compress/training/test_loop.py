@@ -136,6 +136,12 @@ def test_augmented_images_are_shifted_and_mirrored_ones() -> None:
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"weight_decay": -1.0}, "weight_decay must be at least 0 and below 1, got -1.0"),
         ({"label_smoothing": 2.0}, "label_smoothing must be at least 0 and below 1, got 2.0"),
+        ({"weight_decay": 1.0}, "weight_decay must be at least 0 and below 1, got 1.0"),
+        *(
+            ({name: True}, f"{name} must be .*, got True")
+            for name in ("epochs", "seconds", "batch_size", "learning_rate")
+        ),
+        *(({name: False}, f"{name} must be .*, got False") for name in ("weight_decay", "label_smoothing")),
     ],
 )
 def test_impossible_recipes_are_refused(wrong: dict[str, Any], said: str) -> None:
