@@ -19,6 +19,7 @@ import optuna
 from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
 from sqlalchemy import URL
 
+from compress.validation import is_number, is_whole
 from hw_profiles.budget import Budget, violations
 from nas.engine.samplers import random, tpe
 from nas.engine.successive_halving import check_rungs, promising
@@ -83,8 +84,8 @@ def search(
     >>> winner(study)
     6
     """
-    _check(objectives, n_trials, timeout)
-    limits = budget.limits() if isinstance(budget, Budget) else dict(budget or {})
+    _check(objectives, n_trials, timeout, seed)
+    limits = budget.limits() if isinstance(budget, Budget) else _limits(budget or {})
     if isinstance(storage, Path):
         _create_database(storage)
     study = optuna.create_study(
@@ -274,15 +275,27 @@ class _Job:
         return costs
 
 
-def _check(objectives: Sequence[str], n_trials: int | None, timeout: float | None) -> None:
+def _limits(budget: Mapping[str, float]) -> dict[str, float]:
+    limits = {}
+    for name, limit in budget.items():
+        number = _plain(limit)
+        if number is None or not 0 < number < math.inf:
+            raise ValueError(f"budget {name!r} must be a number above 0, got {limit!r}")
+        limits[name] = number
+    return limits
+
+
+def _check(objectives: Sequence[str], n_trials: int | None, timeout: float | None, seed: int) -> None:
     if ACCURACY not in objectives or len(set(objectives)) != len(objectives):
         raise ValueError(f"objectives must hold 'accuracy' and differ, got {tuple(objectives)}")
     if n_trials is None and timeout is None:
         raise ValueError("n_trials or timeout must be given, got neither")
-    if n_trials is not None and n_trials < 1:
-        raise ValueError(f"n_trials must be at least 1, got {n_trials}")
-    if timeout is not None and not timeout > 0:
-        raise ValueError(f"timeout must be above 0 seconds, got {timeout}")
+    if n_trials is not None and not is_whole(n_trials, 1):
+        raise ValueError(f"n_trials must be a whole number of at least 1 or None, got {n_trials!r}")
+    if timeout is not None and not is_number(timeout, 0):
+        raise ValueError(f"timeout must be a number of seconds above 0 or None, got {timeout!r}")
+    if not is_whole(seed, 0):
+        raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
 
 
 def _accuracy(value: Any) -> float:
