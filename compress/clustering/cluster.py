@@ -114,10 +114,10 @@ class Cluster:
         chosen = for_each(self._wanted(), layers, "Cluster.clusters")
         with held(fold_normalisation(model)) as evaluate:
             shared = {}
-            for name, clusters in chosen.items():
-                if layers[name].weight.count_nonzero():
-                    shared[name] = share(layers[name], clusters, self.start, seed, (steps or {}).get(name))
             try:
+                for name, clusters in chosen.items():
+                    if layers[name].weight.count_nonzero():
+                        shared[name] = share(layers[name], clusters, self.start, seed, (steps or {}).get(name))
                 if learn is not None:
                     learn(model, lambda over: evaluate())
             finally:

@@ -14,6 +14,7 @@ from compress.distillation.losses import attention_distance, hint_distance, pool
 from compress.stage import Context
 from compress.training.loop import Loss, Recipe, Training, train
 from compress.training.teachers import ModuleTeacher, Teacher
+from hw_profiles.torch_io.trace import in_eval_mode
 
 FEATURE_METHODS = ("hints", "attention")
 # Attention's authors give 1000 without soft targets beside it; with them so much drowned the rest (digits, four epochs
@@ -152,11 +153,9 @@ def _pairs(
 
 def _channels(model: nn.Module, names: Sequence[str], input_shape: tuple[int, int, int]) -> list[int]:
     """Of the feature maps that named modules make."""
-    training = model.training
-    with Taps(model, names) as taps, torch.inference_mode():
-        model.eval()(torch.zeros(1, *input_shape))
+    with Taps(model, names) as taps, torch.inference_mode(), in_eval_mode(model):
+        model(torch.zeros(1, *input_shape))
         shapes = [tuple(features.shape) for features in taps.features()]
-    model.train(training)
     for name, shape in zip(names, shapes, strict=True):
         if len(shape) != 4:
             raise ValueError(f"layer {name!r} must give feature maps (N, C, H, W), got {len(shape)} dimensions")

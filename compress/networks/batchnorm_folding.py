@@ -45,9 +45,11 @@ def held(pairs: Sequence[tuple[Layer, _BatchNorm]]) -> Iterator[Callable[[], Non
 
     for parameter in frozen:
         parameter.requires_grad_(False)
-    yield evaluate
-    for parameter, learns in zip(frozen, learning, strict=True):
-        parameter.requires_grad_(learns)
+    try:
+        yield evaluate
+    finally:
+        for parameter, learns in zip(frozen, learning, strict=True):
+            parameter.requires_grad_(learns)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from hw_profiles.onnx_io.session import open_session
-from hw_profiles.torch_io.trace import export, trace
+from hw_profiles.torch_io.trace import export, in_eval_mode, trace
 
 PARITY = 1e-3  # of the largest logit; float32 sums in another order
 _IMAGES = 3
@@ -34,8 +34,7 @@ def export_module(module: nn.Module, input_shape: tuple[int, int, int]) -> bytes
     trace(module, input_shape)  # the exporter would write down one of several ways and say nothing
     fixed = _renamed(export(module, input_shape))
     x = np.random.default_rng(0).standard_normal((_IMAGES, *input_shape)).astype(np.float32)
-    with torch.inference_mode():
-        module.eval()
+    with torch.inference_mode(), in_eval_mode(module):
         made = [module(torch.from_numpy(x[i : i + 1])) for i in range(_IMAGES)]
     if not all(isinstance(each, torch.Tensor) for each in made):
         raise ValueError(f"{type(module).__name__}: must have one output, a tensor, got {type(made[0]).__name__}")
