@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, Protocol, TypeGuard
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,6 +14,7 @@ from compress.distillation.feature_distillation import FEATURE_METHODS, FeatureL
 from compress.distillation.losses import decoupled_divergences, soft_target_divergence
 from compress.networks.artifact import Artifact, check_trainable
 from compress.stage import Context
+from compress.training.generators import seeded
 from compress.training.loop import Loss, Recipe, train
 from compress.training.teachers import ModuleTeacher, Teacher
 from compress.validation import is_number, is_within
@@ -151,8 +151,7 @@ def _begun_anew(artifact: Artifact, seed: int) -> nn.Module:
             f"Distill.method 'self' begins with new weights, which {bound[0] or type(model).__name__} cannot get: "
             "give an Arch or a module of layers of torch"
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed + 1)
+    with seeded(seed + 1):
         for module in model.modules():
             if _can_begin_anew(module):
                 module.reset_parameters()

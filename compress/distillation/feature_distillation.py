@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from compress.distillation.feature_maps import Taps, feature_layers
 from compress.distillation.losses import attention_distance, hint_distance, pooled, smaller_size
 from compress.stage import Context
+from compress.training.generators import seeded
 from compress.training.loop import Loss, Recipe, Training, train
 from compress.training.teachers import ModuleTeacher, Teacher
 from hw_profiles.torch_io.trace import in_eval_mode
@@ -93,8 +94,7 @@ class FeatureLesson:
         own = _channels(model, layers, input_shape)
         wanted = _channels(teacher.model, teacher_layers, input_shape)
         if config.method == "hints":
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+            with seeded(seed):
                 regressors.extend(nn.Conv2d(*pair, 1) for pair in zip(own, wanted, strict=True))
         return cls(config, Pupil(model, regressors), teacher, layers, teacher_layers)
 
