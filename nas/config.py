@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from hw_profiles.budget import Budget
 from hw_profiles.suggest import did_you_mean
 
@@ -111,8 +113,7 @@ class Config:
 
     def to_toml(self) -> str:
         """A file that :func:`load_config` reads back; what is not set is left out."""
-        values = {name: value for name, value in asdict(self).items() if value is not None}
-        return "".join(f"{name} = {_toml(value)}\n" for name, value in values.items())
+        return tomli_w.dumps({name: value for name, value in asdict(self).items() if value is not None})
 
     def differing(self, other: Config) -> list[str]:
         """Names of the entries in which two configs differ, the folder aside."""
@@ -182,7 +183,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"config {path}: there is no such file")
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"config {path}: {error}") from None
 
@@ -196,10 +197,3 @@ def _typed(name: str, value: Any, kind: str) -> Any:
     if not isinstance(value, wanted) or isinstance(value, bool):
         raise ValueError(f"{name} must be of type {kind.split(' |', maxsplit=1)[0]}, got {value!r}")
     return value
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
-    return repr(value)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from compress.atomic_files import write_text
 from nas.config import Config, load_config, parse_assignment, quantity
 
 
@@ -77,9 +78,13 @@ def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) ->
     assert load_config().seconds == 1800
 
 
-def test_a_config_is_what_it_wrote(tmp_path: Path) -> None:
-    config = load_config(None, {"data": 'a "b" \\ c', "ram": "3kB", "trials": 2, "out": "x"})
-    (tmp_path / "c.toml").write_text(config.to_toml())
+@pytest.mark.parametrize(
+    "data",
+    ['a "b" \\ c', "'" * 3, '"' * 3, "".join(map(chr, range(32))) + "\x7f\x85", "ß 猫 \u2028 \U0001f408", "a\r\nb\r"],
+)
+def test_a_config_is_what_it_wrote(data: str, tmp_path: Path) -> None:
+    config = load_config(None, {"data": data, "ram": "3kB", "trials": 2, "out": "x", "prune_amount": 1e-7})
+    write_text(tmp_path / "c.toml", config.to_toml())
     assert load_config(tmp_path / "c.toml") == config
 
 
