@@ -13,7 +13,7 @@ def is_number(value: object, low: float, high: float = math.inf) -> TypeGuard[fl
     >>> is_number(0.5, 0, 1), is_number(1, 0, 1), is_number("0.5", 0, 1), is_number(float("nan"), 0), is_number(True, 0)
     (True, False, False, False, False)
     """
-    return isinstance(value, Real) and not isinstance(value, bool) and low < float(value) < high
+    return isinstance(value, Real) and not isinstance(value, bool) and bool(value < high) and not value <= low
 
 
 def is_within(value: object, low: float, high: float = math.inf) -> bool:
