@@ -27,15 +27,16 @@ _FILES_LISTED = 100
 _PAIRS_LISTED = 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Split:
     """``images`` uint8 (N, H, W, C) and ``labels`` int64 (N,). ``images`` may be a read-only ``np.memmap``, so take
-    slices of it; ``key`` then says what it was made from.
+    slices of it; ``key`` then says what it was made from. A split equals itself alone: comparing images is for who
+    needs it.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
-    key: str | None = field(default=None, compare=False)
+    key: str | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -53,7 +54,7 @@ class Split:
         return self.take(np.unique(np.linspace(0, len(self) - 1, min(len(self), count)).astype(np.int64)))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Dataset:
     """Three splits of one size, and how an image becomes the network's input.
 

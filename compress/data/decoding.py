@@ -78,7 +78,7 @@ class FilePictures:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ArrayPictures:
     """Pixels uint8 (N, H, W, C) in memory or in a map; ``made_from``: the key of what they were made from, if known."""
 

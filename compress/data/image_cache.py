@@ -28,7 +28,7 @@ Missing = list[tuple[int, str]]
 Shape = tuple[int, int, int, int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Stored:
     """``images`` uint8 (N, H, W, C); ``missing``: which of the wanted rows were left out, and why; ``key``: the name of
     the file, None in memory.

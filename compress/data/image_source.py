@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from compress.data.decoding import Pictures, usual_shape
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Part:
     """Pictures with a label each, int64 (N,), and where it is known the number of each one's group."""
 
@@ -20,7 +20,7 @@ class Part:
     groups: NDArray[np.int64] | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Source:
     """``parts``: ``"train"`` and, where they are given, ``"val"`` and ``"test"``; ``size``: (height, width) that the
     images get unless another is wished.
