@@ -133,7 +133,7 @@ def load_data(
     splits = {name: each.split for name, each in read.items()}
     mean, std = _statistics(splits["train"])
     return Dataset(
-        name=Path(source).name,
+        name=_name(source),
         preprocessing=replace(step, mean=mean, std=std, class_names=names),
         facts=_facts(read, names),
         test_names=tuple(map(read["test"].name, range(len(read["test"].split)))),
@@ -154,6 +154,16 @@ def _open(source: str) -> Source:
     valid = "digits, a folder of images, an .npz file or torchvision:NAME"
     what = "it is a file of another kind" if path.exists() else "it does not exist"
     raise ValueError(f"--data must be {valid}, got {source!r}: {what}{did_you_mean(source, ['digits'])}")
+
+
+def _name(source: str) -> str:
+    """What a user would call it; ``.`` and ``..`` are the names of no folder.
+
+    >>> _name("photos/cats/"), _name("torchvision:MNIST"), _name(".") == Path.cwd().name
+    ('cats', 'torchvision:MNIST', True)
+    """
+    path = Path(source)
+    return path.name if path.name not in ("", "..") else path.resolve().name or str(path.resolve())
 
 
 def _choose(found: Source, seed: int) -> dict[str, tuple[Part, NDArray[np.int64]]]:

@@ -58,6 +58,17 @@ def test_the_seed_decides_the_splits() -> None:
     assert not np.array_equal(one.test.images, other.test.images)
 
 
+@pytest.mark.parametrize(
+    "source", [".", "./", "../cats", "../cats/", "dog/..", "{root}", "{root}/", "{root}/dog/..", "{root}/."]
+)
+def test_a_dataset_is_called_as_its_folder_is(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_folder(tmp_path / "cats", size=(8, 8))
+    monkeypatch.chdir(root)
+    assert load_data(source.format(root=root)).name == "cats"
+    monkeypatch.chdir(root / "dog")
+    assert load_data("..").name == "cats"
+
+
 def test_what_holds_arrays_equals_itself_alone() -> None:
     data = load_data("digits", size=8)
     artifact = Artifact(source=preset("resnet8"), weights={}, preprocessing=data.preprocessing)
