@@ -14,7 +14,7 @@ from hw_profiles.budget import Budget
 from hw_profiles.devices.device import Device
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Context:
     """What stages work with. ``data`` has the size that the artifact reads. ``max_accuracy_drop`` is in percentage
     points and holds for all stages together. ``checkpoint`` is where a training may keep its state, ``folder`` where

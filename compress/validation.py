@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import math
 from numbers import Integral, Real
+from typing import TypeGuard
 
 
-def is_number(value: object, low: float, high: float = math.inf) -> bool:
+def is_number(value: object, low: float, high: float = math.inf) -> TypeGuard[float]:
     """Whether it is a number above ``low`` and below ``high``.
 
-    >>> is_number(0.5, 0, 1), is_number(1, 0, 1), is_number("0.5", 0, 1), is_number(float("nan"), 0)
-    (True, False, False, False)
+    >>> is_number(0.5, 0, 1), is_number(1, 0, 1), is_number("0.5", 0, 1), is_number(float("nan"), 0), is_number(True, 0)
+    (True, False, False, False, False)
     """
-    return isinstance(value, Real) and low < float(value) < high
+    return isinstance(value, Real) and not isinstance(value, bool) and bool(value < high) and not value <= low
+
+
+def is_within(value: object, low: float, high: float = math.inf) -> bool:
+    """Whether it is a finite number of at least ``low`` and at most ``high``.
+
+    >>> is_within(0, 0, 1), is_within(1, 0, 1), is_within(1.5, 0, 1), is_within(math.inf, 0), is_within(False, 0)
+    (True, True, False, False, False)
+    """
+    return is_number(value, -math.inf) and low <= value <= high
 
 
 def is_whole(value: object, least: int, most: float = math.inf) -> bool:

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from hw_profiles.budget import Budget
 from hw_profiles.errors import InputError
 from hw_profiles.suggest import did_you_mean
@@ -84,6 +86,10 @@ class Config:
     learning_rate: float = 0.1
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None or not str(field.type).endswith("| None"):
+                object.__setattr__(self, field.name, _typed(field.name, value, str(field.type)))
         for name in _UNITS:
             self._number(name)
         for name, holds, what in _CHECKS:
@@ -108,8 +114,7 @@ class Config:
 
     def to_toml(self) -> str:
         """A file that :func:`load_config` reads back; what is not set is left out."""
-        values = {name: value for name, value in asdict(self).items() if value is not None}
-        return "".join(f"{name} = {_toml(value)}\n" for name, value in values.items())
+        return tomli_w.dumps({name: value for name, value in asdict(self).items() if value is not None})
 
     def differing(self, other: Config) -> list[str]:
         """Names of the entries in which two configs differ, the folder aside."""
@@ -153,11 +158,10 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
     given |= {name: value for name, value in (overrides or {}).items() if value is not None}
     if given.get("time") is None and given.get("trials") is None:
         given["time"] = _DEFAULT_TIME
-    kinds = {field.name: str(field.type) for field in fields(Config)}
-    for name, value in given.items():
-        if name not in kinds:
-            raise InputError(f"unknown entry {name!r}{did_you_mean(name, kinds)} (valid: {', '.join(kinds)})")
-        given[name] = _typed(name, value, kinds[name])
+    known = [field.name for field in fields(Config)]
+    for name in given:
+        if name not in known:
+            raise InputError(f"unknown entry {name!r}{did_you_mean(name, known)} (valid: {', '.join(known)})")
     return Config(**given)
 
 
@@ -180,7 +184,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"config {path}: there is no such file")
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"config {path}: {error}") from None
 
@@ -194,10 +198,3 @@ def _typed(name: str, value: Any, kind: str) -> Any:
     if not isinstance(value, wanted) or isinstance(value, bool):
         raise InputError(f"{name} must be of type {kind.split(' |', maxsplit=1)[0]}, got {value!r}")
     return value
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
-    return repr(value)

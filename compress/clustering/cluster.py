@@ -115,12 +115,12 @@ class Cluster:
         chosen = per_layer_setting(self._wanted(), layers, "Cluster.clusters")
         with frozen_batchnorm(fold_normalisation(model)) as evaluate:
             shared = {}
-            for name, clusters in chosen.items():
-                if layers[name].weight.count_nonzero():
-                    shared[name] = apply_weight_sharing(
-                        layers[name], clusters, self.start, seed, (steps or {}).get(name)
-                    )
             try:
+                for name, clusters in chosen.items():
+                    if layers[name].weight.count_nonzero():
+                        shared[name] = apply_weight_sharing(
+                            layers[name], clusters, self.start, seed, (steps or {}).get(name)
+                        )
                 if learn is not None:
                     learn(model, lambda over: evaluate())
             finally:

@@ -28,15 +28,16 @@ _FILES_LISTED = 100
 _PAIRS_LISTED = 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Split:
     """``images`` uint8 (N, H, W, C) and ``labels`` int64 (N,). ``images`` may be a read-only ``np.memmap``, so take
-    slices of it; ``key`` then says what it was made from.
+    slices of it; ``key`` then says what it was made from. A split equals itself alone: comparing images is for who
+    needs it.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
-    key: str | None = field(default=None, compare=False)
+    key: str | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -54,7 +55,7 @@ class Split:
         return self.take(np.unique(np.linspace(0, len(self) - 1, min(len(self), count)).astype(np.int64)))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Dataset:
     """Three splits of one size, and how an image becomes the network's input.
 
@@ -133,7 +134,7 @@ def load_data(
     splits = {name: each.split for name, each in read.items()}
     mean, std = _statistics(splits["train"])
     return Dataset(
-        name=Path(source).name,
+        name=_name(source),
         preprocessing=replace(step, mean=mean, std=std, class_names=names),
         facts=_facts(read, names),
         test_names=tuple(map(read["test"].name, range(len(read["test"].split)))),
@@ -154,6 +155,16 @@ def _open(source: str) -> ImageSource:
     valid = "digits, a folder of images, an .npz file or torchvision:NAME"
     what = "it is a file of another kind" if path.exists() else "it does not exist"
     raise InputError(f"--data must be {valid}, got {source!r}: {what}{did_you_mean(source, ['digits'])}")
+
+
+def _name(source: str) -> str:
+    """What a user would call it; ``.`` and ``..`` are the names of no folder.
+
+    >>> _name("photos/cats/"), _name("torchvision:MNIST"), _name(".") == Path.cwd().name
+    ('cats', 'torchvision:MNIST', True)
+    """
+    path = Path(source)
+    return path.name if path.name not in ("", "..") else path.resolve().name or str(path.resolve())
 
 
 def _choose(found: ImageSource, seed: int) -> dict[str, tuple[LabelledImages, NDArray[np.int64]]]:

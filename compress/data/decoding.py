@@ -79,7 +79,7 @@ class ImageFileReader:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ImageArrayReader:
     """Pixels uint8 (N, H, W, C) in memory or in a map; ``made_from``: the key of what they were made from, if known."""
 

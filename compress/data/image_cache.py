@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from compress.atomic_files import read_json, write_json
+from hw_profiles.cache_folder import cache_folder
 
 LARGEST_IN_MEMORY = 256 * 1024**2
 _PORTION_BYTES = 8 * 1024**2
@@ -27,7 +28,7 @@ Missing = list[tuple[int, str]]
 Shape = tuple[int, int, int, int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Stored:
     """``images`` uint8 (N, H, W, C); ``missing``: which of the wanted rows were left out, and why; ``key``: the name of
     the file, None in memory.
@@ -36,15 +37,6 @@ class Stored:
     images: NDArray[np.uint8]
     missing: Missing
     key: str | None
-
-
-def cache_folder() -> Path:
-    """Where fitnas keeps what can be made again.
-
-    >>> cache_folder().name
-    'fitnas'
-    """
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fitnas"
 
 
 def stored_images(shape: Shape, key: Callable[[], str], fill: Callable[[NDArray[np.uint8]], Missing]) -> Stored:
@@ -66,7 +58,7 @@ def stored_images(shape: Shape, key: Callable[[], str], fill: Callable[[NDArray[
     name = key()
     folder = cache_folder() / "images"
     folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder / f"{name}.lock"):
+    with FileLock(folder / f"{name}.lock"):  # one process makes the file, the others wait for it and find it
         found = _find(folder, name, shape)
         if found is None:
             _remove_unused(folder)
@@ -142,11 +134,3 @@ def _remove_unused(folder: Path) -> None:
         with suppress(FileNotFoundError):  # another process was quicker
             if path.suffix != ".lock" and path.stat().st_mtime < oldest:
                 path.unlink()
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """One process at a time makes a file; the others wait for it and find it."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from compress.data.decoding import ImageReader, usual_shape
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LabelledImages:
-    """Images with a label each, int64 (N,), and where it is known the number of each one's group."""
+    """ImageReader with a label each, int64 (N,), and where it is known the number of each one's group."""
 
     reader: ImageReader
     labels: NDArray[np.int64]
     groups: NDArray[np.int64] | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ImageSource:
     """``parts``: ``"train"`` and, where they are given, ``"val"`` and ``"test"``; ``size``: (height, width) that the
     images get unless another is wished.

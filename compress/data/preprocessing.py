@@ -12,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from compress.validation import is_number, is_whole
 from hw_profiles.errors import InputError
 
 PREPROCESSING_SCHEMA = 1
 METADATA_KEY = "fitnas.preprocessing"
 _ORIENTATION = 0x0112
+_LARGEST_SIDE = 2**16
+_SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,10 +39,16 @@ class Preprocessing:
     class_names: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if self.channels not in (1, 3) or len(self.mean) != self.channels or len(self.std) != self.channels:
-            raise InputError(f"Preprocessing: 1 or 3 channels with a mean and std each, got {self.channels}")
-        if not self.sizes or min(min(size) for size in self.sizes) < 1:
-            raise InputError(f"Preprocessing.sizes must be pairs of at least 1, got {self.sizes}")
+        if not is_whole(self.channels, 1, 3) or self.channels == 2:
+            raise InputError(f"Preprocessing.channels must be 1 or 3, got {self.channels!r:.100}")
+        if not self.sizes or not all(map(_is_size, self.sizes)):
+            raise InputError(f"Preprocessing.sizes must be pairs in 1..{_LARGEST_SIDE}, got {self.sizes!r:.100}")
+        if len(self.mean) != self.channels or not all(is_number(value, -_LARGEST, _LARGEST) for value in self.mean):
+            raise InputError(f"Preprocessing.mean must be a number for each channel, got {self.mean!r:.100}")
+        if len(self.std) != self.channels or not all(is_number(value, _SMALLEST, _LARGEST) for value in self.std):
+            raise InputError(f"Preprocessing.std must be a number above 0 for each channel, got {self.std!r:.100}")
+        if not all(isinstance(name, str) for name in self.class_names):
+            raise InputError(f"Preprocessing.class_names must be text, got {self.class_names!r:.100}")
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -85,15 +94,21 @@ class Preprocessing:
             data: Mapping[str, Any] = json.loads(text)
             if data["schema"] != PREPROCESSING_SCHEMA:
                 raise InputError(f"schema must be {PREPROCESSING_SCHEMA}, got {data['schema']!r}")
-            return cls(
-                channels=int(data["channels"]),
-                sizes=tuple((int(h), int(w)) for h, w in data["sizes"]),
-                mean=tuple(map(float, data["mean"])),
-                std=tuple(map(float, data["std"])),
-                class_names=tuple(map(str, data["class_names"])),
-            )
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            lists = {name: _listed(name, data[name]) for name in ("sizes", "mean", "std", "class_names")}
+            lists["sizes"] = tuple(tuple(_listed("sizes", size)) for size in lists["sizes"])
+            return cls(channels=data["channels"], **lists)
+        except (KeyError, TypeError, RecursionError, json.JSONDecodeError) as error:
             raise InputError(f"not a preprocessing record ({error!r})") from None
+
+
+def _is_size(size: object) -> bool:
+    return isinstance(size, tuple | list) and len(size) == 2 and all(is_whole(side, 1, _LARGEST_SIDE) for side in size)
+
+
+def _listed(name: str, value: object) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise InputError(f"Preprocessing.{name} must be a list, got {value!r:.100}")
+    return tuple(value)
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:

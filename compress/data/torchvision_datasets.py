@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from compress.data.image_cache import cache_folder
 from compress.data.image_source import ImageSource, LabelledImages
+from hw_profiles.cache_folder import cache_folder
 from hw_profiles.errors import InputError
 from hw_profiles.suggest import did_you_mean
 

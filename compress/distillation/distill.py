@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, Protocol, TypeGuard
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,9 +14,10 @@ from compress.distillation.feature_distillation import FEATURE_METHODS, FeatureD
 from compress.distillation.losses import decoupled_divergences, soft_target_divergence
 from compress.networks.artifact import Artifact, check_trainable
 from compress.stage import Context
+from compress.training.generators import seeded
 from compress.training.loop import Loss, Recipe, train
 from compress.training.teachers import ModuleTeacher, Teacher
-from compress.validation import is_number
+from compress.validation import is_number, is_within
 from hw_profiles.errors import InputError
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
@@ -76,9 +76,9 @@ class Distill:
         check_teaching("Distill", self.temperature, self.weight)
         if self.method not in METHODS:
             raise InputError(f"Distill.method must be one of {', '.join(METHODS)}, got {self.method!r}")
-        weights = (self.target_weight, self.others_weight, self.feature_weight or 0.0)
-        if not min(weights) >= 0:
-            raise InputError(f"Distill: the weights of parts of the loss must not be below 0, got {weights}")
+        weights = (self.target_weight, self.others_weight, 0.0 if self.feature_weight is None else self.feature_weight)
+        if not all(is_within(weight, 0) for weight in weights):
+            raise InputError(f"Distill: the weights of parts of the loss must be at least 0, got {weights}")
         if len(self.layers) != len(self.teacher_layers):
             raise InputError(
                 "Distill.layers and teacher_layers must be pairs, "
@@ -140,7 +140,7 @@ def divergence_loss(teacher: Teacher, divergence: Divergence, temperature: float
 
 def check_teaching(stage: str, temperature: float, weight: float) -> None:
     """Raise an InputError unless a teacher can lead by these."""
-    if not is_number(temperature, 0) or not (weight in (0, 1) or is_number(weight, 0, 1)):
+    if not is_number(temperature, 0) or not is_within(weight, 0, 1):
         raise InputError(f"{stage}: temperature must be above 0 and weight in 0..1, got {temperature!r} and {weight!r}")
 
 
@@ -154,8 +154,7 @@ def _begun_anew(artifact: Artifact, seed: int) -> nn.Module:
             f"Distill.method 'self' begins with new weights, which {bound[0] or type(model).__name__} cannot get: "
             "give an Arch or a module of layers of torch"
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed + 1)
+    with seeded(seed + 1):
         for module in model.modules():
             if _can_begin_anew(module):
                 module.reset_parameters()

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from compress.distillation.feature_maps import Taps, feature_layers
 from compress.distillation.losses import attention_distance, hint_distance, pooled, smaller_size
 from compress.stage import Context
+from compress.training.generators import seeded
 from compress.training.loop import Loss, Recipe, Training, train
 from compress.training.teachers import ModuleTeacher, Teacher
 from hw_profiles.errors import InputError
+from hw_profiles.torch_io.trace import in_eval_mode
 
 FEATURE_METHODS = ("hints", "attention")
 # Attention's authors give 1000 without soft targets beside it; with them so much drowned the rest (digits, four epochs
@@ -93,8 +95,7 @@ class FeatureDistillation:
         own = _channels(model, layers, input_shape)
         wanted = _channels(teacher.model, teacher_layers, input_shape)
         if config.method == "hints":
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+            with seeded(seed):
                 regressors.extend(nn.Conv2d(*pair, 1) for pair in zip(own, wanted, strict=True))
         return cls(config, StudentWithRegressors(model, regressors), teacher, layers, teacher_layers)
 
@@ -153,11 +154,9 @@ def _pairs(
 
 def _channels(model: nn.Module, names: Sequence[str], input_shape: tuple[int, int, int]) -> list[int]:
     """Of the feature maps that named modules make."""
-    training = model.training
-    with Taps(model, names) as taps, torch.inference_mode():
-        model.eval()(torch.zeros(1, *input_shape))
+    with Taps(model, names) as taps, torch.inference_mode(), in_eval_mode(model):
+        model(torch.zeros(1, *input_shape))
         shapes = [tuple(features.shape) for features in taps.features()]
-    model.train(training)
     for name, shape in zip(names, shapes, strict=True):
         if len(shape) != 4:
             raise InputError(f"layer {name!r} must give feature maps (N, C, H, W), got {len(shape)} dimensions")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from hw_profiles.errors import InputError
+from hw_profiles.torch_io.trace import in_eval_mode
 
 
 class Taps:
@@ -72,12 +73,10 @@ def feature_layers(model: nn.Module, input_shape: tuple[int, ...]) -> dict[tuple
         for name, module in model.named_modules()
         if name
     ]
-    training = model.training
     try:
-        with torch.inference_mode():
-            model.eval()(torch.zeros(1, *input_shape))
+        with torch.inference_mode(), in_eval_mode(model):
+            model(torch.zeros(1, *input_shape))
     finally:
-        model.train(training)
         for handle in handles:
             handle.remove()
     return found

@@ -27,7 +27,7 @@ ARTIFACT_SCHEMA = 3
 DEPLOYED = "deployed.onnx"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Artifact:
     """``weights`` is the state dict of the source's module, empty for an ONNX file. ``quantization`` holds the scales
     of an Arch in 8-bit integers. ``weight_formats``: how the weights are stored that a stage changed (operation's

@@ -181,11 +181,7 @@ def _is_made_by(source: Timm, module: nn.Module) -> bool:
         again.load_state_dict(module.state_dict())
     except (RuntimeError, ValueError):
         return False
-    modes = {each: each.training for each in module.modules()}
-    same = nothing_changed(again, module, source.input_shape)
-    for each, training in modes.items():
-        each.training = training
-    return same
+    return nothing_changed(again, module, source.input_shape)
 
 
 def _of_name(name: str, data: Dataset | None, input_shape: Shape | None, *, trains: bool) -> Artifact:

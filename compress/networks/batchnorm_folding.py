@@ -46,9 +46,11 @@ def frozen_batchnorm(pairs: Sequence[tuple[WeightLayer, _BatchNorm]]) -> Iterato
 
     for parameter in frozen:
         parameter.requires_grad_(False)
-    yield evaluate
-    for parameter, learns in zip(frozen, learning, strict=True):
-        parameter.requires_grad_(learns)
+    try:
+        yield evaluate
+    finally:
+        for parameter, learns in zip(frozen, learning, strict=True):
+            parameter.requires_grad_(learns)
 
 
 @torch.no_grad()

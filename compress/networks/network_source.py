@@ -19,7 +19,7 @@ from hw_profiles.errors import InputError
 from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_io.load import load_model
 from hw_profiles.onnx_io.reader import read_metadata, read_onnx
-from hw_profiles.torch_io.trace import trace
+from hw_profiles.torch_io.trace import in_eval_mode, trace
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
 
@@ -221,7 +221,7 @@ def nothing_changed(one: nn.Module, other: nn.Module, input_shape: tuple[int, in
     """
     x = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
     try:
-        with torch.inference_mode():
-            return torch.equal(one.eval()(x), other.eval()(x))
+        with torch.inference_mode(), in_eval_mode(one), in_eval_mode(other):
+            return torch.equal(one(x), other(x))
     except (RuntimeError, AssertionError):
         return False

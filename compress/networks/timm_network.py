@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from compress.networks.slice_channels import cut_module
+from compress.training.generators import seeded
 from hw_profiles.errors import InputError
 from hw_profiles.network.workload import Workload
 from hw_profiles.torch_io.timm_models import check_timm_name
@@ -73,8 +74,7 @@ class Timm:
     def build(self) -> nn.Module:
         """The module with random weights that do not depend on anything; an InputError where it cannot be made."""
         _check_bytes(self._create("meta"), self.name)
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
+        with seeded(0):
             made = self._create("cpu")
         return cut_module(made, self.kept)
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.session import open_session
-from hw_profiles.torch_io.trace import export, trace
+from hw_profiles.torch_io.trace import export, in_eval_mode, trace
 
 PARITY = 1e-3  # of the largest logit; float32 sums in another order
 _PARITY_IMAGES = 3
@@ -35,8 +35,7 @@ def export_module(module: nn.Module, input_shape: tuple[int, int, int]) -> bytes
     trace(module, input_shape)  # the exporter would write down one of several ways and say nothing
     fixed = _renamed(export(module, input_shape))
     x = np.random.default_rng(0).standard_normal((_PARITY_IMAGES, *input_shape)).astype(np.float32)
-    with torch.inference_mode():
-        module.eval()
+    with torch.inference_mode(), in_eval_mode(module):
         made = [module(torch.from_numpy(x[i : i + 1])) for i in range(_PARITY_IMAGES)]
     if not all(isinstance(each, torch.Tensor) for each in made):
         raise InputError(f"{type(module).__name__}: must have one output, a tensor, got {type(made[0]).__name__}")

@@ -35,9 +35,9 @@ def _losses(model: nn.Module, layer: WeightLayer, loss_of: Callable[[nn.Module],
 @contextmanager
 def _only(layer: WeightLayer, kept: Tensor) -> Iterator[None]:
     before = layer.weight.detach().clone()
-    with torch.no_grad():
-        layer.weight.mul_(kept)
     try:
+        with torch.no_grad():
+            layer.weight.mul_(kept)
         yield
     finally:
         with torch.no_grad():

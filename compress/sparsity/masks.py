@@ -103,8 +103,12 @@ class Masks:
     def __init__(self, layers: Mapping[str, WeightLayer], criterion: str) -> None:
         self.layers = layers
         self.of = {name: Mask(layer.weight.detach(), moving=criterion == "movement") for name, layer in layers.items()}
-        for name, mask in self.of.items():
-            parametrize.register_parametrization(layers[name], "weight", mask)
+        try:
+            for name, mask in self.of.items():
+                parametrize.register_parametrization(layers[name], "weight", mask)
+        except BaseException:  # an interruption too leaves no layer masked
+            self.finish()
+            raise
 
     def scores(self) -> dict[str, Tensor]:
         """What the criterion says of each weight: the magnitude that it has or had, or its movement."""
@@ -132,14 +136,19 @@ class Masks:
 
     def finish(self) -> None:
         """Leave the zeros in the weights and the module as it was."""
-        for layer in self.layers.values():
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+        for name, layer in self.layers.items():
+            if _is_masked_by(layer, self.of[name]):
+                parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
 
     def _beneath(self, name: str) -> Tensor:
         holder = self.layers[name].get_submodule("parametrizations.weight")
         original = holder.original
         assert isinstance(original, Tensor)
         return original.detach()
+
+
+def _is_masked_by(layer: WeightLayer, mask: Mask) -> bool:
+    return parametrize.is_parametrized(layer, "weight") and mask in layer.modules()
 
 
 def _largest(score: Tensor, count: int) -> Tensor:

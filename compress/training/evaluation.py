@@ -10,17 +10,18 @@ from torch.nn import functional as F
 
 from compress.data.dataset import Split
 from compress.data.preprocessing import Preprocessing
+from hw_profiles.torch_io.trace import in_eval_mode
 
 
 @torch.inference_mode()
 def predict(model: nn.Module, split: Split, preprocessing: Preprocessing, batch_size: int = 500) -> NDArray[np.int64]:
     """The class that the module gives each image."""
-    model.eval()
     place = device_of(model)
     found = []
-    for i in range(0, len(split), batch_size):
-        images = torch.from_numpy(preprocessing.tensor(split.images[i : i + batch_size]))
-        found.append(model(images.to(place)).argmax(1).cpu().numpy())
+    with in_eval_mode(model):
+        for i in range(0, len(split), batch_size):
+            images = torch.from_numpy(preprocessing.tensor(split.images[i : i + batch_size]))
+            found.append(model(images.to(place)).argmax(1).cpu().numpy())
     return np.concatenate(found)
 
 
@@ -51,12 +52,12 @@ def evaluate(model: nn.Module, split: Split, preprocessing: Preprocessing) -> fl
 @torch.inference_mode()
 def mean_loss(model: nn.Module, split: Split, preprocessing: Preprocessing, batch_size: int = 250) -> float:
     """Mean cross-entropy of a module on a split."""
-    model.eval()
     total, place = 0.0, device_of(model)
-    for i in range(0, len(split), batch_size):
-        logits = model(torch.from_numpy(preprocessing.tensor(split.images[i : i + batch_size])).to(place))
-        labels = torch.from_numpy(split.labels[i : i + batch_size]).to(place)
-        total += float(F.cross_entropy(logits, labels, reduction="sum"))
+    with in_eval_mode(model):
+        for i in range(0, len(split), batch_size):
+            logits = model(torch.from_numpy(preprocessing.tensor(split.images[i : i + batch_size])).to(place))
+            labels = torch.from_numpy(split.labels[i : i + batch_size]).to(place)
+            total += float(F.cross_entropy(logits, labels, reduction="sum"))
     return total / len(split)
 
 

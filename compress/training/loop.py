@@ -6,6 +6,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from compress.data.dataset import Dataset, Split
 from compress.data.preprocessing import Preprocessing
 from compress.progress import Report, no_report
 from compress.training.evaluation import device_of
-from compress.validation import is_number, is_whole
+from compress.training.generators import preserved_generators, seed_at
+from compress.validation import is_number, is_whole, is_within
 from hw_profiles.errors import InputError
 
 # loss(logits, labels, pixels): pixels are the augmented images, (N, C, H, W) in 0..1, as a teacher wants them.
@@ -30,6 +32,7 @@ _WARMUP_SHARE = 0.1
 _CHECKPOINT_SECONDS = 15.0
 _LARGEST_SHIFT = 1 / 8
 _FEW_IMAGES = 10_000
+_LAYERS_SEED = 1 << 31  # far from the seeds of the batches, so that dropout does not follow the augmentation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +66,7 @@ class Recipe:
                 raise InputError(f"Recipe.{name} must be True, False or None, got {getattr(self, name)!r}")
         for name in ("weight_decay", "label_smoothing"):
             value = getattr(self, name)
-            if value != 0 and not is_number(value, 0, 1):
+            if not is_within(value, 0, 1) or value == 1:
                 raise InputError(f"Recipe.{name} must be at least 0 and below 1, got {value!r}")
 
 
@@ -115,8 +118,9 @@ def train(
     It is trained where its parameters are (after ``model.to("cuda")`` on that accelerator); a loss gets tensors there.
 
     With ``checkpoint`` the state is kept there every 15 seconds; where the file is there already, training goes on
-    from it. The batches and their augmentation depend on (seed, step) alone, so a training that was interrupted is
-    the same training.
+    from it. The batches, their augmentation and what the model draws from torch's global generators (dropout) depend
+    on (seed, step) alone, so a training that was interrupted is the same training. After it the generators are as they
+    were, and the model is in evaluation mode.
     """
     loss = loss or label_loss(recipe.label_smoothing)
     batch_size = recipe.batch_size or (128 if len(data.train) >= _FEW_IMAGES else 32)
@@ -124,31 +128,39 @@ def train(
     total = max(1, round(recipe.epochs * steps_per_epoch))
     flip = data.preprocessing.channels == 3 if recipe.flip is None else recipe.flip
     model.to(memory_format=torch.channels_last)
-    batches = _Batches(
-        data.train, data.preprocessing, batch_size=batch_size, seed=seed, flip=flip, place=device_of(model)
-    )
+    place = device_of(model)
+    batches = _Batches(data.train, data.preprocessing, batch_size=batch_size, seed=seed, flip=flip, place=place)
     state = _State(model, recipe, recipe.learning_rate * batch_size / 128)
-    if checkpoint is not None and checkpoint.is_file():
-        state.load(checkpoint)
-    elif recipe.bfloat16 is None:
-        state.bfloat16 = _bfloat16_is_faster(model, batches)
-    start, saved = time.perf_counter() - state.seconds, time.perf_counter()
-    first_step = state.step
-    model.train()
-    while (share := state.share(total)) < 1:
-        if before_step is not None:
-            before_step(share)
-        state.learn(loss, batches, share)
-        state.seconds = time.perf_counter() - start
-        report(state.share(total), f"epoch {state.step / steps_per_epoch:.1f}")
-        if checkpoint is not None and time.perf_counter() - saved > _CHECKPOINT_SECONDS:
+    with preserved_generators(place), _in_training_mode(model):
+        if checkpoint is not None and checkpoint.is_file():
+            state.load(checkpoint)
+        elif recipe.bfloat16 is None:
+            state.bfloat16 = _bfloat16_is_faster(model, batches)
+        start, saved = time.perf_counter() - state.seconds, time.perf_counter()
+        first_step = state.step
+        while (share := state.share(total)) < 1:
+            seed_at(place, _LAYERS_SEED + (seed + 1) * 1_000_003 + state.step)
+            if before_step is not None:
+                before_step(share)
+            state.learn(loss, batches, share)
+            state.seconds = time.perf_counter() - start
+            report(state.share(total), f"epoch {state.step / steps_per_epoch:.1f}")
+            if checkpoint is not None and time.perf_counter() - saved > _CHECKPOINT_SECONDS:
+                state.save(checkpoint)
+                saved = time.perf_counter()
+        if checkpoint is not None and state.step > first_step:
             state.save(checkpoint)
-            saved = time.perf_counter()
-    if checkpoint is not None and state.step > first_step:
-        state.save(checkpoint)
-    model.eval()
     rate = state.step * batch_size / max(state.seconds, 1e-9)
     return Training(state.step, state.step / steps_per_epoch, state.seconds, rate, state.bfloat16)
+
+
+@contextmanager
+def _in_training_mode(model: nn.Module) -> Iterator[None]:
+    model.train()
+    try:
+        yield
+    finally:
+        model.eval()
 
 
 class _State:
@@ -266,7 +278,6 @@ def _schedule(share: float) -> float:
 def _bfloat16_is_faster(model: nn.Module, batches: _Batches) -> bool:
     """The faster of float32 and bfloat16 for a step of this model, by the best of three each; nothing is learnt."""
     buffers = {name: value.clone() for name, value in model.state_dict().items()}
-    model.train()
     pixels, labels = batches.at(0)
     best = {enabled: min(_step_seconds(model, batches, pixels, labels, enabled)) for enabled in (False, True)}
     model.load_state_dict(buffers)

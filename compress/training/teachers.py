@@ -17,6 +17,7 @@ from compress.atomic_files import write_bytes
 from compress.data.dataset import Dataset, Split
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.progress import Report, no_report
+from compress.training.generators import seeded
 from compress.training.loop import Recipe, train
 from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.reader import read_metadata
@@ -140,8 +141,8 @@ def trained_timm(
     name: str, data: Dataset, recipe: Recipe, folder: Path, *, seed: int = 0, report: Report = no_report
 ) -> Teacher:
     """A network of timm trained on the data; weights and checkpoint are kept in ``folder`` and found there again."""
-    torch.manual_seed(seed)
-    model = timm_model(name, data)
+    with seeded(seed):
+        model = timm_model(name, data)
     weights = folder / "weights.safetensors"
     if weights.is_file():
         model.load_state_dict(load_file(weights))

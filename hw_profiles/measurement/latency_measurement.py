@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
-import os
 import statistics
 import tempfile
 import time
@@ -15,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
+from hw_profiles.cache_folder import cache_folder
 from hw_profiles.devices.device import Device
 from hw_profiles.devices.machine import conditions, matches_this_machine
 from hw_profiles.errors import InputError
@@ -110,13 +110,23 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
 
 @contextmanager
 def measuring_lock() -> Iterator[None]:
-    """Held by the one process on this machine that measures; waits for its turn."""
-    descriptor = os.open(Path(tempfile.gettempdir()) / "fitnas-measuring.lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    """Held by the one process on this machine that measures, of whichever user; waits for its turn."""
+    with FileLock(_folder_of_all() / "lock", mode=0o666):
         yield
-    finally:
-        os.close(descriptor)
+
+
+def _folder_of_all() -> Path:
+    """A folder that every user of this machine may write in, whatever the umask: straight in the temporary folder,
+    filelock refuses a file that another user made."""
+    folder = Path(tempfile.gettempdir()) / "fitnas-measuring"
+    if not folder.is_dir():
+        made = Path(tempfile.mkdtemp(prefix=folder.name, dir=folder.parent))
+        made.chmod(0o777)
+        try:
+            made.rename(folder)  # so nobody meets it before all may write in it
+        except OSError:  # another process was quicker
+            made.rmdir()
+    return folder
 
 
 def _require_here(device: Device) -> None:
@@ -184,7 +194,7 @@ def reference_ms(threads: int) -> float:
     """The reference network's milliseconds on this machine, measured once for these conditions and kept."""
     where = conditions(threads)
     key = hashlib.sha256(json.dumps(where, sort_keys=True).encode()).hexdigest()[:12]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fitnas" / f"host-{key}.json"
+    cache = cache_folder() / f"host-{key}.json"
     if cache.is_file():
         return float(json.loads(cache.read_text())["reference_ms"])
     with measuring_lock():

@@ -81,7 +81,7 @@ def export(module: nn.Module, input_shape: tuple[int, ...]) -> bytes:
     True
     """
     try:
-        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder, _in_eval_mode(module):
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder, in_eval_mode(module):
             warnings.simplefilter("ignore")
             path = Path(folder) / "model.onnx"
             torch.onnx.export(module, (torch.zeros(1, *input_shape),), path, dynamo=False, opset_version=_OPSET)
@@ -101,14 +101,15 @@ class _ReadsNumbersError(Exception):
 
 def _run(module: nn.Module, recorder: _Recorder) -> Any:
     floats = (t.dtype for t in module.state_dict().values() if t.is_floating_point())
-    with torch.inference_mode(), _in_eval_mode(module), _without_numbers(module), recorder.names_of(module):
+    with torch.inference_mode(), in_eval_mode(module), _without_numbers(module), recorder.names_of(module):
         image = recorder.image(next(floats, torch.float32))
         with recorder:
             return module(image)
 
 
 @contextmanager
-def _in_eval_mode(module: nn.Module) -> Iterator[None]:
+def in_eval_mode(module: nn.Module) -> Iterator[None]:
+    """In evaluation mode while it lasts; then each module in it is in the mode that it had."""
     modes = {inner: inner.training for inner in module.modules()}
     module.eval()
     try:

@@ -11,12 +11,15 @@ import time
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
+from sqlalchemy import URL
 
+from compress.validation import is_number, is_whole
 from hw_profiles.budget import Budget, violations
 from hw_profiles.errors import InputError
 from nas.engine.samplers import random, tpe
@@ -82,12 +85,12 @@ def search(
     >>> winner(study)
     6
     """
-    _check(objectives, n_trials, timeout)
-    limits = budget.limits() if isinstance(budget, Budget) else dict(budget or {})
+    _check(objectives, n_trials, timeout, seed)
+    limits = budget.limits() if isinstance(budget, Budget) else _limits(budget or {})
     if isinstance(storage, Path):
         _create_database(storage)
     study = optuna.create_study(
-        storage=f"sqlite:///{storage}" if isinstance(storage, Path) else storage,
+        storage=sqlite_url(storage) if isinstance(storage, Path) else storage,
         study_name=study_name,
         directions=["maximize" if name == ACCURACY else "minimize" for name in objectives],
         load_if_exists=True,
@@ -99,13 +102,22 @@ def search(
     return study
 
 
+def sqlite_url(path: Path) -> str:
+    """A file's address as a storage of Optuna, whatever is in its name.
+
+    >>> sqlite_url(Path("50%?.db"))
+    'sqlite:///50%25%3F.db'
+    """
+    return URL.create("sqlite", database=str(path)).render_as_string()
+
+
 def _create_database(path: Path) -> None:
     """Make the file whole under another name first: a kill among its tables would leave one that nobody can open."""
     if path.exists():
         return
     partial = path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{partial}")
+    storage = optuna.storages.RDBStorage(sqlite_url(partial))
     storage.engine.dispose()
     partial.replace(path)
 
@@ -209,10 +221,9 @@ class _Job:
     def _try(self, trial: Trial) -> None:
         found = self.space(trial)
         repeated = found in self.costs
-        costs = self.costs[found] if repeated else dict(self.cost(found))
-        self._check_costs(costs)
+        costs = self.costs[found] if repeated else self._costs(found)
         excess = violations(costs, self.limits)
-        trial.set_user_attr(COST, dict(costs))
+        trial.set_user_attr(COST, costs)
         for name, value in excess.items():
             trial.set_constraint(name, value)
         trial.set_user_attr("feasible", all(value <= 0 for value in excess.values()))
@@ -250,32 +261,57 @@ class _Job:
         trials = self.study.get_trials(deepcopy=False)
         return [trial.user_attrs[key] for trial in trials if key in trial.user_attrs]
 
-    def _check_costs(self, costs: Mapping[str, float]) -> None:
+    def _costs(self, found: Any) -> Mapping[str, float]:
+        costs = {}
+        for name, value in self.cost(found).items():
+            number = _plain(value)
+            if number is None or math.isnan(number):
+                raise InputError(f"cost {name!r} must be a number, got {value!r}")
+            costs[name] = number
         for name in (*self.limits, *(o for o in self.objectives if o != ACCURACY)):
             if name not in costs:
                 raise InputError(
                     f"cost must tell {name!r}, which is limited or an objective; it tells {', '.join(costs)}"
                 )
-        for name, value in costs.items():
-            if math.isnan(value):
-                raise InputError(f"cost {name!r} must be a number, got NaN")
+        return costs
 
 
-def _check(objectives: Sequence[str], n_trials: int | None, timeout: float | None) -> None:
+def _limits(budget: Mapping[str, float]) -> dict[str, float]:
+    limits = {}
+    for name, limit in budget.items():
+        number = _plain(limit)
+        if number is None or not 0 < number < math.inf:
+            raise InputError(f"budget {name!r} must be a number above 0, got {limit!r}")
+        limits[name] = number
+    return limits
+
+
+def _check(objectives: Sequence[str], n_trials: int | None, timeout: float | None, seed: int) -> None:
     if ACCURACY not in objectives or len(set(objectives)) != len(objectives):
         raise InputError(f"objectives must hold 'accuracy' and differ, got {tuple(objectives)}")
     if n_trials is None and timeout is None:
         raise InputError("n_trials or timeout must be given, got neither")
-    if n_trials is not None and n_trials < 1:
-        raise InputError(f"n_trials must be at least 1, got {n_trials}")
-    if timeout is not None and not timeout > 0:
-        raise InputError(f"timeout must be above 0 seconds, got {timeout}")
+    if n_trials is not None and not is_whole(n_trials, 1):
+        raise InputError(f"n_trials must be a whole number of at least 1 or None, got {n_trials!r}")
+    if timeout is not None and not is_number(timeout, 0):
+        raise InputError(f"timeout must be a number of seconds above 0 or None, got {timeout!r}")
+    if not is_whole(seed, 0):
+        raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")
 
 
-def _accuracy(value: float) -> float:
-    if not 0 <= value <= 1:
-        raise InputError(f"evaluate must return an accuracy in 0..1, got {value}")
-    return float(value)
+def _accuracy(value: Any) -> float:
+    accuracy = _plain(value)
+    if accuracy is None or not 0 <= accuracy <= 1:
+        raise InputError(f"evaluate must return an accuracy in 0..1, got {value!r}")
+    return float(accuracy)
+
+
+def _plain(value: Any) -> float | None:
+    """A number of Python, numpy or torch as one of Python, the only ones that storages take; None for anything else."""
+    number = value.item() if getattr(value, "ndim", None) == 0 else value
+    if not isinstance(number, Real) or isinstance(number, bool):
+        return None
+    return int(number) if isinstance(number, Integral) else float(number)
 
 
 def _rejected(trial: FrozenTrial) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from compress.atomic_files import write_bytes
-from compress.data.image_cache import cache_folder
+from hw_profiles.cache_folder import cache_folder
 from hw_profiles.errors import InputError
 from hw_profiles.suggest import did_you_mean
 from search_spaces import identify_weights, list_presets

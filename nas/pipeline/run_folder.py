@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -12,6 +11,8 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from compress.atomic_files import read_json, write_json, write_text
 from compress.data.dataset import Dataset
@@ -85,13 +86,13 @@ def open_folder(config: Config) -> Iterator[Path]:
     """
     folder = Path(config.out)
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    lock = FileLock(folder / "run.lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"another run is using {folder}: wait for it or choose another --out") from None
     handler = None
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"another run is using {folder}: wait for it or choose another --out") from None
         check_config(config)
         if not (folder / "config.toml").is_file():
             write_json(folder / "env.json", environment())
@@ -105,7 +106,7 @@ def open_folder(config: Config) -> Iterator[Path]:
         if handler is not None:
             log.removeHandler(handler)
             handler.close()
-        os.close(descriptor)
+        lock.release()
 
 
 def environment() -> dict[str, Any]:

@@ -15,6 +15,7 @@ from compress.data.preprocessing import METADATA_KEY
 from compress.stages.acceptance import upper_bounds
 from hw_profiles.errors import InputError
 from nas.config import Config
+from nas.engine.search import sqlite_url
 from nas.report.candidates_section import candidates_section
 from nas.report.charts import architecture_svg, memory_svg, stages_svg
 from nas.report.html import grid, listing, page, percent, section
@@ -88,7 +89,7 @@ def _read_metrics(path: Path) -> Metrics:
 
 def _read_study(path: Path) -> optuna.Study:
     try:
-        return optuna.load_study(study_name="search", storage=f"sqlite:///{path}")
+        return optuna.load_study(study_name="search", storage=sqlite_url(path))
     except (KeyError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
         raise InputError(f"{path}: not the study of a run ({type(error).__name__})") from None
 

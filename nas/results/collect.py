@@ -47,7 +47,7 @@ class Result:
     metrics: Mapping[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Findings:
     """What the phases of a run made; ``data`` has the size in which it was read, ``context`` the artifact's;
     ``seconds`` is the time of the whole run so far, earlier starts included."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from compress.atomic_files import write_text
 from nas.config import Config, load_config, parse_assignment, quantity
 
 
@@ -52,6 +53,22 @@ def test_mistakes_are_named(entries: dict[str, Any], said: str) -> None:
         load_config(None, entries)
 
 
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ({"trials": True}, "trials must be of type int, got True"),
+        ({"learning_rate": True}, "learning_rate must be of type float, got True"),
+        ({"prune_steps": 1.5}, "prune_steps must be of type int, got 1.5"),
+        ({"seed": None}, "seed must be of type int, got None"),
+        ({"data": 5}, "data must be of type str, got 5"),
+    ],
+)
+def test_keyword_arguments_are_checked_as_a_file_is(entries: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Config(**entries)
+    assert Config(learning_rate=1, out=Path("x")) == Config(learning_rate=1.0, out="x")
+
+
 def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text('latency = "5ms"\ntrials = 7\nlearning_rate = 1\n')
@@ -61,9 +78,13 @@ def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) ->
     assert load_config().seconds == 1800
 
 
-def test_a_config_is_what_it_wrote(tmp_path: Path) -> None:
-    config = load_config(None, {"data": 'a "b" \\ c', "ram": "3kB", "trials": 2, "out": "x"})
-    (tmp_path / "c.toml").write_text(config.to_toml())
+@pytest.mark.parametrize(
+    "data",
+    ['a "b" \\ c', "'" * 3, '"' * 3, "".join(map(chr, range(32))) + "\x7f\x85", "ß 猫 \u2028 \U0001f408", "a\r\nb\r"],
+)
+def test_a_config_is_what_it_wrote(data: str, tmp_path: Path) -> None:
+    config = load_config(None, {"data": data, "ram": "3kB", "trials": 2, "out": "x", "prune_amount": 1e-7})
+    write_text(tmp_path / "c.toml", config.to_toml())
     assert load_config(tmp_path / "c.toml") == config
 
 

@@ -28,7 +28,7 @@ _RATE = 0.02
 _STRETCH = 1.2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Examples:
     """What one layer reads and should make: ``patches`` (rows, groups, in / groups × kernel) of the quantized network's
     activations, ``wanted`` (rows, groups, out / groups) of the float network, both at the same places.

@@ -46,7 +46,7 @@ class Sensitivity:
     saved_ms: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Lowering:
     """``bits`` 8: operations in 8-bit integers by the artifact's scales, or in float. 4: weights as 4-bit integers,
     in groups of ``group`` in a float network and for each channel in an int8 one, or as they are; ``biases`` are those

@@ -15,6 +15,7 @@ from sklearn.cluster import KMeans
 from torch import nn
 
 from compress import Artifact, Context, Recipe
+from compress.clustering import cluster
 from compress.clustering.cluster import Cluster, cluster_module
 from compress.clustering.kmeans_1d import STARTS
 from compress.clustering.shared_weights import apply_weight_sharing
@@ -198,3 +199,20 @@ def test_networks_that_it_does_not_fit_are_refused() -> None:
         cluster_module(nn.Sequential(nn.Linear(4, 4)), {"conv": 4})
     with pytest.raises(ValueError, match="a model must have convolutions or linear layers"):
         cluster_module(nn.ReLU())
+
+
+@pytest.mark.parametrize("moment", ["of the second k-means", "of training"])
+def test_an_interruption_leaves_a_module_of_plain_weights(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    model = with_random_statistics(nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.Conv2d(16, 16, 3)))
+    kinds, keys = [type(module) for module in model.modules()], sorted(model.state_dict())
+    if moment != "of training":
+        calls = iter([apply_weight_sharing, interrupted])
+        monkeypatch.setattr(cluster, "apply_weight_sharing", lambda *arguments: next(calls)(*arguments))
+    with pytest.raises(KeyboardInterrupt):
+        Cluster(clusters=4).apply(model, weighted_layers(model), interrupted)
+    assert [type(module) for module in model.modules()] == kinds
+    assert sorted(model.state_dict()) == keys
+    assert all(parameter.requires_grad for parameter in model.parameters())

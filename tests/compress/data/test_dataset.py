@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,11 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from compress import Artifact, Context
 from compress.data.dataset import Dataset, load_data
 from compress.data.preprocessing import Preprocessing
+from hw_profiles import load_device
+from search_spaces import preset
 
 
 def image(seed: int, size: tuple[int, int] = (20, 16), mode: str = "RGB") -> Image.Image:
@@ -52,6 +56,27 @@ def test_the_seed_decides_the_splits() -> None:
     one, same, other = (load_data("digits", seed=s) for s in (0, 0, 1))
     assert np.array_equal(one.test.images, same.test.images)
     assert not np.array_equal(one.test.images, other.test.images)
+
+
+@pytest.mark.parametrize(
+    "source", [".", "./", "../cats", "../cats/", "dog/..", "{root}", "{root}/", "{root}/dog/..", "{root}/."]
+)
+def test_a_dataset_is_called_as_its_folder_is(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_folder(tmp_path / "cats", size=(8, 8))
+    monkeypatch.chdir(root)
+    assert load_data(source.format(root=root)).name == "cats"
+    monkeypatch.chdir(root / "dog")
+    assert load_data("..").name == "cats"
+
+
+def test_what_holds_arrays_equals_itself_alone() -> None:
+    data = load_data("digits", size=8)
+    artifact = Artifact(source=preset("resnet8"), weights={}, preprocessing=data.preprocessing)
+    for each in (data.train, data, Context(data=data, device=load_device("host")), artifact):
+        same = replace(each)
+        assert each == each  # noqa: PLR0124
+        assert each != same
+        assert len({each, same, each}) == 2
 
 
 def test_a_folder_of_classes_is_split(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +84,39 @@ def test_pixels_without_a_fixed_range_are_refused(tmp_path: Path) -> None:
         record(1).image(saved(tmp_path / "x.tiff", Image.fromarray(np.ones((4, 4), np.float32))))
     with pytest.raises(ValueError, match=r"integer pixels must be in 0..65535, got 70000..70000"):
         record(1).image(saved(tmp_path / "y.tiff", Image.fromarray(np.full((4, 4), 70000, np.int32))))
+
+
+def test_a_record_is_what_it_wrote() -> None:
+    assert Preprocessing.from_json(record(3).to_json()) == record(3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        *(({"std": [value, 1, 1]}, "std must be a number above 0") for value in (0, -1, 1e-50, "1", None, True, [1])),
+        *(({"std": [float(value), 1, 1]}, "std must be a number above 0") for value in ("nan", "inf")),
+        *(({"mean": [float(value), 1, 1]}, "mean must be a number for each channel") for value in ("nan", "-inf")),
+        *(({"mean": value}, "mean must be a number for each channel") for value in ([], [0.5], [0.5] * 4, [10**400] * 3)),
+        ({"std": [1, 1]}, "std must be a number above 0 for each channel, got (1, 1)"),
+        ({"std": 1}, "std must be a list, got 1"),
+        ({"mean": "abc"}, "mean must be a list, got 'abc'"),
+        *(({"channels": value}, "channels must be 1 or 3") for value in (2, 3.0, "3", True, float("inf"), 10**400, None)),
+        *(({"sizes": value}, "sizes must be ") for value in ([], 4, [4], [[4]], [[4, 0]], [[4, 4, 4]], [[4, 10**9]], ["ab"])),
+        ({"sizes": [[4, float("inf")]]}, "sizes must be pairs in 1..65536"),
+        ({"class_names": "ab"}, "class_names must be a list, got 'ab'"),
+        ({"class_names": ["a", 1]}, "class_names must be text, got ('a', 1)"),
+        ({"schema": 2}, "schema must be 1, got 2"),
+    ],
+)  # fmt: skip
+def test_a_hostile_record_is_refused_in_one_line(changes: dict[str, object], said: str) -> None:
+    text = json.dumps({**json.loads(record(3).to_json()), **changes})
+    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+        Preprocessing.from_json(text)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("text", ["", "[]", "1", "{}", "null", "[" * 100_000, '{"schema": 1}'])
+def test_what_is_no_record_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a preprocessing record"):
+        Preprocessing.from_json(text)

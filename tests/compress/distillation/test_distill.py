@@ -157,7 +157,8 @@ def test_what_later_stages_did_is_not_undone(context: Context, learnt: Artifact,
     ("fields", "said"),
     [
         ({"method": "hint"}, "method must be one of soft_targets, decoupled, hints, attention, self, got 'hint'"),
-        ({"others_weight": -1.0}, "must not be below 0"),
+        ({"others_weight": -1.0}, "must be at least 0"),
+        ({"feature_weight": False}, "must be at least 0"),
         ({"layers": ("a",)}, "must be pairs, got 1 and 0"),
     ],
 )

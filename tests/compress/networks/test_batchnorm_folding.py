@@ -84,3 +84,13 @@ def test_held_normalisations_stay_neutral_in_training() -> None:
     assert model[0].bias.tolist() == [0.0] * 4
     assert not torch.equal(norm.bias, bias)
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_exception_leaves_what_learns_as_it_was(error: type[BaseException]) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)).eval()
+    model[2].bias.requires_grad_(False)
+    before = [parameter.requires_grad for parameter in model.parameters()]
+    with pytest.raises(error), frozen_batchnorm(fold_normalisation(model)):
+        raise error
+    assert [parameter.requires_grad for parameter in model.parameters()] == before

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import prune
+from torch.nn.utils import parametrize, prune
 
 from compress.networks.weight_layers import weighted_layers
 from compress.sparsity.masks import Masks, cubic, keep_in_groups, keep_of_all, keep_of_each
@@ -97,3 +97,17 @@ def test_zeros_are_held_in_training_and_left_behind() -> None:
         assert torch.equal(zero, ~kept[name])
         assert not torch.signbit(layer.weight[zero]).any()  # minus zero would be another number to a coder
         assert not torch.equal(layer.weight, before[name])
+
+
+def test_an_interruption_leaves_no_layer_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(layer: nn.Module, *arguments: object) -> None:
+        if isinstance(layer, nn.Linear):
+            raise KeyboardInterrupt
+        register(layer, *arguments)
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Linear(4, 4))
+    register = parametrize.register_parametrization
+    monkeypatch.setattr(parametrize, "register_parametrization", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Masks(weighted_layers(model), "magnitude")
+    assert [type(layer) for layer in model] == [nn.Conv2d, nn.Linear]

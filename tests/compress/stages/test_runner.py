@@ -15,7 +15,22 @@ import torch
 from torch import Tensor, nn
 
 from blocks.conv import ConvNormAct
-from compress import STAGES, Artifact, Context, Distill, Preprocessing, Prune, Quantize, Recipe, run_stages
+from compress import (
+    STAGES,
+    Artifact,
+    Cluster,
+    Context,
+    Distill,
+    Int4,
+    MixedPrecision,
+    Preprocessing,
+    Prune,
+    Quantize,
+    QuantizeAware,
+    Recipe,
+    Sparsify,
+    run_stages,
+)
 from compress.data.dataset import Split
 from compress.networks.onnx_export import export_onnx, folded_weights, predict_onnx
 from compress.progress import Report
@@ -398,6 +413,16 @@ def test_a_stage_must_not_leave_the_deployed_form_worse(
         (lambda: Distill(temperature=0), "temperature must be above 0"),
         (lambda: Distill(temperature="a"), "temperature must be above 0"),
         (lambda: Distill(weight=None), "weight in 0..1, got 4.0 and None"),
+        (lambda: Distill(weight=True), "weight in 0..1, got 4.0 and True"),
+        (lambda: Distill(temperature=True), "temperature must be above 0"),
+        (lambda: QuantizeAware(weight=False), "weight in 0..1, got 4.0 and False"),
+        (lambda: Prune(macs=True), "Prune.macs must be a number above 0, got True"),
+        (lambda: Prune(blocks=True), "blocks at least 0, got 1 and True"),
+        (lambda: Sparsify(rounds=True), "rounds must be at least 1, got True"),
+        (lambda: Cluster(bits=True), "clusters must be in 2"),
+        (lambda: Int4(group=True), "group must be at least 2, got True"),
+        (lambda: MixedPrecision(images=True), "images must be at least 1, got True"),
+        (lambda: Budget(flash_bytes=True), "flash_bytes must be a positive number, got True"),
     ],
 )
 def test_impossible_stages_are_refused(make: object, said: str) -> None:

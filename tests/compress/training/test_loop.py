@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,17 @@ class KilledError(Exception):
     pass
 
 
-def test_a_training_that_was_interrupted_is_the_same_training(digits: Dataset, tmp_path: Path) -> None:
+def with_dropout() -> nn.Module:
+    model = build_model(SMALL)
+    return nn.Sequential(nn.Dropout(0.2), model)
+
+
+@pytest.mark.parametrize("build", [lambda: build_model(SMALL), with_dropout], ids=["plain", "dropout"])
+def test_a_training_that_was_interrupted_is_the_same_training(
+    build: Callable[[], nn.Module], digits: Dataset, tmp_path: Path
+) -> None:
     recipe = Recipe(epochs=1)
-    whole = build_model(SMALL)
+    whole = build()
     result = train(whole, digits, recipe, seed=5)
 
     def die_late(share: float, note: str) -> None:
@@ -60,15 +69,38 @@ def test_a_training_that_was_interrupted_is_the_same_training(digits: Dataset, t
     before, module._CHECKPOINT_SECONDS = module._CHECKPOINT_SECONDS, 0.0
     try:
         with pytest.raises(KilledError):
-            train(build_model(SMALL), digits, recipe, seed=5, checkpoint=tmp_path / "c.pt", report=die_late)
+            train(build(), digits, recipe, seed=5, checkpoint=tmp_path / "c.pt", report=die_late)
     finally:
         module._CHECKPOINT_SECONDS = before
     assert (tmp_path / "c.pt").is_file()
-    resumed = build_model(SMALL)
+    torch.rand(7)  # another process has other random numbers
+    resumed = build()
     again = train(resumed, digits, recipe, seed=5, checkpoint=tmp_path / "c.pt")
     assert again.steps == result.steps
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], value, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_training_leaves_the_users_generator_alone(fails: bool, digits: Dataset) -> None:
+    def report(share: float, note: str) -> None:
+        if fails:
+            raise KeyboardInterrupt
+
+    model, before = with_dropout(), torch.get_rng_state()
+    with pytest.raises(KeyboardInterrupt) if fails else nullcontext():
+        train(model, digits, Recipe(epochs=0.1, bfloat16=None), report=report)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not any(module.training for module in model.modules())
+
+
+def test_each_step_drops_others_and_each_seed_too(digits: Dataset) -> None:
+    seen: list[Tensor] = []
+    model = with_dropout()
+    model[0].register_forward_hook(lambda module, inputs, output: seen.append(output[0] == 0))
+    for seed in (0, 1):
+        train(model, digits, Recipe(epochs=0.1), seed=seed)
+    assert len({tuple(zeros.flatten().tolist()) for zeros in seen}) == len(seen) > 4
 
 
 def test_time_ends_a_training_and_the_rate_comes_down(digits: Dataset) -> None:
@@ -136,6 +168,12 @@ def test_augmented_images_are_shifted_and_mirrored_ones() -> None:
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"weight_decay": -1.0}, "weight_decay must be at least 0 and below 1, got -1.0"),
         ({"label_smoothing": 2.0}, "label_smoothing must be at least 0 and below 1, got 2.0"),
+        ({"weight_decay": 1.0}, "weight_decay must be at least 0 and below 1, got 1.0"),
+        *(
+            ({name: True}, f"{name} must be .*, got True")
+            for name in ("epochs", "seconds", "batch_size", "learning_rate")
+        ),
+        *(({name: False}, f"{name} must be .*, got False") for name in ("weight_decay", "label_smoothing")),
     ],
 )
 def test_impossible_recipes_are_refused(wrong: dict[str, Any], said: str) -> None:
@@ -176,7 +214,9 @@ def test_a_teacher_for_other_data_is_refused(digits: Dataset, tmp_path: Path) ->
 
 def test_a_teacher_of_timm_is_trained_once(digits: Dataset, tmp_path: Path) -> None:
     recipe = Recipe(epochs=0.2, bfloat16=False)
+    before = torch.get_rng_state()
     teacher = trained_timm("resnet10t", digits, recipe, tmp_path / "t")
+    assert torch.equal(torch.get_rng_state(), before)
     weights = (tmp_path / "t" / "weights.safetensors").stat().st_mtime_ns
     again = trained_timm("resnet10t", digits, recipe, tmp_path / "t")
     assert (tmp_path / "t" / "weights.safetensors").stat().st_mtime_ns == weights

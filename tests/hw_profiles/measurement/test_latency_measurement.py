@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock, Timeout
 
 from hw_profiles import Workload
 from hw_profiles.cost_model.kernel_costs import KernelCost
@@ -94,9 +97,46 @@ def test_a_file_that_cannot_be_loaded_is_named_in_one_line(tmp_path: Path) -> No
 
 def test_only_one_process_measures_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where nobody else takes the lock in between
-    with measuring_lock():
-        other = os.open(tmp_path / "fitnas-measuring.lock", os.O_RDWR)
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.close(other)
+    other = FileLock(tmp_path / "fitnas-measuring" / "lock", blocking=False)
+    with measuring_lock(), pytest.raises(Timeout):
+        other.acquire()
+    with other:
+        pass
+
+
+def test_every_user_can_take_the_measuring_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    with shared_folder() as folder, second_umask(0o077):
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        for user in (65534, 65533):
+            with another_user(user), measuring_lock():
+                pass
+        place = folder / "fitnas-measuring"
+        assert [path.stat().st_mode & 0o1777 for path in (place, place / "lock")] == [0o777, 0o666]
+        assert list(folder.iterdir()) == [place]
+
+
+@contextmanager
+def shared_folder() -> Iterator[Path]:
+    """As /tmp is: open to all, but nobody may put away the files of others."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o1777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def second_umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    yield
+    os.umask(before)
+
+
+@contextmanager
+def another_user(user: int) -> Iterator[None]:
+    """Only root can become one; for others the modes of the files have to do."""
+    before = os.geteuid()
+    os.seteuid(user if before == 0 else before)
+    try:
+        yield
+    finally:
+        os.seteuid(before)

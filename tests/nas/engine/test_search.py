@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
+import torch
 from optuna.trial import TrialState
 
 import nas
@@ -138,6 +141,34 @@ def test_n_trials_counts_what_the_storage_holds(tmp_path: Path) -> None:
     assert not {found for found, _ in first.asked} & {found for found, _ in second.asked}
     whole = nas.search(space, Evaluation(), n_trials=9, cost=cost, seed=3, budget={"size": 9})
     assert [t.params for t in study.trials] == [t.params for t in whole.trials]
+
+
+def test_a_storage_may_have_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "50% or 100%20? #1 {x} ß"
+    folder.mkdir()
+    nas.search(space, Evaluation(), cost=cost, n_trials=1, storage=folder / "s.db", study_name="s")
+    assert [path.name for path in folder.iterdir()] == ["s.db"]
+    assert len(optuna.load_study(study_name="s", storage=search.sqlite_url(folder / "s.db")).trials) == 1
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float32, np.array, torch.tensor])
+def test_numbers_of_numpy_and_torch_are_stored_as_plain_ones(kind: Callable[[int], Any], tmp_path: Path) -> None:
+    study = nas.search(
+        lambda trial: trial.suggest_int("x", 0, 1), lambda x, fidelity: kind(x), cost=lambda x: {"size": kind(x)},
+        budget={"size": kind(2)}, objectives=("accuracy", "size"), n_trials=2, storage=tmp_path / "s.db", study_name="s",
+    )  # fmt: skip
+    assert states(study)["COMPLETE"] == 2
+    for trial in study.get_trials(states=(TrialState.COMPLETE,)):
+        assert trial.user_attrs["cost"] == {"size": trial.params["x"]}
+        assert trial.values == [trial.params["x"]] * 2
+
+
+@pytest.mark.parametrize("value", ["1", None, True, 1j, np.bool_(True), np.ones(2), math.nan])
+def test_what_is_no_real_number_is_named(value: Any) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"cost 'size' must be a number, got {value!r}")):
+        nas.search(space, Evaluation(), cost=lambda found: {"size": value}, n_trials=1)
+    study = nas.search(space, lambda found, fidelity: value, cost=cost, n_trials=1)
+    assert study.trials[0].user_attrs["cause"] == f"ValueError: evaluate must return an accuracy in 0..1, got {value!r}"
 
 
 SCRIPT = """
@@ -277,9 +308,16 @@ def test_timeout_ends_a_search() -> None:
         ({"objectives": ("latency_ms",)}, "objectives must hold 'accuracy'"),
         ({"objectives": ("accuracy", "weight")}, "cost must tell 'weight'"),
         ({"budget": {"weight": 1}}, "cost must tell 'weight'"),
-        ({"n_trials": 0}, "n_trials must be at least 1"),
+        ({"budget": {"size": True}}, "budget 'size' must be a number above 0, got True"),
+        ({"budget": {"size": 0}}, "budget 'size' must be a number above 0, got 0"),
+        ({"n_trials": 0}, "n_trials must be a whole number of at least 1 or None, got 0"),
+        ({"n_trials": True}, "n_trials must be a whole number of at least 1 or None, got True"),
+        ({"n_trials": 2.5}, "n_trials must be a whole number of at least 1 or None, got 2.5"),
         ({"n_trials": None}, "n_trials or timeout must be given"),
-        ({"timeout": -1}, "timeout must be above 0"),
+        ({"timeout": -1}, "timeout must be a number of seconds above 0 or None, got -1"),
+        ({"timeout": True}, "timeout must be a number of seconds above 0 or None, got True"),
+        ({"timeout": "1h"}, "timeout must be a number of seconds above 0 or None, got '1h'"),
+        *(({"seed": s}, f"seed must be a whole number of at least 0, got {s!r}") for s in (True, 1.5, "1", None, -1)),
         ({"rungs": (0.5,)}, "rungs must rise"),
         ({"rungs": (0.5, 0.2, 1)}, "rungs must rise"),
         ({"cost": lambda found: {"size": math.nan}}, "cost 'size' must be a number"),

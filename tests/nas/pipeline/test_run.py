@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from compress import Preprocessing, load_data
@@ -359,8 +359,7 @@ def test_a_run_does_not_go_on_with_other_images(
 
 def test_two_runs_in_one_folder_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run").mkdir()
-    with (tmp_path / "run" / "run.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(tmp_path / "run" / "run.lock"):
         assert main([*QUICK, "--out", str(tmp_path / "run")]) == 2
     assert "another run is using" in one_line(capsys)
 

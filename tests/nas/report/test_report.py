@@ -295,6 +295,13 @@ def test_a_finished_run_is_rendered_again_from_its_folder(finished: Path) -> Non
     assert Page(html).count("circle") == 6
 
 
+def test_a_finished_run_may_lie_in_a_folder_of_any_name(
+    finished: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    odd = finished.rename(tmp_path_factory.mktemp("runs") / "50% or 100%20? #1 {x}")
+    assert render_run(odd) == render_run(odd.rename(finished))
+
+
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
