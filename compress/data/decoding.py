@@ -15,8 +15,9 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from compress.data.exif_orientation import upright_size
 from compress.data.image_cache import Missing, Stored, chunk_size, stored_images
-from compress.data.preprocessing import Preprocessing, upright_size
+from compress.data.preprocessing import Preprocessing
 from hw_profiles.errors import InputError
 
 OnProgress = Callable[[float], None]

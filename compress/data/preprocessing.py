@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from compress.data.exif_orientation import upright
 from compress.validation import is_number, is_whole
 from hw_profiles.errors import InputError
 
 PREPROCESSING_SCHEMA = 1
 METADATA_KEY = "fitnas.preprocessing"
-_ORIENTATION = 0x0112
 _LARGEST_SIDE = 2**16
 _SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
@@ -68,7 +67,7 @@ class Preprocessing:
         >>> p.image(Image.new("RGBA", (4, 4), (0, 0, 0, 0)))[0, 0, 0].item()
         255
         """
-        image = _eight_bits(_upright(image)).convert("L" if self.channels == 1 else "RGB")
+        image = _eight_bits(upright(image)).convert("L" if self.channels == 1 else "RGB")
         for height, width in self.sizes:
             if image.size != (width, height):
                 image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
@@ -109,26 +108,6 @@ def _listed(name: str, value: object) -> tuple[Any, ...]:
     if not isinstance(value, list):
         raise InputError(f"Preprocessing.{name} must be a list, got {value!r:.100}")
     return tuple(value)
-
-
-def upright_size(image: Image.Image) -> tuple[int, int]:
-    """(height, width) of an opened image once it is turned as its EXIF orientation says.
-
-    >>> upright_size(Image.new("L", (3, 2)))
-    (2, 3)
-    """
-    return (image.width, image.height) if _orientation(image) in range(5, 9) else (image.height, image.width)
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except (SyntaxError, ValueError, TypeError, LookupError, struct.error):
-        return 1  # an unreadable EXIF block says nothing about pixels that can be read
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    return ImageOps.exif_transpose(image) if _orientation(image) in range(2, 9) else image
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

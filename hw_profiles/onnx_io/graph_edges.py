@@ -17,7 +17,7 @@ def check_order(graph: Any) -> None:
     >>> check_order(make_graph([make_node("Relu", ["y"], ["y"], name="loop")], "g", [], []))
     Traceback (most recent call last):
     ...
-    InputError: node 'loop' (Relu): input 'y' must be made by an earlier node
+    hw_profiles.errors.InputError: node 'loop' (Relu): input 'y' must be made by an earlier node
     """
     produced = {"", *(i.name for i in graph.input), *(t.name for t in graph.initializer)}
     produced.update(t.values.name for t in graph.sparse_initializer)

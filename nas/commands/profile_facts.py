@@ -42,6 +42,7 @@ def profile_facts(
     Raises:
         InputError: no such model, options that do not fit it, or a device without costs for it.
 
+    >>> from hw_profiles import load_device
     >>> facts = profile_facts("resnet8", load_device("host"), "int8")
     >>> facts["macs"] == sum(layer["macs"] for layer in facts["layers"])
     True
@@ -120,6 +121,7 @@ def parse_shape(text: str) -> tuple[int, ...]:
 def doubts(facts: Facts) -> list[str]:
     """What makes the estimate less sure than its interval tells.
 
+    >>> from hw_profiles import load_device
     >>> doubts(profile_facts("resnet8", load_device("host")))
     []
     """

@@ -20,7 +20,7 @@ from hw_profiles.devices.machine import conditions
 from nas.config import Config, load_config
 from nas.errors import InputError
 
-log = logging.getLogger("nas")
+log = logging.getLogger("fitnas")
 RUN_SCHEMA = 2  # of everything that a run leaves in its folder; it rises when an earlier run cannot be resumed
 _PACKAGES = ("fitnas", "torch", "optuna", "timm", "onnx", "onnxruntime", "numpy")
 

@@ -71,7 +71,7 @@ def recipe_for(phase: str, config: Config, learning_rate: float, seconds: float 
     """How a phase of a run trains, given the rate of a training from the start, and its time where there is a limit.
 
     >>> recipe_for("qat", Config(stage_epochs=3), 0.1, None).epochs
-    3
+    3.0
     """
     own = {"train": config.train_epochs, "distill": config.distill_epochs, "prune": config.prune_epochs}
     epochs, usual = own.get(phase, config.stage_epochs), Recipe()

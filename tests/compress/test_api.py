@@ -309,7 +309,7 @@ def test_the_stage_puts_the_coded_file_beside_the_other(data: Dataset, tmp_path:
     folder = tmp_path / "01_encode"
     assert decode_onnx((folder / done.files["fnz"]).read_bytes()) == (folder / done.files["onnx"]).read_bytes()
     assert done.metrics["coded_bytes"] == (folder / "model.fnz").stat().st_size
-    assert done.history[0]["kept"]
+    assert done.history[0]["accepted"]
     assert done.metrics["val_accuracy"] == done.history[0]["before"]["val_accuracy"]
 
 

@@ -228,7 +228,7 @@ def test_int8_of_a_model_of_timm_is_a_stage_like_any_other(tmp_path: Path) -> No
     stage = Quantize(calibration="minmax", images=32)
     done = run_stages(artifact, [stage], context, tmp_path)
     (record,) = done.history
-    assert (record["kept"], record["after"]["precision"], done.files["onnx"]) == (True, "int8", "model.int8.onnx")
+    assert (record["accepted"], record["after"]["precision"], done.files["onnx"]) == (True, "int8", "model.int8.onnx")
     assert record["after"]["weight_bytes"] < 0.35 * record["before"]["weight_bytes"]
     again = run_stages(artifact, [stage], context, tmp_path)
     assert onnx_bytes(again) == (tmp_path / "01_int8" / "model.int8.onnx").read_bytes()

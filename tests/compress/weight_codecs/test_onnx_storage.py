@@ -174,7 +174,7 @@ def test_binary_scales_are_those_of_least_squares() -> None:
     np.testing.assert_allclose(BINARY.rounded(rows), signs * np.array(best)[:, None], rtol=1e-5)
 
 
-@pytest.mark.parametrize("code", [FP16, BINARY, Int4Codec(16), Int4Codec(5000)], ids=str)
+@pytest.mark.parametrize("codec", [FP16, BINARY, Int4Codec(16), Int4Codec(5000)], ids=str)
 def test_what_lies_on_the_grid_is_stored_exactly(codec: Codec) -> None:
     rows = np.random.default_rng(0).standard_normal((8, 128)).astype(np.float32) * 0.3
     rows[0, :] = 0

@@ -168,7 +168,7 @@ def test_what_is_no_real_number_is_named(value: Any) -> None:
     with pytest.raises(ValueError, match=re.escape(f"cost 'size' must be a number, got {value!r}")):
         nas.search(space, Evaluation(), cost=lambda found: {"size": value}, n_trials=1)
     study = nas.search(space, lambda found, fidelity: value, cost=cost, n_trials=1)
-    assert study.trials[0].user_attrs["cause"] == f"ValueError: evaluate must return an accuracy in 0..1, got {value!r}"
+    assert study.trials[0].user_attrs["cause"] == f"InputError: evaluate must return an accuracy in 0..1, got {value!r}"
 
 
 SCRIPT = """
