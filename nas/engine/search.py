@@ -17,12 +17,12 @@ from typing import Any
 
 import optuna
 from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
-from sqlalchemy import URL
 
 from compress.validation import is_number, is_whole
 from hw_profiles.budget import Budget, violations
 from hw_profiles.errors import InputError
 from nas.engine.samplers import random, tpe
+from nas.engine.storage import create_database, sqlite_url
 from nas.engine.successive_halving import check_rungs, promising
 
 Space = Callable[[Any], Hashable]
@@ -88,7 +88,7 @@ def search(
     _check(objectives, n_trials, timeout, seed)
     limits = budget.limits() if isinstance(budget, Budget) else _limits(budget or {})
     if isinstance(storage, Path):
-        _create_database(storage)
+        create_database(storage)
     study = optuna.create_study(
         storage=sqlite_url(storage) if isinstance(storage, Path) else storage,
         study_name=study_name,
@@ -100,26 +100,6 @@ def search(
     job = _Job(study, space, evaluate, cost, limits, tuple(objectives), check_rungs(rungs), seed, sampler, alone)
     job.run(n_trials, timeout, on_trial)
     return study
-
-
-def sqlite_url(path: Path) -> str:
-    """A file's address as a storage of Optuna, whatever is in its name.
-
-    >>> sqlite_url(Path("50%?.db"))
-    'sqlite:///50%25%3F.db'
-    """
-    return URL.create("sqlite", database=str(path)).render_as_string()
-
-
-def _create_database(path: Path) -> None:
-    """Make the file whole under another name first: a kill among its tables would leave one that nobody can open."""
-    if path.exists():
-        return
-    partial = path.with_name(f"{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    storage = optuna.storages.RDBStorage(sqlite_url(partial))
-    storage.engine.dispose()
-    partial.replace(path)
 
 
 def candidate(study: optuna.Study, trial: FrozenTrial) -> Any:

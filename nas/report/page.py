@@ -15,7 +15,7 @@ from compress.data.preprocessing import METADATA_KEY
 from compress.stages.acceptance import upper_bounds
 from hw_profiles.errors import InputError
 from nas.config import Config
-from nas.engine.search import sqlite_url
+from nas.engine.storage import sqlite_url
 from nas.report.candidates_section import candidates_section
 from nas.report.charts import architecture_svg, memory_svg, stages_svg
 from nas.report.html import grid, listing, page, percent, section
