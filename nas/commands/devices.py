@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -138,7 +139,7 @@ def _measure(parsed: Namespace) -> None:
         print(json_text({**facts, "file": str(out)}))
         return
     print("\n".join(device_lines(facts)))
-    print(f"  file         {printable(out)}\nuse it: nas profile resnet8 --device {printable(out)}")
+    print(f"  file         {printable(out)}\nuse it: nas profile resnet8 --device {shlex.quote(printable(out))}")
 
 
 @contextmanager
