@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from compress.quantization.weight_only.fp16 import Half, store_half
     from compress.quantization.weight_only.int4 import Int4, store_int4
     from compress.sparsity.sparsify import Sparsify
-    from compress.stage import Context
+    from compress.stage_interface import Context
     from compress.stages.runner import run_stages
     from compress.stages.stage_order import STAGES
     from compress.training.loop import Recipe
@@ -74,7 +74,7 @@ _HOMES = {
     "Artifact": "networks.artifact",
     "Binarize": "quantization.weight_only.binary",
     "Cluster": "clustering.cluster",
-    "Context": "stage",
+    "Context": "stage_interface",
     "Dataset": "data.dataset",
     "Distill": "distillation.distill",
     "Encode": "fnz.encode_stage",

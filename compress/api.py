@@ -31,7 +31,7 @@ from compress.pruning.prune import Prune
 from compress.quantization.mixed_precision.mixed_precision import MixedPrecision, check_budget
 from compress.quantization.precisions import Precision, check_needs_no_images, stage_of
 from compress.sparsity.sparsify import Sparsify, check_can_be_sparse, densities, sparse_formats
-from compress.stage import Context
+from compress.stage_interface import Context
 from compress.training.evaluation import accuracy
 from compress.training.teachers import ModuleTeacher, OnnxTeacher, Teacher, pixels_of
 from hw_profiles.budget import Budget

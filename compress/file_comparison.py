@@ -17,8 +17,8 @@ from compress.training.evaluation import accuracy
 from hw_profiles.errors import InputError
 from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_io.graph_edges import consumers_of, needed_nodes
-from hw_profiles.onnx_io.load import load_model, shown
 from hw_profiles.onnx_io.reader import read_metadata, read_onnx
+from hw_profiles.onnx_io.untrusted_file import load_model, shown
 
 THRESHOLD = 0.1
 _LAYER_IMAGES, _LAYER_BATCH = 64, 4

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from blocks.spec import BlockSpec
 from hw_profiles.errors import InputError
-from hw_profiles.suggest import did_you_mean
+from hw_profiles.spelling_suggestions import did_you_mean
 from search_spaces.arch import Arch
 from search_spaces.families import FAMILIES, Family, Row
 from search_spaces.layout import block, round_width

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hw_profiles.errors import InputError
-from hw_profiles.suggest import did_you_mean
+from hw_profiles.spelling_suggestions import did_you_mean
 from search_spaces.arch import Arch
 from search_spaces.efficientnet import efficientnet
 from search_spaces.fused import fused

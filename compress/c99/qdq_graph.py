@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from hw_profiles.errors import InputError
-from hw_profiles.onnx_io.load import shown
+from hw_profiles.onnx_io.untrusted_file import shown
 
 _SHIFT = {np.dtype(np.int8): 0, np.dtype(np.uint8): 128}
 _PASS_ON = ("DequantizeLinear", "QuantizeLinear", "Identity", "Dropout")

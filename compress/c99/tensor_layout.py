@@ -8,7 +8,7 @@ from compress.c99.layers import Tensor
 from compress.c99.qdq_graph import Graph, TensorQuantization, place
 from hw_profiles.errors import InputError
 from hw_profiles.network.workload import VIEWS, Op, Shape, Workload
-from hw_profiles.onnx_io.load import shown
+from hw_profiles.onnx_io.untrusted_file import shown
 
 
 class Tensors:

@@ -19,7 +19,7 @@ from compress.c99.numpy_reference import quantize_images, run_layers
 from compress.c99.program_readme import readme
 from compress.c99.target_machines import MACHINES, Machine, Sizes, build, run, sizes
 from hw_profiles.errors import InputError
-from hw_profiles.suggest import did_you_mean
+from hw_profiles.spelling_suggestions import did_you_mean
 
 _CHANCE = 0.01  # of the images: what a few close calls among few images may add
 

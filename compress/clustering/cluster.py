@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from compress.argument_checks import is_whole
 from compress.clustering.kmeans_1d import STARTS
 from compress.clustering.shared_weights import apply_weight_sharing, remove_weight_sharing
 from compress.data.dataset import Dataset
@@ -21,12 +22,11 @@ from compress.networks.network_source import OnnxFile
 from compress.networks.onnx_export import folded_weights
 from compress.networks.onnx_weights import with_changed_weights
 from compress.networks.weight_layers import WeightLayer, layers_of, per_layer_setting, weighted_layers
-from compress.stage import Context
+from compress.stage_interface import Context
 from compress.training.loop import Recipe
-from compress.validation import is_whole
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
-from hw_profiles.suggest import did_you_mean
+from hw_profiles.spelling_suggestions import did_you_mean
 
 Clusters = int | Mapping[str, int]
 Steps = Mapping[str, NDArray[np.float32]]

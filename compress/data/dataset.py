@@ -20,7 +20,7 @@ from compress.data.preprocessing import Preprocessing
 from compress.data.splits import divide
 from compress.data.torchvision_datasets import open_torchvision
 from hw_profiles.errors import InputError
-from hw_profiles.suggest import did_you_mean
+from hw_profiles.spelling_suggestions import did_you_mean
 
 _TORCHVISION = "torchvision:"
 _SPLITS = ("train", "val", "test")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from compress.data.decoding import ImageFileReader
 from compress.data.image_source import ImageSource, LabelledImages
 from hw_profiles.errors import InputError
-from hw_profiles.suggest import did_you_mean
+from hw_profiles.spelling_suggestions import did_you_mean
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 _SPLITS = ("train", "val", "test")

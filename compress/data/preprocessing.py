@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from compress.argument_checks import is_number, is_whole
 from compress.data.exif_orientation import upright
-from compress.validation import is_number, is_whole
 from hw_profiles.errors import InputError
 
 PREPROCESSING_SCHEMA = 1

@@ -17,7 +17,7 @@ from PIL import Image
 from compress.data.image_source import ImageSource, LabelledImages
 from hw_profiles.cache_folder import cache_folder
 from hw_profiles.errors import InputError
-from hw_profiles.suggest import did_you_mean
+from hw_profiles.spelling_suggestions import did_you_mean
 
 _TIMEOUT_SECONDS = 30.0
 _BY_FLAG: Mapping[str, Mapping[str, Any]] = {"train": {"train": True}, "test": {"train": False}}

@@ -9,15 +9,15 @@ from typing import ClassVar, Protocol, TypeGuard
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compress.argument_checks import is_number, is_within
 from compress.distillation.ensemble import wanted_logits
 from compress.distillation.feature_distillation import FEATURE_METHODS, FeatureDistillation
 from compress.distillation.losses import decoupled_divergences, soft_target_divergence
 from compress.networks.artifact import Artifact, check_trainable
-from compress.stage import Context
-from compress.training.generators import seeded
+from compress.stage_interface import Context
 from compress.training.loop import Loss, Recipe, train
+from compress.training.random_generators import seeded
 from compress.training.teachers import ModuleTeacher, Teacher
-from compress.validation import is_number, is_within
 from hw_profiles.errors import InputError
 from search_spaces.arch import Arch
 from search_spaces.model import build_model

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from compress.distillation.feature_maps import Taps, feature_layers
 from compress.distillation.losses import attention_distance, hint_distance, pooled, smaller_size
-from compress.stage import Context
-from compress.training.generators import seeded
+from compress.stage_interface import Context
 from compress.training.loop import Loss, Recipe, Training, train
+from compress.training.random_generators import seeded
 from compress.training.teachers import ModuleTeacher, Teacher
 from hw_profiles.errors import InputError
 from hw_profiles.torch_io.trace import in_eval_mode

@@ -10,7 +10,7 @@ from dataclasses import astuple, dataclass
 from compress.fnz.codes.byte_reader import damaged
 from compress.fnz.codes.symbols import pack, unpack
 from hw_profiles.errors import InputError
-from hw_profiles.onnx_io.load import LARGEST_FILE
+from hw_profiles.onnx_io.untrusted_file import LARGEST_FILE
 
 MAGIC = b"\x8bFNZ"
 VERSION = 1

@@ -9,7 +9,7 @@ from compress.atomic_files import write_bytes
 from compress.fnz import encode_onnx, sizes
 from compress.networks.artifact import Artifact
 from compress.networks.onnx_export import onnx_bytes
-from compress.stage import Context
+from compress.stage_interface import Context
 
 FILE = "model.fnz"
 

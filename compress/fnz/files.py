@@ -8,7 +8,7 @@ from pathlib import Path
 from compress.atomic_files import write_bytes
 from compress.fnz import decode_onnx, encode_onnx
 from hw_profiles.errors import InputError
-from hw_profiles.onnx_io.load import read_file
+from hw_profiles.onnx_io.untrusted_file import read_file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,7 +16,7 @@ from compress.fnz.tensor_blocks import decode_block
 from compress.fnz.tensor_spans import Span, find_spans
 from compress.fnz.varint_fields import varints_of_words, words_of_varints
 from hw_profiles.errors import InputError
-from hw_profiles.onnx_io.load import LARGEST_FILE
+from hw_profiles.onnx_io.untrusted_file import LARGEST_FILE
 
 
 def encode_onnx(data: bytes) -> bytes:

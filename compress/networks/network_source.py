@@ -17,8 +17,8 @@ from compress.atomic_files import write_bytes, write_text
 from compress.networks.timm_network import Timm
 from hw_profiles.errors import InputError
 from hw_profiles.network.workload import Workload
-from hw_profiles.onnx_io.load import load_model
 from hw_profiles.onnx_io.reader import read_metadata, read_onnx
+from hw_profiles.onnx_io.untrusted_file import load_model
 from hw_profiles.torch_io.trace import in_eval_mode, trace
 from search_spaces.arch import Arch
 from search_spaces.model import build_model

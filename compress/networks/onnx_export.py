@@ -20,10 +20,10 @@ from compress.networks.artifact import Artifact
 from compress.networks.network_source import OnnxFile
 from compress.networks.torch_export import PARITY, distance, export_module
 from compress.training.evaluation import predict
-from compress.weight_codecs.store_formats import store_formats
+from compress.weight_codecs.apply_formats import store_formats
 from hw_profiles.network.workload import WEIGHTED, Workload
-from hw_profiles.onnx_io.load import load_model
 from hw_profiles.onnx_io.session import open_session
+from hw_profiles.onnx_io.untrusted_file import load_model
 from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces.arch import Arch
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from compress.networks.slice_channels import cut_module
-from compress.training.generators import seeded
+from compress.training.random_generators import seeded
 from hw_profiles.errors import InputError
 from hw_profiles.network.workload import Workload
 from hw_profiles.torch_io.timm_models import check_timm_name

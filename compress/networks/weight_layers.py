@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from compress.networks.artifact import Artifact
 from hw_profiles.errors import InputError
 from hw_profiles.network.workload import WEIGHTED, Op
-from hw_profiles.suggest import did_you_mean
+from hw_profiles.spelling_suggestions import did_you_mean
 
 WeightLayer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 KINDS = ("conv", "linear")

@@ -20,7 +20,7 @@ from compress.pruning.channel_selection import channels_saved, choose_channels, 
 from compress.pruning.importance import CRITERIA, TAYLOR_IMAGES, Scores
 from compress.pruning.module_groups import Group, kept_channels, module_groups
 from compress.pruning.module_importance import Batch, group_scores
-from compress.stage import Context
+from compress.stage_interface import Context
 from hw_profiles.devices.device import Device
 from hw_profiles.errors import InputError
 from hw_profiles.layer_profile import Breakdown, LayerProfile, layers

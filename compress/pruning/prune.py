@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from compress.argument_checks import is_number, is_whole
 from compress.distillation.guided_training import GuidedTraining, teacher_or_none
 from compress.networks.artifact import Artifact, check_trainable
 from compress.pruning.block_removal import without_weakest_block
@@ -21,11 +22,10 @@ from compress.pruning.channel_selection import (
     select_channels,
     so_many,
 )
-from compress.pruning.cost_model import COST_NAMES, CostModel
 from compress.pruning.importance import CRITERIA, TAYLOR_IMAGES, Scores, channel_scores
-from compress.stage import Context
+from compress.pruning.width_costs import COST_NAMES, CostModel
+from compress.stage_interface import Context
 from compress.training.loop import Recipe
-from compress.validation import is_number, is_whole
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import check_precision
 from search_spaces.arch import Arch

@@ -11,7 +11,7 @@ from compress.quantization.weight_only.binary import Binarize
 from compress.quantization.weight_only.fp16 import Half
 from compress.quantization.weight_only.int4 import Int4
 from hw_profiles.errors import InputError
-from hw_profiles.suggest import did_you_mean
+from hw_profiles.spelling_suggestions import did_you_mean
 
 Precision = Quantize | Half | Int4 | Binarize | MixedPrecision | QuantizeAware
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from compress.argument_checks import is_number, is_whole
 from compress.data.dataset import Dataset
 from compress.data.preprocessing import Preprocessing
 from compress.distillation.guided_training import Learn, guided_training
@@ -17,14 +18,13 @@ from compress.networks.onnx_weights import with_changed_weights
 from compress.networks.weight_layers import WeightLayer, layers_of, per_layer_setting, weighted_layers
 from compress.sparsity.layer_sensitivity import equal_amounts, layer_losses
 from compress.sparsity.masks import Kept, Masks, Scores, cubic, keep_in_groups, keep_of_all, keep_of_each
-from compress.stage import Context
+from compress.stage_interface import Context
 from compress.training.evaluation import mean_loss
 from compress.training.loop import Recipe
-from compress.validation import is_number, is_whole
 from compress.weight_codecs.sparse_formats import sparse_format
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
-from hw_profiles.suggest import did_you_mean
+from hw_profiles.spelling_suggestions import did_you_mean
 
 Amount = float | Mapping[str, float]
 LossOf = Callable[[nn.Module], float]

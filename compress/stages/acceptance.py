@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from compress.stage import Context
+from compress.stage_interface import Context
 from hw_profiles.budget import Budget, violations
 from hw_profiles.latency.estimate import upper_bound_ms
 

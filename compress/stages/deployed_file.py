@@ -13,7 +13,7 @@ from compress.fnz import encode_onnx
 from compress.networks.artifact import Artifact
 from compress.networks.network_source import require_savable
 from compress.networks.onnx_export import differing, export_onnx, predict_onnx
-from compress.stage import Context
+from compress.stage_interface import Context
 from compress.training.evaluation import accuracy
 from hw_profiles.latency.estimate import estimate
 from hw_profiles.measurement.latency_measurement import compare, measure

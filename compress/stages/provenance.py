@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from compress.atomic_files import read_json
 from compress.data.dataset import Dataset
-from compress.stage import Context, Stage
+from compress.stage_interface import Context, Stage
 from hw_profiles.errors import InputError
 
 ORIGIN = "origin.json"

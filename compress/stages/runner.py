@@ -13,7 +13,7 @@ from compress.networks.artifact import Artifact
 from compress.networks.network_source import require_savable
 from compress.networks.onnx_export import onnx_bytes
 from compress.progress import Report, progress
-from compress.stage import Context, Stage
+from compress.stage_interface import Context, Stage
 from compress.stages.acceptance import points_lost, rejection_reason
 from compress.stages.deployed_file import deploy
 from compress.stages.provenance import ORIGIN, check_origin, config_of, matches, origin_of

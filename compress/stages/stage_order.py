@@ -13,7 +13,7 @@ from compress.quantization.weight_only.binary import Binarize
 from compress.quantization.weight_only.fp16 import Half
 from compress.quantization.weight_only.int4 import Int4
 from compress.sparsity.sparsify import Sparsify
-from compress.stage import Stage
+from compress.stage_interface import Stage
 
 # In the order in which they make sense: architecture, pruning, zeros, then fewer bits in the file, integers, shared
 # values, and the coding.

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compress.argument_checks import is_number, is_whole, is_within
 from compress.atomic_files import write_bytes
 from compress.data.dataset import Dataset, Split
 from compress.data.preprocessing import Preprocessing
 from compress.progress import Report, no_report
 from compress.training.evaluation import device_of
-from compress.training.generators import preserved_generators, seed_at
-from compress.validation import is_number, is_whole, is_within
+from compress.training.random_generators import preserved_generators, seed_at
 from hw_profiles.errors import InputError
 
 # loss(logits, labels, pixels): pixels are the augmented images, (N, C, H, W) in 0..1, as a teacher wants them.

@@ -17,8 +17,8 @@ from compress.atomic_files import write_bytes
 from compress.data.dataset import Dataset, Split
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.progress import Report, no_report
-from compress.training.generators import seeded
 from compress.training.loop import Recipe, train
+from compress.training.random_generators import seeded
 from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.reader import read_metadata
 from hw_profiles.onnx_io.session import open_session

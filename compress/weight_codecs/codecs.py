@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from compress.validation import is_whole
+from compress.argument_checks import is_whole
 from compress.weight_codecs.onnx_storage import Codec, Floats, Stored, Weight, constant, node, reshaped
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import TensorFormat

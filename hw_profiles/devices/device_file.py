@@ -12,7 +12,7 @@ from hw_profiles.cost_model.kernel_costs import KernelCost, quantity_names
 from hw_profiles.devices.device import Device
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import PRECISIONS
-from hw_profiles.suggest import did_you_mean
+from hw_profiles.spelling_suggestions import did_you_mean
 
 DEVICE_SCHEMA = 4
 _RUNTIMES = ("ort",)  # those whose kernels have cost features

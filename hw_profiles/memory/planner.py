@@ -13,7 +13,7 @@ from hw_profiles.memory.inplace import overwritable_ort
 from hw_profiles.memory.lifetimes import Lifetimes, Storages, lifetimes, storages
 from hw_profiles.network.workload import VIEWS, Workload
 from hw_profiles.runtimes.fusion import RUNTIMES, Kernel
-from hw_profiles.suggest import did_you_mean
+from hw_profiles.spelling_suggestions import did_you_mean
 
 ALIGNMENT = 16
 """Every block in the arena of a C99 program starts at a multiple of so many bytes."""

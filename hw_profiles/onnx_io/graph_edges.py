@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from hw_profiles.errors import InputError
-from hw_profiles.onnx_io.load import shown
 from hw_profiles.onnx_io.shapes import where
+from hw_profiles.onnx_io.untrusted_file import shown
 
 
 def check_order(graph: Any) -> None:

@@ -18,12 +18,12 @@ from hw_profiles.network.simplify import simplify
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.network.workload import Op, Shape, Workload, WorkloadBuilder
 from hw_profiles.onnx_io.graph_edges import check_order, needed_nodes, reads
-from hw_profiles.onnx_io.load import load_model, read_metadata, shown
 from hw_profiles.onnx_io.ops import Node, read_op
 from hw_profiles.onnx_io.packed_weights import WIDENING, widened_format
 from hw_profiles.onnx_io.patterns import Pattern, find_patterns
 from hw_profiles.onnx_io.quantized_ops import as_float, format_of
 from hw_profiles.onnx_io.shapes import Constant, Tensors, read_constant, where
+from hw_profiles.onnx_io.untrusted_file import load_model, read_metadata, shown
 
 __all__ = ["read_metadata", "read_onnx"]
 

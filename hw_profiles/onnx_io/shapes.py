@@ -16,7 +16,7 @@ from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.network.workload import Shape
 from hw_profiles.onnx_io.constant_folding import FOLDED, fold
-from hw_profiles.onnx_io.load import shown
+from hw_profiles.onnx_io.untrusted_file import shown
 
 LARGEST_TENSOR_BYTES = 2**31
 MOST_AXES = 16

@@ -9,7 +9,7 @@ from torch import nn
 
 from hw_profiles.errors import InputError
 from hw_profiles.network.workload import Workload
-from hw_profiles.suggest import did_you_mean
+from hw_profiles.spelling_suggestions import did_you_mean
 from hw_profiles.torch_io.trace import short_reason, trace
 
 

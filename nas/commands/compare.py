@@ -158,7 +158,7 @@ def _read(path: Path) -> _Given:
 
 def _bytes(path: Path) -> bytes:
     from compress.fnz import decode_onnx
-    from hw_profiles.onnx_io.load import load_model, read_file
+    from hw_profiles.onnx_io.untrusted_file import load_model, read_file
 
     data = read_file(path)
     try:

@@ -13,7 +13,7 @@ from hw_profiles.errors import InputError
 from hw_profiles.latency.estimate import precision_of
 from hw_profiles.layer_profile import layers
 from hw_profiles.profiling import workload_of
-from hw_profiles.suggest import did_you_mean
+from hw_profiles.spelling_suggestions import did_you_mean
 from nas.commands.text_table import cut, printable
 from search_spaces import list_presets, preset
 from search_spaces.arch import Arch

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import optuna
 
 from hw_profiles.errors import InputError
-from hw_profiles.suggest import did_you_mean
+from hw_profiles.spelling_suggestions import did_you_mean
 
 SamplerFactory = Callable[[int], optuna.samplers.BaseSampler]
 

@@ -18,7 +18,7 @@ from typing import Any
 import optuna
 from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
 
-from compress.validation import is_number, is_whole
+from compress.argument_checks import is_number, is_whole
 from hw_profiles.budget import Budget, violations
 from hw_profiles.errors import InputError
 from nas.engine.samplers import random, tpe

@@ -7,7 +7,7 @@ from pathlib import Path
 from compress.atomic_files import write_bytes
 from hw_profiles.cache_folder import cache_folder
 from hw_profiles.errors import InputError
-from hw_profiles.suggest import did_you_mean
+from hw_profiles.spelling_suggestions import did_you_mean
 from search_spaces import identify_weights, list_presets
 
 _TIMM = "timm:"

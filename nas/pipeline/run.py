@@ -15,7 +15,7 @@ from compress.networks.artifact import Artifact
 from compress.progress import progress
 from compress.pruning.importance import CRITERIA
 from compress.pruning.prune import Prune
-from compress.stage import Context, Stage
+from compress.stage_interface import Context, Stage
 from compress.stages.deployed_file import deploy
 from compress.stages.runner import run_stages
 from compress.training.loop import Recipe, train

@@ -9,11 +9,11 @@ from typing import Any
 from compress.distillation.distill import Distill
 from compress.pruning.prune import Prune
 from compress.quantization.int8.qat import QuantizeAware
-from compress.stage import Stage
+from compress.stage_interface import Stage
 from compress.stages.stage_order import STAGES
 from compress.training.loop import Recipe
 from hw_profiles.errors import InputError
-from hw_profiles.suggest import did_you_mean
+from hw_profiles.spelling_suggestions import did_you_mean
 from nas.config import Config
 from nas.pipeline.teacher import NO_TEACHER
 

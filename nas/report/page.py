@@ -19,8 +19,8 @@ from nas.engine.storage import sqlite_url
 from nas.report.candidates_section import candidates_section
 from nas.report.charts import architecture_svg, memory_svg, stages_svg
 from nas.report.html import grid, listing, page, percent, section
+from nas.report.predictions_section import data_section, on_test_section
 from nas.report.svg import words
-from nas.report.test_section import data_section, on_test_section
 from nas.results.collect import METRICS_SCHEMA, value_sources
 
 Metrics = Mapping[str, Any]

@@ -16,7 +16,7 @@ from compress.data.dataset import Dataset, Split
 from compress.fnz.encode_stage import Encode
 from compress.networks.artifact import Artifact
 from compress.networks.onnx_export import differing, predict_onnx
-from compress.stage import Context
+from compress.stage_interface import Context
 from compress.stages.acceptance import upper_bounds
 from compress.stages.deployed_file import file_metrics
 from compress.stages.stage_order import STAGES
@@ -28,9 +28,9 @@ from hw_profiles.onnx_io.reader import read_onnx
 from nas.config import Config
 from nas.engine.search import candidate, ranked_trials
 from nas.results.network_facts import architecture_facts, estimated_latency, memory_facts
+from nas.results.prediction_statistics import Predictions, class_counts, class_facts, flips, interval_of
 from nas.results.run_warnings import run_warnings
 from nas.results.teacher_info import TeacherInfo
-from nas.results.test_statistics import Predictions, class_counts, class_facts, flips, interval_of
 
 METRICS_SCHEMA = 3
 _LABELS = {"distill": "distilled", "prune": "pruned", "int8": "int8"}

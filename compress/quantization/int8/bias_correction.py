@@ -11,7 +11,7 @@ from compress.networks.artifact import Artifact
 from compress.networks.onnx_export import folded_weights
 from compress.progress import Report, no_report
 from compress.quantization.int8.activation_stats import Floats, channel_means
-from compress.stage import Context
+from compress.stage_interface import Context
 from hw_profiles.network.quantization import Quantization
 from hw_profiles.network.workload import WEIGHTED, Workload
 from hw_profiles.onnx_io.writer import write_onnx

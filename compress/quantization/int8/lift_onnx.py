@@ -16,8 +16,8 @@ from compress.quantization.int8.ptq_onnx import prepared
 from compress.weight_codecs.onnx_storage import Weight, tensors_of, weights_of
 from hw_profiles.errors import InputError
 from hw_profiles.network.workload import WEIGHTED, Op, Workload
-from hw_profiles.onnx_io.load import load_model
 from hw_profiles.onnx_io.reader import read_onnx
+from hw_profiles.onnx_io.untrusted_file import load_model
 from hw_profiles.onnx_io.writer import write_onnx
 
 Weights = dict[str, NDArray[np.float32]]

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.argument_checks import is_whole
 from compress.data.preprocessing import Preprocessing
 from compress.networks.artifact import Artifact
 from compress.networks.folded_weights import with_folded_weights
@@ -25,15 +26,14 @@ from compress.quantization.int8.calibration import (
 )
 from compress.quantization.int8.equalization import EQUALIZATIONS, equalized
 from compress.quantization.int8.fidelity import Fidelity, FidelityEvaluator
-from compress.stage import Context
-from compress.validation import is_whole
+from compress.stage_interface import Context
 from compress.weight_codecs.sparse_formats import zeros_alone
 from hw_profiles.devices.device import Device
 from hw_profiles.errors import InputError
 from hw_profiles.network.quantization import Quantization, Scales, quantized_tensors, weight_scales
 from hw_profiles.network.workload import VIEWS, WEIGHTED, Workload
 from hw_profiles.onnx_io.writer import write_onnx
-from hw_profiles.suggest import did_you_mean
+from hw_profiles.spelling_suggestions import did_you_mean
 from search_spaces.arch import Arch
 
 Weights = Mapping[str, NDArray[np.float32]]

@@ -9,7 +9,7 @@ from compress.networks.network_source import require_arch
 from compress.networks.onnx_export import onnx_bytes
 from compress.networks.onnx_weights import with_int8_file
 from compress.quantization.int8.ptq_onnx import quantize_onnx
-from compress.stage import Context
+from compress.stage_interface import Context
 
 if TYPE_CHECKING:
     from compress.quantization.int8.ptq import Quantize

@@ -19,9 +19,9 @@ from compress.quantization.int8.fidelity import FidelityEvaluator
 from compress.weight_codecs.onnx_storage import at_opset
 from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.graph_edges import consumers_of
-from hw_profiles.onnx_io.load import load_model
 from hw_profiles.onnx_io.session import open_session
-from hw_profiles.suggest import did_you_mean
+from hw_profiles.onnx_io.untrusted_file import load_model
+from hw_profiles.spelling_suggestions import did_you_mean
 
 _FUNCTIONS = {"HardSwish": "hard_swish", "Sigmoid": "sigmoid", "Relu": "relu", "Gelu": "gelu"}
 _GATED = {"Sigmoid": "silu", "HardSigmoid": "hard_swish"}  # times its own input

@@ -13,7 +13,7 @@ from compress.networks.artifact import Artifact
 from compress.networks.folded_weights import with_folded_weights
 from compress.networks.onnx_export import folded_weights
 from compress.quantization.int8.learned_integers import START, LearnedIntegers
-from compress.stage import Context
+from compress.stage_interface import Context
 from compress.training.loop import Recipe, Training, train
 from compress.training.teachers import ModuleTeacher
 from compress.weight_codecs.sparse_formats import zeros_alone

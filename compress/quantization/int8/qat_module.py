@@ -10,7 +10,7 @@ from compress.networks.onnx_export import onnx_bytes
 from compress.networks.onnx_weights import with_int8_file
 from compress.quantization.int8.learned_integers import START, LearnedIntegers
 from compress.quantization.int8.lift_onnx import lifted
-from compress.stage import Context
+from compress.stage_interface import Context
 from compress.weight_codecs.sparse_formats import zeros_alone
 from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.writer import write_onnx

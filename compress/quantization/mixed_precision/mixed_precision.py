@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
+from compress.argument_checks import is_whole
 from compress.networks.artifact import Artifact
 from compress.networks.network_source import OnnxFile, source_name
 from compress.networks.onnx_export import onnx_bytes
@@ -22,8 +23,7 @@ from compress.quantization.mixed_precision.precision_sensitivity import (
     ranked,
     sensitivity,
 )
-from compress.stage import Context
-from compress.validation import is_whole
+from compress.stage_interface import Context
 from compress.weight_codecs.codecs import GROUP, check_group
 from hw_profiles.budget import violations
 from hw_profiles.errors import InputError

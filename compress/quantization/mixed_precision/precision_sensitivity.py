@@ -15,7 +15,7 @@ from compress.networks.onnx_weights import with_int8_file
 from compress.networks.store_weights import with_stored_weights
 from compress.quantization.int8.bias_correction import corrected_biases_of
 from compress.quantization.int8.fidelity import FidelityEvaluator
-from compress.stage import Context
+from compress.stage_interface import Context
 from compress.weight_codecs.codecs import GROUP, Int4Codec, quantized_groups
 from compress.weight_codecs.onnx_storage import Floats, weights_of
 from hw_profiles.errors import InputError
@@ -23,7 +23,7 @@ from hw_profiles.latency.estimate import Latency, estimate
 from hw_profiles.network.quantization import Quantization, with_in_float
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.network.workload import WEIGHTED, Workload
-from hw_profiles.onnx_io.load import load_model
+from hw_profiles.onnx_io.untrusted_file import load_model
 from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.runtimes.fusion import fuse
 from search_spaces.arch import Arch

@@ -13,11 +13,11 @@ from torch import Tensor
 from compress.networks.artifact import Artifact
 from compress.networks.weight_layers import WeightLayer
 from compress.quantization.weight_only.ste_training import train_straight_through
-from compress.stage import Context
+from compress.stage_interface import Context
 from compress.training.loop import Recipe
 from compress.weight_codecs.codecs import BINARY
 from compress.weight_codecs.onnx_storage import store, weights_of
-from hw_profiles.onnx_io.load import load_model
+from hw_profiles.onnx_io.untrusted_file import load_model
 
 FEWEST = 32
 """Weights of an output channel below which a scale for each is as large as they are."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from compress.networks.artifact import Artifact
 from compress.networks.store_weights import wider_than, with_stored_weights
-from compress.stage import Context
+from compress.stage_interface import Context
 from compress.weight_codecs.codecs import FP16
 from compress.weight_codecs.onnx_storage import store
 

@@ -15,7 +15,7 @@ from compress.networks.folded_weights import with_folded_weights
 from compress.networks.store_weights import wider_than, with_stored_weights
 from compress.quantization.int8.bias_correction import corrected_biases_of
 from compress.quantization.weight_only.ste_training import train_straight_through
-from compress.stage import Context
+from compress.stage_interface import Context
 from compress.training.loop import Recipe
 from compress.weight_codecs.codecs import GROUP, LARGEST, Int4Codec, check_group, group_of, quantized_groups
 from compress.weight_codecs.onnx_storage import store

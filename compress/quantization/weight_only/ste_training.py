@@ -12,7 +12,7 @@ from compress.distillation.guided_training import guided_training
 from compress.networks.artifact import Artifact
 from compress.networks.store_weights import is_representable, require_float, with_stored_weights
 from compress.networks.weight_layers import WeightLayer, layers_of, weighted_layers
-from compress.stage import Context
+from compress.stage_interface import Context
 from compress.training.loop import Recipe
 from compress.weight_codecs.onnx_storage import Codec
 from hw_profiles.errors import InputError

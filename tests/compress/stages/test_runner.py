@@ -38,7 +38,7 @@ from compress.pruning.channel_groups import channel_groups
 from compress.pruning.importance import CRITERIA, channel_scores
 from compress.pruning.prune import remove_channels, select_channels
 from compress.quantization.int8.ptq import scale_and_zero_point
-from compress.stage import Stage
+from compress.stage_interface import Stage
 from compress.stages.acceptance import rejection_reason
 from compress.training.evaluation import accuracy, predict
 from compress.training.teachers import ModuleTeacher

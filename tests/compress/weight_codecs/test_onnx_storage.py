@@ -18,12 +18,12 @@ from torch import nn
 from compress.quantization.weight_only.binary import store_binary
 from compress.quantization.weight_only.fp16 import store_half
 from compress.quantization.weight_only.int4 import store_int4
+from compress.weight_codecs.apply_formats import codec_of, store_formats
 from compress.weight_codecs.codecs import BINARY, FP16, Int4Codec, quantized_groups
 from compress.weight_codecs.onnx_storage import Codec, Weight, weights_of
-from compress.weight_codecs.store_formats import codec_of, store_formats
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.tensor_formats import TensorFormat
-from hw_profiles.onnx_io.load import load_model
+from hw_profiles.onnx_io.untrusted_file import load_model
 from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces import preset
 from tests.contracts import exported, with_random_statistics

@@ -15,9 +15,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from hw_profiles.network.quantization import fixed_quantization
-from hw_profiles.onnx_io import load
-from hw_profiles.onnx_io.load import load_model
+from hw_profiles.onnx_io import untrusted_file
 from hw_profiles.onnx_io.reader import read_onnx
+from hw_profiles.onnx_io.untrusted_file import load_model
 from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces import preset
 
@@ -165,7 +165,7 @@ def test_millions_of_objects_take_little_time_and_memory(name: str, tmp_path: Pa
 
 
 def test_as_many_nodes_as_are_allowed_are_read_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "MOST_NODES", 3000)
+    monkeypatch.setattr(untrusted_file, "MOST_NODES", 3000)
     names = ["x", *(f"t{i}" for i in range(2999)), "y"]
     nodes = [node("Relu", a, b) for a, b in pairwise(names)]
     start = time.perf_counter()

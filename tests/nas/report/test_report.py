@@ -23,7 +23,7 @@ from compress import Artifact, Preprocessing, load_data
 from compress.atomic_files import write_json
 from compress.networks.onnx_export import export_onnx, predict_onnx
 from compress.quantization.int8.ptq import Quantize
-from compress.stage import Context
+from compress.stage_interface import Context
 from compress.stages.deployed_file import deploy
 from compress.stages.runner import run_stages
 from hw_profiles import load_device
@@ -34,8 +34,8 @@ from nas.config import Config
 from nas.report.page import render, render_run, snippet
 from nas.results.collect import METRICS_SCHEMA, Findings, collect
 from nas.results.network_facts import architecture_facts, memory_facts
+from nas.results.prediction_statistics import class_facts, flips, wilson
 from nas.results.teacher_info import TeacherInfo
-from nas.results.test_statistics import class_facts, flips, wilson
 from search_spaces import build_model, preset
 from tests.optional_parts import require
 

@@ -17,7 +17,7 @@ from compress.quantization.weight_only.binary import Binarize
 from compress.quantization.weight_only.fp16 import Half
 from compress.quantization.weight_only.int4 import Int4
 from compress.quantization.weight_only.ste_training import train_straight_through
-from compress.stage import Stage
+from compress.stage_interface import Stage
 from compress.training.evaluation import accuracy, predict
 from compress.weight_codecs.codecs import BINARY, Int4Codec
 from compress.weight_codecs.onnx_storage import Weight

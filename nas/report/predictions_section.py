@@ -7,7 +7,7 @@ from typing import Any
 
 from nas.report.html import grid, listing, percent, section
 from nas.report.svg import words
-from nas.results.test_statistics import MOST_CLASSES, named
+from nas.results.prediction_statistics import MOST_CLASSES, named
 
 Metrics = Mapping[str, Any]
 
