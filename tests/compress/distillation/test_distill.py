@@ -21,6 +21,7 @@ from compress.training.teachers import ModuleTeacher
 from hw_profiles.network.quantization import Quantization
 from hw_profiles.network.tensor_formats import TensorFormat
 from search_spaces import build_model, preset
+from tests.parameters import quick
 
 SHAPE = (1, 16, 16)
 
@@ -44,7 +45,7 @@ def pixels(context: Context, count: int = 64) -> Tensor:
     return torch.from_numpy(context.data.val.images[:count].transpose(0, 3, 1, 2).astype(np.float32) / 255)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", quick(METHODS, ("soft_targets", "hints")))
 def test_every_method_learns_and_leaves_the_teacher_alone(
     method: str, context: Context, learnt: Artifact, teacher: ModuleTeacher
 ) -> None:

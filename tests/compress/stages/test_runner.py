@@ -41,6 +41,12 @@ ARCHS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def few(context: Context) -> Context:
+    """With fewer images to prune and train by."""
+    return replace(context, data=replace(context.data, train=context.data.train.some(300, 0)))
+
+
 def artifact_of(arch: Arch, seed: int = 0) -> Artifact:
     c, h, w = arch.input_shape
     names = tuple(str(i) for i in range(arch.num_classes))
@@ -191,10 +197,10 @@ def test_taylor_scores_are_the_loss_gradients_of_a_gate_on_each_channel(name: st
 
 
 def test_pruning_in_steps_takes_as_much_in_all_and_is_found_again(
-    learnt: Artifact, context: Context, tmp_path: Path
+    learnt: Artifact, few: Context, tmp_path: Path
 ) -> None:
     stage = Prune(amount=0.4, steps=2, criterion="taylor", recipe=Recipe(epochs=0.4))
-    first = replace(context, checkpoint=tmp_path / "checkpoint.pt")
+    first = replace(few, checkpoint=tmp_path / "checkpoint.pt")
     after = stage(learnt, first)
     assert after.metrics["training"]["epochs"] == pytest.approx(0.4, abs=0.05)
     width = sum(channel_groups(a.source.workload()).width[g] for a in [learnt] for g in
@@ -276,8 +282,8 @@ def test_stages_run_in_order_are_recorded_and_not_repeated(learnt: Artifact, con
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.onnx")}
 
 
-def test_a_folder_of_other_stages_or_networks_is_refused(learnt: Artifact, context: Context, tmp_path: Path) -> None:
-    quick = replace(context, measured=False)
+def test_a_folder_of_other_stages_or_networks_is_refused(learnt: Artifact, few: Context, tmp_path: Path) -> None:
+    quick = replace(few, measured=False)
 
     def pruned(amount: float, start: Artifact = learnt, around: Context = quick, **recipe: float) -> Artifact:
         return run_stages(start, [Prune(amount=amount, recipe=Recipe(epochs=0.02, **recipe))], around, tmp_path)
@@ -298,8 +304,8 @@ def test_a_folder_of_other_stages_or_networks_is_refused(learnt: Artifact, conte
     assert pruned(0.3).history == done.history
 
 
-def test_what_other_options_had_begun_is_not_gone_on_with(learnt: Artifact, context: Context, tmp_path: Path) -> None:
-    quick = replace(context, measured=False)
+def test_what_other_options_had_begun_is_not_gone_on_with(learnt: Artifact, few: Context, tmp_path: Path) -> None:
+    quick = replace(few, measured=False)
     partial = tmp_path / "01_prune.partial"
 
     class KilledError(Exception):
@@ -328,18 +334,18 @@ def test_data_of_another_size_are_refused(learnt: Artifact, context: Context, tm
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
-def test_steps_lose_nothing_to_the_multiple(steps: int, learnt: Artifact, context: Context) -> None:
+def test_steps_lose_nothing_to_the_multiple(steps: int, learnt: Artifact, few: Context) -> None:
     """Where each step alone is less than a multiple, they still take the whole amount together."""
-    after = Prune(amount=0.2, steps=steps, recipe=Recipe(epochs=0.05))(learnt, context)
+    after = Prune(amount=0.2, steps=steps, recipe=Recipe(epochs=0.05))(learnt, few)
     before, left = channel_groups(learnt.source.workload()), channel_groups(after.source.workload())
     total = sum(before.width[g] for g in before.prunable())
     assert sum(left.width[g] for g in left.prunable()) == pytest.approx(0.8 * total, abs=8)
 
 
 def test_a_pruning_that_can_remove_nothing_is_undone_and_says_so(
-    learnt: Artifact, context: Context, tmp_path: Path
+    learnt: Artifact, few: Context, tmp_path: Path
 ) -> None:
-    wide = replace(context, device=replace(context.device, channel_multiple=128))
+    wide = replace(few, device=replace(few.device, channel_multiple=128))
     done = run_stages(learnt, [Prune(recipe=Recipe(epochs=0.05))], wide, tmp_path)
     assert done.history[0]["why_undone"] == "it changed neither the architecture nor the precision"
     assert done.source == learnt.source

@@ -27,6 +27,7 @@ from hw_profiles.network.quantization import Quantization, quantized_weight, wei
 from hw_profiles.network.workload import WEIGHTED
 from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces import Arch, build_model
+from tests.parameters import slow
 
 IMAGES = 96
 
@@ -94,7 +95,7 @@ OPTIONS = [
     {"adaround": True},
     {"per_channel": False},
     {"activations": "signed"},
-    {"activations": "signed", "per_channel": False, "adaround": True, "equalize": "activations"},
+    slow({"activations": "signed", "per_channel": False, "adaround": True, "equalize": "activations"}),
 ]
 
 
@@ -192,7 +193,7 @@ def test_corrected_biases_remove_the_mean_error_of_every_channel(learnt: Artifac
     assert worst(changed) < 0.2 * worst(weights)
 
 
-@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("per_channel", [True, slow(False)])
 def test_learnt_roundings_stay_on_the_grid_and_bring_layers_nearer(
     per_channel: bool, learnt: Artifact, context: Context
 ) -> None:
