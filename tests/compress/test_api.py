@@ -162,7 +162,7 @@ def test_zeros_stay_zeros_in_integers_and_cost_what_they_cost(data: Dataset) -> 
 
 def test_a_teacher_may_be_any_model(learnt: nn.Module, data: Dataset, tmp_path: Path) -> None:
     """Each says class 3 of everything, and so does the student then."""
-    small = build_model(ARCH)
+    small = plain()
 
     def stubborn(pixels: Tensor) -> Tensor:
         return nn.functional.one_hot(torch.full((len(pixels),), 3), 10) * 20.0

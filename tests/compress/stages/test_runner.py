@@ -33,6 +33,7 @@ from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.onnx_io.reader import read_onnx
 from search_spaces import Arch, build_model, preset, sample
 from tests.contracts import with_random_statistics
+from tests.parameters import quick
 
 ARCHS = [
     preset("resnet8", input_shape=(3, 32, 32)),
@@ -55,7 +56,7 @@ def artifact_of(arch: Arch, seed: int = 0) -> Artifact:
     return empty.with_model(with_random_statistics(build_model(arch, seed=seed), seed))
 
 
-@pytest.mark.parametrize("arch", ARCHS, ids=lambda arch: arch.id)
+@pytest.mark.parametrize("arch", quick(ARCHS, ARCHS[:3]), ids=lambda arch: arch.id)
 def test_an_exported_file_is_the_module(arch: Arch, tmp_path: Path) -> None:
     artifact = artifact_of(arch)
     export_onnx(artifact, tmp_path / "m.onnx")
@@ -137,7 +138,7 @@ def images_for(arch: Arch, count: int = 40) -> Split:
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
-@pytest.mark.parametrize("arch", ARCHS, ids=lambda arch: arch.id)
+@pytest.mark.parametrize("arch", quick(ARCHS, ARCHS[:3]), ids=lambda arch: arch.id)
 def test_a_pruned_network_is_the_original_with_those_activations_at_zero(arch: Arch, criterion: str) -> None:
     artifact = artifact_of(arch)
     groups = channel_groups(arch.workload())
@@ -283,9 +284,9 @@ def test_stages_run_in_order_are_recorded_and_not_repeated(learnt: Artifact, con
 
 
 def test_a_folder_of_other_stages_or_networks_is_refused(learnt: Artifact, few: Context, tmp_path: Path) -> None:
-    quick = replace(few, measured=False)
+    estimated = replace(few, measured=False)
 
-    def pruned(amount: float, start: Artifact = learnt, around: Context = quick, **recipe: float) -> Artifact:
+    def pruned(amount: float, start: Artifact = learnt, around: Context = estimated, **recipe: float) -> Artifact:
         return run_stages(start, [Prune(amount=amount, recipe=Recipe(epochs=0.02, **recipe))], around, tmp_path)
 
     done = pruned(0.3)
@@ -293,19 +294,19 @@ def test_a_folder_of_other_stages_or_networks_is_refused(learnt: Artifact, few: 
     with pytest.raises(ValueError, match=r"01_prune: holds what was made with amount 0.3, wanted is 0.5; give another"):
         pruned(0.5)
     with pytest.raises(ValueError, match="made with seed 0, wanted is 7"):
-        pruned(0.3, around=replace(quick, seed=7))
-    other = replace(quick.data, train=quick.data.val, val=quick.data.train)
+        pruned(0.3, around=replace(estimated, seed=7))
+    other = replace(estimated.data, train=estimated.data.val, val=estimated.data.train)
     with pytest.raises(ValueError, match="made with data"):
-        pruned(0.3, around=replace(quick, data=other))
+        pruned(0.3, around=replace(estimated, data=other))
     with pytest.raises(ValueError, match="made with recipe 'a recipe', wanted is None"):
-        run_stages(learnt, [Prune(amount=0.3, recipe=None)], quick, tmp_path)
+        run_stages(learnt, [Prune(amount=0.3, recipe=None)], estimated, tmp_path)
     with pytest.raises(ValueError, match="holds the stages of another network; give another folder"):
         pruned(0.3, artifact_of(learnt.arch, seed=9))
     assert pruned(0.3).history == done.history
 
 
 def test_what_other_options_had_begun_is_not_gone_on_with(learnt: Artifact, few: Context, tmp_path: Path) -> None:
-    quick = replace(few, measured=False)
+    estimated = replace(few, measured=False)
     partial = tmp_path / "01_prune.partial"
 
     class KilledError(Exception):
@@ -321,9 +322,9 @@ def test_what_other_options_had_begun_is_not_gone_on_with(learnt: Artifact, few:
 
     stages = [Prune(amount=0.3, recipe=Recipe(epochs=0.1))]
     with pytest.raises(KilledError):
-        run_stages(learnt, stages, quick, tmp_path, show=killing)
+        run_stages(learnt, stages, estimated, tmp_path, show=killing)
     assert (partial / "checkpoint.0.pt").is_file()
-    done = run_stages(learnt, [Prune(amount=0.5, recipe=Recipe(epochs=0.1))], quick, tmp_path)
+    done = run_stages(learnt, [Prune(amount=0.5, recipe=Recipe(epochs=0.1))], estimated, tmp_path)
     assert done.history[0]["config"]["amount"] == 0.5
 
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compress.data.dataset import Dataset, load_data
+from compress import Artifact, Context
+from compress.data.dataset import Dataset
 from compress.data.preprocessing import METADATA_KEY
 from compress.distillation.distill import soft_target_loss
 from compress.training.evaluation import evaluate, predict
@@ -25,15 +26,13 @@ SMALL = preset("resnet8", input_shape=(1, 16, 16))
 
 
 @pytest.fixture(scope="module")
-def digits() -> Dataset:
-    return load_data("digits", size=16)
+def digits(context: Context) -> Dataset:
+    return context.data
 
 
 @pytest.fixture(scope="module")
-def trained(digits: Dataset) -> nn.Module:
-    model = build_model(SMALL)
-    train(model, digits, Recipe(epochs=6))
-    return model
+def trained(learnt: Artifact) -> nn.Module:
+    return learnt.model()
 
 
 def test_training_learns_the_digits(trained: nn.Module, digits: Dataset) -> None:

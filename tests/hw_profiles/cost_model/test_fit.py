@@ -61,6 +61,7 @@ def test_corrections_tell_more_than_prices() -> None:
     assert np.median(errors(costs, "int8")) < 0.5 * np.median(errors(priced, "int8"))
 
 
+@pytest.mark.slow
 def test_errors_of_networks_left_out_show_which_times_do_not_fit() -> None:
     observations, slow = observed("int8", 240)
     found = cross_validated_errors(observations)
