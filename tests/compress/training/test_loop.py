@@ -175,9 +175,9 @@ def test_a_teacher_for_other_data_is_refused(digits: Dataset, tmp_path: Path) ->
 
 def test_a_teacher_of_timm_is_trained_once(digits: Dataset, tmp_path: Path) -> None:
     recipe = Recipe(epochs=0.2, bfloat16=False)
-    teacher = trained_timm("resnet10t", digits, recipe, tmp_path / "t")
+    teacher = trained_timm("test_resnet", digits, recipe, tmp_path / "t")
     weights = (tmp_path / "t" / "weights.safetensors").stat().st_mtime_ns
-    again = trained_timm("resnet10t", digits, recipe, tmp_path / "t")
+    again = trained_timm("test_resnet", digits, recipe, tmp_path / "t")
     assert (tmp_path / "t" / "weights.safetensors").stat().st_mtime_ns == weights
     pixels = torch.rand(4, 1, 32, 32)
     first: Tensor = teacher(pixels)
