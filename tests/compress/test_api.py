@@ -279,7 +279,7 @@ def test_an_arch_is_pruned_to_a_latency(data: Dataset) -> None:
     assert after.arch.workload().macs < ARCH.workload().macs
 
 
-@pytest.mark.parametrize("kind", ["module", "timm"])
+@pytest.mark.parametrize("kind", ["module", slow("timm")])
 def test_a_module_is_pruned_and_runs(kind: str, learnt: nn.Module, few: Dataset, tmp_path: Path) -> None:
     model = {"module": learnt, "timm": timms()}[kind]
     after = compress.prune(model, few, compress.Prune(recipe=SHORT), amount=0.5)

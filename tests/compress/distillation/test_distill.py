@@ -88,6 +88,7 @@ def unexplained(student: NDArray[np.float32], teacher: NDArray[np.float32]) -> f
     return float((residual**2).sum() / ((y - y.mean(0)) ** 2).sum())
 
 
+@pytest.mark.slow
 def test_hints_make_the_students_features_tell_the_teachers(context: Context, teacher: ModuleTeacher) -> None:
     left = {}
     for weight in (0.0, 100.0):

@@ -17,7 +17,7 @@ from compress.distillation.feature_maps import Taps
 from compress.distillation.losses import decoupled_divergences
 from compress.training.loop import Training
 from compress.training.teachers import ModuleTeacher
-from tests.compress.networks import ARCH, BLINK, of_timm, small
+from tests.compress.model_kinds import ARCH, BLINK, of_timm, small
 
 
 @pytest.mark.parametrize("way", ["prune", "sparsify", "cluster"])

@@ -225,6 +225,7 @@ def test_a_model_of_timm_goes_through_the_stages(tmp_path: Path) -> None:
     assert run_stages(artifact, [], context, tmp_path).metrics == metrics
 
 
+@pytest.mark.slow
 def test_int8_of_a_model_of_timm_is_a_stage_like_any_other(tmp_path: Path) -> None:
     """Kept or undone by the same rules, with its float weights beside the file, and found again."""
     data = few_digits()

@@ -13,7 +13,7 @@ from compress.pruning.channel_groups import prunable_groups
 from compress.pruning.importance import channel_scores
 from compress.pruning.module_groups import module_groups
 from compress.pruning.module_importance import group_scores
-from tests.compress.networks import BLINK
+from tests.compress.model_kinds import BLINK
 
 PLACE = "stages.1.0.conv1"
 LEAST = {"l1": 2, "l2": 2, "fpgm": 5}

@@ -92,7 +92,7 @@ OPTIONS = [
     *({"calibration": name} for name in CALIBRATIONS),
     *({"equalize": name} for name in EQUALIZATIONS),
     {"bias_correction": True},
-    {"adaround": True},
+    slow({"adaround": True}),
     {"per_channel": False},
     {"activations": "signed"},
     slow({"activations": "signed", "per_channel": False, "adaround": True, "equalize": "activations"}),
@@ -193,7 +193,8 @@ def test_corrected_biases_remove_the_mean_error_of_every_channel(learnt: Artifac
     assert worst(changed) < 0.2 * worst(weights)
 
 
-@pytest.mark.parametrize("per_channel", [True, slow(False)])
+@pytest.mark.slow
+@pytest.mark.parametrize("per_channel", [True, False])
 def test_learnt_roundings_stay_on_the_grid_and_bring_layers_nearer(
     per_channel: bool, learnt: Artifact, context: Context
 ) -> None:

@@ -25,7 +25,6 @@ from compress.training.evaluation import accuracy
 from hw_profiles import Budget
 from hw_profiles.network.quantization import Quantization
 from hw_profiles.network.workload import Workload
-from tests.parameters import slow
 
 HURT = "stages.1.0.conv2"
 
@@ -78,7 +77,8 @@ def test_a_float_network_is_quantized_first_and_needs_nothing_in_float(learnt: A
     assert after.metrics["quantization"]["tried"] > 0
 
 
-@pytest.mark.parametrize("as_file", [slow(False), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("as_file", [False, True])
 def test_any_network_whose_file_says_all_of_it_is_mixed(
     as_file: bool, learnt: Artifact, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
