@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-faults check docs tables clean
+.PHONY: setup demo test test-all test-faults test-wheel check docs tables clean
 
 setup: $(READY)
 
@@ -17,15 +17,22 @@ demo: $(READY)
 	$(BIN)/nas run --data digits --device host --latency 0.15ms --time 3min --out runs/demo
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-fail-under=90
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov
+
+test-all: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'slow and not faults' -n 2 --dist loadfile --cov --cov-append --cov-fail-under=95 tests
 
 test-faults: $(READY)
 	$(BIN)/python -m pytest -m faults tests/faults
+
+test-wheel: $(READY)
+	PYTHON=$(PYTHON) tests/wheel.sh
 
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 docs: $(READY)
 	$(BIN)/pdoc -o site blocks hw_profiles search_spaces compress nas

@@ -27,7 +27,7 @@ def test_python_examples_run(code: str, tmp_path: Path, monkeypatch: pytest.Monk
 
 # What takes an hour in the README takes seconds here.
 SHORT = ["--trials", "1", "--teacher", "none", "--baseline", "none", "--max-accuracy-drop", "100", *(
-    f"--set={name}" for name in ("latency_from=estimated", "search_epochs=0.1", "train_epochs=0.5", "prune_epochs=0.5")
+    f"--set={name}" for name in ("latency_from=estimated", "search_epochs=0.1", "train_epochs=0.5", "prune_epochs=0.5", "prune_steps=1", "stages=prune")
 )]  # fmt: skip
 
 

@@ -42,15 +42,23 @@ from compress.training.loop import train
 from compress.weight_codecs.onnx_storage import weights_of
 from hw_profiles import Budget, load_device
 from search_spaces import build_model, preset
+from tests.parameters import slow
 
 ARCH = preset("resnet8", input_shape=(1, 16, 16))
 SHORT = Recipe(epochs=0.2)
+MINMAX = Quantize(calibration="minmax", equalize="none", bias_correction=False, images=64)
 DOCS = Path(__file__).parents[2] / "docs" / "compression.md"
 
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
     return load_data("digits").resized(16, 16)
+
+
+@pytest.fixture(scope="module")
+def few(data: Dataset) -> Dataset:
+    """With fewer images to calibrate, prune and train by."""
+    return replace(data, train=data.train.some(200, 0))
 
 
 @pytest.fixture(scope="module")
@@ -78,16 +86,21 @@ def right(file: bytes, data: Dataset) -> float:
     return float(np.mean(session.run(None, {session.get_inputs()[0].name: x})[0].argmax(1) == data.val.labels))
 
 
-def models(learnt: nn.Module, folder: Path) -> dict[str, Any]:
-    """One of each kind that a call takes."""
+def exported(learnt: nn.Module, folder: Path) -> Path:
     path = folder / "m.onnx"
     torch.onnx.export(learnt.eval(), (torch.zeros(1, 1, 16, 16),), path, dynamo=False, dynamic_axes={"x": {0: "N"}},
                       input_names=["x"])  # fmt: skip
+    return path
+
+
+def models(learnt: nn.Module, folder: Path) -> dict[str, Any]:
+    """One of each kind that a call takes."""
+    path = exported(learnt, folder)
     empty = compress.cluster(ARCH, clusters=16)
     return {"module": learnt, "arch": ARCH, "artifact": empty, "timm": timms(), "file": path, "text": str(path)}
 
 
-@pytest.mark.parametrize("kind", ["module", "arch", "artifact", "timm", "file", "text"])
+@pytest.mark.parametrize("kind", ["module", "arch", "artifact", slow("timm"), "file", "text"])
 def test_any_model_becomes_int8(kind: str, learnt: nn.Module, data: Dataset, tmp_path: Path) -> None:
     model = models(learnt, tmp_path)[kind]
     after = compress.quantize(model, data, Quantize(images=64))
@@ -102,12 +115,12 @@ def test_any_model_becomes_int8(kind: str, learnt: nn.Module, data: Dataset, tmp
         assert after.metrics["val_accuracy"] > after.metrics["val_accuracy_before"] - 0.1
 
 
-def test_a_module_is_left_as_it_was_given(learnt: nn.Module, data: Dataset) -> None:
+def test_a_module_is_left_as_it_was_given(learnt: nn.Module, data: Dataset, few: Dataset) -> None:
     module = copy.deepcopy(learnt).train()
     before = {key: value.clone() for key, value in module.state_dict().items()}
     distilled = Distill(recipe=SHORT)
     calls: list[Callable[[], Artifact]] = [
-        lambda: compress.quantize(module, data),
+        lambda: compress.quantize(module, few),
         lambda: compress.sparsify(module, amount=0.5),
         lambda: compress.sparsify(module, data, Sparsify(recipe=SHORT)),
         lambda: compress.cluster(module, clusters=4),
@@ -149,7 +162,7 @@ def test_zeros_stay_zeros_in_integers_and_cost_what_they_cost(data: Dataset) -> 
 
 def test_a_teacher_may_be_any_model(learnt: nn.Module, data: Dataset, tmp_path: Path) -> None:
     """Each says class 3 of everything, and so does the student then."""
-    small = build_model(ARCH)
+    small = plain()
 
     def stubborn(pixels: Tensor) -> Tensor:
         return nn.functional.one_hot(torch.full((len(pixels),), 3), 10) * 20.0
@@ -239,9 +252,9 @@ def test_what_int8_loses_most_by_stays_in_float_where_nothing_is_said(data: Data
 
 
 @pytest.mark.parametrize("said", [{}, {"precision": "int8"}, {"config": Quantize(calibration="minmax")}])
-def test_int8_that_was_asked_for_is_int8(said: dict[str, Any], data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int8_that_was_asked_for_is_int8(said: dict[str, Any], few: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compress.api._mixed_where_it_loses", lambda done, context: replace(done, history=({},)))
-    assert bool(compress.quantize(ARCH, data, **said).history) == (not said)
+    assert bool(compress.quantize(ARCH, few, **said).history) == (not said)
 
 
 def test_a_teacher_of_another_size_sees_the_images_enlarged(data: Dataset) -> None:
@@ -267,13 +280,13 @@ def test_an_arch_is_pruned_to_a_latency(data: Dataset) -> None:
     assert after.arch.workload().macs < ARCH.workload().macs
 
 
-@pytest.mark.parametrize("kind", ["module", "timm"])
-def test_a_module_is_pruned_and_runs(kind: str, learnt: nn.Module, data: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["module", slow("timm")])
+def test_a_module_is_pruned_and_runs(kind: str, learnt: nn.Module, few: Dataset, tmp_path: Path) -> None:
     model = {"module": learnt, "timm": timms()}[kind]
-    after = compress.prune(model, data, compress.Prune(recipe=SHORT), amount=0.5)
-    macs = compress.quantize(model, data, Quantize(calibration="minmax", images=8)).source.workload().macs
+    after = compress.prune(model, few, compress.Prune(recipe=SHORT), amount=0.5)
+    macs = compress.quantize(model, few, Quantize(calibration="minmax", images=8)).source.workload().macs
     assert after.source.workload().macs < 0.8 * macs
-    assert after.metrics["val_accuracy"] == right(onnx_bytes(after), data)
+    assert after.metrics["val_accuracy"] == right(onnx_bytes(after), few)
     if kind == "timm":
         assert isinstance(after.source, Timm)
         after.save(tmp_path)
@@ -438,7 +451,7 @@ def flat(*shape: int) -> np.ndarray:
         (lambda data, file: compress.distill(ARCH, data, teacher=lambda x: np.zeros((len(x), 10))), "got ndarray"),
         (lambda data, file: compress.distill(ARCH, data, Distill(method="attention", layers=("stem",), teacher_layers=("8",)), teacher=plain()),
          r"layer '8' must give feature maps \(N, C, H, W\), got 2 dimensions"),
-        (lambda data, file: compress.quantize(ARCH, data, precision="mixed", budget=Budget(flash_bytes=10)),
+        (lambda data, file: compress.quantize(compress.quantize(ARCH, data, MINMAX), data, precision="mixed", budget=Budget(flash_bytes=10)),
          r"budget.flash_bytes must be at least \d+, what the network takes in mixed on host, got 10"),
         (lambda data, file: compress.sparsify(plain(), config=Sparsify(criterion="movement")), "it needs images to train on"),
         (lambda data, file: compress.sparsify(compress.quantize(plain(), data)), "before they are made integers"),
@@ -454,7 +467,7 @@ def flat(*shape: int) -> np.ndarray:
 def test_what_cannot_be_done_is_told_in_one_line(
     call: Callable[[Dataset, Path], object], said: str, learnt: nn.Module, data: Dataset, tmp_path: Path
 ) -> None:
-    file = models(learnt, tmp_path)["file"]
+    file = exported(learnt, tmp_path)
     with pytest.raises(ValueError, match=said) as caught:
         call(data, file)
     assert len(str(caught.value).splitlines()) == 1

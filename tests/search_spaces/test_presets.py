@@ -14,6 +14,7 @@ from search_spaces import build_model, list_presets, preset
 from search_spaces.families import FAMILIES
 from search_spaces.timm_keys import timm_keys
 from tests.contracts import check_arch, with_random_statistics
+from tests.parameters import quick
 
 OF_TIMM = [name for name in list_presets() if timm.is_model(name)]
 NARROWEST = [next(name for name in list_presets() if name.startswith(family)) for family in FAMILIES]
@@ -31,12 +32,12 @@ def test_every_preset_but_resnet8_is_known_to_timm() -> None:
     assert set(list_presets()) - set(OF_TIMM) == {"resnet8"}
 
 
-@pytest.mark.parametrize("name", list_presets())
+@pytest.mark.parametrize("name", quick(list_presets(), NARROWEST))
 def test_presets_are_what_torch_exports(name: str) -> None:
     check_arch(preset(name, input_shape=(3, 64, 64), num_classes=4))
 
 
-@pytest.mark.parametrize("name", OF_TIMM)
+@pytest.mark.parametrize("name", quick(OF_TIMM, NARROWEST))
 def test_presets_are_timms(name: str) -> None:
     """Parameters and MACs are equal, and with the same weights the outputs, to 1e-5 of the largest logit."""
     theirs = with_random_statistics(timm.create_model(name))

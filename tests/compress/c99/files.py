@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from compress.c99.layers import Network
-from hw_profiles.network.quantization import TensorQuantization, quantized_tensors
+from hw_profiles.network.quantization import Quantization, quantized_tensors
 from hw_profiles.onnx_io.writer import random_weights, write_onnx
 from search_spaces import Arch
 
@@ -46,7 +46,7 @@ def network_file(path: Path, arch: Arch, *, seed: int = 0, metadata: Mapping[str
     float_session = session(model.SerializeToString())
     outputs = [output.name for output in float_session.get_outputs()]
     values = {workload.input: x} | dict(zip(outputs, float_session.run(outputs, {workload.input: x}), strict=True))
-    scales = TensorQuantization(activations={name: _scale(values[name]) for name in names})
+    scales = Quantization(activations={name: _scale(values[name]) for name in names})
     path.write_bytes(write_onnx(workload, weights, quantization=scales, metadata=metadata))
     return path
 

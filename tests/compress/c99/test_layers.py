@@ -12,8 +12,10 @@ from compress.c99.network_reader import read_network
 from compress.c99.numpy_reference import quantize_images, run_layers
 from search_spaces import Arch, list_spaces, preset, sample
 from tests.compress.c99.files import images, network_file, onnx_layers
+from tests.parameters import quick
 
 PRESETS = [("resnet8", 32), ("mobilenetv2_035", 48), ("mobilenetv3_small_050", 32)]
+NAMES = [*(name for name, _ in PRESETS), *list_spaces()]
 
 
 def arch_of(name: str) -> Arch:
@@ -23,7 +25,7 @@ def arch_of(name: str) -> Arch:
     return sample(name, seed=3, input_shape=(3, 32, 32), num_classes=10)
 
 
-@pytest.mark.parametrize("name", [*(name for name, _ in PRESETS), *list_spaces()])
+@pytest.mark.parametrize("name", quick(NAMES, ["resnet8", "mobilenet", "tiny"]))
 def test_each_layer_is_what_onnx_runtime_and_c_make_of_the_same_inputs(name: str, tmp_path: Path) -> None:
     arch = arch_of(name)
     file = network_file(tmp_path / "model.onnx", arch)

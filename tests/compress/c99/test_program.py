@@ -17,6 +17,7 @@ from search_spaces import preset, sample
 from tests.compress.c99.files import graph_file, images, network_file
 from tests.compress.c99.test_graphs import GRAPHS
 from tests.optional_parts import require
+from tests.parameters import slow
 
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror"]
 HOSTILE = ['"; system("touch gone"); //', "*/ int evil; /*", "??/\n#error", "a\\", "Grüße %s", "x" * 300]
@@ -134,7 +135,7 @@ def test_another_number_in_the_program_is_found(tmp_path: Path) -> None:
     assert "**unverified**" in (folder / "README.md").read_text()
 
 
-@pytest.mark.parametrize(("name", "most_code"), [("resnet8", 12_000), ("mobilenetv2_035", 24_000)])
+@pytest.mark.parametrize(("name", "most_code"), [("resnet8", 12_000), slow(("mobilenetv2_035", 24_000))])
 def test_on_microcontrollers_it_computes_the_same_in_few_bytes(name: str, most_code: int, tmp_path: Path) -> None:
     require(not MACHINES["cortex-m7"].missing(), MACHINES["cortex-m7"].missing())
     arch = preset(name, input_shape=(3, 32, 32), num_classes=10)

@@ -40,6 +40,7 @@ def test_groups_that_cannot_be_divided_are_told() -> None:
         divide(labels, ["a", "b"], ["test", "val"], 0, np.minimum(groups, 1))
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_groups_are_divided_in_seconds() -> None:
     start = time.perf_counter()
     found = divide(np.arange(100_000) % 1000, [str(i) for i in range(1000)], ["test", "val"], 0, np.arange(100_000))

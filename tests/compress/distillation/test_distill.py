@@ -21,6 +21,7 @@ from compress.training.teachers import ModuleTeacher
 from hw_profiles.network.quantization import Quantization
 from hw_profiles.network.tensor_formats import TensorFormat
 from search_spaces import build_model, preset
+from tests.parameters import quick
 
 SHAPE = (1, 16, 16)
 
@@ -44,7 +45,7 @@ def pixels(context: Context, count: int = 64) -> Tensor:
     return torch.from_numpy(context.data.val.images[:count].transpose(0, 3, 1, 2).astype(np.float32) / 255)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", quick(METHODS, ("soft_targets", "hints")))
 def test_every_method_learns_and_leaves_the_teacher_alone(
     method: str, context: Context, learnt: Artifact, teacher: ModuleTeacher
 ) -> None:
@@ -87,6 +88,7 @@ def unexplained(student: NDArray[np.float32], teacher: NDArray[np.float32]) -> f
     return float((residual**2).sum() / ((y - y.mean(0)) ** 2).sum())
 
 
+@pytest.mark.slow
 def test_hints_make_the_students_features_tell_the_teachers(context: Context, teacher: ModuleTeacher) -> None:
     left = {}
     for weight in (0.0, 100.0):

@@ -17,7 +17,7 @@ from compress.distillation.feature_maps import Taps
 from compress.distillation.losses import decoupled_divergences
 from compress.training.loop import Training
 from compress.training.teachers import ModuleTeacher
-from tests.compress.networks import ARCH, BLINK, of_timm, small
+from tests.compress.model_kinds import ARCH, BLINK, of_timm, small
 
 
 @pytest.mark.parametrize("way", ["prune", "sparsify", "cluster"])
@@ -27,8 +27,9 @@ def test_a_network_that_knows_nothing_leads_nobody(
     """Its outputs, taken for the truth, would keep what becomes of it from learning."""
     led = []
     monkeypatch.setattr(guided_training, "soft_target_loss", lambda teacher, **how: led.append(teacher))
+    few = replace(context.data, train=context.data.train.some(200, 0))
     calls = {
-        "prune": lambda model: compress.prune(model, context.data, Prune(recipe=BLINK), amount=0.4),
+        "prune": lambda model: compress.prune(model, few, Prune(recipe=BLINK), amount=0.4),
         "sparsify": lambda model: compress.sparsify(model, context.data, Sparsify(recipe=BLINK)),
         "cluster": lambda model: compress.cluster(model, context.data, Cluster(recipe=BLINK)),
     }

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
-from compress.fnz import decode_onnx, describe, encode_onnx
+from compress.fnz import decode_onnx, describe, encode_onnx, tensor_spans
 from compress.fnz.codes.byte_reader import varint
 from compress.fnz.codes.symbols import pack
 from compress.fnz.container import largest_decoded, seal, unseal
 from compress.fnz.directory import Directory, Entry, write_directory
 from tests.compress.fnz.files import CODINGS, FIELDS, file_of, in_fields, network, normal, sparse
+from tests.parameters import slow
 
 FILES = {
     "codings": file_of({name: values for name, (values, _) in CODINGS.items()}),
@@ -233,10 +234,13 @@ def test_tensors_whose_sides_are_wrong_come_back(sides: tuple[int, ...]) -> None
     assert decode_onnx(encode_onnx(file)) == file
 
 
-def test_millions_of_fields_are_refused() -> None:
-    tensor = numpy_helper.from_array(normal(20), "w").SerializeToString() + b"\x25\0\0\0\0" * 2_000_000
+@pytest.mark.parametrize("most", [20_000, slow(2_000_000)])
+def test_millions_of_fields_are_refused(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tensor_spans.MOST_FIELDS == 2_000_000
+    monkeypatch.setattr(tensor_spans, "MOST_FIELDS", most)
+    tensor = numpy_helper.from_array(normal(20), "w").SerializeToString() + b"\x25\0\0\0\0" * most
     graph = b"\x2a" + varint(len(tensor)) + tensor
-    with pytest.raises(ValueError, match="at most 2000000 fields"):
+    with pytest.raises(ValueError, match=f"at most {most} fields"):
         encode_onnx(b"\x3a" + varint(len(graph)) + graph)
 
 

@@ -89,6 +89,7 @@ def test_networks_come_back_smaller_than_xz_makes_them(name: str, precision: str
         assert len(coded) == found["fnz"] < found["xz"] < found["onnx"]
 
 
+@pytest.mark.slow
 def test_tables_are_those_of_the_documentation_for_a_whole_network() -> None:
     coded = encode_onnx(network("resnet8", "int8"))
     assert plain_reader.decode(coded) == decode_onnx(coded)

@@ -13,7 +13,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from compress import Artifact, Context, Preprocessing, Quantize, load_data, run_stages
+from compress import Artifact, Context, Dataset, Preprocessing, Quantize, load_data, run_stages
 from compress.networks.network_source import GivenModule, OnnxFile, Timm, build
 from compress.networks.onnx_export import export_onnx, onnx_bytes
 from compress.networks.timm_network import timm_for, timm_of
@@ -26,6 +26,7 @@ from hw_profiles.onnx_io.session import open_session
 from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.profiling import workload_of
 from search_spaces import preset
+from tests.parameters import slow
 
 RECORD = Preprocessing(
     channels=3, sizes=((32, 32),), mean=(0.5,) * 3, std=(0.25,) * 3, class_names=tuple(map(str, range(10)))
@@ -115,7 +116,7 @@ def test_a_module_that_timm_made_is_known_again() -> None:
     assert timm_of(nn.Linear(2, 2), (1, 32, 32)) is None
 
 
-@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "resnet18", "efficientnet_b0"])
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "resnet18", slow("efficientnet_b0")])
 def test_an_exported_module_is_the_module_for_any_batch(name: str) -> None:
     artifact, module = made_of(timm_for(name, (3, 32, 32), 10))
     session = open_session(onnx_bytes(artifact))
@@ -204,9 +205,15 @@ def test_a_module_cannot_be_saved_and_is_refused_before_anything_is_done(tmp_pat
         onnx_bytes(nowhere)
 
 
+def few_digits() -> Dataset:
+    data = load_data("digits")
+    parts = {part: getattr(data, part).some(120, 0) for part in ("train", "val", "test")}
+    return replace(data, **parts)
+
+
 def test_a_model_of_timm_goes_through_the_stages(tmp_path: Path) -> None:
     """Its file is written, run and measured like that of an Arch, and the folder is found again."""
-    data = load_data("digits")
+    data = few_digits()
     artifact, _ = made_of(timm_for("mobilenetv3_small_050", (1, 32, 32), 10))
     artifact = replace(artifact, preprocessing=data.preprocessing)
     context = Context(data=data, device=load_device("host"), measured=False)
@@ -218,14 +225,15 @@ def test_a_model_of_timm_goes_through_the_stages(tmp_path: Path) -> None:
     assert run_stages(artifact, [], context, tmp_path).metrics == metrics
 
 
+@pytest.mark.slow
 def test_int8_of_a_model_of_timm_is_a_stage_like_any_other(tmp_path: Path) -> None:
     """Kept or undone by the same rules, with its float weights beside the file, and found again."""
-    data = load_data("digits")
+    data = few_digits()
     artifact, _ = made_of(timm_for("mobilenetv3_small_050", (1, 32, 32), 10))
     artifact = replace(artifact, preprocessing=data.preprocessing)
     context = Context(data=data, device=load_device("host"), measured=False, max_accuracy_drop=100.0)
     context = replace(context, budget=Budget(flash_bytes=1))
-    stage = Quantize(calibration="minmax", images=32)
+    stage = Quantize(calibration="minmax", equalize="none", bias_correction=False, images=32)
     done = run_stages(artifact, [stage], context, tmp_path)
     (record,) = done.history
     assert (record["accepted"], record["after"]["precision"], done.files["onnx"]) == (True, "int8", "model.int8.onnx")

@@ -20,6 +20,7 @@ from compress.pruning.module_groups import module_groups
 from compress.pruning.module_pruning import PrunedModule, prune_module
 from hw_profiles import Device, load_device, profile
 from tests.contracts import with_random_statistics
+from tests.parameters import quick, slow
 
 SHAPE = (3, 64, 64)
 NAMES = ("resnet18", "mobilenetv3_small_050", "vit_tiny_patch16_224", "regnetx_002", "convnext_atto")
@@ -32,7 +33,7 @@ def device() -> Device:
 
 def timm_model(name: str) -> nn.Module:
     torch.manual_seed(0)
-    sized = {"img_size": 64} if name.startswith("vit") else {}
+    sized = {"img_size": 64, "depth": 4} if name.startswith("vit") else {}
     model = with_random_statistics(timm.create_model(name, num_classes=10, **sized))
     for key, value in model.named_parameters():
         if key.endswith("gamma"):  # of ConvNeXt's branches, which begin at a millionth
@@ -70,7 +71,7 @@ def without_channels(model: nn.Module, kept: dict[str, list[int]]) -> nn.Module:
     return blind
 
 
-@pytest.mark.parametrize("name", [*NAMES, "twice"])
+@pytest.mark.parametrize("name", quick([*NAMES, "twice"], ["resnet18", "vit_tiny_patch16_224", "twice"]))
 def test_what_is_left_computes_what_the_whole_did_without_those_channels(name: str, device: Device) -> None:
     model = with_random_statistics(Twice()) if name == "twice" else timm_model(name)
     before = copy.deepcopy(model.state_dict())
@@ -85,7 +86,7 @@ def test_what_is_left_computes_what_the_whole_did_without_those_channels(name: s
     assert all(torch.equal(value, model.state_dict()[key].to(value.dtype)) for key, value in before.items())
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050"])
+@pytest.mark.parametrize("name", ["resnet18", slow("mobilenetv3_small_050")])
 @pytest.mark.parametrize("quantity", ["latency_ms", "macs"])
 def test_the_limit_holds_and_the_file_runs(name: str, quantity: str, device: Device) -> None:
     model = timm_model(name)
@@ -165,7 +166,7 @@ def remade(pruned: PrunedModule, model: nn.Module) -> nn.Module:
     return again
 
 
-@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("name", [slow("mobilenetv3_small_050"), "vit_tiny_patch16_224"])
 def test_what_was_kept_makes_the_same_module_of_a_fresh_one(name: str, device: Device) -> None:
     seen: list[int] = []
 

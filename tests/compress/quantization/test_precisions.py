@@ -18,7 +18,7 @@ from compress.networks.as_artifact import as_artifact
 from compress.networks.onnx_export import onnx_bytes
 from compress.quantization.precisions import PRECISION_STAGES
 from hw_profiles import Budget
-from tests.compress.networks import ARCH, BLINK, INTEGERS, logits, of_timm, small, tensor_types
+from tests.compress.model_kinds import ARCH, BLINK, INTEGERS, logits, of_timm, small, tensor_types
 
 KEPT = {"fp16": onnx.TensorProto.FLOAT16, "int4": onnx.TensorProto.INT4, "binary": onnx.TensorProto.UINT8}
 SHORT = {"binary": Binarize(recipe=BLINK), "qat": QuantizeAware(recipe=BLINK), "mixed": MixedPrecision(images=8)}

@@ -30,7 +30,7 @@ from compress.networks.as_artifact import as_artifact
 from compress.networks.onnx_export import folded_weights, onnx_bytes
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import TensorFormat
-from tests.compress.networks import BLINK, INTEGERS, bits, logits, of_timm
+from tests.compress.model_kinds import BLINK, INTEGERS, bits, logits, of_timm
 
 
 @dataclass(frozen=True, kw_only=True)

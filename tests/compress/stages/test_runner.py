@@ -48,12 +48,19 @@ from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.onnx_io.reader import read_onnx
 from search_spaces import Arch, build_model, preset, sample
 from tests.contracts import with_random_statistics
+from tests.parameters import quick
 
 ARCHS = [
     preset("resnet8", input_shape=(3, 32, 32)),
     preset("mobilenetv2_050", input_shape=(3, 32, 32), num_classes=7),
     *(sample("mobilenet", seed=seed, num_classes=6) for seed in range(6)),
 ]
+
+
+@pytest.fixture(scope="module")
+def few(context: Context) -> Context:
+    """With fewer images to prune and train by."""
+    return replace(context, data=replace(context.data, train=context.data.train.some(300, 0)))
 
 
 def artifact_of(arch: Arch, seed: int = 0) -> Artifact:
@@ -64,7 +71,7 @@ def artifact_of(arch: Arch, seed: int = 0) -> Artifact:
     return empty.with_model(with_random_statistics(build_model(arch, seed=seed), seed))
 
 
-@pytest.mark.parametrize("arch", ARCHS, ids=lambda arch: arch.id)
+@pytest.mark.parametrize("arch", quick(ARCHS, ARCHS[:3]), ids=lambda arch: arch.id)
 def test_an_exported_file_is_the_module(arch: Arch, tmp_path: Path) -> None:
     artifact = artifact_of(arch)
     export_onnx(artifact, tmp_path / "m.onnx")
@@ -146,7 +153,7 @@ def images_for(arch: Arch, count: int = 40) -> Split:
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
-@pytest.mark.parametrize("arch", ARCHS, ids=lambda arch: arch.id)
+@pytest.mark.parametrize("arch", quick(ARCHS, ARCHS[:3]), ids=lambda arch: arch.id)
 def test_a_pruned_network_is_the_original_with_those_activations_at_zero(arch: Arch, criterion: str) -> None:
     artifact = artifact_of(arch)
     groups = channel_groups(arch.workload())
@@ -206,10 +213,10 @@ def test_taylor_scores_are_the_loss_gradients_of_a_gate_on_each_channel(name: st
 
 
 def test_pruning_in_steps_takes_as_much_in_all_and_is_found_again(
-    learnt: Artifact, context: Context, tmp_path: Path
+    learnt: Artifact, few: Context, tmp_path: Path
 ) -> None:
     stage = Prune(amount=0.4, steps=2, criterion="taylor", recipe=Recipe(epochs=0.4))
-    first = replace(context, checkpoint=tmp_path / "checkpoint.pt")
+    first = replace(few, checkpoint=tmp_path / "checkpoint.pt")
     after = stage(learnt, first)
     assert after.metrics["training"]["epochs"] == pytest.approx(0.4, abs=0.05)
     width = sum(channel_groups(a.source.workload()).width[g] for a in [learnt] for g in
@@ -291,10 +298,10 @@ def test_stages_run_in_order_are_recorded_and_not_repeated(learnt: Artifact, con
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.onnx")}
 
 
-def test_a_folder_of_other_stages_or_networks_is_refused(learnt: Artifact, context: Context, tmp_path: Path) -> None:
-    quick = replace(context, measured=False)
+def test_a_folder_of_other_stages_or_networks_is_refused(learnt: Artifact, few: Context, tmp_path: Path) -> None:
+    estimated = replace(few, measured=False)
 
-    def pruned(amount: float, start: Artifact = learnt, around: Context = quick, **recipe: float) -> Artifact:
+    def pruned(amount: float, start: Artifact = learnt, around: Context = estimated, **recipe: float) -> Artifact:
         return run_stages(start, [Prune(amount=amount, recipe=Recipe(epochs=0.02, **recipe))], around, tmp_path)
 
     done = pruned(0.3)
@@ -302,19 +309,19 @@ def test_a_folder_of_other_stages_or_networks_is_refused(learnt: Artifact, conte
     with pytest.raises(ValueError, match=r"01_prune: holds what was made with amount 0.3, wanted is 0.5; give another"):
         pruned(0.5)
     with pytest.raises(ValueError, match="made with seed 0, wanted is 7"):
-        pruned(0.3, around=replace(quick, seed=7))
-    other = replace(quick.data, train=quick.data.val, val=quick.data.train)
+        pruned(0.3, around=replace(estimated, seed=7))
+    other = replace(estimated.data, train=estimated.data.val, val=estimated.data.train)
     with pytest.raises(ValueError, match="made with data"):
-        pruned(0.3, around=replace(quick, data=other))
+        pruned(0.3, around=replace(estimated, data=other))
     with pytest.raises(ValueError, match="made with recipe 'a recipe', wanted is None"):
-        run_stages(learnt, [Prune(amount=0.3, recipe=None)], quick, tmp_path)
+        run_stages(learnt, [Prune(amount=0.3, recipe=None)], estimated, tmp_path)
     with pytest.raises(ValueError, match="holds the stages of another network; give another folder"):
         pruned(0.3, artifact_of(learnt.arch, seed=9))
     assert pruned(0.3).history == done.history
 
 
-def test_what_other_options_had_begun_is_not_gone_on_with(learnt: Artifact, context: Context, tmp_path: Path) -> None:
-    quick = replace(context, measured=False)
+def test_what_other_options_had_begun_is_not_gone_on_with(learnt: Artifact, few: Context, tmp_path: Path) -> None:
+    estimated = replace(few, measured=False)
     partial = tmp_path / "01_prune.partial"
 
     class KilledError(Exception):
@@ -330,9 +337,9 @@ def test_what_other_options_had_begun_is_not_gone_on_with(learnt: Artifact, cont
 
     stages = [Prune(amount=0.3, recipe=Recipe(epochs=0.1))]
     with pytest.raises(KilledError):
-        run_stages(learnt, stages, quick, tmp_path, show=killing)
+        run_stages(learnt, stages, estimated, tmp_path, show=killing)
     assert (partial / "checkpoint.0.pt").is_file()
-    done = run_stages(learnt, [Prune(amount=0.5, recipe=Recipe(epochs=0.1))], quick, tmp_path)
+    done = run_stages(learnt, [Prune(amount=0.5, recipe=Recipe(epochs=0.1))], estimated, tmp_path)
     assert done.history[0]["config"]["amount"] == 0.5
 
 
@@ -343,18 +350,18 @@ def test_data_of_another_size_are_refused(learnt: Artifact, context: Context, tm
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
-def test_steps_lose_nothing_to_the_multiple(steps: int, learnt: Artifact, context: Context) -> None:
+def test_steps_lose_nothing_to_the_multiple(steps: int, learnt: Artifact, few: Context) -> None:
     """Where each step alone is less than a multiple, they still take the whole amount together."""
-    after = Prune(amount=0.2, steps=steps, recipe=Recipe(epochs=0.05))(learnt, context)
+    after = Prune(amount=0.2, steps=steps, recipe=Recipe(epochs=0.05))(learnt, few)
     before, left = channel_groups(learnt.source.workload()), channel_groups(after.source.workload())
     total = sum(before.width[g] for g in before.prunable())
     assert sum(left.width[g] for g in left.prunable()) == pytest.approx(0.8 * total, abs=8)
 
 
 def test_a_pruning_that_can_remove_nothing_is_undone_and_says_so(
-    learnt: Artifact, context: Context, tmp_path: Path
+    learnt: Artifact, few: Context, tmp_path: Path
 ) -> None:
-    wide = replace(context, device=replace(context.device, channel_multiple=128))
+    wide = replace(few, device=replace(few.device, channel_multiple=128))
     done = run_stages(learnt, [Prune(recipe=Recipe(epochs=0.05))], wide, tmp_path)
     assert done.history[0]["rejection_reason"] == "it changed neither the architecture nor the precision"
     assert done.source == learnt.source

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from compress import Preprocessing
 from compress.data.dataset import Split
 from compress.distillation.distill import Distill
-from compress.distillation.feature_distillation import FeatureLesson
+from compress.distillation.feature_distillation import FeatureDistillation
 from compress.distillation.feature_maps import feature_layers
 from compress.networks.network_source import nothing_changed
 from compress.networks.torch_export import export_module
@@ -39,7 +39,7 @@ class Network(nn.Sequential):
 def lesson(model: nn.Module) -> object:
     teacher = ModuleTeacher(nn.Sequential(nn.Conv2d(3, 4, 3)), RECORD)
     stage = Distill(method="hints", layers=("0",), teacher_layers=("0",))
-    return FeatureLesson.of(stage, model, teacher, (3, 8, 8), seed=0)
+    return FeatureDistillation.of(stage, model, teacher, (3, 8, 8), seed=0)
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compress.data.dataset import Dataset, load_data
+from compress import Artifact, Context
+from compress.data.dataset import Dataset
 from compress.data.preprocessing import METADATA_KEY
 from compress.distillation.distill import soft_target_loss
 from compress.training.evaluation import evaluate, predict
@@ -26,15 +27,13 @@ SMALL = preset("resnet8", input_shape=(1, 16, 16))
 
 
 @pytest.fixture(scope="module")
-def digits() -> Dataset:
-    return load_data("digits", size=16)
+def digits(context: Context) -> Dataset:
+    return context.data
 
 
 @pytest.fixture(scope="module")
-def trained(digits: Dataset) -> nn.Module:
-    model = build_model(SMALL)
-    train(model, digits, Recipe(epochs=6))
-    return model
+def trained(learnt: Artifact) -> nn.Module:
+    return learnt.model()
 
 
 def test_training_learns_the_digits(trained: nn.Module, digits: Dataset) -> None:
@@ -215,10 +214,10 @@ def test_a_teacher_for_other_data_is_refused(digits: Dataset, tmp_path: Path) ->
 def test_a_teacher_of_timm_is_trained_once(digits: Dataset, tmp_path: Path) -> None:
     recipe = Recipe(epochs=0.2, bfloat16=False)
     before = torch.get_rng_state()
-    teacher = trained_timm("resnet10t", digits, recipe, tmp_path / "t")
+    teacher = trained_timm("test_resnet", digits, recipe, tmp_path / "t")
     assert torch.equal(torch.get_rng_state(), before)
     weights = (tmp_path / "t" / "weights.safetensors").stat().st_mtime_ns
-    again = trained_timm("resnet10t", digits, recipe, tmp_path / "t")
+    again = trained_timm("test_resnet", digits, recipe, tmp_path / "t")
     assert (tmp_path / "t" / "weights.safetensors").stat().st_mtime_ns == weights
     pixels = torch.rand(4, 1, 32, 32)
     first: Tensor = teacher(pixels)

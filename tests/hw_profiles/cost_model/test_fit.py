@@ -11,6 +11,7 @@ from hw_profiles.cost_model.features import QUANTITIES, CostFeatures
 from hw_profiles.cost_model.fit import Observation, cross_validated_errors, fit
 from hw_profiles.cost_model.kernel_costs import KernelCost
 from tests.hw_profiles.synthetic import micro_features, microseconds, true_costs
+from tests.parameters import slow
 
 MEASURED, LEFT_OUT = 600, 100
 
@@ -38,10 +39,15 @@ def errors(costs: dict[str, KernelCost], precision: str) -> np.ndarray:
     return np.abs(microseconds(costs, left_out) / truth - 1)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@cache
+def fitted(precision: str) -> dict[str, KernelCost]:
+    return fit(observed(precision)[0])
+
+
+@pytest.mark.parametrize("precision", [slow("fp32"), "int8"])
 def test_networks_that_were_not_measured_are_predicted(precision: str) -> None:
     observations, _ = observed(precision)
-    costs = fit(observations)
+    costs = fitted(precision)
     found = errors(costs, precision)
     assert np.median(found) < 0.015
     assert np.mean(found < 0.03) > 0.85
@@ -50,11 +56,12 @@ def test_networks_that_were_not_measured_are_predicted(precision: str) -> None:
 
 
 def test_corrections_tell_more_than_coefficients() -> None:
-    costs = fit(observed("int8")[0])
+    costs = fitted("int8")
     known = {kind: KernelCost(coefficients=cost.coefficients) for kind, cost in costs.items()}
     assert np.median(errors(costs, "int8")) < 0.5 * np.median(errors(known, "int8"))
 
 
+@pytest.mark.slow
 def test_errors_of_networks_left_out_show_which_times_do_not_fit() -> None:
     observations, slow = observed("int8", 240)
     found = cross_validated_errors(observations)

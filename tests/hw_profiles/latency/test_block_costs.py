@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from hw_profiles import Device, load_device, profile
-from hw_profiles.latency.estimate import block_costs, estimate
+from hw_profiles.latency import block_costs
+from hw_profiles.latency.estimate import estimate
 from hw_profiles.memory.planner import peak_of_part, plan
 from hw_profiles.network.workload import Workload, WorkloadBuilder
 from hw_profiles.profiling import Profile

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,7 +31,7 @@ class Machine:
     """Runs a network in a second of its own clock, and says what its costs are, with 1 % of noise."""
 
     def __init__(self) -> None:
-        self.tables = {p: CostTable(true_costs(micro_features(p, range(300)))) for p in PRECISIONS}
+        self.tables = tables()
         self.now = 0.0
         self.measured: list[tuple[str, int]] = []
         self.breaks_at: int | None = None
@@ -56,6 +57,17 @@ class Machine:
         return self.tables[precision].total(features_of(workload.with_precision(precision)))[0] / 1000
 
 
+@cache
+def tables() -> dict[str, CostTable]:
+    return {p: CostTable(true_costs(micro_features(p, range(300)))) for p in PRECISIONS}
+
+
+@pytest.fixture
+def few_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing is said of how right the device is: fitting takes the third power of the number of networks."""
+    monkeypatch.setattr(device_measurement, "FEWEST_NETWORKS", 10)
+
+
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine()
@@ -75,6 +87,7 @@ def journal(out: Path) -> Path:
     return out.with_suffix(".partial.jsonl")
 
 
+@pytest.mark.slow
 def test_a_device_predicts_networks_that_were_not_measured(machine: Machine, tmp_path: Path) -> None:
     out = tmp_path / "new.toml"
     device = measure_device(out, seconds=360)
@@ -91,6 +104,7 @@ def test_a_device_predicts_networks_that_were_not_measured(machine: Machine, tmp
         assert one == pytest.approx(other, rel=5e-3)
 
 
+@pytest.mark.slow
 def test_the_spread_is_that_of_networks_that_were_left_out(machine: Machine, tmp_path: Path) -> None:
     """Of networks as people use them."""
     device = measure_device(tmp_path / "new.toml", seconds=250, precisions=["int8"])
@@ -109,8 +123,9 @@ def later(number: int) -> Workload:
     return micro_network(200 + number)
 
 
+@pytest.mark.usefixtures("few_suffice")
 def test_every_second_network_is_a_typical_one_and_the_spread_is_theirs(machine: Machine, tmp_path: Path) -> None:
-    measure_device(tmp_path / "mixed.toml", seconds=160, precisions=["int8"], typical=later)
+    measure_device(tmp_path / "mixed.toml", seconds=40, precisions=["int8"], typical=later)
     measured = [number for _, number in machine.measured]
     assert {200, 201, 202, 0, 1} <= set(measured[:8])
     assert sum(number >= 200 for number in set(measured)) == pytest.approx(len(set(measured)) / 2, abs=5)
@@ -129,24 +144,25 @@ def test_what_was_begun_with_other_networks_is_not_gone_on_with(machine: Machine
 
 
 def test_times_that_do_not_fit_are_measured_again_and_do_no_harm(machine: Machine, tmp_path: Path) -> None:
-    machine.busy = frozenset({20, 61, 100})
+    machine.busy = frozenset({20, 41, 61})
     assert not any(map(is_attention, machine.busy))
-    device = measure_device(tmp_path / "new.toml", seconds=200, precisions=["int8"])
+    device = measure_device(tmp_path / "new.toml", seconds=100, precisions=["int8"])
     again = [number for (_, number), times in Counter(machine.measured).items() if times == 3]
-    assert {20, 61, 100} <= set(again)
+    assert {20, 41, 61} <= set(again)
     assert median_error(device, machine, "int8") < 0.05
 
 
+@pytest.mark.usefixtures("few_suffice")
 def test_what_was_interrupted_goes_on_and_measures_nothing_twice(machine: Machine, tmp_path: Path) -> None:
     out = tmp_path / "folder" / "new.toml"
-    machine.breaks_at = 75
+    machine.breaks_at = 15
     with pytest.raises(KeyboardInterrupt):
         measure_device(out, seconds=200)
     assert not out.exists()
-    assert len(journal(out).read_text().splitlines()) == 1 + 75
+    assert len(journal(out).read_text().splitlines()) == 1 + 15
     machine.breaks_at = None
-    measure_device(out, seconds=100)
-    first_pass = machine.measured[: 75 + 85]
+    measure_device(out, seconds=20)
+    first_pass = machine.measured[: 15 + 17]
     assert len(set(first_pass)) == len(first_pass)
     assert out.is_file()
     assert not journal(out).exists()
@@ -155,27 +171,28 @@ def test_what_was_interrupted_goes_on_and_measures_nothing_twice(machine: Machin
 def test_the_times_of_the_first_start_are_used(machine: Machine, tmp_path: Path) -> None:
     """All that is measured after the start is false; the device is made of what came before."""
     out = tmp_path / "new.toml"
-    machine.breaks_at = 150
+    machine.breaks_at = 90
     with pytest.raises(KeyboardInterrupt):
         measure_device(out, seconds=200, precisions=["int8"])
     machine.breaks_at = None
     device = measure_device(out, seconds=0, precisions=["int8"])
-    assert len(machine.measured) == 150
+    assert len(machine.measured) == 90
     assert median_error(device, machine, "int8") < 0.06
 
 
+@pytest.mark.usefixtures("few_suffice")
 @pytest.mark.parametrize("cut", [1, 40])
 def test_a_line_that_a_kill_cut_off_costs_that_line_only(machine: Machine, tmp_path: Path, cut: int) -> None:
     out = tmp_path / "new.toml"
-    for stop in (30, 70):
+    for stop in (6, 14):
         machine.breaks_at = stop
         with pytest.raises(KeyboardInterrupt):
             measure_device(out, seconds=200, precisions=["int8"])
         journal(out).write_bytes(journal(out).read_bytes()[:-cut])
     machine.breaks_at = None
     measure_device(out, seconds=20, precisions=["int8"])
-    first_pass = Counter(machine.measured[: 70 + 17])
-    lost = [] if cut == 1 else [machine.measured[stop - 1] for stop in (30, 70)]  # 1: the end of the line alone
+    first_pass = Counter(machine.measured[: 14 + 17])
+    lost = [] if cut == 1 else [machine.measured[stop - 1] for stop in (6, 14)]  # 1: the end of the line alone
     assert {key: times for key, times in first_pass.items() if times > 1} == dict.fromkeys(lost, 2)
 
 
@@ -220,9 +237,9 @@ def test_this_machine_is_measured_for_a_few_seconds(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(device_measurement, "FEWEST_NETWORKS", 8)
     monkeypatch.setattr(latency_measurement, "_NOMINAL_ROUNDS", 5)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for _ in range(20):  # it goes on from where it was: a busy machine needs a few times four seconds
+    for _ in range(40):  # it goes on from where it was: a busy machine needs a few times two seconds
         with suppress(ValueError):
-            measure_device(tmp_path / "here.toml", seconds=4, precisions=["fp32"])
+            measure_device(tmp_path / "here.toml", seconds=2, precisions=["fp32"])
             break
     device = load_device(tmp_path / "here.toml")
     found = profile(micro_network(1), device)

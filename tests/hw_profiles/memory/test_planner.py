@@ -16,6 +16,7 @@ from hw_profiles.network.workload import VIEWS, Op, Workload, WorkloadBuilder
 from hw_profiles.runtimes.fusion import fuse
 from search_spaces import preset
 from tests.hw_profiles.memory.planner_cases import branching_network, exact_arena, pruned_network
+from tests.parameters import quick
 
 MOBILENET = preset("mobilenetv2_035", input_shape=(3, 96, 96)).workload().with_precision("int8")
 RESNET = preset("resnet8").workload().with_precision("int8")
@@ -203,12 +204,12 @@ def test_every_kernel_finds_its_inputs_as_they_were_written(workload: Workload) 
 # --- against an exact solver
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", quick(range(50), range(12)))
 def test_random_branching_networks_are_planned_as_well_as_by_an_exact_solver(seed: int) -> None:
     compare(branching_network(seed))
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", quick(range(50), range(12)))
 def test_pruned_networks_are_planned_as_well_as_by_an_exact_solver(seed: int) -> None:
     compare(pruned_network(seed))
 

@@ -20,6 +20,7 @@ from hw_profiles.onnx_io.reader import read_onnx
 from hw_profiles.onnx_io.untrusted_file import load_model
 from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces import preset
+from tests.parameters import slow
 
 HUGE = 2**40
 
@@ -175,7 +176,7 @@ def test_as_many_nodes_as_are_allowed_are_read_in_seconds(monkeypatch: pytest.Mo
         read_onnx(file([*nodes, node("Relu", "y", "z")]))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", [slow("fp32"), "int8"])
 def test_damaged_files_are_read_or_refused_and_nothing_else(precision: str) -> None:
     workload = preset("mobilenetv3_small_100" if precision == "fp32" else "resnet8").workload()
     whole = write_onnx(workload, quantization=fixed_quantization(workload) if precision == "int8" else None)

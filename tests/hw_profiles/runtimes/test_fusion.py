@@ -22,9 +22,12 @@ from hw_profiles.runtimes.fusion import fuse
 from hw_profiles.torch_io.timm_models import timm_module
 from hw_profiles.torch_io.trace import export, trace
 from search_spaces import build_model, list_presets, list_spaces, preset, sample
+from tests.parameters import quick, slow
 
 PRECISIONS = ("fp32", "int8")
 SMALL = (3, 64, 64)
+QUICK_SPACES = ("mobilenet", "tiny")
+QUICK_PRESETS = ("resnet8", "mobilenetv3_small_050", "efficientnet_lite0")
 OF_TIMM = ("mobilenetv2_035", "mobilenetv3_small_050", "efficientnet_lite0", "mnasnet_100", "mobilenetv1_100")
 
 Unequal = list[tuple[str, dict[str, int]]]
@@ -81,14 +84,14 @@ def test_every_preset_has_the_kernels_of_onnx_runtime(precision: str, tmp_path: 
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("space", list_spaces())
+@pytest.mark.parametrize("space", quick(list_spaces(), QUICK_SPACES))
 def test_networks_of_every_space_have_the_kernels_of_onnx_runtime(space: str, precision: str, tmp_path: Path) -> None:
     networks = ((f"{space} {seed}", sample(space, seed=seed).workload()) for seed in range(25))
     assert unequal(networks, precision, tmp_path) == []
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("space", list_spaces())
+@pytest.mark.parametrize("space", quick(list_spaces(), QUICK_SPACES))
 def test_pruned_networks_of_odd_widths_have_the_kernels_of_onnx_runtime(
     space: str, precision: str, tmp_path: Path
 ) -> None:
@@ -97,17 +100,21 @@ def test_pruned_networks_of_odd_widths_have_the_kernels_of_onnx_runtime(
     assert unequal(networks, precision, tmp_path) == []
 
 
-@pytest.mark.parametrize(("precision", "most"), [("fp32", 0), ("int8", 6)])
-def test_random_networks_have_the_kernels_of_onnx_runtime(precision: str, most: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("precision", "count", "most"), [("fp32", 12, 0), slow(("fp32", 61, 0)), slow(("int8", 61, 6))]
+)
+def test_random_networks_have_the_kernels_of_onnx_runtime(
+    precision: str, count: int, most: int, tmp_path: Path
+) -> None:
     """In int8 some differ: ONNX Runtime drops a ReLU of what a ReLU made."""
-    seeds = [seed for seed in range(61) if precision == "fp32" or not is_attention(seed)]
+    seeds = [seed for seed in range(count) if precision == "fp32" or not is_attention(seed)]
     networks = ((f"micro {seed}", micro_network(seed)) for seed in seeds)
     found = unequal(networks, precision, tmp_path)
     assert len(found) <= most, found
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("name", list_presets())
+@pytest.mark.parametrize("name", quick(list_presets(), QUICK_PRESETS))
 def test_arch_module_and_file_have_the_same_kernels(name: str, precision: str) -> None:
     arch = preset(name, input_shape=SMALL)
     stated = arch.workload().with_precision(precision)
@@ -116,7 +123,7 @@ def test_arch_module_and_file_have_the_same_kernels(name: str, precision: str) -
         assert (kinds(other), nodes(other)) == (kinds(stated), nodes(stated))
 
 
-@pytest.mark.parametrize("name", OF_TIMM)
+@pytest.mark.parametrize("name", quick(OF_TIMM, QUICK_PRESETS))
 def test_what_torch_exports_of_a_model_of_timm_has_the_kernels_of_the_preset(name: str) -> None:
     stated = preset(name, input_shape=SMALL).workload()
     exported = read_onnx(export(timm_module(name, SMALL), SMALL))

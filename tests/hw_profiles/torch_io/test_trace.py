@@ -25,12 +25,15 @@ from hw_profiles.profiling import profile, workload_of
 from hw_profiles.torch_io.timm_models import trace_timm
 from hw_profiles.torch_io.trace import trace
 from search_spaces import build_model, list_presets, preset
+from tests.parameters import quick
 
 FAMILIES = {
     "resnet18": 32, "mobilenetv3_small_100": 32, "efficientnet_b0": 32, "tf_efficientnet_lite0": 32, "convnext_atto": 32,
     "ghostnet_100": 32, "densenet121": 32, "regnety_002": 32, "mixnet_s": 32, "inception_v3": 96, "repvgg_a0": 32,
     "vit_tiny_patch16_224": 224, "levit_128s": 224, "mobilevit_xxs": 64,
 }  # fmt: skip
+QUICK_FAMILIES = ("resnet18", "mobilenetv3_small_100", "convnext_atto", "vit_tiny_patch16_224")
+QUICK_PRESETS = ("resnet8", "mobilenetv3_small_050", "efficientnet_lite0")
 MOVES = ("reshape", "flatten", "gather", "slice", "concat")  # exporters and ATen cut and join tensors in different ways
 COUNTED = ("conv", "linear", "matmul", "addmm", "einsum")
 
@@ -51,7 +54,7 @@ def same_weights(one: Workload, other: Workload) -> bool:
     return Counter(one.weights().values()) == Counter(other.weights().values())
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", quick(FAMILIES, QUICK_FAMILIES))
 def test_models_of_timm_have_the_macs_of_fvcore_and_the_operations_of_torchs_exporter(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,7 +71,7 @@ def test_models_of_timm_have_the_macs_of_fvcore_and_the_operations_of_torchs_exp
     assert traced.shapes[traced.output] == (1, 1000)
 
 
-@pytest.mark.parametrize("name", list_presets())
+@pytest.mark.parametrize("name", quick(list_presets(), QUICK_PRESETS))
 def test_a_preset_its_module_and_its_file_are_the_same_operations(name: str) -> None:
     arch = preset(name, input_shape=(3, 64, 64))
     stated = arch.workload()

@@ -32,6 +32,7 @@ def test_a_run_starts_from_the_weights_of_a_file_and_keeps_its_network(tmp_path:
     short: dict[str, Any] = {
         "trials": 1, "teacher": "none", "baseline": "none", "latency_from": "estimated", "max_accuracy_drop": 100.0,
         "search_epochs": 0.05, "train_epochs": 0.05, "prune_epochs": 0.05, "learning_rate": 1e-6,
+        "stages": "prune", "prune_criterion": "l1", "prune_steps": 1,
     }  # fmt: skip
     result = nas.run(data="digits", init=str(file), out=tmp_path / "run", **short)
     arch = Arch.from_json((tmp_path / "run" / "winner" / "arch.json").read_text())

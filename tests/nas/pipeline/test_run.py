@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,12 +30,13 @@ from nas.pipeline.time_budget import Clock
 from search_spaces import Arch, preset
 
 QUICK = [
-    "run", "--data", "digits", "--device", "host", "--latency", "0.5ms", "--trials", "3", "--teacher", "timm:resnet10t",
+    "run", "--data", "digits", "--device", "host", "--latency", "0.1ms", "--trials", "3", "--teacher", "timm:test_resnet",
     *(f"--set={name}" for name in (
         "size=16", "latency_from=estimated", "search_epochs=0.5", "teacher_epochs=0.5", "train_epochs=1", "distill_epochs=0.5",
-        "prune_epochs=0.5", "max_accuracy_drop=30",
+        "prune_epochs=0.5", "prune_steps=1", "max_accuracy_drop=30",
     )),
 ]  # fmt: skip
+ALONE = ["--teacher", "none", "--baseline", "none"]
 
 
 def nas(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
@@ -144,15 +146,35 @@ def test_the_report_says_what_the_metrics_say(whole: Path) -> None:
     assert page.tags.count("circle") == metrics["trials"]["COMPLETE"]
 
 
-def test_the_same_command_again_repeats_nothing(whole: Path) -> None:
-    kept = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.suffix in (".safetensors", ".db")
-            and path.parent != whole}  # fmt: skip
-    started = time.monotonic()
-    process = nas(*QUICK, "--out", str(whole), cwd=whole.parent)
-    _, err = process.communicate(timeout=600)
-    assert process.returncode == 0, err
+def test_the_same_command_again_repeats_nothing(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    kept = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix in (".safetensors", ".db")
+            and path.parent != folder}  # fmt: skip
+    assert main([*QUICK, "--out", str(folder)]) == 0
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
-    assert time.monotonic() > started
+
+
+def assert_same_end(folder: Path, undisturbed: Path) -> None:
+    ours, theirs = metrics_of(folder), metrics_of(undisturbed)
+    assert ours["trials"] == theirs["trials"]
+    for mine, other in zip(ours["rows"][1:], theirs["rows"][1:], strict=True):
+        assert (mine["label"], mine["arch"], mine["test_accuracy"]) == (
+            other["label"], other["arch"], other["test_accuracy"]
+        )  # fmt: skip
+    assert ours["deployed"] == theirs["deployed"]
+
+
+def test_a_run_that_ended_after_the_pruning_goes_on_from_there(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    for path in (folder / "stages" / "03_int8", folder / "baseline" / "stages"):
+        shutil.rmtree(path)
+    for path in folder.iterdir():
+        if path.name not in ("config.toml", "data.json", "plan.json", "study.db", "winner.json") and path.is_file():
+            path.unlink()
+    assert main([*QUICK, "--out", str(folder)]) == 0
+    assert_same_end(folder, whole)
 
 
 def kill_when(folder: Path, ready: Any) -> None:
@@ -166,6 +188,7 @@ def kill_when(folder: Path, ready: Any) -> None:
     assert not (folder / "metrics.json").exists()
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_the_search_and_in_trainings_ends_as_an_undisturbed_one(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     kill_when(folder, lambda: (folder / "study.db").is_file())
@@ -175,17 +198,11 @@ def test_a_run_killed_in_the_search_and_in_trainings_ends_as_an_undisturbed_one(
     process = nas(*QUICK, "--out", str(folder), cwd=tmp_path)
     _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
-    undisturbed, disturbed = metrics_of(whole), metrics_of(folder)
-    assert disturbed["trials"] == undisturbed["trials"]
-    for ours, theirs in zip(disturbed["rows"][1:], undisturbed["rows"][1:], strict=True):
-        assert (ours["label"], ours["arch"], ours["test_accuracy"]) == (
-            theirs["label"], theirs["arch"], theirs["test_accuracy"]
-        )  # fmt: skip
-    assert disturbed["deployed"] == undisturbed["deployed"]
+    assert_same_end(folder, whole)
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
-    process = nas(*QUICK, "--out", "run", cwd=tmp_path)
+    process = nas(*QUICK, *ALONE, "--out", "run", cwd=tmp_path)
     deadline = time.monotonic() + 120
     while not (tmp_path / "run" / "study.db").is_file() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -285,33 +302,27 @@ def test_bad_data_is_one_line_exit_code_2_and_no_folder(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_space_of_ones_own_is_found_in_the_current_folder(tmp_path: Path) -> None:
+def test_a_space_of_ones_own_is_found_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """By the installed command, which does not look there by itself."""
     (tmp_path / "my_space.py").write_text(
         "from search_spaces import load_space\n"
         "def small(input_shape, num_classes):\n"
         "    return load_space('tiny', input_shape=input_shape, num_classes=num_classes)\n"
     )
-    (tmp_path / "broken.py").write_text("def small(:\n")
-    command = [
-        Path(sys.executable).with_name("nas"),
-        *QUICK,
-        "--trials",
-        "1",
-        "--teacher",
-        "none",
-        "--baseline",
-        "none",
-    ]
+    quick = [*QUICK, *ALONE, "--trials", "1", "--set=stages=fp16", "--set=train_epochs=0.1"]
+    command = [Path(sys.executable).with_name("nas"), *quick]
     done = subprocess.run([*command, "--space", "my_space:small", "--out", "run"], cwd=tmp_path, capture_output=True,
                           text=True, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
     arch = Arch.from_json((tmp_path / "run" / "winner" / "arch.json").read_text())
     assert {spec.activation for _, spec in arch.blocks()} == {"relu6"}
-    done = subprocess.run([*command, "--space", "broken:small", "--out", "other"], cwd=tmp_path, capture_output=True,
-                          text=True, check=False)  # fmt: skip
-    assert done.returncode == 2
-    assert "space 'broken:small': SyntaxError" in done.stderr.splitlines()[-1]
+    (tmp_path / "broken.py").write_text("def small(:\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert main([*quick, "--space", "broken:small", "--out", "other"]) == 2
+    assert "space 'broken:small': SyntaxError" in one_line(capsys)
     assert not (tmp_path / "other").exists()
 
 
@@ -364,8 +375,11 @@ def test_two_runs_in_one_folder_are_refused(tmp_path: Path, capsys: pytest.Captu
     assert "another run is using" in one_line(capsys)
 
 
-def test_nothing_that_fits_is_exit_code_3_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = [*QUICK, "--latency", "0.001ms", "--teacher", "none", "--out", str(tmp_path / "run")]
+def test_nothing_that_fits_is_exit_code_3_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("nas.engine.search._MOST_REJECTED", 20)  # of 500, each of which is written to the disk
+    arguments = [*QUICK, *ALONE, "--latency", "0.001ms", "--out", str(tmp_path / "run")]
     assert main(arguments) == 3
     said = one_line(capsys)
     assert "the limit that binds is latency_ms: at most 0.001 ms, the smallest met was" in said

@@ -79,7 +79,7 @@ def test_time_is_shared_among_the_phases_that_there_are() -> None:
 
 def test_a_run_ends_with_every_file_of_its_stages(tmp_path: Path) -> None:
     result = nas.run(
-        data="digits", size=16, trials=1, teacher="none", baseline="none", latency_from="estimated", max_accuracy_drop=100,
+        data="digits", size=16, trials=1, space="tiny", teacher="none", baseline="none", latency_from="estimated", max_accuracy_drop=100,
         search_epochs=0.05, train_epochs=0.2, stages="fp16,encode", out=tmp_path / "run",
     )  # fmt: skip
     folder = tmp_path / "run"

@@ -27,6 +27,7 @@ from hw_profiles.network.quantization import Quantization, quantized_weight, wei
 from hw_profiles.network.workload import WEIGHTED
 from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces import Arch, build_model
+from tests.parameters import slow
 
 IMAGES = 96
 
@@ -91,10 +92,10 @@ OPTIONS = [
     *({"calibration": name} for name in CALIBRATIONS),
     *({"equalize": name} for name in EQUALIZATIONS),
     {"bias_correction": True},
-    {"adaround": True},
+    slow({"adaround": True}),
     {"per_channel": False},
     {"activations": "signed"},
-    {"activations": "signed", "per_channel": False, "adaround": True, "equalize": "activations"},
+    slow({"activations": "signed", "per_channel": False, "adaround": True, "equalize": "activations"}),
 ]
 
 
@@ -192,6 +193,7 @@ def test_corrected_biases_remove_the_mean_error_of_every_channel(learnt: Artifac
     assert worst(changed) < 0.2 * worst(weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_channel", [True, False])
 def test_learnt_roundings_stay_on_the_grid_and_bring_layers_nearer(
     per_channel: bool, learnt: Artifact, context: Context

@@ -26,7 +26,11 @@ from search_spaces import Arch, build_model, load_space
 MINMAX = Quantize(calibration="minmax", equalize="none", bias_correction=False, adaround=False, activations="unsigned")
 
 
-@pytest.fixture(scope="module", params=[("tiny", "relu6"), ("mobilenet", "hard_swish")], ids=lambda p: p[0])
+@pytest.fixture(
+    scope="module",
+    params=[("tiny", "relu6"), pytest.param(("mobilenet", "hard_swish"), marks=pytest.mark.slow)],
+    ids=lambda p: p[0],
+)
 def learnt(request: pytest.FixtureRequest, context: Context) -> Artifact:
     """A small trained network of a space with a given activation, and shortcuts."""
     space = load_space(request.param[0], input_shape=(1, 16, 16), num_classes=10)

@@ -77,6 +77,7 @@ def test_a_float_network_is_quantized_first_and_needs_nothing_in_float(learnt: A
     assert after.metrics["quantization"]["tried"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_file", [False, True])
 def test_any_network_whose_file_says_all_of_it_is_mixed(
     as_file: bool, learnt: Artifact, context: Context, monkeypatch: pytest.MonkeyPatch

@@ -88,6 +88,7 @@ def test_int4_gets_better_by_training_on_its_grid(learnt: Artifact, context: Con
     assert after.metrics["training"]["epochs"] == pytest.approx(2, abs=0.1)
 
 
+@pytest.mark.slow
 def test_binarize_trains_what_rounding_alone_destroys(learnt: Artifact, context: Context) -> None:
     def right(artifact: Artifact) -> float:
         return accuracy(predict(artifact.model(), context.data.val, artifact.preprocessing), context.data.val)
