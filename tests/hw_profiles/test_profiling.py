@@ -13,6 +13,7 @@ from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.profiling import Profile
 from search_spaces import build_model, list_spaces, preset, sample
+from tests.parameters import quick
 
 COSTS = ("latency_ms", "latency_low_ms", "latency_high_ms", "peak_ram_bytes", "flash_bytes", "macs", "weight_count")
 ARCHS = {
@@ -32,7 +33,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-@pytest.mark.parametrize("name", ARCHS)
+@pytest.mark.parametrize("name", quick(ARCHS, ("mobilenetv3_small_050", "tiny")))
 def test_profiles_of_arch_module_and_file_agree(name: str, precision: str, tmp_path: Path) -> None:
     arch, device = ARCHS[name], load_device("host")
     workload = arch.workload()

@@ -30,6 +30,7 @@ from tests.compress.fnz.files import (
     uneven,
     uneven_chances,
 )
+from tests.parameters import quick
 
 
 @pytest.mark.parametrize("name", CODINGS)
@@ -77,8 +78,11 @@ def test_a_reader_written_after_the_documentation_agrees(name: str) -> None:
     assert plain_reader.decode(encode_onnx(file)) == file
 
 
+NETWORKS = ("resnet8", "mobilenetv2_035", "mobilenetv3_small_050", "efficientnet_lite0")
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-@pytest.mark.parametrize("name", ["resnet8", "mobilenetv2_035", "mobilenetv3_small_050", "efficientnet_lite0"])
+@pytest.mark.parametrize("name", quick(NETWORKS, ("resnet8", "mobilenetv3_small_050")))
 def test_networks_come_back_smaller_than_xz_makes_them(name: str, precision: str) -> None:
     assert name in list_presets()
     file = network(name, precision)

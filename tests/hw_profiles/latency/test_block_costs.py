@@ -15,6 +15,7 @@ from hw_profiles.profiling import Profile
 from hw_profiles.runtimes.fusion import fuse
 from hw_profiles.runtimes.kernels import Kernel
 from search_spaces import Arch, list_spaces, load_space, preset
+from tests.parameters import quick
 
 NETWORKS = {
     **{name: preset(name, input_shape=(3, 40, 24)) for name in ("resnet8", "mobilenetv3_small_050")},
@@ -36,7 +37,7 @@ def numbers(found: Profile) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", quick(NETWORKS, [name for name in NETWORKS if not name.endswith(("-1", "-2", "-3"))]))
 def test_the_parts_cost_what_the_whole_does(name: str, precision: str) -> None:
     """The whole is fused, planned, priced and counted in one piece."""
     network, device = NETWORKS[name], load_device("host")
