@@ -32,6 +32,7 @@ from compress import (
     run_stages,
 )
 from compress.data.dataset import Split
+from compress.networks.artifact import ARTIFACT_SCHEMA
 from compress.networks.onnx_export import export_onnx, folded_weights, predict_onnx
 from compress.progress import Report
 from compress.pruning.channel_groups import channel_groups
@@ -122,7 +123,7 @@ def test_artifacts_are_saved_and_loaded(tmp_path: Path) -> None:
         assert torch.equal(again.weights[name], value)
     record = json.loads((tmp_path / "artifact.json").read_text())
     (tmp_path / "artifact.json").write_text(json.dumps({**record, "schema": 9}))
-    with pytest.raises(ValueError, match="schema must be 2, got 9"):
+    with pytest.raises(ValueError, match=f"schema must be {ARTIFACT_SCHEMA}, got 9"):
         Artifact.load(tmp_path)
     with pytest.raises(ValueError, match=r"holds no artifact.json"):
         Artifact.load(tmp_path / "elsewhere")

@@ -117,6 +117,18 @@ def test_every_number_of_the_table_is_that_of_its_file(whole: Path) -> None:
     assert rows["resnet8"]["macs"] == 3_052_160
 
 
+def test_scripts_find_their_keys_on_top_of_the_metrics(whole: Path) -> None:
+    metrics = metrics_of(whole)
+    deployed, final = whole / metrics["deployed"], metrics["final"]
+    assert deployed.stat().st_size == final["file_bytes"]
+    assert metrics["test_accuracy"] == final["test_accuracy"]
+    assert 0 < metrics["latency_ms"] == final["latency_ms"]
+    assert metrics["peak_ram_bytes"] == final["peak_ram_bytes"]
+    assert metrics["flash_bytes"] == read_onnx(deployed).weight_bytes
+    assert metrics["budget_met"] is True
+    assert metrics["seconds"] == pytest.approx(json.loads((whole / "plan.json").read_text())["spent_seconds"], abs=30)
+
+
 class Page(HTMLParser):
     """Collects text, and refuses what a page that needs nothing else cannot hold."""
 
@@ -171,7 +183,10 @@ def test_a_run_that_ended_after_the_pruning_goes_on_from_there(whole: Path, tmp_
     for path in (folder / "stages" / "03_int8", folder / "baseline" / "stages"):
         shutil.rmtree(path)
     for path in folder.iterdir():
-        if path.name not in ("config.toml", "data.json", "plan.json", "study.db", "winner.json") and path.is_file():
+        if (
+            path.name not in ("config.toml", "env.json", "data.json", "plan.json", "study.db", "winner.json")
+            and path.is_file()
+        ):
             path.unlink()
     assert main([*QUICK, "--out", str(folder)]) == 0
     assert_same_end(folder, whole)
@@ -361,11 +376,18 @@ def test_a_run_does_not_go_on_with_other_images(
 ) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    write_text(folder / "config.toml", (whole / "config.toml").read_text())
+    for name in ("config.toml", "env.json"):
+        write_text(folder / name, (whole / name).read_text())
     write_text(folder / "data.json", '{"sha256": "of other images"}')
     assert main([*QUICK, "--out", str(folder)]) == 2
     assert "holds a run on other images than are in digits now" in one_line(capsys)
-    assert sorted(path.name for path in folder.iterdir()) == ["config.toml", "data.json", "run.lock", "run.log"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.toml",
+        "data.json",
+        "env.json",
+        "run.lock",
+        "run.log",
+    ]
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

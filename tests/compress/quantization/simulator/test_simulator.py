@@ -173,7 +173,7 @@ def test_every_node_is_that_of_the_numpy_reference_and_of_the_runtime(name: str,
     given = {key: torch.from_numpy(less_zero(v, zeros[key])) for key, v in reference.items()}
     seen = set()
     for step in steps(workload):
-        made = f"{step.made}.float" if step.made == workload.output else step.made
+        made = f"{step.output}.float" if step.output == workload.output else step.output
         inputs = [given[read] for read in step.op.inputs]
         with torch.no_grad():
             found = run_step(step, [each.clone() for each in inputs], numbers)
@@ -185,8 +185,8 @@ def test_every_node_is_that_of_the_numpy_reference_and_of_the_runtime(name: str,
             assert all(np.abs(ours - other).max() <= 1 for other in others), made
             exact = step.op.kind in WEIGHTED
             assert np.mean(ours == others[0]) >= (1 if exact else 0.97), made
-        given.setdefault(step.made, found)
-        given[step.made] = given[step.made].reshape(found.shape)
+        given.setdefault(step.output, found)
+        given[step.output] = given[step.output].reshape(found.shape)
     assert seen == {layer.output.name for layer in network.layers}
 
 
