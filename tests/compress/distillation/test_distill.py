@@ -68,6 +68,7 @@ def test_born_again_networks_begin_anew(context: Context, learnt: Artifact) -> N
     assert abs(float(cosine)) < 0.2
 
 
+@pytest.mark.slow
 def test_attention_follows_the_teacher_where_it_is_weighed(context: Context, teacher: ModuleTeacher) -> None:
     distances = {}
     for weight in (0.0, 1000.0):

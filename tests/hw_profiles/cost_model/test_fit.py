@@ -70,6 +70,7 @@ def test_errors_of_networks_left_out_show_which_times_do_not_fit() -> None:
     assert np.mean(np.abs(found[~slow]) < 0.2) > 0.97
 
 
+@pytest.mark.slow
 def test_each_error_is_that_of_a_network_that_was_left_out() -> None:
     """A time that is off by a hundred is not explained by itself."""
     observations, _ = observed("int8", 100)

@@ -143,6 +143,7 @@ def test_what_was_begun_with_other_networks_is_not_gone_on_with(machine: Machine
     assert len(machine.measured) == 20
 
 
+@pytest.mark.slow
 def test_times_that_do_not_fit_are_measured_again_and_do_no_harm(machine: Machine, tmp_path: Path) -> None:
     machine.busy = frozenset({20, 41, 61})
     assert not any(map(is_attention, machine.busy))

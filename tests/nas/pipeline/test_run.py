@@ -177,6 +177,7 @@ def assert_same_end(folder: Path, undisturbed: Path) -> None:
     assert ours["deployed"] == theirs["deployed"]
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_after_the_pruning_goes_on_from_there(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(whole, folder)

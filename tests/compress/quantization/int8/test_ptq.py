@@ -165,6 +165,7 @@ def test_the_divergence_it_states_is_that_of_the_file_on_images_it_did_not_calib
     assert stated["agreement"] == pytest.approx(float((got.argmax(1) == expected.argmax(1)).float().mean()))
 
 
+@pytest.mark.slow
 def test_rounding_is_learnt_where_more_accuracy_is_lost_than_allowed(learnt: Artifact, context: Context) -> None:
     stage = Quantize(images=32, calibration="minmax", equalize="none", bias_correction=False)
     strict = stage(learnt, replace(context, max_accuracy_drop=-101.0)).metrics["quantization"]
@@ -173,6 +174,7 @@ def test_rounding_is_learnt_where_more_accuracy_is_lost_than_allowed(learnt: Art
     assert strict["divergence"] <= plain["divergence"]
 
 
+@pytest.mark.slow
 def test_corrected_biases_remove_the_mean_error_of_every_channel(learnt: Artifact, context: Context) -> None:
     workload = learnt.arch.workload()
     weights = folded_weights(learnt.model(), workload)

@@ -110,6 +110,7 @@ def test_a_limit_of_bytes_keeps_the_operation_low(hurt: Artifact, context: Conte
     assert after.metrics["mixed"]["points_lost"] > context.max_accuracy_drop
 
 
+@pytest.mark.slow
 def test_weights_of_4_bits_stay_where_they_cost_little(learnt: Artifact, context: Context) -> None:
     lowering = Lowering(bits=4, group=1000)
     everything = lowering(learnt)
