@@ -21,7 +21,6 @@ from tests.compress.c99.files import graph_file, images, network_file
 from tests.compress.c99.test_graphs import GRAPHS, Draft, Graph
 from tests.compress.c99.test_program import STRICT
 from tests.optional_parts import require
-from tests.parameters import slow
 
 PORTABLE = "-DKERNEL_PORTABLE"
 
@@ -80,7 +79,8 @@ def test_sums_are_cut_off_where_the_activation_says(tmp_path: Path) -> None:
     assert result.machines[0].exact == result.machines[0].values
 
 
-@pytest.mark.parametrize("name", [slow("cortex-m4"), "cortex-m7"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cortex-m4", "cortex-m7"])
 def test_dsp_instructions_halve_what_convolutions_take(name: str, tmp_path: Path) -> None:
     machine = MACHINES[name]
     arch = preset("mobilenetv2_035", input_shape=(3, 64, 64), num_classes=10)

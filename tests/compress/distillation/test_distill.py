@@ -45,7 +45,7 @@ def pixels(context: Context, count: int = 64) -> Tensor:
     return torch.from_numpy(context.data.val.images[:count].transpose(0, 3, 1, 2).astype(np.float32) / 255)
 
 
-@pytest.mark.parametrize("method", quick(METHODS, ("soft_targets", "hints")))
+@pytest.mark.parametrize("method", quick(METHODS, ("soft_targets",)))
 def test_every_method_learns_and_leaves_the_teacher_alone(
     method: str, context: Context, learnt: Artifact, teacher: ModuleTeacher
 ) -> None:

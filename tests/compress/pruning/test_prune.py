@@ -99,8 +99,13 @@ def test_the_geometric_median_is_what_the_others_can_stand_in_for() -> None:
 LIMITS = {"latency_ms": 0.7, "peak_ram_bytes": 0.7, "macs": 0.5}
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    quick(
+        [(name, form) for name in LIMITS for form in ("fp32", "int8")],
+        [("latency_ms", "fp32"), ("peak_ram_bytes", "int8")],
+    ),
+)
 def test_a_limit_holds_and_is_not_undercut_by_much(
     name: str, precision: str, artifact: Artifact, context: Context
 ) -> None:
@@ -111,6 +116,7 @@ def test_a_limit_holds_and_is_not_undercut_by_much(
     assert after.model()(torch.zeros(1, 1, 16, 16)).shape == (1, 10)
 
 
+@pytest.mark.slow
 def test_several_limits_hold_together_after_several_steps(artifact: Artifact, context: Context) -> None:
     before = profile(artifact.arch, context.device)
     limits = {"latency_ms": 0.75 * before.latency_ms, "peak_ram_bytes": 0.6 * before.peak_ram_bytes}

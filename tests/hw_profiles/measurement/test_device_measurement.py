@@ -20,6 +20,7 @@ from hw_profiles.measurement.benchmark_set import MeasuredNetworks
 from hw_profiles.measurement.device_measurement import FEWEST_NETWORKS, measure_device
 from hw_profiles.measurement.random_networks import is_attention, is_long, micro_network
 from tests.hw_profiles.synthetic import features_of, micro_features, true_costs
+from tests.parameters import slow
 
 PRECISIONS = ("fp32", "int8")
 
@@ -124,6 +125,7 @@ def later(number: int) -> Workload:
 
 
 @pytest.mark.usefixtures("few_suffice")
+@pytest.mark.slow
 def test_every_second_network_is_a_typical_one_and_the_spread_is_theirs(machine: Machine, tmp_path: Path) -> None:
     measure_device(tmp_path / "mixed.toml", seconds=40, precisions=["int8"], typical=later)
     measured = [number for _, number in machine.measured]
@@ -169,6 +171,7 @@ def test_what_was_interrupted_goes_on_and_measures_nothing_twice(machine: Machin
     assert not journal(out).exists()
 
 
+@pytest.mark.slow
 def test_the_times_of_the_first_start_are_used(machine: Machine, tmp_path: Path) -> None:
     """All that is measured after the start is false; the device is made of what came before."""
     out = tmp_path / "new.toml"
@@ -182,7 +185,7 @@ def test_the_times_of_the_first_start_are_used(machine: Machine, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("few_suffice")
-@pytest.mark.parametrize("cut", [1, 40])
+@pytest.mark.parametrize("cut", [1, slow(40)])
 def test_a_line_that_a_kill_cut_off_costs_that_line_only(machine: Machine, tmp_path: Path, cut: int) -> None:
     out = tmp_path / "new.toml"
     for stop in (6, 14):
