@@ -29,7 +29,7 @@ test-faults: $(READY)
 	$(BIN)/python -m pytest -m faults tests/faults
 
 test-wheel: $(READY)
-	PYTHON=$(PYTHON) tests/wheel.sh
+	tests/wheel.sh
 
 check: $(READY)
 	$(BIN)/ruff check .

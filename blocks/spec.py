@@ -50,6 +50,8 @@ class BlockSpec:
             _require_int(name, getattr(self, name), at_least=1)
         for name in ("mid_channels", "se_channels"):
             _require_int(name, getattr(self, name), at_least=0)
+        if not isinstance(self.kind, str):
+            raise ValueError(f"BlockSpec.kind must be text, got {self.kind!r}")
         if self.kernel_size % 2 == 0:
             raise ValueError(f"BlockSpec.kernel_size must be odd, got {self.kernel_size}")
         for name, valid in (

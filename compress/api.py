@@ -55,13 +55,15 @@ def quantize(
 ) -> Artifact:
     """The model in fewer bits: in 8-bit integers, their scales from training images, or in another ``precision``.
 
-    - ``"int8"``: :class:`Quantize`. The only one that also computes in fewer bits, with ``"qat"`` and ``"mixed"``.
+    - ``"int8"``: :class:`compress.Quantize`. The only one that also computes in fewer bits, with ``"qat"`` and
+    ``"mixed"``.
       Where nothing is said, and this loses more than a point of accuracy of an Arch, ``"mixed"`` follows.
-    - ``"qat"``: the same, weights and scales trained (:class:`QuantizeAware`).
-    - ``"mixed"``: the same, but for what loses most (:class:`MixedPrecision`).
-    - ``"fp16"``, ``"int4"`` (:class:`Half`, :class:`Int4`): weights are stored in fewer bits and computed with in
+    - ``"qat"``: the same, weights and scales trained (:class:`compress.QuantizeAware`).
+    - ``"mixed"``: the same, but for what loses most (:class:`compress.MixedPrecision`).
+    - ``"fp16"``, ``"int4"`` (:class:`compress.Half`, :class:`compress.Int4`): weights are stored in fewer bits and
+    computed with in
       float32; without ``data`` too.
-    - ``"binary"``: stored in one bit, for which the network is trained (:class:`Binarize`).
+    - ``"binary"``: stored in one bit, for which the network is trained (:class:`compress.Binarize`).
 
     ``config`` is one of these classes, where more shall be said. ``"mixed"`` keeps in few bits what ``budget`` needs on
     ``device``. What trains takes no ONNX file; ``"qat"`` and ``"mixed"`` (but for ``bits=4``) an Arch, or a network of

@@ -54,14 +54,16 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """What :func:`write_json` wrote; an InputError where the file holds no JSON object."""
+def read_json(path: Path, *keys: str) -> dict[str, Any]:
+    """What :func:`write_json` wrote; an InputError where the file holds no JSON object, or one without these keys."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # also what is no UTF-8
+    except (ValueError, RecursionError) as error:  # also what is no UTF-8, or nested too deeply
         raise InputError(f"{path}: not JSON ({error})") from None
     if not isinstance(data, dict):
         raise InputError(f"{path}: must hold a JSON object, got {type(data).__name__}")
+    if missing := [key for key in keys if key not in data]:
+        raise InputError(f"{path}: must hold {missing[0]!r}, which is missing")
     return data
 
 

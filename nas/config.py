@@ -30,7 +30,7 @@ _EPOCHS = ("search_epochs", "teacher_epochs", "train_epochs", "distill_epochs", 
 _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("trials", lambda n: n >= 1, "at least 1"),
     ("size", lambda n: n >= 8, "at least 8 pixels"),
-    ("seed", lambda n: n >= 0, "at least 0"),
+    ("seed", lambda n: 0 <= n < 2**32, "at least 0 and below 2 ** 32"),
     ("max_accuracy_drop", lambda x: 0 <= x <= 100, "in 0..100 percentage points"),
     ("prune_amount", lambda x: 0 < x < 1, "between 0 and 1"),
     ("prune_steps", lambda n: n >= 1, "at least 1"),
@@ -176,7 +176,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         raise InputError(f"--set must be key=value, got {text!r}")
     try:
         return name.strip(), tomllib.loads(f"x = {value}")["x"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return name.strip(), value
 
 
@@ -185,7 +185,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"config {path}: there is no such file")
     try:
         return tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"config {path}: {error}") from None
 
 

@@ -20,7 +20,14 @@ def user_input() -> Iterator[None]:
     """Within it, a file that is missing or may not be read is an InputError, and every InputError is one line."""
     try:
         yield
-    except (InputError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+    except (
+        InputError,
+        FileNotFoundError,
+        FileExistsError,
+        NotADirectoryError,
+        IsADirectoryError,
+        PermissionError,
+    ) as error:
         raise InputError(" ".join(str(error).split())) from error
 
 

@@ -17,6 +17,7 @@ from hw_profiles.network.workload import Workload, WorkloadBuilder
 from search_spaces.lowering import lower_block
 
 ARCH_SCHEMA = 1
+_LARGEST_SIZE = 2**16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,13 +128,13 @@ class Arch:
         if data.get("schema") != ARCH_SCHEMA:
             raise InputError(f"Arch: schema must be {ARCH_SCHEMA}, got {data.get('schema')!r}")
         try:
-            c, h, w = data["input_shape"]
+            c, h, w = (_whole("input_shape", side) for side in data["input_shape"])
             return cls(
-                input_shape=(int(c), int(h), int(w)),
+                input_shape=(c, h, w),
                 stem=BlockSpec.from_dict(data["stem"]),
                 stages=tuple(tuple(BlockSpec.from_dict(b) for b in stage) for stage in data["stages"]),
                 head=None if data["head"] is None else BlockSpec.from_dict(data["head"]),
-                num_classes=int(data["num_classes"]),
+                num_classes=_whole("num_classes", data["num_classes"]),
             )
         except (KeyError, TypeError) as error:
             raise InputError(f"Arch: not the JSON of an architecture ({error!r})") from None
@@ -145,11 +146,17 @@ class Arch:
         """Parse what :meth:`to_json` wrote; an InputError names what is wrong."""
         try:
             data = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise InputError(f"Arch: not JSON ({error})") from None
         if not isinstance(data, dict):
             raise InputError("Arch: not the JSON of an architecture")
         return cls.from_dict(data)
+
+
+def _whole(name: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST_SIZE:
+        raise InputError(f"Arch.{name} must be whole numbers in 1..{_LARGEST_SIZE}, got {value!r:.100}")
+    return value
 
 
 @lru_cache(maxsize=50_000)

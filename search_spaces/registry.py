@@ -45,14 +45,16 @@ def load_space(name: str, *, input_shape: tuple[int, int, int], num_classes: int
     >>> load_space("mobilenet", input_shape=(1, 32, 32), num_classes=10).name
     'mobilenet'
     """
+    if name in SPACES:
+        return SPACES[name](input_shape, num_classes)
     try:
-        space = _factory(name)(input_shape, num_classes)
+        space = _users_own(name)(input_shape, num_classes)
+        if isinstance(space, Space):
+            space.sample(0)  # what it builds is wrong already, not in the middle of a search
     except InputError:
         raise
-    except Exception as error:
-        if name in SPACES:
-            raise
-        raise InputError(f"space {name!r}: {type(error).__name__}: {error}") from error  # of a user's own function
+    except (Exception, SystemExit) as error:
+        raise InputError(f"space {name!r}: {type(error).__name__}: {error}") from error
     if not isinstance(space, Space):
         raise InputError(f"space {name!r} must return a search_spaces.Space, got {type(space).__name__}")
     return space
@@ -67,9 +69,7 @@ def sample(name: str, *, seed: int, input_shape: tuple[int, int, int] = (3, 32, 
     return load_space(name, input_shape=input_shape, num_classes=num_classes).sample(seed)
 
 
-def _factory(name: str) -> SpaceFactory:
-    if name in SPACES:
-        return SPACES[name]
+def _users_own(name: str) -> SpaceFactory:
     module, _, attribute = name.partition(":")
     if not attribute:
         hint = did_you_mean(name, SPACES)

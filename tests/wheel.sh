@@ -6,13 +6,14 @@ python=$root/.venv/bin/python
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-git -C "$root" ls-files -z | (cd "$root" && xargs -0 cp --parents -t "$work" 2>/dev/null) # a build leaves files in its folder
-"$python" -m build --wheel --outdir "$work/dist" "$work" >/dev/null
+mkdir "$work/source" # a build leaves files in its folder
+(cd "$root" && git ls-files -z | xargs -0 cp --parents -t "$work/source")
+"$python" -m build --wheel --outdir "$work/dist" "$work/source" >/dev/null
 "$python" -m pip install --quiet --no-deps --target "$work/installed" "$work"/dist/*.whl
 
 mkdir "$work/elsewhere" && cd "$work/elsewhere"
 export PYTHONPATH=$work/installed
-"$python" -P - "$root" "$work/installed" <<'PYTHON'
+"$python" -P - "$work/source" "$work/installed" <<'PYTHON'
 import importlib, pkgutil, sys
 from pathlib import Path
 

@@ -57,7 +57,7 @@ _PIECES = (
 class Exported:
     """A program that was written: its folder and files, and bytes of the arena and of the largest buffers on the stack.
 
-    Nothing is known of it until :func:`compress.c99.verification` has run it.
+    Nothing is known of it until :func:`compress.c99.verification.verify` has run it.
     """
 
     folder: Path

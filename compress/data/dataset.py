@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.argument_checks import is_whole
 from compress.data.decoding import ImageArrayReader, OnProgress, read_images, resize_step
 from compress.data.duplicate_detection import difference_hashes, near_duplicates
 from compress.data.image_cache import chunk_size
@@ -93,7 +94,7 @@ class Dataset:
 
 
 def load_data(
-    source: str,
+    source: str | Path,
     *,
     seed: int = 0,
     size: int | None = None,
@@ -123,6 +124,11 @@ def load_data(
         raise InputError(
             f"unreadable must be refuse or skip, got {unreadable!r}{did_you_mean(unreadable, ['refuse', 'skip'])}"
         )
+    if not isinstance(source, str | Path):
+        raise InputError(f"data must be a name or a path, got {type(source).__name__}")
+    if not is_whole(seed, 0):
+        raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")
+    source = str(source)
     found = _open(source)
     names = found.class_names
     if len(names) < 2:

@@ -86,7 +86,10 @@ def _find(folder: Path, name: str, shape: Shape) -> Stored | None:
     data, notes = folder / f"{name}.u8", folder / f"{name}.json"
     if not (data.is_file() and notes.is_file()):
         return None
-    missing = [(int(index), str(why)) for index, why in read_json(notes)["missing"]]
+    try:
+        missing = [(int(index), str(why)) for index, why in read_json(notes, "missing")["missing"]]
+    except (ValueError, TypeError):  # broken notes: the images are read again
+        return None
     kept = (shape[0] - len(missing), *shape[1:])
     if data.stat().st_size != _bytes(kept):
         return None

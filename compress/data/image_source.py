@@ -13,7 +13,7 @@ from compress.data.decoding import ImageReader, usual_shape
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LabelledImages:
-    """ImageReader with a label each, int64 (N,), and where it is known the number of each one's group."""
+    """Images with a label each, int64 (N,), and where it is known the number of each one's group."""
 
     reader: ImageReader
     labels: NDArray[np.int64]

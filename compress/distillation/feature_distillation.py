@@ -25,7 +25,7 @@ _USUAL_WEIGHTS = {"hints": 1.0, "attention": 10.0}
 
 
 class FeatureConfig(Protocol):
-    """What a feature_distillation must be told, see :class:`compress.distillation.distill.Distill`."""
+    """What feature distillation must be told, see :class:`compress.distillation.distill.Distill`."""
 
     @property
     def method(self) -> str:
@@ -76,7 +76,7 @@ class FeatureDistillation:
     def of(
         cls, config: FeatureConfig, model: nn.Module, teacher: Teacher, input_shape: tuple[int, int, int], seed: int
     ) -> FeatureDistillation:
-        """The feature_distillation with its layers chosen and, for hints, its regressors drawn by the seed.
+        """The same with its layers chosen and, for hints, its regressors drawn by the seed.
 
         Raises:
             InputError: the teacher is no module, or one of both has no feature maps, or no such layer.

@@ -30,7 +30,7 @@ class Encoded:
 
 def encode_file(model: Path | str | bytes, out: Path | str) -> Encoded:
     """Write an ONNX file, given as a path or as its bytes, to ``out`` as .fnz. It is decoded and compared before it
-    takes the place of an earlier file. :func:`compress.fnz.file_sizes` has the sizes under gzip and xz, too.
+    takes the place of an earlier file. :func:`compress.fnz.sizes` has the sizes under gzip and xz, too.
 
     Raises:
         InputError: the file cannot be read, is no ONNX file, is larger than 2 GiB, or keeps weights outside of it.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save as save_arrays
 from safetensors.torch import load_file, save
@@ -134,6 +135,15 @@ class Artifact:
         record = read_json(folder / "artifact.json")
         if record.get("schema") != ARTIFACT_SCHEMA:
             raise InputError(f"{folder}: artifact schema must be {ARTIFACT_SCHEMA}, got {record.get('schema')!r}")
+        try:
+            return cls._of_record(record, folder)
+        except InputError as error:
+            raise InputError(f"{folder}: not an artifact ({error})") from None
+        except (KeyError, TypeError, ValueError, AttributeError, OSError, SafetensorError) as error:
+            raise InputError(f"{folder}: not an artifact ({error!r})") from None
+
+    @classmethod
+    def _of_record(cls, record: Mapping[str, Any], folder: Path) -> Artifact:
         said = record["preprocessing"]
         return cls(
             source=read_source(folder, record.get("source", "arch")),

@@ -205,9 +205,9 @@ def require_arch(what: str, source: Source) -> None:
 def read_source(folder: Path, kind: str) -> Source:
     """The inverse of :func:`write_source`."""
     if kind == "arch":
-        return Arch.from_json((folder / "arch.json").read_text())
+        return Arch.from_json((folder / "arch.json").read_text(encoding="utf-8"))
     if kind == "timm":
-        return Timm.from_json((folder / "source.json").read_text())
+        return Timm.from_json((folder / "source.json").read_text(encoding="utf-8"))
     if kind == "onnx":
         return OnnxFile.read(folder / "source.onnx")
     raise InputError(f"{folder}: a source must be arch, timm or onnx, got {kind!r}")

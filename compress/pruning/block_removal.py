@@ -73,8 +73,8 @@ def without_weakest_block(artifact: Artifact, split: Split, device: Device, prec
     for place in removable_blocks(artifact.arch):
         shallower = without_block(artifact, place)
         saved_ms = latency_ms - profile(shallower.arch, device, precision).latency_ms
-        if saved_ms > 0 and (price := (_loss(shallower, split) - loss) / saved_ms) < least:
-            best, least = shallower, price
+        if saved_ms > 0 and (cost := (_loss(shallower, split) - loss) / saved_ms) < least:
+            best, least = shallower, cost
     return best
 
 

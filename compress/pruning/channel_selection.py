@@ -20,7 +20,7 @@ _MOST_OF_A_GROUP = 0.75  # what one step may take of a group, so that no layer i
 
 @dataclass(frozen=True, order=True, slots=True)
 class _Step:
-    price: float  # importance lost for what is saved
+    lost_for_saving: float  # importance lost for what is saved
     lost: float
     group: str
     width: int

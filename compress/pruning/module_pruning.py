@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _USUAL_AMOUNT = 0.2
 _BATCH = 128
-# CostModel are first-order: they are looked at again once half of what shall be saved or a tenth of all channels is
+# Costs are first-order: they are looked at again once half of what shall be saved or a tenth of all channels is
 # gone.
 _SHARE_OF_GAP, _MOST_AT_ONCE, _LEAST_AT_ONCE = 0.5, 0.1, 0.001
 _NEAR = 0.97
@@ -40,7 +40,7 @@ _QUANTITIES: dict[str, Callable[[Breakdown], float]] = {
     "peak_ram_bytes": lambda found: found.peak.live_bytes,
     "macs": lambda found: found.macs,
 }
-_LEAST_OF_LIVE = 1e-3  # what lives where the limit holds has a price, too: channels there may live on elsewhere
+_LEAST_OF_LIVE = 1e-3  # what lives where the limit holds costs something, too: channels there may live on elsewhere
 
 # recover(module): trains the module in place.
 Recover = Callable[[nn.Module], None]
@@ -187,7 +187,7 @@ class _Run:
         costs, at_once = self._costs(self.model), _MOST_AT_ONCE
         while (value := self._value(costs)) > limit:
             start = {name: len(units) for name, units in chosen.items()}
-            unit_costs = {name: self._price(group, costs) / start[name] for name, group in self._groups.items()}
+            unit_costs = {name: self._unit_cost(group, costs) / start[name] for name, group in self._groups.items()}
             some = _Some(start, unit_costs, _SHARE_OF_GAP * (value - limit), at_once * sum(start.values()))
             order = some.saved if self._goal.cost_aware else channels_saved
             fewer = choose_channels(scores, self._multiples(), order, some.enough, start=start)
@@ -227,7 +227,7 @@ class _Run:
     def _value(self, found: Breakdown) -> float:
         return _QUANTITIES[self._goal.quantity](found)
 
-    def _price(self, group: Group, found: Breakdown) -> float:
+    def _unit_cost(self, group: Group, found: Breakdown) -> float:
         """What a group's part of its layers costs, were a layer's cost proportional to its channels."""
         modules = dict(self.model.named_modules())
         costs = {name: self._goal.cost(layer) for layer in found.layers for name in layer.ops}

@@ -44,20 +44,20 @@ def _digest(data: Dataset) -> str:
 def config_of(stage: Stage, place: Path) -> Mapping[str, Any]:
     """With which the stage made what is there; folders of earlier versions do not say it."""
     if (place / ORIGIN).is_file():
-        return cast("Mapping[str, Any]", read_json(place / ORIGIN)["config"])
+        return cast("Mapping[str, Any]", read_json(place / ORIGIN, "config")["config"])
     return asdict(stage)  # type: ignore[call-overload, no-any-return]
 
 
 def matches(now: Mapping[str, Any], folder: Path) -> bool:
     """Whether what a folder holds was made, or begun, in the same way; earlier versions did not note it."""
-    return not (folder / ORIGIN).is_file() or _flat(read_json(folder / ORIGIN)) == _flat(now)
+    return not (folder / ORIGIN).is_file() or _flat(read_json(folder / ORIGIN, "config")) == _flat(now)
 
 
 def check_origin(now: Mapping[str, Any], folder: Path) -> None:
     """Raise an InputError, which names the first difference, where a folder holds what was made in another way."""
     if matches(now, folder):
         return
-    then, wanted = _flat(read_json(folder / ORIGIN)), _flat(now)
+    then, wanted = _flat(read_json(folder / ORIGIN, "config")), _flat(now)
     name = next(name for name in {**then, **wanted} if then.get(name) != wanted.get(name))
     raise InputError(
         f"{folder}: holds what was made with {name} {then.get(name)!r}, wanted is {wanted.get(name)!r}; "

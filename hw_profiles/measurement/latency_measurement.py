@@ -195,14 +195,25 @@ def reference_ms(threads: int) -> float:
     where = conditions(threads)
     key = hashlib.sha256(json.dumps(where, sort_keys=True).encode()).hexdigest()[:12]
     cache = cache_folder() / f"host-{key}.json"
-    if cache.is_file():
-        return float(json.loads(cache.read_text())["reference_ms"])
+    if known := _kept_reference(cache):
+        return known
     with measuring_lock():
+        if known := _kept_reference(cache):  # by another process, while this one waited
+            return known
         run = _runner(_reference_model(), threads)
         times = _repetitions(run)
         found = statistics.median(_median_seconds(run, times) for _ in range(_NOMINAL_ROUNDS)) * 1000
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    temporary = cache.with_suffix(".partial")
-    temporary.write_text(json.dumps({"reference_ms": found, "conditions": where}, indent=1))
-    temporary.replace(cache)
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        temporary = cache.with_suffix(".partial")
+        temporary.write_text(json.dumps({"reference_ms": found, "conditions": where}, indent=1))
+        temporary.replace(cache)
     return found
+
+
+def _kept_reference(cache: Path) -> float | None:
+    """What was measured before; None where nothing was, or where the file is broken."""
+    try:
+        found = float(json.loads(cache.read_text(encoding="utf-8"))["reference_ms"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if 0 < found < math.inf else None

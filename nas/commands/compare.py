@@ -116,13 +116,22 @@ def _layer_lines(facts: Mapping[str, Any]) -> list[str]:
 def _data(given: Sequence[_Given], asked: str | None) -> tuple[str, list[Config]]:
     """The name of the data, and the configs of the runs that were trained on them."""
     configs = [each.config for each in given if each.config is not None]
-    names = list(dict.fromkeys(config.data for config in configs))
+    names = list({_resolved(config.data): config.data for config in configs}.values())
     if asked is None and not names:
         raise InputError("compare needs images: --data with what the networks were trained on")
     if asked is None and len(names) > 1:
         raise InputError(f"the runs were trained on other data, {names[0]} and {names[1]}: say --data")
     data = names[0] if asked is None else asked
-    return data, [config for config in configs if config.data == data]
+    return data, [config for config in configs if _resolved(config.data) == _resolved(data)]
+
+
+def _resolved(data: str) -> str:
+    """The same text for each way to name the same images.
+
+    >>> _resolved("photos/") == _resolved("./photos"), _resolved("torchvision:MNIST")
+    (True, 'torchvision:MNIST')
+    """
+    return data if data == "digits" or data.startswith("torchvision:") else str(Path(data).resolve())
 
 
 def _images(data: str, configs: Sequence[Config], seeds: Sequence[int]) -> Dataset:

@@ -22,6 +22,7 @@ from nas.config import quantity
 from nas.errors import InputError, user_input
 
 _FACTS = ("name", "description", "runtime", "threads", "channel_multiple", "measurable", "source")
+_MOST_THREADS = 1024
 _DEFAULT_TIME = "10min"
 
 
@@ -123,8 +124,8 @@ def _measure(parsed: Namespace) -> None:
 
     if parsed.out is None:
         raise InputError("devices measure: --out must say where the device is written, such as --out my.toml")
-    if parsed.threads < 1:
-        raise InputError(f"--threads must be at least 1, got {parsed.threads}")
+    if not 1 <= parsed.threads <= _MOST_THREADS:
+        raise InputError(f"--threads must be in 1..{_MOST_THREADS}, got {parsed.threads}")
     out = Path(parsed.out)
     if out.is_dir():
         raise InputError(f"--out must be a .toml file, got the folder {str(out)!r}")

@@ -132,7 +132,7 @@ def _add_profile(verbs: Any) -> None:
 
 def _add_export(verbs: Any) -> None:
     exported = verbs.add_parser("export", help="an int8 network as plain C99 for a microcontroller")
-    exported.add_argument("source", help="folder of a run that kept int8, or an int8 .onnx file")
+    exported.add_argument("source", help="folder of a run that deployed int8, or an int8 .onnx file")
     exported.add_argument("--format", choices=["c99"], default="c99")
     exported.add_argument("--out", required=True, help="folder to write")
     exported.add_argument("--force", action="store_true", help="write into a folder that is not empty")

@@ -17,6 +17,7 @@ from typing import Any
 
 import optuna
 from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import DatabaseError
 
 from compress.argument_checks import is_number, is_whole
 from hw_profiles.budget import Budget, violations
@@ -89,12 +90,17 @@ def search(
     limits = budget.limits() if isinstance(budget, Budget) else _limits(budget or {})
     if isinstance(storage, Path):
         create_database(storage)
-    study = optuna.create_study(
-        storage=sqlite_url(storage) if isinstance(storage, Path) else storage,
-        study_name=study_name,
-        directions=["maximize" if name == ACCURACY else "minimize" for name in objectives],
-        load_if_exists=True,
-    )
+    try:
+        study = optuna.create_study(
+            storage=sqlite_url(storage) if isinstance(storage, Path) else storage,
+            study_name=study_name,
+            directions=["maximize" if name == ACCURACY else "minimize" for name in objectives],
+            load_if_exists=True,
+        )
+    except DatabaseError as error:
+        if "is not a database" not in str(error) and "malformed" not in str(error):
+            raise
+        raise InputError(f"{storage}: not the database of a study ({error.orig})") from None
     study.set_user_attr("objectives", list(objectives))
     _spaces[study] = space
     job = _Job(study, space, evaluate, cost, limits, tuple(objectives), check_rungs(rungs), seed, sampler, alone)
@@ -275,8 +281,8 @@ def _check(objectives: Sequence[str], n_trials: int | None, timeout: float | Non
         raise InputError(f"n_trials must be a whole number of at least 1 or None, got {n_trials!r}")
     if timeout is not None and not is_number(timeout, 0):
         raise InputError(f"timeout must be a number of seconds above 0 or None, got {timeout!r}")
-    if not is_whole(seed, 0):
-        raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")
+    if not is_whole(seed, 0, 2**32 - 1):
+        raise InputError(f"seed must be a whole number in 0..4294967295, got {seed!r}")
 
 
 def _accuracy(value: Any) -> float:

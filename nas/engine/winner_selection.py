@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 
 from hw_profiles.budget import Budget, violations
 from nas.engine.candidate_evaluation import CandidateCost
-from nas.engine.search import COST, candidate, ranked_trials, repeated
+from nas.engine.search import CAUSE, COST, candidate, ranked_trials, repeated
 from nas.errors import NothingFitsError
 from search_spaces.arch import Arch
 
@@ -58,11 +58,12 @@ def why_nothing_fits(
         if COST in trial.user_attrs and not repeated(trial)
     ]
     if not tried:
-        failed = [t.user_attrs.get("cause") for t in study.get_trials(deepcopy=False, states=(TrialState.FAIL,))]
-        return f"no candidate was tried ({failed[0] if failed else 'the time was too short'})"
+        return f"no candidate was tried ({_first_failure(study) or 'the time was too short'})"
     excess = [violations(costs, limits) for costs, limits in tried]
     if not asked or any(all(v <= 0 for v in e.values()) for e in excess):
-        return f"of {len(tried)} candidates some keep the budget, but none was evaluated to its end: allow more time"
+        failed = _first_failure(study)
+        why = f"the first failed with {failed}" if failed else "allow more time"
+        return f"of {len(tried)} candidates some keep the budget, but none was evaluated to its end: {why}"
     binding = max(asked, key=lambda name: sum(e[name] > 0 for e in excess))
     margin = f" (the search kept to {searched[binding]:g})" if searched[binding] < asked[binding] else ""
     lines = [
@@ -80,3 +81,8 @@ def why_nothing_fits(
         _, name, enough = min(single)
         lines.append(f"the smallest change of one limit that would work: {name} of {enough:g} {_SHOWN[name]}")
     return "; ".join(lines)
+
+
+def _first_failure(study: optuna.Study) -> str | None:
+    failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+    return next((str(t.user_attrs[CAUSE]) for t in failed if CAUSE in t.user_attrs), None)

@@ -227,7 +227,7 @@ def _chosen(job: _Job, study: optuna.Study, path: Path) -> Arch:
         cost = CandidateCost(job.device, job.budget.limits(), job.measured)
         chosen = choose_winner(study, cost, job.budget, job.search_limits())
         write_text(path, chosen.to_json())
-    return replace(Arch.from_json(path.read_text()), weights=job.init)
+    return replace(Arch.from_json(path.read_text(encoding="utf-8", errors="replace")), weights=job.init)
 
 
 def _rate(job: _Job, *, pretrained: bool) -> float:

@@ -18,9 +18,10 @@ from compress.atomic_files import read_json, write_json, write_text
 from compress.data.dataset import Dataset
 from hw_profiles.devices.machine import conditions
 from nas.config import Config, load_config
-from nas.errors import InputError
+from nas.errors import InputError, user_input
 
 log = logging.getLogger("fitnas")
+_BEFORE_THE_CONFIG = ("run.lock", "env.json", "env.json.partial", "config.toml.partial")  # what a kill may leave
 RUN_SCHEMA = 2  # of everything that a run leaves in its folder; it rises when an earlier run cannot be resumed
 _PACKAGES = ("fitnas", "torch", "optuna", "timm", "onnx", "onnxruntime", "numpy")
 
@@ -45,7 +46,7 @@ def check_config(config: Config) -> None:
             raise InputError(
                 f"{folder} holds a run of another config, it differs in {', '.join(differing)}: choose another --out"
             )
-    elif folder.is_dir() and any(p.name != "run.lock" for p in folder.iterdir()):
+    elif folder.is_dir() and any(p.name not in _BEFORE_THE_CONFIG for p in folder.iterdir()):
         raise InputError(f"--out {folder}: must be new, empty or a run of ours, it holds other files")
 
 
@@ -73,7 +74,7 @@ def check_data(folder: Path, data: Dataset) -> None:
         digest.update(split.labels.tobytes())
     if not path.is_file():
         write_json(path, {"sha256": digest.hexdigest()})
-    if read_json(path)["sha256"] != digest.hexdigest():
+    if read_json(path, "sha256")["sha256"] != digest.hexdigest():
         raise InputError(f"{folder} holds a run on other images than are in {data.name} now: choose another --out")
 
 
@@ -85,10 +86,11 @@ def open_folder(config: Config) -> Iterator[Path]:
         InputError: another run is going on there.
     """
     folder = Path(config.out)
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "run.lock", blocking=False)
     try:
-        lock.acquire()
+        with user_input():  # a folder that cannot be made or written
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
     except Timeout:
         raise InputError(f"another run is using {folder}: wait for it or choose another --out") from None
     handler = None

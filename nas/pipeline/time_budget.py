@@ -30,7 +30,7 @@ class Clock:
 
     def __post_init__(self) -> None:
         if self.path.is_file():
-            saved = read_json(self.path)
+            saved = read_json(self.path, "spent_seconds", "phases")
             self.spent_before, self.given = saved["spent_seconds"], saved["phases"]
 
     @property

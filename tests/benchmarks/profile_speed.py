@@ -8,7 +8,7 @@ and then their profiles; rounds are repeated, and each line is one network's med
 ``cold_ms`` is Arch -> estimated int8 Profile of a random sample with nothing remembered; ``changed_ms`` the same of a
 mutation of it, another network by one choice, when only the sample is known; ``fvcore_ms`` is fvcore's tracing and
 counting of the module of the mutation, which is built beforehand. The device file is read beforehand as well; its table
-of prices remembers no network.
+of costs remembers no network.
 """
 
 from __future__ import annotations

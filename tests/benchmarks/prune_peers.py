@@ -50,7 +50,7 @@ _STEPS, _ROUND_TO, _MOST_OF_A_LAYER = 400, 8, 0.75
 
 @dataclass(kw_only=True)
 class Elsewhere(GuidedTraining):
-    """GuidedTraining on a device of torch; what comes back is here again."""
+    """Trains on a device of torch; the module comes back to the CPU."""
 
     device: str
 

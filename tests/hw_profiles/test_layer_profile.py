@@ -97,7 +97,7 @@ def test_unknown_operations_are_named_and_counted() -> None:
     assert [layer.function for layer in found.layers if layer.kind == "other"] == ["Mystery", "Mystery", "Riddle"]
 
 
-def test_a_kernel_without_a_price_is_said_to_borrow_one() -> None:
+def test_a_kernel_without_a_cost_is_said_to_borrow_one() -> None:
     builder = WorkloadBuilder("input", (1, 16, 8, 8))
     workload = builder.build(builder.conv("conv", "input", 16, kernel_size=3))
     own = layers(workload, HOST)

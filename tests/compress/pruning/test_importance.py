@@ -1,4 +1,4 @@
-"""Which channels count least, by each criterion, and what it means that they have a price."""
+"""Which channels count least, by each criterion, and what it means that they have a cost."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_taylor_adds_up_what_all_writers_of_a_channel_do() -> None:
     torch.testing.assert_close(scores / scores.mean(), expected / expected.mean(), rtol=1e-3, atol=1e-4)
 
 
-def test_with_prices_fewer_channels_leave_for_the_same_operations(learnt: Artifact, context: Context) -> None:
+def test_with_costs_fewer_channels_leave_for_the_same_operations(learnt: Artifact, context: Context) -> None:
     few = replace(context.data, train=context.data.train.some(200, 0))
     fine = replace(context, data=few, device=replace(context.device, channel_multiple=4))
     limit = 0.7 * learnt.arch.workload().macs

@@ -191,7 +191,7 @@ def test_the_same_latency_costs_less_importance_than_in_the_order_of_importance(
 
 
 def test_what_is_saved_is_the_difference_of_two_profiles(artifact: Artifact, device: Device) -> None:
-    """A price that is remembered is that of the network as it is, however it came to be."""
+    """A cost that is remembered is that of the network as it is, however it came to be."""
     cost_model = CostModel(artifact.arch, device, "fp32", {})
     width = dict(cost_model.width)
     generator = np.random.default_rng(0)

@@ -86,7 +86,7 @@ def test_coefficients_alone_are_found_exactly() -> None:
     np.testing.assert_allclose(costs["call/call"].coefficients, coefficients, atol=5e-3)
 
 
-def test_what_has_no_price_is_not_given_a_negative_one() -> None:
+def test_what_has_no_cost_is_not_given_a_negative_one() -> None:
     """Where more of one thing goes with less time, it is free; least squares alone would pay for it."""
     draw = np.random.default_rng(0)
     true = np.array([10, -2, 1, 0, 0])

@@ -26,7 +26,7 @@ KNOWN = KernelCost(coefficients=(2.0, *[0.0] * (len(QUANTITIES["conv"]) - 1)), p
 
 
 def features(kind: str, coordinates: tuple[float, ...], amount: float = 1.0) -> CostFeatures:
-    """One unit of the first thing that has a price."""
+    """One unit of the first quantity that has a coefficient."""
     return CostFeatures(kind, coordinates, (amount, *[0.0] * (len(QUANTITIES[family(kind)]) - 1)))
 
 
@@ -133,7 +133,7 @@ def unknown_network() -> Workload:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_kernels_that_were_never_measured_are_priced_and_in_doubt(precision: str) -> None:
+def test_kernels_that_were_never_measured_are_estimated_and_in_doubt(precision: str) -> None:
     seeds = [seed for seed in range(60) if not is_attention(seed)]
     table = CostTable(true_costs(micro_features(precision, seeds)))
     workload = unknown_network().with_precision(precision)
@@ -175,7 +175,7 @@ def test_the_macs_of_what_was_never_measured_are_not_free() -> None:
     assert doubt == pytest.approx(microseconds / 2)
 
 
-def test_a_family_without_any_price_is_named() -> None:
+def test_a_family_without_any_cost_is_named() -> None:
     with pytest.raises(ValueError, match=r"no cost for 'other/softmax.plain' \(known: conv/pointwise.blocked\)"):
         CostTable({KIND: KNOWN}).total([features("other/softmax.plain", (1.0, 1.0, 0.0, 6.0))])
 

@@ -81,7 +81,7 @@ def test_text_of_any_kind_survives_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", list_devices())
-def test_every_device_prices_every_network(name: str) -> None:
+def test_every_device_estimates_every_network(name: str) -> None:
     device = load_device(name)
     assert device.name == name
     assert device.source

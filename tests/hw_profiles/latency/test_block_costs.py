@@ -39,7 +39,7 @@ def numbers(found: Profile) -> dict[str, float]:
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("name", quick(NETWORKS, [name for name in NETWORKS if not name.endswith(("-1", "-2", "-3"))]))
 def test_the_parts_cost_what_the_whole_does(name: str, precision: str) -> None:
-    """The whole is fused, planned, priced and counted in one piece."""
+    """The whole is fused, planned, estimated and counted in one piece."""
     network, device = NETWORKS[name], load_device("host")
     workload = network.workload().with_precision(precision)
     kernels = fuse(workload)

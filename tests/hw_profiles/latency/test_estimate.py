@@ -101,7 +101,7 @@ def test_what_counts_against_a_limit_is_kept_nine_times_in_ten() -> None:
     assert upper_bound_ms(2.0, 2.0, "estimated") == 2.0
 
 
-def test_a_kernel_without_a_price_or_one_that_could_stand_in_is_named() -> None:
+def test_a_kernel_without_a_cost_or_a_fallback_is_named() -> None:
     table = {kind: c for kind, c in TABLE.items() if family(kind) != "other"}
     with pytest.raises(ValueError, match="the device has no cost for 'other/global_avg_pool"):
         estimated(table)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from PIL import Image
 
 from compress.data.dataset import Dataset, load_data
 from compress.data.preprocessing import METADATA_KEY
@@ -147,11 +148,14 @@ def test_two_runs_are_not_judged_on_images_that_one_was_trained_on(
     write_npz(tmp_path / "own_split.npz")
     zero, one = (run_folder(tmp_path, files[0], data="digits", seed=seed) for seed in (0, 1))
     other = run_folder(tmp_path, files[0], data=str(tmp_path / "own_split.npz"))
+    write_photos(tmp_path / "photos")
+    folders = [run_folder(tmp_path, files[0], data=str(tmp_path / "photos"), seed=seed) for seed in (0, 1)]
     for arguments, said in (
         ([zero, one], "the seeds 0 and 1 choose different test images of digits"),
         ([zero, one, "--data", "digits"], "the seeds 0 and 1 choose different test images"),
         ([zero, files[0], "--seed", "4"], "the seeds 4 and 0 choose different test images"),
         ([zero, other], "the runs were trained on other data, digits and"),
+        ([*folders, "--data", f"{tmp_path}/./photos/"], "the seeds 0 and 1 choose different test images"),
     ):
         assert main(["compare", *arguments]) == 2, arguments
         assert said in capsys.readouterr().err
@@ -159,6 +163,14 @@ def test_two_runs_are_not_judged_on_images_that_one_was_trained_on(
     alike = [run_folder(tmp_path, files[0], data=str(tmp_path / "own_split.npz"), seed=seed) for seed in (0, 1)]
     assert main(["compare", *alike]) == 0
     assert main(["compare", zero, one, "--data", str(tmp_path / "own_split.npz")]) == 0
+
+
+def write_photos(folder: Path) -> None:
+    """Ten folders of twelve images of one colour each."""
+    for label in range(10):
+        (folder / str(label)).mkdir(parents=True)
+        for i in range(12):
+            Image.new("L", (16, 16), 20 * label + i).save(folder / str(label) / f"{i}.png")
 
 
 def write_npz(path: Path) -> None:

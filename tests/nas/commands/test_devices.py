@@ -175,7 +175,7 @@ def test_real_times_that_are_too_few_are_kept_for_the_next_call(
         (["measure", "--out", "."], "--out must be a .toml file, got the folder '.'"),
         (["measure", "--out", "my.toml", "--time", "10"], "time must be a number with one of the units s, min, h"),
         (["measure", "--out", "my.toml", "--time", "-10s"], "time must be above 0, got '-10s'"),
-        (["measure", "--out", "my.toml", "--threads", "0"], "--threads must be at least 1, got 0"),
+        (["measure", "--out", "my.toml", "--threads", "0"], "--threads must be in 1..1024, got 0"),
         (["measure", "--out", "my.toml", "--precision", "fp16"], "precision must be one of fp32, int8, got 'fp16'"),
         (["show", "hosst"], "no device is called 'hosst'; did you mean 'host'?"),
         (["show", "broken.toml"], "device file broken.toml: "),

@@ -320,7 +320,10 @@ def test_timeout_ends_a_search() -> None:
         ({"timeout": -1}, "timeout must be a number of seconds above 0 or None, got -1"),
         ({"timeout": True}, "timeout must be a number of seconds above 0 or None, got True"),
         ({"timeout": "1h"}, "timeout must be a number of seconds above 0 or None, got '1h'"),
-        *(({"seed": s}, f"seed must be a whole number of at least 0, got {s!r}") for s in (True, 1.5, "1", None, -1)),
+        *(
+            ({"seed": s}, f"seed must be a whole number in 0..4294967295, got {s!r}")
+            for s in (True, 1.5, "1", None, -1)
+        ),
         ({"rungs": (0.5,)}, "rungs must rise"),
         ({"rungs": (0.5, 0.2, 1)}, "rungs must rise"),
         ({"cost": lambda found: {"size": math.nan}}, "cost 'size' must be a number"),

@@ -160,7 +160,7 @@ def test_an_int8_artifact_is_trained_on_and_not_calibrated_again(learnt: Artifac
 
 
 def off_the_edge(values: np.ndarray, scale: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Without numbers that are cut off but would be rounded to the edge, of which the paper and torch evaluator differently."""
+    """Without numbers that are cut off but would be rounded to the edge, of which the paper and torch judge differently."""
     steps = values / scale
     edge = ((steps > high) & (steps < high + 0.6)) | ((steps < low) & (steps > low - 0.6))
     return np.where(edge, 0.4 * values, values).astype(np.float32)
