@@ -1,4 +1,4 @@
-"""What a network costs on a device: operations, fused kernels, memory, latency. No torch."""
+"""What a network costs on a device: operations, fused kernels, memory, latency. Only torch_io loads torch."""
 
 from __future__ import annotations
 
