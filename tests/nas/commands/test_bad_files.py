@@ -18,7 +18,7 @@ from search_spaces import build_model, preset
 DEEP = "[" * 100_000
 
 
-def refused(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def assert_refused(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2, arguments
     lines = capsys.readouterr().err.strip().splitlines()
     assert lines[-1].startswith("nas: error: ")
@@ -70,16 +70,16 @@ def test_a_broken_artifact_is_named(spoil: Callable[[Path], object], saved: Path
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     run = ["run", "--data", "digits", "--trials", "1", "--out", str(tmp_path / "file" / "run")]
-    refused(run, "file", capsys)
-    refused(["devices", "measure", "--time", "1s", "--out", str(tmp_path / "file" / "my.toml")], "file", capsys)
+    assert_refused(run, "file", capsys)
+    assert_refused(["devices", "measure", "--time", "1s", "--out", str(tmp_path / "file" / "my.toml")], "file", capsys)
 
 
 def test_text_that_is_nested_too_deeply_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "deep.toml").write_text(f"seed = {DEEP}")
     (tmp_path / "deep.json").write_text(DEEP)
-    refused(["run", str(tmp_path / "deep.toml")], "deep.toml", capsys)
-    refused(["run", "--trials", "1", f"--set=seed={DEEP}"], "seed must be", capsys)
-    refused(["profile", str(tmp_path / "deep.json")], "not JSON", capsys)
+    assert_refused(["run", str(tmp_path / "deep.toml")], "deep.toml", capsys)
+    assert_refused(["run", "--trials", "1", f"--set=seed={DEEP}"], "seed must be", capsys)
+    assert_refused(["profile", str(tmp_path / "deep.json")], "not JSON", capsys)
 
 
 @pytest.mark.parametrize(
@@ -97,12 +97,14 @@ def test_an_architecture_of_impossible_sizes_is_refused(
     data = preset("resnet8").to_dict()
     data |= {name: {**data[name], **value} if isinstance(value, dict) else value for name, value in entries.items()}
     (tmp_path / "arch.json").write_text(json.dumps(data))
-    refused(["profile", str(tmp_path / "arch.json")], said, capsys)
+    assert_refused(["profile", str(tmp_path / "arch.json")], said, capsys)
 
 
 def test_seeds_and_threads_have_limits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    refused(["run", "--trials", "1", "--seed", str(2**32)], "seed must be", capsys)
-    refused(["devices", "measure", "--threads", "99999999999", "--out", str(tmp_path / "my.toml")], "--threads", capsys)
+    assert_refused(["run", "--trials", "1", "--seed", str(2**32)], "seed must be", capsys)
+    assert_refused(
+        ["devices", "measure", "--threads", "99999999999", "--out", str(tmp_path / "my.toml")], "--threads", capsys
+    )
 
 
 @pytest.mark.parametrize(("source", "how"), [(5, {}), (None, {}), ("digits", {"seed": -1}), ("digits", {"seed": "a"})])
@@ -127,4 +129,4 @@ def test_a_space_that_builds_nonsense_or_leaves_is_refused_at_once(
     )
     monkeypatch.chdir(tmp_path)
     for name, said in (("wide", "out_channels"), ("leaves", "SystemExit")):
-        refused(["run", "--data", "digits", "--trials", "1", "--space", f"odd_spaces:{name}"], said, capsys)
+        assert_refused(["run", "--data", "digits", "--trials", "1", "--space", f"odd_spaces:{name}"], said, capsys)
