@@ -6,6 +6,8 @@ import math
 from numbers import Integral, Real
 from typing import TypeGuard
 
+LARGEST_SEED = 2**32 - 1  # what every generator that is seeded by it takes
+
 
 def is_number(value: object, low: float, high: float = math.inf) -> TypeGuard[float]:
     """Whether it is a number above ``low`` and below ``high``.

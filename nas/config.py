@@ -12,6 +12,7 @@ from typing import Any
 
 import tomli_w
 
+from compress.argument_checks import LARGEST_SEED
 from hw_profiles.budget import Budget
 from hw_profiles.errors import InputError
 from hw_profiles.spelling_suggestions import did_you_mean
@@ -30,7 +31,7 @@ _EPOCHS = ("search_epochs", "teacher_epochs", "train_epochs", "distill_epochs", 
 _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("trials", lambda n: n >= 1, "at least 1"),
     ("size", lambda n: n >= 8, "at least 8 pixels"),
-    ("seed", lambda n: 0 <= n < 2**32, "at least 0 and below 2 ** 32"),
+    ("seed", lambda n: 0 <= n <= LARGEST_SEED, f"in 0..{LARGEST_SEED}"),
     ("max_accuracy_drop", lambda x: 0 <= x <= 100, "in 0..100 percentage points"),
     ("prune_amount", lambda x: 0 < x < 1, "between 0 and 1"),
     ("prune_steps", lambda n: n >= 1, "at least 1"),

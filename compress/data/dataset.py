@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.argument_checks import is_whole
+from compress.argument_checks import LARGEST_SEED, is_whole
 from compress.data.decoding import ImageArrayReader, OnProgress, read_images, resize_step
 from compress.data.duplicate_detection import difference_hashes, near_duplicates
 from compress.data.image_cache import chunk_size
@@ -126,8 +126,8 @@ def load_data(
         )
     if not isinstance(source, str | Path):
         raise InputError(f"data must be a name or a path, got {type(source).__name__}")
-    if not is_whole(seed, 0):
-        raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")
+    if not is_whole(seed, 0, LARGEST_SEED):
+        raise InputError(f"seed must be a whole number in 0..{LARGEST_SEED}, got {seed!r}")
     source = str(source)
     found = _open(source)
     names = found.class_names

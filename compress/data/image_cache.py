@@ -19,7 +19,7 @@ from compress.atomic_files import read_json, write_json
 from hw_profiles.cache_folder import cache_folder
 
 LARGEST_IN_MEMORY = 256 * 1024**2
-_PORTION_BYTES = 8 * 1024**2
+_CHUNK_BYTES = 8 * 1024**2
 _FEWEST, _MOST = 16, 256
 _SPARE_BYTES = 64 * 1024**2
 _KEPT_SECONDS = 30 * 24 * 3600
@@ -74,7 +74,7 @@ def chunk_size(image_bytes: int) -> int:
     >>> chunk_size(160 * 160 * 3)
     109
     """
-    return max(_FEWEST, min(_MOST, _PORTION_BYTES // max(1, image_bytes)))
+    return max(_FEWEST, min(_MOST, _CHUNK_BYTES // max(1, image_bytes)))
 
 
 def _bytes(shape: Shape) -> int:

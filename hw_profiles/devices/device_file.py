@@ -131,8 +131,8 @@ def _from_schema_3(data: dict[str, Any]) -> dict[str, Any]:
     renamed = {"few": "nodes_past_20", "crowd": "nodes_past_60", "throng": "nodes_past_200"}
 
     def row(old: Any) -> Any:
-        if not isinstance(old, dict) or not isinstance(old.get("prices"), dict):
-            return old
+        if not isinstance(old, dict) or not isinstance(old.get("prices"), dict) or "coefficients" in old:
+            return old  # is refused for what is wrong with it
         coefficients = {renamed.get(name, name): value for name, value in old["prices"].items()}
         return {"coefficients": coefficients, **{name: value for name, value in old.items() if name != "prices"}}
 

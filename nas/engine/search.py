@@ -19,7 +19,7 @@ import optuna
 from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import DatabaseError
 
-from compress.argument_checks import is_number, is_whole
+from compress.argument_checks import LARGEST_SEED, is_number, is_whole
 from hw_profiles.budget import Budget, violations
 from hw_profiles.errors import InputError
 from nas.engine.samplers import random, tpe
@@ -281,8 +281,8 @@ def _check(objectives: Sequence[str], n_trials: int | None, timeout: float | Non
         raise InputError(f"n_trials must be a whole number of at least 1 or None, got {n_trials!r}")
     if timeout is not None and not is_number(timeout, 0):
         raise InputError(f"timeout must be a number of seconds above 0 or None, got {timeout!r}")
-    if not is_whole(seed, 0, 2**32 - 1):
-        raise InputError(f"seed must be a whole number in 0..4294967295, got {seed!r}")
+    if not is_whole(seed, 0, LARGEST_SEED):
+        raise InputError(f"seed must be a whole number in 0..{LARGEST_SEED}, got {seed!r}")
 
 
 def _accuracy(value: Any) -> float:

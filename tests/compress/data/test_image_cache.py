@@ -25,7 +25,7 @@ MB = 1024**2
 @pytest.fixture(autouse=True)
 def small_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(image_cache, "LARGEST_IN_MEMORY", MB)
-    monkeypatch.setattr(image_cache, "_PORTION_BYTES", MB // 2)
+    monkeypatch.setattr(image_cache, "_CHUNK_BYTES", MB // 2)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 

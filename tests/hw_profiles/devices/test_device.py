@@ -187,3 +187,6 @@ def test_a_file_of_schema_3_is_read_with_the_names_of_today(tmp_path: Path) -> N
         old = old.replace(now, before)
     assert "throng" in old
     assert load_device(written(tmp_path, old)) == load_device(written(tmp_path, SMALLEST))
+    both = old.replace("prices = { mvalues = 100 }", "prices = { mvalues = 100 }\ncoefficients = { mvalues = 1 }")
+    with pytest.raises(ValueError, match="unknown entry 'prices'"):
+        load_device(written(tmp_path, both))
