@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.atomic_files import json_text
+from nas.commands.interrupts import no_interrupt_lost
 from nas.config import load_config, parse_assignment
 from nas.errors import InputError, NothingFitsError, disk_is_full, user_input
 
@@ -43,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(_joined(given))
     again = f"nas {shlex.join(given)}"
     try:
-        code = _COMMANDS[parsed.verb](parsed)
+        with no_interrupt_lost():
+            code = _COMMANDS[parsed.verb](parsed)
         sys.stdout.flush()
     except InputError as error:
         print(f"nas: error: {error}", file=sys.stderr)
