@@ -26,7 +26,6 @@ from hw_profiles.devices.machine import matches_this_machine
 from hw_profiles.errors import InputError
 from nas.config import Config, load_config
 from nas.engine.candidate_evaluation import CandidateCost, ShortTraining
-from nas.engine.samplers import sampler_named
 from nas.engine.search import STARTED, search
 from nas.engine.winner_selection import choose_winner
 from nas.errors import NothingFitsError, user_input
@@ -39,6 +38,7 @@ from nas.report.page import render
 from nas.results.collect import Findings, Result, collect
 from nas.results.tables import trials_csv
 from nas.results.teacher_info import TeacherInfo
+from nas.samplers.registry import sampler_named
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
 from search_spaces.presets import preset

@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 import nas
 from hw_profiles import Budget
 from nas.engine import search
-from nas.engine.samplers import SAMPLERS, sampler_named
+from nas.samplers.registry import SAMPLERS, sampler_named
 from tests.parameters import quick
 
 Pair = tuple[int, int]

@@ -1,0 +1,34 @@
+"""The interface of what evaluates candidates, and how an evaluation fails."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+
+class EvaluationError(Exception):
+    """An evaluation that gave no accuracy; its text is the cause.
+
+    ``retry_may_help``: whether another number format or memory format may go well, as after a native crash or an
+    exception, but not after a time limit.
+    """
+
+    def __init__(self, cause: str, *, retry_may_help: bool = False) -> None:
+        super().__init__(cause)
+        self.retry_may_help = retry_may_help
+
+
+class Executor(Protocol):
+    """Evaluates candidates, up to ``workers`` at a time.
+
+    It is made for one function ``evaluate(candidate, fidelity)``; where that has an attribute ``alternative``, another
+    such function, it can evaluate by that as well.
+    """
+
+    workers: int
+
+    def submit(self, candidate: Any, fidelity: float, *, alternative: bool = False) -> Future[Any]:
+        """Begin an evaluation; the future holds what ``evaluate`` returned, or raises :class:`EvaluationError`."""
+
+    def close(self) -> None:
+        """End what is still going on, and free everything."""

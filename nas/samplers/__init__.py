@@ -1,0 +1,1 @@
+"""What proposes the next candidate: Optuna's samplers and those of this project."""
