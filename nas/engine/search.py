@@ -22,9 +22,9 @@ from sqlalchemy.exc import DatabaseError
 from compress.argument_checks import LARGEST_SEED, is_number, is_whole
 from hw_profiles.budget import Budget, violations
 from hw_profiles.errors import InputError
-from nas.engine.storage import create_database, sqlite_url
 from nas.engine.successive_halving import check_rungs, promising
 from nas.samplers.registry import random, tpe
+from nas.storages.sqlite_file import create_database, sqlite_url
 
 Space = Callable[[Any], Hashable]
 Evaluate = Callable[[Any, float], float]

@@ -15,13 +15,13 @@ from compress.data.preprocessing import METADATA_KEY
 from compress.stages.acceptance import upper_bounds
 from hw_profiles.errors import InputError
 from nas.config import Config
-from nas.engine.storage import sqlite_url
 from nas.report.candidates_section import candidates_section
 from nas.report.charts import architecture_svg, memory_svg, stages_svg
 from nas.report.html import grid, listing, page, percent, section
 from nas.report.predictions_section import data_section, on_test_section
 from nas.report.svg import words
 from nas.results.collect import METRICS_SCHEMA, value_sources
+from nas.storages.sqlite_file import sqlite_url
 
 Metrics = Mapping[str, Any]
 
