@@ -1,0 +1,253 @@
+"""A storage that waits while its server does not answer, and goes on."""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+import time
+from collections.abc import Callable, Container, Iterator, Sequence
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
+from optuna.study._frozen import FrozenStudy
+from optuna.study._study_direction import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+
+from hw_profiles.errors import InputError
+
+log = logging.getLogger("nas")
+
+_SHORTEST_WAIT, _LONGEST_WAIT, _WORTH_A_LINE = 0.05, 5.0, 1.0
+# What no waiting mends: a full disk, a wrong password, no such database, missing rights.
+_LASTING = ("disk is full", "no space left", "could not extend file", "authentication failed", "access denied")
+_LASTING_STATES = ("53100", "28P01", "28000", "3D000", "42501")
+
+
+class PatientStorage(BaseStorage):
+    """Hands every call on to ``backend``, and tries again for ``patience`` seconds while that does not answer.
+
+    ``address`` names the storage in messages and holds no password. ``explain`` turns an error of the backend, as of a
+    damaged file, into an :class:`InputError`, or gives None.
+
+    A call whose answer got lost may have been carried out, and nearly all do no harm a second time.
+    ``set_trial_state_values`` looks whether the state is there already. ``create_new_trial`` may leave a trial that
+    nobody runs, like that of a worker that died.
+
+    Raises:
+        InputError: by any method, when the storage did not answer for ``patience`` seconds.
+
+    >>> from optuna.storages import InMemoryStorage
+    >>> PatientStorage(InMemoryStorage(), "memory").get_all_studies()
+    []
+    """
+
+    def __init__(
+        self,
+        backend: BaseStorage,
+        address: str,
+        *,
+        patience: float = 120.0,
+        explain: Callable[[BaseException], InputError | None] | None = None,
+    ) -> None:
+        self.backend, self.address, self.patience, self.explain = backend, address, patience, explain
+
+    def _call(self, name: str, *args: Any) -> Any:
+        return self._patiently(lambda again: getattr(self.backend, name)(*args))
+
+    def _patiently(self, attempt: Callable[[bool], Any]) -> Any:
+        """What ``attempt(again)`` gives; ``again`` says whether an earlier attempt was made."""
+        began, wait, again, told = time.monotonic(), _SHORTEST_WAIT, False, False
+        while True:
+            try:
+                answer = attempt(again)
+            except Exception as error:
+                self._explained(error)
+                left = began + self.patience - time.monotonic()
+                if not is_transient(error):
+                    raise
+                if left <= 0:
+                    text = f"the storage {self.address} did not answer for {self.patience:g} s: {innermost(error)}"
+                    raise InputError(text) from error
+                if not told and wait >= _WORTH_A_LINE:  # a lock that is held for a moment is not
+                    log.warning("the storage %s does not answer, waiting: %s", self.address, innermost(error))
+                    told = True
+                time.sleep(min(random.uniform(wait / 2, wait), left))
+                wait, again = min(2 * wait, _LONGEST_WAIT), True
+                continue
+            if told:
+                log.warning("the storage %s answers again", self.address)
+            return answer
+
+    def _explained(self, error: Exception) -> None:
+        explained = self.explain(error) if self.explain is not None else None
+        if explained is not None:
+            raise explained from error
+
+    def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
+        """As the backend."""
+        return int(self._call("create_new_study", directions, study_name))
+
+    def delete_study(self, study_id: int) -> None:
+        """As the backend."""
+
+        def attempt(again: bool) -> None:
+            try:
+                self.backend.delete_study(study_id)
+            except KeyError:
+                if not again:
+                    raise
+
+        self._patiently(attempt)
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        """As the backend."""
+        self._call("set_study_user_attr", study_id, key, value)
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        """As the backend."""
+        self._call("set_study_system_attr", study_id, key, value)
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        """As the backend."""
+        return int(self._call("get_study_id_from_name", study_name))
+
+    def get_study_name_from_id(self, study_id: int) -> str:
+        """As the backend."""
+        return str(self._call("get_study_name_from_id", study_id))
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        """As the backend."""
+        directions: list[StudyDirection] = self._call("get_study_directions", study_id)
+        return directions
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        """As the backend."""
+        attributes: dict[str, Any] = self._call("get_study_user_attrs", study_id)
+        return attributes
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        """As the backend."""
+        attributes: dict[str, Any] = self._call("get_study_system_attrs", study_id)
+        return attributes
+
+    def get_all_studies(self) -> list[FrozenStudy]:
+        """As the backend."""
+        studies: list[FrozenStudy] = self._call("get_all_studies")
+        return studies
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """As the backend."""
+        return int(self._call("create_new_trial", study_id, template_trial))
+
+    def set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
+    ) -> None:
+        """As the backend."""
+        self._call("set_trial_param", trial_id, param_name, param_value_internal, distribution)
+
+    def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
+        """As the backend."""
+        return int(self._call("get_trial_id_from_study_id_trial_number", study_id, trial_number))
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """As the backend; a state that an earlier attempt has written is well."""
+
+        def attempt(again: bool) -> bool:
+            try:
+                return self.backend.set_trial_state_values(trial_id, state, values)
+            except UpdateFinishedTrialError:
+                trial = self.backend.get_trial(trial_id)
+                if again and trial.state == state and (trial.values or []) == list(values or []):
+                    return True
+                raise
+
+        return bool(self._patiently(attempt))
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        """As the backend."""
+        self._call("set_trial_intermediate_value", trial_id, step, intermediate_value)
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """As the backend."""
+        self._call("set_trial_user_attr", trial_id, key, value)
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """As the backend."""
+        self._call("set_trial_system_attr", trial_id, key, value)
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """As the backend."""
+        trial: FrozenTrial = self._call("get_trial", trial_id)
+        return trial
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """As the backend."""
+        trials: list[FrozenTrial] = self._call("get_all_trials", study_id, deepcopy, states)
+        return trials
+
+    def get_best_trial(self, study_id: int) -> FrozenTrial:
+        """As the backend."""
+        trial: FrozenTrial = self._call("get_best_trial", study_id)
+        return trial
+
+    def remove_session(self) -> None:
+        """As the backend."""
+        self.backend.remove_session()
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether waiting may mend an error of a storage: its server is down or starting, or others hold its locks.
+
+    >>> is_transient(ValueError("a value is too long"))
+    False
+    """
+    return any(_transient_link(link) for link in _chain(error))
+
+
+def innermost(error: BaseException) -> str:
+    """What the driver said, on one line, without the statement and its values."""
+    links = list(_chain(error))
+    drivers = [link.orig for link in links if isinstance(link, DBAPIError) and link.orig is not None]
+    said = drivers[-1] if drivers else links[-1]
+    details = getattr(said, "details", None)  # gRPC
+    return " ".join(str(details() if callable(details) else said).split())
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it was raised from; an error that another one only happened to follow is none of them."""
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__
+
+
+def _transient_link(error: BaseException) -> bool:
+    if isinstance(error, OperationalError | InterfaceError) or (
+        isinstance(error, DBAPIError) and error.connection_invalidated
+    ):
+        text = str(error.orig).lower()
+        if type(error.orig).__module__ == "sqlite3":
+            return "locked" in text or "busy" in text
+        state = getattr(error.orig, "pgcode", None)
+        return state not in _LASTING_STATES and not any(words in text for words in _LASTING)
+    if isinstance(error, SQLAlchemyError) or "grpc" not in sys.modules:
+        return False
+    return _transient_rpc(error)
+
+
+def _transient_rpc(error: BaseException) -> bool:
+    """Of a gRPC proxy: it does not answer, or its own database does not."""
+    import grpc
+
+    if not isinstance(error, grpc.RpcError) or not isinstance(error, grpc.Call):
+        return False
+    code, details = error.code(), str(error.details())
+    return code == grpc.StatusCode.UNAVAILABLE or (
+        code == grpc.StatusCode.UNKNOWN and "raised during the commit" in details
+    )
