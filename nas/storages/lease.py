@@ -25,7 +25,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-log = logging.getLogger("nas")
+log = logging.getLogger("fitnas")
 
 LEASE_SECONDS = 30.0
 # Attributes of a trial: who holds it; how often it changed hands; its sign of life, which is of no interest to a user.

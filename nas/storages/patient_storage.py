@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 
 from hw_profiles.errors import InputError
 
-log = logging.getLogger("nas")
+log = logging.getLogger("fitnas")
 
 _SHORTEST_WAIT, _LONGEST_WAIT, _WORTH_A_LINE = 0.05, 5.0, 1.0
 # What no waiting mends: a full disk, a wrong password, no such database, missing rights.

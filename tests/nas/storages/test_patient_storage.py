@@ -118,7 +118,7 @@ def _outage(postgres: Postgres, caplog: pytest.LogCaptureFixture, seconds: float
             errors.append(error)
 
     workers = [threading.Thread(target=work) for _ in range(2)]
-    with caplog.at_level(logging.WARNING, logger="nas"):
+    with caplog.at_level(logging.WARNING, logger="fitnas"):
         for worker in workers:
             worker.start()
         time.sleep(0.5)
