@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +20,7 @@ log = logging.getLogger("fitnas")
 Evaluate = Callable[[Any, float], Any]
 
 _ATTEMPTS = 2  # at one call whose worker died: it may not have been the candidate that killed it
+_CONNECT_SECONDS = 10
 _DIED = "its Ray worker died: it was killed, or crashed in native code"
 
 
@@ -127,6 +129,8 @@ class RayTasks:
                 "include_dashboard": False,
                 "_node_ip_address": "127.0.0.1",
             }
+        else:
+            _check_reachable(address)
         try:
             self._ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, **options)
         except (ConnectionError, ValueError, RuntimeError, self._ray.exceptions.RayError) as error:
@@ -171,6 +175,17 @@ def _check(workers: int, cpus: float, gpus: float, seconds: float | None) -> Non
             raise InputError(f"{name} must be a number of at least 0, got {value!r}")
     if seconds is not None and not is_number(seconds, 0):
         raise InputError(f"seconds must be a number above 0 or None, got {seconds!r}")
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries for two minutes, and then ends the process."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"Ray cannot be reached at {address!r}: {error}") from None
 
 
 def _cause(error: Any) -> str:

@@ -34,8 +34,8 @@ class PatientStorage(BaseStorage):
     damaged file, into an :class:`InputError`, or gives None.
 
     A call whose answer got lost may have been carried out, and nearly all do no harm a second time.
-    ``set_trial_state_values`` looks whether the state is there already. ``create_new_trial`` may leave a trial that
-    nobody runs, like that of a worker that died.
+    ``set_trial_state_values`` and, with a template, ``create_new_trial`` look whether that has happened; without a
+    template a trial may be left that nobody runs, like that of a worker that died.
 
     Raises:
         InputError: by any method, when the storage did not answer for ``patience`` seconds.
@@ -140,8 +140,26 @@ class PatientStorage(BaseStorage):
         return studies
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        """As the backend."""
-        return int(self._call("create_new_trial", study_id, template_trial))
+        """As the backend; a trial of this template that an earlier attempt has made is the one."""
+
+        def attempt(again: bool) -> int:
+            made = self._made_of(study_id, template_trial) if again and template_trial is not None else None
+            return self.backend.create_new_trial(study_id, template_trial) if made is None else made
+
+        return int(self._patiently(attempt))
+
+    def _made_of(self, study_id: int, template: FrozenTrial) -> int | None:
+        """The newest trial that is like the template to its attributes and the second in which it began."""
+        for trial in reversed(self.backend.get_all_trials(study_id, deepcopy=False)):
+            began, wanted = trial.datetime_start, template.datetime_start
+            same_time = began == wanted or (
+                began is not None and wanted is not None and abs((began - wanted).total_seconds()) < 1
+            )
+            if same_time and (trial.params, trial.user_attrs, trial.system_attrs, trial.state) == (
+                template.params, template.user_attrs, template.system_attrs, template.state
+            ):  # fmt: skip
+                return trial._trial_id
+        return None
 
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution

@@ -50,6 +50,24 @@ def test_a_result_whose_answer_got_lost_counts_once() -> None:
     assert [trial.value for trial in study.trials] == [0.5]
 
 
+def test_a_trial_whose_answer_got_lost_is_made_once() -> None:
+    backend = optuna.storages.InMemoryStorage()
+    study = optuna.create_study(storage=PatientStorage(backend, "test"))
+    create, lost = backend.create_new_trial, []
+
+    def make(study_id: int, template_trial: optuna.trial.FrozenTrial | None = None) -> int:
+        number = create(study_id, template_trial)
+        if not lost:
+            lost.append(number)
+            raise _lost_connection()
+        return number
+
+    backend.create_new_trial = make  # type: ignore[method-assign]
+    study.enqueue_trial({"x": 1})
+    study.add_trial(optuna.trial.create_trial(value=1.0))
+    assert [trial.state for trial in study.trials] == [TrialState.WAITING, TrialState.COMPLETE]
+
+
 def test_another_result_of_a_trial_that_is_finished_is_refused() -> None:
     storage = PatientStorage(_Unsteady(1), "test")
     study = optuna.create_study(storage=storage)
