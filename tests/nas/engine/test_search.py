@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 
 import nas
 from hw_profiles import Budget
-from nas.engine import search
+from nas.engine import search, trial_attributes, trial_ownership
 from nas.samplers.registry import SAMPLERS, sampler_named
 from tests.parameters import quick
 
@@ -272,7 +272,7 @@ def test_a_trial_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     where = {"storage": tmp_path / "s.db", "study_name": "s", "cost": cost}
     study = nas.search(space, Evaluation(), n_trials=1, **where)
     other = study.ask()
-    other.set_user_attr(search.WORKER, f"{search.socket.gethostname()}:{os.getppid()}")
+    other.set_user_attr(trial_attributes.WORKER, f"{trial_ownership.socket.gethostname()}:{os.getppid()}")
     again = nas.search(space, Evaluation(), n_trials=3, **where)
     assert again.trials[other.number].state == TrialState.RUNNING
 
@@ -282,7 +282,7 @@ def test_where_nobody_else_works_a_trial_of_another_host_is_taken_up(tmp_path: P
     where = {"storage": tmp_path / "s.db", "study_name": "s", "cost": cost}
     study = nas.search(space, Evaluation(), n_trials=1, **where)
     other = study.ask()
-    other.set_user_attr(search.WORKER, "another-host:1")
+    other.set_user_attr(trial_attributes.WORKER, "another-host:1")
     again = nas.search(space, Evaluation(), n_trials=3, alone=True, **where)
     assert again.trials[other.number].state.is_finished()
 
