@@ -28,6 +28,7 @@ class History:
     completed: int = 0
     failed: int = 0
     last_failure: FrozenTrial | None = None
+    _first: dict[Hashable, int] = field(default_factory=dict)  # the first trial with a candidate
     _started: int = 0
     _settled: int = 0  # all trials before this place in the list are finished, and counted
     _counted: set[int] = field(default_factory=set)  # finished ones behind that place
@@ -67,9 +68,18 @@ class History:
         finished = (trial for trial in reversed(self.trials) if trial.state.is_finished())
         return sum(1 for _ in itertools.takewhile(rejected, finished))
 
+    def started_before(self, number: int) -> int:
+        """How many evaluations were started by trials of lower numbers."""
+        return sum(map(started, self.trials[:number]))
+
+    def met_before(self, number: int, found: Hashable) -> bool:
+        """Whether a trial of a lower number has this candidate."""
+        return self._first.get(found, number) < number
+
     def meet(self, number: int, found: Hashable, costs: Mapping[str, float]) -> None:
         """Remember the candidate of a trial."""
         self._known.add(number)
+        self._first[found] = min(number, self._first.get(found, number))
         self.costs.setdefault(found, costs)
 
     def _remember(self, trial: FrozenTrial) -> None:

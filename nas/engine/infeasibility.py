@@ -41,7 +41,7 @@ class Infeasibility:
         over = {name: value for name, value in excess.items() if value > 0}
         self.count += 1
         self.feasible += not over
-        self._broken.update(over)
+        self._broken.update(over.keys())
         for name in self.limits:
             if name not in self._smallest or costs[name] < self._smallest[name]:
                 self._smallest[name], self._extremes[name] = costs[name], costs

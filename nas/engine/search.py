@@ -22,6 +22,7 @@ from nas.engine.search_loop import Plan, Sampler, SearchLoop
 from nas.engine.storage import create_database, sqlite_url
 from nas.engine.successive_halving import check_rungs
 from nas.engine.trial_attributes import ACCURACY, OBJECTIVES
+from nas.engine.trial_ownership import Alone, Ownership, Shared
 from nas.execution.executor import Executor
 from nas.execution.in_process import InProcess
 from nas.samplers.problem import Problem
@@ -97,16 +98,17 @@ def search(
         rungs=fidelities,
         seed=seed,
         sampler=sampler or tpe,
-        alone=alone,
         has_alternative=hasattr(evaluate, "alternative"),
         on_trial=on_trial or (lambda study: None),
     )
     problem = Problem(space=space, cost=costs_of, limits=limits, objectives=tuple(objectives))
     executor: Executor = InProcess(evaluate)
+    ownership: Ownership = Alone() if alone or storage is None else Shared(study)
     try:
-        SearchLoop(study, problem, executor, plan, history).run()
+        SearchLoop(study, problem, executor, plan, history, ownership).run()
     finally:
         executor.close()
+        ownership.close()
     return study
 
 

@@ -20,13 +20,14 @@ from nas.engine.history import History
 from nas.engine.search_arguments import checked_accuracy
 from nas.engine.successive_halving import promising
 from nas.engine.trial_attributes import ACCURACY, REPEATS
-from nas.engine.trial_ownership import orphaned, this_worker
+from nas.engine.trial_ownership import Ownership
 from nas.engine.unseen_candidates import Unseen
 from nas.execution.executor import EvaluationError, Executor
 from nas.samplers.problem import Problem, UsesProblem
 from nas.samplers.registry import random
 from nas.samplers.seeded_by_number import SeededByNumber, seed_for
 from nas.storages.delayed_trial import DelayedTrial
+from nas.storages.lease import WORKER
 
 log = logging.getLogger("fitnas")
 
@@ -35,6 +36,7 @@ Sampler = BaseSampler | Callable[[int], BaseSampler]
 _REPEATS_BEFORE_RANDOM = 10
 _REJECTED_BEFORE_LOOKING = 20  # proposals in a row that were not worth an evaluation
 _MOST_ATTEMPTS = 3  # evaluations of one candidate whose process died
+_LOOK_SECONDS = 0.5  # between two looks at what other workers do
 _FEWEST_EVALUATIONS, _MOST_FAILED = 10, 0.75
 
 
@@ -47,7 +49,6 @@ class Plan:
     rungs: tuple[float, ...]
     seed: int
     sampler: Sampler
-    alone: bool
     has_alternative: bool
     on_trial: Callable[[optuna.Study], None]
 
@@ -73,8 +74,10 @@ class SearchLoop:
     executor: Executor
     plan: Plan
     history: History
+    ownership: Ownership
     _running: dict[Future[Any], _Evaluation] = field(default_factory=dict)
-    _left: list[FrozenTrial] = field(default_factory=list)  # trials that a process left unfinished when it died
+    _ended: str | None = None
+    _nothing_left: str | None = None  # why no candidate is left to propose
     _queued: Mapping[str, Any] | None = None  # parameters of the next proposal
     _delayed: DelayedTrial = field(init=False)
     _asking: optuna.Study = field(init=False)
@@ -86,25 +89,22 @@ class SearchLoop:
 
     def run(self) -> None:
         """Search until enough candidates were evaluated, the time is over, or nothing is left to evaluate."""
-        self.history.refresh()
-        self._left = [t for t in self.history.open if t.state == TrialState.RUNNING and self._is_orphan(t)]
-        while True:
-            self.history.refresh()
-            if len(self._running) < self.executor.workers and self._goes_on():
-                if self._left:
-                    self._adopt(self._left.pop(0))
-                else:
-                    self._propose()
-            elif self._running:
-                self._settle_finished()
-            else:
-                break
+        while self._step():
+            pass
 
-    def _is_orphan(self, trial: FrozenTrial) -> bool:
-        return self.plan.alone or orphaned(trial)
+    def _step(self) -> bool:
+        self.history.refresh()
+        if len(self._running) < self.executor.workers and self._goes_on():
+            if not self._take_over():
+                self._propose()
+            return True
+        if self._running:
+            self._settle_finished()
+            return True
+        return self._wait_for_others()
 
     def _goes_on(self) -> bool:
-        """Whether to propose another candidate; where not, the study says why the search ended."""
+        """Whether to begin another evaluation; where not, the study says why the search ended."""
         history = self.history
         evaluated = history.completed + history.failed
         if time.monotonic() >= self.plan.deadline:
@@ -113,11 +113,21 @@ class SearchLoop:
             last = history.last_failure
             cause = "" if last is None else f", the last with: {last.user_attrs.get(attribute.CAUSE, 'no cause')}"
             return self._end(f"{history.failed} of {evaluated} evaluations failed{cause}")
-        if self._left:
+        if self.ownership.left(history.open):
             return True
         if history.started >= self.plan.n_trials:
             return self._end("as many candidates as asked for were evaluated", quiet=True)
+        if self._nothing_left is not None:
+            return self._end(self._nothing_left)
         return history.rejected_in_a_row() < _REJECTED_BEFORE_LOOKING or self._look_for_unseen()
+
+    def _wait_for_others(self) -> bool:
+        """Whether others still evaluate candidates, which would have to be taken over if they died."""
+        others = any(map(attribute.started, self.history.open))
+        if not (self.ownership.shared and others and time.monotonic() < self.plan.deadline):
+            return False
+        time.sleep(_LOOK_SECONDS)
+        return True
 
     def _look_for_unseen(self) -> bool:
         """Queue a candidate that keeps the budget and is new, found at random; False and the reason without one."""
@@ -125,12 +135,14 @@ class SearchLoop:
         params = unseen.find(self.plan.deadline)
         self.study.set_user_attr(attribute.PROBED, unseen.summary())
         if params is None:
-            return self._end(unseen.why_none())
+            self._nothing_left = unseen.why_none()
+            return self._end(self._nothing_left)
         self._queued = params
         return True
 
     def _end(self, why: str, *, quiet: bool = False) -> bool:
-        if self.study.user_attrs.get(attribute.ENDED) != why:
+        if self._ended != why:
+            self._ended = why
             self.study.set_user_attr(attribute.ENDED, why)
             log.log(logging.INFO if quiet else logging.WARNING, "the search ended: %s", why)
         return False
@@ -141,7 +153,7 @@ class SearchLoop:
         found = self.problem.space(trial)
         costs = self.problem.cost(found)
         excess = violations(costs, self.problem.limits)
-        trial.set_user_attr(attribute.WORKER, this_worker())
+        trial.set_user_attr(WORKER, self.ownership.worker)
         trial.set_user_attr(attribute.COST, costs)
         trial.set_user_attr(attribute.FEASIBLE, all(value <= 0 for value in excess.values()))
         for name, value in excess.items():
@@ -154,9 +166,23 @@ class SearchLoop:
             self.plan.on_trial(self.study)
         else:
             trial.set_user_attr(attribute.STARTED, True)
-            stored = self._delayed.write()
-            self.history.meet(stored.number, found, costs)
-            self._submit(_Evaluation(stored._trial_id, stored.number, found, costs))
+            self._start(found, costs)
+
+    def _start(self, found: Hashable, costs: Mapping[str, float]) -> None:
+        """Write the proposal, and evaluate it unless other workers wrote as much in the meantime."""
+        expected = len(self.history.trials)
+        stored = self._delayed.write()
+        self.history.meet(stored.number, found, costs)
+        if stored.number != expected:
+            self.history.refresh()
+            repeats = self.history.met_before(stored.number, found)
+            if repeats or self.history.started_before(stored.number) >= self.plan.n_trials:
+                self._note(stored._trial_id, attribute.STARTED, False)
+                why = REPEATS if repeats else "other workers had started as many evaluations as were asked for"
+                self._prune(stored._trial_id, stored.number, why)
+                return
+        self.ownership.hold(stored._trial_id)
+        self._submit(_Evaluation(stored._trial_id, stored.number, found, costs))
 
     def _ask(self) -> Trial:
         if self._queued is None:
@@ -168,18 +194,26 @@ class SearchLoop:
     def _limit(self, name: str) -> float:
         return self.problem.limits[name]
 
-    def _adopt(self, left: FrozenTrial) -> None:
+    def _take_over(self) -> bool:
         """Evaluate once more what a process that died was evaluating."""
+        for left in self.ownership.left(self.history.open):
+            if self.ownership.take_over(left):
+                self._again(left)
+                return True
+        return False
+
+    def _again(self, left: FrozenTrial) -> None:
+        trial_id, number = left._trial_id, left.number
         attempts = left.user_attrs.get(attribute.ATTEMPTS, 1) + 1
-        self._note(left._trial_id, attribute.WORKER, this_worker())
-        self._note(left._trial_id, attribute.ATTEMPTS, attempts)
         if not attribute.started(left):
-            self._prune(left._trial_id, left.number, "left by a process that ended before it was evaluated")
+            self._prune(trial_id, number, "left by a process that ended before it was evaluated")
         elif attempts > _MOST_ATTEMPTS:
-            self._fail(left._trial_id, left.number, f"the process ended {_MOST_ATTEMPTS} times during its evaluation")
+            self._fail(trial_id, number, f"the process ended {_MOST_ATTEMPTS} times during its evaluation")
         else:
-            found = self.problem.space(FixedTrial(left.params, number=left.number))
-            self._submit(_Evaluation(left._trial_id, left.number, found, left.user_attrs[attribute.COST]))
+            self._note(trial_id, attribute.ATTEMPTS, attempts)
+            found = self.problem.space(FixedTrial(left.params, number=number))
+            self.ownership.hold(trial_id)
+            self._submit(_Evaluation(trial_id, number, found, left.user_attrs[attribute.COST]))
 
     def _submit(self, evaluation: _Evaluation) -> None:
         rung = self.plan.rungs[evaluation.rung]
@@ -188,12 +222,17 @@ class SearchLoop:
 
     def _settle_finished(self) -> None:
         """Wait until an evaluation ends, and write what became of it."""
-        done, _ = wait(self._running, return_when=FIRST_COMPLETED)
+        waits_for_others = self.ownership.shared and len(self._running) < self.executor.workers
+        timeout = _LOOK_SECONDS if waits_for_others else None
+        done, _ = wait(self._running, timeout, return_when=FIRST_COMPLETED)
         for future in sorted(done, key=lambda future: self._running[future].number):
             self._settle(self._running.pop(future), future)
 
     def _settle(self, evaluation: _Evaluation, future: Future[Any]) -> None:
         trial_id, number = evaluation.trial_id, evaluation.number
+        if not self.ownership.holds(trial_id):  # another worker took it over, and will tell
+            self.ownership.release(trial_id)
+            return
         try:
             accuracy = checked_accuracy(future.result())
         except EvaluationError as error:
@@ -245,7 +284,9 @@ class SearchLoop:
         self._tell(number, state=TrialState.FAIL)
 
     def _tell(self, number: int, *, state: TrialState | None = None, values: list[float] | None = None) -> None:
+        trial_id = self.study._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
         self.study.tell(number, values, state=state)
+        self.ownership.release(trial_id)
         self.plan.on_trial(self.study)
 
     def _sampler(self) -> BaseSampler:

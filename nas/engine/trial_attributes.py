@@ -6,10 +6,10 @@ from optuna.trial import FrozenTrial
 
 ACCURACY = "accuracy"
 # Attributes of a trial. WHY it was rejected or stopped; the CAUSE of a failure; its COST; whether that is FEASIBLE;
-# whether its evaluation was STARTED, how often after a process had died (ATTEMPTS), and after what failure it was
-# RETRIED in another format.
+# whether its evaluation was STARTED, how often one was begun (ATTEMPTS, where a process died), and after what failure
+# it was RETRIED in another format.
 WHY, CAUSE, COST, FEASIBLE = "why", "cause", "cost", "feasible"
-STARTED, ATTEMPTS, RETRIED, WORKER = "evaluation_started", "attempts", "retried_after", "worker"
+STARTED, ATTEMPTS, RETRIED = "evaluation_started", "attempts", "retried_after"
 # Attributes of a study: the names of its OBJECTIVES, why its search ENDED, and costs met without a trial (PROBED).
 OBJECTIVES, ENDED, PROBED = "objectives", "ended", "probed"
 
@@ -27,7 +27,7 @@ def rung_key(rung: float) -> str:
 
 def started(trial: FrozenTrial) -> bool:
     """Whether a trial counts as one of ``n_trials``."""
-    return STARTED in trial.user_attrs
+    return bool(trial.user_attrs.get(STARTED))
 
 
 def rejected(trial: FrozenTrial) -> bool:
@@ -38,8 +38,3 @@ def rejected(trial: FrozenTrial) -> bool:
 def repeated(trial: FrozenTrial) -> bool:
     """Whether a trial proposed a candidate that had been there before."""
     return str(trial.user_attrs.get(WHY, "")).startswith(REPEATS)
-
-
-def decided(trial: FrozenTrial) -> bool:
-    """Whether it is known that a trial is evaluated, or that it is not."""
-    return trial.state.is_finished() or started(trial) or WHY in trial.user_attrs
