@@ -68,6 +68,12 @@ class ShortTraining:
         train(model, data, recipe, seed=self.seed)
         return evaluate(model, data.val, data.preprocessing)
 
+    @property
+    def alternative(self) -> ShortTraining:
+        """The same training by other kernels, contiguous and in float32, for where the usual ones crash."""
+        recipe = replace(self.recipe, bfloat16=False, channels_last=False)
+        return ShortTraining(self.data, recipe, self.seed, self._sizes)
+
     def _resized(self, arch: Arch) -> Dataset:
         size = (arch.input_shape[1], arch.input_shape[2])
         if size not in self._sizes:

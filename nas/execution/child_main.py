@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -125,7 +126,7 @@ def main(descriptor: int, terminal: int) -> None:
     faulthandler.enable(2)
     for inherited in (descriptor, terminal):
         os.set_inheritable(inherited, False)
-    sys.stderr = open(terminal, "w", buffering=1, errors="backslashreplace")  # noqa: SIM115, PTH123
+    sys.stderr = open(terminal, "w", buffering=1, errors="backslashreplace")  # noqa: SIM115
     connection = Connection(descriptor)
     settings: Settings = pickle.loads(connection.recv_bytes())
     _end_with(settings.parent)
@@ -214,17 +215,19 @@ def _raised(error: BaseException) -> Raised:
         pickle.loads(data)  # exceptions with arguments of their own are often pickled but not loaded
     except Exception:
         data = None
-    return Raised(f"{type(error).__name__}: {text}", in_full, out_of_memory, data)
+    return Raised(f"{type(error).__name__}: {text}".rstrip(": "), in_full, out_of_memory, data)
 
 
 _OUT_OF_MEMORY = ("can't allocate memory", "Cannot allocate memory", "std::bad_alloc")  # of torch
 
 
 def _feedback(names: Sequence[str], tell: Callable[[Any], None]) -> dict[str, Any]:
+    told = -1.0
+
     def report(share: float, note: str = "") -> None:
         nonlocal told
-        now = time_ns()
-        if share >= 1 or now - told > 1e9 / _REPORTS_PER_SECOND:
+        now = time.monotonic()
+        if share >= 1 or now - told > 1 / _REPORTS_PER_SECOND:
             told = now
             tell(Feedback(share=share, note=note))
 
@@ -234,9 +237,6 @@ def _feedback(names: Sequence[str], tell: Callable[[Any], None]) -> dict[str, An
         yield report
         tell(Feedback())
 
-    from time import monotonic_ns as time_ns
-
-    told = 0
     return {name: {"report": report, "show": show}[name] for name in names}
 
 
@@ -255,6 +255,7 @@ def filters_of_this_process() -> list[Filter]:
     return [
         (action, _pattern(message), (category.__module__, category.__qualname__), _pattern(module), line)
         for action, message, category, module, line in warnings.filters
+        if isinstance(category, type)
     ]
 
 

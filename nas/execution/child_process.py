@@ -113,7 +113,12 @@ def _main() -> dict[str, str]:
 
 
 class ChildProcess:
-    """A started process; it loads the function of ``target``, says so (``Ready``), and then takes calls."""
+    """A started process; it loads the function of ``target``, says so (``Ready``), and then takes calls.
+
+    ``spent``: whether it is to be replaced, which its user notes here.
+    """
+
+    spent = False
 
     def __init__(self, target: Target) -> None:
         self._stderr = target.folder / f"stderr-{next(_numbers)}"

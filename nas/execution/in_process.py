@@ -36,7 +36,7 @@ class InProcess:
         try:
             future.set_result(way_of(self._evaluate, alternative=alternative)(candidate, fidelity))
         except Exception as error:
-            failure = EvaluationError(f"{type(error).__name__}: {error}", retry_may_help=True)
+            failure = EvaluationError(f"{type(error).__name__}: {error}".rstrip(": "), retry_may_help=True)
             failure.__cause__ = error
             future.set_exception(failure)
         return future

@@ -70,7 +70,8 @@ class _Pickler(pickle.Pickler):
             self.mapped_bytes += array.nbytes
         if _maps_a_whole_file(array):  # such as the cache of images: it is a file already
             order = "C" if array.flags.c_contiguous else "F"
-            return _map_raw, (str(array.filename), array.dtype, mode, array.offset, array.shape, order)
+            where = (mode, array.offset, array.shape, order)
+            return _map_raw, (str(array.filename), array.dtype, where)
         import numpy as np
 
         path = folder / f"{len(list(folder.glob('*.npy')))}.npy"
@@ -97,10 +98,10 @@ def _maps_a_whole_file(array: Any) -> bool:
     )
 
 
-def _map_raw(path: str, dtype: Any, mode: Any, offset: int, shape: tuple[int, ...], order: Any) -> Any:
+def _map_raw(path: str, dtype: Any, where: tuple[Any, ...]) -> Any:
     import numpy as np
 
-    return np.memmap(path, dtype, mode, offset, shape, order)
+    return np.memmap(path, dtype, *where)
 
 
 def _map_npy(path: str, mode: Any) -> Any:

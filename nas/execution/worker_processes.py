@@ -8,7 +8,6 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,7 +140,8 @@ class _Pool:
         for _ in self.threads:
             self.tasks.put(None)
         for thread in self.threads:
-            thread.join()
+            if thread is not threading.current_thread():  # an executor that is dropped may be collected in any thread
+                thread.join()
         self.folder.cleanup()
 
     def _look_after_a_worker(self) -> None:
@@ -155,7 +155,7 @@ class _Pool:
                 future.set_result(self._evaluated(child, call))
             except Exception as error:
                 future.set_exception(error)
-                if child is not None and not isinstance(error, _StillWellError):
+                if child is not None and child.spent:
                     self._end(child)
                     child = None
         if child is not None:
@@ -201,8 +201,10 @@ class _Pool:
         try:
             message = _answer(child, None if self.seconds is None else time.monotonic() + self.seconds)
         except TimeoutError:
+            child.spent = True
             raise EvaluationError(f"took longer than the limit of {self.seconds:g} s") from None
         except ChildDiedError as error:
+            child.spent = True
             if self.closed:
                 raise EvaluationError("the search ended before it") from None
             # What the kernel ended for its memory it would end again.
@@ -211,18 +213,19 @@ class _Pool:
                 failure.add_note(error.last_words)
             raise failure from None
         if isinstance(message, Raised):
-            raise self._failure(message)
+            raise self._failure(message, child)
         assert isinstance(message, Returned)
         try:
             return message.packed.load()
         except Exception as error:
-            raise _StillWellError(f"{type(error).__name__}: {error}", retry_may_help=False) from error
+            raise EvaluationError(f"{type(error).__name__}: {error}") from error
 
-    def _failure(self, message: Raised) -> EvaluationError:
-        if message.out_of_memory:  # the worker is replaced too: what it still holds nobody knows
+    def _failure(self, message: Raised, child: ChildProcess) -> EvaluationError:
+        if message.out_of_memory:
+            child.spent = True  # what it still holds nobody knows
             limit = (self.target.memory_bytes or 0) / 1e9
             return EvaluationError(f"out of memory (limit {limit:.1f} GB): {' '.join(message.text.split())}")
-        failure = _StillWellError(message.text, retry_may_help=True)
+        failure = EvaluationError(message.text, retry_may_help=True)
         failure.add_note(message.traceback)
         return failure
 
@@ -230,10 +233,6 @@ class _Pool:
         child.close()
         with self.lock:
             self.children.discard(child)
-
-
-class _StillWellError(EvaluationError):
-    """An evaluation that failed and left its worker as it was."""
 
 
 def _hint(error: ChildDiedError) -> str:
