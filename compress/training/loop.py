@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -72,6 +72,11 @@ class Recipe:
             value = getattr(self, name)
             if not is_within(value, 0, 1) or value == 1:
                 raise InputError(f"Recipe.{name} must be at least 0 and below 1, got {value!r}")
+
+    @property
+    def alternative(self) -> Recipe:
+        """The same training by other kernels, contiguous and in float32, for where the usual ones crash."""
+        return replace(self, bfloat16=False, channels_last=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,9 +70,8 @@ class ShortTraining:
 
     @property
     def alternative(self) -> ShortTraining:
-        """The same training by other kernels, contiguous and in float32, for where the usual ones crash."""
-        recipe = replace(self.recipe, bfloat16=False, channels_last=False)
-        return ShortTraining(self.data, recipe, self.seed, self._sizes)
+        """The same by other kernels, for where the usual ones crash."""
+        return replace(self, recipe=self.recipe.alternative)
 
     def _resized(self, arch: Arch) -> Dataset:
         size = (arch.input_shape[1], arch.input_shape[2])
