@@ -28,6 +28,14 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _numbers = itertools.count()
 
 
+class InTheChildError(Exception):
+    """Where in a child an error came from, a traceback or what it wrote when it crashed: the ``__cause__`` of the error
+    that is raised here."""
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.args[0]}"""'
+
+
 class ChildDiedError(Exception):
     """The child ended in the middle of a call; its text is how, such as "was killed by signal 6 (aborted)".
 

@@ -16,20 +16,20 @@ from compress.atomic_files import write_json
 from hw_profiles.errors import InputError
 from nas.errors import CrashError
 from nas.execution.child_main import Call, Feedback, Logged, Raised, Ready, Returned, Unloadable
-from nas.execution.child_process import ChildDiedError, ChildProcess, Target, packed_for_child, prepared
+from nas.execution.child_process import (
+    ChildDiedError,
+    ChildProcess,
+    InTheChildError,
+    Target,
+    packed_for_child,
+    prepared,
+)
 from nas.execution.feedback import ProgressHere, log_again
 
 if TYPE_CHECKING:
     from compress.progress import Report
 
 log = logging.getLogger("fitnas")
-
-
-class RemoteTracebackError(Exception):
-    """Where in the other process an exception came from: the ``__cause__`` of what :func:`run_shielded` raises."""
-
-    def __str__(self) -> str:
-        return f'\n"""\n{self.args[0]}"""'
 
 
 def run_shielded(
@@ -75,7 +75,7 @@ def run_shielded(
                 again = number < len(tries) and error.returncode != -SIGKILL
                 _tell(error, what, note, again=again)
                 if not again:
-                    raise _crash(error, what) from None
+                    raise CrashError(f"{what} {error}") from InTheChildError(error.last_words)
     raise AssertionError("a try returns or raises")
 
 
@@ -94,13 +94,6 @@ def _tell(error: ChildDiedError, what: str, note: Path | None, *, again: bool) -
         write_json(note, {"crash": str(error)})
 
 
-def _crash(error: ChildDiedError, what: str) -> CrashError:
-    failure = CrashError(f"{what} {error}")
-    if error.last_words:
-        failure.add_note(error.last_words)
-    return failure
-
-
 def _called(target: Target, call: Call, what: str, bars: ProgressHere) -> Any:
     child = ChildProcess(target)
     try:
@@ -114,7 +107,7 @@ def _called(target: Target, call: Call, what: str, bars: ProgressHere) -> Any:
     finally:
         child.close()
     if isinstance(message, Raised):
-        raise _exception(message) from RemoteTracebackError(message.traceback)
+        raise _exception(message) from InTheChildError(message.traceback)
     assert isinstance(message, Returned)
     return message.packed.load()
 

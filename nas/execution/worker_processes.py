@@ -17,7 +17,14 @@ from typing import Any
 from compress.argument_checks import is_number, is_whole
 from hw_profiles.errors import InputError
 from nas.execution.child_main import Call, Logged, Raised, Ready, Returned, Unloadable
-from nas.execution.child_process import ChildDiedError, ChildProcess, Target, packed_for_child, prepared
+from nas.execution.child_process import (
+    ChildDiedError,
+    ChildProcess,
+    InTheChildError,
+    Target,
+    packed_for_child,
+    prepared,
+)
 from nas.execution.executor import EvaluationError
 from nas.execution.feedback import log_again
 from nas.execution.in_process import Evaluate, way_of
@@ -208,12 +215,11 @@ class _Pool:
             if self.closed:
                 raise EvaluationError("the search ended before it") from None
             # What the kernel ended for its memory it would end again.
-            failure = EvaluationError(f"the worker {error}", retry_may_help=error.returncode != -SIGKILL)
-            if error.last_words:
-                failure.add_note(error.last_words)
-            raise failure from None
+            retry_may_help = error.returncode != -SIGKILL
+            failure = EvaluationError(f"the worker {error}", retry_may_help=retry_may_help)
+            raise failure from InTheChildError(error.last_words)
         if isinstance(message, Raised):
-            raise self._failure(message, child)
+            raise self._failure(message, child) from InTheChildError(message.traceback)
         assert isinstance(message, Returned)
         try:
             return message.packed.load()
@@ -225,9 +231,7 @@ class _Pool:
             child.spent = True  # what it still holds nobody knows
             limit = (self.target.memory_bytes or 0) / 1e9
             return EvaluationError(f"out of memory (limit {limit:.1f} GB): {' '.join(message.text.split())}")
-        failure = EvaluationError(message.text, retry_may_help=True)
-        failure.add_note(message.traceback)
-        return failure
+        return EvaluationError(message.text, retry_may_help=True)
 
     def _end(self, child: ChildProcess) -> None:
         child.close()
