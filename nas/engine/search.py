@@ -14,10 +14,11 @@ import optuna
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 from sqlalchemy.exc import DatabaseError
 
+from compress.argument_checks import is_whole
 from hw_profiles.budget import Budget
 from hw_profiles.errors import InputError
 from nas.engine.history import History
-from nas.engine.search_arguments import check_arguments, checked_costs, limits_of
+from nas.engine.search_arguments import check_arguments, check_seconds, checked_costs, limits_of
 from nas.engine.search_loop import Plan, Sampler, SearchLoop
 from nas.engine.storage import create_database, sqlite_url
 from nas.engine.successive_halving import check_rungs
@@ -25,6 +26,7 @@ from nas.engine.trial_attributes import ACCURACY, OBJECTIVES
 from nas.engine.trial_ownership import Alone, Ownership, Shared
 from nas.execution.executor import Executor
 from nas.execution.in_process import InProcess
+from nas.execution.worker_processes import WorkerProcesses
 from nas.samplers.problem import Problem
 from nas.samplers.registry import tpe
 
@@ -51,6 +53,10 @@ def search(
     sampler: Sampler | None = None,
     storage: str | Path | optuna.storages.BaseStorage | None = None,
     study_name: str | None = None,
+    isolated: bool = False,
+    workers: int = 1,
+    executor: Executor | None = None,
+    evaluation_timeout: float | None = None,
     on_trial: Callable[[optuna.Study], None] | None = None,
     alone: bool = False,
 ) -> optuna.Study:
@@ -63,13 +69,23 @@ def search(
     ``cause``. Costs stand in the attribute ``cost``.
 
     ``n_trials`` counts candidates whose evaluation started, earlier runs on the same storage included; ``timeout`` is
-    in seconds. The search also ends after 500 proposals in a row that were not worth an evaluation. ``rungs`` are the
-    fidelities at which a candidate is judged, the last is 1 (asynchronous successive halving, 1810.05934).
+    in seconds. The search also ends where no candidate is left that keeps the budget and is new, or where most
+    evaluations fail; the study's attribute ``ended`` says why. ``rungs`` are the fidelities at which a candidate is
+    judged, the last is 1 (asynchronous successive halving, 1810.05934).
+
     ``sampler`` is one of Optuna's, or a function that makes one from a seed; by default TPE, seeded anew for each
-    trial from (seed, number), so that a search that was interrupted goes on as if it had not been.
-    A sampler that is handed over as an object has a state of its own, so then that is not promised.
-    ``on_trial(study)`` is called after each proposal. A trial that a killed process left is taken up again: one of this
-    host whose process is gone, or with ``alone``, where no other process works on the study, any that is not finished.
+    trial from (seed, number), so that a search that was interrupted goes on as if it had not been. A sampler that is
+    handed over as an object has a state of its own, so then that is not promised.
+
+    With ``isolated``, or with several ``workers``, candidates are evaluated in processes of their own: one that dies,
+    hangs or takes too much memory is FAIL, and the search goes on. ``evaluate`` must be one that can be pickled. Where
+    it has an attribute ``alternative``, another such function, what crashed or raised is tried by that before it
+    counts as failed. ``evaluation_timeout`` limits one evaluation; by default to ten times the longest one so far, at
+    least a minute. ``executor`` evaluates elsewhere (:mod:`nas.execution`).
+
+    Several processes, also on several machines, may call this with one ``storage`` and ``study_name``: they share the
+    study, and what one that died was evaluating is evaluated by another. With ``alone`` it is known that nobody else
+    works on it, and any trial that is not finished is taken up at once. ``on_trial(study)`` is called after each trial.
 
     Raises:
         InputError: an argument that cannot be, or a limit or objective that ``cost`` does not tell.
@@ -92,6 +108,7 @@ def search(
         known = history.costs.get(found)
         return checked_costs(cost(found), needed) if known is None else known
 
+    check_seconds("evaluation_timeout", evaluation_timeout)
     plan = Plan(
         n_trials=math.inf if n_trials is None else n_trials,
         deadline=math.inf if timeout is None else time.monotonic() + timeout,
@@ -99,17 +116,24 @@ def search(
         seed=seed,
         sampler=sampler or tpe,
         has_alternative=hasattr(evaluate, "alternative"),
+        evaluation_timeout=evaluation_timeout,
         on_trial=on_trial or (lambda study: None),
     )
     problem = Problem(space=space, cost=costs_of, limits=limits, objectives=tuple(objectives))
-    executor: Executor = InProcess(evaluate)
+    chosen = executor or _executor(evaluate, isolated=isolated, workers=workers)
     ownership: Ownership = Alone() if alone or storage is None else Shared(study)
     try:
-        SearchLoop(study, problem, executor, plan, history, ownership).run()
+        SearchLoop(study, problem, chosen, plan, history, ownership).run()
     finally:
-        executor.close()
+        chosen.close()
         ownership.close()
     return study
+
+
+def _executor(evaluate: Evaluate, *, isolated: bool, workers: int) -> Executor:
+    if not is_whole(workers, 1):
+        raise InputError(f"workers must be a whole number of at least 1, got {workers!r}")
+    return WorkerProcesses(evaluate, workers) if isolated or workers > 1 else InProcess(evaluate)
 
 
 def _open_study(

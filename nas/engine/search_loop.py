@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -37,6 +38,7 @@ _REPEATS_BEFORE_RANDOM = 10
 _REJECTED_BEFORE_LOOKING = 20  # proposals in a row that were not worth an evaluation
 _MOST_ATTEMPTS = 3  # evaluations of one candidate whose process died
 _LOOK_SECONDS = 0.5  # between two looks at what other workers do
+_FEWEST_TIMES, _TIMES_THE_LONGEST, _SHORTEST_LIMIT = 3, 10, 60.0
 _FEWEST_EVALUATIONS, _MOST_FAILED = 10, 0.75
 
 
@@ -50,6 +52,7 @@ class Plan:
     seed: int
     sampler: Sampler
     has_alternative: bool
+    evaluation_timeout: float | None
     on_trial: Callable[[optuna.Study], None]
 
 
@@ -63,6 +66,7 @@ class _Evaluation:
     costs: Mapping[str, float]
     rung: int = 0
     alternative: bool = False
+    began: float = 0.0
 
 
 @dataclass(slots=True)
@@ -76,6 +80,8 @@ class SearchLoop:
     history: History
     ownership: Ownership
     _running: dict[Future[Any], _Evaluation] = field(default_factory=dict)
+    _longest: float = 0.0  # seconds of an evaluation
+    _ended_evaluations: int = 0
     _ended: str | None = None
     _nothing_left: str | None = None  # why no candidate is left to propose
     _queued: Mapping[str, Any] | None = None  # parameters of the next proposal
@@ -217,8 +223,17 @@ class SearchLoop:
 
     def _submit(self, evaluation: _Evaluation) -> None:
         rung = self.plan.rungs[evaluation.rung]
-        future = self.executor.submit(evaluation.found, rung, alternative=evaluation.alternative)
+        seconds = self.plan.evaluation_timeout or self._longest_wait()
+        future = self.executor.submit(evaluation.found, rung, alternative=evaluation.alternative, seconds=seconds)
+        evaluation.began = time.monotonic()
         self._running[future] = evaluation
+
+    def _longest_wait(self) -> float | None:
+        """How long an evaluation may take that nobody set a limit for; None while nothing tells."""
+        if self._ended_evaluations >= _FEWEST_TIMES:
+            return max(_SHORTEST_LIMIT, _TIMES_THE_LONGEST * self._longest)
+        left = self.plan.deadline - time.monotonic()
+        return max(_SHORTEST_LIMIT, left) if math.isfinite(left) else None
 
     def _settle_finished(self) -> None:
         """Wait until an evaluation ends, and write what became of it."""
@@ -246,6 +261,8 @@ class SearchLoop:
         except InputError as error:
             self._fail(trial_id, number, f"InputError: {error}")
             return
+        self._longest = max(self._longest, time.monotonic() - evaluation.began)
+        self._ended_evaluations += 1
         rung = self.plan.rungs[evaluation.rung]
         self._note(trial_id, attribute.rung_key(rung), accuracy)
         if rung == 1:

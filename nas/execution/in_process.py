@@ -30,8 +30,13 @@ class InProcess:
     def __init__(self, evaluate: Evaluate) -> None:
         self._evaluate = evaluate
 
-    def submit(self, candidate: Any, fidelity: float, *, alternative: bool = False) -> Future[Any]:
-        """Evaluate; the future holds what ``evaluate`` returned, or raises :class:`EvaluationError`."""
+    def submit(
+        self, candidate: Any, fidelity: float, *, alternative: bool = False, seconds: float | None = None
+    ) -> Future[Any]:
+        """Evaluate; the future holds what ``evaluate`` returned, or raises :class:`EvaluationError`.
+
+        Nothing can end an evaluation in this process after some ``seconds``.
+        """
         future: Future[Any] = Future()
         try:
             future.set_result(way_of(self._evaluate, alternative=alternative)(candidate, fidelity))

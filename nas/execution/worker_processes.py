@@ -80,13 +80,19 @@ class WorkerProcesses:
         except BaseException:
             folder.cleanup()
             raise
-        self._pool = _Pool(target, seconds, folder)
+        self._seconds = seconds
+        self._pool = _Pool(target, folder)
         self._close = weakref.finalize(self, self._pool.close)  # also at the end of the interpreter
 
-    def submit(self, candidate: Any, fidelity: float, *, alternative: bool = False) -> Future[Any]:
-        """Begin an evaluation; the future holds what ``evaluate`` returned, or raises :class:`EvaluationError`."""
+    def submit(
+        self, candidate: Any, fidelity: float, *, alternative: bool = False, seconds: float | None = None
+    ) -> Future[Any]:
+        """Begin an evaluation; the future holds what ``evaluate`` returned, or raises :class:`EvaluationError`.
+
+        ``seconds`` limits this one; by default the limit that the executor was made with.
+        """
         packed = packed_for_child(((candidate, fidelity, alternative), {}), "the candidate")
-        return self._pool.submit(Call(packed), self.workers)
+        return self._pool.submit(Call(packed), self.workers, seconds or self._seconds)
 
     def close(self) -> None:
         """Kill the workers, whatever they do, and remove the files; what was not done raises EvaluationError."""
@@ -108,7 +114,7 @@ class _Way:
         return way_of(self.evaluate, alternative=alternative)(candidate, fidelity)
 
 
-_Task = tuple[Future[Any], Call]
+_Task = tuple[Future[Any], Call, float | None]  # with the seconds that it may take
 
 
 @dataclass(slots=True)
@@ -116,7 +122,6 @@ class _Pool:
     """The part that threads hold on to; one thread looks after one worker."""
 
     target: Target
-    seconds: float | None
     folder: tempfile.TemporaryDirectory[str]
     tasks: queue.SimpleQueue[_Task | None] = field(default_factory=queue.SimpleQueue)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -125,7 +130,7 @@ class _Pool:
     broken: Exception | None = None
     closed: bool = False
 
-    def submit(self, call: Call, workers: int) -> Future[Any]:
+    def submit(self, call: Call, workers: int, seconds: float | None) -> Future[Any]:
         future: Future[Any] = Future()
         with self.lock:
             if self.closed:
@@ -134,7 +139,7 @@ class _Pool:
                 # A thread is also what its process lives for: Linux ends a child with the thread that started it.
                 self.threads.append(threading.Thread(target=self._look_after_a_worker, daemon=True))
                 self.threads[-1].start()
-            self.tasks.put((future, call))
+            self.tasks.put((future, call, seconds))
         return future
 
     def close(self) -> None:
@@ -154,12 +159,12 @@ class _Pool:
     def _look_after_a_worker(self) -> None:
         child: ChildProcess | None = None
         while (task := self.tasks.get()) is not None:
-            future, call = task
+            future, call, seconds = task
             if not future.set_running_or_notify_cancel():
                 continue
             try:
                 child = child or self._started()
-                future.set_result(self._evaluated(child, call))
+                future.set_result(self._evaluated(child, call, seconds))
             except Exception as error:
                 future.set_exception(error)
                 if child is not None and child.spent:
@@ -203,13 +208,13 @@ class _Pool:
             raise self.broken
         assert isinstance(message, Ready)
 
-    def _evaluated(self, child: ChildProcess, call: Call) -> Any:
+    def _evaluated(self, child: ChildProcess, call: Call, seconds: float | None) -> Any:
         child.call(call)
         try:
-            message = _answer(child, None if self.seconds is None else time.monotonic() + self.seconds)
+            message = _answer(child, None if seconds is None else time.monotonic() + seconds)
         except TimeoutError:
             child.spent = True
-            raise EvaluationError(f"took longer than the limit of {self.seconds:g} s") from None
+            raise EvaluationError(f"took longer than the limit of {seconds:g} s") from None
         except ChildDiedError as error:
             child.spent = True
             if self.closed:
