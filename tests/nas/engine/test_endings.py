@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -134,14 +135,31 @@ def test_what_fails_is_tried_once_more_in_the_alternative_and_counts_once() -> N
             assert {how for how, _ in asked} == {"usual"}
 
 
-def test_what_a_retry_cannot_help_is_not_tried_again() -> None:
-    class TooSlow(WithAlternative):
-        def __call__(self, found: Pair, fidelity: float) -> float:
-            super().__call__(found, fidelity)
-            raise AssertionError
+class Refuses:
+    """An executor whose evaluations fail in a way that no other format can help."""
 
-    executor_error = EvaluationError("took longer than the limit of 1 s")
-    assert not executor_error.retry_may_help
+    workers = 1
+
+    def __init__(self) -> None:
+        self.asked: list[bool] = []
+
+    def submit(
+        self, candidate: Any, fidelity: float, *, alternative: bool = False, seconds: float | None = None
+    ) -> Future[Any]:
+        self.asked.append(alternative)
+        future: Future[Any] = Future()
+        future.set_exception(EvaluationError("took longer than the limit of 1 s"))
+        return future
+
+    def close(self) -> None:
+        self.asked.append(True)
+
+
+def test_what_a_retry_cannot_help_is_not_tried_again() -> None:
+    executor = Refuses()
+    study = nas.search(space, WithAlternative(bool), cost=cost, n_trials=2, executor=executor)
+    assert executor.asked == [False, False, True]  # closed at the end
+    assert [trial.user_attrs["cause"] for trial in study.trials] == ["took longer than the limit of 1 s"] * 2
 
 
 def test_a_candidate_whose_process_dies_again_and_again_is_passed_over(tmp_path: Path) -> None:
