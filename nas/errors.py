@@ -1,4 +1,4 @@
-"""Errors that end a command with one line: wrong input, nothing fits, a full disk."""
+"""Errors that end a command with one line: wrong input, nothing fits, a full disk, a crash of native code."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from contextlib import contextmanager
 
 from hw_profiles.errors import InputError
 
-__all__ = ["InputError", "NothingFitsError", "disk_is_full", "user_input"]
+__all__ = ["CrashError", "InputError", "NothingFitsError", "disk_is_full", "user_input"]
 
 
 class NothingFitsError(Exception):
     """No network keeps the budget: an explanation, exit code 3."""
+
+
+class CrashError(Exception):
+    """A process that did a part of the work was ended by a signal, or ended itself: one line, exit code 1.
+
+    It is neither wrong input nor a bug of ours that a traceback would show; what was done before is kept.
+    """
 
 
 @contextmanager

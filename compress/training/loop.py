@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -42,7 +42,8 @@ class Recipe:
     Training ends after ``epochs``, or after ``seconds`` where that comes first; the learning rate follows whichever
     is further on, so it always comes down to zero. ``bfloat16`` None measures which number format is faster here.
     ``batch_size`` None is 128, or 32 for fewer than 10,000 images; ``learning_rate`` is meant for 128 and scaled to
-    the batch. ``flip`` None flips colour images only.
+    the batch. ``flip`` None flips colour images only. ``channels_last`` is how images and weights lie in memory: faster
+    as a rule; without it other kernels run, where those of a network crash.
     """
 
     epochs: float = 30.0
@@ -53,6 +54,7 @@ class Recipe:
     label_smoothing: float = 0.05
     bfloat16: bool | None = False
     flip: bool | None = None
+    channels_last: bool = True
 
     def __post_init__(self) -> None:
         for name in ("epochs", "learning_rate", "seconds"):
@@ -64,10 +66,17 @@ class Recipe:
         for name in ("bfloat16", "flip"):
             if getattr(self, name) not in (None, True, False):
                 raise InputError(f"Recipe.{name} must be True, False or None, got {getattr(self, name)!r}")
+        if self.channels_last not in (True, False):
+            raise InputError(f"Recipe.channels_last must be True or False, got {self.channels_last!r}")
         for name in ("weight_decay", "label_smoothing"):
             value = getattr(self, name)
             if not is_within(value, 0, 1) or value == 1:
                 raise InputError(f"Recipe.{name} must be at least 0 and below 1, got {value!r}")
+
+    @property
+    def alternative(self) -> Recipe:
+        """The same training by other kernels, contiguous and in float32, for where the usual ones crash."""
+        return replace(self, bfloat16=False, channels_last=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +136,12 @@ def train(
     steps_per_epoch = max(1, len(data.train) // batch_size)
     total = max(1, round(recipe.epochs * steps_per_epoch))
     flip = data.preprocessing.channels == 3 if recipe.flip is None else recipe.flip
-    model.to(memory_format=torch.channels_last)
+    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    model.to(memory_format=layout)
     place = device_of(model)
-    batches = _Batches(data.train, data.preprocessing, batch_size=batch_size, seed=seed, flip=flip, place=place)
+    batches = _Batches(
+        data.train, data.preprocessing, batch_size=batch_size, seed=seed, flip=flip, layout=layout, place=place
+    )
     state = _State(model, recipe, recipe.learning_rate * batch_size / 128)
     with preserved_generators(place), _in_training_mode(model):
         if checkpoint is not None and checkpoint.is_file():
@@ -209,14 +221,24 @@ class _State:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.step, self.seconds, self.bfloat16 = saved["step"], saved["seconds"], saved["bfloat16"]
+        self.step, self.seconds = saved["step"], saved["seconds"]
+        if self.recipe.bfloat16 is None:  # what was measured once holds for all of the training
+            self.bfloat16 = saved["bfloat16"]
 
 
 class _Batches:
     """Augmented batches by step number."""
 
     def __init__(
-        self, split: Split, preprocessing: Preprocessing, *, batch_size: int, seed: int, flip: bool, place: torch.device
+        self,
+        split: Split,
+        preprocessing: Preprocessing,
+        *,
+        batch_size: int,
+        seed: int,
+        flip: bool,
+        layout: torch.memory_format,
+        place: torch.device,
     ) -> None:
         self.images = split.images
         self.labels = torch.from_numpy(split.labels)
@@ -224,6 +246,7 @@ class _Batches:
         self.per_epoch = max(1, len(split) // batch_size)
         self.seed = seed
         self.flip = flip
+        self.layout = layout
         shape = (1, preprocessing.channels, 1, 1)
         self.place = place
         self.mean = torch.tensor(preprocessing.mean, device=place).view(shape)
@@ -241,7 +264,7 @@ class _Batches:
         # By batches: the images may be a map of a file that is larger than the memory.
         images = torch.from_numpy(self.images[chosen.numpy()]).permute(0, 3, 1, 2)
         pixels = augment(images, generator, flip=self.flip).to(self.place).float() / 255
-        return pixels.contiguous(memory_format=torch.channels_last), self.labels[chosen].to(self.place)
+        return pixels.contiguous(memory_format=self.layout), self.labels[chosen].to(self.place)
 
     def normalised(self, pixels: Tensor) -> Tensor:
         return (pixels - self.mean) / self.std

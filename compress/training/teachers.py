@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,6 +63,7 @@ class OnnxTeacher:
 
     def __init__(self, path: Path, data: Dataset) -> None:
         metadata = read_metadata(path)
+        self.path = path
         self.session = open_session(path, torch.get_num_threads())
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4:
@@ -81,6 +83,14 @@ class OnnxTeacher:
         shape = (1, channels, 1, 1)
         self.mean = torch.tensor(ours.mean if ours else [0.0] * channels).view(shape)
         self.std = torch.tensor(ours.std if ours else [1.0] * channels).view(shape)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process opens the file anew."""
+        return {name: value for name, value in vars(self).items() if name != "session"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.session = open_session(self.path, torch.get_num_threads())
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Logits of (N, C, H, W) pixels in 0..1."""

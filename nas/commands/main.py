@@ -15,7 +15,7 @@ from typing import Any
 from compress.atomic_files import json_text
 from nas.commands.interrupts import no_interrupt_lost
 from nas.config import load_config, parse_assignment
-from nas.errors import InputError, NothingFitsError, disk_is_full, user_input
+from nas.errors import CrashError, InputError, NothingFitsError, disk_is_full, user_input
 
 _RUN_OPTIONS = {
     "--data": "digits, a folder of images, an .npz file, or torchvision:NAME",
@@ -47,12 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with no_interrupt_lost():
             code = _COMMANDS[parsed.verb](parsed)
         sys.stdout.flush()
-    except InputError as error:
-        print(f"nas: error: {error}", file=sys.stderr)
-        return 2
-    except NothingFitsError as error:
-        print(f"nas: nothing fits: {error}", file=sys.stderr)
-        return 3
+    except (InputError, NothingFitsError, CrashError) as error:
+        return _explained(error, again)
     except BrokenPipeError:  # the reader of the output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -65,6 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"nas: error: the disk is full; free some space, then resume: {again}", file=sys.stderr)
         return 2
     return code or 0
+
+
+def _explained(error: InputError | NothingFitsError | CrashError, again: str) -> int:
+    """Print the one line of an error that is no bug of ours; its exit code."""
+    if isinstance(error, CrashError):
+        print(f"nas: error: {error}; what was done is kept, to resume: {again}", file=sys.stderr)
+        return 1
+    if isinstance(error, NothingFitsError):
+        print(f"nas: nothing fits: {error}", file=sys.stderr)
+        return 3
+    print(f"nas: error: {error}", file=sys.stderr)
+    return 2
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import optuna
 from optuna.trial import FrozenTrial
 
-from nas.engine.search import COST, ranked_trials
+from nas.engine.search import ranked_trials
+from nas.engine.trial_attributes import COST
 
 
 def pareto_front(study: optuna.Study, cost: str = "latency_ms") -> list[FrozenTrial]:

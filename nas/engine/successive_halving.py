@@ -1,23 +1,68 @@
-"""Early stopping of candidates: asynchronous successive halving (1810.05934)."""
+"""Early stopping of candidates: asynchronous successive halving (1810.05934), with several objectives by fronts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hw_profiles.errors import InputError
 
 _REDUCTION = 3
 
 
-def promising(accuracy: float, at_this_rung: Sequence[float]) -> bool:
-    """Whether an accuracy is among the best third of those at its rung, itself included.
+def promising(losses: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
+    """Whether a trial is among the best third of those at its rung, itself included.
 
-    >>> promising(0.5, [0.5, 0.6]), promising(0.5, [0.5, 0.4, 0.3])
-    (False, True)
+    ``losses`` are its objectives at that fidelity, each the smaller the better, ``others`` those of the others. With
+    several objectives, trials that none dominates come first, then those that only these dominate, and so on; among
+    equals one far from its neighbours comes before one among many (the order of NSGA-II, doi 10.1109/4235.996017).
+
+    >>> promising([0.5], [[0.4]]), promising([0.5], [[0.6], [0.7]]), promising([1, 3], [[2, 2], [3, 1], [4, 4]])
+    (False, True, True)
     """
-    places = max(1, len(at_this_rung) // _REDUCTION)
-    return accuracy >= sorted(at_this_rung, reverse=True)[places - 1]
+    points = np.asarray([losses, *others], dtype=float)
+    places = max(1, len(points) // _REDUCTION)
+    ranks = front_ranks(points)
+    distances = crowding_distances(points[ranks == ranks[0]])
+    ahead = (ranks < ranks[0]).sum() + (distances > distances[0]).sum()
+    return bool(ahead < places)
+
+
+def front_ranks(points: NDArray[np.float64]) -> NDArray[np.int64]:
+    """For (N, objectives), all minimised: 0 for points that no other dominates, 1 for those that only these do, …
+
+    >>> front_ranks(np.array([[1.0, 2.0], [2.0, 1.0], [2.0, 2.0]])).tolist()
+    [0, 0, 1]
+    """
+    no_worse = np.all(points[:, None] <= points[None], axis=-1)
+    dominates = no_worse & np.any(points[:, None] < points[None], axis=-1)
+    ranks = np.full(len(points), -1)
+    rank = 0
+    while (open_ := ranks < 0).any():
+        ranks[open_ & ~dominates[open_].any(0)] = rank
+        rank += 1
+    return ranks
+
+
+def crowding_distances(front: NDArray[np.float64]) -> NDArray[np.float64]:
+    """For (N, objectives): the sum over objectives of the gap between a point's neighbours, infinite at the ends.
+
+    >>> crowding_distances(np.array([[0.0, 4.0], [1.0, 1.0], [4.0, 0.0]])).tolist()
+    [inf, 2.0, inf]
+    """
+    if front.shape[1] == 1:
+        return np.zeros(len(front))
+    distances = np.zeros(len(front))
+    for values in front.T:
+        order = np.argsort(values, kind="stable")
+        spread = values[order[-1]] - values[order[0]]
+        distances[order[[0, -1]]] = np.inf
+        if spread > 0:
+            distances[order[1:-1]] += (values[order[2:]] - values[order[:-2]]) / spread
+    return distances
 
 
 def check_rungs(rungs: Sequence[float]) -> tuple[float, ...]:

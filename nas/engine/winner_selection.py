@@ -9,14 +9,15 @@ from optuna.trial import TrialState
 
 from hw_profiles.budget import Budget, violations
 from nas.engine.candidate_evaluation import CandidateCost
-from nas.engine.search import CAUSE, COST, candidate, ranked_trials, repeated
+from nas.engine.infeasibility import Infeasibility
+from nas.engine.search import candidate, ranked_trials
+from nas.engine.trial_attributes import CAUSE, COST, PROBED, repeated
 from nas.errors import NothingFitsError
 from search_spaces.arch import Arch
 
 FINALISTS = "finalists"
 """The study's attribute with the costs of the candidates that were looked at again, by the number of the trial."""
 _FEWEST_FINALISTS = 3
-_SHOWN = {"latency_ms": "ms", "peak_ram_bytes": "bytes of RAM", "flash_bytes": "bytes of flash", "energy_mj": "mJ"}
 
 
 def choose_winner(study: optuna.Study, cost: CandidateCost, budget: Budget, searched: Mapping[str, float]) -> Arch:
@@ -51,36 +52,24 @@ def why_nothing_fits(
 
     ``again`` are the costs of evaluated trials that were taken once more, and then held against the budget itself.
     """
-    asked = budget.limits()
-    tried: list[tuple[Mapping[str, float], Mapping[str, float]]] = [
-        (again[trial.number], asked) if trial.number in again else (trial.user_attrs[COST], searched)
-        for trial in study.get_trials(deepcopy=False)
-        if COST in trial.user_attrs and not repeated(trial)
-    ]
-    if not tried:
+    met = Infeasibility(budget.limits())
+    for trial in study.get_trials(deepcopy=False):
+        if COST in trial.user_attrs and not repeated(trial):
+            if trial.number in again:
+                met.add(again[trial.number])
+            else:
+                met.add(trial.user_attrs[COST], searched)
+    probed = study.user_attrs.get(PROBED, {"count": 0, "costs": []})
+    for costs in probed["costs"]:
+        met.add(costs, searched)
+    met.count += probed["count"] - len(probed["costs"])
+    if met.count == 0:
         return f"no candidate was tried ({_first_failure(study) or 'the time was too short'})"
-    excess = [violations(costs, limits) for costs, limits in tried]
-    if not asked or any(all(v <= 0 for v in e.values()) for e in excess):
+    if not met.limits or met.feasible:
         failed = _first_failure(study)
         why = f"the first failed with {failed}" if failed else "allow more time"
-        return f"of {len(tried)} candidates some keep the budget, but none was evaluated to its end: {why}"
-    binding = max(asked, key=lambda name: sum(e[name] > 0 for e in excess))
-    margin = f" (the search kept to {searched[binding]:g})" if searched[binding] < asked[binding] else ""
-    lines = [
-        f"none of {len(tried)} candidates keeps the budget",
-        f"the limit that binds is {binding}: at most {asked[binding]:g} {_SHOWN[binding]}{margin}, "
-        f"the smallest met was {min(costs[binding] for costs, _ in tried):g}",
-    ]
-    single = [
-        (value, name, asked[name] * (1 + value))
-        for e in excess
-        for name, value in e.items()
-        if value > 0 and sum(v > 0 for v in e.values()) == 1
-    ]
-    if single:
-        _, name, enough = min(single)
-        lines.append(f"the smallest change of one limit that would work: {name} of {enough:g} {_SHOWN[name]}")
-    return "; ".join(lines)
+        return f"of {met.count} candidates some keep the budget, but none was evaluated to its end: {why}"
+    return met.explain(searched)
 
 
 def _first_failure(study: optuna.Study) -> str | None:

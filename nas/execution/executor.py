@@ -27,8 +27,13 @@ class Executor(Protocol):
 
     workers: int
 
-    def submit(self, candidate: Any, fidelity: float, *, alternative: bool = False) -> Future[Any]:
-        """Begin an evaluation; the future holds what ``evaluate`` returned, or raises :class:`EvaluationError`."""
+    def submit(
+        self, candidate: Any, fidelity: float, *, alternative: bool = False, seconds: float | None = None
+    ) -> Future[Any]:
+        """Begin an evaluation; the future holds what ``evaluate`` returned, or raises :class:`EvaluationError`.
+
+        One that takes longer than ``seconds`` is ended where the executor can do that.
+        """
 
     def close(self) -> None:
         """End what is still going on, and free everything."""

@@ -7,17 +7,15 @@ import math
 import os
 import socket
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from compress.argument_checks import is_number, is_whole
 from hw_profiles.errors import InputError
 from nas.execution.executor import EvaluationError
+from nas.execution.in_process import Evaluate, way_of
 
 log = logging.getLogger("fitnas")
-
-Evaluate = Callable[[Any, float], Any]
 
 _ATTEMPTS = 2  # at one call whose worker died: it may not have been the candidate that killed it
 _CONNECT_SECONDS = 10
@@ -154,8 +152,7 @@ class RayTasks:
 
 def _evaluated(evaluate: Evaluate, candidate: Any, fidelity: float, alternative: bool) -> Any:
     """What a task does."""
-    way = (getattr(evaluate, "alternative", None) or evaluate) if alternative else evaluate
-    return way(candidate, fidelity)
+    return way_of(evaluate, alternative=alternative)(candidate, fidelity)
 
 
 def _imported() -> Any:

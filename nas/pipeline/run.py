@@ -26,7 +26,8 @@ from hw_profiles.devices.machine import matches_this_machine
 from hw_profiles.errors import InputError
 from nas.config import Config, load_config
 from nas.engine.candidate_evaluation import CandidateCost, ShortTraining
-from nas.engine.search import STARTED, search
+from nas.engine.search import search
+from nas.engine.trial_attributes import STARTED
 from nas.engine.winner_selection import choose_winner
 from nas.errors import NothingFitsError, user_input
 from nas.pipeline.pretrained_weights import initial_weights

@@ -7,7 +7,7 @@ from typing import Any
 
 import optuna
 
-from nas.engine.search import COST
+from nas.engine.trial_attributes import COST
 from nas.engine.winner_selection import FINALISTS
 from nas.report.html import grid
 from nas.report.pareto_plot import legend, pareto_marks, pareto_points, pareto_svg

@@ -163,6 +163,7 @@ def test_augmented_images_are_shifted_and_mirrored_ones() -> None:
         ({"epochs": float("inf")}, "epochs must be above 0, got inf"),
         ({"seconds": -1.0}, "seconds must be above 0, got -1.0"),
         ({"learning_rate": 0}, "learning_rate must be above 0, got 0"),
+        ({"channels_last": None}, "channels_last must be True or False, got None"),
         ({"bfloat16": "no"}, "bfloat16 must be True, False or None, got 'no'"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"weight_decay": -1.0}, "weight_decay must be at least 0 and below 1, got -1.0"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import signal
 import subprocess
@@ -23,6 +22,7 @@ import nas
 from hw_profiles import Budget
 from nas.engine import search
 from nas.samplers.registry import SAMPLERS, sampler_named
+from nas.storages.lease import new_worker
 from tests.parameters import quick
 
 Pair = tuple[int, int]
@@ -234,6 +234,19 @@ def test_a_proposal_cut_short_gets_the_values_it_would_have_had(name: str, numbe
     assert [t.params for t in study.trials] == [t.params for t in whole.trials]
 
 
+def test_an_incomplete_proposal_is_not_stored(tmp_path: Path) -> None:
+    """A kill among the parameters of a trial leaves no half of it."""
+
+    def interrupted(trial: Any) -> Pair:
+        trial.suggest_int("x", 0, 3)
+        raise KeyboardInterrupt
+
+    where = {"storage": tmp_path / "s.db", "study_name": "s"}
+    with pytest.raises(KeyboardInterrupt):
+        nas.search(interrupted, Evaluation(), cost=cost, n_trials=1, **where)
+    assert optuna.load_study(study_name="s", storage=search.sqlite_url(tmp_path / "s.db")).trials == []
+
+
 def test_a_sampler_that_is_an_object_survives_an_interruption_too(tmp_path: Path) -> None:
     cut = [3]
 
@@ -272,7 +285,7 @@ def test_a_trial_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     where = {"storage": tmp_path / "s.db", "study_name": "s", "cost": cost}
     study = nas.search(space, Evaluation(), n_trials=1, **where)
     other = study.ask()
-    other.set_user_attr(search.WORKER, f"{search.socket.gethostname()}:{os.getppid()}")
+    other.set_user_attr("worker", new_worker())
     again = nas.search(space, Evaluation(), n_trials=3, **where)
     assert again.trials[other.number].state == TrialState.RUNNING
 
@@ -282,7 +295,7 @@ def test_where_nobody_else_works_a_trial_of_another_host_is_taken_up(tmp_path: P
     where = {"storage": tmp_path / "s.db", "study_name": "s", "cost": cost}
     study = nas.search(space, Evaluation(), n_trials=1, **where)
     other = study.ask()
-    other.set_user_attr(search.WORKER, "another-host:1")
+    other.set_user_attr("worker", "another-host:1")
     again = nas.search(space, Evaluation(), n_trials=3, alone=True, **where)
     assert again.trials[other.number].state.is_finished()
 

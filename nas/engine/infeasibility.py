@@ -1,0 +1,81 @@
+"""Explains why nothing fits: the limit that binds, the smallest values met, the smallest change that would work."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hw_profiles.budget import violations
+
+UNITS = {"latency_ms": "ms", "peak_ram_bytes": "bytes of RAM", "flash_bytes": "bytes of flash", "energy_mj": "mJ"}
+
+_CHANGE = "the smallest change of one limit"
+
+
+@dataclass(slots=True)
+class Infeasibility:
+    """Gathers the costs of candidates against limits.
+
+    >>> found = Infeasibility({"latency_ms": 1.0, "flash_bytes": 1000})
+    >>> for latency, flash in ((4, 900), (3, 500), (2, 2000)):
+    ...     found.add({"latency_ms": latency, "flash_bytes": flash})
+    >>> print(found.explain().replace("; ", "\\n"))
+    none of 3 candidates keeps the budget
+    the limit that binds is latency_ms: at most 1 ms, the smallest met was 2
+    the smallest met of flash_bytes was 500 (at most 1000 bytes of flash)
+    the smallest change of one limit that would work: latency_ms of 3 ms
+    """
+
+    limits: Mapping[str, float]
+    count: int = 0
+    feasible: int = 0
+    _broken: Counter[str] = field(default_factory=Counter)
+    _smallest: dict[str, float] = field(default_factory=dict)
+    _extremes: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    _change: tuple[float, str, float] | None = None  # the relative change, the limit, the value that would do
+
+    def add(self, costs: Mapping[str, float], limits: Mapping[str, float] | None = None) -> None:
+        """Count one candidate; ``limits`` are those that it was held against, where they are others."""
+        excess = violations(costs, self.limits if limits is None else limits)
+        over = {name: value for name, value in excess.items() if value > 0}
+        self.count += 1
+        self.feasible += not over
+        self._broken.update(over.keys())
+        for name in self.limits:
+            if name not in self._smallest or costs[name] < self._smallest[name]:
+                self._smallest[name], self._extremes[name] = costs[name], costs
+        if len(over) == 1:
+            [(name, value)] = over.items()
+            change = (value, name, self.limits[name] * (1 + value))
+            if self._change is None or change < self._change:
+                self._change, self._extremes[_CHANGE] = change, costs
+
+    def extremes(self) -> list[Mapping[str, float]]:
+        """The costs that an explanation speaks of; adding these explains as much as adding all."""
+        return list({id(costs): costs for costs in self._extremes.values()}.values())
+
+    def explain(self, searched: Mapping[str, float] | None = None) -> str:
+        """One line; ``searched`` are the limits that the search kept to, at most those of the budget."""
+        binding = max(self.limits, key=lambda name: self._broken[name])
+        lines = [f"none of {self.count} candidates keeps the budget"]
+        for name in sorted(self.limits, key=lambda name: name != binding):
+            allowed = f"at most {self.limits[name]:g}{_unit(name)}{_margin(name, self.limits, searched)}"
+            smallest = f"{self._smallest[name]:g}"
+            if name == binding:
+                lines.append(f"the limit that binds is {name}: {allowed}, the smallest met was {smallest}")
+            else:
+                lines.append(f"the smallest met of {name} was {smallest} ({allowed})")
+        if self._change is not None:
+            _, name, enough = self._change
+            lines.append(f"the smallest change of one limit that would work: {name} of {enough:g}{_unit(name)}")
+        return "; ".join(lines)
+
+
+def _unit(name: str) -> str:
+    return f" {UNITS[name]}" if name in UNITS else ""
+
+
+def _margin(name: str, asked: Mapping[str, float], searched: Mapping[str, float] | None) -> str:
+    kept = asked[name] if searched is None else searched[name]
+    return f" (the search kept to {kept:g})" if kept < asked[name] else ""

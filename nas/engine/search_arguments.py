@@ -1,0 +1,85 @@
+"""The arguments of a search, and the numbers that a user's functions return, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+from compress.argument_checks import LARGEST_SEED, is_number, is_whole
+from hw_profiles.budget import Budget
+from hw_profiles.errors import InputError
+from nas.engine.trial_attributes import ACCURACY
+
+
+def check_arguments(objectives: Sequence[str], n_trials: int | None, timeout: float | None, seed: int) -> None:
+    """Refuse what cannot be.
+
+    Raises:
+        InputError: with the name of the argument, what must hold, and what came.
+    """
+    if ACCURACY not in objectives or len(set(objectives)) != len(objectives):
+        raise InputError(f"objectives must hold 'accuracy' and differ, got {tuple(objectives)}")
+    if n_trials is None and timeout is None:
+        raise InputError("n_trials or timeout must be given, got neither")
+    if n_trials is not None and not is_whole(n_trials, 1):
+        raise InputError(f"n_trials must be a whole number of at least 1 or None, got {n_trials!r}")
+    check_seconds("timeout", timeout)
+    if not is_whole(seed, 0, LARGEST_SEED):
+        raise InputError(f"seed must be a whole number in 0..{LARGEST_SEED}, got {seed!r}")
+
+
+def check_seconds(name: str, value: float | None) -> None:
+    """Refuse what is neither None nor a number of seconds above 0."""
+    if value is not None and not is_number(value, 0):
+        raise InputError(f"{name} must be a number of seconds above 0 or None, got {value!r}")
+
+
+def limits_of(budget: Budget | Mapping[str, float] | None) -> dict[str, float]:
+    """The limits of a budget by the name of the cost.
+
+    >>> limits_of({"latency_ms": 5})
+    {'latency_ms': 5}
+    """
+    if isinstance(budget, Budget):
+        return budget.limits()
+    limits = {}
+    for name, limit in (budget or {}).items():
+        number = plain_number(limit)
+        if number is None or not 0 < number < math.inf:
+            raise InputError(f"budget {name!r} must be a number above 0, got {limit!r}")
+        limits[name] = number
+    return limits
+
+
+def checked_costs(costs: Mapping[str, Any], needed: Iterable[str]) -> dict[str, float]:
+    """What ``cost`` returned as plain numbers; it must tell what is ``needed``."""
+    checked = {}
+    for name, value in costs.items():
+        number = plain_number(value)
+        if number is None or math.isnan(number):
+            raise InputError(f"cost {name!r} must be a number, got {value!r}")
+        checked[name] = number
+    for name in needed:
+        if name not in checked:
+            raise InputError(
+                f"cost must tell {name!r}, which is limited or an objective; it tells {', '.join(checked)}"
+            )
+    return checked
+
+
+def checked_accuracy(value: Any) -> float:
+    """What ``evaluate`` returned as a number in 0..1."""
+    accuracy = plain_number(value)
+    if accuracy is None or not 0 <= accuracy <= 1:
+        raise InputError(f"evaluate must return an accuracy in 0..1, got {value!r}")
+    return float(accuracy)
+
+
+def plain_number(value: Any) -> float | None:
+    """A number of Python, numpy or torch as one of Python, the only ones that storages take; None for anything else."""
+    number = value.item() if getattr(value, "ndim", None) == 0 else value
+    if not isinstance(number, Real) or isinstance(number, bool):
+        return None
+    return int(number) if isinstance(number, Integral) else float(number)

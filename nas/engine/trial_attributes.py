@@ -1,0 +1,40 @@
+"""What the search writes beside a trial's parameters and values, and what can be read from it."""
+
+from __future__ import annotations
+
+from optuna.trial import FrozenTrial
+
+ACCURACY = "accuracy"
+# Attributes of a trial. WHY it was rejected or stopped; the CAUSE of a failure; its COST; whether that is FEASIBLE;
+# whether its evaluation was STARTED, how often one was begun (ATTEMPTS, where a process died), and after what failure
+# it was RETRIED in another format.
+WHY, CAUSE, COST, FEASIBLE = "why", "cause", "cost", "feasible"
+STARTED, ATTEMPTS, RETRIED = "evaluation_started", "attempts", "retried_after"
+# Attributes of a study: the names of its OBJECTIVES, why its search ENDED, and costs met without a trial (PROBED).
+OBJECTIVES, ENDED, PROBED = "objectives", "ended", "probed"
+
+REPEATS = "repeats an earlier candidate"
+
+
+def rung_key(rung: float) -> str:
+    """The attribute that holds a trial's accuracy at a fidelity.
+
+    >>> rung_key(0.25)
+    'accuracy_at_0.25'
+    """
+    return f"accuracy_at_{rung:g}"
+
+
+def started(trial: FrozenTrial) -> bool:
+    """Whether a trial counts as one of ``n_trials``."""
+    return bool(trial.user_attrs.get(STARTED))
+
+
+def rejected(trial: FrozenTrial) -> bool:
+    """Whether a trial was not worth an evaluation."""
+    return WHY in trial.user_attrs and not started(trial)
+
+
+def repeated(trial: FrozenTrial) -> bool:
+    """Whether a trial proposed a candidate that had been there before."""
+    return str(trial.user_attrs.get(WHY, "")).startswith(REPEATS)

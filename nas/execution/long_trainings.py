@@ -1,0 +1,119 @@
+"""The long trainings of a run, each in a process of its own: a crash is tried once more by other kernels, then told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, cast
+
+from compress.data.dataset import Dataset
+from compress.networks.artifact import Artifact
+from compress.progress import Report, no_report, progress
+from compress.stage_interface import Context, Stage
+from compress.stages.deployed_file import deploy
+from compress.stages.runner import ProgressFactory, run_stages
+from compress.training.loop import Recipe, train
+from compress.training.teachers import Teacher, trained_timm
+from nas.execution.shielded import run_shielded
+from search_spaces.arch import Arch
+from search_spaces.model import build_model
+
+
+def trained_network(
+    arch: Arch, context: Context, recipe: Recipe, folder: Path, *, what: str, report: Report = no_report
+) -> Artifact:
+    """The Arch trained from the start, its file written and run; found again where that is done.
+
+    ``context.data`` has the size that the Arch reads. ``what`` names the training in an error.
+
+    Raises:
+        CrashError: both tries were ended by a signal; the training goes on from its last checkpoint when called again.
+    """
+    if (folder / "artifact.json").is_file():
+        return Artifact.load(folder)
+    return cast(
+        "Artifact",
+        run_shielded(
+            _train_network,
+            *(arch, context, recipe, folder),
+            what=what,
+            report=report,
+            after_crash=(arch, context, recipe.alternative, folder),
+            note=_note(folder),
+        ),
+    )
+
+
+def _train_network(arch: Arch, context: Context, recipe: Recipe, folder: Path, report: Report) -> Artifact:
+    checkpoint = folder.with_name(folder.name + ".partial") / "checkpoint.pt"
+    model = build_model(arch, seed=context.seed)
+    took = train(model, context.data, recipe, seed=context.seed, checkpoint=checkpoint, report=report)
+    artifact = Artifact(
+        source=arch, weights={}, preprocessing=context.data.preprocessing, metrics={"training": asdict(took)}
+    )
+    return deploy(artifact.with_model(model), context, folder)
+
+
+def shielded_stages(
+    artifact: Artifact,
+    stages: Sequence[Stage],
+    context: Context,
+    folder: Path,
+    *,
+    home: Path,
+    what: str,
+    show: ProgressFactory = progress,
+) -> Artifact:
+    """As :func:`compress.stages.runner.run_stages`, all stages in one process of their own.
+
+    Raises:
+        CrashError: both tries were ended by a signal; finished stages are kept, and found when called again.
+        InputError: as ``run_stages``.
+    """
+    others = [_by_other_kernels(stage) for stage in stages]
+    return cast(
+        "Artifact",
+        run_shielded(
+            run_stages,
+            *(artifact, stages, context, folder),
+            keywords={"home": home},
+            what=what,
+            show=show,
+            after_crash=(artifact, others, context, folder),
+            note=_note(folder),
+        ),
+    )
+
+
+def _by_other_kernels(stage: Stage) -> Stage:
+    recipe = getattr(stage, "recipe", None)
+    return replace(cast("Any", stage), recipe=recipe.alternative) if isinstance(recipe, Recipe) else stage
+
+
+def shielded_teacher(
+    name: str, data: Dataset, recipe: Recipe, folder: Path, *, seed: int = 0, report: Report = no_report
+) -> Teacher:
+    """As :func:`compress.training.teachers.trained_timm`.
+
+    Raises:
+        CrashError: both tries were ended by a signal.
+        InputError: as ``trained_timm``.
+    """
+    return cast(
+        "Teacher",
+        run_shielded(
+            trained_timm,
+            *(name, data, recipe, folder),
+            keywords={"seed": seed},
+            what="the training of the teacher",
+            report=report,
+            after_crash=(name, data, recipe.alternative, folder),
+            note=_note(folder),
+        ),
+    )
+
+
+def _note(folder: Path) -> Path:
+    """Beside the folder, which may be begun anew."""
+    return folder.with_name(f"{folder.name}-crash.json")

@@ -1,0 +1,153 @@
+"""A new trial is kept in memory until it is known what becomes of it, and then written as a whole."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Container, Sequence
+from datetime import datetime
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.storages import BaseStorage
+from optuna.study._frozen import FrozenStudy
+from optuna.study._study_direction import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+_NOT_WRITTEN = -1
+
+
+class DelayedTrial(BaseStorage):
+    """Hands every call on to ``backend``, but those of the newest trial until :meth:`write`.
+
+    Databases write each parameter and each attribute in a transaction of its own, which takes longer than to propose
+    them; and a process that dies among them leaves a trial with half of its values. Here a proposal is one
+    transaction. Until then its number is the one that it will get if no other process is faster, and ``get_all_trials``
+    does not list it.
+    """
+
+    def __init__(self, backend: BaseStorage) -> None:
+        self.backend = backend
+        self._trial: FrozenTrial | None = None
+
+    def write(self, state: TrialState = TrialState.RUNNING) -> FrozenTrial:
+        """Write the newest trial in this state; the trial as it is now stored."""
+        assert self._trial is not None
+        trial, self._trial = self._trial, None
+        trial.state = state
+        if state.is_finished():
+            trial.datetime_complete = datetime.now()
+        return self.backend.get_trial(self.backend.create_new_trial(self._study_id, trial))
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """A trial in memory; one that was there before and not written is forgotten."""
+        self._study_id = study_id
+        trial = copy.deepcopy(template_trial) or create_trial(state=TrialState.RUNNING)
+        trial._trial_id = _NOT_WRITTEN
+        trial.number = self.backend.get_n_trials(study_id)
+        trial.datetime_start = datetime.now()
+        self._trial = trial
+        return _NOT_WRITTEN
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """As the backend."""
+        if trial_id != _NOT_WRITTEN:
+            return self.backend.get_trial(trial_id)
+        assert self._trial is not None
+        return copy.deepcopy(self._trial)
+
+    def set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
+    ) -> None:
+        """As the backend."""
+        if trial_id != _NOT_WRITTEN:
+            self.backend.set_trial_param(trial_id, param_name, param_value_internal, distribution)
+            return
+        assert self._trial is not None
+        self._trial.params[param_name] = distribution.to_external_repr(param_value_internal)
+        self._trial.distributions[param_name] = distribution
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """As the backend, for a trial that is written."""
+        assert trial_id != _NOT_WRITTEN
+        return self.backend.set_trial_state_values(trial_id, state, values)
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        """As the backend."""
+        if trial_id != _NOT_WRITTEN:
+            self.backend.set_trial_intermediate_value(trial_id, step, intermediate_value)
+            return
+        assert self._trial is not None
+        self._trial.intermediate_values[step] = intermediate_value
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """As the backend."""
+        if trial_id != _NOT_WRITTEN:
+            self.backend.set_trial_user_attr(trial_id, key, value)
+            return
+        assert self._trial is not None
+        self._trial.user_attrs[key] = value
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """As the backend."""
+        if trial_id != _NOT_WRITTEN:
+            self.backend.set_trial_system_attr(trial_id, key, value)
+            return
+        assert self._trial is not None
+        self._trial.system_attrs[key] = value
+
+    def get_trial_system_attrs(self, trial_id: int) -> dict[str, Any]:
+        """As the backend."""
+        if trial_id != _NOT_WRITTEN or self._trial is None:
+            attributes: dict[str, Any] = self.backend.get_trial_system_attrs(trial_id)
+            return attributes
+        return self._trial.system_attrs
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """As the backend: without the newest trial while it is not written."""
+        return self.backend.get_all_trials(study_id, deepcopy=deepcopy, states=states)
+
+    def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
+        """As the backend."""
+        return self.backend.create_new_study(directions, study_name)
+
+    def delete_study(self, study_id: int) -> None:
+        """As the backend."""
+        self.backend.delete_study(study_id)
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        """As the backend."""
+        self.backend.set_study_user_attr(study_id, key, value)
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        """As the backend."""
+        self.backend.set_study_system_attr(study_id, key, value)
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        """As the backend."""
+        return self.backend.get_study_id_from_name(study_name)
+
+    def get_study_name_from_id(self, study_id: int) -> str:
+        """As the backend."""
+        return self.backend.get_study_name_from_id(study_id)
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        """As the backend."""
+        return self.backend.get_study_directions(study_id)
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        """As the backend."""
+        return self.backend.get_study_user_attrs(study_id)
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        """As the backend."""
+        return self.backend.get_study_system_attrs(study_id)
+
+    def get_all_studies(self) -> list[FrozenStudy]:
+        """As the backend."""
+        return self.backend.get_all_studies()
+
+    def remove_session(self) -> None:
+        """As the backend."""
+        self.backend.remove_session()

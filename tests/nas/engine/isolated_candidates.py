@@ -1,0 +1,35 @@
+"""Candidates that do harm, for evaluations in processes of their own."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from typing import Any
+
+HARM = ("none", "abort", "memory", "sleep", "nan", "raise")
+
+
+def space(trial: Any) -> tuple[str, int]:
+    return trial.suggest_categorical("harm", HARM), trial.suggest_int("x", 0, 1)
+
+
+def cost(found: tuple[str, int]) -> dict[str, float]:
+    return {"size": found[1]}
+
+
+def evaluate(found: tuple[str, int], fidelity: float) -> float:
+    harm, x = found
+    if harm == "abort":
+        os.abort()
+    elif harm == "memory":
+        held = []
+        while True:
+            held.append(bytearray(50_000_000))
+    elif harm == "sleep":
+        time.sleep(600)
+    elif harm == "nan":
+        return math.nan
+    elif harm == "raise":
+        raise RuntimeError("no such kernel")
+    return 0.5 + x / 10
