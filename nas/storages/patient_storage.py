@@ -15,7 +15,7 @@ from optuna.storages import BaseStorage
 from optuna.study._frozen import FrozenStudy
 from optuna.study._study_direction import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 
 from hw_profiles.errors import InputError
 
@@ -238,11 +238,15 @@ def innermost(error: BaseException) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and what it was raised from; an error that another one only happened to follow is none of them."""
+    """An error and what it was raised from; an error that another one only happened to follow is none of them.
+
+    But Optuna answers a read that failed with a second one in the same transaction, and what SQLAlchemy says of that is
+    not why the first one failed.
+    """
     link: BaseException | None = error
     while link is not None:
         yield link
-        link = link.__cause__
+        link = link.__context__ if isinstance(link, PendingRollbackError) else link.__cause__
 
 
 def _transient_link(error: BaseException) -> bool:

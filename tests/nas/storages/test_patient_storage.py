@@ -15,7 +15,7 @@ import psycopg2
 import pytest
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import TrialState
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, PendingRollbackError
 
 from hw_profiles.errors import InputError
 from nas.storages.open_storage import open_storage
@@ -104,6 +104,52 @@ def test_a_storage_that_stays_away_is_an_error_in_one_line_without_the_statement
 def test_what_no_waiting_mends_is_raised_at_once(text: str) -> None:
     assert not is_transient(_lost_connection(text))
     assert is_transient(_lost_connection("the database system is starting up"))
+
+
+def test_a_read_that_optuna_tries_twice_in_one_broken_transaction_is_tried_again() -> None:
+    try:
+        try:
+            raise OperationalError("SELECT", {}, psycopg2.OperationalError("server closed the connection"))
+        except OperationalError:
+            raise PendingRollbackError("Can't reconnect until invalid transaction is rolled back.")  # noqa: B904
+    except PendingRollbackError as pending:
+        error = StorageInternalError("An exception is raised during the commit.")
+        error.__cause__ = pending
+    assert is_transient(error)
+    alone = StorageInternalError("An exception is raised during the commit.")
+    alone.__cause__ = PendingRollbackError("of a flush that failed")
+    assert not is_transient(alone)
+
+
+@pytest.mark.slow
+def test_no_call_fails_while_postgresql_is_started_anew_again_and_again(postgres: Postgres) -> None:
+    url = postgres.new_database("restarts")
+    optuna.create_study(storage=open_storage(url), study_name="search")
+    over = threading.Event()
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        study = optuna.load_study(study_name="search", storage=open_storage(url))
+        while not over.is_set() and not errors:
+            try:
+                trial = study.ask()
+                trial.suggest_float("x", 0, 1)
+                study.tell(trial, 1.0)
+                study.get_trials(deepcopy=False)
+            except Exception as error:
+                errors.append(error)
+
+    workers = [threading.Thread(target=work) for _ in range(6)]
+    for worker in workers:
+        worker.start()
+    for _ in range(8):  # each one hits other calls
+        time.sleep(1)
+        postgres.stop()
+        postgres.start()
+    over.set()
+    for worker in workers:
+        worker.join(60)
+    assert not errors
 
 
 def test_workers_wait_while_postgresql_is_stopped_and_go_on(
