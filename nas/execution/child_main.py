@@ -160,8 +160,11 @@ def _receive(connection: Connection, calls: queue.SimpleQueue[Call | None]) -> N
 def _teller(connection: Connection) -> Callable[[Any], None]:
     def tell(message: Any) -> None:
         data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-        with _STATE.lock:
-            connection.send_bytes(data)
+        try:
+            with _STATE.lock:
+                connection.send_bytes(data)
+        except OSError:  # nobody listens: the parent is gone, or the function closed what it did not open
+            os._exit(1)
 
     return tell
 

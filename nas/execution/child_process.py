@@ -23,6 +23,7 @@ from nas.execution.child_main import Call, Settings, filters_of_this_process, im
 from nas.execution.pickling import Packed, pack
 
 _LOOK_SECONDS = 0.5  # between two looks whether a child is alive whose connection another process still holds
+_EXIT_SECONDS = 5.0  # from the end of a connection to that of its process
 _LAST_WORDS = 4000
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _numbers = itertools.count()
@@ -39,7 +40,7 @@ class InTheChildError(Exception):
 class ChildDiedError(Exception):
     """The child ended in the middle of a call; its text is how, such as "was killed by signal 6 (aborted)".
 
-    ``returncode`` is as :mod:`subprocess` says it, ``last_words`` the end of what was written to its stderr.
+    ``returncode`` is as :mod:`subprocess` says it, ``last_words`` is the end of what was written to its stderr.
     """
 
     def __init__(self, returncode: int, last_words: str = "") -> None:
@@ -192,8 +193,8 @@ class ChildProcess:
 
     def _ended(self) -> int:
         with suppress(subprocess.TimeoutExpired):
-            return self._process.wait(5)
-        self.kill()  # the function closed what it did not open
+            return self._process.wait(_EXIT_SECONDS)
+        self.kill()  # it cannot answer any more
         return self._process.wait()
 
     def _last_words(self) -> str:
