@@ -25,6 +25,7 @@ from nas.execution.child_process import (
     prepared,
 )
 from nas.execution.feedback import ProgressHere, log_again
+from nas.execution.kept_processes import end_child, started_child
 
 if TYPE_CHECKING:
     from compress.progress import Report
@@ -95,7 +96,7 @@ def _tell(error: ChildDiedError, what: str, note: Path | None, *, again: bool) -
 
 
 def _called(target: Target, call: Call, what: str, bars: ProgressHere) -> Any:
-    child = ChildProcess(target)
+    child = started_child(target)
     try:
         child.call(call)
         message = _answer(child, bars)
@@ -103,9 +104,8 @@ def _called(target: Target, call: Call, what: str, bars: ProgressHere) -> Any:
             message = _answer(child, bars)
         if isinstance(message, Unloadable):
             raise InputError(f"{what} cannot be loaded in a process of its own ({message.text})")
-        child.finish()
     finally:
-        child.close()
+        end_child(child)
     if isinstance(message, Raised):
         raise _exception(message) from InTheChildError(message.traceback)
     assert isinstance(message, Returned)

@@ -28,6 +28,7 @@ from nas.execution.child_process import (
 from nas.execution.executor import EvaluationError
 from nas.execution.feedback import log_again
 from nas.execution.in_process import Evaluate, way_of
+from nas.execution.kept_processes import end_child, started_child
 from nas.execution.memory_limits import fair_share
 
 _MOST_STARTS = 3  # that end before a worker is ready, one after the other
@@ -148,7 +149,8 @@ class _Pool:
                 return
             self.closed = True
             for child in self.children:
-                child.kill()
+                if child.busy:
+                    child.kill()
         for _ in self.threads:
             self.tasks.put(None)
         for thread in self.threads:
@@ -180,7 +182,7 @@ class _Pool:
                     raise self.broken
                 if self.closed:
                     raise EvaluationError("the search ended before it")
-                child = ChildProcess(self.target)
+                child = started_child(self.target)
                 self.children.add(child)
             try:
                 self._await_ready(child)
@@ -209,7 +211,10 @@ class _Pool:
         assert isinstance(message, Ready)
 
     def _evaluated(self, child: ChildProcess, call: Call, seconds: float | None) -> Any:
-        child.call(call)
+        with self.lock:
+            if self.closed:  # what is begun after that nobody would end
+                raise EvaluationError("the search ended before it")
+            child.call(call)
         try:
             message = _answer(child, None if seconds is None else time.monotonic() + seconds)
         except TimeoutError:
@@ -239,9 +244,9 @@ class _Pool:
         return EvaluationError(message.text, retry_may_help=True)
 
     def _end(self, child: ChildProcess) -> None:
-        child.close()
         with self.lock:
             self.children.discard(child)
+        end_child(child)
 
 
 def _hint(error: ChildDiedError) -> str:
