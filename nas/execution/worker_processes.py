@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import queue
-import tempfile
 import threading
 import time
 import weakref
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from pathlib import Path
 from signal import SIGKILL
 from typing import Any
 
@@ -29,6 +27,7 @@ from nas.execution.executor import EvaluationError
 from nas.execution.feedback import log_again
 from nas.execution.in_process import Evaluate, way_of
 from nas.execution.memory_limits import fair_share
+from nas.execution.temporary_folder import TemporaryFolder
 
 _MOST_STARTS = 3  # that end before a worker is ready, one after the other
 
@@ -68,12 +67,12 @@ class WorkerProcesses:
         if seconds is not None and not is_number(seconds, 0):
             raise InputError(f"seconds must be a number above 0 or None, got {seconds!r}")
         self.workers = workers
-        folder = tempfile.TemporaryDirectory(prefix="fitnas-", ignore_cleanup_errors=True)
+        folder = TemporaryFolder()
         try:
             target = prepared(
                 _Way(evaluate),
                 "evaluate",
-                Path(folder.name),
+                folder.path,
                 threads=threads or max(1, available_cores() // workers),
                 memory_bytes=memory_bytes or fair_share(workers),
             )
@@ -117,7 +116,7 @@ class _Pool:
 
     target: Target
     seconds: float | None
-    folder: tempfile.TemporaryDirectory[str]
+    folder: TemporaryFolder
     tasks: queue.SimpleQueue[_Task | None] = field(default_factory=queue.SimpleQueue)
     lock: threading.Lock = field(default_factory=threading.Lock)
     threads: list[threading.Thread] = field(default_factory=list)
