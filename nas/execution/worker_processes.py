@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import queue
-import tempfile
 import threading
 import time
 import weakref
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from pathlib import Path
 from signal import SIGKILL
 from typing import Any
 
@@ -30,6 +28,7 @@ from nas.execution.feedback import log_again
 from nas.execution.in_process import Evaluate, way_of
 from nas.execution.kept_processes import end_child, started_child
 from nas.execution.memory_limits import fair_share
+from nas.execution.temporary_folder import TemporaryFolder
 
 _MOST_STARTS = 3  # that end before a worker is ready, one after the other
 
@@ -69,12 +68,12 @@ class WorkerProcesses:
         if seconds is not None and not is_number(seconds, 0):
             raise InputError(f"seconds must be a number above 0 or None, got {seconds!r}")
         self.workers = workers
-        folder = tempfile.TemporaryDirectory(prefix="fitnas-", ignore_cleanup_errors=True)
+        folder = TemporaryFolder()
         try:
             target = prepared(
                 _Way(evaluate),
                 "evaluate",
-                Path(folder.name),
+                folder.path,
                 threads=threads or max(1, available_cores() // workers),
                 memory_bytes=memory_bytes or fair_share(workers),
             )
@@ -123,7 +122,7 @@ class _Pool:
     """The part that threads hold on to; one thread looks after one worker."""
 
     target: Target
-    folder: tempfile.TemporaryDirectory[str]
+    folder: TemporaryFolder
     tasks: queue.SimpleQueue[_Task | None] = field(default_factory=queue.SimpleQueue)
     lock: threading.Lock = field(default_factory=threading.Lock)
     threads: list[threading.Thread] = field(default_factory=list)

@@ -278,7 +278,7 @@ def started(script: Path, text: str) -> subprocess.Popen[str]:
     script.write_text(text)
     return subprocess.Popen(
         [sys.executable, str(script)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(script.parent)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
