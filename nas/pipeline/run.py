@@ -15,6 +15,7 @@ from compress.stage_interface import Stage
 from compress.training.loop import Recipe
 from nas.config import Config, load_config
 from nas.errors import NothingFitsError, user_input
+from nas.execution.kept_processes import kept_processes
 from nas.execution.long_trainings import shielded_stages, trained_network
 from nas.pipeline.job import Job, prepare
 from nas.pipeline.run_folder import check_data, log, open_folder
@@ -46,7 +47,7 @@ def run(config: str | Path | None = None, **overrides: Any) -> Result:
     """
     with user_input():
         job = prepare(load_config(config, overrides))
-    with open_folder(job.config) as folder:
+    with open_folder(job.config) as folder, kept_processes():
         check_data(folder, job.data)
         clock = Clock(
             folder / "plan.json", job.config.seconds, _weights(job.config, has_teacher=job.config.teacher != NO_TEACHER)
