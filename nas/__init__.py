@@ -9,13 +9,24 @@ if TYPE_CHECKING:
     from nas.config import Config
     from nas.engine.pareto import pareto_front
     from nas.engine.search import candidate, search, winner
-    from nas.errors import InputError, NothingFitsError
+    from nas.errors import CrashError, InputError, NothingFitsError
     from nas.pipeline.run import run
 
-__all__ = ["Config", "InputError", "NothingFitsError", "candidate", "pareto_front", "run", "search", "winner"]
+__all__ = [
+    "Config",
+    "CrashError",
+    "InputError",
+    "NothingFitsError",
+    "candidate",
+    "pareto_front",
+    "run",
+    "search",
+    "winner",
+]
 
 _HOMES = {
     "Config": "config",
+    "CrashError": "errors",
     "InputError": "errors",
     "NothingFitsError": "errors",
     "candidate": "engine.search",

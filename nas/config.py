@@ -30,6 +30,7 @@ UNREADABLE = ("refuse", "skip")
 _EPOCHS = ("search_epochs", "teacher_epochs", "train_epochs", "distill_epochs", "prune_epochs", "stage_epochs")
 _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("trials", lambda n: n >= 1, "at least 1"),
+    ("workers", lambda n: n >= 1, "at least 1"),
     ("size", lambda n: n >= 8, "at least 8 pixels"),
     ("seed", lambda n: 0 <= n <= LARGEST_SEED, f"in 0..{LARGEST_SEED}"),
     ("max_accuracy_drop", lambda x: 0 <= x <= 100, "in 0..100 percentage points"),
@@ -45,14 +46,15 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 class Config:
     """A run. Quantities keep the text the user wrote (``"5ms"``); the methods give numbers.
 
-    ``latency_from`` says where latencies come from: ``measured``, ``estimated`` or ``auto``. With ``auto`` files are
-    measured where the device is this machine; candidates are estimated where its table was made here, and the
-    finalists among them measured; with ``measured`` every candidate is. The
-    numbers of epochs are what is trained without ``time``; with it they are four times as many at most, and the time
-    decides. ``init`` (``timm:NAME`` or a file of timm's weights) takes the place of ``space``: the network is that one,
-    at the resolution that the search finds. ``unreadable`` is what becomes of images that cannot be read. ``stages``
-    are names of ``compress.STAGES`` in that order with commas between them; ``auto`` is distillation where there is a
-    teacher, pruning and int8. ``stage_epochs`` is how long each further stage trains.
+    ``latency_from`` says where latencies come from: ``measured``, ``estimated`` or ``auto``. With ``auto`` files
+    are measured where the device is this machine; candidates are estimated where its table was made here, and the
+    finalists among them measured; with ``measured`` every candidate is. The numbers of epochs are what is trained
+    without ``time``; with it they are four times as many at most, and the time decides. ``init`` (``timm:NAME`` or
+    a file of timm's weights) takes the place of ``space``: the network is that one, at the resolution that the
+    search finds. ``workers`` are the candidates that are trained at a time; by default with ``time`` as many as are
+    faster here, else one. ``unreadable`` is what becomes of images that cannot be read. ``stages`` are names of
+    ``compress.STAGES`` in that order with commas between them; ``auto`` is distillation where there is a teacher,
+    pruning and int8. ``stage_epochs`` is how long each further stage trains.
     """
 
     data: str = "digits"
@@ -67,6 +69,7 @@ class Config:
     space: str = "mobilenet"
     init: str | None = None
     sampler: str = "tpe"
+    workers: int | None = None
     teacher: str = "auto"
     baseline: str = "resnet8"
     out: str = "runs/run"

@@ -50,3 +50,7 @@ class Device:
     def memo(self) -> dict[tuple[str, str], Any]:
         """What was worked out of these facts already."""
         return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Its facts alone: what was worked out of them is worked out again where it is loaded."""
+        return {name: value for name, value in vars(self).items() if name != "memo"}

@@ -30,12 +30,18 @@ _RUN_OPTIONS = {
     "--space": "name (see `nas list`) or module:name",
     "--init": "start from pretrained weights instead of a space: timm:NAME, or a file of timm's weights",
     "--sampler": "how the search proposes: tpe or random",
+    "--workers": "candidates to train at a time, each in a process of its own; by default as many as are faster here",
     "--teacher": "timm:NAME, an ONNX file, none, or auto",
     "--baseline": "preset trained beside the winner, or none",
     "--out": "run folder; rerun the same command to resume",
     "--seed": "seed of splits, search and training",
 }
-_NUMBERS: dict[str, Callable[[str], Any]] = {"--max-accuracy-drop": float, "--trials": int, "--seed": int}
+_NUMBERS: dict[str, Callable[[str], Any]] = {
+    "--max-accuracy-drop": float,
+    "--trials": int,
+    "--workers": int,
+    "--seed": int,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from compress.data.dataset import Dataset
 from compress.training.evaluation import evaluate
 from compress.training.loop import Recipe, train
@@ -52,7 +50,10 @@ class CandidateCost:
 
 @dataclass(slots=True)
 class ShortTraining:
-    """Accuracy on the validation images after a short training; a lower fidelity trains for less."""
+    """Accuracy on the validation images after a short training; a lower fidelity trains for less.
+
+    ``data`` should hold no test images, which no candidate may meet.
+    """
 
     data: Dataset
     recipe: Recipe
@@ -76,6 +77,5 @@ class ShortTraining:
     def _resized(self, arch: Arch) -> Dataset:
         size = (arch.input_shape[1], arch.input_shape[2])
         if size not in self._sizes:
-            none = self.data.test.take(np.arange(0))  # no candidate meets the test images
-            self._sizes[size] = replace(self.data, test=none).resized(*size)
+            self._sizes[size] = self.data.resized(*size)
         return self._sizes[size]

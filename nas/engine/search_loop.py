@@ -249,7 +249,7 @@ class SearchLoop:
             self.ownership.release(trial_id)
             return
         try:
-            accuracy = checked_accuracy(future.result())
+            returned = future.result()
         except EvaluationError as error:
             if error.retry_may_help and self.plan.has_alternative and not evaluation.alternative:
                 self._note(trial_id, attribute.RETRIED, str(error))
@@ -258,6 +258,8 @@ class SearchLoop:
             else:
                 self._fail(trial_id, number, str(error))
             return
+        try:
+            accuracy = checked_accuracy(returned)
         except InputError as error:
             self._fail(trial_id, number, f"InputError: {error}")
             return

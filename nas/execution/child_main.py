@@ -4,6 +4,7 @@ again, and tells what came of it."""
 from __future__ import annotations
 
 import faulthandler
+import importlib
 import logging
 import os
 import pickle
@@ -16,7 +17,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.spawn import prepare
@@ -34,12 +35,19 @@ Filter = tuple[str, str | None, tuple[str, str], str | None, int]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """What a child is told first. ``main``: where the script that was started lies, as multiprocessing says it."""
+    """What a child is told before calls of another function.
+
+    ``main``: where the script that was started lies, as multiprocessing says it; ``imports``: modules to import first.
+    """
 
     target: Path
     main: Mapping[str, str]
+    imports: Sequence[str]
     argv: Sequence[str]
-    parent: int
+    path: Sequence[str]
+    folder: str
+    environment: Mapping[str, str]
+    threads: int | None
     memory_bytes: int | None
     filters: Sequence[Filter]
     log_levels: Mapping[str, int]
@@ -116,7 +124,7 @@ def importing_main() -> bool:
     return _STATE.importing_main
 
 
-def main(descriptor: int, terminal: int) -> None:
+def main(descriptor: int, terminal: int, parent: int) -> None:
     """Serve calls from the connection ``descriptor`` until it ends; ``terminal`` is where the parent's stderr goes.
 
     Our own stderr is a file, so that the last words of a crash do not fill the user's terminal; what Python code
@@ -128,14 +136,19 @@ def main(descriptor: int, terminal: int) -> None:
         os.set_inheritable(inherited, False)
     sys.stderr = open(terminal, "w", buffering=1, errors="backslashreplace")  # noqa: SIM115
     connection = Connection(descriptor)
-    settings: Settings = pickle.loads(connection.recv_bytes())
-    _end_with(settings.parent)
-    calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(connection, calls), daemon=True).start()
+    _end_with(parent)
+    messages: queue.SimpleQueue[Settings | Call | None] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(connection, messages), daemon=True).start()
     tell = _teller(connection)
-    target = _loaded(settings, tell)
-    while target is not None and (call := calls.get()) is not None:
-        tell(_outcome(target, call, settings, tell))
+    forward = _Forward(tell)
+    logging.root.addHandler(forward)
+    target: Callable[..., Any] | None = None
+    settings: Settings | None = None
+    while (message := messages.get()) is not None:
+        if isinstance(message, Settings):
+            settings, target = message, _loaded(message, tell)
+        elif target is not None and settings is not None:
+            tell(_outcome(target, message, settings, tell))
 
 
 def _end_with(parent: int) -> None:
@@ -148,11 +161,11 @@ def _end_with(parent: int) -> None:
             os._exit(1)
 
 
-def _receive(connection: Connection, calls: queue.SimpleQueue[Call | None]) -> None:
+def _receive(connection: Connection, messages: queue.SimpleQueue[Settings | Call | None]) -> None:
     """Runs in a thread of its own, so that the end of the parent is seen while the function runs."""
     try:
         while True:
-            calls.put(pickle.loads(connection.recv_bytes()))
+            messages.put(pickle.loads(connection.recv_bytes()))
     except (EOFError, OSError):
         os._exit(1)
 
@@ -160,19 +173,22 @@ def _receive(connection: Connection, calls: queue.SimpleQueue[Call | None]) -> N
 def _teller(connection: Connection) -> Callable[[Any], None]:
     def tell(message: Any) -> None:
         data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-        with _STATE.lock:
-            connection.send_bytes(data)
+        try:
+            with _STATE.lock:
+                connection.send_bytes(data)
+        except OSError:  # nobody listens: the parent is gone, or the function closed what it did not open
+            os._exit(1)
 
     return tell
 
 
 def _loaded(settings: Settings, tell: Callable[[Any], None]) -> Callable[..., Any] | None:
-    sys.argv[:] = settings.argv
-    if settings.memory_bytes is not None:
-        limit_memory(settings.memory_bytes)
-    _forward_log(settings.log_levels, tell)
+    _adapt(settings)
     warnings.filters[:] = _filters(settings.filters)  # type: ignore[index]
     try:
+        _load_main(settings, needed="__main__" in settings.imports)
+        for name in settings.imports:
+            importlib.import_module(name)
         target: Callable[..., Any] = _load(pickle.loads(settings.target.read_bytes()), settings)
     except BaseException as error:  # whatever ends the loading would end it the next time too
         tell(Unloadable(f"{type(error).__name__}: {error}"))
@@ -183,15 +199,36 @@ def _loaded(settings: Settings, tell: Callable[[Any], None]) -> Callable[..., An
     return target
 
 
+def _adapt(settings: Settings) -> None:
+    """Become like the process that asks: its folder, its environment, where it imports from, its limits."""
+    sys.argv[:] = settings.argv
+    sys.path[:] = settings.path
+    with suppress(OSError):
+        os.chdir(settings.folder)
+    os.environ.clear()
+    os.environ.update(settings.environment)
+    limit_memory(settings.memory_bytes)
+    torch = sys.modules.get("torch")
+    if torch is not None and settings.threads is not None:  # it does not look at the environment again
+        torch.set_num_threads(settings.threads)
+    for name, level in settings.log_levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
 def _load(packed: Packed, settings: Settings) -> Any:
-    if packed.refers_to_main and not _STATE.main_is_loaded:
-        _STATE.importing_main = True
-        try:
-            prepare(dict(settings.main))
-        finally:
-            _STATE.importing_main = False
-        _STATE.main_is_loaded = True
+    _load_main(settings, needed=packed.refers_to_main)
     return packed.load()
+
+
+def _load_main(settings: Settings, *, needed: bool) -> None:
+    if not needed or _STATE.main_is_loaded:
+        return
+    _STATE.importing_main = True
+    try:
+        prepare(dict(settings.main))
+    finally:
+        _STATE.importing_main = False
+    _STATE.main_is_loaded = True
 
 
 def _outcome(
@@ -240,14 +277,13 @@ def _feedback(names: Sequence[str], tell: Callable[[Any], None]) -> dict[str, An
     return {name: {"report": report, "show": show}[name] for name in names}
 
 
-def _forward_log(levels: Mapping[str, int], tell: Callable[[Any], None]) -> None:
-    class Forward(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            tell(Logged(record.name, record.levelno, self.format(record)))
+class _Forward(logging.Handler):
+    def __init__(self, tell: Callable[[Any], None]) -> None:
+        super().__init__()
+        self._tell = tell
 
-    logging.root.addHandler(Forward())
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
+    def emit(self, record: logging.LogRecord) -> None:
+        self._tell(Logged(record.name, record.levelno, self.format(record)))
 
 
 def filters_of_this_process() -> list[Filter]:

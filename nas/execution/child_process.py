@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,14 +18,24 @@ from multiprocessing.spawn import get_preparation_data
 from pathlib import Path
 from typing import Any
 
+from blocks.custom import CUSTOM_BLOCKS
 from hw_profiles.errors import InputError
-from nas.execution.child_main import Call, Settings, filters_of_this_process, importing_main
+from nas.execution.child_main import (
+    Call,
+    Raised,
+    Ready,
+    Returned,
+    Settings,
+    Unloadable,
+    filters_of_this_process,
+    importing_main,
+)
 from nas.execution.pickling import Packed, pack
 
 _LOOK_SECONDS = 0.5  # between two looks whether a child is alive whose connection another process still holds
+_EXIT_SECONDS = 5.0  # from the end of a connection to that of its process
 _LAST_WORDS = 4000
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_numbers = itertools.count()
 
 
 class InTheChildError(Exception):
@@ -39,7 +49,7 @@ class InTheChildError(Exception):
 class ChildDiedError(Exception):
     """The child ended in the middle of a call; its text is how, such as "was killed by signal 6 (aborted)".
 
-    ``returncode`` is as :mod:`subprocess` says it, ``last_words`` the end of what was written to its stderr.
+    ``returncode`` is as :mod:`subprocess` says it, ``last_words`` is the end of what was written to its stderr.
     """
 
     def __init__(self, returncode: int, last_words: str = "") -> None:
@@ -121,40 +131,48 @@ def _main() -> dict[str, str]:
 
 
 class ChildProcess:
-    """A started process; it loads the function of ``target``, says so (``Ready``), and then takes calls.
+    """A started process; it loads the function of a target, says so (``Ready``), and then takes calls.
 
-    ``spent``: whether it is to be replaced, which its user notes here.
+    ``busy``: whether it loads or calls a function. ``spent``: whether it is to be replaced, which its user notes.
     """
 
-    spent = False
-
-    def __init__(self, target: Target) -> None:
-        self._stderr = target.folder / f"stderr-{next(_numbers)}"
+    def __init__(self) -> None:
+        self.busy = self.spent = False
+        descriptor, self._stderr = tempfile.mkstemp(prefix="fitnas-stderr-")
         self._connection, theirs = Pipe()
         terminal = _terminal()
         path = [entry or str(Path.cwd()) for entry in sys.path]
         code = (
             f"import sys; sys.path[:] = {path!r}; from nas.execution.child_main import main; "
-            f"main({theirs.fileno()}, {terminal})"
+            f"main({theirs.fileno()}, {terminal}, {os.getpid()})"
         )
-        limited = {} if target.threads is None else dict.fromkeys(_THREADS, str(target.threads))
         try:
-            with self._stderr.open("wb") as stderr:
-                self._process = subprocess.Popen(
-                    [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", code],  # type: ignore[attr-defined]
-                    env={**os.environ, **limited},
-                    stdin=subprocess.DEVNULL,
-                    stderr=stderr,
-                    pass_fds=(theirs.fileno(), terminal),
-                )
+            self._process = subprocess.Popen(
+                [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", code],  # type: ignore[attr-defined]
+                stdin=subprocess.DEVNULL,
+                stderr=descriptor,
+                pass_fds=(theirs.fileno(), terminal),
+            )
         finally:
             theirs.close()
             os.close(terminal)
+            os.close(descriptor)
+
+    def load(self, target: Target) -> None:
+        """Have it load a function, in place of the one before; its answer is ``Ready`` or ``Unloadable``."""
+        self.busy = True
+        with suppress(OSError):
+            os.truncate(self._stderr, 0)
+        threads = {} if target.threads is None else dict.fromkeys(_THREADS, str(target.threads))
         settings = Settings(
             target=target.path,
             main=_main(),
+            imports=sorted({block.__module__ for block in CUSTOM_BLOCKS.values()}),
             argv=list(sys.argv),
-            parent=os.getpid(),
+            path=[entry or str(Path.cwd()) for entry in sys.path],
+            folder=str(Path.cwd()),
+            environment={**os.environ, **threads},
+            threads=target.threads,
             # What is mapped to be written to counts as memory from the start.
             memory_bytes=None if target.memory_bytes is None else target.memory_bytes + target.packed.mapped_bytes,
             filters=filters_of_this_process(),
@@ -162,8 +180,14 @@ class ChildProcess:
         )
         self._send(settings)
 
+    @property
+    def is_reusable(self) -> bool:
+        """Whether it is alive and has nothing to do."""
+        return not self.busy and not self.spent and self._process.poll() is None
+
     def call(self, call: Call) -> None:
         """Begin a call; its outcome is the last message of it."""
+        self.busy = True
         self._send(call)
 
     def _send(self, message: Any) -> None:
@@ -182,7 +206,9 @@ class ChildProcess:
             dead = self._process.poll() is not None
             try:
                 if self._connection.poll(0 if dead else max(0.0, left)):
-                    return pickle.loads(self._connection.recv_bytes())
+                    message = pickle.loads(self._connection.recv_bytes())
+                    self.busy &= not isinstance(message, Ready | Unloadable | Returned | Raised)
+                    return message
             except (EOFError, OSError):
                 dead = True
             if dead:
@@ -192,20 +218,14 @@ class ChildProcess:
 
     def _ended(self) -> int:
         with suppress(subprocess.TimeoutExpired):
-            return self._process.wait(5)
-        self.kill()  # the function closed what it did not open
+            return self._process.wait(_EXIT_SECONDS)
+        self.kill()  # it cannot answer any more
         return self._process.wait()
 
     def _last_words(self) -> str:
         with suppress(OSError):
-            return self._stderr.read_bytes()[-_LAST_WORDS:].decode(errors="replace")
+            return Path(self._stderr).read_bytes()[-_LAST_WORDS:].decode(errors="replace")
         return ""
-
-    def finish(self, seconds: float = 5.0) -> None:
-        """Let it end as programs do, for at most so many seconds."""
-        self._send(None)
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(seconds)
 
     def kill(self) -> None:
         """End it at once."""
@@ -217,7 +237,7 @@ class ChildProcess:
         self._process.wait()
         self._connection.close()
         with suppress(OSError):
-            self._stderr.unlink()
+            Path(self._stderr).unlink()
 
 
 def _terminal() -> int:

@@ -23,14 +23,14 @@ def available_bytes(root: Path = Path("/")) -> int:
     return min([_free_on_machine(root), *_free_in_groups(root)])
 
 
-def limit_memory(limit: int) -> None:
-    """Make allocations of this process fail beyond ``limit`` bytes, where the system can do that (Linux)."""
+def limit_memory(limit: int | None) -> None:
+    """Make allocations of this process fail beyond ``limit`` bytes, where the system can (Linux); None ends that."""
     if sys.platform != "linux":
         return
     import resource
 
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    allowed = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    allowed = hard if limit is None else limit if hard == resource.RLIM_INFINITY else min(limit, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import pickle
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -25,6 +24,8 @@ from nas.execution.child_process import (
     prepared,
 )
 from nas.execution.feedback import ProgressHere, log_again
+from nas.execution.kept_processes import end_child, started_child
+from nas.execution.temporary_folder import TemporaryFolder
 
 if TYPE_CHECKING:
     from compress.progress import Report
@@ -63,10 +64,10 @@ def run_shielded(
         tries = tries[-1:]
     given = {"report": report, "show": show}
     feedback = tuple(name for name, value in given.items() if value is not None)
-    with tempfile.TemporaryDirectory(prefix="fitnas-", ignore_cleanup_errors=True) as folder:
-        target = prepared(function, what, Path(folder), threads=_threads(), memory_bytes=None)
+    with TemporaryFolder() as folder:
+        target = prepared(function, what, folder, threads=_threads(), memory_bytes=None)
         for number, arguments in enumerate(tries, 1):
-            packed = packed_for_child((arguments, dict(keywords or {})), what, Path(folder))
+            packed = packed_for_child((arguments, dict(keywords or {})), what, folder)
             try:
                 with ProgressHere(report, show) as bars:
                     return _called(target, Call(packed, feedback), what, bars)
@@ -95,7 +96,7 @@ def _tell(error: ChildDiedError, what: str, note: Path | None, *, again: bool) -
 
 
 def _called(target: Target, call: Call, what: str, bars: ProgressHere) -> Any:
-    child = ChildProcess(target)
+    child = started_child(target)
     try:
         child.call(call)
         message = _answer(child, bars)
@@ -103,9 +104,8 @@ def _called(target: Target, call: Call, what: str, bars: ProgressHere) -> Any:
             message = _answer(child, bars)
         if isinstance(message, Unloadable):
             raise InputError(f"{what} cannot be loaded in a process of its own ({message.text})")
-        child.finish()
     finally:
-        child.close()
+        end_child(child)
     if isinstance(message, Raised):
         raise _exception(message) from InTheChildError(message.traceback)
     assert isinstance(message, Returned)

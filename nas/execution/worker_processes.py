@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import queue
-import tempfile
 import threading
 import time
 import weakref
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from pathlib import Path
 from signal import SIGKILL
 from typing import Any
 
@@ -28,7 +26,9 @@ from nas.execution.child_process import (
 from nas.execution.executor import EvaluationError
 from nas.execution.feedback import log_again
 from nas.execution.in_process import Evaluate, way_of
+from nas.execution.kept_processes import end_child, started_child
 from nas.execution.memory_limits import fair_share
+from nas.execution.temporary_folder import TemporaryFolder
 
 _MOST_STARTS = 3  # that end before a worker is ready, one after the other
 
@@ -68,12 +68,12 @@ class WorkerProcesses:
         if seconds is not None and not is_number(seconds, 0):
             raise InputError(f"seconds must be a number above 0 or None, got {seconds!r}")
         self.workers = workers
-        folder = tempfile.TemporaryDirectory(prefix="fitnas-", ignore_cleanup_errors=True)
+        folder = TemporaryFolder()
         try:
             target = prepared(
                 _Way(evaluate),
                 "evaluate",
-                Path(folder.name),
+                folder.path,
                 threads=threads or max(1, available_cores() // workers),
                 memory_bytes=memory_bytes or fair_share(workers),
             )
@@ -122,7 +122,7 @@ class _Pool:
     """The part that threads hold on to; one thread looks after one worker."""
 
     target: Target
-    folder: tempfile.TemporaryDirectory[str]
+    folder: TemporaryFolder
     tasks: queue.SimpleQueue[_Task | None] = field(default_factory=queue.SimpleQueue)
     lock: threading.Lock = field(default_factory=threading.Lock)
     threads: list[threading.Thread] = field(default_factory=list)
@@ -148,7 +148,8 @@ class _Pool:
                 return
             self.closed = True
             for child in self.children:
-                child.kill()
+                if child.busy:
+                    child.kill()
         for _ in self.threads:
             self.tasks.put(None)
         for thread in self.threads:
@@ -180,7 +181,7 @@ class _Pool:
                     raise self.broken
                 if self.closed:
                     raise EvaluationError("the search ended before it")
-                child = ChildProcess(self.target)
+                child = started_child(self.target)
                 self.children.add(child)
             try:
                 self._await_ready(child)
@@ -209,7 +210,10 @@ class _Pool:
         assert isinstance(message, Ready)
 
     def _evaluated(self, child: ChildProcess, call: Call, seconds: float | None) -> Any:
-        child.call(call)
+        with self.lock:
+            if self.closed:  # what is begun after that nobody would end
+                raise EvaluationError("the search ended before it")
+            child.call(call)
         try:
             message = _answer(child, None if seconds is None else time.monotonic() + seconds)
         except TimeoutError:
@@ -239,9 +243,9 @@ class _Pool:
         return EvaluationError(message.text, retry_may_help=True)
 
     def _end(self, child: ChildProcess) -> None:
-        child.close()
         with self.lock:
             self.children.discard(child)
+        end_child(child)
 
 
 def _hint(error: ChildDiedError) -> str:

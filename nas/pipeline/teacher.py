@@ -23,7 +23,6 @@ from compress.training.teachers import (
     beats_chance,
     teacher_accuracy,
     timm_model,
-    trained_timm,
 )
 from hw_profiles.devices.device_file import load_device
 from hw_profiles.errors import InputError
@@ -31,6 +30,7 @@ from hw_profiles.measurement.latency_measurement import measure
 from hw_profiles.onnx_io.reader import read_onnx
 from hw_profiles.torch_io.timm_models import check_timm_name
 from nas.config import Config
+from nas.execution.long_trainings import shielded_teacher
 from nas.pipeline.run_folder import log
 from nas.pipeline.time_budget import Clock
 from nas.results.teacher_info import TeacherInfo
@@ -87,7 +87,7 @@ def prepare_teacher(config: Config, data: Dataset, folder: Path, clock: Clock) -
             return TeacherInfo(None, {"why_none": why_not})
         name = _AUTO_NAME
     with progress("teacher") as report:
-        teacher = trained_timm(name, data, recipe, home, seed=config.seed, report=report)
+        teacher = shielded_teacher(name, data, recipe, home, seed=config.seed, report=report)
     return TeacherInfo(teacher, {"name": f"{_TIMM}{name}", **_facts(teacher, data, home)})
 
 

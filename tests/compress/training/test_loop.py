@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from compress import Artifact, Context
 from compress.data.dataset import Dataset
+from compress.data.in_memory import arrays_dataset
 from compress.data.preprocessing import METADATA_KEY
 from compress.distillation.distill import soft_target_loss
 from compress.training.evaluation import evaluate, predict
@@ -181,6 +183,36 @@ def test_impossible_recipes_are_refused(wrong: dict[str, Any], said: str) -> Non
         Recipe(**wrong)
 
 
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_weights_and_gradients_lie_in_memory_as_the_recipe_says(channels_last: bool, digits: Dataset) -> None:
+    model = build_model(SMALL).to(memory_format=torch.channels_last)
+    train(model, digits, Recipe(epochs=0.02, channels_last=channels_last))
+    kernels = [p for p in model.parameters() if p.ndim == 4 and min(p.shape[1:]) > 1]
+    assert kernels
+    for kernel in kernels:
+        for tensor in (kernel, kernel.grad):
+            assert tensor is not None
+            assert tensor.is_contiguous() != channels_last
+            assert tensor.is_contiguous(memory_format=torch.channels_last) == channels_last
+
+
+def test_images_lie_in_memory_as_the_recipe_says() -> None:
+    images = np.zeros((40, 8, 8, 3), np.uint8)
+    data, seen = arrays_dataset(images, np.arange(40) % 2), []
+
+    def loss(logits: Tensor, labels: Tensor, pixels: Tensor) -> Tensor:
+        seen.append(pixels.is_contiguous())
+        return logits.sum()
+
+    for recipe in (Recipe(epochs=1), Recipe(epochs=1).alternative):
+        train(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), data, recipe, loss=loss)
+    assert seen == [False, True]
+
+
+def test_the_alternative_is_contiguous_and_in_float32() -> None:
+    assert Recipe(epochs=3, bfloat16=None).alternative == Recipe(epochs=3, bfloat16=False, channels_last=False)
+
+
 def test_an_onnx_teacher_says_what_the_file_says(trained: nn.Module, digits: Dataset, tmp_path: Path) -> None:
     from compress.networks.onnx_export import folded_weights
 
@@ -190,6 +222,7 @@ def test_an_onnx_teacher_says_what_the_file_says(trained: nn.Module, digits: Dat
     path.write_bytes(write_onnx(workload, folded_weights(trained, workload), metadata=metadata))
     teacher = OnnxTeacher(path, digits)
     assert teacher_accuracy(teacher, digits.val) == evaluate(trained, digits.val, digits.preprocessing)
+    assert teacher_accuracy(pickle.loads(pickle.dumps(teacher)), digits.val) == teacher_accuracy(teacher, digits.val)
     larger = torch.rand(2, 1, 40, 40)
     assert teacher(larger).shape == (2, 10)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 from pathlib import Path
 
@@ -190,3 +191,11 @@ def test_a_file_of_schema_3_is_read_with_the_names_of_today(tmp_path: Path) -> N
     both = old.replace("prices = { mvalues = 100 }", "prices = { mvalues = 100 }\ncoefficients = { mvalues = 1 }")
     with pytest.raises(ValueError, match="unknown entry 'prices'"):
         load_device(written(tmp_path, both))
+
+
+def test_a_device_that_was_used_can_be_sent_to_another_process() -> None:
+    device = load_device("host")
+    profile(preset("resnet8"), device, "int8")
+    again = pickle.loads(pickle.dumps(device))
+    assert again == device
+    assert profile(preset("resnet8"), again, "int8") == profile(preset("resnet8"), device, "int8")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import resource
 import signal
+import sys
 import time
 from typing import Any
 
+from blocks.custom import CUSTOM_BLOCKS
 from hw_profiles.errors import InputError
 from nas.errors import NothingFitsError
 
@@ -71,3 +74,19 @@ def hang() -> None:
 
 def threads() -> str | None:
     return os.environ.get("OMP_NUM_THREADS")
+
+
+def process_of(candidate: object, fidelity: float) -> int:
+    return os.getpid()
+
+
+def import_path() -> list[str]:
+    return list(sys.path)
+
+
+def memory_limit() -> tuple[int, int]:
+    return resource.getrlimit(resource.RLIMIT_DATA)
+
+
+def custom_blocks() -> list[str]:
+    return list(CUSTOM_BLOCKS)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import mmap
 import os
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -42,6 +44,16 @@ def _hang() -> None:
         time.sleep(0.05)
 
 
+def _close_descriptors() -> None:
+    os.closerange(3, 64)
+    threading.Thread(target=_hang).start()  # the process would wait for it
+
+
+def _hold_the_interpreter() -> None:
+    """As native code that never comes back: no other thread of the process runs."""
+    ctypes.PyDLL(None).sleep(600)
+
+
 def _warn() -> None:
     warnings.warn("careful", UserWarning, stacklevel=1)
 
@@ -61,7 +73,8 @@ BEHAVIOURS: dict[str, Any] = {
     "warn": _warn,
     "process": os.getpid,
     "threads": lambda: os.environ["OMP_NUM_THREADS"],
-    "close descriptors": lambda: os.closerange(3, 64),
+    "close descriptors": _close_descriptors,
+    "hold the interpreter": _hold_the_interpreter,
 }
 
 
@@ -91,20 +104,21 @@ class WithAlternative:
 
 
 class WithArrays:
-    """Tells of one of its arrays whether it is mapped, and its sum; then it writes into it where it may."""
+    """Tells of one of its arrays whether it is mapped and may be written to, and its sum; then it writes there if so."""
 
     def __init__(self, **arrays: NDArray[Any]) -> None:
         self.arrays = arrays
 
-    def __call__(self, candidate: str, fidelity: float) -> tuple[bool, float]:
+    def __call__(self, candidate: str, fidelity: float) -> tuple[bool, bool, float]:
         array = self.arrays[candidate]
         total = float(array.sum())
-        if array.flags.writeable:
+        writeable = array.flags.writeable
+        if writeable:
             array[:] = 0
         base: Any = array
         while isinstance(base, np.ndarray) and base.base is not None:
             base = base.base
-        return isinstance(base, mmap.mmap), total
+        return isinstance(base, mmap.mmap), writeable, total
 
 
 class BreaksWhenLoaded:

@@ -127,7 +127,9 @@ def test_an_evaluation_that_takes_too_long_is_ended() -> None:
 
 
 def test_a_worker_that_cannot_answer_any_more_is_replaced(shared: WorkerProcesses) -> None:
-    assert isinstance(shared.submit("close descriptors", 1.0).exception(PATIENCE), EvaluationError)
+    error = shared.submit("close descriptors", 1.0).exception(PATIENCE)
+    assert isinstance(error, EvaluationError)
+    assert str(error) == "the worker exited with code 1"
     assert shared.submit("", 0.5).result(PATIENCE) == 0.5
 
 
@@ -201,8 +203,9 @@ def test_large_arrays_are_mapped_and_not_copied(tmp_path: Path) -> None:
         assert executor._pool.target.path.stat().st_size < 10_000
         assert len(list(folder.glob("*.npy"))) == 5  # neither the small one nor the one that is a file already
         for name, array in arrays.items():
-            mapped, total = executor.submit(name, 1.0).result(PATIENCE)
+            mapped, writeable, total = executor.submit(name, 1.0).result(PATIENCE)
             assert mapped == (name != "small")
+            assert writeable == array.flags.writeable
             assert total == array.sum()
             assert array.any()  # what a worker writes is its own
         assert cached.sum() == 2 << 20
@@ -219,7 +222,7 @@ def test_an_array_that_is_there_twice_is_written_once() -> None:
 def test_mapped_arrays_do_not_count_as_memory_of_the_worker() -> None:
     array = np.ones(LIMIT // 8)
     with closing(WorkerProcesses(WithArrays(a=array), memory_bytes=LIMIT)) as executor:
-        assert executor.submit("a", 1.0).result(PATIENCE) == (True, array.sum())
+        assert executor.submit("a", 1.0).result(PATIENCE) == (True, True, array.sum())
 
 
 def test_close_ends_what_is_going_on() -> None:
@@ -263,9 +266,9 @@ from nas.execution.worker_processes import WorkerProcesses
 from tests.nas.execution.candidates import evaluate
 
 executor = WorkerProcesses(evaluate, 1)
-print(executor.submit("process", 1.0).result(), flush=True)
 try:
-    executor.submit("hang", 1.0).result()
+    print(executor.submit("process", 1.0).result(), flush=True)
+    executor.submit("{candidate}", 1.0).result()
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """
@@ -275,7 +278,7 @@ def started(script: Path, text: str) -> subprocess.Popen[str]:
     script.write_text(text)
     return subprocess.Popen(
         [sys.executable, str(script)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(script.parent)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -283,17 +286,19 @@ def started(script: Path, text: str) -> subprocess.Popen[str]:
     )
 
 
-def test_workers_end_with_their_parent(tmp_path: Path) -> None:
-    with started(tmp_path / "script.py", HANGS) as parent:
+@pytest.mark.parametrize("candidate", ["hang", pytest.param("hold the interpreter", marks=linux)])
+def test_workers_end_with_their_parent(candidate: str, tmp_path: Path) -> None:
+    with started(tmp_path / "script.py", HANGS.format(candidate=candidate)) as parent:
         assert parent.stdout is not None
         worker = int(parent.stdout.readline())
+        time.sleep(0.2)  # until the worker is at it: it cannot say so
         assert alive(worker)
         parent.kill()
         await_end(worker)
 
 
 def test_ctrl_c_in_a_terminal_ends_all_without_a_word_of_the_workers(tmp_path: Path) -> None:
-    with started(tmp_path / "script.py", HANGS) as parent:
+    with started(tmp_path / "script.py", HANGS.format(candidate="hang")) as parent:
         assert parent.stdout is not None
         worker = int(parent.stdout.readline())
         os.killpg(parent.pid, signal.SIGINT)  # as a terminal does, to all processes in it

@@ -1,0 +1,118 @@
+"""The input of a run, checked: images, device, budget, space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from compress.data.dataset import Dataset, load_data
+from compress.networks.artifact import Artifact
+from compress.progress import progress
+from compress.pruning.importance import CRITERIA
+from compress.stage_interface import Context
+from hw_profiles.budget import Budget
+from hw_profiles.devices.device import Device
+from hw_profiles.devices.device_file import load_device
+from hw_profiles.devices.machine import matches_this_machine
+from hw_profiles.errors import InputError
+from nas.config import Config
+from nas.pipeline.pretrained_weights import initial_weights
+from nas.pipeline.run_folder import check_config
+from nas.pipeline.stage_plan import stage_names
+from nas.pipeline.teacher import check_teacher, check_teacher_file
+from nas.results.teacher_info import TeacherInfo
+from nas.samplers.registry import sampler_named
+from search_spaces.presets import preset
+from search_spaces.pretrained import pretrained_space
+from search_spaces.registry import load_space
+from search_spaces.space import Space
+
+_FINE_TUNING = 0.2
+_DRIFT = 0.97  # measurements of one file differ by some percent: the search keeps clear of the limit
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The checked input of a run."""
+
+    config: Config
+    data: Dataset
+    device: Device
+    budget: Budget
+    space: Space
+    init: Path | None
+    measured: bool
+
+    @property
+    def predicts(self) -> bool:
+        """Whether candidates are estimated from the device's table, which was made on this machine; the finalists are
+        measured."""
+        made_here = matches_this_machine(self.device.conditions, self.device.threads)
+        return not self.measured or (self.config.latency_from == "auto" and made_here)
+
+    def search_limits(self) -> dict[str, float]:
+        """What a candidate must keep, some percent clear of the budget where each one's latency is measured."""
+        limits = self.budget.limits()
+        if not self.predicts and "latency_ms" in limits:
+            limits["latency_ms"] *= _DRIFT
+        return limits
+
+    def data_without_test(self) -> Dataset:
+        """The images that decisions may see."""
+        return replace(self.data, test=self.data.test.take(np.arange(0)))
+
+    def rate(self, *, pretrained: bool) -> float:
+        """The learning rate; weights that know something already are changed more slowly."""
+        return self.config.learning_rate * (_FINE_TUNING if pretrained else 1.0)
+
+    def context(self, artifact: Artifact, teacher_info: TeacherInfo) -> Context:
+        """What the stages of an artifact work with."""
+        return Context(
+            data=self.data.resized(*artifact.source.input_shape[1:]),
+            device=self.device,
+            budget=self.budget,
+            max_accuracy_drop=self.config.max_accuracy_drop,
+            teacher=teacher_info.teacher,
+            seed=self.config.seed,
+            measured=self.measured,
+        )
+
+
+def prepare(config: Config) -> Job:
+    """Read and check everything that can be wrong with the input, before a folder is made.
+
+    Raises:
+        InputError: with what must hold, and what came.
+    """
+    check_config(config)
+    device = load_device(config.device)
+    if config.latency_from == "measured" and not device.measurable:
+        raise InputError(f"latency_from 'measured' needs a device that is this machine, got {config.device!r}")
+    if config.budget.energy_mj is not None:
+        raise InputError(f"--energy: this device states no power: {device.name}; leave --energy out")
+    check_teacher(config.teacher)
+    sampler_named(config.sampler)
+    stage_names(config)
+    if config.prune_criterion not in CRITERIA:
+        raise InputError(f"prune_criterion must be one of {', '.join(CRITERIA)}, got {config.prune_criterion!r}")
+    if config.baseline != "none":
+        preset(config.baseline)
+    with progress("reading images") as report:
+        data = load_data(
+            config.data,
+            seed=config.seed,
+            size=config.size,
+            unreadable=config.unreadable,
+            on_progress=lambda share: report(share, ""),
+        )
+    check_teacher_file(config.teacher, data)
+    init = None if config.init is None else initial_weights(config.init)
+    shape, classes = data.preprocessing.input_shape, data.num_classes
+    if init is None:
+        space, weights = load_space(config.space, input_shape=shape, num_classes=classes), None
+    else:
+        space, weights = pretrained_space(*init, input_shape=shape, num_classes=classes), init[1]
+    measured = device.measurable and config.latency_from != "estimated"
+    return Job(config, data, device, config.budget, space, weights, measured)

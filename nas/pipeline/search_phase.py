@@ -1,0 +1,114 @@
+"""The search of a run: candidates trained for a short while in processes of their own, and the choice among them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import optuna
+import torch
+
+from compress.atomic_files import read_json, write_json, write_text
+from compress.progress import progress
+from compress.training.loop import Recipe
+from nas.engine.candidate_evaluation import CandidateCost, ShortTraining
+from nas.engine.search import search
+from nas.engine.trial_attributes import started
+from nas.engine.winner_selection import choose_winner
+from nas.execution.worker_count import Layout, measured_layout
+from nas.execution.worker_processes import WorkerProcesses, available_cores
+from nas.pipeline.job import Job
+from nas.pipeline.stage_plan import LONGEST
+from nas.pipeline.time_budget import Clock
+from nas.samplers.registry import sampler_named
+from search_spaces.arch import Arch
+
+_CANDIDATES = 24  # as many short trainings as a search by time should afford
+_CANDIDATE_SECONDS = (1.5, 60.0)
+_WORTH_MEASURING = 60.0  # seconds of search from which on the number of workers is measured
+_IMAGES_MEASURED = 320
+
+
+def search_networks(job: Job, folder: Path, clock: Clock) -> optuna.Study:
+    """The search; candidates are trained in processes of their own."""
+    config = job.config
+    seconds = clock.seconds_for("search")
+    layout = _layout(job, folder, seconds)
+    each = None if seconds is None else _seconds_of_each(seconds, layout.workers)
+    recipe = replace(_recipe(job), epochs=config.search_epochs * (LONGEST if seconds else 1), seconds=each)
+    training = ShortTraining(job.data_without_test(), recipe, config.seed)
+    limits = job.search_limits()
+    with progress("search") as report:
+
+        def seen(study: optuna.Study) -> None:
+            trials = study.get_trials(deepcopy=False)
+            begun = sum(map(started, trials))
+            shares = [begun / config.trials] if config.trials else []
+            shares += [1 - (clock.left_of("search") or 0.0) / seconds] if seconds else []
+            report(max(shares), f"{begun} candidates trained, {len(trials)} proposed")
+            clock.save()
+
+        return search(
+            job.space,
+            training,
+            cost=CandidateCost(job.device, limits, measured=not job.predicts),
+            budget=limits,
+            n_trials=config.trials,
+            timeout=None if seconds is None else max(clock.left_of("search") or 0.0, 1e-3),
+            seed=config.seed,
+            sampler=sampler_named(config.sampler),
+            storage=folder / "study.db",
+            study_name="search",
+            executor=WorkerProcesses(training, layout.workers, threads=layout.threads),
+            on_trial=seen,
+            alone=True,
+        )
+
+
+def _recipe(job: Job) -> Recipe:
+    rate = job.rate(pretrained=job.init is not None)
+    return Recipe(learning_rate=rate, bfloat16=None if job.config.seconds else False)
+
+
+def _seconds_of_each(seconds: float, workers: int) -> float:
+    shortest, longest = _CANDIDATE_SECONDS
+    return min(max(seconds * workers / _CANDIDATES, shortest), longest)
+
+
+def _layout(job: Job, folder: Path, seconds: float | None) -> Layout:
+    """How many candidates are trained at a time, decided once and kept.
+
+    Without a limit of time it is one, because the order in which several end depends on the clock. Where every
+    candidate is measured it is one too, because trainings beside a measurement would make it slower.
+    """
+    kept = folder / "workers.json"
+    if kept.is_file():
+        return Layout.from_json(read_json(kept))
+    workers = job.config.workers
+    if workers is not None:
+        layout = Layout(workers=workers, threads=max(1, available_cores() // workers), rates={})
+    elif seconds is None or seconds < _WORTH_MEASURING or not job.predicts:
+        layout = Layout(workers=1, threads=torch.get_num_threads(), rates={})
+    else:
+        with progress("workers"):
+            layout = measured_layout(_few_steps(job), job.space.sample(job.config.seed))
+    write_json(kept, layout.to_json())
+    return layout
+
+
+def _few_steps(job: Job) -> ShortTraining:
+    """A training of a few steps on few images, the same for any number of workers."""
+    data = job.data_without_test()
+    few = replace(data, train=data.train.take(np.arange(min(len(data.train), _IMAGES_MEASURED))))
+    few = replace(few, val=data.val.take(np.arange(min(len(data.val), _IMAGES_MEASURED))))
+    return ShortTraining(few, replace(_recipe(job), epochs=1, bfloat16=False), job.config.seed)
+
+
+def chosen_network(job: Job, study: optuna.Study, path: Path) -> Arch:
+    """The winner of the search, measured once more when it is chosen; what was chosen stays chosen."""
+    if not path.is_file():
+        cost = CandidateCost(job.device, job.budget.limits(), job.measured)
+        chosen = choose_winner(study, cost, job.budget, job.search_limits())
+        write_text(path, chosen.to_json())
+    return replace(Arch.from_json(path.read_text(encoding="utf-8", errors="replace")), weights=job.init)
