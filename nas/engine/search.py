@@ -12,7 +12,6 @@ from typing import Any
 
 import optuna
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
-from sqlalchemy.exc import DatabaseError
 
 from compress.argument_checks import is_whole
 from hw_profiles.budget import Budget
@@ -28,7 +27,7 @@ from nas.execution.in_process import InProcess
 from nas.execution.worker_processes import WorkerProcesses
 from nas.samplers.problem import Problem
 from nas.samplers.registry import tpe
-from nas.storages.sqlite_file import create_database, sqlite_url
+from nas.storages.open_storage import open_storage
 
 Space = Callable[[Any], Hashable]
 Evaluate = Callable[[Any, float], float]
@@ -139,20 +138,16 @@ def _executor(evaluate: Evaluate, *, isolated: bool, workers: int) -> Executor:
 def _open_study(
     storage: str | Path | optuna.storages.BaseStorage | None, study_name: str | None, objectives: Sequence[str]
 ) -> optuna.Study:
-    if isinstance(storage, Path):
-        create_database(storage)
-    try:
-        study = optuna.create_study(
-            storage=sqlite_url(storage) if isinstance(storage, Path) else storage,
-            study_name=study_name,
-            directions=["maximize" if name == ACCURACY else "minimize" for name in objectives],
-            load_if_exists=True,
-        )
-    except DatabaseError as error:
-        if "is not a database" not in str(error) and "malformed" not in str(error):
-            raise
-        raise InputError(f"{storage}: not the database of a study ({error.orig})") from None
-    study.set_user_attr(OBJECTIVES, list(objectives))
+    study = optuna.create_study(
+        storage=open_storage(storage),
+        study_name=study_name,
+        directions=["maximize" if name == ACCURACY else "minimize" for name in objectives],
+        load_if_exists=True,
+    )
+    found = study.user_attrs.get(OBJECTIVES, list(objectives))
+    if found != list(objectives):
+        raise InputError(f"the study {study_name!r} has the objectives {', '.join(found)}, not {', '.join(objectives)}")
+    study.set_user_attr(OBJECTIVES, found)
     return study
 
 

@@ -20,9 +20,9 @@ from optuna.trial import TrialState
 
 import nas
 from hw_profiles import Budget
-from nas.engine import search
 from nas.samplers.registry import SAMPLERS, sampler_named
 from nas.storages.lease import new_worker
+from nas.storages.sqlite_file import sqlite_url
 from tests.parameters import quick
 
 Pair = tuple[int, int]
@@ -149,7 +149,7 @@ def test_a_storage_may_have_any_name(tmp_path: Path) -> None:
     folder.mkdir()
     nas.search(space, Evaluation(), cost=cost, n_trials=1, storage=folder / "s.db", study_name="s")
     assert [path.name for path in folder.iterdir()] == ["s.db"]
-    assert len(optuna.load_study(study_name="s", storage=search.sqlite_url(folder / "s.db")).trials) == 1
+    assert len(optuna.load_study(study_name="s", storage=sqlite_url(folder / "s.db")).trials) == 1
 
 
 @pytest.mark.parametrize("kind", [np.int64, np.float32, np.array, torch.tensor])
@@ -244,7 +244,7 @@ def test_an_incomplete_proposal_is_not_stored(tmp_path: Path) -> None:
     where = {"storage": tmp_path / "s.db", "study_name": "s"}
     with pytest.raises(KeyboardInterrupt):
         nas.search(interrupted, Evaluation(), cost=cost, n_trials=1, **where)
-    assert optuna.load_study(study_name="s", storage=search.sqlite_url(tmp_path / "s.db")).trials == []
+    assert optuna.load_study(study_name="s", storage=sqlite_url(tmp_path / "s.db")).trials == []
 
 
 def test_a_sampler_that_is_an_object_survives_an_interruption_too(tmp_path: Path) -> None:
@@ -298,6 +298,14 @@ def test_where_nobody_else_works_a_trial_of_another_host_is_taken_up(tmp_path: P
     other.set_user_attr("worker", "another-host:1")
     again = nas.search(space, Evaluation(), n_trials=3, alone=True, **where)
     assert again.trials[other.number].state.is_finished()
+
+
+def test_a_study_of_other_objectives_is_refused(tmp_path: Path) -> None:
+    where = {"storage": tmp_path / "s.db", "study_name": "s", "cost": cost, "n_trials": 1}
+    nas.search(space, Evaluation(), **where)
+    said = "the study 's' has the objectives accuracy, not accuracy, size"
+    with pytest.raises(ValueError, match=said):
+        nas.search(space, Evaluation(), objectives=("accuracy", "size"), **where)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,19 +11,9 @@ import pytest
 from blocks.custom import CUSTOM_BLOCKS
 from nas.errors import CrashError
 from nas.execution import kept_processes
-from nas.execution.kept_processes import _Kept
 from nas.execution.shielded import run_shielded
 from nas.execution.worker_processes import WorkerProcesses
 from tests.nas.execution import calls
-
-
-@pytest.fixture(autouse=True)
-def _nothing_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    kept = _Kept()
-    monkeypatch.setattr(kept_processes, "_KEPT", kept)
-    yield
-    assert kept.idle == []
-    kept.starter.shutdown()
 
 
 def pid() -> int:

@@ -416,7 +416,7 @@ def test_a_full_disk_keeps_the_folder_and_says_how_to_go_on(
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(nas.pipeline.run, "_search", full)
+    monkeypatch.setattr(nas.pipeline.run, "search_networks", full)
     assert main([*QUICK, "--teacher", "none", "--out", str(tmp_path / "run")]) == 2
     assert "the disk is full; free some space, then resume: nas run" in one_line(capsys)
     assert (tmp_path / "run" / "config.toml").is_file()

@@ -1,0 +1,22 @@
+"""Tests of processes begin without any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from blocks.custom import CUSTOM_BLOCKS
+from nas.execution import kept_processes
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    kept = kept_processes._Kept()
+    monkeypatch.setattr(kept_processes, "_KEPT", kept)
+    registered = dict(CUSTOM_BLOCKS)  # by tests elsewhere, in modules that load torch
+    CUSTOM_BLOCKS.clear()
+    yield
+    CUSTOM_BLOCKS.update(registered)
+    assert kept.idle == []
+    kept.starter.shutdown()
