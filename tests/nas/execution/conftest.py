@@ -12,11 +12,10 @@ from nas.execution import kept_processes
 
 @pytest.fixture(autouse=True)
 def _nothing_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    kept = kept_processes._Kept()
+    kept = kept_processes._Kept(starter=kept_processes._KEPT.starter)
     monkeypatch.setattr(kept_processes, "_KEPT", kept)
     registered = dict(CUSTOM_BLOCKS)  # by tests elsewhere, in modules that load torch
     CUSTOM_BLOCKS.clear()
     yield
     CUSTOM_BLOCKS.update(registered)
     assert kept.idle == []
-    kept.starter.shutdown()
