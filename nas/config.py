@@ -27,9 +27,15 @@ _UNITS: dict[str, dict[str, float]] = {
 _DEFAULT_TIME = "30min"
 LATENCIES = ("auto", "measured", "estimated")
 UNREADABLE = ("refuse", "skip")
+EXECUTORS = ("processes", "ray")
+# Where the work is done, and by how many: a run may go on elsewhere.
+_WHERE = ("out", "workers", "executor", "address", "cpus", "gpus", "artifacts")
 _EPOCHS = ("search_epochs", "teacher_epochs", "train_epochs", "distill_epochs", "prune_epochs", "stage_epochs")
 _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("trials", lambda n: n >= 1, "at least 1"),
+    ("executor", lambda name: name in EXECUTORS, f"one of {', '.join(EXECUTORS)}"),
+    ("cpus", lambda n: 0 <= n < math.inf, "at least 0"),
+    ("gpus", lambda n: 0 <= n < math.inf, "at least 0"),
     ("workers", lambda n: n >= 1, "at least 1"),
     ("size", lambda n: n >= 8, "at least 8 pixels"),
     ("seed", lambda n: 0 <= n <= LARGEST_SEED, f"in 0..{LARGEST_SEED}"),
@@ -52,7 +58,10 @@ class Config:
     without ``time``; with it they are four times as many at most, and the time decides. ``init`` (``timm:NAME`` or
     a file of timm's weights) takes the place of ``space``: the network is that one, at the resolution that the
     search finds. ``workers`` are the candidates that are trained at a time; by default with ``time`` as many as are
-    faster here, else one. ``unreadable`` is what becomes of images that cannot be read. ``stages`` are names of
+    faster here, else one. ``storage`` is where the study ``study`` is kept that several machines share
+    (docs/machines.md), ``artifacts`` a folder that they share for the weights of ``init``. ``executor`` is what
+    trains candidates: ``processes`` of this machine or ``ray``, with the ``address`` of a cluster, and ``cpus`` and
+    ``gpus`` for each. ``unreadable`` is what becomes of images that cannot be read. ``stages`` are names of
     ``compress.STAGES`` in that order with commas between them; ``auto`` is distillation where there is a teacher,
     pruning and int8. ``stage_epochs`` is how long each further stage trains.
     """
@@ -70,6 +79,13 @@ class Config:
     init: str | None = None
     sampler: str = "tpe"
     workers: int | None = None
+    storage: str | None = None
+    study: str = "search"
+    artifacts: str | None = None
+    executor: str = "processes"
+    address: str | None = None
+    cpus: float = 1.0
+    gpus: float = 0.0
     teacher: str = "auto"
     baseline: str = "resnet8"
     out: str = "runs/run"
@@ -96,6 +112,8 @@ class Config:
                 object.__setattr__(self, field.name, _typed(field.name, value, str(field.type)))
         for name in _UNITS:
             self._number(name)
+        if self.storage is not None and self.trials is None:
+            raise InputError("storage needs trials, so that all who share the study know when it is complete")
         for name, holds, what in _CHECKS:
             value = getattr(self, name)
             if value is not None and not holds(value):
@@ -118,12 +136,18 @@ class Config:
 
     def to_toml(self) -> str:
         """A file that :func:`load_config` reads back; what is not set is left out."""
-        return tomli_w.dumps({name: value for name, value in asdict(self).items() if value is not None})
+        return tomli_w.dumps({name: value for name, value in self._without_password().items() if value is not None})
 
     def differing(self, other: Config) -> list[str]:
-        """Names of the entries in which two configs differ, the folder aside."""
-        mine, theirs = asdict(self), asdict(other)
-        return [name for name in mine if name != "out" and mine[name] != theirs[name]]
+        """Names of the entries in which two configs differ, but for where the work is done."""
+        mine, theirs = self._without_password(), other._without_password()
+        return [name for name in mine if name not in _WHERE and mine[name] != theirs[name]]
+
+    def _without_password(self) -> dict[str, Any]:
+        entries = asdict(self)
+        if self.storage is not None:
+            entries["storage"] = re.sub(r"(://[^:/@]*:).*@", r"\1***@", self.storage)
+        return entries
 
     def _number(self, name: str) -> float | None:
         text = getattr(self, name)

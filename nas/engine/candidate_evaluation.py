@@ -52,18 +52,19 @@ class CandidateCost:
 class ShortTraining:
     """Accuracy on the validation images after a short training; a lower fidelity trains for less.
 
-    ``data`` should hold no test images, which no candidate may meet.
+    ``data`` should hold no test images, which no candidate may meet. ``place`` is where torch trains, such as cuda.
     """
 
     data: Dataset
     recipe: Recipe
     seed: int
+    place: str = "cpu"
     _sizes: dict[tuple[int, int], Dataset] = field(default_factory=dict)
 
     def __call__(self, arch: Arch, fidelity: float) -> float:
         """Validation accuracy, 0..1."""
         data = self._resized(arch)
-        model = build_model(arch, seed=self.seed)
+        model = build_model(arch, seed=self.seed).to(self.place)
         seconds = None if self.recipe.seconds is None else self.recipe.seconds * fidelity
         recipe = replace(self.recipe, epochs=self.recipe.epochs * fidelity, seconds=seconds)
         train(model, data, recipe, seed=self.seed)

@@ -97,7 +97,7 @@ def search(
     check_arguments(objectives, n_trials, timeout, seed)
     limits = limits_of(budget)
     fidelities = check_rungs(rungs)
-    study = _open_study(storage, study_name, objectives)
+    study = study_at(open_storage(storage), study_name, objectives)
     _spaces[study] = space
     history = History(study, space)
     needed = dict.fromkeys((*limits, *(name for name in objectives if name != ACCURACY)))
@@ -135,11 +135,16 @@ def _executor(evaluate: Evaluate, *, isolated: bool, workers: int) -> Executor:
     return WorkerProcesses(evaluate, workers) if isolated or workers > 1 else InProcess(evaluate)
 
 
-def _open_study(
-    storage: str | Path | optuna.storages.BaseStorage | None, study_name: str | None, objectives: Sequence[str]
+def study_at(
+    storage: optuna.storages.BaseStorage | None, study_name: str | None, objectives: Sequence[str]
 ) -> optuna.Study:
+    """The study of that name, made where there is none.
+
+    Raises:
+        InputError: it has other objectives.
+    """
     study = optuna.create_study(
-        storage=open_storage(storage),
+        storage=storage,
         study_name=study_name,
         directions=["maximize" if name == ACCURACY else "minimize" for name in objectives],
         load_if_exists=True,

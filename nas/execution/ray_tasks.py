@@ -62,9 +62,14 @@ class RayTasks:
         # Ray's own trying again has no limit where a worker ran out of memory.
         self._task = self._ray.remote(_evaluated).options(num_cpus=cpus, num_gpus=gpus, max_retries=0)
 
-    def submit(self, candidate: Any, fidelity: float, *, alternative: bool = False) -> Future[Any]:
-        """Begin an evaluation; the future holds what ``evaluate`` returned, or raises :class:`EvaluationError`."""
-        return self._threads.submit(self._result, candidate, fidelity, alternative)
+    def submit(
+        self, candidate: Any, fidelity: float, *, alternative: bool = False, seconds: float | None = None
+    ) -> Future[Any]:
+        """Begin an evaluation; the future holds what ``evaluate`` returned, or raises :class:`EvaluationError`.
+
+        ``seconds`` limits this one; by default the limit that the executor was made with.
+        """
+        return self._threads.submit(self._result, candidate, fidelity, alternative, seconds or self._seconds)
 
     def close(self) -> None:
         """Kill the tasks that go on, and end Ray where this executor has started it."""
@@ -77,16 +82,16 @@ class RayTasks:
             self._ray.shutdown()
         self._starts = False
 
-    def _result(self, candidate: Any, fidelity: float, alternative: bool) -> Any:
+    def _result(self, candidate: Any, fidelity: float, alternative: bool, seconds: float | None) -> Any:
         errors = self._ray.exceptions
         died = (errors.WorkerCrashedError, errors.NodeDiedError, errors.LocalRayletDiedError, errors.ObjectLostError)
         for attempt in range(1, _ATTEMPTS + 1):
             task = self._begun(candidate, fidelity, alternative)
             try:
-                return self._ray.get(task, timeout=self._seconds)
+                return self._ray.get(task, timeout=seconds)
             except errors.GetTimeoutError:
                 self._ray.cancel(task, force=True)
-                raise EvaluationError(f"took longer than {self._seconds:g} s") from None
+                raise EvaluationError(f"took longer than the limit of {seconds:g} s") from None
             except errors.TaskCancelledError:
                 raise EvaluationError("the executor was closed") from None
             except errors.OutOfMemoryError:

@@ -19,7 +19,6 @@ from hw_profiles.devices.machine import matches_this_machine
 from hw_profiles.errors import InputError
 from nas.config import Config
 from nas.pipeline.pretrained_weights import initial_weights
-from nas.pipeline.run_folder import check_config
 from nas.pipeline.stage_plan import stage_names
 from nas.pipeline.teacher import check_teacher, check_teacher_file
 from nas.results.teacher_info import TeacherInfo
@@ -80,16 +79,21 @@ class Job:
         )
 
 
-def prepare(config: Config) -> Job:
+def prepare(config: Config, device: Device | None = None) -> Job:
     """Read and check everything that can be wrong with the input, before a folder is made.
+
+    ``device`` takes the place of the one that ``config`` names.
 
     Raises:
         InputError: with what must hold, and what came.
     """
-    check_config(config)
-    device = load_device(config.device)
+    device = load_device(config.device) if device is None else device
     if config.latency_from == "measured" and not device.measurable:
         raise InputError(f"latency_from 'measured' needs a device that is this machine, got {config.device!r}")
+    if config.latency_from == "measured" and config.storage is not None:
+        raise InputError(
+            "latency_from 'measured' is of one machine: with --storage, latencies come from the device file"
+        )
     if config.budget.energy_mj is not None:
         raise InputError(f"--energy: this device states no power: {device.name}; leave --energy out")
     check_teacher(config.teacher)

@@ -18,7 +18,7 @@ from nas.errors import NothingFitsError, user_input
 from nas.execution.kept_processes import kept_processes
 from nas.execution.long_trainings import shielded_stages, trained_network
 from nas.pipeline.job import Job, prepare
-from nas.pipeline.run_folder import check_data, log, open_folder
+from nas.pipeline.run_folder import check_config, check_data, log, open_folder
 from nas.pipeline.search_phase import chosen_network, search_networks
 from nas.pipeline.stage_plan import planned_stages, recipe_for, stage_names, with_stage_weights
 from nas.pipeline.teacher import NO_TEACHER, prepare_teacher
@@ -46,7 +46,7 @@ def run(config: str | Path | None = None, **overrides: Any) -> Result:
         NothingFitsError: no network was found that keeps the budget.
     """
     with user_input():
-        job = prepare(load_config(config, overrides))
+        job = prepare(check_config(load_config(config, overrides)))
     with open_folder(job.config) as folder, kept_processes():
         check_data(folder, job.data)
         clock = Clock(

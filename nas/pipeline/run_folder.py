@@ -26,8 +26,8 @@ RUN_SCHEMA = 2  # of everything that a run leaves in its folder; it rises when a
 _PACKAGES = ("fitnas", "torch", "optuna", "timm", "onnx", "onnxruntime", "numpy")
 
 
-def check_config(config: Config) -> None:
-    """Refuse a folder that holds a run of another config, or something else than a run.
+def check_config(config: Config) -> Config:
+    """The config, unless its folder holds a run of another one, or something else than a run.
 
     Raises:
         InputError: with the names of the entries that differ.
@@ -48,6 +48,7 @@ def check_config(config: Config) -> None:
             )
     elif folder.is_dir() and any(p.name not in _BEFORE_THE_CONFIG for p in folder.iterdir()):
         raise InputError(f"--out {folder}: must be new, empty or a run of ours, it holds other files")
+    return config
 
 
 def _check_schema(folder: Path) -> None:
@@ -69,13 +70,19 @@ def check_data(folder: Path, data: Dataset) -> None:
         InputError: labels, splits, sizes or the colours' statistics differ.
     """
     path = folder / "data.json"
+    digest = data_digest(data)
+    if not path.is_file():
+        write_json(path, {"sha256": digest})
+    if read_json(path, "sha256")["sha256"] != digest:
+        raise InputError(f"{folder} holds a run on other images than are in {data.name} now: choose another --out")
+
+
+def data_digest(data: Dataset) -> str:
+    """SHA-256 of labels, splits, sizes and the colours' statistics."""
     digest = hashlib.sha256(data.preprocessing.to_json().encode())
     for split in (data.train, data.val, data.test):
         digest.update(split.labels.tobytes())
-    if not path.is_file():
-        write_json(path, {"sha256": digest.hexdigest()})
-    if read_json(path, "sha256")["sha256"] != digest.hexdigest():
-        raise InputError(f"{folder} holds a run on other images than are in {data.name} now: choose another --out")
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,16 +13,21 @@ import torch
 from compress.atomic_files import read_json, write_json, write_text
 from compress.progress import progress
 from compress.training.loop import Recipe
+from nas.config import Config
 from nas.engine.candidate_evaluation import CandidateCost, ShortTraining
 from nas.engine.search import search
 from nas.engine.trial_attributes import started
 from nas.engine.winner_selection import choose_winner
+from nas.execution.executor import Executor
+from nas.execution.ray_tasks import RayTasks
 from nas.execution.worker_count import Layout, measured_layout
 from nas.execution.worker_processes import WorkerProcesses, available_cores
 from nas.pipeline.job import Job
+from nas.pipeline.shared_study import publish, record_of, shared_device
 from nas.pipeline.stage_plan import LONGEST
 from nas.pipeline.time_budget import Clock
 from nas.samplers.registry import sampler_named
+from nas.storages.open_storage import open_storage
 from search_spaces.arch import Arch
 
 _CANDIDATES = 24  # as many short trainings as a search by time should afford
@@ -31,14 +37,17 @@ _IMAGES_MEASURED = 320
 
 
 def search_networks(job: Job, folder: Path, clock: Clock) -> optuna.Study:
-    """The search; candidates are trained in processes of their own."""
+    """The search; candidates are trained in processes of their own, or by Ray.
+
+    The study is kept in ``folder``, or at the storage of the config, where other machines may work on it too.
+    """
     config = job.config
     seconds = clock.seconds_for("search")
-    layout = _layout(job, folder, seconds)
+    layout = layout_of(job, folder, seconds)
     each = None if seconds is None else _seconds_of_each(seconds, layout.workers)
     recipe = replace(_recipe(job), epochs=config.search_epochs * (LONGEST if seconds else 1), seconds=each)
-    training = ShortTraining(job.data_without_test(), recipe, config.seed)
-    limits = job.search_limits()
+    if config.storage is not None:
+        publish(config, record_of(config, job.space, job.data, shared_device(job.device), recipe), job.init)
     with progress("search") as report:
 
         def seen(study: optuna.Study) -> None:
@@ -46,24 +55,49 @@ def search_networks(job: Job, folder: Path, clock: Clock) -> optuna.Study:
             begun = sum(map(started, trials))
             shares = [begun / config.trials] if config.trials else []
             shares += [1 - (clock.left_of("search") or 0.0) / seconds] if seconds else []
-            report(max(shares), f"{begun} candidates trained, {len(trials)} proposed")
+            report(min(1.0, max(shares)), f"{begun} candidates trained, {len(trials)} proposed")
             clock.save()
 
-        return search(
-            job.space,
-            training,
-            cost=CandidateCost(job.device, limits, measured=not job.predicts),
-            budget=limits,
-            n_trials=config.trials,
-            timeout=None if seconds is None else max(clock.left_of("search") or 0.0, 1e-3),
-            seed=config.seed,
-            sampler=sampler_named(config.sampler),
-            storage=folder / "study.db",
-            study_name="search",
-            executor=WorkerProcesses(training, layout.workers, threads=layout.threads),
-            on_trial=seen,
-            alone=True,
-        )
+        timeout = None if seconds is None else max(clock.left_of("search") or 0.0, 1e-3)
+        return search_candidates(job, recipe, layout, folder=folder, timeout=timeout, on_trial=seen)
+
+
+def search_candidates(
+    job: Job,
+    recipe: Recipe,
+    layout: Layout,
+    *,
+    folder: Path | None,
+    timeout: float | None,
+    on_trial: Callable[[optuna.Study], None],
+) -> optuna.Study:
+    """The search with its recipe: of this process alone in ``folder``, or one of several at the config's storage."""
+    config, limits = job.config, job.search_limits()
+    training = ShortTraining(job.data_without_test(), recipe, config.seed, "cuda" if config.gpus else "cpu")
+    shared = config.storage is not None
+    device = shared_device(job.device) if shared else job.device
+    storage = open_storage(config.storage) if folder is None or shared else folder / "study.db"
+    return search(
+        job.space,
+        training,
+        cost=CandidateCost(device, limits, measured=not (shared or job.predicts)),
+        budget=limits,
+        n_trials=config.trials,
+        timeout=timeout,
+        seed=config.seed,
+        sampler=sampler_named(config.sampler),
+        storage=storage,
+        study_name=config.study,
+        executor=_executor(config, training, layout),
+        on_trial=on_trial,
+        alone=not shared,
+    )
+
+
+def _executor(config: Config, training: ShortTraining, layout: Layout) -> Executor:
+    if config.executor == "ray":
+        return RayTasks(training, layout.workers, address=config.address, cpus=config.cpus, gpus=config.gpus)
+    return WorkerProcesses(training, layout.workers, threads=layout.threads)
 
 
 def _recipe(job: Job) -> Recipe:
@@ -76,7 +110,7 @@ def _seconds_of_each(seconds: float, workers: int) -> float:
     return min(max(seconds * workers / _CANDIDATES, shortest), longest)
 
 
-def _layout(job: Job, folder: Path, seconds: float | None) -> Layout:
+def layout_of(job: Job, folder: Path, seconds: float | None) -> Layout:
     """How many candidates are trained at a time, decided once and kept.
 
     Without a limit of time it is one, because the order in which several end depends on the clock. Where every
@@ -88,6 +122,8 @@ def _layout(job: Job, folder: Path, seconds: float | None) -> Layout:
     workers = job.config.workers
     if workers is not None:
         layout = Layout(workers=workers, threads=max(1, available_cores() // workers), rates={})
+    elif job.config.executor == "ray":
+        layout = Layout(workers=available_cores(), threads=1, rates={})
     elif seconds is None or seconds < _WORTH_MEASURING or not job.predicts:
         layout = Layout(workers=1, threads=torch.get_num_threads(), rates={})
     else:

@@ -1,0 +1,109 @@
+"""The search without what follows it, and a worker that joins one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from compress.atomic_files import write_text
+from compress.progress import progress
+from hw_profiles.cache_folder import cache_folder
+from nas.config import Config, load_config
+from nas.engine.pareto import pareto_front
+from nas.engine.trial_attributes import COST, ENDED, started
+from nas.errors import user_input
+from nas.execution.kept_processes import kept_processes
+from nas.execution.worker_count import Layout
+from nas.execution.worker_processes import available_cores
+from nas.pipeline.job import Job, prepare
+from nas.pipeline.run_folder import check_config, check_data, open_folder
+from nas.pipeline.search_phase import chosen_network, search_candidates, search_networks
+from nas.pipeline.shared_study import check_record, device_of, download_init, read_record, recipe_of, record_of
+from nas.pipeline.time_budget import Clock
+from nas.results.tables import trials_csv
+from search_spaces.arch import Arch
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found: the study, and the network that it chose."""
+
+    folder: Path
+    study: optuna.Study
+    winner: Arch
+
+    def facts(self) -> dict[str, Any]:
+        """The winner, the front of accuracy and latency and the counts, in JSON types."""
+        trials = self.study.get_trials(deepcopy=False)
+        return {
+            "winner": {"id": self.winner.id, "file": str(self.folder / "winner.json")},
+            "front": [_facts(trial) for trial in pareto_front(self.study)],
+            "evaluated": sum(map(started, trials)),
+            "proposed": len(trials),
+            "ended": self.study.user_attrs.get(ENDED),
+        }
+
+
+def _facts(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
+    costs: Mapping[str, float] = trial.user_attrs[COST]
+    return {"trial": trial.number, "val_accuracy": trial.values[0], **costs, "params": dict(trial.params)}
+
+
+def search_alone(config: str | Path | None = None, **overrides: Any) -> Found:
+    """The search of :func:`nas.run` alone; ``out`` gets study.db, trials.csv and winner.json.
+
+    Raises:
+        InputError: wrong input, described in one line.
+        NothingFitsError: no network was found that keeps the budget.
+    """
+    with user_input():
+        job = prepare(check_config(load_config(config, overrides)))
+    with open_folder(job.config) as folder, kept_processes():
+        check_data(folder, job.data)
+        clock = Clock(folder / "plan.json", job.config.seconds, {"search": 1.0})
+        with user_input():
+            study = search_networks(job, folder, clock)
+        write_text(folder / "trials.csv", trials_csv(study))
+        winner = chosen_network(job, study, folder / "winner.json")
+        clock.save()
+    return Found(folder, study, winner)
+
+
+def join(study_name: str, **where: Any) -> optuna.Study:
+    """Work on a study that :func:`search_alone` or :func:`nas.run` made at a storage, until it is complete.
+
+    ``where`` are entries of :class:`nas.config.Config`: ``storage``, ``data``, and how this machine works.
+
+    Raises:
+        InputError: no such study, or other images or another space than it was made with.
+    """
+    with user_input():
+        _, record = read_record(where["storage"], study_name)
+        config = Config(**record["config"], study=study_name, **where)
+        job = _job(config, record)
+        layout = _layout(config)
+    with progress(f"worker of {study_name}") as report, kept_processes(), user_input():
+
+        def seen(study: optuna.Study) -> None:
+            begun = sum(map(started, study.get_trials(deepcopy=False)))
+            report(min(1.0, begun / (config.trials or 1)), f"{begun} candidates trained")
+
+        return search_candidates(job, recipe_of(record), layout, folder=None, timeout=None, on_trial=seen)
+
+
+def _job(config: Config, record: Mapping[str, Any]) -> Job:
+    init = download_init(record, config.artifacts, cache_folder() / "weights")
+    device = device_of(record)
+    job = prepare(replace(config, init=None if init is None else str(init)), device)
+    mine = record_of(config, job.space, job.data, device, recipe_of(record))
+    check_record(record, mine, config.study)
+    return job
+
+
+def _layout(config: Config) -> Layout:
+    workers = config.workers or 1
+    return Layout(workers=workers, threads=max(1, available_cores() // workers), rates={})
