@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from optuna.distributions import BaseDistribution
 from optuna.search_space import intersection_search_space
 from optuna.trial import FrozenTrial
 
@@ -19,9 +17,10 @@ from nas.samplers.space_trial import Proposal, propose
 Array = npt.NDArray[np.float64]
 
 _PROBES = 3  # random candidates that show the choices of a space before there are trials
-_MOST_REMEMBERED = 50_000
-# The hash of the candidate of each values, so that no space builds a thousand candidates again for each proposal.
-_hashes: weakref.WeakKeyDictionary[Any, dict[Hashable, int]] = weakref.WeakKeyDictionary()
+_MOST_REMEMBERED, _MOST_SPACES = 50_000, 4
+# What the values of each space build, so that a thousand candidates are not built again for each proposal: by names and
+# values, and only the hash of a candidate that may be large. It changes no result.
+_built: list[tuple[Any, dict[tuple[str, ...], dict[Hashable, Hashable]]]] = []
 
 
 class Candidates:
@@ -37,20 +36,21 @@ class Candidates:
         generator: np.random.Generator,
     ) -> None:
         self._problem, self._generator = problem, generator
-        names = {frozenset(trial.distributions) for trial in trials if trial.distributions}
-        distributions: dict[str, BaseDistribution] = {}
+        known = {tuple(trial.distributions): trial.distributions for trial in trials if trial.distributions}
         if problem is None:
             distributions = intersection_search_space(list(trials), include_pruned=True)
         else:
-            probes = [propose(problem.space, {}, generator) for _ in range(_PROBES)]
-            names |= {frozenset(probe.distributions) for probe in probes}
-            for known in (*(probe.distributions for probe in probes), *(trial.distributions for trial in trials)):
-                distributions = {**known, **distributions}
-        self.conditional = problem is not None and len(names) > 1
+            for _ in range(max(_PROBES - len(trials), 0)):
+                probe = propose(problem.space, {}, generator).distributions
+                known.setdefault(tuple(probe), probe)
+            distributions = {}
+            for found in known.values():
+                distributions = {**found, **distributions}
+        self.conditional = problem is not None and len(known) > 1
         self.encoding = Encoding(distributions, getattr(problem and problem.space, "ordered", None), self.conditional)
         self.codes = self.encoding.encode([trial.params for trial in trials])
         self._seen = {codes.tobytes() for codes in self.codes}
-        self._identities = {self._hash(trial.params) for trial in trials} if problem else set()
+        self._identities = self._known_candidates(trials)
 
     def unseen(self, codes: Array) -> Array:
         """Rows of codes, each once, without those of the trials."""
@@ -80,7 +80,7 @@ class Candidates:
             if self._problem is None:
                 yield proposal
                 continue
-            identity = hash(proposal.candidate)
+            identity = _identity(proposal.candidate)
             if identity in yielded:
                 continue
             yielded.add(identity)
@@ -99,7 +99,7 @@ class Candidates:
 
     def is_new(self, proposal: Proposal) -> bool:
         """Whether no trial had this candidate."""
-        return hash(proposal.candidate) not in self._identities
+        return _identity(proposal.candidate) not in self._identities
 
     def costs(self, proposal: Proposal) -> Mapping[str, float]:
         """The costs of a candidate of a problem."""
@@ -113,16 +113,30 @@ class Candidates:
         costs = self.costs(proposal)
         return all(costs[name] <= limit for name, limit in self._problem.limits.items())
 
-    def _hash(self, params: Mapping[str, Any]) -> int:
-        assert self._problem is not None
-        space = self._problem.space
-        try:
-            known = _hashes.setdefault(space, {})
-        except TypeError:  # no weak reference to it
-            known = {}
-        if len(known) > _MOST_REMEMBERED:
-            known.clear()
-        key = tuple((name, type(value), value) for name, value in params.items())
-        if key not in known:
-            known[key] = hash(propose(space, params, self._generator).candidate)
-        return known[key]
+    def _known_candidates(self, trials: Sequence[FrozenTrial]) -> set[Hashable]:
+        """Identities of the candidates of all trials."""
+        if self._problem is None:
+            return set()
+        remembered, found = _remembered(self._problem.space), set()
+        for trial in trials:
+            of_names = remembered.setdefault(tuple(trial.params), {})
+            values = tuple(trial.params.values())
+            if values not in of_names:
+                if len(of_names) >= _MOST_REMEMBERED:
+                    of_names.clear()
+                of_names[values] = _identity(propose(self._problem.space, trial.params, self._generator).candidate)
+            found.add(of_names[values])
+        return found
+
+
+def _identity(candidate: Hashable) -> Hashable:
+    return candidate if isinstance(candidate, int | float | str | tuple) else hash(candidate)
+
+
+def _remembered(space: Any) -> dict[tuple[str, ...], dict[Hashable, Hashable]]:
+    for known, built in _built:
+        if known is space or known == space:
+            return built
+    _built.append((space, {}))
+    del _built[:-_MOST_SPACES]
+    return _built[-1][1]

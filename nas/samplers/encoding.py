@@ -15,6 +15,7 @@ from nas.samplers.space_trial import holds, position_of, value_at
 Array = npt.NDArray[np.float64]
 
 ABSENT = -1.0  # the code of a choice that a candidate does not have
+_NOTHING = object()
 _MOST_LEVELS = 32
 _MOST_ONE_HOT = 12
 _STEP = 0.15
@@ -92,26 +93,41 @@ class Encoding:
     ) -> None:
         names = None if ordered is None else frozenset(ordered)
         self.dimensions = [dimension(name, found, names) for name, found in distributions.items()]
-        self._may_be_absent = may_be_absent
-        self._alike = self._shared()
-        features, groups, ranks = self._columns(np.zeros((1, len(self.dimensions))))
-        self.groups = np.repeat(np.arange(len(groups)), groups)
+        few = [column for column, found in enumerate(self.dimensions) if 0 < len(found.levels) <= _MOST_ONE_HOT]
+        lowest = -1 if may_be_absent else 0
+        pairs = [(column, level) for column in few for level in range(lowest, len(self.dimensions[column].levels))]
+        self._hot_columns = np.array([column for column, _ in pairs], dtype=np.intp)
+        self._hot_levels = np.array([level for _, level in pairs], dtype=float)
+        steps = [(i, level) for i, found in enumerate(self.dimensions) for level in range(len(found.levels))]
+        self._step_columns = np.array([column for column, _ in steps], dtype=np.intp)
+        self._step_levels = np.array([level for _, level in steps], dtype=float)
+        self._ranked = np.array([i for i, found in enumerate(self.dimensions) if found.ordered], dtype=np.intp)
+        self._most = np.array([max(len(self.dimensions[i].levels) - 1, 1) for i in self._ranked], dtype=float)
+        counts, means = self._shared_columns()
+        self._counts, self._means = counts, means
+        hot = np.searchsorted(few, self._hot_columns) if few else self._hot_columns
+        sizes = [len(few), len(self._ranked), len(counts), means.shape[1]]
+        starts = np.cumsum([0, *sizes])
+        widths = [matrix.shape[1] for matrix in counts]
+        self.groups = np.concatenate(
+            [
+                hot,
+                starts[1] + np.arange(sizes[1]),
+                starts[2] + np.repeat(np.arange(sizes[2]), widths),
+                starts[3] + np.arange(sizes[3]),
+            ]
+        ).astype(np.intp)
         weight = np.log(_TOTAL_WEIGHT / max(len(self.dimensions), 1))
-        self.prior_log_weights = weight + np.log(_MORE_FOR_ORDER) * np.array(ranks, dtype=float)
-        assert features.shape[1] == len(self.groups)
+        self.prior_log_weights = np.full(starts[4], weight)
+        self.prior_log_weights[starts[1] :] += np.log(_MORE_FOR_ORDER)
 
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> Array:
         """Codes of values by name."""
         codes = np.full((len(rows), len(self.dimensions)), ABSENT)
         for column, found in enumerate(self.dimensions):
-            known: dict[Any, float] = {}
-            for row, params in enumerate(rows):
-                if found.name in params:
-                    value = params[found.name]
-                    key = (type(value), value)
-                    if key not in known:
-                        known[key] = found.code(value)
-                    codes[row, column] = known[key]
+            values = [row.get(found.name, _NOTHING) for row in rows]
+            known = {value: ABSENT if value is _NOTHING else found.code(value) for value in set(values)}
+            codes[:, column] = [known[value] for value in values]
         return codes
 
     def decode(self, codes: Array) -> dict[str, Any]:
@@ -121,7 +137,11 @@ class Encoding:
 
     def features(self, codes: Array) -> Array:
         """The features of rows of codes."""
-        return self._columns(codes)[0]
+        hot = (codes[:, self._hot_columns] == self._hot_levels).astype(float)
+        places = codes[:, self._ranked]
+        ranks = np.where(places == ABSENT, 0.5, places / self._most)
+        counted = [hot @ matrix for matrix in self._counts]
+        return np.concatenate([hot * np.sqrt(0.5), ranks, *counted, ranks @ self._means], 1)
 
     def random(self, count: int, generator: np.random.Generator) -> Array:
         """Codes of random values."""
@@ -143,54 +163,34 @@ class Encoding:
 
     def neighbours(self, codes: Array, generator: np.random.Generator) -> Array:
         """Codes of all candidates that differ in one choice; for a choice of many values, a few near and far ones."""
-        rows = [codes[None, :][:0]]
+        here = codes[self._step_columns]
+        open_steps = (here != self._step_levels) & (here != ABSENT)
+        columns, values = self._step_columns[open_steps], self._step_levels[open_steps]
         for column, found in enumerate(self.dimensions):
-            code = codes[column]
-            if code == ABSENT:
-                continue
-            if found.levels:
-                values = np.delete(np.arange(len(found.levels), dtype=float), round(code))
-            else:
-                near = np.clip(code + _STEP * generator.normal(size=4), 0, 1)
-                values = np.concatenate([near, generator.random(2)])
-            changed = np.repeat(codes[None, :], len(values), axis=0)
-            changed[:, column] = values
-            rows.append(changed)
-        return np.concatenate(rows)
+            if not found.levels and codes[column] != ABSENT:
+                near = np.clip(codes[column] + _STEP * generator.normal(size=4), 0, 1)
+                values = np.concatenate([values, near, generator.random(2)])
+                columns = np.concatenate([columns, np.full(6, column)])
+        changed = np.tile(codes, (len(columns), 1))
+        changed[np.arange(len(columns)), columns] = values
+        return changed
 
-    def _shared(self) -> list[list[int]]:
-        """Columns of the choices that have equal values."""
+    def _shared_columns(self) -> tuple[list[Array], Array]:
+        """What makes shared columns: of the one-hot columns the counts of values, of the ranks their means."""
         alike: dict[tuple[Any, ...], list[int]] = {}
         for column, found in enumerate(self.dimensions):
-            if found.levels and len(found.levels) <= _MOST_ONE_HOT:
+            if 1 < len(found.levels) <= _MOST_ONE_HOT:
                 alike.setdefault((found.ordered, *((type(v), v) for v in found.levels)), []).append(column)
-        return [columns for columns in alike.values() if len(columns) > 1]
-
-    def _columns(self, codes: Array) -> tuple[Array, list[int], list[bool]]:
-        """Features, the width of each group, and whether it is one of ranks or shared columns."""
-        blocks, ranked = [], []
-        for column, found in enumerate(self.dimensions):
-            if found.levels and len(found.levels) <= _MOST_ONE_HOT:
-                levels = range(-1 if self._may_be_absent else 0, len(found.levels))
-                blocks.append((codes[:, column, None] == np.array(levels)) * np.sqrt(0.5))
-                ranked.append(False)
-            if found.ordered:
-                blocks.append(self._rank(codes, column)[:, None])
-                ranked.append(True)
-        for columns in self._alike:
+        counts, means = [], [np.zeros((len(self._ranked), 0))]
+        for columns in alike.values():
             number, size = len(columns), len(self.dimensions[columns[0]].levels)
-            counts = np.stack([(codes[:, columns] == level).mean(1) for level in range(size)], 1)
-            spread = np.sqrt((size - 1) / size**2 / number) if size > 1 else 1.0
-            blocks.append(counts / (2.5 * spread * np.sqrt(size)))
-            ranked.append(True)
+            if number < 2:
+                continue
+            member = np.isin(self._hot_columns, columns)[:, None]
+            # Divided by 2.5 standard deviations among random candidates, so that the weights of all groups compare.
+            spread = 2.5 * np.sqrt((size - 1) / size**2 / number) * np.sqrt(size)
+            counts.append(member * (self._hot_levels[:, None] == np.arange(size)) / (number * spread))
             if self.dimensions[columns[0]].ordered:
-                mean = np.mean([self._rank(codes, column) for column in columns], axis=0)
-                blocks.append(mean[:, None] / (2.5 * np.sqrt((size + 1) / (size - 1) / 12 / number)))
-                ranked.append(True)
-        width = [block.shape[1] for block in blocks]
-        return np.concatenate([np.zeros((len(codes), 0)), *blocks], 1), width, ranked
-
-    def _rank(self, codes: Array, column: int) -> Array:
-        most = max(len(self.dimensions[column].levels) - 1, 1)
-        rank: Array = np.where(codes[:, column] == ABSENT, 0.5, codes[:, column] / most)
-        return rank
+                spread = 2.5 * np.sqrt((size + 1) / (size - 1) / 12 / number)
+                means.append(np.isin(self._ranked, columns)[:, None] / (number * spread))
+        return counts, np.concatenate(means, 1)
