@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_ndtr, ndtr
+from scipy.special import erfcx, log_ndtr, ndtr
 
 Array = npt.NDArray[np.float64]
 
-_FAR = -5.0  # below this the closed form loses its digits
+_FAR, _VERY_FAR = -1.0, -1e4  # below these the closed forms lose their digits
 _SAMPLES = 128
 
 
@@ -24,9 +24,11 @@ def log_expected_improvement(mean: Array, variance: Array, best: float) -> Array
     u = (mean - best) / deviation
     near = np.maximum(u, _FAR)
     improvement = np.log(np.exp(-(near**2) / 2) / np.sqrt(2 * np.pi) + near * ndtr(near))
-    far = np.minimum(u, _FAR)
-    # The first three terms of the asymptotic series of Mills' ratio.
-    tail = -(far**2) / 2 - np.log(2 * np.pi) / 2 - 2 * np.log(-far) + np.log1p(-3 / far**2 + 15 / far**4)
+    # φ(u) + u Φ(u) as φ(u) times one less Mills' ratio, which keeps its digits; far out its limit u⁻² does.
+    far = np.clip(u, _VERY_FAR, _FAR)
+    rest = np.log1p(far * np.sqrt(np.pi / 2) * erfcx(-far / np.sqrt(2)))
+    rest = np.where(u > _VERY_FAR, rest, -2 * np.log(np.maximum(-u, 1.0)))
+    tail = -(np.minimum(u, _FAR) ** 2) / 2 - np.log(2 * np.pi) / 2 + rest
     result: Array = np.where(u >= _FAR, improvement, tail) + np.log(deviation)
     return result
 

@@ -209,7 +209,7 @@ def _missing_volume(table: Table, found: list[Any]) -> float:
 def cases(seeds: int, only: str, with_file: bool) -> Iterator[tuple[str, int]]:
     """All cases in blocks of ten seeds, the most informative first."""
     datasets = (*(COLUMNS if with_file else ()), "ordered", "categorical")
-    for names in (FIRST, LATER, (_SLOW,)):
+    for names in (FIRST + LATER, (_SLOW,)):
         for start in range(0, seeds if names != (_SLOW,) else min(seeds, _SLOW_SEEDS), 10):
             for setting, dataset, name in itertools.product(SETTINGS, datasets, names):
                 case = f"{dataset}/{setting}/{name}"

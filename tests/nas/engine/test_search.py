@@ -263,7 +263,7 @@ def test_every_sampler_repeats_itself_for_a_seed(name: str) -> None:
 
 def test_an_unknown_sampler_gets_a_hint() -> None:
     with pytest.raises(
-        ValueError, match=r"no sampler is called 'randm'; did you mean 'random'\? \(valid: tpe, random\)"
+        ValueError, match=r"no sampler is called 'randm'; did you mean 'random'\? \(valid: tpe, random, surrogate\)"
     ):
         sampler_named("randm")
 
