@@ -119,14 +119,19 @@ class Candidates:
             return set()
         remembered, found = _remembered(self._problem.space), set()
         for trial in trials:
+            if not trial.params:
+                continue
             of_names = remembered.setdefault(tuple(trial.params), {})
             values = tuple(trial.params.values())
             if values not in of_names:
                 if len(of_names) >= _MOST_REMEMBERED:
                     of_names.clear()
-                of_names[values] = _identity(propose(self._problem.space, trial.params, self._generator).candidate)
+                # Draws of its own: what is remembered must not move the generator of the proposals.
+                built = propose(self._problem.space, trial.params, np.random.default_rng(0))
+                # A worker may have stored a part of its values so far.
+                of_names[values] = _identity(built.candidate) if built.params == trial.params else None
             found.add(of_names[values])
-        return found
+        return found - {None}
 
 
 def _identity(candidate: Hashable) -> Hashable:

@@ -12,6 +12,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 Array = npt.NDArray[np.float64]
 
+ACCURACY = "accuracy"
+_COSTS = "cost"
 _PARTIAL = "accuracy_at_"
 _FINAL = "accuracy_at_1"
 
@@ -25,16 +27,23 @@ class Observations:
     feasible: npt.NDArray[np.bool_]
 
 
-def observations(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> Observations:
-    """The evaluated trials; of a single objective also those stopped early, by what their score became in others."""
+def observations(
+    trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection], objectives: Sequence[str] = (ACCURACY,)
+) -> Observations:
+    """The evaluated trials, and those stopped early with the final accuracy that others reached from such a score.
+
+    ``objectives`` are accuracy and names of costs, which stand in an attribute of the trials.
+    """
     signs = np.array([1.0 if direction == StudyDirection.MAXIMIZE else -1.0 for direction in directions])
     values = {
         row: signs * trial.values
         for row, trial in enumerate(trials)
         if trial.state == TrialState.COMPLETE and np.isfinite(trial.values).all()
     }
-    if len(directions) == 1:
-        values |= {row: signs * value for row, value in _expected(trials).items()}
+    for row, value in _expected(trials).items() if len(objectives) == len(directions) else ():
+        known = {**trials[row].user_attrs.get(_COSTS, {}), ACCURACY: value}
+        if all(name in known for name in objectives):
+            values[row] = signs * [known[name] for name in objectives]
     rows = sorted(values)
     return Observations(
         rows=np.array(rows, dtype=np.intp),
@@ -74,10 +83,12 @@ def _expected(trials: Sequence[FrozenTrial]) -> dict[int, float]:
     """Final accuracies of the trials that were stopped at a rung: that of the rung and the median gain of others."""
     scores = [
         {key: value for key, value in trial.user_attrs.items() if key.startswith(_PARTIAL)}
-        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        if trial.user_attrs and trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
         else {}
         for trial in trials
     ]
+    if not any(_FINAL in score and len(score) > 1 for score in scores):
+        return {}
     gains: dict[str, list[float]] = {}
     for score in scores:
         if _FINAL in score:

@@ -16,13 +16,12 @@ from nas.samplers.candidates import Candidates
 from nas.samplers.encoding import Encoding
 from nas.samplers.full_proposal import MOST_COSTS, FullProposalSampler
 from nas.samplers.gaussian_process import GaussianProcess, fit
-from nas.samplers.observations import Observations, broken_constraints, observations, running
+from nas.samplers.observations import ACCURACY, Observations, broken_constraints, observations, running
 from nas.samplers.space_trial import Proposal
 
 Array = npt.NDArray[np.float64]
 Score = Callable[[Array], Array]
 
-ACCURACY = "accuracy"
 _RANDOM_CANDIDATES, _RANDOM_CONDITIONAL = 400, 150
 _PARENTS = 5
 _FRONT_PARENTS = 10
@@ -59,10 +58,11 @@ class SurrogateSampler(FullProposalSampler):
         self, study: Study, trials: Sequence[FrozenTrial], candidates: Candidates, generator: np.random.Generator
     ) -> Proposal | None:
         """The new candidate of the largest expected improvement."""
-        seen = observations(trials, study.directions)
+        objectives = self._problem.objectives if self._problem is not None else (ACCURACY,)
+        seen = observations(trials, study.directions, objectives)
         if len(seen.rows) < 2 or not candidates.encoding.dimensions:
             return None
-        place = self._problem.objectives.index(ACCURACY) if self._problem is not None else 0
+        place = objectives.index(ACCURACY)
         others = [column for column in range(len(study.directions)) if column != place]
         if others and self._problem is None:
             seen = replace(seen, values=_scalarised(seen.values, generator)[:, None])
@@ -75,7 +75,7 @@ class SurrogateSampler(FullProposalSampler):
         ranked = _ranked(candidates, score, candidates.codes[parents], generator)
         if front is None or self._problem is None:
             return next(candidates.proposals(ranked, MOST_COSTS), None)
-        names = [self._problem.objectives[column] for column in others]
+        names = [objectives[column] for column in others]
         return front.best_of(candidates, candidates.proposals(ranked, MOST_COSTS), names, value)
 
 

@@ -164,6 +164,15 @@ def test_workers_at_once_propose_different_candidates() -> None:
     assert not set(proposed) & set(candidates(study)[:20])
 
 
+def test_a_worker_that_has_stored_a_part_of_its_values_is_no_candidate_yet() -> None:
+    study = search(PLAIN, accuracy, 12)
+    other = study.ask()
+    other.suggest_categorical("edge0", ("a", "b", "c", "d"))
+    study.ask()
+    study.sampler = SurrogateSampler(7).with_problem(PLAIN)
+    assert space(study.ask()) not in candidates(search(PLAIN, accuracy, 12))
+
+
 def test_a_failed_candidate_is_not_proposed_again() -> None:
     study = search(PLAIN, accuracy, 30)
     best = study.best_trial
@@ -176,23 +185,27 @@ def test_a_failed_candidate_is_not_proposed_again() -> None:
     assert sum(trial.params == best.params for trial in copy.trials) == 1
 
 
-def test_scores_of_stopped_trials_say_where_to_look() -> None:
+@pytest.mark.parametrize("objectives", [("accuracy",), ("accuracy", "size")])
+def test_scores_of_stopped_trials_say_where_to_look(objectives: tuple[str, ...]) -> None:
     """What was stopped early is modelled too: without it nothing would be known of the better half."""
 
     def line(trial: Any) -> int:
         return int(trial.suggest_int("x", 0, 999))
 
-    problem = Problem(space=line, cost=lambda found: {"size": 1.0}, limits={}, objectives=("accuracy",))
-    study = optuna.create_study(direction="maximize")
+    problem = Problem(space=line, cost=lambda found: {"size": 1.0}, limits={}, objectives=objectives)
+    study = optuna.create_study(directions=["maximize", "minimize"][: len(objectives)])
     found = {"x": optuna.distributions.IntDistribution(0, 999)}
     for x in range(0, 1000, 50):
         stopped = x >= 500
-        attributes = {"accuracy_at_0.1": x / 2000} | ({} if stopped else {"accuracy_at_1": x / 2000 + 0.1})
-        state = TrialState.PRUNED if stopped else TrialState.COMPLETE
-        value = None if stopped else x / 2000 + 0.1
+        attributes: dict[str, Any] = {"accuracy_at_0.1": x / 2000, "cost": {"size": 1.0}}
+        values = [x / 2000 + 0.1, 1.0][: len(objectives)]
         study.add_trial(
             optuna.trial.create_trial(
-                state=state, value=value, params={"x": x}, distributions=found, user_attrs=attributes
+                state=TrialState.PRUNED if stopped else TrialState.COMPLETE,
+                values=None if stopped else values,
+                params={"x": x},
+                distributions=found,
+                user_attrs=attributes if stopped else {**attributes, "accuracy_at_1": values[0]},
             )
         )
     study.sampler = SurrogateSampler(0).with_problem(problem)
