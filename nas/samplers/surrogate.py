@@ -29,6 +29,9 @@ _CLIMBERS, _CLIMB_STEPS = 3, 10
 _ENUMERATED = 600
 _FITTED, _CONDITIONED = 80, 200
 _RESCORED = 16
+# The reference point lies beyond the costliest network so far, or none that costs as much would ever be worth a try, and
+# above those that hardly learn.
+_BEYOND, _REFERENCE_QUANTILE = 0.5, 0.1
 
 
 class SurrogateSampler(FullProposalSampler):
@@ -157,8 +160,8 @@ class _Front:
             front=acquisition.Front(
                 values=value.means[front],
                 costs=costs[front],
-                reference_value=float(value.means.min()),
-                reference_costs=costs.max(0) + 0.01 * np.ptp(costs, axis=0),
+                reference_value=float(np.quantile(value.means, _REFERENCE_QUANTILE)),
+                reference_costs=costs.max(0) + _BEYOND * np.ptp(costs, axis=0),
             ),
             models=models,
         )
