@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ def observations(
     values = {
         row: signs * trial.values
         for row, trial in enumerate(trials)
-        if trial.state == TrialState.COMPLETE and np.isfinite(trial.values).all()
+        if trial.state == TrialState.COMPLETE and all(map(math.isfinite, trial.values))
     }
     for row, value in _expected(trials).items() if len(objectives) == len(directions) else ():
         known = {**trials[row].user_attrs.get(_COSTS, {}), ACCURACY: value}
@@ -68,7 +69,7 @@ def broken_constraints(trials: Sequence[FrozenTrial]) -> dict[str, tuple[npt.NDA
     found: dict[str, tuple[list[int], list[float]]] = {}
     for row, trial in enumerate(trials):
         for name, value in trial.constraints.items():
-            if trial.params and np.isfinite(value):
+            if trial.params and math.isfinite(value):
                 rows, values = found.setdefault(name, ([], []))
                 rows.append(row)
                 values.append(value)

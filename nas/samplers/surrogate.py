@@ -27,10 +27,10 @@ _PARENTS = 5
 _FRONT_PARENTS = 10
 _CLIMBERS, _CLIMB_STEPS = 3, 10
 _ENUMERATED = 600
-_FITTED, _CONDITIONED = 80, 200
+_FITTED, _CONDITIONED, _FITTED_TO_COSTS = 80, 200, 60
 _RESCORED = 16
-# The reference point lies beyond the costliest network so far, or none that costs as much would ever be worth a try, and
-# above those that hardly learn.
+# The reference point lies beyond the costliest network so far, or none that costs more would ever be worth a try, and
+# above the networks that hardly learn.
 _BEYOND, _REFERENCE_QUANTILE = 0.5, 0.1
 
 
@@ -271,7 +271,7 @@ def _cost_model(candidates: Candidates, rows: npt.NDArray[np.intp], costs: Array
     positive = bool((costs > 0).all())
     values = np.log(costs) if positive else costs
     centre, deviation = float(values.mean()), float(values.std()) or 1.0
-    latest = np.arange(len(values))[-_FITTED:]
+    latest = np.arange(len(values))[-_FITTED_TO_COSTS:]
     process = _process(candidates, rows, (values - centre) / deviation, latest)
 
     def predict(codes: Array) -> Array:
@@ -298,7 +298,7 @@ def _best_and_latest(values: Array, most: int) -> npt.NDArray[np.intp]:
 
 def _nearest_and_latest(values: Array) -> npt.NDArray[np.intp]:
     """Places of values near zero, and the last ones."""
-    return _first_and_latest(np.argsort(np.abs(values), kind="stable"), _FITTED)
+    return _first_and_latest(np.argsort(np.abs(values), kind="stable"), _FITTED_TO_COSTS)
 
 
 def _first_and_latest(order: npt.NDArray[np.intp], most: int) -> npt.NDArray[np.intp]:
