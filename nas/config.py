@@ -77,7 +77,7 @@ class Config:
     trials: int | None = None
     space: str = "mobilenet"
     init: str | None = None
-    sampler: str = "tpe"
+    sampler: str = "surrogate"
     workers: int | None = None
     storage: str | None = None
     study: str = "search"

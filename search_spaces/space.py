@@ -49,6 +49,17 @@ class Space:
         """Number of combinations; different ones may build the same Arch."""
         return math.prod(len(values) for values in self.choices.values())
 
+    @property
+    def ordered(self) -> tuple[str, ...]:
+        """Names of the choices whose values have an order: more than two different numbers.
+
+        >>> Space(name="s", choices={"width": (8, 16, 32), "se": (False, True)}, build=lambda params: None).ordered
+        ('width',)
+        """
+        return tuple(
+            name for name, values in self.choices.items() if len(set(values)) > 2 and all(map(_is_number, values))
+        )
+
     def sample_params(self, seed: int) -> dict[str, Choice]:
         """One value of each choice, uniformly."""
         generator = random.Random(seed)
@@ -70,3 +81,7 @@ class Space:
     def encode(self, params: Mapping[str, Choice]) -> list[float]:
         """Each value's position among its choices, 0..1."""
         return [values.index(params[name]) / max(len(values) - 1, 1) for name, values in self.choices.items()]
+
+
+def _is_number(value: Choice) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

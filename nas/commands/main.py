@@ -29,7 +29,7 @@ _RUN_OPTIONS = {
     "--trials": "candidates to train; without --time nothing depends on the clock",
     "--space": "name (see `nas list`) or module:name",
     "--init": "start from pretrained weights instead of a space: timm:NAME, or a file of timm's weights",
-    "--sampler": "how the search proposes: tpe or random",
+    "--sampler": "how the search proposes: surrogate (the default), tpe or random",
     "--workers": "candidates to train at a time, each in a process of its own; by default as many as are faster here",
     "--teacher": "timm:NAME, an ONNX file, none, or auto",
     "--baseline": "preset trained beside the winner, or none",

@@ -26,7 +26,7 @@ from nas.execution.executor import Executor
 from nas.execution.in_process import InProcess
 from nas.execution.worker_processes import WorkerProcesses
 from nas.samplers.problem import Problem
-from nas.samplers.registry import tpe
+from nas.samplers.registry import surrogate
 from nas.storages.open_storage import open_storage
 
 Space = Callable[[Any], Hashable]
@@ -72,9 +72,10 @@ def search(
     evaluations fail; the study's attribute ``ended`` says why. ``rungs`` are the fidelities at which a candidate is
     judged, the last is 1 (asynchronous successive halving, 1810.05934).
 
-    ``sampler`` is one of Optuna's, or a function that makes one from a seed; by default TPE, seeded anew for each
-    trial from (seed, number), so that a search that was interrupted goes on as if it had not been. A sampler that is
-    handed over as an object has a state of its own, so then that is not promised.
+    ``sampler`` is one of Optuna's, or a function that makes one from a seed; by default a Gaussian process over the
+    choices (:class:`nas.samplers.surrogate.SurrogateSampler`), seeded anew for each trial from (seed, number), so
+    that a search that was interrupted goes on as if it had not been. A sampler that is handed over as an object has
+    a state of its own, so then that is not promised.
 
     With ``isolated``, or with several ``workers``, candidates are evaluated in processes of their own: one that dies,
     hangs or takes too much memory is FAIL, and the search goes on. ``evaluate`` must be one that can be pickled. Where
@@ -113,7 +114,7 @@ def search(
         deadline=math.inf if timeout is None else time.monotonic() + timeout,
         rungs=fidelities,
         seed=seed,
-        sampler=sampler or tpe,
+        sampler=sampler or surrogate,
         has_alternative=hasattr(evaluate, "alternative"),
         evaluation_timeout=evaluation_timeout,
         on_trial=on_trial or (lambda study: None),

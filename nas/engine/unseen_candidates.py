@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from hw_profiles.budget import violations
 from nas.engine.infeasibility import Infeasibility
-from nas.samplers.drawing import draw
 from nas.samplers.problem import Problem
+from nas.samplers.space_trial import propose
 
 _MOST_DRAWS = 500
 _MUTATED = 0.5
@@ -41,11 +42,12 @@ class Unseen:
 
     def find(self, deadline: float) -> Mapping[str, Any] | None:
         """The parameters of such a candidate; None where 500 draws meet none, or the time is over."""
-        generator = random.Random(self.seed)
+        generator = np.random.default_rng(self.seed)
         met: set[Hashable] = set()
         while self.draws < _MOST_DRAWS and time.monotonic() < deadline:
             self.draws += 1
-            found, params = draw(self.problem.space, generator, self._kept(generator))
+            proposal = propose(self.problem.space, self._kept(generator), generator)
+            found, params = proposal.candidate, proposal.params
             if found in self.seen or found in met:
                 continue
             met.add(found)
@@ -59,7 +61,7 @@ class Unseen:
                 self._closest, self.draws = (excess, params), 0
         return None
 
-    def _kept(self, generator: random.Random) -> Mapping[str, Any]:
+    def _kept(self, generator: np.random.Generator) -> Mapping[str, Any]:
         """Parameters that the next draw keeps: none, or most of those of the closest candidate."""
         if self._closest is None or generator.random() >= _MUTATED:
             return {}

@@ -1,4 +1,4 @@
-"""Optuna's samplers by name; each is created anew for every trial, from a seed."""
+"""Samplers by name; each is created anew for every trial, from a seed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import optuna
 
 from hw_profiles.errors import InputError
 from hw_profiles.spelling_suggestions import did_you_mean
+from nas.samplers.surrogate import SurrogateSampler
 
 SamplerFactory = Callable[[int], optuna.samplers.BaseSampler]
 
@@ -25,7 +26,12 @@ def random(seed: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.RandomSampler(seed=seed)
 
 
-SAMPLERS: dict[str, SamplerFactory] = {"tpe": tpe, "random": random}
+def surrogate(seed: int) -> optuna.samplers.BaseSampler:
+    """A Gaussian process that learns which choices have an order, and the largest expected improvement."""
+    return SurrogateSampler(seed)
+
+
+SAMPLERS: dict[str, SamplerFactory] = {"tpe": tpe, "random": random, "surrogate": surrogate}
 
 
 def sampler_named(name: str) -> SamplerFactory:

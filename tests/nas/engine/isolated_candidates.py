@@ -7,7 +7,7 @@ import os
 import time
 from typing import Any
 
-HARM = ("none", "abort", "memory", "sleep", "nan", "raise")
+HARM = ("none", "no", "not any", "abort", "memory", "sleep", "nan", "raise")
 
 
 def space(trial: Any) -> tuple[str, int]:

@@ -211,7 +211,11 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("name", "number"),
-    quick([(name, number) for name in SAMPLERS for number in (3, 12, 20)], [("tpe", 3)]),
+    quick(
+        # The surrogate does not propose a repeat, so that it never comes to a twentieth trial here.
+        [(name, number) for name in SAMPLERS for number in (3, 12, 20) if (name, number) != ("surrogate", 20)],
+        [("tpe", 3)],
+    ),
 )
 def test_a_proposal_cut_short_gets_the_values_it_would_have_had(name: str, number: int, tmp_path: Path) -> None:
     """Every sampler: in its first random draws, later, and after ten repeats in a row."""
@@ -276,7 +280,7 @@ def test_every_sampler_repeats_itself_for_a_seed(name: str) -> None:
 
 def test_an_unknown_sampler_gets_a_hint() -> None:
     with pytest.raises(
-        ValueError, match=r"no sampler is called 'randm'; did you mean 'random'\? \(valid: tpe, random\)"
+        ValueError, match=r"no sampler is called 'randm'; did you mean 'random'\? \(valid: tpe, random, surrogate\)"
     ):
         sampler_named("randm")
 
