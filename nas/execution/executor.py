@@ -18,6 +18,15 @@ class EvaluationError(Exception):
         self.retry_may_help = retry_may_help
 
 
+def shortest(*limits: float | None) -> float | None:
+    """The shortest of several limits of time, None where there is none.
+
+    >>> shortest(None, 60, 5), shortest(None)
+    (5, None)
+    """
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
 class Executor(Protocol):
     """Evaluates candidates, up to ``workers`` at a time.
 

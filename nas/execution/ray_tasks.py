@@ -12,7 +12,7 @@ from typing import Any
 
 from compress.argument_checks import is_number, is_whole
 from hw_profiles.errors import InputError
-from nas.execution.executor import EvaluationError
+from nas.execution.executor import EvaluationError, shortest
 from nas.execution.in_process import Evaluate, way_of
 
 log = logging.getLogger("fitnas")
@@ -67,9 +67,9 @@ class RayTasks:
     ) -> Future[Any]:
         """Begin an evaluation; the future holds what ``evaluate`` returned, or raises :class:`EvaluationError`.
 
-        ``seconds`` limits this one; by default the limit that the executor was made with.
+        The shorter of ``seconds`` and the limit that the executor was made with holds.
         """
-        return self._threads.submit(self._result, candidate, fidelity, alternative, seconds or self._seconds)
+        return self._threads.submit(self._result, candidate, fidelity, alternative, shortest(seconds, self._seconds))
 
     def close(self) -> None:
         """Kill the tasks that go on, and end Ray where this executor has started it."""

@@ -23,7 +23,7 @@ from nas.execution.child_process import (
     packed_for_child,
     prepared,
 )
-from nas.execution.executor import EvaluationError
+from nas.execution.executor import EvaluationError, shortest
 from nas.execution.feedback import log_again
 from nas.execution.in_process import Evaluate, way_of
 from nas.execution.kept_processes import end_child, started_child
@@ -89,10 +89,10 @@ class WorkerProcesses:
     ) -> Future[Any]:
         """Begin an evaluation; the future holds what ``evaluate`` returned, or raises :class:`EvaluationError`.
 
-        ``seconds`` limits this one; by default the limit that the executor was made with.
+        The shorter of ``seconds`` and the limit that the executor was made with holds.
         """
         packed = packed_for_child(((candidate, fidelity, alternative), {}), "the candidate")
-        return self._pool.submit(Call(packed), self.workers, seconds or self._seconds)
+        return self._pool.submit(Call(packed), self.workers, shortest(seconds, self._seconds))
 
     def close(self) -> None:
         """Kill the workers, whatever they do, and remove the files; what was not done raises EvaluationError."""
