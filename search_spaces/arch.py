@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -78,6 +79,23 @@ class Arch:
                 yield f"stages.{i}.{j}", spec
         if self.head is not None:
             yield "head", self.head
+
+    def summary(self) -> str:
+        """One line to read: the input, and each run of like blocks with kernel size, widths and squeeze-excite.
+
+        >>> from search_spaces import preset
+        >>> preset("resnet8").summary()
+        '3×32×32 | conv 3×3 16 | residual 3×3 16 | residual 3×3 32 | residual 3×3 64 | 10 classes'
+        """
+        parts = ["×".join(map(str, self.input_shape))]
+        for stage in ((self.stem,), *self.stages, *(() if self.head is None else ((self.head,),))):
+            for (kind, kernel, squeezes), group in itertools.groupby(
+                stage, key=lambda spec: (spec.kind, spec.kernel_size, spec.se_channels > 0)
+            ):
+                widths = ", ".join(str(spec.out_channels) for spec in group)
+                squeeze = " SE" if squeezes else ""
+                parts.append(f"{kind.replace('_', ' ')} {kernel}×{kernel} {widths}{squeeze}")
+        return " | ".join([*parts, f"{self.num_classes} classes"])
 
     def workload(self) -> Workload:
         """The operations, batch normalisation folded; an InputError where the input is too small for the strides."""

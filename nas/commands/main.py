@@ -31,6 +31,13 @@ _RUN_OPTIONS = {
     "--init": "start from pretrained weights instead of a space: timm:NAME, or a file of timm's weights",
     "--sampler": "how the search proposes: surrogate (the default), tpe or random",
     "--workers": "candidates to train at a time, each in a process of its own; by default as many as are faster here",
+    "--storage": "where a study that machines share is kept: FILE.db, postgresql://…, journal:FILE (docs/machines.md)",
+    "--study": "its name",
+    "--artifacts": "folder that the machines share, for the weights of --init",
+    "--executor": "what trains candidates: processes (of this machine) or ray",
+    "--address": "cluster of Ray, such as auto or HOST:PORT; by default a Ray of its own",
+    "--cpus": "of Ray, for each candidate",
+    "--gpus": "of Ray, for each candidate",
     "--teacher": "timm:NAME, an ONNX file, none, or auto",
     "--baseline": "preset trained beside the winner, or none",
     "--out": "run folder; rerun the same command to resume",
@@ -42,6 +49,9 @@ _NUMBERS: dict[str, Callable[[str], Any]] = {
     "--workers": int,
     "--seed": int,
 }
+# Options of a run that are none of its search.
+_NOT_OF_A_SEARCH = ("--max-accuracy-drop", "--teacher", "--baseline")
+_WORKER_OPTIONS = ("--workers", "--artifacts", "--executor", "--address", "--cpus", "--gpus")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,11 +113,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     run = verbs.add_parser("run", help="search, train, compress and verify a network")
-    run.add_argument("config", nargs="?", help="TOML file with the same entries as the options")
-    for option, text in _RUN_OPTIONS.items():
-        run.add_argument(option, type=_NUMBERS.get(option, str), help=text)
-    run.add_argument("--set", action="append", default=[], metavar="key=value", help="any entry of the config")
+    _add_run_options(run, tuple(_RUN_OPTIONS))
     run.add_argument("--json", action="store_true", help="print metrics.json instead of the table")
+    searched = verbs.add_parser("search", help="the search alone: the most accurate network within the budget")
+    _add_run_options(searched, tuple(option for option in _RUN_OPTIONS if option not in _NOT_OF_A_SEARCH))
+    searched.add_argument("--json", action="store_true", help="print what was found as JSON")
+    worker = verbs.add_parser("worker", help="work on a study that `nas search --storage` or `nas run --storage` made")
+    worker.add_argument("study", help="its name")
+    worker.add_argument("--storage", required=True, help="where the study is kept")
+    worker.add_argument("--data", required=True, help="the images that the study was made with")
+    for option in _WORKER_OPTIONS:
+        worker.add_argument(option, type=_NUMBERS.get(option, str), help=_RUN_OPTIONS[option])
     reported = verbs.add_parser("report", help="write report.html of a finished run again")
     reported.add_argument("run", help="its folder")
     listed = verbs.add_parser("list", help="spaces, presets, devices")
@@ -117,6 +133,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(verbs)
     _add_compare(verbs)
     return parser
+
+
+def _add_run_options(parser: argparse.ArgumentParser, options: Sequence[str]) -> None:
+    parser.add_argument("config", nargs="?", help="TOML file with the same entries as the options")
+    for option in options:
+        parser.add_argument(option, type=_NUMBERS.get(option, str), help=_RUN_OPTIONS[option])
+    parser.add_argument("--set", action="append", default=[], metavar="key=value", help="any entry of the config")
 
 
 def _add_devices(verbs: Any) -> None:
@@ -172,20 +195,29 @@ def _add_compare(verbs: Any) -> None:
     compared.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
-def _run(parsed: argparse.Namespace) -> None:
-    overrides: dict[str, Any] = {
-        name: getattr(parsed, name) for name in (option[2:].replace("-", "_") for option in _RUN_OPTIONS)
-    }
+def _overrides(parsed: argparse.Namespace) -> dict[str, Any]:
+    """The entries of the config that a command line gives, checked before torch is loaded."""
+    names = [option[2:].replace("-", "_") for option in _RUN_OPTIONS]
+    overrides = {name: getattr(parsed, name) for name in names if hasattr(parsed, name)}
     with user_input():
         overrides |= dict(parse_assignment(text) for text in parsed.set)
-        load_config(parsed.config, overrides)  # before torch is loaded, so that a mistake is told at once
+        load_config(parsed.config, overrides)
+    return overrides
+
+
+def _quiet() -> None:
     warnings.filterwarnings("ignore", category=UserWarning)
     import optuna
 
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def _run(parsed: argparse.Namespace) -> None:
+    overrides = _overrides(parsed)
+    _quiet()
     from nas.pipeline.run import run
     from nas.results.tables import table
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     result = run(parsed.config, **overrides)
     for line in result.metrics["warnings"]:
         print(f"nas: warning: {line}", file=sys.stderr)
@@ -193,6 +225,22 @@ def _run(parsed: argparse.Namespace) -> None:
         print(json_text(result.metrics))
     else:
         print(f"\n{table(result.metrics)}\n\n{result.metrics['verdict']}\nreport: {result.folder / 'report.html'}")
+
+
+def _search(parsed: argparse.Namespace) -> None:
+    overrides = _overrides(parsed)
+    _quiet()
+    from nas.commands.search import run_search
+
+    run_search(parsed, overrides)
+
+
+def _worker(parsed: argparse.Namespace) -> None:
+    _quiet()
+    from nas.commands.search import run_worker
+
+    names = ("storage", "data", *(option[2:] for option in _WORKER_OPTIONS))
+    run_worker(parsed.study, {name: value for name in names if (value := getattr(parsed, name)) is not None})
 
 
 def _report(parsed: argparse.Namespace) -> None:
@@ -241,8 +289,8 @@ def _compare(parsed: argparse.Namespace) -> None:
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
-    "run": _run, "report": _report, "list": _list, "devices": _devices, "profile": _profile, "export": _export,
-    "compare": _compare,
+    "run": _run, "search": _search, "worker": _worker, "report": _report, "list": _list, "devices": _devices, "profile": _profile,
+    "export": _export, "compare": _compare,
 }  # fmt: skip
 
 if __name__ == "__main__":

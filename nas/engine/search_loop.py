@@ -27,6 +27,7 @@ from nas.execution.executor import EvaluationError, Executor
 from nas.samplers.problem import Problem, UsesProblem
 from nas.samplers.registry import random
 from nas.samplers.seeded_by_number import SeededByNumber, seed_for
+from nas.storages.dashboard import limits_text
 from nas.storages.delayed_trial import DelayedTrial
 from nas.storages.lease import WORKER
 
@@ -36,7 +37,7 @@ Sampler = BaseSampler | Callable[[int], BaseSampler]
 
 _REPEATS_BEFORE_RANDOM = 10
 _REJECTED_BEFORE_LOOKING = 20  # proposals in a row that were not worth an evaluation
-_MOST_ATTEMPTS = 3  # evaluations of one candidate whose process died
+_MOST_ATTEMPTS = 25  # at one candidate whose process died: no kill from outside meets one so often
 _LOOK_SECONDS = 0.5  # between two looks at what other workers do
 _FEWEST_TIMES, _TIMES_THE_LONGEST, _SHORTEST_LIMIT = 3, 10, 60.0
 _FEWEST_EVALUATIONS, _MOST_FAILED = 10, 0.75
@@ -164,6 +165,10 @@ class SearchLoop:
         trial.set_user_attr(attribute.FEASIBLE, all(value <= 0 for value in excess.values()))
         for name, value in excess.items():
             trial.set_constraint(name, value)
+        if self.problem.limits:
+            trial.set_user_attr(attribute.LIMITS, limits_text(costs, self.problem.limits))
+        if hasattr(found, "summary"):
+            trial.set_user_attr(attribute.NETWORK, found.summary())
         over = [f"{name} is {costs[name]:g}, the limit {self._limit(name):g}" for name, v in excess.items() if v > 0]
         if over or found in self.history.costs:
             trial.set_user_attr(attribute.WHY, "breaks the budget: " + "; ".join(over) if over else REPEATS)

@@ -9,6 +9,8 @@ ACCURACY = "accuracy"
 # whether its evaluation was STARTED, how often one was begun (ATTEMPTS, where a process died), and after what failure
 # it was RETRIED in another format.
 WHY, CAUSE, COST, FEASIBLE = "why", "cause", "cost", "feasible"
+# For people who look at the study: the candidate as its ``summary()`` says it, and its costs beside their limits.
+NETWORK, LIMITS = "network", "limits"
 STARTED, ATTEMPTS, RETRIED = "evaluation_started", "attempts", "retried_after"
 # Attributes of a study: the names of its OBJECTIVES, why its search ENDED, and costs met without a trial (PROBED).
 OBJECTIVES, ENDED, PROBED = "objectives", "ended", "probed"

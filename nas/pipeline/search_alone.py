@@ -50,7 +50,7 @@ class Found:
 
 def _facts(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
     costs: Mapping[str, float] = trial.user_attrs[COST]
-    return {"trial": trial.number, "val_accuracy": trial.values[0], **costs, "params": dict(trial.params)}
+    return {"trial": trial.number, "val_accuracy": trial.values[0], **costs, "choices": dict(trial.params)}
 
 
 def search_alone(config: str | Path | None = None, **overrides: Any) -> Found:

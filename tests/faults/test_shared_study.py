@@ -51,12 +51,6 @@ class _Workers:
     def noted(self) -> int:
         return self.notes.read_text().count("\n") if self.notes.exists() else 0
 
-    def evaluates_again(self, worker: int) -> bool:
-        """Whether the candidate that a worker began last had been begun before."""
-        notes = [line.split(" ", 1) for line in self.notes.read_text().splitlines()]
-        own = [candidate for pid, candidate in notes if pid == str(self.running[worker].pid)]
-        return bool(own) and sum(candidate == own[-1] for _, candidate in notes) > 1
-
     def wait_for_note(self, since: int) -> None:
         deadline = time.monotonic() + 120
         while self.noted() <= since and time.monotonic() < deadline:
@@ -92,8 +86,6 @@ def test_workers_killed_twenty_times_lose_and_double_nothing(address: str, tmp_p
         workers.wait_for_note(workers.noted() + 3)  # one has begun an evaluation
         time.sleep(chance.uniform(0, 0.15))
         victim = chance.randrange(WORKERS)
-        if workers.evaluates_again(victim):  # a candidate that is there at three deaths is taken to cause them
-            victim = (victim + 1) % WORKERS
         workers.running[victim].kill()
         workers.running[victim].communicate()
         workers.running[victim] = workers.start()
