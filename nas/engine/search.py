@@ -56,6 +56,7 @@ def search(
     workers: int = 1,
     executor: Executor | None = None,
     evaluation_timeout: float | None = None,
+    warm_start: Sequence[Mapping[str, Any]] = (),
     on_trial: Callable[[optuna.Study], None] | None = None,
     alone: bool = False,
 ) -> optuna.Study:
@@ -82,6 +83,9 @@ def search(
     it has an attribute ``alternative``, another such function, what crashed or raised is tried by that before it
     counts as failed. ``evaluation_timeout`` limits one evaluation; by default to ten times the longest one so far, at
     least a minute. ``executor`` evaluates elsewhere (:mod:`nas.execution`).
+
+    ``warm_start`` are parameters of candidates to propose first, such as those of the best trials of an earlier study
+    (``[trial.params for trial in nas.pareto_front(earlier)]``); a value that the space does not have is drawn.
 
     Several processes, also on several machines, may call this with one ``storage`` and ``study_name``: they share the
     study, and what one that died was evaluating is evaluated by another. With ``alone`` it is known that nobody else
@@ -117,6 +121,7 @@ def search(
         sampler=sampler or surrogate,
         has_alternative=hasattr(evaluate, "alternative"),
         evaluation_timeout=evaluation_timeout,
+        warm_start=warm_start,
         on_trial=on_trial or (lambda study: None),
     )
     problem = Problem(space=space, cost=costs_of, limits=limits, objectives=tuple(objectives))

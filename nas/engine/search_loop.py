@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState, create_trial
@@ -27,6 +28,7 @@ from nas.execution.executor import EvaluationError, Executor
 from nas.samplers.problem import Problem, UsesProblem
 from nas.samplers.registry import random
 from nas.samplers.seeded_by_number import SeededByNumber, seed_for
+from nas.samplers.space_trial import propose
 from nas.storages.dashboard import limits_text
 from nas.storages.delayed_trial import DelayedTrial
 from nas.storages.lease import WORKER
@@ -54,6 +56,7 @@ class Plan:
     sampler: Sampler
     has_alternative: bool
     evaluation_timeout: float | None
+    warm_start: Sequence[Mapping[str, Any]]
     on_trial: Callable[[optuna.Study], None]
 
 
@@ -196,6 +199,10 @@ class SearchLoop:
         self._submit(_Evaluation(stored._trial_id, stored.number, found, costs))
 
     def _ask(self) -> Trial:
+        number = len(self.history.trials)
+        if self._queued is None and number < len(self.plan.warm_start):
+            generator = np.random.default_rng(seed_for(self.plan.seed, number))
+            self._queued = propose(self.problem.space, self.plan.warm_start[number], generator).params
         if self._queued is None:
             return self._asking.ask()
         template = create_trial(state=TrialState.RUNNING, system_attrs={"fixed_params": dict(self._queued)})

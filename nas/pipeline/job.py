@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from nas.config import Config
 from nas.pipeline.pretrained_weights import initial_weights
 from nas.pipeline.stage_plan import stage_names
 from nas.pipeline.teacher import check_teacher, check_teacher_file
+from nas.pipeline.warm_start import best_of_earlier_run
 from nas.results.teacher_info import TeacherInfo
 from nas.samplers.registry import sampler_named
 from search_spaces.presets import preset
@@ -43,6 +46,7 @@ class Job:
     space: Space
     init: Path | None
     measured: bool
+    warm_start: Sequence[Mapping[str, Any]] = ()
 
     @property
     def predicts(self) -> bool:
@@ -103,6 +107,7 @@ def prepare(config: Config, device: Device | None = None) -> Job:
         raise InputError(f"prune_criterion must be one of {', '.join(CRITERIA)}, got {config.prune_criterion!r}")
     if config.baseline != "none":
         preset(config.baseline)
+    warm_start = best_of_earlier_run(config)
     with progress("reading images") as report:
         data = load_data(
             config.data,
@@ -119,4 +124,4 @@ def prepare(config: Config, device: Device | None = None) -> Job:
     else:
         space, weights = pretrained_space(*init, input_shape=shape, num_classes=classes), init[1]
     measured = device.measurable and config.latency_from != "estimated"
-    return Job(config, data, device, config.budget, space, weights, measured)
+    return Job(config, data, device, config.budget, space, weights, measured, warm_start)

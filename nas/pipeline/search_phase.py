@@ -23,6 +23,7 @@ from nas.execution.ray_tasks import RayTasks
 from nas.execution.worker_count import Layout, measured_layout
 from nas.execution.worker_processes import WorkerProcesses, available_cores
 from nas.pipeline.job import Job
+from nas.pipeline.run_folder import FOLDERS_STUDY
 from nas.pipeline.shared_study import publish, record_of, shared_device
 from nas.pipeline.stage_plan import LONGEST
 from nas.pipeline.time_budget import Clock
@@ -59,7 +60,22 @@ def search_networks(job: Job, folder: Path, clock: Clock) -> optuna.Study:
             clock.save()
 
         timeout = None if seconds is None else max(clock.left_of("search") or 0.0, 1e-3)
-        return search_candidates(job, recipe, layout, folder=folder, timeout=timeout, on_trial=seen)
+        study = search_candidates(job, recipe, layout, folder=folder, timeout=timeout, on_trial=seen)
+    if config.storage is not None:
+        _copy(study, folder / "study.db")
+    return study
+
+
+def _copy(study: optuna.Study, path: Path) -> None:
+    """Keep a study that lies elsewhere in the folder as well, so that its report can be drawn again."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    storage = open_storage(partial)
+    assert storage is not None
+    optuna.copy_study(
+        from_study_name=study.study_name, from_storage=study._storage, to_storage=storage, to_study_name=FOLDERS_STUDY
+    )
+    partial.replace(path)
 
 
 def search_candidates(
@@ -87,8 +103,9 @@ def search_candidates(
         seed=config.seed,
         sampler=sampler_named(config.sampler),
         storage=storage,
-        study_name=config.study,
+        study_name=config.study if shared else FOLDERS_STUDY,
         executor=_executor(config, training, layout),
+        warm_start=job.warm_start,
         on_trial=on_trial,
         alone=not shared,
     )
