@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import copy
+import functools
 import zlib
 from collections.abc import Sequence
 from typing import Any, Self
@@ -13,6 +14,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import ThreadpoolController
 
 from nas.samplers.candidates import Candidates
 from nas.samplers.observations import is_feasible
@@ -57,7 +59,9 @@ class FullProposalSampler(BaseSampler):
         if known < self._n_startup_trials:
             proposal = self._random(trials, candidates)
         else:
-            proposal = self.propose(study, trials, candidates, generator) or self._random(trials, candidates)
+            with _blas().limit(limits=1):
+                proposal = self.propose(study, trials, candidates, generator)
+            proposal = proposal or self._random(trials, candidates)
         if proposal is None:
             return {}
         self._proposed[trial.number] = proposal.params
@@ -91,3 +95,10 @@ class FullProposalSampler(BaseSampler):
             asked += 1
             fallback = fallback or proposal
         return fallback
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    """The libraries of linear algebra: on the small matrices here their threads wait for each other, and for the
+    trainings beside them, many times as long as one thread computes."""
+    return ThreadpoolController()
