@@ -29,7 +29,7 @@ from nas.config import Config
 from nas.engine.search import candidate, ranked_trials
 from nas.results.network_facts import architecture_facts, estimated_latency, memory_facts
 from nas.results.prediction_statistics import Predictions, class_counts, class_facts, flips, interval_of
-from nas.results.run_warnings import run_warnings
+from nas.results.run_warnings import failed_candidates, run_warnings
 from nas.results.teacher_info import TeacherInfo
 
 METRICS_SCHEMA = 3
@@ -89,7 +89,7 @@ def collect(found: Findings) -> Result:
         "threads": found.context.device.threads,
         "config": asdict(config),
         "environment": read_json(folder / "env.json") if (folder / "env.json").is_file() else {},
-        "warnings": run_warnings(rows, found.data),
+        "warnings": [*failed_candidates(found.study), *run_warnings(rows, found.data)],
         "excess": excess,
         "final": {
             **final,

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import optuna
+from optuna.trial import TrialState
+
 from compress.data.dataset import Dataset
+from nas.engine.trial_attributes import CAUSE, RETRIED, started
 
 _FEWEST_EPOCHS, _FEWEST_STEPS = 3.0, 100
 
@@ -18,6 +22,21 @@ def run_warnings(rows: Sequence[Mapping[str, Any]], data: Dataset) -> list[str]:
         "test accuracy"
     ]
     return short_trainings(rows) + (flattered if alike else [])
+
+
+def failed_candidates(study: optuna.Study) -> list[str]:
+    """One line where candidates could not be trained, or only in another memory format."""
+    trials = study.get_trials(deepcopy=False)
+    failed = [trial for trial in trials if trial.state == TrialState.FAIL]
+    retried = [trial for trial in trials if RETRIED in trial.user_attrs and trial.state != TrialState.FAIL]
+    lines = []
+    if failed:
+        cause = failed[-1].user_attrs.get(CAUSE, "no cause is known")
+        lines.append(f"{len(failed)} of {sum(map(started, trials))} candidates could not be trained, the last: {cause}")
+    if retried:
+        cause = retried[-1].user_attrs[RETRIED]
+        lines.append(f"{len(retried)} candidates were trained in another memory format, the last because {cause}")
+    return lines
 
 
 def short_trainings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
