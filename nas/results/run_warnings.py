@@ -35,7 +35,7 @@ def failed_candidates(study: optuna.Study) -> list[str]:
         lines.append(f"{len(failed)} of {sum(map(started, trials))} candidates could not be trained, the last: {cause}")
     if retried:
         cause = retried[-1].user_attrs[RETRIED]
-        lines.append(f"{len(retried)} candidates were trained in another memory format, the last because {cause}")
+        lines.append(f"candidates trained in another memory format: {len(retried)}, the last because of {cause}")
     return lines
 
 

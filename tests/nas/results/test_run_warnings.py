@@ -44,6 +44,6 @@ def test_candidates_that_could_not_be_trained_are_told() -> None:
     study = nas.search(lambda trial: trial.suggest_int("x", 0, 3), Evaluate(), cost=lambda x: {}, n_trials=4)
     assert failed_candidates(study) == [
         "1 of 4 candidates could not be trained, the last: MemoryError",
-        "1 candidates were trained in another memory format, the last because RuntimeError: no such kernel",
+        "candidates trained in another memory format: 1, the last because of RuntimeError: no such kernel",
     ]
     assert failed_candidates(optuna.create_study()) == []
