@@ -26,8 +26,6 @@ class History:
     trials: list[FrozenTrial] = field(default_factory=list)
     costs: dict[Hashable, Mapping[str, float]] = field(default_factory=dict)
     completed: int = 0
-    failed: int = 0
-    last_failure: FrozenTrial | None = None
     _first: dict[Hashable, int] = field(default_factory=dict)  # the first trial with a candidate
     _started: int = 0
     _settled: int = 0  # all trials before this place in the list are finished, and counted
@@ -94,11 +92,8 @@ class History:
     def _count(self, trial: FrozenTrial) -> None:
         self._counted.add(trial.number)
         self._started += started(trial)
-        if trial.state == TrialState.COMPLETE:
+        if trial.state == TrialState.COMPLETE and started(trial):
             self.completed += 1
-        elif trial.state == TrialState.FAIL:
-            self.failed += 1
-            self.last_failure = trial
         for key in trial.user_attrs:
             if key.startswith(_RUNG_PREFIX):
                 self._rungs.setdefault(key, []).append(trial)

@@ -7,8 +7,9 @@ import time
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import lru_cache
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
@@ -17,7 +18,14 @@ from compress.argument_checks import is_whole
 from hw_profiles.budget import Budget
 from hw_profiles.errors import InputError
 from nas.engine.history import History
-from nas.engine.search_arguments import check_arguments, check_seconds, checked_costs, limits_of
+from nas.engine.search_arguments import (
+    check_arguments,
+    check_callables,
+    check_seconds,
+    checked_costs,
+    checked_space,
+    limits_of,
+)
 from nas.engine.search_loop import Plan, Sampler, SearchLoop
 from nas.engine.successive_halving import check_rungs
 from nas.engine.trial_attributes import ACCURACY, OBJECTIVES
@@ -26,7 +34,7 @@ from nas.execution.executor import Executor
 from nas.execution.in_process import InProcess
 from nas.execution.worker_processes import WorkerProcesses
 from nas.samplers.problem import Problem
-from nas.samplers.registry import surrogate
+from nas.samplers.registry import sampler_named, surrogate
 from nas.storages.open_storage import open_storage
 
 Space = Callable[[Any], Hashable]
@@ -49,7 +57,7 @@ def search(
     timeout: float | None = None,
     seed: int = 0,
     rungs: Sequence[float] = (1.0,),
-    sampler: Sampler | None = None,
+    sampler: Sampler | str | None = None,
     storage: str | Path | optuna.storages.BaseStorage | None = None,
     study_name: str | None = None,
     isolated: bool = False,
@@ -73,16 +81,16 @@ def search(
     evaluations fail; the study's attribute ``ended`` says why. ``rungs`` are the fidelities at which a candidate is
     judged, the last is 1 (asynchronous successive halving, 1810.05934).
 
-    ``sampler`` is one of Optuna's, or a function that makes one from a seed; by default a Gaussian process over the
-    choices (:class:`nas.samplers.surrogate.SurrogateSampler`), seeded anew for each trial from (seed, number), so
-    that a search that was interrupted goes on as if it had not been. A sampler that is handed over as an object has
-    a state of its own, so then that is not promised.
+    ``sampler`` is one of Optuna's, a name (``surrogate``, ``tpe``, ``random``), or a function that makes one from a
+    seed; by default a Gaussian process over the choices (:class:`nas.samplers.surrogate.SurrogateSampler`), seeded
+    anew for each trial from (seed, number), so that a search that was interrupted goes on as if it had not been. A
+    sampler that is handed over as an object has a state of its own, so then that is not promised.
 
     With ``isolated``, or with several ``workers``, candidates are evaluated in processes of their own: one that dies,
     hangs or takes too much memory is FAIL, and the search goes on. ``evaluate`` must be one that can be pickled. Where
     it has an attribute ``alternative``, another such function, what crashed or raised is tried by that before it
     counts as failed. ``evaluation_timeout`` limits one evaluation; by default to ten times the longest one so far, at
-    least a minute. ``executor`` evaluates elsewhere (:mod:`nas.execution`).
+    least a minute, and to an hour while three have not ended. ``executor`` evaluates elsewhere (:mod:`nas.execution`).
 
     ``warm_start`` are parameters of candidates to propose first, such as those of the best trials of an earlier study
     (``[trial.params for trial in nas.pareto_front(earlier)]``); a value that the space does not have is drawn.
@@ -100,6 +108,7 @@ def search(
     6
     """
     check_arguments(objectives, n_trials, timeout, seed)
+    check_callables(space=space, evaluate=evaluate, cost=cost)
     limits = limits_of(budget)
     fidelities = check_rungs(rungs)
     study = study_at(open_storage(storage), study_name, objectives)
@@ -118,13 +127,15 @@ def search(
         deadline=math.inf if timeout is None else time.monotonic() + timeout,
         rungs=fidelities,
         seed=seed,
-        sampler=sampler or surrogate,
+        sampler=_sampler(sampler),
         has_alternative=hasattr(evaluate, "alternative"),
         evaluation_timeout=evaluation_timeout,
         warm_start=warm_start,
         on_trial=on_trial or (lambda study: None),
     )
-    problem = Problem(space=space, cost=costs_of, limits=limits, objectives=tuple(objectives))
+    problem = Problem(space=checked_space(space), cost=costs_of, limits=limits, objectives=tuple(objectives))
+    if executor is not None and not hasattr(executor, "submit"):
+        raise InputError(f"executor must have the methods of nas.execution.executor.Executor, got {executor!r}")
     chosen = executor or _executor(evaluate, isolated=isolated, workers=workers)
     ownership: Ownership = Alone() if alone or storage is None else Shared(study)
     try:
@@ -133,6 +144,16 @@ def search(
         chosen.close()
         ownership.close()
     return study
+
+
+def _sampler(sampler: Sampler | str | None) -> Sampler:
+    if sampler is None:
+        return surrogate
+    if isinstance(sampler, str):
+        return sampler_named(sampler)
+    if not isinstance(sampler, optuna.samplers.BaseSampler) and not callable(sampler):
+        raise InputError(f"sampler must be a sampler of Optuna, a name or a function of a seed, got {sampler!r}")
+    return sampler
 
 
 def _executor(evaluate: Evaluate, *, isolated: bool, workers: int) -> Executor:
@@ -149,17 +170,35 @@ def study_at(
     Raises:
         InputError: it has other objectives.
     """
+    directions: list[Literal["maximize", "minimize"]] = [
+        "maximize" if name == ACCURACY else "minimize" for name in objectives
+    ]
     study = optuna.create_study(
-        storage=storage,
-        study_name=study_name,
-        directions=["maximize" if name == ACCURACY else "minimize" for name in objectives],
-        load_if_exists=True,
+        storage=storage, study_name=study_name or _only_name(storage), directions=directions, load_if_exists=True
     )
-    found = study.user_attrs.get(OBJECTIVES, list(objectives))
-    if found != list(objectives):
-        raise InputError(f"the study {study_name!r} has the objectives {', '.join(found)}, not {', '.join(objectives)}")
-    study.set_user_attr(OBJECTIVES, found)
+    named = study.user_attrs.get(OBJECTIVES, list(objectives))
+    has = [direction.name.lower() for direction in study.directions]
+    if named != list(objectives) or has != directions:
+        raise InputError(
+            f"the study {study.study_name!r} has the objectives {_objectives_text(has, named)}, "
+            f"not {_objectives_text(directions, objectives)}"
+        )
+    study.set_user_attr(OBJECTIVES, named)
     return study
+
+
+def _objectives_text(directions: Sequence[str], names: Sequence[str]) -> str:
+    return ", ".join(f"{direction} {name}" for direction, name in zip_longest(directions, names, fillvalue="?"))
+
+
+def _only_name(storage: optuna.storages.BaseStorage | None) -> str | None:
+    """The name of the only study of a storage, so that the same call again goes on with it."""
+    if storage is None:
+        return None
+    names = [study.study_name for study in storage.get_all_studies()]
+    if len(names) > 1:
+        raise InputError(f"the storage holds several studies, study_name must be one of {', '.join(sorted(names))}")
+    return names[0] if names else "search"
 
 
 def candidate(study: optuna.Study, trial: FrozenTrial) -> Any:

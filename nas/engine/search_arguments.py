@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
+
+import optuna
 
 from compress.argument_checks import LARGEST_SEED, is_number, is_whole
 from hw_profiles.budget import Budget
@@ -30,6 +32,34 @@ def check_arguments(objectives: Sequence[str], n_trials: int | None, timeout: fl
         raise InputError(f"seed must be a whole number in 0..{LARGEST_SEED}, got {seed!r}")
 
 
+def check_callables(**functions: object) -> None:
+    """Refuse what cannot be called."""
+    for name, function in functions.items():
+        if not callable(function):
+            raise InputError(f"{name} must be a function, got {function!r}")
+
+
+def checked_space(space: Callable[[Any], Any]) -> Callable[[Any], Hashable]:
+    """``space``, or an InputError where it gives what cannot be a candidate."""
+
+    def checked(trial: Any) -> Hashable:
+        try:
+            found: Hashable = space(trial)
+            hash(found)
+        except optuna.TrialPruned as error:
+            raise InputError(
+                f"space must return a candidate, it raised TrialPruned({error}): leave out what cannot be built, "
+                "or let cost tell that it breaks a limit"
+            ) from None
+        except TypeError as error:
+            if "unhashable" not in str(error):
+                raise
+            raise InputError(f"space must return a hashable candidate, such as a tuple: {error}") from None
+        return found
+
+    return checked
+
+
 def check_seconds(name: str, value: float | None) -> None:
     """Refuse what is neither None nor a number of seconds above 0."""
     if value is not None and not is_number(value, 0):
@@ -44,6 +74,8 @@ def limits_of(budget: Budget | Mapping[str, float] | None) -> dict[str, float]:
     """
     if isinstance(budget, Budget):
         return budget.limits()
+    if not isinstance(budget, Mapping | None):
+        raise InputError(f"budget must be a Budget or a mapping of limits by name, got {budget!r}")
     limits = {}
     for name, limit in (budget or {}).items():
         number = plain_number(limit)
@@ -55,6 +87,8 @@ def limits_of(budget: Budget | Mapping[str, float] | None) -> dict[str, float]:
 
 def checked_costs(costs: Mapping[str, Any], needed: Iterable[str]) -> dict[str, float]:
     """What ``cost`` returned as plain numbers; it must tell what is ``needed``."""
+    if not isinstance(costs, Mapping):
+        raise InputError(f"cost must return a mapping of numbers by name, got {costs!r}")
     checked = {}
     for name, value in costs.items():
         number = plain_number(value)

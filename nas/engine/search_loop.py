@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -41,7 +40,7 @@ _REPEATS_BEFORE_RANDOM = 10
 _REJECTED_BEFORE_LOOKING = 20  # proposals in a row that were not worth an evaluation
 _MOST_ATTEMPTS = 25  # at one candidate whose process died: no kill from outside meets one so often
 _LOOK_SECONDS = 0.5  # between two looks at what other workers do
-_FEWEST_TIMES, _TIMES_THE_LONGEST, _SHORTEST_LIMIT = 3, 10, 60.0
+_FEWEST_TIMES, _TIMES_THE_LONGEST, _SHORTEST_LIMIT, _FIRST_LIMIT = 3, 10, 60.0, 3600.0
 _FEWEST_EVALUATIONS, _MOST_FAILED = 10, 0.75
 
 
@@ -84,8 +83,11 @@ class SearchLoop:
     history: History
     ownership: Ownership
     _running: dict[Future[Any], _Evaluation] = field(default_factory=dict)
-    _longest: float = 0.0  # seconds of an evaluation
+    _longest: float = 0.0  # seconds of an evaluation at full fidelity
     _ended_evaluations: int = 0
+    _completed: int = 0  # evaluations of this process, those that were stopped early included
+    _failed: int = 0
+    _last_cause: str = ""
     _ended: str | None = None
     _nothing_left: str | None = None  # why no candidate is left to propose
     _queued: Mapping[str, Any] | None = None  # parameters of the next proposal
@@ -99,8 +101,15 @@ class SearchLoop:
 
     def run(self) -> None:
         """Search until enough candidates were evaluated, the time is over, or nothing is left to evaluate."""
-        while self._step():
-            pass
+        studies = (self.study, self._asking)
+        for study in studies:  # some samplers stop the study when they have nothing left
+            study._thread_local.in_optimize_loop = True
+        try:
+            while self._step():
+                pass
+        finally:
+            for study in studies:
+                study._thread_local.in_optimize_loop = False
 
     def _step(self) -> bool:
         self.history.refresh()
@@ -115,21 +124,21 @@ class SearchLoop:
 
     def _goes_on(self) -> bool:
         """Whether to begin another evaluation; where not, the study says why the search ended."""
-        history = self.history
-        evaluated = history.completed + history.failed
+        evaluated = self._completed + self._failed
         if time.monotonic() >= self.plan.deadline:
             return self._end("the time is over", quiet=True)
-        if evaluated >= _FEWEST_EVALUATIONS and history.failed > _MOST_FAILED * evaluated:
-            last = history.last_failure
-            cause = "" if last is None else f", the last with: {last.user_attrs.get(attribute.CAUSE, 'no cause')}"
-            return self._end(f"{history.failed} of {evaluated} evaluations failed{cause}")
-        if self.ownership.left(history.open):
-            return True
-        if history.started >= self.plan.n_trials:
+        if evaluated >= _FEWEST_EVALUATIONS and self._failed > _MOST_FAILED * evaluated:
+            return self._end(f"{self._failed} of {evaluated} evaluations failed, the last with: {self._last_cause}")
+        return bool(self.ownership.left(self.history.open)) or self._has_more_to_propose()
+
+    def _has_more_to_propose(self) -> bool:
+        if self.history.started >= self.plan.n_trials:
             return self._end("as many candidates as asked for were evaluated", quiet=True)
+        if self.study._stop_flag or self._asking._stop_flag:
+            return self._end("the sampler has nothing left to propose")
         if self._nothing_left is not None:
             return self._end(self._nothing_left)
-        return history.rejected_in_a_row() < _REJECTED_BEFORE_LOOKING or self._look_for_unseen()
+        return self.history.rejected_in_a_row() < _REJECTED_BEFORE_LOOKING or self._look_for_unseen()
 
     def _wait_for_others(self) -> bool:
         """Whether others still evaluate candidates, which would have to be taken over if they died."""
@@ -151,6 +160,8 @@ class SearchLoop:
         return True
 
     def _end(self, why: str, *, quiet: bool = False) -> bool:
+        if quiet and self._failed and not (self._completed or self.history.completed):
+            why, quiet = f"all {self._failed} evaluations failed, the last with: {self._last_cause}", False
         if self._ended != why:
             self._ended = why
             self.study.set_user_attr(attribute.ENDED, why)
@@ -175,17 +186,17 @@ class SearchLoop:
         over = [f"{name} is {costs[name]:g}, the limit {self._limit(name):g}" for name, v in excess.items() if v > 0]
         if over or found in self.history.costs:
             trial.set_user_attr(attribute.WHY, "breaks the budget: " + "; ".join(over) if over else REPEATS)
-            rejected = self._delayed.write(TrialState.PRUNED)
+            rejected = self._delayed.write(trial._trial_id, TrialState.PRUNED)
             self.history.meet(rejected.number, found, costs)
             self.plan.on_trial(self.study)
         else:
             trial.set_user_attr(attribute.STARTED, True)
-            self._start(found, costs)
+            self._start(trial._trial_id, found, costs)
 
-    def _start(self, found: Hashable, costs: Mapping[str, float]) -> None:
+    def _start(self, proposed: int, found: Hashable, costs: Mapping[str, float]) -> None:
         """Write the proposal, and evaluate it unless other workers wrote as much in the meantime."""
         expected = len(self.history.trials)
-        stored = self._delayed.write()
+        stored = self._delayed.write(proposed)
         self.history.meet(stored.number, found, costs)
         if stored.number != expected:
             self.history.refresh()
@@ -235,17 +246,16 @@ class SearchLoop:
 
     def _submit(self, evaluation: _Evaluation) -> None:
         rung = self.plan.rungs[evaluation.rung]
-        seconds = self.plan.evaluation_timeout or self._longest_wait()
-        future = self.executor.submit(evaluation.found, rung, alternative=evaluation.alternative, seconds=seconds)
+        seconds = self.plan.evaluation_timeout or self._longest_wait(rung)
         evaluation.began = time.monotonic()
+        future = self.executor.submit(evaluation.found, rung, alternative=evaluation.alternative, seconds=seconds)
         self._running[future] = evaluation
 
-    def _longest_wait(self) -> float | None:
-        """How long an evaluation may take that nobody set a limit for; None while nothing tells."""
+    def _longest_wait(self, rung: float) -> float:
+        """How long an evaluation may take that nobody set a limit for."""
         if self._ended_evaluations >= _FEWEST_TIMES:
-            return max(_SHORTEST_LIMIT, _TIMES_THE_LONGEST * self._longest)
-        left = self.plan.deadline - time.monotonic()
-        return max(_SHORTEST_LIMIT, left) if math.isfinite(left) else None
+            return max(_SHORTEST_LIMIT, _TIMES_THE_LONGEST * self._longest * rung)
+        return max(_SHORTEST_LIMIT, min(_FIRST_LIMIT, self.plan.deadline - time.monotonic()))
 
     def _settle_finished(self) -> None:
         """Wait until an evaluation ends, and write what became of it."""
@@ -263,30 +273,35 @@ class SearchLoop:
         try:
             returned = future.result()
         except EvaluationError as error:
-            if error.retry_may_help and self.plan.has_alternative and not evaluation.alternative:
-                self._note(trial_id, attribute.RETRIED, str(error))
-                evaluation.alternative = True
-                self._submit(evaluation)
-            else:
-                self._fail(trial_id, number, str(error))
+            self._retry_or_fail(evaluation, str(error), retry_may_help=error.retry_may_help)
             return
         try:
             accuracy = checked_accuracy(returned)
-        except InputError as error:
-            self._fail(trial_id, number, f"InputError: {error}")
+        except InputError as error:  # such as NaN of a training in bfloat16
+            self._retry_or_fail(evaluation, f"InputError: {error}", retry_may_help=True)
             return
-        self._longest = max(self._longest, time.monotonic() - evaluation.began)
-        self._ended_evaluations += 1
         rung = self.plan.rungs[evaluation.rung]
+        self._longest = max(self._longest, (time.monotonic() - evaluation.began) / rung)
+        self._ended_evaluations += 1
         self._note(trial_id, attribute.rung_key(rung), accuracy)
         if rung == 1:
+            self._completed += 1
             self._tell(number, values=self._values(accuracy, evaluation.costs))
         elif self._is_promising(accuracy, evaluation, rung):
             evaluation.rung += 1
             self._submit(evaluation)
         else:
+            self._completed += 1
             why = f"not among the best third at fidelity {rung:g}: accuracy {accuracy:.4f}"
             self._prune(trial_id, number, why)
+
+    def _retry_or_fail(self, evaluation: _Evaluation, cause: str, *, retry_may_help: bool) -> None:
+        if retry_may_help and self.plan.has_alternative and not evaluation.alternative:
+            self._note(evaluation.trial_id, attribute.RETRIED, cause)
+            evaluation.alternative = True
+            self._submit(evaluation)
+        else:
+            self._fail(evaluation.trial_id, evaluation.number, cause)
 
     def _is_promising(self, accuracy: float, evaluation: _Evaluation, rung: float) -> bool:
         key = attribute.rung_key(rung)
@@ -311,6 +326,7 @@ class SearchLoop:
         self._tell(number, state=TrialState.PRUNED)
 
     def _fail(self, trial_id: int, number: int, cause: str) -> None:
+        self._failed, self._last_cause = self._failed + 1, cause
         self._note(trial_id, attribute.CAUSE, cause)
         self._tell(number, state=TrialState.FAIL)
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.argument_checks import is_number
 from hw_profiles.errors import InputError
 
 _REDUCTION = 3
@@ -71,6 +72,8 @@ def check_rungs(rungs: Sequence[float]) -> tuple[float, ...]:
     >>> check_rungs([0.25, 1])
     (0.25, 1.0)
     """
+    if not isinstance(rungs, Sequence) or not all(is_number(rung, 0) for rung in rungs):
+        raise InputError(f"rungs must rise from above 0 to 1, got {rungs!r}")
     checked = tuple(float(rung) for rung in rungs)
     rising = all(a < b for a, b in pairwise(checked))
     if not checked or not rising or checked[0] <= 0 or checked[-1] != 1:

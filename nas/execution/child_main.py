@@ -167,7 +167,14 @@ def _receive(connection: Connection, messages: queue.SimpleQueue[Settings | Call
         while True:
             messages.put(pickle.loads(connection.recv_bytes()))
     except (EOFError, OSError):
-        os._exit(1)
+        _end_group()
+
+
+def _end_group() -> None:
+    """End with all processes that were started here: this one leads their group."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
 
 
 def _teller(connection: Connection) -> Callable[[Any], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import pickle
@@ -138,7 +139,8 @@ class ChildProcess:
 
     def __init__(self) -> None:
         self.busy = self.spent = False
-        descriptor, self._stderr = tempfile.mkstemp(prefix="fitnas-stderr-")
+        self._stderr = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+        fcntl.fcntl(self._stderr, fcntl.F_SETFL, fcntl.fcntl(self._stderr, fcntl.F_GETFL) | os.O_APPEND)
         self._connection, theirs = Pipe()
         terminal = _terminal()
         path = [entry or str(Path.cwd()) for entry in sys.path]
@@ -150,19 +152,19 @@ class ChildProcess:
             self._process = subprocess.Popen(
                 [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", code],  # type: ignore[attr-defined]
                 stdin=subprocess.DEVNULL,
-                stderr=descriptor,
+                stdout=terminal,  # our stdout is for data
+                stderr=self._stderr,
+                start_new_session=True,  # so that what it starts can be ended with it
                 pass_fds=(theirs.fileno(), terminal),
             )
         finally:
             theirs.close()
             os.close(terminal)
-            os.close(descriptor)
 
     def load(self, target: Target) -> None:
         """Have it load a function, in place of the one before; its answer is ``Ready`` or ``Unloadable``."""
         self.busy = True
-        with suppress(OSError):
-            os.truncate(self._stderr, 0)
+        self._stderr.truncate(0)
         threads = {} if target.threads is None else dict.fromkeys(_THREADS, str(target.threads))
         settings = Settings(
             target=target.path,
@@ -223,21 +225,20 @@ class ChildProcess:
         return self._process.wait()
 
     def _last_words(self) -> str:
-        with suppress(OSError):
-            return Path(self._stderr).read_bytes()[-_LAST_WORDS:].decode(errors="replace")
-        return ""
+        self._stderr.seek(0)
+        return self._stderr.read()[-_LAST_WORDS:].decode(errors="replace")
 
     def kill(self) -> None:
-        """End it at once."""
-        self._process.kill()
+        """End it at once, and the processes that it started."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Kill it, wait for its end, and free everything."""
         self.kill()
         self._process.wait()
         self._connection.close()
-        with suppress(OSError):
-            Path(self._stderr).unlink()
+        self._stderr.close()
 
 
 def _terminal() -> int:

@@ -40,7 +40,7 @@ class InProcess:
         future: Future[Any] = Future()
         try:
             future.set_result(way_of(self._evaluate, alternative=alternative)(candidate, fidelity))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             failure = EvaluationError(f"{type(error).__name__}: {error}".rstrip(": "), retry_may_help=True)
             failure.__cause__ = error
             future.set_exception(failure)

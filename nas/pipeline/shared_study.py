@@ -77,11 +77,11 @@ def differences(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]
     >>> differences({"config": {"seed": 0}}, {"config": {"seed": 1}})
     ['seed: 0 in the study, 1 here']
     """
-    found = []
+    found: list[str] = []
     for part in ("config", "data"):
         ours, others = mine.get(part, {}), theirs.get(part, {})
         names = [name for name in ours if json.dumps(ours[name]) != json.dumps(others.get(name))]
-        if part == "data" and names not in ([], ["sha256"]):
+        if part == "data" and "sha256" in names and (len(names) > 1 or found):
             names.remove("sha256")  # what makes it differ says more
         label = {"sha256": "the labels of the images"}
         for name in names:
@@ -133,6 +133,9 @@ def read_record(config_storage: str, name: str) -> tuple[optuna.Study, dict[str,
     Raises:
         InputError: there is no such study, or it was not made by `nas search` or by another version.
     """
+    path = Path(config_storage.removeprefix("journal:"))
+    if "://" not in config_storage and not path.is_file():
+        raise InputError(f"--storage {config_storage}: there is no such file, so no study to work on")
     storage = open_storage(config_storage)
     assert storage is not None
     names = [study.study_name for study in storage.get_all_studies()]

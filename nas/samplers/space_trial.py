@@ -47,6 +47,21 @@ class SpaceTrial:
         """A number in low..high."""
         return float(self._suggest(name, FloatDistribution(low, high, log=log, step=step)))
 
+    def set_user_attr(self, key: str, value: Any) -> None:
+        """Nothing: there is no trial that would keep it."""
+
+    def report(self, value: float, step: int) -> None:
+        """Nothing: there is no trial that would keep it."""
+
+    def should_prune(self) -> bool:
+        """No."""
+        return False
+
+    @property
+    def user_attrs(self) -> dict[str, Any]:
+        """None."""
+        return {}
+
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
         if name not in self.params:
             usable = name in self.given and holds(distribution, self.given[name])

@@ -21,16 +21,22 @@ class DelayedTrial(BaseStorage):
 
     Databases write each parameter and each attribute in a transaction of its own, which takes longer than to propose
     them; and a process that dies among them leaves a trial with half of its values. Here a proposal is one
-    transaction. Until then its number is the one that it will get if no other process is faster, and ``get_all_trials``
-    does not list it.
+    transaction. Until then its number is the one that it will get if no other process is faster.
     """
 
     def __init__(self, backend: BaseStorage) -> None:
         self.backend = backend
         self._trial: FrozenTrial | None = None
 
-    def write(self, state: TrialState = TrialState.RUNNING) -> FrozenTrial:
-        """Write the newest trial in this state; the trial as it is now stored."""
+    def write(self, trial_id: int, state: TrialState = TrialState.RUNNING) -> FrozenTrial:
+        """Write the newest trial in this state; the trial as it is now stored.
+
+        One that was queued before (``Study.enqueue_trial``) is written already, and gets its state.
+        """
+        if trial_id != _NOT_WRITTEN:
+            if state.is_finished():
+                self.backend.set_trial_state_values(trial_id, state)
+            return self.backend.get_trial(trial_id)
         assert self._trial is not None
         trial, self._trial = self._trial, None
         trial.state = state
@@ -105,8 +111,11 @@ class DelayedTrial(BaseStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """As the backend: without the newest trial while it is not written."""
-        return self.backend.get_all_trials(study_id, deepcopy=deepcopy, states=states)
+        """As the backend, and the newest trial while it is not written: samplers look for their own."""
+        trials = self.backend.get_all_trials(study_id, deepcopy=deepcopy, states=states)
+        if self._trial is None or (states is not None and TrialState.RUNNING not in states):
+            return trials
+        return [*trials, copy.deepcopy(self._trial) if deepcopy else self._trial]
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
         """As the backend."""

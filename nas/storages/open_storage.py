@@ -70,6 +70,8 @@ def open_storage(address: str | Path | BaseStorage | None, *, patience: float = 
         return address
     if isinstance(address, Path):
         return _open_file(address, patience)
+    if not isinstance(address, str):
+        raise InputError(f"storage must be {_VALID}, got {address!r}")
     scheme, separator, rest = address.partition("://")
     if address.startswith("journal:"):
         return _open_journal(Path(address.removeprefix("journal:").removeprefix("//")))

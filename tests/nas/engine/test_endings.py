@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -15,6 +16,7 @@ from optuna.trial import TrialState
 import nas
 from nas.engine.trial_attributes import ENDED
 from nas.execution.executor import EvaluationError
+from nas.execution.in_process import InProcess
 from nas.samplers.registry import SAMPLERS
 
 Pair = tuple[int, int]
@@ -183,3 +185,63 @@ def test_a_candidate_whose_process_dies_again_and_again_is_passed_over(
     assert len(asked) == 5
     assert study.trials[0].state == TrialState.FAIL
     assert study.trials[0].user_attrs["cause"] == "the process ended 3 times during its evaluation"
+
+
+def test_a_repaired_evaluation_goes_on_where_a_broken_one_ended(tmp_path: Path) -> None:
+    def broken(found: Pair, fidelity: float) -> float:
+        raise RuntimeError("wrong path")
+
+    where: dict[str, Any] = {"cost": cost, "storage": tmp_path / "s.db"}
+    assert count(nas.search(space, broken, n_trials=20, **where), TrialState.FAIL) == 10
+    study = nas.search(space, accuracy, n_trials=20, **where)
+    assert count(study, TrialState.COMPLETE) == 10
+    assert study.user_attrs[ENDED] == "as many candidates as asked for were evaluated"
+
+
+def test_where_all_of_few_evaluations_fail_the_reason_is_told() -> None:
+    def broken(found: Pair, fidelity: float) -> float:
+        raise RuntimeError("wrong path")
+
+    study = nas.search(space, broken, cost=cost, n_trials=3)
+    assert study.user_attrs[ENDED] == "all 3 evaluations failed, the last with: RuntimeError: wrong path"
+
+
+def test_a_wrong_value_is_tried_in_the_alternative_too() -> None:
+    class Overflows:
+        def __call__(self, found: Pair, fidelity: float) -> float:
+            return float("nan")
+
+        def alternative(self, found: Pair, fidelity: float) -> float:
+            return 0.5
+
+    study = nas.search(space, Overflows(), cost=cost, n_trials=2)
+    assert count(study, TrialState.COMPLETE) == 2
+    assert "accuracy in 0..1, got nan" in study.trials[0].user_attrs["retried_after"]
+
+
+class Records(InProcess):
+    """Remembers the limits of time that it was given."""
+
+    def __init__(self) -> None:
+        super().__init__(accuracy)
+        self.limits: list[tuple[float, float | None]] = []
+
+    def submit(
+        self, candidate: Any, fidelity: float, *, alternative: bool = False, seconds: float | None = None
+    ) -> Future[Any]:
+        self.limits.append((fidelity, seconds))
+        time.sleep(0.1 * fidelity)
+        return super().submit(candidate, fidelity)
+
+
+def test_the_limit_of_an_evaluation_follows_the_longest_so_far_and_the_fidelity(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nas.engine.search_loop._SHORTEST_LIMIT", 0.01)
+    executor = Records()
+    nas.search(space, accuracy, cost=cost, n_trials=8, rungs=(0.5, 1), executor=executor)
+    assert [limit for _, limit in executor.limits[:3]] == [3600] * 3
+    for fidelity, limit in executor.limits[3:]:
+        assert limit is not None
+        assert fidelity <= limit < 3600  # ten times 0.1 s, for each part of it
+    assert {limit for _, limit in executor.limits[3:]} != {3600}

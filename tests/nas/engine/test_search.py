@@ -307,9 +307,65 @@ def test_where_nobody_else_works_a_trial_of_another_host_is_taken_up(tmp_path: P
 def test_a_study_of_other_objectives_is_refused(tmp_path: Path) -> None:
     where = {"storage": tmp_path / "s.db", "study_name": "s", "cost": cost, "n_trials": 1}
     nas.search(space, Evaluation(), **where)
-    said = "the study 's' has the objectives accuracy, not accuracy, size"
+    said = "the study 's' has the objectives maximize accuracy, not maximize accuracy, minimize size"
     with pytest.raises(ValueError, match=said):
         nas.search(space, Evaluation(), objectives=("accuracy", "size"), **where)
+    study = optuna.create_study(storage=optuna.storages.InMemoryStorage(), study_name="theirs")
+    with pytest.raises(ValueError, match="has the objectives minimize accuracy, not maximize accuracy"):
+        nas.search(space, Evaluation(), cost=cost, storage=study._storage)
+
+
+def test_without_a_name_the_same_call_goes_on_with_the_only_study(tmp_path: Path) -> None:
+    first, second = Evaluation(), Evaluation()
+    nas.search(space, first, cost=cost, n_trials=3, storage=tmp_path / "s.db")
+    nas.search(space, second, cost=cost, n_trials=5, storage=tmp_path / "s.db")
+    assert (len(first.asked), len(second.asked)) == (3, 2)
+    optuna.create_study(storage=sqlite_url(tmp_path / "s.db"), study_name="other")
+    with pytest.raises(ValueError, match="study_name must be one of other, search"):
+        nas.search(space, second, cost=cost, n_trials=5, storage=tmp_path / "s.db")
+
+
+def test_queued_trials_are_taken_first() -> None:
+    storage = optuna.storages.InMemoryStorage()
+    study = optuna.create_study(storage=storage, study_name="s", direction="maximize")
+    for x, y in ((7, 1), (9, 3), (7, 1), (2, 3)):
+        study.enqueue_trial({"x": x, "y": y})
+    evaluate = Evaluation()
+    nas.search(space, evaluate, cost=cost, budget={"size": 9}, n_trials=5, storage=storage, study_name="s")
+    assert [found for found, _ in evaluate.asked[:2]] == [(7, 1), (2, 3)]
+    assert [trial.state.name for trial in study.trials[:4]] == ["COMPLETE", "PRUNED", "PRUNED", "COMPLETE"]
+    assert study.trials[2].user_attrs["why"] == "repeats an earlier candidate"
+    assert len(evaluate.asked) == 5
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        optuna.samplers.GridSampler({"x": range(4), "y": [1, 2, 3]}, seed=0),
+        optuna.samplers.BruteForceSampler(seed=0),
+    ],
+)
+def test_samplers_that_list_everything_end_the_search(sampler: optuna.samplers.BaseSampler) -> None:
+    evaluate = Evaluation()
+    study = nas.search(
+        lambda trial: (trial.suggest_int("x", 0, 3), trial.suggest_categorical("y", (1, 2, 3))), evaluate, cost=cost,
+        n_trials=40, sampler=sampler,
+    )  # fmt: skip
+    assert len(evaluate.asked) == 12
+    assert study.user_attrs["ended"] in {
+        "the sampler has nothing left to propose",
+        "the space is exhausted: 500 draws met no candidate that keeps the budget and is new",
+    }
+
+
+def test_a_space_may_write_into_its_trial() -> None:
+    def writes(trial: Any) -> Pair:
+        found = space(trial)
+        trial.set_user_attr("product", found[0] * found[1])
+        return found
+
+    study = nas.search(writes, Evaluation(), cost=cost, budget={"size": 9}, n_trials=14)
+    assert states(study)["COMPLETE"] == 14
 
 
 @pytest.mark.parametrize(
@@ -350,6 +406,17 @@ def test_timeout_ends_a_search() -> None:
             for s in (True, 1.5, "1", None, -1)
         ),
         ({"rungs": (0.5,)}, "rungs must rise"),
+        ({"rungs": 0.5}, "rungs must rise from above 0 to 1, got 0.5"),
+        ({"rungs": ("a",)}, "rungs must rise"),
+        ({"budget": 5}, "budget must be a Budget or a mapping of limits by name, got 5"),
+        ({"sampler": 3}, "sampler must be a sampler of Optuna, a name or a function of a seed, got 3"),
+        ({"sampler": "tp"}, "no sampler is called 'tp'; did you mean 'tpe'"),
+        ({"storage": 5}, "storage must be FILE.db"),
+        ({"executor": 5}, "executor must have the methods"),
+        ({"workers": 0}, "workers must be a whole number of at least 1, got 0"),
+        ({"evaluation_timeout": 0}, "evaluation_timeout must be a number of seconds above 0 or None, got 0"),
+        ({"cost": None}, "cost must be a function, got None"),
+        ({"cost": lambda found: 3}, "cost must return a mapping of numbers by name, got 3"),
         ({"rungs": (0.5, 0.2, 1)}, "rungs must rise"),
         ({"cost": lambda found: {"size": math.nan}}, "cost 'size' must be a number"),
     ],
@@ -357,6 +424,16 @@ def test_timeout_ends_a_search() -> None:
 def test_wrong_arguments_are_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         nas.search(space, Evaluation(), **{"cost": cost, "n_trials": 2, **changes})
+
+
+def test_spaces_that_give_no_candidate_are_refused() -> None:
+    def prunes(trial: Any) -> Pair:
+        raise optuna.TrialPruned("no such block")
+
+    with pytest.raises(ValueError, match=r"it raised TrialPruned\(no such block\)"):
+        nas.search(prunes, Evaluation(), cost=cost, n_trials=2)
+    with pytest.raises(ValueError, match="must return a hashable candidate, such as a tuple: unhashable type: 'list'"):
+        nas.search(lambda trial: [trial.suggest_int("x", 0, 9)], Evaluation(), cost=cost, n_trials=2)
 
 
 def test_candidates_need_a_study_of_ours() -> None:

@@ -155,8 +155,8 @@ except KeyboardInterrupt:
 
 def test_ctrl_c_ends_the_call_without_a_word_of_the_other_process(tmp_path: Path) -> None:
     with started(tmp_path / "script.py", INTERRUPTED) as parent:
-        assert parent.stdout is not None
-        child = int(parent.stdout.readline())
+        assert parent.stderr is not None  # stdout is for the data of the parent
+        child = int(parent.stderr.readline())
         os.killpg(parent.pid, signal.SIGINT)
         out, err = parent.communicate(timeout=PATIENCE)
         assert (parent.returncode, out, err) == (0, "interrupted\n", "")

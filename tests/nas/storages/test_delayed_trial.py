@@ -38,7 +38,7 @@ def test_a_trial_is_stored_when_it_is_written_with_all_that_was_said(
     trial.set_user_attr("cost", {"size": 3})
     trial.set_constraint("size", 0.5)
     assert study.trials == []
-    written = delayed.write(state)
+    written = delayed.write(trial._trial_id, state)
     [stored] = study.trials
     assert stored == written
     assert stored.state == state
@@ -55,8 +55,9 @@ def test_a_trial_that_goes_on_is_an_ordinary_one(kind: str, tmp_path: Path) -> N
     backend = storage_of(kind, tmp_path)
     study = optuna.create_study(storage=backend, study_name="s")
     delayed = DelayedTrial(backend)
-    optuna.Study("s", delayed).ask().suggest_int("x", 0, 9)
-    written = delayed.write()
+    trial = optuna.Study("s", delayed).ask()
+    trial.suggest_int("x", 0, 9)
+    written = delayed.write(trial._trial_id)
     delayed.set_trial_user_attr(written._trial_id, "why", "because")
     study.tell(written.number, 0.25)
     assert study.trials[0].value == 0.25
@@ -71,8 +72,9 @@ def test_a_sampler_that_writes_into_the_trial_may_do_so(tmp_path: Path) -> None:
     asking = optuna.Study("s", delayed)
     asking.sampler = optuna.samplers.NSGAIISampler(population_size=4, seed=0)
     for _ in range(12):
-        x = asking.ask().suggest_int("x", 0, 9)
-        study.tell(delayed.write().number, [x, -x])
+        trial = asking.ask()
+        x = trial.suggest_int("x", 0, 9)
+        study.tell(delayed.write(trial._trial_id).number, [x, -x])
     generations = [value for t in study.trials for key, value in t.system_attrs.items() if "generation" in key]
     assert max(generations) >= 2
 
@@ -85,5 +87,5 @@ def test_a_trial_that_is_not_written_is_forgotten_by_the_next(tmp_path: Path) ->
     asking.ask().suggest_int("x", 0, 9)
     second = asking.ask()
     second.suggest_int("y", 0, 9)
-    delayed.write()
+    delayed.write(second._trial_id)
     assert [set(trial.params) for trial in study.trials] == [{"y"}]
