@@ -2,10 +2,10 @@
 
     python tests/benchmarks/search_overhead.py --minutes 10
 
-Proposals of 20 choices are drawn at random and evaluated in no time; about a tenth of them break the
-budget. "storage" is the
-time inside the storage's methods, "engine" all other time; both are means of the trials 901 to 1,000, in milliseconds.
-The case "growth" makes 10,000 proposals in memory, and says by how many megabytes the process grew from the hundredth.
+Proposals of 20 choices are drawn at random and evaluated in no time; about a tenth of them break the budget. "storage"
+is the time inside the storage's methods, "engine" all other time; both are means of the trials 901 to 1,000, in
+milliseconds. The case "growth" makes 10,000 proposals in memory, and says by how many megabytes the process grew from
+the hundredth on.
 """
 
 from __future__ import annotations
