@@ -30,6 +30,8 @@ SHORT = ["--trials", "1", "--teacher", "none", "--baseline", "none", "--max-accu
     f"--set={name}" for name in ("latency_from=estimated", "search_epochs=0.1", "train_epochs=0.5", "prune_epochs=0.5", "prune_steps=1", "stages=prune")
 )]  # fmt: skip
 
+SHORT_SEARCH = ["--trials", "1", "--set=latency_from=estimated", "--set=search_epochs=0.1"]
+
 
 def write_photos(folder: Path) -> None:
     digits = load_digits()
@@ -47,11 +49,13 @@ def test_commands_run_one_after_the_other(
     write_photos(tmp_path / "photos")
     (tmp_path / "model.onnx").write_bytes(write_onnx(preset("resnet8").workload()))
     commands = [shlex.split(command) for command in re.findall(r"^nas (.+)$", README, re.MULTILINE)]
-    assert [command[0] for command in commands] == ["run", "profile", "profile", "list", "report"]
+    assert [command[0] for command in commands] == ["run", "search", "worker", "profile", "profile", "list", "report"]
     for command in commands:
         if command[0] == "run":
             at = command.index("--time")
             command[at:] = [*command[at + 2 :], *SHORT]
+        if command[0] == "search":
+            command.extend(SHORT_SEARCH)
         assert main(command) == 0, command
         assert capsys.readouterr().out
     assert (tmp_path / "runs" / "photos" / "report.html").is_file()

@@ -48,6 +48,8 @@ _NUMBERS: dict[str, Callable[[str], Any]] = {
     "--max-accuracy-drop": float,
     "--trials": int,
     "--workers": int,
+    "--cpus": float,
+    "--gpus": float,
     "--seed": int,
 }
 # Options of a run that are none of its search.

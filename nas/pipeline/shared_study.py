@@ -176,9 +176,11 @@ def download_init(record: Mapping[str, Any], artifacts: str | None, folder: Path
         return None
     path = folder / f"{init['sha256'][:16]}.safetensors"
     if not path.is_file():
+        store = _store(artifacts)
+        folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         try:
-            download_artifact(artifact_store=_store(artifacts), file_path=str(partial), artifact_id=init["artifact"])
+            download_artifact(artifact_store=store, file_path=str(partial), artifact_id=init["artifact"])
         except optuna.artifacts.exceptions.ArtifactNotFound:
             raise InputError(f"--artifacts {artifacts}: does not hold the weights that the study starts from") from None
         partial.replace(path)

@@ -39,6 +39,7 @@ from nas.samplers.registry import sampler_named
 from nas.samplers.surrogate import SurrogateSampler
 from tests.benchmarks.comparison_samplers import LocalSearch, RegularizedEvolution
 from tests.benchmarks.lines import extend, read
+from tests.benchmarks.markdown import table
 
 NAME = "search_samplers"
 COUNTS = (25, 50, 100, 150)
@@ -168,7 +169,7 @@ def result(path: Path | None, case: str, seed: int) -> dict[str, Any]:
         for trial in study.get_trials(deepcopy=False)
         if trial.state == optuna.trial.TrialState.COMPLETE
     ]
-    measure = _missing_volume if setting == "front" else functools.partial(_regret, limits, noisy)
+    measure = missing_volume if setting == "front" else functools.partial(_regret, limits, noisy)
     return {"found": [round(measure(table, found[:count]), 3) for count in COUNTS], "seconds": round(seconds, 1)}
 
 
@@ -187,7 +188,7 @@ def _regret(limits: Mapping[str, float], noisy: Callable[[Any], float], table: T
     return max(allowed) - table.accuracy[max(found, key=noisy)]
 
 
-def _missing_volume(table: Table, found: list[Any]) -> float:
+def missing_volume(table: Table, found: list[Any]) -> float:
     """Percent of the hypervolume of the table's front that a search did not reach.
 
     The reference point is the largest latency and the accuracy that nine of ten networks exceed.
@@ -219,19 +220,19 @@ def cases(seeds: int, only: str, with_file: bool) -> Iterator[tuple[str, int]]:
                     yield from ((case, seed) for seed in range(start, min(start + 10, seeds)))
 
 
-def tables() -> None:
+def tables() -> str:
     """Mean and standard error of each case, the latest line of each seed."""
     latest = {(line["case"], line["seed"]): line for line in read(NAME)}
     grouped: dict[str, list[Any]] = {}
     for (case, _), line in latest.items():
         grouped.setdefault(case, []).append(line)
-    print("| case | seeds | " + " | ".join(map(str, COUNTS)) + " | s |\n" + "| --- " * (len(COUNTS) + 3) + "|")
+    rows = []
     for case in sorted(grouped):
         found = np.array([line["found"] for line in grouped[case]])
         error = found.std(0) / np.sqrt(len(found))
         cells = [f"{mean:.2f} ± {e:.2f}" for mean, e in zip(found.mean(0), error, strict=True)]
-        seconds = np.mean([line["seconds"] for line in grouped[case]])
-        print(f"| {case} | {len(found)} | {' | '.join(cells)} | {seconds:.1f} |")
+        rows.append((case, len(found), *cells, f"{np.mean([line['seconds'] for line in grouped[case]]):.1f}"))
+    return table(("case", "seeds", *map(str, COUNTS), "s"), rows)
 
 
 def main() -> None:
@@ -245,7 +246,7 @@ def main() -> None:
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if arguments.tables:
-        tables()
+        print(tables())
         return
     chosen = cases(arguments.seeds, arguments.only, arguments.data is not None)
     extend(NAME, chosen, functools.partial(result, arguments.data), arguments.minutes)

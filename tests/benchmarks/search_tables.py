@@ -1,0 +1,115 @@
+"""The tables of the search: search_samplers.jsonl, halving.jsonl, search_workers.jsonl and search_overhead.jsonl."""
+
+from __future__ import annotations
+
+from statistics import mean, stdev
+from typing import Any
+
+from tests.benchmarks import search_samplers as samplers
+from tests.benchmarks.lines import read
+from tests.benchmarks.markdown import commits, table
+
+Line = dict[str, Any]
+
+
+def _by_case(name: str) -> dict[str, list[Line]]:
+    """The latest line of each case and seed, by case."""
+    found: dict[str, list[Line]] = {}
+    for line in {(line["case"], line["seed"]): line for line in read(name)}.values():
+        found.setdefault(line["case"], []).append(line)
+    return found
+
+
+def search_samplers() -> str:
+    """The section; nothing without lines."""
+    lines = read(samplers.NAME)
+    if not lines:
+        return ""
+    return (
+        "## Samplers\n\n`python tests/benchmarks/search_samplers.py --data nas_bench_201.csv`: data set / setting / sampler; "
+        "regret in points of accuracy, or for `front` percent of the hypervolume that is missing, after as many "
+        f"evaluations, mean ± standard error; seconds of a whole search (commit {commits(lines)}).\n\n{samplers.tables()}"
+    )
+
+
+def halving() -> str:
+    """The section."""
+    cases = _by_case("halving")
+    if not cases:
+        return ""
+    rows = []
+    for case, full in cases.items():
+        kind, name, way = case.split("/")
+        halved = {line["seed"]: line for line in cases.get(f"{kind}/{name}/halving", [])}
+        pairs = [(line, halved[line["seed"]]) for line in full if line["seed"] in halved]
+        if way != "full" or not pairs:
+            continue
+        rows.append(
+            (kind, name, len(pairs), f"{mean(f['volume'] for f, _ in pairs):.1f}", _ended(h["volume"] for _, h in pairs),
+             f"{mean(h['trainings'] for _, h in pairs):.1f}", f"{mean(f['at_a_third'] for f, _ in pairs):.1f}",
+             _ended(h["volume"] - f["volume"] for f, h in pairs), _ended(h["volume"] - f["at_a_third"] for f, h in pairs))
+        )  # fmt: skip
+    lines = [line for of_case in cases.values() for line in of_case]
+    ninth, third = (mean(line[f"rank_correlation_{share}"] for line in lines) for share in ("ninth", "third"))
+    head = ("choices", "sampler", "seeds", "100 full trainings", "100 halved", "trainings that took", "33 full trainings",
+            "halved - 100 full", "halved - 33 full")  # fmt: skip
+    return (
+        "## Successive halving\n\n`python tests/benchmarks/halving.py`: percent of the hypervolume of accuracy and latency that "
+        "100 candidates found, `rungs=(1/9, 1/3, 1)` beside `(1,)`, mean ± standard error, on made functions whose "
+        f"learning curves cross (rank correlation with the final accuracy {ninth:.2f} at a ninth of the epochs, {third:.2f} at "
+        f"a third; commit {commits(lines)}).\n\n{table(head, rows)}\n\nEqual hypervolume for a third of the epochs, the aim, is "
+        "not reached: halving finds less than as many full trainings do, and takes 36 to 56 % of their epochs. Random "
+        "candidates with halving find more than 33 full trainings. With the surrogate, whose proposals get better and so are "
+        "more often among the best third so far, more are trained to the end, and no gain over 33 full trainings that "
+        "exceeds the error is left. `nas run` and `nas search` use one rung."
+    )
+
+
+def _ended(values: Any) -> str:
+    found = list(values)
+    return f"{mean(found):.1f} ± {stdev(found) / len(found) ** 0.5:.1f}" if len(found) > 1 else f"{found[0]:.1f}"
+
+
+def search_workers() -> str:
+    """The section."""
+    cases = _by_case("search_workers")
+    if not cases:
+        return ""
+    rows = []
+    for case, of_case in cases.items():
+        kind, _, count = case.partition(" / ")
+        rate = mean(line["per_second"] for line in of_case)
+        one = mean(line["per_second"] for line in cases[f"{kind} / 1"])
+        rows.append((kind, int(count), len(of_case), f"{rate:.2f}", f"{rate / one:.2f}",
+                     *(f"{mean(line[f'{part}_ms'] for line in of_case):.1f}" for part in ("outside", "storage"))))  # fmt: skip
+    lines = [line for of_case in cases.values() for line in of_case]
+    head = ("study", "workers", "runs", "evaluations per second", "times one worker's", "ms outside the evaluation, a trial",
+            "of it in the storage")  # fmt: skip
+    return (
+        "## Workers\n\n`python tests/benchmarks/search_workers.py`: trials that sleep 0.5 s, random candidates; processes of one "
+        "search in memory, and as many searches with one study in PostgreSQL, server and workers on two busy cores "
+        f"(commit {commits(lines)}).\n\n{table(head, sorted(rows, key=lambda row: (row[0] != 'processes', row[1])))}"
+    )
+
+
+def search_overhead() -> str:
+    """The section."""
+    cases = _by_case("search_overhead")
+    if not cases:
+        return ""
+    rows = [
+        (case, len(of_case), *(f"{mean(line[f'{part}_ms'] for line in of_case):.2f}" for part in ("engine", "storage")))
+        for case, of_case in cases.items()
+        if case != "growth"
+    ]
+    lines = [line for of_case in cases.values() for line in of_case]
+    grown = ""
+    if "growth" in cases:
+        most = max(line["grown_mb"] for line in cases["growth"])
+        each = mean(line["ms_per_trial"] for line in cases["growth"])
+        grown = f" 10,000 proposals in memory: the process grew by {most:.0f} MB at most, {each:.2f} ms each."
+    head = ("study", "runs", "engine, ms a trial", "storage, ms a trial")
+    return (
+        "## What the search itself takes\n\n`python tests/benchmarks/search_overhead.py`: trials 901 to 1,000 of 20 choices, drawn "
+        f"at random; the time inside the storage apart, on a busy disk (commit {commits(lines)}).{grown}\n\n{table(head, rows)}"
+    )
