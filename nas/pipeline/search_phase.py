@@ -45,7 +45,7 @@ def search_networks(job: Job, folder: Path, clock: Clock) -> optuna.Study:
     config = job.config
     seconds = clock.seconds_for("search")
     layout = layout_of(job, folder, seconds)
-    each = None if seconds is None else _seconds_of_each(seconds, layout.workers)
+    each = None if seconds is None else _seconds_of_each(seconds, 1 if config.storage else layout.workers)
     recipe = replace(_recipe(job), epochs=config.search_epochs * (LONGEST if seconds else 1), seconds=each)
     if config.storage is not None:
         publish(config, record_of(config, job.space, job.data, shared_device(job.device), recipe), job.init)

@@ -334,7 +334,7 @@ def test_scripts(tmp_path: Path, evaluate: str, guard: str, out: list[str], said
     with started(tmp_path / "script.py", text) as script:
         found, err = script.communicate(timeout=PATIENCE)
     # What a worker prints comes out at stderr: stdout is for the data of the parent.
-    assert sorted(found.split() + [word for word in err.split() if word == "loaded"]) == sorted(out)
+    assert sorted(found.split() + [line for line in err.splitlines() if line == "loaded"]) == sorted(out)
     assert found.count("loaded") == 1
     assert said in err
     assert (script.returncode == 0) == (not said)
