@@ -19,6 +19,8 @@ class BlockClass(Protocol):
 
 
 CUSTOM_BLOCKS: dict[str, BlockClass] = {}
+REGISTERED_BY: dict[str, str] = {}
+"""The module that registered a kind, which another process must import to know it."""
 
 
 def unknown_kind(kind: str, valid: Iterable[str]) -> str:

@@ -6,9 +6,10 @@ The names follow the modules of ``build_model``: the convolution of the module `
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
-from blocks.custom import CUSTOM_BLOCKS, BlockClass, unknown_kind
+from blocks.custom import CUSTOM_BLOCKS, REGISTERED_BY, BlockClass, unknown_kind
 from blocks.spec import BlockSpec, same_padding
 from hw_profiles.errors import InputError
 from hw_profiles.network.workload import WorkloadBuilder
@@ -43,6 +44,7 @@ def register_block(kind: str, block_class: BlockClass, lowering: Lowering) -> No
         raise InputError(f"register_block: kind must be new, got {kind!r}")
     LOWERINGS[kind] = lowering
     CUSTOM_BLOCKS[kind] = block_class
+    REGISTERED_BY[kind] = sys._getframe(1).f_globals["__name__"]
 
 
 def conv_norm_act(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from blocks.custom import CUSTOM_BLOCKS
+from blocks.custom import REGISTERED_BY
 from nas.execution import kept_processes
 
 
@@ -14,8 +14,8 @@ from nas.execution import kept_processes
 def _nothing_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     kept = kept_processes._Kept(starter=kept_processes._KEPT.starter)
     monkeypatch.setattr(kept_processes, "_KEPT", kept)
-    registered = dict(CUSTOM_BLOCKS)  # by tests elsewhere, in modules that load torch
-    CUSTOM_BLOCKS.clear()
+    registered = dict(REGISTERED_BY)  # by tests elsewhere, in modules that load torch
+    REGISTERED_BY.clear()
     yield
-    CUSTOM_BLOCKS.update(registered)
+    REGISTERED_BY.update(registered)
     assert kept.idle == []

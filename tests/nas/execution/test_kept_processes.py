@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from blocks.custom import CUSTOM_BLOCKS
+from blocks.custom import CUSTOM_BLOCKS, REGISTERED_BY
 from nas.errors import CrashError
 from nas.execution import kept_processes
 from nas.execution.shielded import run_shielded
 from nas.execution.worker_processes import WorkerProcesses
+from search_spaces.lowering import LOWERINGS
 from tests.nas.execution import calls
 
 
@@ -75,13 +76,17 @@ def test_a_memory_limit_holds_for_its_worker_alone() -> None:
 
 
 def test_blocks_that_were_registered_here_are_registered_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "holds_a_block.py").write_text("class Own: pass\n")
     (tmp_path / "registers_a_block.py").write_text(
-        "from blocks.custom import CUSTOM_BLOCKS\nclass Own: pass\nCUSTOM_BLOCKS['own-of-a-test'] = Own\n"
+        "from holds_a_block import Own\n"
+        "from search_spaces import register_block\n"
+        "register_block('own_of_a_test', Own, lambda builder, name, x, spec: x)\n"
     )
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     monkeypatch.delitem(sys.modules, "registers_a_block", raising=False)
     __import__("registers_a_block")
     try:
-        assert "own-of-a-test" in run_shielded(calls.custom_blocks, what="a call")
+        assert "own_of_a_test" in run_shielded(calls.custom_blocks, what="a call")
     finally:
-        del CUSTOM_BLOCKS["own-of-a-test"]
+        for registry in (CUSTOM_BLOCKS, REGISTERED_BY, LOWERINGS):
+            del registry["own_of_a_test"]
