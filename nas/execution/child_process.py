@@ -19,7 +19,7 @@ from multiprocessing.spawn import get_preparation_data
 from pathlib import Path
 from typing import Any
 
-from blocks.custom import REGISTERED_BY
+from blocks.custom import CUSTOM_BLOCKS, REGISTERED_BY
 from hw_profiles.errors import InputError
 from nas.execution.child_main import (
     Call,
@@ -169,7 +169,7 @@ class ChildProcess:
         settings = Settings(
             target=target.path,
             main=_main(),
-            imports=sorted(set(REGISTERED_BY.values())),
+            imports=sorted({REGISTERED_BY[kind] for kind in CUSTOM_BLOCKS.keys() & REGISTERED_BY}),
             argv=list(sys.argv),
             path=[entry or str(Path.cwd()) for entry in sys.path],
             folder=str(Path.cwd()),
