@@ -14,7 +14,8 @@ from nas.engine.infeasibility import Infeasibility
 from nas.samplers.problem import Problem
 from nas.samplers.space_trial import propose
 
-_MOST_DRAWS = 500
+_MOST_DRAWS = 500  # since the last one that came closer to the budget
+_MOST_COSTS = 1000
 _MUTATED = 0.5
 _REDRAWN = 0.15
 
@@ -44,7 +45,7 @@ class Unseen:
         """The parameters of such a candidate; None where 500 draws meet none, or the time is over."""
         generator = np.random.default_rng(self.seed)
         met: set[Hashable] = set()
-        while self.draws < _MOST_DRAWS and time.monotonic() < deadline:
+        while self.draws < _MOST_DRAWS and len(met) < _MOST_COSTS and time.monotonic() < deadline:
             self.draws += 1
             proposal = propose(self.problem.space, self._kept(generator), generator)
             found, params = proposal.candidate, proposal.params

@@ -78,6 +78,7 @@ def test_the_same_command_again_repeats_nothing(searched: tuple[Path, str]) -> N
     assert all(row["latency_ms"] <= 0.1 and 0 <= row["val_accuracy"] <= 1 for row in found["front"])
 
 
+@pytest.mark.slow
 def test_where_nothing_fits_the_reason_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     impossible = ("--latency", "1us", "--out", str(tmp_path / "run"))
     assert main((*SEARCH[:-2], *impossible)) == 3

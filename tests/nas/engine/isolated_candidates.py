@@ -7,6 +7,8 @@ import os
 import time
 from typing import Any
 
+import numpy as np
+
 HARM = ("none", "no", "not any", "abort", "memory", "sleep", "nan", "raise")
 
 
@@ -25,7 +27,7 @@ def evaluate(found: tuple[str, int], fidelity: float) -> float:
     elif harm == "memory":
         held = []
         while True:
-            held.append(bytearray(50_000_000))
+            held.append(np.empty(50_000_000, np.uint8))  # untouched memory counts as well, and takes no time
     elif harm == "sleep":
         time.sleep(600)
     elif harm == "nan":

@@ -11,7 +11,7 @@ from tests.nas.engine.isolated_candidates import HARM, cost, evaluate, space
 
 
 def test_whatever_a_candidate_does_the_search_goes_on_and_tells() -> None:
-    executor = WorkerProcesses(evaluate, 2, memory_bytes=1_200_000_000, seconds=8)
+    executor = WorkerProcesses(evaluate, 2, memory_bytes=1_200_000_000, seconds=4)
     study = nas.search(
         space, evaluate, cost=cost, n_trials=2 * len(HARM), executor=executor, sampler=SAMPLERS["random"]
     )
@@ -20,7 +20,7 @@ def test_whatever_a_candidate_does_the_search_goes_on_and_tells() -> None:
     causes = {harm: trial.user_attrs.get("cause") for harm, trial in told.items()}
     assert "signal 6" in causes["abort"]
     assert causes["memory"].startswith("out of memory (limit 1.2 GB)")
-    assert causes["sleep"] == "took longer than the limit of 8 s"
+    assert causes["sleep"] == "took longer than the limit of 4 s"
     assert causes["nan"] == "InputError: evaluate must return an accuracy in 0..1, got nan"
     assert causes["raise"] == "RuntimeError: no such kernel"
     assert told["none"].state == TrialState.COMPLETE
