@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 import compress.progress
 import compress.training.loop
+import nas.execution.long_trainings
 from nas.commands.main import main
 
 
@@ -45,6 +46,20 @@ def kill_before_rename(name: str) -> None:
         return renamed
 
     Path.replace, Path.rename = fatal(Path.replace), fatal(Path.rename)
+    nas.execution.long_trainings.run_shielded = in_this_process
+
+
+def in_this_process(
+    function: Callable[..., Any],
+    *args: Any,
+    keywords: Mapping[str, Any] | None = None,
+    report: Any = None,
+    show: Any = None,
+    **rest: Any,
+) -> Any:
+    """What writes the file must be the process that dies."""
+    feedback = {name: value for name, value in (("report", report), ("show", show)) if value is not None}
+    return function(*args, **(keywords or {}), **feedback)
 
 
 if __name__ == "__main__":
