@@ -293,7 +293,7 @@ def _compare(parsed: argparse.Namespace) -> None:
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "run": _run, "search": _search, "worker": _worker, "report": _report, "list": _list, "devices": _devices,
-    "profile": _profile,     "export": _export, "compare": _compare,
+    "profile": _profile, "export": _export, "compare": _compare,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ def checked_space(space: Callable[[Any], Any]) -> Callable[[Any], Hashable]:
             raise InputError(f"space must return a hashable candidate, such as a tuple: {error}") from None
         return found
 
+    checked.ordered = getattr(space, "ordered", None)  # type: ignore[attr-defined]  # which choices have an order
     return checked
 
 

@@ -136,7 +136,6 @@ class _Pool:
             if self.closed:
                 raise RuntimeError("the executor is closed")
             if len(self.threads) < workers:
-                # A thread is also what its process lives for: Linux ends a child with the thread that started it.
                 self.threads.append(threading.Thread(target=self._look_after_a_worker, daemon=True))
                 self.threads[-1].start()
             self.tasks.put((future, call, seconds))

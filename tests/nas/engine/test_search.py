@@ -436,6 +436,24 @@ def test_spaces_that_give_no_candidate_are_refused() -> None:
         nas.search(lambda trial: [trial.suggest_int("x", 0, 9)], Evaluation(), cost=cost, n_trials=2)
 
 
+def test_the_sampler_learns_which_choices_a_space_orders() -> None:
+    seen = []
+
+    class Ordered:
+        ordered = frozenset({"y"})
+
+        def __call__(self, trial: Any) -> Pair:
+            return space(trial)
+
+    class Sampler(optuna.samplers.RandomSampler):
+        def with_problem(self, problem: Any) -> Any:
+            seen.append(problem.space.ordered)
+            return self
+
+    nas.search(Ordered(), Evaluation(), cost=cost, n_trials=1, sampler=Sampler(seed=0))
+    assert seen == [frozenset({"y"})]
+
+
 def test_candidates_need_a_study_of_ours() -> None:
     with pytest.raises(ValueError, match=r"one that nas.search returned"):
         nas.candidate(optuna.create_study(), optuna.trial.create_trial(value=1.0))
