@@ -14,13 +14,13 @@ FOLDER = ROOT / "docs" / "benchmarks"
 
 
 def commit() -> str:
-    """The commit that is measured, with ``+`` where files differ from it."""
+    """The commit that is measured, with ``+`` where files other than the results differ from it."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
     return git("rev-parse", "--short=10", "HEAD") + (
-        "+" if git("status", "--porcelain", "--untracked-files=no") else ""
+        "+" if git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/benchmarks") else ""
     )
 
 
