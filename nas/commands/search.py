@@ -10,7 +10,7 @@ from typing import Any
 
 from compress.atomic_files import json_text
 from nas.commands.text_table import aligned
-from nas.engine.trial_attributes import ENDED, started
+from nas.samplers.trial_attributes import ENDED, started
 
 _COLUMNS = ("trial", "val acc", "latency ms", "peak RAM", "bytes", "params")
 

@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from hw_profiles.errors import InputError
-from nas.engine.trial_attributes import COST, rejected, rung_key, started
+from nas.samplers.trial_attributes import COST, rejected, rung_key, started
 
 
 @dataclass(slots=True)

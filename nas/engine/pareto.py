@@ -8,7 +8,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from nas.engine.search import ranked_trials
-from nas.engine.trial_attributes import COST
+from nas.samplers.trial_attributes import COST
 
 
 def pareto_front(study: optuna.Study, cost: str = "latency_ms") -> list[FrozenTrial]:

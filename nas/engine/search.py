@@ -28,13 +28,13 @@ from nas.engine.search_arguments import (
 )
 from nas.engine.search_loop import Plan, Sampler, SearchLoop
 from nas.engine.successive_halving import check_rungs
-from nas.engine.trial_attributes import ACCURACY, OBJECTIVES
 from nas.engine.trial_ownership import Alone, Ownership, Shared
 from nas.execution.executor import Executor
 from nas.execution.in_process import InProcess
 from nas.execution.worker_processes import WorkerProcesses
 from nas.samplers.problem import Problem
 from nas.samplers.registry import sampler_named, surrogate
+from nas.samplers.trial_attributes import ACCURACY, OBJECTIVES
 from nas.storages.open_storage import open_storage
 
 Space = Callable[[Any], Hashable]

@@ -12,7 +12,7 @@ import optuna
 from compress.argument_checks import LARGEST_SEED, is_number, is_whole
 from hw_profiles.budget import Budget
 from hw_profiles.errors import InputError
-from nas.engine.trial_attributes import ACCURACY
+from nas.samplers.trial_attributes import ACCURACY
 
 
 def check_arguments(objectives: Sequence[str], n_trials: int | None, timeout: float | None, seed: int) -> None:

@@ -16,18 +16,18 @@ from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState, create_tria
 
 from hw_profiles.budget import violations
 from hw_profiles.errors import InputError
-from nas.engine import trial_attributes as attribute
 from nas.engine.history import History
 from nas.engine.search_arguments import checked_accuracy
 from nas.engine.successive_halving import promising
-from nas.engine.trial_attributes import ACCURACY, REPEATS
 from nas.engine.trial_ownership import Ownership
 from nas.engine.unseen_candidates import Unseen
 from nas.execution.executor import EvaluationError, Executor
+from nas.samplers import trial_attributes as attribute
 from nas.samplers.problem import Problem, UsesProblem
 from nas.samplers.registry import random
 from nas.samplers.seeded_by_number import SeededByNumber, seed_for
 from nas.samplers.space_trial import propose
+from nas.samplers.trial_attributes import ACCURACY, REPEATS
 from nas.storages.dashboard import limits_text
 from nas.storages.delayed_trial import DelayedTrial
 from nas.storages.lease import WORKER

@@ -10,7 +10,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.engine.trial_attributes import started
+from nas.samplers.trial_attributes import started
 from nas.storages.lease import WORKER, Lease, LeaseWatch, new_worker, take_over
 
 _NOBODY = "nobody"

@@ -11,8 +11,8 @@ from hw_profiles.budget import Budget, violations
 from nas.engine.candidate_evaluation import CandidateCost
 from nas.engine.infeasibility import Infeasibility
 from nas.engine.search import candidate, ranked_trials
-from nas.engine.trial_attributes import CAUSE, COST, PROBED, repeated
 from nas.errors import NothingFitsError
+from nas.samplers.trial_attributes import CAUSE, COST, PROBED, repeated
 from search_spaces.arch import Arch
 
 FINALISTS = "finalists"

@@ -14,7 +14,6 @@ from compress.progress import progress
 from hw_profiles.cache_folder import cache_folder
 from nas.config import Config, load_config
 from nas.engine.pareto import pareto_front
-from nas.engine.trial_attributes import COST, ENDED, started
 from nas.errors import user_input
 from nas.execution.kept_processes import kept_processes
 from nas.execution.worker_count import Layout
@@ -25,6 +24,7 @@ from nas.pipeline.search_phase import chosen_network, search_candidates, search_
 from nas.pipeline.shared_study import check_record, device_of, download_init, read_record, recipe_of, record_of
 from nas.pipeline.time_budget import Clock
 from nas.results.tables import trials_csv
+from nas.samplers.trial_attributes import COST, ENDED, started
 from search_spaces.arch import Arch
 
 

@@ -16,7 +16,6 @@ from compress.training.loop import Recipe
 from nas.config import Config
 from nas.engine.candidate_evaluation import CandidateCost, ShortTraining
 from nas.engine.search import search
-from nas.engine.trial_attributes import started
 from nas.engine.winner_selection import choose_winner
 from nas.execution.executor import Executor
 from nas.execution.ray_tasks import RayTasks
@@ -28,6 +27,7 @@ from nas.pipeline.shared_study import publish, record_of, shared_device
 from nas.pipeline.stage_plan import LONGEST
 from nas.pipeline.time_budget import Clock
 from nas.samplers.registry import sampler_named
+from nas.samplers.trial_attributes import started
 from nas.storages.open_storage import open_storage
 from search_spaces.arch import Arch
 

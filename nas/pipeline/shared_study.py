@@ -23,8 +23,8 @@ from hw_profiles.errors import InputError
 from hw_profiles.spelling_suggestions import did_you_mean
 from nas.config import Config
 from nas.engine.search import study_at
-from nas.engine.trial_attributes import ACCURACY
 from nas.pipeline.run_folder import data_digest
+from nas.samplers.trial_attributes import ACCURACY
 from nas.storages.dashboard import describe
 from nas.storages.open_storage import open_storage, storage_label
 from search_spaces.space import Space

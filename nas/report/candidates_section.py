@@ -7,11 +7,11 @@ from typing import Any
 
 import optuna
 
-from nas.engine.trial_attributes import COST
 from nas.engine.winner_selection import FINALISTS
 from nas.report.html import grid
 from nas.report.pareto_plot import legend, pareto_marks, pareto_points, pareto_svg
 from nas.report.svg import words
+from nas.samplers.trial_attributes import COST
 
 
 def candidates_section(metrics: Mapping[str, Any], study: optuna.Study) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ import optuna
 from compress.stages.acceptance import latency_upper_bound
 from nas.engine.pareto import pareto_front
 from nas.engine.search import ranked_trials
-from nas.engine.trial_attributes import COST
 from nas.report.svg import element, label, line, picture, ticks, title
+from nas.samplers.trial_attributes import COST
 
 _WIDTH, _HEIGHT = 760, 380
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 20, 26, 48

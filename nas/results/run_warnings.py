@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import TrialState
 
 from compress.data.dataset import Dataset
-from nas.engine.trial_attributes import CAUSE, RETRIED, started
+from nas.samplers.trial_attributes import CAUSE, RETRIED, started
 
 _FEWEST_EPOCHS, _FEWEST_STEPS = 3.0, 100
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import optuna
 
-from nas.engine.trial_attributes import CAUSE, COST, WHY
+from nas.samplers.trial_attributes import CAUSE, COST, WHY
 
 COLUMNS = ("val acc", "test acc", "params", "MACs", "file bytes", "latency ms (90 %)", "peak RAM", "")
 

@@ -11,12 +11,11 @@ import numpy.typing as npt
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.samplers.trial_attributes import ACCURACY, COST, rung_key, rung_of
+
 Array = npt.NDArray[np.float64]
 
-ACCURACY = "accuracy"
-_COSTS = "cost"
-_PARTIAL = "accuracy_at_"
-_FINAL = "accuracy_at_1"
+_FINAL = rung_key(1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +41,7 @@ def observations(
         if trial.state == TrialState.COMPLETE and all(map(math.isfinite, trial.values))
     }
     for row, value in _expected(trials).items() if len(objectives) == len(directions) else ():
-        known = {**trials[row].user_attrs.get(_COSTS, {}), ACCURACY: value}
+        known = {**trials[row].user_attrs.get(COST, {}), ACCURACY: value}
         if all(name in known for name in objectives):
             values[row] = signs * [known[name] for name in objectives]
     rows = sorted(values)
@@ -83,7 +82,7 @@ def broken_constraints(trials: Sequence[FrozenTrial]) -> dict[str, tuple[npt.NDA
 def _expected(trials: Sequence[FrozenTrial]) -> dict[int, float]:
     """Final accuracies of the trials that were stopped at a rung: that of the rung and the median gain of others."""
     scores = [
-        {key: value for key, value in trial.user_attrs.items() if key.startswith(_PARTIAL)}
+        {key: value for key, value in trial.user_attrs.items() if rung_of(key) is not None}
         if trial.user_attrs and trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
         else {}
         for trial in trials
@@ -100,6 +99,6 @@ def _expected(trials: Sequence[FrozenTrial]) -> dict[int, float]:
     for row, (trial, score) in enumerate(zip(trials, scores, strict=True)):
         known = [key for key in score if key in median]
         if trial.state == TrialState.PRUNED and known:
-            last = max(known, key=lambda key: float(key.removeprefix(_PARTIAL)))
+            last = max(known, key=lambda key: rung_of(key) or 0.0)
             expected[row] = score[last] + median[last]
     return expected

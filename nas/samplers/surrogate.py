@@ -16,8 +16,9 @@ from nas.samplers.candidates import Candidates
 from nas.samplers.encoding import Encoding
 from nas.samplers.full_proposal import MOST_COSTS, FullProposalSampler
 from nas.samplers.gaussian_process import GaussianProcess, fit
-from nas.samplers.observations import ACCURACY, Observations, broken_constraints, observations, running
+from nas.samplers.observations import Observations, broken_constraints, observations, running
 from nas.samplers.space_trial import Proposal
+from nas.samplers.trial_attributes import ACCURACY
 
 Array = npt.NDArray[np.float64]
 Score = Callable[[Array], Array]

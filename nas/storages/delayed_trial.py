@@ -9,14 +9,14 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
-from optuna.study._frozen import FrozenStudy
-from optuna.study._study_direction import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from nas.storages.forwarding_storage import ForwardingStorage
 
 _NOT_WRITTEN = -1
 
 
-class DelayedTrial(BaseStorage):
+class DelayedTrial(ForwardingStorage):
     """Hands every call on to ``backend``, but those of the newest trial until :meth:`write`.
 
     Databases write each parameter and each attribute in a transaction of its own, which takes longer than to propose
@@ -25,7 +25,7 @@ class DelayedTrial(BaseStorage):
     """
 
     def __init__(self, backend: BaseStorage) -> None:
-        self.backend = backend
+        super().__init__(backend)
         self._trial: FrozenTrial | None = None
 
     def write(self, trial_id: int, state: TrialState = TrialState.RUNNING) -> FrozenTrial:
@@ -116,47 +116,3 @@ class DelayedTrial(BaseStorage):
         if self._trial is None or (states is not None and TrialState.RUNNING not in states):
             return trials
         return [*trials, copy.deepcopy(self._trial) if deepcopy else self._trial]
-
-    def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
-        """As the backend."""
-        return self.backend.create_new_study(directions, study_name)
-
-    def delete_study(self, study_id: int) -> None:
-        """As the backend."""
-        self.backend.delete_study(study_id)
-
-    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        """As the backend."""
-        self.backend.set_study_user_attr(study_id, key, value)
-
-    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        """As the backend."""
-        self.backend.set_study_system_attr(study_id, key, value)
-
-    def get_study_id_from_name(self, study_name: str) -> int:
-        """As the backend."""
-        return self.backend.get_study_id_from_name(study_name)
-
-    def get_study_name_from_id(self, study_id: int) -> str:
-        """As the backend."""
-        return self.backend.get_study_name_from_id(study_id)
-
-    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
-        """As the backend."""
-        return self.backend.get_study_directions(study_id)
-
-    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        """As the backend."""
-        return self.backend.get_study_user_attrs(study_id)
-
-    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        """As the backend."""
-        return self.backend.get_study_system_attrs(study_id)
-
-    def get_all_studies(self) -> list[FrozenStudy]:
-        """As the backend."""
-        return self.backend.get_all_studies()
-
-    def remove_session(self) -> None:
-        """As the backend."""
-        self.backend.remove_session()

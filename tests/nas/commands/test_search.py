@@ -13,7 +13,7 @@ import optuna
 import pytest
 
 from nas.commands.main import _parser, main
-from nas.engine.trial_attributes import started
+from nas.samplers.trial_attributes import started
 from nas.storages.open_storage import open_storage
 from search_spaces import Arch
 from tests.optional_parts import require

@@ -14,10 +14,10 @@ import pytest
 from optuna.trial import TrialState
 
 import nas
-from nas.engine.trial_attributes import ENDED
 from nas.execution.executor import EvaluationError
 from nas.execution.in_process import InProcess
 from nas.samplers.registry import SAMPLERS
+from nas.samplers.trial_attributes import ENDED
 
 Pair = tuple[int, int]
 

@@ -21,9 +21,9 @@ from safetensors.torch import save_file
 
 from hw_profiles.errors import InputError
 from nas.commands.main import main
-from nas.engine.trial_attributes import started
 from nas.pipeline import search_alone, search_phase
 from nas.pipeline.shared_study import RECORD
+from nas.samplers.trial_attributes import started
 from nas.storages.lease import WORKER
 from nas.storages.open_storage import open_storage
 from tests.postgres import Postgres, postgres_server

@@ -16,6 +16,7 @@ STARTED, ATTEMPTS, RETRIED = "evaluation_started", "attempts", "retried_after"
 OBJECTIVES, ENDED, PROBED = "objectives", "ended", "probed"
 
 REPEATS = "repeats an earlier candidate"
+_AT_RUNG = "accuracy_at_"
 
 
 def rung_key(rung: float) -> str:
@@ -24,7 +25,16 @@ def rung_key(rung: float) -> str:
     >>> rung_key(0.25)
     'accuracy_at_0.25'
     """
-    return f"accuracy_at_{rung:g}"
+    return f"{_AT_RUNG}{rung:g}"
+
+
+def rung_of(key: str) -> float | None:
+    """The fidelity whose accuracy an attribute holds; None for any other attribute.
+
+    >>> rung_of("accuracy_at_0.25"), rung_of("cost")
+    (0.25, None)
+    """
+    return float(key.removeprefix(_AT_RUNG)) if key.startswith(_AT_RUNG) else None
 
 
 def started(trial: FrozenTrial) -> bool:
