@@ -11,6 +11,7 @@ from torch import nn
 from hw_profiles.errors import InputError
 
 _NO_MEMORY = ("can't allocate memory", "Cannot allocate memory", "std::bad_alloc")  # of torch on the CPU
+_NO_KERNEL = ("could not create a primitive",)  # of oneDNN, for want of memory or of a kernel for such sizes
 
 
 class TrainingError(InputError):
@@ -25,14 +26,16 @@ class TooLargeError(TrainingError, MemoryError):
     """A step needs more memory than there is, even with one image at a time."""
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory could not be allocated.
+def is_out_of_memory(error: BaseException, *, again: bool = False) -> bool:
+    """Whether an error says that memory could not be allocated; ``again``, whether it was so before, where oneDNN does
+    not say why.
 
     >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"))
     True
     """
+    words = (*_NO_MEMORY, *_NO_KERNEL) if again else _NO_MEMORY
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+        isinstance(error, RuntimeError) and any(each in str(error) for each in words)
     )
 
 

@@ -105,7 +105,7 @@ class State:
         try:
             return self._gradients(pixels, labels, bfloat16)
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            if not is_out_of_memory(error, again=self.parts > 1):
                 raise
             if self.images_at_once == 1:
                 raise too_large(error) from None

@@ -17,7 +17,13 @@ from torch import Tensor, nn
 from compress.data.dataset import Dataset, Split
 from compress.data.in_memory import arrays_dataset
 from compress.training import loop
-from compress.training.faults import DivergedError, TooLargeError, TrainingError, is_out_of_memory
+from compress.training.faults import (
+    DivergedError,
+    TooLargeError,
+    TrainingError,
+    is_out_of_memory,
+    single_values_normalised,
+)
 from compress.training.loop import Recipe, Training, label_loss, train
 from compress.training.random_generators import seeded
 from hw_profiles.errors import InputError
@@ -56,19 +62,21 @@ class Loss:
         return self.spoil(value) if self.asked - 1 in self.times else value
 
 
-class EndlessSlope(torch.autograd.Function):
+class SteepSlope(torch.autograd.Function):
+    """Of finite numbers whose norm is not: to clip it leaves zeros, after which nothing would show it."""
+
     @staticmethod
     def forward(context: Any, value: Tensor) -> Tensor:
         return value.clone()
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> Tensor:
-        return gradient * torch.inf
+        return gradient * 1e30
 
 
 @pytest.mark.parametrize(
-    "spoil", [lambda value: value * torch.nan, lambda value: value + torch.inf, EndlessSlope.apply],
-    ids=["loss NaN", "loss infinite", "gradient infinite"],
+    "spoil", [lambda value: value * torch.nan, lambda value: value + torch.inf, SteepSlope.apply],
+    ids=["loss NaN", "loss infinite", "norm infinite"],
 )  # fmt: skip
 def test_a_training_that_diverges_goes_back_and_on(
     spoil: Callable[[Tensor], Tensor], caplog: pytest.LogCaptureFixture
@@ -132,6 +140,7 @@ def test_it_is_given_up_after_three_times_in_one_line() -> None:
         train(small(), DATA, Recipe(epochs=3, learning_rate=0.07), loss=Loss(*range(5, 1000)))
     said = str(caught.value)
     assert "\n" not in said
+    assert "after 3 times back" in said
     assert "take a lower learning rate than 0.07" in said
     assert isinstance(caught.value, InputError)
     assert str(pickle.loads(pickle.dumps(caught.value))) == said
@@ -255,6 +264,18 @@ def test_parts_of_unequal_size_count_by_their_images() -> None:
         torch.testing.assert_close(model.state_dict()[name], value, atol=1e-5, rtol=1e-4)
 
 
+def test_kernels_that_cannot_be_made_are_a_lack_of_memory_where_there_was_one_before() -> None:
+    class Starved(Hungry):
+        def forward(self, x: Tensor) -> Tensor:
+            if 4 < len(x) <= 8:
+                raise RuntimeError("could not create a primitive")
+            return super().forward(x)
+
+    assert train(Starved(8, MemoryError()), DATA, Recipe(epochs=1)).parts == 8
+    with pytest.raises(RuntimeError, match="could not create a primitive"):
+        train(Starved(8, MemoryError()), DATA, Recipe(epochs=1, batch_size=8))
+
+
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_one_image_that_is_too_much_is_told_in_one_line(error: Exception) -> None:
     with pytest.raises(TooLargeError, match="even with one image at a time") as caught:
@@ -306,6 +327,18 @@ def test_few_images_train(build: Callable[[], nn.Module], count: int, classes: i
     assert all(p.isfinite().all() for p in model.parameters())
     assert any(not torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_batch_normalisation_goes_on_to_learn_after_a_single_value() -> None:
+    model = nn.BatchNorm2d(3).train()
+    before = model.running_mean
+    assert before is not None
+    with single_values_normalised(model):
+        model(torch.ones(1, 3, 1, 1))
+        assert before.eq(0).all()
+        assert model.training
+        model(torch.ones(2, 3, 1, 1))
+    assert before.gt(0).all()
 
 
 def test_images_per_second_and_rate_are_those_of_the_images_there_are() -> None:
