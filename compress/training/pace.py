@@ -24,7 +24,7 @@ _SLOWER = 1.5  # times as long as another: no further step of that one
 _LEAST_GAIN = 1.05  # to change what was chosen
 _FALLEN = 0.6  # of the rate that was measured
 _RECENT = 5
-_LOOK_SECONDS, _LOOK_STEPS = 20.0, 100
+_SHORTEST_WAIT, _LOOK_SECONDS, _LONGEST_WAIT, _LOOK_STEPS = 2.0, 20.0, 120.0, 100
 _PIECES, _PIECE = 100, 1 << 18
 _LEAST_SHARE = 0.9  # of the time of one thread
 
@@ -81,12 +81,13 @@ class Pace:
         self._looked = clock()
         self._recent: deque[float] = deque(maxlen=_RECENT)
         self._expected: float | None = None
+        self._ran: set[Setting] = set()
         self._seconds = self._threads_seconds = 0.0
         self._next = self.chosen = settings[0]
         self._trial: _Trial | None = None
         if len(settings) > 1:
             worthwhile = self._worthwhile()
-            self._begin([each for each in settings if each.threads in worthwhile], cold=True)
+            self._begin([each for each in settings if each.threads in worthwhile])
 
     @property
     def is_comparing(self) -> bool:
@@ -110,6 +111,7 @@ class Pace:
 
     def took(self, seconds: float) -> None:
         """The step took so long."""
+        self._ran.add(self._next)
         self._seconds += seconds
         self._threads_seconds += seconds * self._next.threads
         if self._trial is not None:
@@ -122,8 +124,8 @@ class Pace:
             if self._expected is not None and self._is_due(self._expected):
                 self._look(self._expected)
 
-    def _begin(self, settings: Sequence[Setting], *, cold: bool) -> None:
-        self._trial = _Trial(settings, cold=cold)
+    def _begin(self, settings: Sequence[Setting]) -> None:
+        self._trial = _Trial(settings, cold=not self._ran.issuperset(settings))
         self._go_on(self._trial)
 
     def _go_on(self, trial: _Trial) -> None:
@@ -132,8 +134,7 @@ class Pace:
             self._next = following
             return
         best = min(trial.seconds, key=trial.typical)
-        is_known = not trial.skipped and self.chosen in trial.seconds
-        if is_known and trial.typical(self.chosen) < _LEAST_GAIN * trial.typical(best):
+        if self._expected is not None and trial.typical(self.chosen) < _LEAST_GAIN * trial.typical(best):
             best = self.chosen
         self._choose(best, trial.typical(best))
 
@@ -144,7 +145,10 @@ class Pace:
         self._looked = self._clock()
 
     def _is_due(self, expected: float) -> bool:
-        return self._has_fallen(expected) or self._clock() - self._looked > max(_LOOK_SECONDS, _LOOK_STEPS * expected)
+        waited = self._clock() - self._looked
+        if waited > min(max(_LOOK_SECONDS, _LOOK_STEPS * expected), _LONGEST_WAIT):
+            return True
+        return waited > _SHORTEST_WAIT and self._has_fallen(expected)
 
     def _has_fallen(self, expected: float) -> bool:
         whole = len(self._recent) == _RECENT
@@ -156,9 +160,9 @@ class Pace:
         if self.chosen.threads not in worthwhile:
             self._choose(Setting(worthwhile[-1], self.chosen.bfloat16), None)
         elif len(worthwhile) == 1 or (self.chosen.threads > 1 and not self._has_fallen(expected)):
-            self._choose(self.chosen, fmean(self._recent))
+            self._choose(self.chosen, median(self._recent))
         else:
-            self._begin([Setting(threads, self.chosen.bfloat16) for threads in worthwhile], cold=False)
+            self._begin([Setting(threads, self.chosen.bfloat16) for threads in worthwhile])
 
     def _worthwhile(self) -> list[int]:
         return [threads for threads in self._threads if threads == self._threads[0] or self._helps(threads)]

@@ -157,7 +157,7 @@ class State:
             raise DivergedError(
                 f"the training diverged: loss, gradient or weights were not finite before step {self.step}, after "
                 f"{self.rollbacks} times back to the last good state with a lower rate too; take a lower learning rate "
-                f"than {self.recipe.learning_rate:g} (learning_rate of the recipe, in a run "
+                f"than {self.recipe.learning_rate:g} (Recipe.learning_rate; of all that a run trains: "
                 "--set learning_rate=), and look whether the data are right"
             )
         diverged = self.step

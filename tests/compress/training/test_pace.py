@@ -74,6 +74,30 @@ def test_first_steps_find_kernels_and_are_not_compared() -> None:
     assert machine.pace.chosen == TWO
 
 
+def test_so_it_is_where_threads_come_in_later() -> None:
+    seen: list[Setting] = []
+
+    def speed(setting: Setting) -> float:
+        seen.append(setting)
+        return 5.0 if setting == TWO and seen.count(TWO) == 1 else speed_of(0.1, 0.06)(setting)
+
+    machine = Machine([ONE, TWO], speed, busy=True)
+    machine.run(50)
+    machine.busy = False
+    machine.run(200)
+    assert machine.pace.chosen == TWO
+    assert machine.asked == 2
+
+
+def test_a_small_gain_is_none() -> None:
+    machine = Machine([ONE, TWO], speed_of(0.1, 0.15))
+    machine.run(10)
+    machine.speed = speed_of(0.1, 0.098)
+    machine.run(1000)
+    assert machine.asked > 2
+    assert machine.pace.chosen == ONE
+
+
 def test_what_is_much_slower_is_left_soon() -> None:
     machine = Machine(ALL, speed_of(0.1, 0.06, 4.0))
     machine.run(30)
@@ -92,7 +116,7 @@ def test_threads_change_when_the_machine_gets_busy_and_again_when_it_is_idle() -
     machine.run(50)
     assert machine.pace.chosen == TWO
     machine.busy = True
-    assert machine.run(20).count(TWO) == 1  # after the first slow step
+    assert machine.run(20).count(TWO) == 1  # the first slow step
     machine.busy = False
     machine.run(1000)  # some 100 steps until the next look
     assert machine.pace.chosen == TWO
@@ -120,14 +144,38 @@ def test_steps_that_are_a_little_slower_change_nothing_at_once() -> None:
     assert machine.pace.chosen == TWO
 
 
-def test_it_is_looked_again_after_20_seconds_or_100_steps() -> None:
-    for step, seconds in ((0.01, 20), (2.0, 200)):
+def test_it_is_looked_again_after_20_seconds_or_100_steps_or_two_minutes() -> None:
+    for step, seconds in ((0.01, 20), (0.5, 50), (2.0, 120)):
         machine = Machine([ONE, TWO], speed_of(step, 2 * step))
         machine.run(10)
         asked, began = machine.asked, machine.now
         while machine.asked == asked:
             machine.run(1)
         assert 0.9 * seconds <= machine.now - began <= 1.2 * seconds
+
+
+def test_one_slow_step_is_soon_forgotten() -> None:
+    machine = Machine([ONE, TWO], speed_of(0.06, 0.1))
+    machine.run(100)
+    asked, machine.speed = machine.asked, speed_of(5.0, 5.0)
+    machine.run(1)
+    machine.speed = speed_of(0.06, 0.1)
+    machine.run(10)
+    assert machine.asked == asked + 1
+    assert machine.pace._expected == pytest.approx(0.06)
+
+
+def test_uneven_steps_are_not_looked_at_all_the_time() -> None:
+    number = 0
+
+    def uneven(setting: Setting) -> float:
+        nonlocal number
+        number += 1
+        return 0.3 if number % 3 == 0 else 0.06
+
+    machine = Machine([ONE, TWO], uneven, busy=True)
+    machine.run(1000)
+    assert machine.asked < machine.now / 2
 
 
 def test_the_number_format_stays() -> None:
