@@ -155,14 +155,14 @@ def test_it_is_looked_again_after_20_seconds_or_100_steps_or_two_minutes() -> No
 
 
 def test_one_slow_step_is_soon_forgotten() -> None:
-    machine = Machine([ONE, TWO], speed_of(0.06, 0.1))
+    machine = Machine([ONE, TWO], speed_of(0.06, 0.1), busy=True)
     machine.run(100)
     asked, machine.speed = machine.asked, speed_of(5.0, 5.0)
     machine.run(1)
     machine.speed = speed_of(0.06, 0.1)
     machine.run(10)
     assert machine.asked == asked + 1
-    assert machine.pace._expected == pytest.approx(0.06)
+    assert machine.pace._expected == pytest.approx(1.5 * 0.06)
 
 
 def test_uneven_steps_are_not_looked_at_all_the_time() -> None:
