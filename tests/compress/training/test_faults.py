@@ -223,7 +223,7 @@ def test_a_checkpoint_goes_on_in_another_memory_format(
             return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 8, 3, stride=4), nn.Flatten(), nn.Linear(72, 10))
 
     monkeypatch.setattr(loop, "_CHECKPOINT_SECONDS", 0.0)
-    found = []
+    found: list[dict[str, Tensor]] = []
     for is_plain in (state._is_plain, lambda parameter: False):
         monkeypatch.setattr(state, "_is_plain", is_plain)
         path, model = tmp_path / f"{len(found)}.pt", wide()
@@ -246,7 +246,7 @@ def test_gradients_that_lie_otherwise_are_added_in_the_right_places() -> None:
         with seeded(0):
             linear = nn.Linear(256, 10)
         if turn:
-            linear.weight.register_post_accumulate_grad_hook(turned)
+            linear.weight.register_post_accumulate_grad_hook(turned)  # type: ignore[no-untyped-call]
         train(nn.Sequential(nn.Flatten(), linear), DATA, Recipe(epochs=2))
         found.append(linear.weight.detach())
     torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-4)
