@@ -98,7 +98,7 @@ def _training_pace(lines: Sequence[dict[str, Any]]) -> str:
             "our threads, mean", "ours / the faster bare loop")  # fmt: skip
     return (
         "The same command, on the clock: trainings with a limit of time, 48×48 pixels in batches of 32, beside a bare loop "
-        "that repeats forward, backward and step on one batch (`tests/benchmarks/training_pace.py`); two cores, idle but "
-        "for what the load before says, or beside one process that counts as fast as it can; medians over rounds, with the "
+        "that repeats forward, backward and step on one batch (`tests/benchmarks/training_pace.py`); two cores, as "
+        "found, with the load that was there before, and beside one more process that counts as fast as it can; medians over rounds, with the "
         f"90 % interval (commit {commits(list(last.values()))}).\n\n{table(head, rows)}"
     )

@@ -1,4 +1,4 @@
-"""Images per second of a training with a limit of time beside those of a bare loop, on an idle machine or a busy one.
+"""Images per second of a training with a limit of time beside those of a bare loop, on the machine as found and busier.
 
 The bare loop repeats forward, backward and step on one batch that is there already; it makes no batches, clips nothing
 and looks at nothing. In the middle of one training, every few seconds, the bare loop runs for a while with one thread and
@@ -38,7 +38,7 @@ NETWORKS: dict[str, Callable[[], Arch]] = {
     "mobilenetv2_035": lambda: preset("mobilenetv2_035", input_shape=SHAPE, num_classes=CLASSES),
     "mobilenet space": lambda: sample("mobilenet", seed=0, input_shape=SHAPE, num_classes=CLASSES),
 }
-CASES = [f"{load}: {name}" for load in ("idle", "busy") for name in NETWORKS]
+CASES = [f"{load}: {name}" for load in ("as found", "busy") for name in NETWORKS]
 
 
 def run(case: str, seed: int) -> dict[str, Any]:

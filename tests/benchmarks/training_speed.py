@@ -6,7 +6,7 @@ Each line: one network, fine-tuned on labels or led by what it was (soft targets
 loop makes the same batches, augmented by the same function, and has the same loss, optimizer and number format; it has no
 schedule, no clipping of gradients, no clock, no checkpoints. Both run in turn, so many steps each, in one thread; times
 are those of the processor, and the ratio is the median over rounds with its 90 % interval. Then ``training_pace.py``: the whole machine, on
-the clock, idle and beside a busy process; without ``--data`` that alone, on random images.
+the clock, as found and beside a busy process; without ``--data`` that alone, on random images.
 """
 
 from __future__ import annotations
