@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 import shlex
@@ -218,6 +219,7 @@ def _quiet() -> None:
 def _run(parsed: argparse.Namespace) -> None:
     overrides = _overrides(parsed)
     _quiet()
+    logging.basicConfig(stream=sys.stderr, format="nas: %(message)s", level=logging.WARNING)
     from nas.pipeline.run import run
     from nas.results.tables import table
 

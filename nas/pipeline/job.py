@@ -21,17 +21,19 @@ from hw_profiles.devices.machine import matches_this_machine
 from hw_profiles.errors import InputError
 from nas.config import Config
 from nas.pipeline.pretrained_weights import initial_weights
-from nas.pipeline.stage_plan import stage_names
+from nas.pipeline.stage_plan import baseline_of, stage_names
 from nas.pipeline.teacher import check_teacher, check_teacher_file
 from nas.pipeline.warm_start import best_of_earlier_run
 from nas.results.teacher_info import TeacherInfo
 from nas.samplers.registry import sampler_named
+from search_spaces.arch import Arch
 from search_spaces.presets import preset
 from search_spaces.pretrained import pretrained_space
 from search_spaces.registry import load_space
-from search_spaces.space import Space
+from search_spaces.space import NETWORK, SEARCHED, Space, SpaceWithPresets
 
 _FINE_TUNING = 0.2
+_FEW_IMAGES = 10_000
 _DRIFT = 0.97  # measurements of one file differ by some percent: the search keeps clear of the limit
 
 
@@ -43,7 +45,7 @@ class Job:
     data: Dataset
     device: Device
     budget: Budget
-    space: Space
+    space: Space | SpaceWithPresets
     init: Path | None
     measured: bool
     warm_start: Sequence[Mapping[str, Any]] = ()
@@ -65,6 +67,24 @@ class Job:
     def data_without_test(self) -> Dataset:
         """The images that decisions may see."""
         return replace(self.data, test=self.data.test.take(np.arange(0)))
+
+    def with_presets(self, presets: Mapping[str, Arch], *, alone: bool) -> Job:
+        """The same, with known networks as the first candidates; ``alone``: and no others."""
+        if not presets:
+            return self
+        assert isinstance(self.space, Space)
+        space = SpaceWithPresets(space=self.space, presets=presets)
+        first = [*space.params_of_presets(), *({NETWORK: SEARCHED, **params} for params in self.warm_start)]
+        config = replace(self.config, trials=len(presets)) if alone else self.config
+        return replace(self, config=config, space=space, warm_start=first)
+
+    def for_shipping(self) -> Job:
+        """The same for a network about which nothing is left to decide: it learns from the validation images, too,
+        where images are few."""
+        data = self.data
+        if len(data.train) + len(data.val) > _FEW_IMAGES:
+            return self
+        return replace(self, data=data.training_on_validation())
 
     def rate(self, *, pretrained: bool) -> float:
         """The learning rate; weights that know something already are changed more slowly."""
@@ -105,8 +125,9 @@ def prepare(config: Config, device: Device | None = None) -> Job:
     stage_names(config)
     if config.prune_criterion not in CRITERIA:
         raise InputError(f"prune_criterion must be one of {', '.join(CRITERIA)}, got {config.prune_criterion!r}")
-    if config.baseline != "none":
-        preset(config.baseline)
+    baseline = baseline_of(config)
+    if baseline is not None:
+        preset(baseline)
     warm_start = best_of_earlier_run(config)
     with progress("reading images") as report:
         data = load_data(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,26 +12,24 @@ from compress.progress import progress
 from compress.pruning.prune import Prune
 from compress.stage_interface import Stage
 from compress.training.loop import Recipe
-from nas.config import Config, load_config
+from nas.config import load_config
 from nas.errors import NothingFitsError, user_input
 from nas.execution.kept_processes import kept_processes
 from nas.execution.long_trainings import shielded_stages, trained_network
 from nas.pipeline.job import Job, prepare
+from nas.pipeline.planning import expected_epochs, pays, planned
 from nas.pipeline.run_folder import check_config, check_data, log, open_folder
-from nas.pipeline.search_phase import chosen_network, search_networks
-from nas.pipeline.stage_plan import planned_stages, recipe_for, stage_names, with_stage_weights
-from nas.pipeline.teacher import NO_TEACHER, prepare_teacher
+from nas.pipeline.search_phase import best_accuracy, chosen_network, search_networks
+from nas.pipeline.stage_plan import AUTO, baseline_of, planned_stages, recipe_for, stage_names
+from nas.pipeline.teacher import prepare_teacher
 from nas.pipeline.time_budget import Clock
+from nas.pipeline.time_plan import ONE_NETWORK
 from nas.report.page import render
 from nas.results.collect import Findings, Result, collect
 from nas.results.tables import trials_csv
 from nas.results.teacher_info import TeacherInfo
 from search_spaces.arch import Arch
 from search_spaces.presets import preset
-
-# Shares of the time. The baseline is trained exactly as long as the winner, so it weighs as much as all its trainings.
-_WEIGHTS = {"teacher": 0.18, "search": 0.28, "train": 0.13, "distill": 0.09, "prune": 0.05, "baseline": 0.27}
-_TEACHERLESS = {"search": 0.34, "train": 0.26, "prune": 0.06, "baseline": 0.32}
 
 
 def run(config: str | Path | None = None, **overrides: Any) -> Result:
@@ -49,23 +46,38 @@ def run(config: str | Path | None = None, **overrides: Any) -> Result:
         job = prepare(check_config(load_config(config, overrides)))
     with open_folder(job.config) as folder, kept_processes():
         check_data(folder, job.data)
-        clock = Clock(
-            folder / "plan.json", job.config.seconds, _weights(job.config, has_teacher=job.config.teacher != NO_TEACHER)
-        )
-        teacher_info = prepare_teacher(job.config, job.data, folder, clock)
+        clock = Clock(folder / "plan.json", job.config.seconds, {})
+        with user_input():
+            plan, known = planned(job, folder, clock)
+        searching = job.with_presets(known, alone=plan is not None and plan.kind == ONE_NETWORK)
+        study = search_networks(searching, folder, clock, plan.candidate_seconds if plan else None)
+        arch = chosen_network(searching, study, folder / "winner.json")
+        teacher_info = prepare_teacher(job.config, job.data, folder, clock, best_accuracy(study))
         if teacher_info.teacher is None:
-            clock.weights = _weights(job.config, has_teacher=False)
-        study = search_networks(job, folder, clock)
-        arch = chosen_network(job, study, folder / "winner.json")
+            clock.weights = {name: weight for name, weight in clock.weights.items() if name != "teacher"}
+        shipped = job.for_shipping() if plan is not None else job
         pretrained = job.init is not None
         recipe = _recipe(job, "train", clock, pretrained=pretrained)
-        winner = _trained(job, "winner", arch, folder / "winner", recipe)
-        stages, context = _stages(job, teacher_info, clock, pretrained=pretrained), job.context(winner, teacher_info)
+        facts = None
+        if plan is not None and recipe.seconds is not None:
+            epochs = expected_epochs(arch, recipe.seconds, len(shipped.data.train), folder)
+            facts = {**plan.to_json(), "winner_epochs": epochs}
+        # With a limit of time a teacher leads from the first step; without it the stage distill follows.
+        leading = teacher_info if plan is not None else TeacherInfo()
+        winner = _trained(shipped, "winner", arch, folder / "winner", recipe, teacher_info=leading)
+        stages = _stages(job, teacher_info, clock, pretrained=pretrained)
+        if plan is not None and job.config.stages == AUTO:
+            stages = [stage for stage in stages if pays(stage, job, winner)]
         with user_input():  # a stage that was asked for may not fit the network that was found
             artifact = shielded_stages(
-                winner, stages, context, folder / "stages", home=folder / "winner", what="a stage of the winner"
+                winner,
+                stages,
+                shipped.context(winner, teacher_info),
+                folder / "stages",
+                home=folder / "winner",
+                what="a stage of the winner",
             )
-        baseline = _baseline(job, teacher_info, folder / "baseline", clock)
+        baseline = _baseline(shipped, teacher_info, folder / "baseline", clock, arch.input_shape)
         result = collect(
             Findings(
                 config=job.config,
@@ -75,8 +87,9 @@ def run(config: str | Path | None = None, **overrides: Any) -> Result:
                 study=study,
                 artifact=artifact,
                 baseline=baseline,
-                context=job.context(artifact, teacher_info),
+                context=shipped.context(artifact, teacher_info),
                 seconds=clock.spent,
+                plan=facts,
             )
         )
         write_text(folder / "trials.csv", trials_csv(study))
@@ -89,20 +102,15 @@ def run(config: str | Path | None = None, **overrides: Any) -> Result:
     return result
 
 
-def _weights(config: Config, *, has_teacher: bool) -> Mapping[str, float]:
-    weights = with_stage_weights(_WEIGHTS if has_teacher else _TEACHERLESS, config)
-    return {k: v for k, v in weights.items() if k != "baseline" or config.baseline != "none"}
-
-
 def _recipe(job: Job, phase: str, clock: Clock, *, pretrained: bool) -> Recipe:
     return recipe_for(phase, job.config, job.rate(pretrained=pretrained), clock.seconds_for(phase))
 
 
-def _trained(job: Job, label: str, arch: Arch, folder: Path, recipe: Recipe) -> Artifact:
+def _trained(job: Job, label: str, arch: Arch, folder: Path, recipe: Recipe, *, teacher_info: TeacherInfo) -> Artifact:
     """The Arch trained from the start, its file written and run; found again where that is done."""
     bare = Artifact(source=arch, weights={}, preprocessing=job.data.preprocessing)
     with progress(label) as report:
-        context = job.context(bare, TeacherInfo())
+        context = job.context(bare, teacher_info)
         return trained_network(arch, context, recipe, folder, what=f"the training of {label}", report=report)
 
 
@@ -113,13 +121,17 @@ def _stages(job: Job, teacher_info: TeacherInfo, clock: Clock, *, pretrained: bo
     return planned_stages(job.config, recipe, has_teacher=teacher_info.teacher is not None)
 
 
-def _baseline(job: Job, teacher_info: TeacherInfo, folder: Path, clock: Clock) -> Artifact | None:
+def _baseline(
+    job: Job, teacher_info: TeacherInfo, folder: Path, clock: Clock, winners_shape: tuple[int, int, int]
+) -> tuple[str, Artifact] | None:
     """The preset under the winner's recipe, for as long as all trainings of the winner took, taken through the same
-    stages but pruning."""
-    if job.config.baseline == "none":
+    stages but pruning. With a limit of time it has the winner's resolution."""
+    name = baseline_of(job.config)
+    if name is None:
         return None
     clock.seconds_for("baseline")
-    arch = preset(job.config.baseline, input_shape=job.data.preprocessing.input_shape, num_classes=job.data.num_classes)
+    shape = job.data.preprocessing.input_shape if job.config.seconds is None else winners_shape
+    arch = preset(name, input_shape=shape, num_classes=job.data.num_classes)
     phases = ["train", *(name for name in stage_names(job.config) if name == Prune.name)]
     recipes = [_recipe(job, phase, clock, pretrained=False) for phase in phases]
     recipe = replace(
@@ -127,11 +139,11 @@ def _baseline(job: Job, teacher_info: TeacherInfo, folder: Path, clock: Clock) -
         epochs=sum(r.epochs for r in recipes),
         seconds=sum(r.seconds for r in recipes if r.seconds is not None) or None,
     )
-    trained = _trained(job, job.config.baseline, arch, folder / "trained", recipe)
+    leading = TeacherInfo() if job.config.seconds is None else teacher_info
+    trained = _trained(job, name, arch, folder / "trained", recipe, teacher_info=leading)
     stages = [stage for stage in _stages(job, teacher_info, clock, pretrained=False) if not isinstance(stage, Prune)]
     context = job.context(trained, teacher_info)
-    name = job.config.baseline
-    return shielded_stages(
+    return name, shielded_stages(
         trained,
         stages,
         context,

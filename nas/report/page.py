@@ -18,6 +18,7 @@ from nas.config import Config
 from nas.report.candidates_section import candidates_section
 from nas.report.charts import architecture_svg, memory_svg, stages_svg
 from nas.report.html import grid, listing, page, percent, section
+from nas.report.plan_section import plan_section
 from nas.report.predictions_section import data_section, on_test_section
 from nas.report.svg import words
 from nas.results.collect import METRICS_SCHEMA, value_sources
@@ -48,6 +49,7 @@ def render(metrics: Metrics, study: optuna.Study) -> str:
         _warnings(metrics["warnings"]),
         _tiles(final),
         section("asked", "What was asked", _asked(metrics)),
+        section("plan", "The time", plan_section(metrics)) if metrics["plan"] else "",
         section("budget", "Budget", _budget(metrics)),
         section("candidates", "Candidates", *candidates_section(metrics, study)),
         section("stages", "From the winner to the deployed file", *_stages(metrics)),
@@ -195,7 +197,7 @@ def _cells(row: Metrics) -> list[str]:
     note = row.get("note", "deployed" if row.get("deployed") else "")
     return [
         row["label"],
-        percent(row["val_accuracy"]),
+        "trained on" if row.get("val_seen") else percent(row["val_accuracy"]),
         f"{percent(row['test_accuracy'])} ({_percents(row['test_accuracy_low'], row['test_accuracy_high'])})",
         percent(row.get("test_balanced_accuracy")),
         show("params", ","),
