@@ -30,7 +30,7 @@ Teacher = Callable[[Tensor], Tensor]
 Floats = NDArray[np.float32]
 
 _SIGNIFICANCE = 0.05
-_SMALLEST_TIMM_SIDE = 64  # the zoo's networks shrink an image 32 times
+SMALLEST_TIMM_SIDE = 64  # the zoo's networks shrink an image 32 times
 
 
 class ModuleTeacher:
@@ -118,7 +118,7 @@ class Upsampled(nn.Module):
 
     def __init__(self, model: nn.Module, size: tuple[int, int]) -> None:
         super().__init__()
-        scale = max(1.0, _SMALLEST_TIMM_SIDE / min(size))
+        scale = max(1.0, SMALLEST_TIMM_SIDE / min(size))
         self.size = [round(side * scale) for side in size]
         self.model = model
 

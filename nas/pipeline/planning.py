@@ -11,12 +11,11 @@ from compress.quantization.int8.ptq import Quantize
 from compress.stage_interface import Stage
 from hw_profiles.budget import violations
 from hw_profiles.profiling import profile
-from nas.config import Config
 from nas.pipeline.job import Job
 from nas.pipeline.plain_networks import network_named, plain_networks
 from nas.pipeline.run_folder import log
 from nas.pipeline.stage_plan import baseline_of, with_stage_weights
-from nas.pipeline.teacher import may_be_trained
+from nas.pipeline.teacher import AUTO, FEWEST_EPOCHS, auto_teacher_macs, may_be_trained
 from nas.pipeline.time_budget import Clock
 from nas.pipeline.time_plan import TimePlan, duration, time_plan
 from nas.pipeline.training_speed import training_speeds
@@ -49,7 +48,7 @@ def planned(job: Job, folder: Path, clock: Clock) -> tuple[TimePlan | None, dict
         write_json(kept, plan.to_json())
     for line in plan.lines():
         log.info("plan: %s", line)
-    clock.weights, clock.reserve = _shares(plan, config), plan.after_seconds
+    clock.weights, clock.reserve = _shares(plan, job), plan.after_seconds
     return plan, {name: network_named(name, job) for name in plan.presets()}
 
 
@@ -64,15 +63,26 @@ def expected_epochs(arch: Arch, seconds: float, images: int, folder: Path) -> fl
     return epochs
 
 
-def _shares(plan: TimePlan, config: Config) -> dict[str, float]:
+def _shares(plan: TimePlan, job: Job) -> dict[str, float]:
     """A baseline is trained exactly as long as the winner, so it weighs as much as all its trainings."""
-    train = 1 - plan.search_share
+    config, train = job.config, 1 - plan.search_share
     shares = {"search": plan.search_share, "train": train, "distill": _DISTILL_SHARE, "prune": _PRUNE_SHARE}
-    if may_be_trained(config.teacher):
+    if may_be_trained(config.teacher) and (config.teacher != AUTO or _teacher_epochs(plan, job) >= FEWEST_EPOCHS):
         shares["teacher"] = _TEACHER_SHARE
     if baseline_of(config) is not None:
         shares["baseline"] = train + _DISTILL_SHARE + _PRUNE_SHARE
     return with_stage_weights(shares, config)
+
+
+def _teacher_epochs(plan: TimePlan, job: Job) -> float:
+    """How often a teacher would see the images in its share of the time, if it needed as long for a multiplication as
+    the fastest known network; without one, often enough for it to be timed."""
+    if not plan.speeds:
+        return FEWEST_EPOCHS
+    name, speed = max(plan.speeds.items(), key=lambda pair: pair[1])
+    _, height, width = job.data.preprocessing.input_shape
+    teacher_speed = speed * network_named(name, job).workload().macs / auto_teacher_macs(height, width)
+    return _TEACHER_SHARE * plan.seconds * teacher_speed / plan.images
 
 
 def pays(stage: Stage, job: Job, artifact: Artifact) -> bool:

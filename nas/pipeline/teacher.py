@@ -16,6 +16,7 @@ from compress.data.dataset import Dataset
 from compress.progress import progress
 from compress.training.loop import Recipe
 from compress.training.teachers import (
+    SMALLEST_TIMM_SIDE,
     ModuleTeacher,
     OnnxTeacher,
     Teacher,
@@ -36,9 +37,9 @@ from nas.pipeline.time_budget import Clock
 from nas.results.teacher_info import TeacherInfo
 
 NO_TEACHER, AUTO, _TIMM = "none", "auto", "timm:"
-_AUTO_NAME = "resnet10t"
+_AUTO_NAME, _AUTO_MACS, _AUTO_SIDE = "resnet10t", 1.1e9, 224  # timm's table
 _TIMED_IMAGES = 8
-_FEWEST_EPOCHS = 30  # a teacher that sees the data less often is no better than the student
+FEWEST_EPOCHS = 30  # a teacher that sees the data less often is no better than the student
 
 
 def check_teacher(name: str) -> None:
@@ -58,6 +59,12 @@ def check_teacher(name: str) -> None:
 def may_be_trained(name: str) -> bool:
     """Whether a run may have to train its teacher."""
     return name == AUTO or name.startswith(_TIMM)
+
+
+def auto_teacher_macs(height: int, width: int) -> float:
+    """Multiplications of the teacher of ``auto`` for an image of that size, which it reads at 64 pixels at least."""
+    scale = max(1.0, SMALLEST_TIMM_SIDE / min(height, width)) ** 2
+    return _AUTO_MACS * height * width * scale / _AUTO_SIDE**2
 
 
 def check_teacher_file(name: str, data: Dataset) -> None:
@@ -88,6 +95,11 @@ def prepare_teacher(
         return TeacherInfo()
     if config.teacher.endswith(".onnx"):
         return _of_file(Path(config.teacher), data)
+    if clock.total is not None and "teacher" not in clock.weights:
+        return _no_teacher(
+            f"no teacher: its share of the time is less than the {FEWEST_EPOCHS} epochs of timm:{_AUTO_NAME} that it "
+            "takes to teach anything"
+        )
     recipe = _recipe(config, clock)
     name = config.teacher.removeprefix(_TIMM)
     home = folder / "teacher"
@@ -128,10 +140,10 @@ def _why_no_teacher(data: Dataset, recipe: Recipe, home: Path) -> str | None:
         why = None
         if recipe.seconds is not None:
             epochs = _images_per_second(data) * recipe.seconds / len(data.train)
-            if epochs < _FEWEST_EPOCHS:
+            if epochs < FEWEST_EPOCHS:
                 why = (
                     f"no teacher: {recipe.seconds:.0f} s are {epochs:.1f} epochs of timm:{_AUTO_NAME}, "
-                    f"at least {_FEWEST_EPOCHS} are needed to teach anything"
+                    f"at least {FEWEST_EPOCHS} are needed to teach anything"
                 )
         write_json(decision, {"why_none": why})
     why_none: str | None = read_json(decision)["why_none"]
