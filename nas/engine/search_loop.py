@@ -17,6 +17,7 @@ from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState, create_tria
 from hw_profiles.budget import violations
 from hw_profiles.errors import InputError
 from nas.engine.history import History
+from nas.engine.score import Score
 from nas.engine.search_arguments import checked_accuracy
 from nas.engine.successive_halving import promising
 from nas.engine.trial_ownership import Ownership
@@ -276,7 +277,7 @@ class SearchLoop:
             self._retry_or_fail(evaluation, str(error), retry_may_help=error.retry_may_help)
             return
         try:
-            accuracy = checked_accuracy(returned)
+            accuracy = checked_accuracy(returned.accuracy if isinstance(returned, Score) else returned)
         except InputError as error:  # such as NaN of a training in bfloat16
             self._retry_or_fail(evaluation, f"InputError: {error}", retry_may_help=True)
             return
@@ -284,6 +285,8 @@ class SearchLoop:
         self._longest = max(self._longest, (time.monotonic() - evaluation.began) / rung)
         self._ended_evaluations += 1
         self._note(trial_id, attribute.rung_key(rung), accuracy)
+        if isinstance(returned, Score):
+            self._note(trial_id, attribute.HALVES, list(returned.halves))
         if rung == 1:
             self._completed += 1
             self._tell(number, values=self._values(accuracy, evaluation.costs))

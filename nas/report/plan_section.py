@@ -19,11 +19,24 @@ def plan_section(metrics: Facts) -> str:
         "trained": f"{plan['ran_train_seconds']:.0f} s, {plan['ran_epochs']:.1f} epochs "
         f"({plan['winner_epochs']:.1f} were expected)",
         "search": search_words(metrics["search"]),
+        "ranking": ranking_words(metrics["search"]),
         "twice the time": f"is expected to bring {more}, if the error goes on falling as a power of the time",
         "whole run": f"{metrics['seconds']:.0f} s of {plan['seconds']:.0f} s",
     }
     lines = "".join(f"<p>{words(line)}</p>" for line in plan["lines"])
     return lines + listing({name: value for name, value in came.items() if value})
+
+
+def ranking_words(found: Facts | None) -> str:
+    """How far the order of the candidates can be trusted.
+
+    >>> ranking_words({"agreement_of_halves": 0.814})
+    'the rank correlation of the candidates on two halves of the validation images is 0.81'
+    """
+    if found is None or found["agreement_of_halves"] is None:
+        return ""
+    agreement = found["agreement_of_halves"]
+    return f"the rank correlation of the candidates on two halves of the validation images is {agreement:.2f}"
 
 
 def search_words(found: Facts | None) -> str:

@@ -1,0 +1,46 @@
+"""What an evaluation may tell beside an accuracy, and whether the validation images tell candidates apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+from scipy.stats import spearmanr
+
+from nas.samplers.trial_attributes import HALVES
+
+_FEWEST_TRIALS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """An accuracy in 0..1 and those of two ``halves`` of the validation images, which stand in the trial's attribute
+    ``halves``; ``evaluate`` may return it in place of a number."""
+
+    accuracy: float
+    halves: tuple[float, float]
+
+    @classmethod
+    def of(cls, right: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Score:
+        """Of whether each image was classified right; every second one is one half.
+
+        >>> Score.of(np.array([True, False, True, False]))
+        Score(accuracy=0.5, halves=(1.0, 0.0))
+        """
+        first, second = right[::2], right[1::2]
+        return cls(float(right.mean()), (float(first.mean()), float(second.mean() if len(second) else first.mean())))
+
+
+def agreement_of_halves(study: optuna.Study) -> float | None:
+    """The rank correlation (Spearman) of the candidates' accuracies on the two halves of the validation images.
+
+    Near 1 the images tell the candidates apart; near 0 the order of the candidates is chance. None for fewer than six
+    candidates, or where they are all alike.
+    """
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    pairs = np.array([trial.user_attrs[HALVES] for trial in trials if HALVES in trial.user_attrs])
+    if len(pairs) < _FEWEST_TRIALS or np.ptp(pairs, axis=0).min() == 0:
+        return None
+    return float(spearmanr(pairs[:, 0], pairs[:, 1])[0])
