@@ -11,7 +11,7 @@ those of them.
 
 Halving may begin as many candidates as a third of the epochs allow: ``volume_for_a_third`` is of those trained to the
 end by then, ``begun_for_a_third`` were begun. ``continued_...`` is the same search where an evaluation would go on from
-the lower rung's checkpoint, so that all rungs take 1 training; Fitnas does not do so, a caller's ``evaluate`` may.
+the lower rung's checkpoint, so that all rungs take 1 training; fitnas has no such evaluation, a caller's ``evaluate`` may.
 
 Hypervolumes are of final accuracies without noise, in percent of that of the front of all networks; ``at_a_third`` is
 that of the full trainings for as many epochs as a third of the candidates take.
