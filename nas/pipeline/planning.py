@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from compress.atomic_files import read_json, write_json
 from compress.networks.artifact import Artifact
 from compress.progress import progress
 from compress.quantization.int8.ptq import Quantize
 from compress.stage_interface import Stage
+from compress.training.loop import Recipe
 from hw_profiles.budget import violations
 from hw_profiles.profiling import profile
 from nas.pipeline.job import Job
@@ -17,11 +19,12 @@ from nas.pipeline.run_folder import log
 from nas.pipeline.stage_plan import baseline_of, with_stage_weights
 from nas.pipeline.teacher import AUTO, FEWEST_EPOCHS, auto_teacher_macs, may_be_trained
 from nas.pipeline.time_budget import Clock
-from nas.pipeline.time_plan import TimePlan, duration, time_plan
+from nas.pipeline.time_plan import OF_THE_SPACE, TimePlan, duration, time_plan
 from nas.pipeline.training_speed import training_speeds
 from search_spaces.arch import Arch
 
 _TEACHER_SHARE, _DISTILL_SHARE, _PRUNE_SHARE = 0.15, 0.09, 0.05
+_SAMPLES = 5
 _TRAINING_SHARE = 0.6  # of the time, before more is known
 
 
@@ -41,9 +44,11 @@ def planned(job: Job, folder: Path, clock: Clock) -> tuple[TimePlan | None, dict
         plan = TimePlan.from_json(read_json(kept))
     else:
         speeds: dict[str, float] = {}
-        if config.init is None and config.storage is None:
-            with progress("plan"):
+        with progress("plan"):
+            if config.init is None and config.storage is None:
                 speeds = plain_networks(job, _TRAINING_SHARE * config.seconds)
+            if not speeds:
+                speeds = training_speeds({OF_THE_SPACE: _small_network(job)})
         plan = time_plan(config.seconds, clock.spent, len(job.for_shipping().data.train), speeds)
         write_json(kept, plan.to_json())
     for line in plan.lines():
@@ -52,15 +57,23 @@ def planned(job: Job, folder: Path, clock: Clock) -> tuple[TimePlan | None, dict
     return plan, {name: network_named(name, job) for name in plan.presets()}
 
 
-def expected_epochs(arch: Arch, seconds: float, images: int, folder: Path) -> float:
-    """How often the chosen network will see the images in its training, by its speed here; timed once and kept."""
+def _small_network(job: Job) -> Arch:
+    """Of a few networks of the space the one of the fewest multiplications."""
+    return min(map(job.space.sample, range(_SAMPLES)), key=lambda arch: arch.workload().macs)
+
+
+def plan_facts(plan: TimePlan, arch: Arch, recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """The plan in JSON types, and how often the chosen network will see the images in its training, by its speed here;
+    timed once and kept."""
+    assert recipe.seconds is not None
     kept = folder / "winner_plan.json"
     if not kept.is_file():
         speed = training_speeds({"the winner": arch}).get("the winner", 0.0)
-        write_json(kept, {"images_per_second": speed, "epochs": seconds * speed / images})
+        epochs = min(recipe.epochs, recipe.seconds * speed / plan.images)
+        write_json(kept, {"images_per_second": speed, "epochs": epochs})
     epochs = float(read_json(kept)["epochs"])
-    log.info("plan: the winner is trained for %s, about %.0f epochs", duration(seconds), epochs)
-    return epochs
+    log.info("plan: the winner is trained for %s, about %.0f epochs", duration(recipe.seconds), epochs)
+    return {**plan.to_json(), "winner_epochs": epochs}
 
 
 def _shares(plan: TimePlan, job: Job) -> dict[str, float]:
@@ -77,11 +90,11 @@ def _shares(plan: TimePlan, job: Job) -> dict[str, float]:
 def _teacher_epochs(plan: TimePlan, job: Job) -> float:
     """How often a teacher would see the images in its share of the time, if it needed as long for a multiplication as
     the fastest known network; without one, often enough for it to be timed."""
-    if not plan.speeds:
+    if not plan.presets():
         return FEWEST_EPOCHS
-    name, speed = max(plan.speeds.items(), key=lambda pair: pair[1])
+    name = plan.presets()[0]
     _, height, width = job.data.preprocessing.input_shape
-    teacher_speed = speed * network_named(name, job).workload().macs / auto_teacher_macs(height, width)
+    teacher_speed = plan.speeds[name] * network_named(name, job).workload().macs / auto_teacher_macs(height, width)
     return _TEACHER_SHARE * plan.seconds * teacher_speed / plan.images
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from compress.atomic_files import json_text, write_text
 from compress.networks.artifact import Artifact
-from compress.progress import progress
+from compress.progress import progress, whole_work
 from compress.pruning.prune import Prune
 from compress.stage_interface import Stage
 from compress.training.loop import Recipe
@@ -17,7 +18,7 @@ from nas.errors import NothingFitsError, user_input
 from nas.execution.kept_processes import kept_processes
 from nas.execution.long_trainings import shielded_stages, trained_network
 from nas.pipeline.job import Job, prepare
-from nas.pipeline.planning import expected_epochs, pays, planned
+from nas.pipeline.planning import pays, plan_facts, planned
 from nas.pipeline.run_folder import check_config, check_data, log, open_folder
 from nas.pipeline.search_phase import best_accuracy, chosen_network, search_networks
 from nas.pipeline.stage_plan import AUTO, baseline_of, planned_stages, recipe_for, stage_names
@@ -42,63 +43,66 @@ def run(config: str | Path | None = None, **overrides: Any) -> Result:
         InputError: wrong input, described in one line.
         NothingFitsError: no network was found that keeps the budget.
     """
+    began = time.monotonic()  # reading the images counts
     with user_input():
         job = prepare(check_config(load_config(config, overrides)))
     with open_folder(job.config) as folder, kept_processes():
         check_data(folder, job.data)
-        clock = Clock(folder / "plan.json", job.config.seconds, {})
-        with user_input():
-            plan, known = planned(job, folder, clock)
-        searching = job.with_presets(known, alone=plan is not None and plan.kind == ONE_NETWORK)
-        study = search_networks(searching, folder, clock, plan.candidate_seconds if plan else None)
-        arch = chosen_network(searching, study, folder / "winner.json")
-        teacher_info = prepare_teacher(job.config, job.data, folder, clock, best_accuracy(study))
-        if teacher_info.teacher is None:
-            clock.weights = {name: weight for name, weight in clock.weights.items() if name != "teacher"}
-        shipped = job.for_shipping() if plan is not None else job
-        pretrained = job.init is not None
-        recipe = _recipe(job, "train", clock, pretrained=pretrained)
-        facts = None
-        if plan is not None and recipe.seconds is not None:
-            epochs = expected_epochs(arch, recipe.seconds, len(shipped.data.train), folder)
-            facts = {**plan.to_json(), "winner_epochs": epochs}
-        # With a limit of time a teacher leads from the first step; without it the stage distill follows.
-        leading = teacher_info if plan is not None else TeacherInfo()
-        winner = _trained(shipped, "winner", arch, folder / "winner", recipe, teacher_info=leading)
-        stages = _stages(job, teacher_info, clock, pretrained=pretrained)
-        if plan is not None and job.config.stages == AUTO:
-            stages = [stage for stage in stages if pays(stage, job, winner)]
-        with user_input():  # a stage that was asked for may not fit the network that was found
-            artifact = shielded_stages(
-                winner,
-                stages,
-                shipped.context(winner, teacher_info),
-                folder / "stages",
-                home=folder / "winner",
-                what="a stage of the winner",
-            )
-        baseline = _baseline(shipped, teacher_info, folder / "baseline", clock, arch.input_shape)
-        result = collect(
-            Findings(
-                config=job.config,
-                folder=folder,
-                data=job.data,
-                teacher_info=teacher_info,
-                study=study,
-                artifact=artifact,
-                baseline=baseline,
-                context=shipped.context(artifact, teacher_info),
-                seconds=clock.spent,
-                plan=facts,
-            )
-        )
-        write_text(folder / "trials.csv", trials_csv(study))
-        write_text(folder / "metrics.json", json_text(result.metrics) + "\n")
-        write_text(folder / "report.html", render(result.metrics, study))
-        clock.save()
-        log.info("done: %s", result.metrics["verdict"])
+        clock = Clock(folder / "plan.json", job.config.seconds, {}, started=began)
+        with whole_work(clock.left):
+            result = _all_phases(job, folder, clock)
     if not result.budget_met:
         raise NothingFitsError(f"{result.metrics['verdict']} (see {result.folder / 'report.html'})")
+    return result
+
+
+def _all_phases(job: Job, folder: Path, clock: Clock) -> Result:
+    with user_input():
+        plan, known = planned(job, folder, clock)
+    searching = job.with_presets(known, alone=plan is not None and plan.kind == ONE_NETWORK)
+    study = search_networks(searching, folder, clock, plan.candidate_seconds if plan else None)
+    arch = chosen_network(searching, study, folder / "winner.json")
+    teacher_info = prepare_teacher(job.config, job.data, folder, clock, best_accuracy(study))
+    if teacher_info.teacher is None:
+        clock.weights = {name: weight for name, weight in clock.weights.items() if name != "teacher"}
+    shipped = job.for_shipping() if plan is not None else job
+    recipe = _recipe(job, "train", clock, pretrained=job.init is not None)
+    facts = None if plan is None else plan_facts(plan, arch, recipe, folder)
+    # With a limit of time a teacher leads from the first step; without it the stage distill follows.
+    leading = teacher_info if plan is not None else TeacherInfo()
+    winner = _trained(shipped, "winner", arch, folder / "winner", recipe, teacher_info=leading)
+    stages = _stages(job, teacher_info, clock, pretrained=job.init is not None)
+    if plan is not None and job.config.stages == AUTO:
+        stages = [stage for stage in stages if pays(stage, job, winner)]
+    context = shipped.context(winner, teacher_info)
+    with user_input():  # a stage that was asked for may not fit the network that was found
+        artifact = shielded_stages(
+            winner, stages, context, folder / "stages", home=folder / "winner", what="a stage of the winner"
+        )
+    baseline = _baseline(shipped, teacher_info, folder / "baseline", clock, arch.input_shape)
+    findings = Findings(
+        config=job.config,
+        folder=folder,
+        data=job.data,
+        teacher_info=teacher_info,
+        study=study,
+        artifact=artifact,
+        baseline=baseline,
+        context=shipped.context(artifact, teacher_info),
+        seconds=clock.spent,
+        plan=facts,
+    )
+    return _written(findings, clock)
+
+
+def _written(findings: Findings, clock: Clock) -> Result:
+    """The results, and the files that show them."""
+    result, folder = collect(findings), findings.folder
+    write_text(folder / "trials.csv", trials_csv(findings.study))
+    write_text(folder / "metrics.json", json_text(result.metrics) + "\n")
+    write_text(folder / "report.html", render(result.metrics, findings.study))
+    clock.save()
+    log.info("done: %s", result.metrics["verdict"])
     return result
 
 

@@ -39,6 +39,11 @@ class Clock:
         """Seconds that this run has taken, earlier starts included."""
         return self.spent_before + time.monotonic() - self.started
 
+    @property
+    def left(self) -> float | None:
+        """Seconds until all shall be done; None without a limit."""
+        return None if self.total is None else max(0.0, self.total - self.spent)
+
     def seconds_for(self, phase: str) -> float | None:
         """Seconds for a phase, decided when it is first asked for; None without a limit."""
         if self.total is None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from hw_profiles.errors import InputError
 
+OF_THE_SPACE = "a network of the space"
 ONE_NETWORK, SMALL_SEARCH, WIDE_SEARCH = "one network", "a small search", "a wide search"
 # Shares of the time that a search gets; the network that is shipped gets what is left.
 _SEARCH_SHARES = {SMALL_SEARCH: 0.25, WIDE_SEARCH: 0.3}
@@ -25,9 +26,10 @@ _BEFORE_SECONDS = 10.0  # processes start, and their first steps are slow
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimePlan:
-    """How a run divides ``seconds``. ``speeds`` are the images a second that known networks train at here.
+    """How a run divides ``seconds``. ``speeds`` are the images a second that known networks train at here, or
+    where none keeps the limits, a network of the space.
 
-    ``epochs`` is what the first of them would be trained for, if it were chosen.
+    ``epochs`` is what the fastest of them would be trained for, if it were chosen.
     """
 
     kind: str
@@ -44,7 +46,7 @@ class TimePlan:
     def lines(self) -> tuple[str, str, str]:
         """The plan in three lines."""
         speeds = sorted(self.speeds.items(), key=lambda pair: -pair[1])
-        shown = ", ".join(f"{name} at {speed:.0f}" for name, speed in speeds[:3]) or "no known network keeps the limits"
+        shown = ", ".join(f"{name} at {speed:.0f}" for name, speed in speeds[:3]) or "not known"
         known = len(self.presets())
         return (
             f"{duration(self.seconds)} for {self.images:,} training images; images a second here: {shown}",
@@ -59,7 +61,8 @@ class TimePlan:
         """The known networks that are candidates, those first that see the images most often: a quarter of all
         candidates at most, where there is a search beside them."""
         most = self.candidates if self.kind == ONE_NETWORK else max(2, int(_SHARE_OF_PRESETS * self.candidates))
-        return tuple(sorted(self.speeds, key=lambda name: -self.speeds[name])[:most])
+        known = [name for name in self.speeds if name != OF_THE_SPACE]
+        return tuple(sorted(known, key=lambda name: -self.speeds[name])[:most])
 
     def to_json(self) -> dict[str, Any]:
         """For a file, with the lines."""

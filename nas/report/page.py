@@ -49,7 +49,7 @@ def render(metrics: Metrics, study: optuna.Study) -> str:
         _warnings(metrics["warnings"]),
         _tiles(final),
         section("asked", "What was asked", _asked(metrics)),
-        section("plan", "The time", plan_section(metrics)) if metrics["plan"] else "",
+        section("plan", "The time", plan_section(metrics)) if metrics.get("plan") else "",
         section("budget", "Budget", _budget(metrics)),
         section("candidates", "Candidates", *candidates_section(metrics, study)),
         section("stages", "From the winner to the deployed file", *_stages(metrics)),

@@ -16,7 +16,7 @@ from nas.engine.candidate_evaluation import CandidateCost
 from nas.pipeline import plain_networks as module
 from nas.pipeline.job import Job, prepare
 from nas.pipeline.plain_networks import network_named, plain_networks
-from nas.pipeline.time_plan import ONE_NETWORK, SMALL_SEARCH, WIDE_SEARCH, TimePlan, time_plan
+from nas.pipeline.time_plan import OF_THE_SPACE, ONE_NETWORK, SMALL_SEARCH, WIDE_SEARCH, TimePlan, time_plan
 from nas.results.search_gain import search_gain
 from nas.results.twice_the_time import gain_of_twice_the_time
 from search_spaces.presets import preset
@@ -73,7 +73,10 @@ def test_a_plan_is_kept_as_it_was() -> None:
 def test_where_no_known_network_fits_there_is_a_search_all_the_same() -> None:
     plan = time_plan(720, 20, HANDS, {})
     assert (plan.kind, plan.presets()) == (SMALL_SEARCH, ())
-    assert "no known network keeps the limits" in plan.lines()[0]
+    assert "images a second here: not known" in plan.lines()[0]
+    of_the_space = time_plan(720, 20, HANDS, {OF_THE_SPACE: 300.0})
+    assert (of_the_space.kind, of_the_space.presets()) == (SMALL_SEARCH, ())
+    assert of_the_space.candidate_seconds == pytest.approx(2 * HANDS / 300)
 
 
 @pytest.fixture
