@@ -21,7 +21,7 @@ def run_warnings(rows: Sequence[Mapping[str, Any]], data: Dataset) -> list[str]:
         f"{alike} of {len(data.test)} test images nearly equal a training or validation image, which flatters the "
         "test accuracy"
     ]
-    return short_trainings(rows) + (flattered if alike else [])
+    return short_trainings(rows) + diverged_trainings(rows) + (flattered if alike else [])
 
 
 def failed_candidates(study: optuna.Study) -> list[str]:
@@ -55,4 +55,19 @@ def short_trainings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{label}: trained for {training['epochs']:.1f} epochs ({training['steps']} steps) only, "
         "which says little: give it more time or epochs"
         for label, training in short
+    ]
+
+
+def diverged_trainings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One line for each network whose training diverged and went on from an earlier state with a lower rate.
+
+    >>> diverged_trainings([{"label": "winner", "training": {"rollbacks": 1}}])
+    ['winner: its training diverged and went on at a quarter of its learning rate (1 time): try a lower learning_rate']
+    """
+    found = [(row["label"], row["training"].get("rollbacks", 0)) for row in rows if "training" in row]
+    return [
+        f"{label}: its training diverged and went on at a quarter of its learning rate ({times} "
+        f"time{'s' if times > 1 else ''}): try a lower learning_rate"
+        for label, times in found
+        if times
     ]

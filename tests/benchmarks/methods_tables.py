@@ -70,15 +70,35 @@ def _points(found: Sequence[float] | None) -> str | None:
 def training_speed() -> str:
     """The section."""
     lines = read("training_speed")
+    plain = [line for line in lines if "ours_over_plain" in line]
     rows = [
         (line["case"], line["images_per_second"], line["plain_images_per_second"],
          "{:.3f} ({:.3f} to {:.3f})".format(*line["ours_over_plain"]))
-        for line in lines
+        for line in plain
     ]  # fmt: skip
     head = ("training", "images/s", "plain loop, images/s", "ours / plain")
     return (
         "## Images per second in training\n\n`python tests/benchmarks/training_speed.py`: one thread, bfloat16, beside a "
         "plain PyTorch loop with the same batches, augmentation, loss and optimizer, in turn; images in a second of the "
         "processor, medians, with the 90 % "
-        f"interval (commit {commits(lines)}).\n\n{table(head, rows)}"
+        f"interval (commit {commits(plain)}).\n\n{table(head, rows)}\n\n{_training_pace(lines)}"
+    )
+
+
+def _training_pace(lines: Sequence[dict[str, Any]]) -> str:
+    """The last line of each case."""
+    last = {line["case"]: line for line in lines if "ours_over_bare" in line}
+    rows = [
+        (case, line["load_before"], line["images_per_second"], *(f"{rate:.0f}" for rate in line["bare"].values()),
+         "bfloat16" if line["bfloat16"] else "float32", line["mean_threads"],
+         "{:.3f} ({:.3f} to {:.3f})".format(*line["ours_over_bare"]))
+        for case, line in last.items()
+    ]  # fmt: skip
+    head = ("load: network", "load before", "images/s", "bare loop, one thread", "all threads", "its format",
+            "our threads, mean", "ours / the faster bare loop")  # fmt: skip
+    return (
+        "The same command, on the clock: trainings with a limit of time, 48×48 pixels in batches of 32, beside a bare loop "
+        "that repeats forward, backward and step on one batch (`tests/benchmarks/training_pace.py`); two cores, idle but "
+        "for what the load before says, or beside one process that counts as fast as it can; medians over rounds, with the "
+        f"90 % interval (commit {commits(list(last.values()))}).\n\n{table(head, rows)}"
     )

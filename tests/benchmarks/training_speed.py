@@ -1,11 +1,12 @@
 """Images per second of the training loop beside those of a plain PyTorch loop.
 
-    python tests/benchmarks/training_speed.py --data FOLDER --minutes 4
+    python tests/benchmarks/training_speed.py --data FOLDER --minutes 12
 
 Each line: one network, fine-tuned on labels or led by what it was (soft targets, 1503.02531), in bfloat16. The plain
 loop makes the same batches, augmented by the same function, and has the same loss, optimizer and number format; it has no
 schedule, no clipping of gradients, no clock, no checkpoints. Both run in turn, so many steps each, in one thread; times
-are those of the processor, and the ratio is the median over rounds with its 90 % interval.
+are those of the processor, and the ratio is the median over rounds with its 90 % interval. Then ``training_pace.py``: the whole machine, on
+the clock, idle and beside a busy process; without ``--data`` that alone, on random images.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from compress.training.loop import augment, train
 from hw_profiles.measurement.latency_measurement import median_interval
 from search_spaces import build_model, preset
 from search_spaces.arch import Arch
+from tests.benchmarks import training_pace
 from tests.benchmarks.lines import extend
 from tests.benchmarks.methods import network
 
@@ -120,13 +122,15 @@ def run(case: str, seed: int, data: Dataset) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--minutes", type=float, default=4)
+    parser.add_argument("--data")
+    parser.add_argument("--minutes", type=float, default=12)
     given = parser.parse_args()
-    torch.set_num_threads(1)
-    data = load_data(given.data)
-    cases = [(f"{name}: {how}", 0) for how in ("fine-tuning", "distillation") for name in NETWORKS]
-    extend(NAME, cases, lambda case, seed: run(case, seed, data), given.minutes)
+    extend(NAME, [(case, 0) for case in training_pace.CASES], training_pace.run, given.minutes)
+    if given.data is not None:
+        torch.set_num_threads(1)
+        data = load_data(given.data)
+        cases = [(f"{name}: {how}", 0) for how in ("fine-tuning", "distillation") for name in NETWORKS]
+        extend(NAME, cases, lambda case, seed: run(case, seed, data), given.minutes)
 
 
 if __name__ == "__main__":

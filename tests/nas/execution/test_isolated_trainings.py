@@ -25,6 +25,7 @@ from compress.training import loop
 from compress.training.loop import Recipe
 from compress.training.teachers import ModuleTeacher
 from hw_profiles.devices.device_file import load_device
+from hw_profiles.errors import InputError
 from nas.engine.candidate_evaluation import ShortTraining
 from nas.execution.executor import EvaluationError
 from nas.execution.long_trainings import shielded_stages, shielded_teacher, trained_network
@@ -156,3 +157,9 @@ def test_a_checkpoint_of_the_usual_kernels_is_continued_by_the_others(
     model = build_model(network(16))
     assert not loop.train(model, data, usual.alternative, checkpoint=checkpoint).bfloat16
     assert all(p.is_contiguous() for p in model.parameters())
+
+
+def test_a_training_that_diverges_is_told_by_the_process_of_its_own(tmp_path: Path) -> None:
+    context = Context(data=images(300, 16), device=load_device("host"), measured=False)
+    with pytest.raises(InputError, match=r"^the training diverged.*take a lower learning rate"):
+        trained_network(network(16), context, Recipe(epochs=4, learning_rate=1e30), tmp_path / "winner", what="it")

@@ -1,0 +1,117 @@
+"""How to train, and what a training took."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from compress.argument_checks import is_number, is_whole, is_within
+from hw_profiles.errors import InputError
+
+# loss(logits, labels, pixels): pixels are the augmented images, (N, C, H, W) in 0..1, as a teacher wants them.
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+# before_step(share): share of the training that is over, in [0, 1).
+BeforeStep = Callable[[float], None]
+
+_WARMUP_SHARE = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """How to train: SGD with Nesterov momentum, the learning rate warmed up and then lowered by a cosine.
+
+    Training ends after ``epochs``, or after ``seconds`` where that comes first; the learning rate follows whichever
+    is further on, so it always comes down to zero. ``bfloat16`` None measures which number format is faster here.
+    ``batch_size`` None is 128, or 32 for fewer than 10,000 images; ``learning_rate`` is meant for 128 and scaled to
+    the batch. ``flip`` None flips colour images only. ``channels_last`` is how images and weights lie in memory: faster
+    as a rule; without it other kernels run, where those of a network crash.
+    """
+
+    epochs: float = 30.0
+    seconds: float | None = None
+    batch_size: int | None = None
+    learning_rate: float = 0.1
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.05
+    bfloat16: bool | None = False
+    flip: bool | None = None
+    channels_last: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "learning_rate", "seconds"):
+            value = getattr(self, name)
+            if not is_number(value, 0) and not (name == "seconds" and value is None):
+                raise InputError(f"Recipe.{name} must be above 0, got {value!r}")
+        if self.batch_size is not None and not is_whole(self.batch_size, 1):
+            raise InputError(f"Recipe.batch_size must be at least 1, got {self.batch_size!r}")
+        for name in ("bfloat16", "flip"):
+            if getattr(self, name) not in (None, True, False):
+                raise InputError(f"Recipe.{name} must be True, False or None, got {getattr(self, name)!r}")
+        if self.channels_last not in (True, False):
+            raise InputError(f"Recipe.channels_last must be True or False, got {self.channels_last!r}")
+        for name in ("weight_decay", "label_smoothing"):
+            value = getattr(self, name)
+            if not is_within(value, 0, 1) or value == 1:
+                raise InputError(f"Recipe.{name} must be at least 0 and below 1, got {value!r}")
+
+    @property
+    def alternative(self) -> Recipe:
+        """The same training by other kernels, contiguous and in float32, for where the usual ones crash."""
+        return replace(self, bfloat16=False, channels_last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a training took.
+
+    ``threads`` is their mean over its time, ``rollbacks`` how often it diverged and went on from an earlier state,
+    ``parts`` in how many a batch was divided because the memory did not suffice.
+    """
+
+    steps: int
+    epochs: float
+    seconds: float
+    images_per_second: float
+    bfloat16: bool
+    threads: float = 0.0
+    rollbacks: int = 0
+    parts: int = 1
+
+    def __add__(self, other: Training) -> Training:
+        """Both, one after the other."""
+        seconds = self.seconds + other.seconds
+        images = self.images_per_second * self.seconds + other.images_per_second * other.seconds
+        return Training(
+            self.steps + other.steps,
+            self.epochs + other.epochs,
+            seconds,
+            images / max(seconds, 1e-9),
+            self.bfloat16 or other.bfloat16,
+            (self.threads * self.seconds + other.threads * other.seconds) / max(seconds, 1e-9),
+            self.rollbacks + other.rollbacks,
+            max(self.parts, other.parts),
+        )
+
+
+def label_loss(smoothing: float) -> Loss:
+    """Cross-entropy with the labels."""
+
+    def loss(logits: Tensor, labels: Tensor, pixels: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+
+    return loss
+
+
+def schedule(share: float) -> float:
+    """The part of the learning rate after this share of a training.
+
+    >>> [round(schedule(share), 3) for share in (0.0, 0.1, 0.55, 1.0)]
+    [0.01, 1.0, 0.5, 0.0]
+    """
+    if share < _WARMUP_SHARE:
+        return max(share / _WARMUP_SHARE, 0.01)
+    return 0.5 * (1 + math.cos(math.pi * (share - _WARMUP_SHARE) / (1 - _WARMUP_SHARE)))
