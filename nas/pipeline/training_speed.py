@@ -31,7 +31,7 @@ def training_speeds(networks: Mapping[str, Arch]) -> dict[str, float]:
 
 
 def images_per_second(arch: Arch) -> float:
-    """The fastest of a few steps of training: in float32 or bfloat16, and in the faster of them with one thread, too."""
+    """The fastest of a few steps of training: in float32 or bfloat16, and in the faster one with one thread, too."""
     model = build_model(arch, seed=0).to(memory_format=torch.channels_last).train()
     pixels = torch.rand(_BATCH, *arch.input_shape).contiguous(memory_format=torch.channels_last)
     threads = torch.get_num_threads()
