@@ -54,7 +54,7 @@ def preset(
     )
     if weights is None:
         return arch
-    from search_spaces.weights import read_weights
+    from search_spaces.trained_weights.weights_file import read_weights
 
     read_weights(arch, Path(weights))
     return replace(arch, weights=Path(weights))
