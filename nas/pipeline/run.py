@@ -18,7 +18,7 @@ from nas.errors import NothingFitsError, user_input
 from nas.execution.kept_processes import kept_processes
 from nas.execution.long_trainings import shielded_stages, trained_network
 from nas.pipeline.job import Job, prepare
-from nas.pipeline.run_folder import check_config, check_data, log, open_folder
+from nas.pipeline.run_folder import check_config, check_data, check_init, log, open_folder
 from nas.pipeline.search_phase import chosen_network, search_networks
 from nas.pipeline.stage_plan import planned_stages, recipe_for, stage_names, with_stage_weights
 from nas.pipeline.teacher import NO_TEACHER, prepare_teacher
@@ -49,6 +49,7 @@ def run(config: str | Path | None = None, **overrides: Any) -> Result:
         job = prepare(check_config(load_config(config, overrides)))
     with open_folder(job.config) as folder, kept_processes():
         check_data(folder, job.data)
+        check_init(folder, job.init_facts)
         clock = Clock(
             folder / "plan.json", job.config.seconds, _weights(job.config, has_teacher=job.config.teacher != NO_TEACHER)
         )
