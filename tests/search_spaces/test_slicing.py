@@ -108,14 +108,14 @@ def test_channels_of_a_large_scale_or_that_are_read_strongly_stay(folder: Path, 
         state["blocks.3.1.bn1.weight"].fill_(0.5)
         state["blocks.3.1.bn2.weight"].fill_(0.5)
         state["blocks.3.1.bn2.weight"][400:] = 5.0  # 80 of the 480 inner channels are written strongly
-        state["blocks.3.1.conv_pwl.weight"][:, :80] *= 100.0  # and 80 are read strongly
+        state["blocks.3.1.conv_pwl.weight"][:, 100:180] *= 100.0  # and 80 are read strongly
 
     path = changed(folder, tmp_path, change)
     _, small = part(NAMES[0], folder, width=0.3333)
     bias = load_file(path)["blocks.3.1.bn1.bias"]
     assert small.stages[3][1].mid_channels == 160
     kept = sliced_weights(small, path)["stages.3.1.expand.norm.bias"]
-    assert torch.equal(kept, torch.cat([bias[:80], bias[400:]]))
+    assert torch.equal(kept, torch.cat([bias[100:180], bias[400:]]))
 
 
 def test_the_centre_of_a_kernel_and_the_first_blocks_of_a_stage_stay(folder: Path) -> None:
