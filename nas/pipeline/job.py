@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from hw_profiles.devices.device_file import load_device
 from hw_profiles.devices.machine import matches_this_machine
 from hw_profiles.errors import InputError
 from nas.config import Config
-from nas.pipeline.pretrained_weights import initial_weights
+from nas.pipeline.pretrained_weights import AUTO, InitialWeights, initial_weights, weights_at_hand
 from nas.pipeline.stage_plan import baseline_of, stage_names
 from nas.pipeline.teacher import check_teacher, check_teacher_file
 from nas.pipeline.warm_start import best_of_earlier_run
@@ -49,6 +49,7 @@ class Job:
     init: Path | None
     measured: bool
     warm_start: Sequence[Mapping[str, Any]] = ()
+    init_facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def predicts(self) -> bool:
@@ -138,11 +139,21 @@ def prepare(config: Config, device: Device | None = None) -> Job:
             on_progress=lambda share: report(share, ""),
         )
     check_teacher_file(config.teacher, data)
-    init = None if config.init is None else initial_weights(config.init)
+    init, facts = _init(config)
     shape, classes = data.preprocessing.input_shape, data.num_classes
     if init is None:
         space, weights = load_space(config.space, input_shape=shape, num_classes=classes), None
     else:
-        space, weights = pretrained_space(*init, input_shape=shape, num_classes=classes), init[1]
+        space, weights = pretrained_space(init.preset, init.path, input_shape=shape, num_classes=classes), init.path
     measured = device.measurable and config.latency_from != "estimated"
-    return Job(config, data, device, config.budget, space, weights, measured, warm_start)
+    return Job(config, data, device, config.budget, space, weights, measured, warm_start, facts)
+
+
+def _init(config: Config) -> tuple[InitialWeights | None, dict[str, Any]]:
+    """The weights to start from, if any, and what the report says of them."""
+    if config.init is None:
+        return None, {}
+    found = weights_at_hand() if config.init == AUTO else initial_weights(config.init)
+    if isinstance(found, InitialWeights):
+        return found, {"preset": found.preset, "text": found.text}
+    return None, {"preset": None, "text": f"starts from random weights in the space {config.space}: {found}"}

@@ -45,7 +45,7 @@ def planned(job: Job, folder: Path, clock: Clock) -> tuple[TimePlan | None, dict
     else:
         speeds: dict[str, float] = {}
         with progress("plan"):
-            if config.init is None and config.storage is None:
+            if job.init is None and config.storage is None:
                 speeds = plain_networks(job, _TRAINING_SHARE * config.seconds)
             if not speeds:
                 speeds = training_speeds({OF_THE_SPACE: _small_network(job)})

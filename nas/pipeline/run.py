@@ -19,7 +19,7 @@ from nas.execution.kept_processes import kept_processes
 from nas.execution.long_trainings import shielded_stages, trained_network
 from nas.pipeline.job import Job, prepare
 from nas.pipeline.planning import pays, plan_facts, planned
-from nas.pipeline.run_folder import check_config, check_data, log, open_folder
+from nas.pipeline.run_folder import check_config, check_data, check_init, log, open_folder
 from nas.pipeline.search_phase import best_accuracy, chosen_network, search_networks
 from nas.pipeline.stage_plan import AUTO, baseline_of, planned_stages, recipe_for, stage_names
 from nas.pipeline.teacher import prepare_teacher
@@ -48,6 +48,7 @@ def run(config: str | Path | None = None, **overrides: Any) -> Result:
         job = prepare(check_config(load_config(config, overrides)))
     with open_folder(job.config) as folder, kept_processes():
         check_data(folder, job.data)
+        check_init(folder, job.init_facts)
         clock = Clock(folder / "plan.json", job.config.seconds, {}, started=began)
         with whole_work(clock.left):
             result = _all_phases(job, folder, clock)

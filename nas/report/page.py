@@ -128,7 +128,7 @@ def _asked(metrics: Metrics) -> str:
         "accuracy drop": f"at most {config['max_accuracy_drop']:g} points for all stages",
         "time": config["time"] or "no limit",
         "trials": "as the time allows" if config["trials"] is None else config["trials"],
-        **({"space": config["space"]} if config["init"] is None else {"pretrained": config["init"]}),
+        **_start(metrics),
         "teacher": config["teacher"],
         "baseline": config["baseline"],
         "seed": config["seed"],
@@ -139,6 +139,14 @@ def _asked(metrics: Metrics) -> str:
         **environment.get("packages", {}),
     }
     return f'<div class="columns">{listing(wishes)}{listing(machine)}</div>'
+
+
+def _start(metrics: Metrics) -> dict[str, object]:
+    """The space, or the weights that every network begins with."""
+    config, init = metrics["config"], metrics.get("init") or {}
+    if config["init"] is None:
+        return {"space": config["space"]}
+    return {"pretrained": init.get("text", config["init"])}
 
 
 def _limit_words(key: str, limit: float | None) -> str:

@@ -29,7 +29,7 @@ from nas.config import Config
 from nas.engine.search import candidate, ranked_trials
 from nas.results.network_facts import architecture_facts, estimated_latency, memory_facts
 from nas.results.prediction_statistics import Predictions, class_counts, class_facts, flips, interval_of
-from nas.results.run_warnings import failed_candidates, run_warnings
+from nas.results.run_warnings import failed_candidates, missing_weights, run_warnings
 from nas.results.search_gain import search_gain
 from nas.results.teacher_info import TeacherInfo
 from nas.results.twice_the_time import gain_of_twice_the_time
@@ -80,6 +80,7 @@ def collect(found: Findings) -> Result:
     predictions = runs.predictions(deployed, artifact, test)
     formatted = artifact.source.workload().with_precision(artifact.precision)
     on_test = _on_test(predictions, test)
+    init = _kept(folder / "init.json")
     metrics: dict[str, Any] = {
         "schema": METRICS_SCHEMA,
         "deployed": deployed.name,
@@ -92,8 +93,9 @@ def collect(found: Findings) -> Result:
         "asked": {"data": config.data, "device": config.device, **config.budget.limits()},
         "threads": found.context.device.threads,
         "config": asdict(config),
-        "environment": read_json(folder / "env.json") if (folder / "env.json").is_file() else {},
-        "warnings": [*failed_candidates(found.study), *run_warnings(rows, found.data)],
+        "environment": _kept(folder / "env.json"),
+        "init": init,
+        "warnings": [*missing_weights(init), *failed_candidates(found.study), *run_warnings(rows, found.data)],
         "excess": excess,
         "final": {
             **final,
@@ -129,6 +131,10 @@ class _TestRuns:
         if key not in self.known:
             self.known[key] = predict_onnx(path, test, artifact.preprocessing)
         return self.known[key]
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
 
 
 def _copy_files(artifact: Artifact, folder: Path) -> Path:
