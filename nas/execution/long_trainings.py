@@ -15,10 +15,12 @@ from compress.stage_interface import Context, Stage
 from compress.stages.deployed_file import deploy
 from compress.stages.runner import ProgressFactory, run_stages
 from compress.training.loop import Recipe
-from compress.training.teachers import Teacher, trained_timm
+from compress.training.teachers import RememberingTeacher, Teacher, trained_timm
 from nas.execution.shielded import run_shielded
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
+
+_VIEWS = 10  # of each image that a teacher is asked about
 
 
 def trained_network(
@@ -52,8 +54,8 @@ def _train_network(arch: Arch, context: Context, recipe: Recipe, folder: Path, r
     model = build_model(arch, seed=context.seed)
     learn = GuidedTraining(
         data=context.data,
-        recipe=recipe,
-        teacher=context.teacher,
+        recipe=recipe if context.teacher is None else replace(recipe, views=_VIEWS),
+        teacher=context.teacher and RememberingTeacher(context.teacher),
         seed=context.seed,
         checkpoint=checkpoint,
         report=report,
