@@ -19,7 +19,7 @@ from nas.pipeline.run_folder import log
 from nas.pipeline.stage_plan import baseline_of, with_stage_weights
 from nas.pipeline.teacher import AUTO, FEWEST_EPOCHS, auto_teacher_macs, may_be_trained
 from nas.pipeline.time_budget import Clock
-from nas.pipeline.time_plan import OF_THE_SPACE, TimePlan, duration, time_plan
+from nas.pipeline.time_plan import OF_THE_SPACE, TimePlan, duration, seconds_after_training, time_plan
 from nas.pipeline.training_speed import training_speeds
 from search_spaces.arch import Arch
 
@@ -62,16 +62,21 @@ def _small_network(job: Job) -> Arch:
     return min(map(job.space.sample, range(_SAMPLES)), key=lambda arch: arch.workload().macs)
 
 
-def plan_facts(plan: TimePlan, arch: Arch, recipe: Recipe, folder: Path) -> dict[str, Any]:
-    """The plan in JSON types, and how often the chosen network will see the images in its training, by its speed here;
-    timed once and kept."""
-    assert recipe.seconds is not None
-    kept = folder / "winner_plan.json"
+def winner_speed(arch: Arch, plan: TimePlan, folder: Path, clock: Clock) -> float:
+    """Images a second that the chosen network trains at here, timed once and kept; the clock keeps what it needs after
+    its training."""
+    kept = folder / "winner_speed.json"
     if not kept.is_file():
-        speed = training_speeds({"the winner": arch}).get("the winner", 0.0)
-        epochs = min(recipe.epochs, recipe.seconds * speed / plan.images)
-        write_json(kept, {"images_per_second": speed, "epochs": epochs})
-    epochs = float(read_json(kept)["epochs"])
+        write_json(kept, {"images_per_second": training_speeds({"the winner": arch}).get("the winner", 0.0)})
+    speed = float(read_json(kept, "images_per_second")["images_per_second"])
+    clock.reserve = seconds_after_training(plan.images, speed)
+    return speed
+
+
+def plan_facts(plan: TimePlan, recipe: Recipe, speed: float) -> dict[str, Any]:
+    """The plan in JSON types, and how often the winner will see the images in its training."""
+    assert recipe.seconds is not None
+    epochs = min(recipe.epochs, recipe.seconds * speed / plan.images)
     log.info("plan: the winner is trained for %s, about %.0f epochs", duration(recipe.seconds), epochs)
     return {**plan.to_json(), "winner_epochs": epochs}
 

@@ -18,7 +18,7 @@ from nas.errors import NothingFitsError, user_input
 from nas.execution.kept_processes import kept_processes
 from nas.execution.long_trainings import shielded_stages, trained_network
 from nas.pipeline.job import Job, prepare
-from nas.pipeline.planning import pays, plan_facts, planned
+from nas.pipeline.planning import pays, plan_facts, planned, winner_speed
 from nas.pipeline.run_folder import check_config, check_data, check_init, log, open_folder
 from nas.pipeline.search_phase import best_accuracy, chosen_network, search_networks
 from nas.pipeline.stage_plan import AUTO, baseline_of, planned_stages, recipe_for, stage_names
@@ -67,8 +67,9 @@ def _all_phases(job: Job, folder: Path, clock: Clock) -> Result:
     if teacher_info.teacher is None:
         clock.weights = {name: weight for name, weight in clock.weights.items() if name != "teacher"}
     shipped = job.for_shipping() if plan is not None else job
+    speed = 0.0 if plan is None else winner_speed(arch, plan, folder, clock)
     recipe = _recipe(job, "train", clock, pretrained=job.init is not None)
-    facts = None if plan is None else plan_facts(plan, arch, recipe, folder)
+    facts = None if plan is None else plan_facts(plan, recipe, speed)
     # With a limit of time a teacher leads from the first step; without it the stage distill follows.
     leading = teacher_info if plan is not None else TeacherInfo()
     winner = _trained(shipped, "winner", arch, folder / "winner", recipe, teacher_info=leading)
