@@ -287,6 +287,7 @@ class SearchLoop:
         self._note(trial_id, attribute.rung_key(rung), accuracy)
         if isinstance(returned, Score):
             self._note(trial_id, attribute.HALVES, list(returned.halves))
+            self._note(trial_id, attribute.STANDARD_ERROR, returned.standard_error)
         if rung == 1:
             self._completed += 1
             self._tell(number, values=self._values(accuracy, evaluation.costs))

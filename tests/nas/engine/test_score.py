@@ -12,6 +12,8 @@ import nas
 from hw_profiles.budget import Budget
 from nas.engine.score import Score, agreement_of_halves
 from nas.engine.winner_selection import choose_winner
+from nas.samplers.gaussian_process import fit
+from nas.samplers.observations import observations
 from search_spaces.space import NETWORK, SEARCHED
 
 
@@ -24,7 +26,7 @@ def searched(noise: float, trials: int = 12) -> optuna.Study:
     def evaluate(candidate: tuple[str, int], fidelity: float) -> Score:
         value = 0.4 + 0.02 * candidate[1]
         halves = np.array([value, 0.78 - value if noise else value])  # the other half says the opposite
-        return Score(float(halves.mean()), (float(halves[0]), float(halves[1])))
+        return Score(float(halves.mean()), (float(halves[0]), float(halves[1])), 0.03)
 
     return nas.search(
         space, evaluate, cost=lambda candidate: {"size": 1.0}, n_trials=trials, sampler="random",
@@ -36,6 +38,7 @@ def test_the_halves_stand_in_the_trials_and_agree_where_there_is_no_noise() -> N
     study = searched(0)
     assert study.trials[0].user_attrs["halves"] == pytest.approx([0.38, 0.38])
     assert study.trials[0].value == pytest.approx(0.38)
+    assert study.trials[0].user_attrs["standard_error"] == 0.03
     assert agreement_of_halves(study) == pytest.approx(1)
     assert agreement_of_halves(searched(0, trials=4)) is None
 
@@ -68,4 +71,24 @@ def test_all_alike_says_nothing() -> None:
     for _ in range(8):
         study.add_trial(optuna.trial.create_trial(value=0.5, user_attrs={"halves": [0.5, 0.5]}))
     assert agreement_of_halves(study) is None
-    assert Score.of(np.array([True])) == Score(1.0, (1.0, 1.0))
+    one = Score.of(np.array([True]))
+    assert (one.accuracy, one.halves) == (1.0, (1.0, 1.0))
+    assert one.standard_error > 0.4
+
+
+def test_the_sampler_knows_what_share_of_the_differences_is_chance() -> None:
+    study = optuna.create_study(direction="maximize")
+    for x in range(8):
+        study.add_trial(
+            optuna.trial.create_trial(
+                value=0.1 * x,
+                params={"x": x},
+                distributions={"x": optuna.distributions.IntDistribution(0, 9)},
+                user_attrs={"accuracy_at_1": 0.1 * x, "standard_error": 0.1},
+            )
+        )
+    assert observations(study.trials, study.directions).noise == pytest.approx(0.01 / np.var(0.1 * np.arange(8)))
+    x = np.linspace(0, 1, 12)[:, None]
+    values = np.sin(6 * x[:, 0])
+    quiet, noisy = (fit(x, np.array([0]), values, np.zeros(1), noise).log_noise for noise in (0.0, 0.5))
+    assert noisy > quiet + 1
