@@ -46,6 +46,9 @@ class State:
         self.kept: dict[str, Any] | None = None
         # Of all losses and norms of gradients since the last look: it stays infinite or NaN where one of them is.
         self._sum = torch.zeros((), device=batches.place)
+        # One kernel for all that a step does to a weight; None is torch's usual way.
+        self._fused = True if batches.place.type == "cpu" and all(map(_is_plain, self.parameters)) else None
+        self._unchecked = bool(self._fused)
         self.optimizer = torch.optim.SGD(
             [
                 {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
@@ -54,6 +57,7 @@ class State:
             lr=recipe.learning_rate,
             momentum=0.9,
             nesterov=True,
+            fused=self._fused,
         )
 
     def share(self, total: int) -> float:
@@ -94,6 +98,8 @@ class State:
             loss = self._gradients_or_less(pixels, labels, bfloat16)
         try:
             norm = self._clip()
+            if self._unchecked:
+                self._check_gradients()
             self.optimizer.step()
         except (RuntimeError, MemoryError) as error:
             raise (too_large(error) if is_out_of_memory(error) else error) from None
@@ -141,6 +147,17 @@ class State:
         if norm.device.type != "cpu" or not norm <= _LARGEST_NORM:  # to ask another device is to wait for it
             torch.nn.utils.clip_grads_with_norm_(self.parameters, _LARGEST_NORM, norm)
         return norm
+
+    def _check_gradients(self) -> None:
+        """The fused kernel takes numbers in the order of the memory, so gradients must lie there as weights do."""
+        self._unchecked = False
+        if not all(p.grad is None or _lie_alike(p, p.grad) for p in self.parameters):
+            self._fused = None
+            self._set_fused()
+
+    def _set_fused(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["fused"] = self._fused
 
     def look(self) -> bool:
         """Keep the state if all is finite in it; else go back to the last one that was kept, with a lower rate.
@@ -193,6 +210,10 @@ class State:
         """Become what :attr:`kept` or a checkpoint holds, and keep that."""
         self.model.load_state_dict(record["model"])
         self.optimizer.load_state_dict(_copied(record["optimizer"]))  # it takes the tensors themselves
+        for parameter, kept in self.optimizer.state.items():  # of another memory format where the crash of a kernel was
+            if kept.get("momentum_buffer") is not None:
+                kept["momentum_buffer"] = torch.empty_like(parameter).copy_(kept["momentum_buffer"])
+        self._set_fused()
         self.step, self.seconds = record["step"], record["seconds"]
         self.rollbacks = record.get("rollbacks", 0)
         self.images_at_once = record.get("images_at_once", self.images_at_once)
@@ -221,3 +242,15 @@ def _copied(value: Any) -> Any:
     if isinstance(value, list):
         return [_copied(each) for each in value]
     return copy.copy(value)
+
+
+def _is_plain(parameter: Tensor) -> bool:
+    """Whether its memory holds its float32 numbers once each and nothing else."""
+    return parameter.dtype == torch.float32 and _lie_alike(parameter, torch.empty_like(parameter))
+
+
+def _lie_alike(one: Tensor, other: Tensor) -> bool:
+    """Whether equal places in memory hold equal places of two dense tensors; the stride of a side of 1 says nothing."""
+    return one.layout == other.layout and all(
+        mine == theirs for size, mine, theirs in zip(one.shape, one.stride(), other.stride(), strict=True) if size > 1
+    )

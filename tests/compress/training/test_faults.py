@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from compress.data.dataset import Dataset, Split
 from compress.data.in_memory import arrays_dataset
-from compress.training import loop
+from compress.training import loop, state
 from compress.training.faults import (
     DivergedError,
     TooLargeError,
@@ -206,6 +206,50 @@ def test_a_training_that_diverged_and_was_interrupted_is_the_same(
         assert train(resumed, DATA, Recipe(epochs=3), loss=spoilt, checkpoint=path).rollbacks == 1
         for name, value in whole.state_dict().items():
             assert torch.equal(resumed.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("began_in_channels_last", [True, False])
+def test_a_checkpoint_goes_on_in_another_memory_format(
+    began_in_channels_last: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fused step takes numbers in the order of the memory; the usual one by their places."""
+
+    def stop(share: float, note: str) -> None:
+        if share > 0.6:
+            raise KeyboardInterrupt
+
+    def wide() -> nn.Module:
+        with seeded(0):
+            return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 8, 3, stride=4), nn.Flatten(), nn.Linear(72, 10))
+
+    monkeypatch.setattr(loop, "_CHECKPOINT_SECONDS", 0.0)
+    found: list[dict[str, Tensor]] = []
+    for is_plain in (state._is_plain, lambda parameter: False):
+        monkeypatch.setattr(state, "_is_plain", is_plain)
+        path, model = tmp_path / f"{len(found)}.pt", wide()
+        recipe = Recipe(epochs=3, learning_rate=0.05, channels_last=began_in_channels_last)
+        with pytest.raises(KeyboardInterrupt):
+            train(wide(), DATA, recipe, checkpoint=path, report=stop)
+        train(model, DATA, replace(recipe, channels_last=not began_in_channels_last), checkpoint=path)
+        found.append(model.state_dict())
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], atol=1e-4, rtol=1e-3)
+
+
+def test_gradients_that_lie_otherwise_are_added_in_the_right_places() -> None:
+    def turned(parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        parameter.grad = parameter.grad.t().contiguous().t()
+
+    found = []
+    for turn in (False, True):
+        with seeded(0):
+            linear = nn.Linear(256, 10)
+        if turn:
+            linear.weight.register_post_accumulate_grad_hook(turned)  # type: ignore[no-untyped-call]
+        train(nn.Sequential(nn.Flatten(), linear), DATA, Recipe(epochs=2))
+        found.append(linear.weight.detach())
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-4)
 
 
 class Hungry(nn.Module):
