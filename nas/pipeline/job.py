@@ -32,7 +32,6 @@ from search_spaces.pretrained import pretrained_space
 from search_spaces.registry import load_space
 from search_spaces.space import NETWORK, SEARCHED, Space, SpaceWithPresets
 
-_FINE_TUNING = 0.2
 _FEW_IMAGES = 10_000
 _DRIFT = 0.97  # measurements of one file differ by some percent: the search keeps clear of the limit
 
@@ -86,10 +85,6 @@ class Job:
         if len(data.train) + len(data.val) > _FEW_IMAGES:
             return self
         return replace(self, data=data.training_on_validation())
-
-    def rate(self, *, pretrained: bool) -> float:
-        """The learning rate; weights that know something already are changed more slowly."""
-        return self.config.learning_rate * (_FINE_TUNING if pretrained else 1.0)
 
     def context(self, artifact: Artifact, teacher_info: TeacherInfo) -> Context:
         """What the stages of an artifact work with."""

@@ -68,12 +68,12 @@ def _all_phases(job: Job, folder: Path, clock: Clock) -> Result:
         clock.weights = {name: weight for name, weight in clock.weights.items() if name != "teacher"}
     shipped = job.for_shipping() if plan is not None else job
     speed = 0.0 if plan is None else winner_speed(arch, plan, folder, clock)
-    recipe = _recipe(job, "train", clock, pretrained=job.init is not None)
+    recipe = _recipe(job, "train", clock)
     facts = None if plan is None else plan_facts(plan, recipe, speed)
     # With a limit of time a teacher leads from the first step; without it the stage distill follows.
     leading = teacher_info if plan is not None else TeacherInfo()
     winner = _trained(shipped, "winner", arch, folder / "winner", recipe, teacher_info=leading)
-    stages = _stages(job, teacher_info, clock, pretrained=job.init is not None)
+    stages = _stages(job, teacher_info, clock)
     if plan is not None and job.config.stages == AUTO:
         stages = [stage for stage in stages if pays(stage, job, winner)]
     context = shipped.context(winner, teacher_info)
@@ -108,8 +108,8 @@ def _written(findings: Findings, clock: Clock) -> Result:
     return result
 
 
-def _recipe(job: Job, phase: str, clock: Clock, *, pretrained: bool) -> Recipe:
-    return recipe_for(phase, job.config, job.rate(pretrained=pretrained), clock.seconds_for(phase))
+def _recipe(job: Job, phase: str, clock: Clock) -> Recipe:
+    return recipe_for(phase, job.config, clock.seconds_for(phase))
 
 
 def _trained(job: Job, label: str, arch: Arch, folder: Path, recipe: Recipe, *, teacher_info: TeacherInfo) -> Artifact:
@@ -120,9 +120,9 @@ def _trained(job: Job, label: str, arch: Arch, folder: Path, recipe: Recipe, *, 
         return trained_network(arch, context, recipe, folder, what=f"the training of {label}", report=report)
 
 
-def _stages(job: Job, teacher_info: TeacherInfo, clock: Clock, *, pretrained: bool) -> list[Stage]:
+def _stages(job: Job, teacher_info: TeacherInfo, clock: Clock) -> list[Stage]:
     def recipe(phase: str) -> Recipe:
-        return _recipe(job, phase, clock, pretrained=pretrained)
+        return _recipe(job, phase, clock)
 
     return planned_stages(job.config, recipe, has_teacher=teacher_info.teacher is not None)
 
@@ -139,7 +139,7 @@ def _baseline(
     shape = job.data.preprocessing.input_shape if job.config.seconds is None else winners_shape
     arch = preset(name, input_shape=shape, num_classes=job.data.num_classes)
     phases = ["train", *(name for name in stage_names(job.config) if name == Prune.name)]
-    recipes = [_recipe(job, phase, clock, pretrained=False) for phase in phases]
+    recipes = [_recipe(job, phase, clock) for phase in phases]
     recipe = replace(
         recipes[0],
         epochs=sum(r.epochs for r in recipes),
@@ -147,7 +147,7 @@ def _baseline(
     )
     leading = TeacherInfo() if job.config.seconds is None else teacher_info
     trained = _trained(job, name, arch, folder / "trained", recipe, teacher_info=leading)
-    stages = [stage for stage in _stages(job, teacher_info, clock, pretrained=False) if not isinstance(stage, Prune)]
+    stages = [stage for stage in _stages(job, teacher_info, clock) if not isinstance(stage, Prune)]
     context = job.context(trained, teacher_info)
     return name, shielded_stages(
         trained,

@@ -122,8 +122,7 @@ def _executor(config: Config, training: ShortTraining, layout: Layout) -> Execut
 
 
 def _recipe(job: Job) -> Recipe:
-    rate = job.rate(pretrained=job.init is not None)
-    return Recipe(learning_rate=rate, bfloat16=None if job.config.seconds else False)
+    return Recipe(learning_rate=job.config.learning_rate, bfloat16=None if job.config.seconds else False)
 
 
 def _seconds_of_each(seconds: float) -> float:

@@ -83,17 +83,17 @@ def planned_stages(config: Config, recipe_of: RecipeOf, *, has_teacher: bool) ->
     return [STAGES[name](**_options(name, config, recipe_of)) for name in names]
 
 
-def recipe_for(phase: str, config: Config, learning_rate: float, seconds: float | None) -> Recipe:
-    """How a phase of a run trains, given the rate of a training from the start, and its time where there is a limit.
+def recipe_for(phase: str, config: Config, seconds: float | None) -> Recipe:
+    """How a phase of a run trains, in its time where there is a limit.
 
-    >>> recipe_for("qat", Config(stage_epochs=3), 0.1, None).epochs
+    >>> recipe_for("qat", Config(stage_epochs=3), None).epochs
     3.0
     """
     own = {"train": config.train_epochs, "distill": config.distill_epochs, "prune": config.prune_epochs}
     epochs, usual = own.get(phase, config.stage_epochs), Recipe()
     if phase in _WEIGHTS:
         usual = getattr(STAGES[phase](), "recipe", usual)
-    recipe = replace(usual, epochs=epochs, learning_rate=_RATES[phase] * learning_rate)
+    recipe = replace(usual, epochs=epochs, learning_rate=_RATES[phase] * config.learning_rate)
     if seconds is None:
         return recipe
     bfloat16 = False if phase == QuantizeAware.name else None

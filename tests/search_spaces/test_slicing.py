@@ -164,7 +164,7 @@ def test_a_file_of_another_network_is_refused_in_one_line(
     change: Callable[[State], object], said: str, folder: Path, tmp_path: Path
 ) -> None:
     path = changed(folder, tmp_path, change)
-    _, small = part(NAMES[0], folder, width=0.5)
+    _, small = part(NAMES[0], folder, width=0.5, largest_kernel=3)
     with pytest.raises(InputError, match=said) as raised:
         build_model(replace(small, weights=path))
     assert str(raised.value).startswith(str(path))
