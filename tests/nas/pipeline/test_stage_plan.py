@@ -57,7 +57,7 @@ def test_a_limit_of_time_is_kept_by_each_and_integers_stay_exact() -> None:
         recipe = recipe_for(phase, config, 60.0)
         assert recipe.seconds == 60
         assert (recipe.bfloat16 is False) == (phase == "qat")
-    assert QuantizeAware(recipe=recipe_for("qat", config, 0.1, 60.0)).recipe.epochs > 3
+    assert QuantizeAware(recipe=recipe_for("qat", config, 60.0)).recipe.epochs > 3
 
 
 def test_without_a_teacher_there_is_no_distillation() -> None:
