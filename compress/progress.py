@@ -1,15 +1,32 @@
-"""Progress bars with an estimate of the time left."""
+"""Progress bars with an estimate of the time left, of a part of the work and of all of it."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from tqdm import tqdm
 
 Report = Callable[[float, str], None]
 _TERMINAL = "{desc:<22} {percentage:3.0f}%|{bar:24}| {elapsed}, {remaining} left {postfix}"
+_end_of_all: ContextVar[float | None] = ContextVar("end_of_all", default=None)
+
+
+@contextmanager
+def whole_work(seconds: float | None) -> Iterator[None]:
+    """All bars within say how much is left of so many seconds; with None they say nothing of it.
+
+    >>> with whole_work(60.0), progress("a part") as report:
+    ...     report(0.5)
+    """
+    token = _end_of_all.set(None if seconds is None else time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _end_of_all.reset(token)
 
 
 def no_report(share: float, note: str = "") -> None:
@@ -36,8 +53,13 @@ def progress(label: str) -> Iterator[Report]:
     ) as bar:
 
         def report(share: float, note: str = "") -> None:
-            bar.set_postfix_str(note, refresh=False)
+            bar.set_postfix_str(", ".join(filter(None, (note, _left_of_all()))), refresh=False)
             bar.update(min(1000, int(share * 1000)) - bar.n)
 
         yield report
         bar.update(1000 - bar.n)
+
+
+def _left_of_all() -> str:
+    end = _end_of_all.get()
+    return "" if end is None else f"all in {tqdm.format_interval(max(0.0, end - time.monotonic()))}"

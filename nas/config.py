@@ -52,19 +52,21 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 class Config:
     """A run. Quantities keep the text the user wrote (``"5ms"``); the methods give numbers.
 
-    ``latency_from`` says where latencies come from: ``measured``, ``estimated`` or ``auto``. With ``auto`` files
-    are measured where the device is this machine; candidates are estimated where its table was made here, and the
+    ``latency_from`` says where latencies come from: ``measured``, ``estimated`` or ``auto``. With ``auto`` files are
+    measured where the device is this machine; candidates are estimated where its table was made here, and the
     finalists among them measured; with ``measured`` every candidate is. The numbers of epochs are what is trained
-    without ``time``; with it they are four times as many at most, and the time decides. ``init`` (``timm:NAME`` or
-    a file of timm's weights) takes the place of ``space``: the network is that one, at the resolution that the
-    search finds. ``warm_start`` is the folder of an earlier run of the same space, whose best networks are tried
-    first. ``workers`` are the candidates that are trained at a time; by default with ``time`` as many as are faster
-    here, else one. ``storage`` is where the study ``study`` is kept that several machines share (docs/machines.md),
-    ``artifacts`` a folder that they share for the weights of ``init``. ``executor`` is what trains candidates:
-    ``processes`` of this machine or ``ray``, with the ``address`` of a cluster, and ``cpus`` and ``gpus`` for each.
-    ``unreadable`` is what becomes of images that cannot be read. ``stages`` are names of ``compress.STAGES`` in
-    that order with commas between them; ``auto`` is distillation where there is a teacher, pruning and int8.
-    ``stage_epochs`` is how long each further stage trains.
+    without ``time``; with it the time decides. ``init`` (``timm:NAME``, a
+    file of timm's weights, or ``auto``: what is there) takes the place of ``space``: networks are that one or a part
+    of it, at the width, depth and resolution that the search finds. ``warm_start`` is the folder of an earlier run of
+    the same space, whose best networks are tried first. ``workers`` are the candidates that are trained at a time; by
+    default with ``time`` as many as are faster here, else one. ``storage`` is where the study ``study`` is kept that
+    several machines share (docs/machines.md), ``artifacts`` a folder that they share for the weights of ``init``.
+    ``executor`` is what trains candidates: ``processes`` of this machine or ``ray``, with the ``address`` of a
+    cluster, and ``cpus`` and ``gpus`` for each. ``unreadable`` is what becomes of images that cannot be read.
+    ``stages`` are names of ``compress.STAGES`` in that order with commas between them; ``auto`` is int8
+    with ``time``, where a teacher leads the training from its first step, else distillation where there is a teacher,
+    pruning and int8. ``stage_epochs`` is how long each further stage trains. ``baseline`` is a preset that is trained
+    as long as the winner, or ``none``; ``auto`` is ResNet-8, and none with ``time``.
     """
 
     data: str = "digits"
@@ -89,7 +91,7 @@ class Config:
     cpus: float = 1.0
     gpus: float = 0.0
     teacher: str = "auto"
-    baseline: str = "resnet8"
+    baseline: str = "auto"
     out: str = "runs/run"
     seed: int = 0
     size: int | None = None

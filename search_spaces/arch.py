@@ -27,7 +27,8 @@ class Arch:
 
     ``input_shape`` is (channels, height, width). Two Archs of equal specs are equal and have the same ``id``. A head
     that pools takes the place of the global mean. ``weights`` is a file of timm's weights that ``build_model`` begins
-    with; it is no part of the architecture: neither compared, nor in the JSON.
+    with, of this network or of a wider or deeper one; it is no part of the architecture: neither compared, nor in the
+    JSON.
 
     Raises:
         InputError: the channels of neighbours differ, a side of the input is below 1, no class is left, or another

@@ -65,7 +65,7 @@ def _mobilenetv3(stem_stages: tuple[tuple[Row, ...], ...], last: int, head: int,
     )
 
 
-def _efficientnet(se: bool, activation: str) -> Family:
+def _efficientnet(se: bool, activation: str, padding: str = "symmetric", norm_eps: float = 1e-5) -> Family:
     return Family(
         stem=32,
         stages=(
@@ -80,6 +80,8 @@ def _efficientnet(se: bool, activation: str) -> Family:
         head=1280,
         activation=activation,
         se_activation=activation,
+        padding=padding,
+        norm_eps=norm_eps,
     )
 
 
@@ -188,4 +190,6 @@ FAMILIES: dict[str, Family] = {
     # 1905.11946
     "efficientnet_b0": _efficientnet(se=True, activation="silu"),
     "efficientnet_lite0": _efficientnet(se=False, activation="relu6"),
+    # The same as its authors trained it, in TensorFlow
+    "tf_efficientnet_lite0": _efficientnet(se=False, activation="relu6", padding="same", norm_eps=1e-3),
 }

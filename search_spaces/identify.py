@@ -6,14 +6,15 @@ from pathlib import Path
 
 from hw_profiles.errors import InputError
 from search_spaces.presets import list_presets, preset
-from search_spaces.timm_keys import CLASSIFIER, STEM, timm_keys
-from search_spaces.weights import read_state, state_difference
+from search_spaces.trained_weights.timm_keys import CLASSIFIER, STEM, timm_keys
+from search_spaces.trained_weights.weights_file import noted_preset, read_state, state_difference
 
 
 def identify_weights(path: Path | str) -> str:
     """The preset whose tensors, the classifier aside, a file of timm's weights holds.
 
-    Networks of the same tensors, such as timm's ``tf_`` variants with another padding, cannot be told apart.
+    Networks of the same tensors, such as timm's ``tf_`` variants with another padding, cannot be told apart, unless the
+    file says which one it is of, as those do that a run keeps in its cache.
 
     Raises:
         InputError: the file cannot be read, or holds the weights of no preset.
@@ -27,7 +28,8 @@ def identify_weights(path: Path | str) -> str:
     channels = weight.shape[1] if weight is not None and weight.ndim == 4 else 3
     body = {key: value for key, value in state.items() if key not in CLASSIFIER}
     names = [name for name in list_presets() if timm_keys(preset(name))]
-    for name in names:
+    noted = noted_preset(Path(path))
+    for name in sorted(names, key=lambda name: name != noted):
         shapes = {key: shape for key, (_, shape) in timm_keys(preset(name)).items() if key not in CLASSIFIER}
         shapes[STEM] = (shapes[STEM][0], channels, *shapes[STEM][2:])
         if state_difference(shapes, body) is None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from blocks.registry import build_block
 from search_spaces.arch import Arch
-from search_spaces.weights import read_weights
+from search_spaces.trained_weights.slicing import sliced_weights
 
 
 class Classifier(nn.Module):
@@ -41,10 +41,11 @@ class Classifier(nn.Module):
 
 
 def build_model(arch: Arch, *, seed: int = 0) -> Classifier:
-    """The trainable module of an Arch, its weights drawn from a generator of its own or read from ``arch.weights``.
+    """The trainable module of an Arch, its weights drawn from a generator of its own or read from ``arch.weights``,
+    of which a narrower or shallower network takes its part.
 
     Raises:
-        InputError: ``arch.weights`` is not a file of timm's weights for this network.
+        InputError: ``arch.weights`` is not a file of timm's weights for this network or a larger one.
 
     >>> from search_spaces import preset
     >>> build_model(preset("resnet8")).eval()(torch.zeros(1, 3, 32, 32)).shape
@@ -62,5 +63,5 @@ def build_model(arch: Arch, *, seed: int = 0) -> Classifier:
             nn.init.normal_(module.weight, 0.0, 0.01, generator=generator)
             nn.init.zeros_(module.bias)
     if arch.weights is not None:
-        model.load_state_dict(read_weights(arch, arch.weights), strict=False)
+        model.load_state_dict(sliced_weights(arch, arch.weights), strict=False)
     return model

@@ -54,7 +54,7 @@ def preset(
     )
     if weights is None:
         return arch
-    from search_spaces.weights import read_weights
+    from search_spaces.trained_weights.weights_file import read_weights
 
     read_weights(arch, Path(weights))
     return replace(arch, weights=Path(weights))
@@ -96,6 +96,7 @@ def _build(family: Family, width: float, input_shape: tuple[int, int, int], num_
             out_channels=max(family.head, round_width(family.head * width)) if family.head_grows else family.head,
             kernel_size=1,
             activation=family.activation,
+            norm_eps=family.norm_eps,
         )
     return Arch(input_shape=input_shape, stem=stem, stages=tuple(stages), head=head, num_classes=num_classes)
 

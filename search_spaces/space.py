@@ -13,6 +13,10 @@ from search_spaces.arch import Arch
 
 Choice = int | float | str | bool
 
+NETWORK = "network"
+"""The choice that says whether a candidate is one of the known networks."""
+SEARCHED = "searched"
+
 
 class Chooser(Protocol):
     """What a space asks for a value; an Optuna trial is one."""
@@ -81,6 +85,46 @@ class Space:
     def encode(self, params: Mapping[str, Choice]) -> list[float]:
         """Each value's position among its choices, 0..1."""
         return [values.index(params[name]) / max(len(values) - 1, 1) for name, values in self.choices.items()]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpaceWithPresets:
+    """``space``, and as further candidates the ``presets`` by name; the choices of the space are asked for where the
+    candidate is none of those.
+
+    >>> from search_spaces import load_space, preset
+    >>> space = load_space("mobilenet", input_shape=(3, 32, 32), num_classes=10)
+    >>> resnet8 = preset("resnet8", input_shape=(3, 32, 32), num_classes=10)
+    >>> both = SpaceWithPresets(space=space, presets={"resnet8 at 32 px": resnet8})
+    >>> [list(params.values()) for params in both.params_of_presets()]
+    [['resnet8 at 32 px']]
+    """
+
+    space: Space
+    presets: Mapping[str, Arch]
+
+    def __call__(self, trial: Chooser) -> Arch:
+        """The Arch of what a trial suggests."""
+        name = trial.suggest_categorical(NETWORK, (SEARCHED, *self.presets))
+        return self.space(trial) if name == SEARCHED else self.presets[name]
+
+    @property
+    def choices(self) -> Mapping[str, tuple[Choice, ...]]:
+        """All choices: which network, and those of the space."""
+        return {NETWORK: (SEARCHED, *self.presets), **self.space.choices}
+
+    @property
+    def ordered(self) -> tuple[str, ...]:
+        """Names of the choices whose values have an order."""
+        return self.space.ordered
+
+    def sample(self, seed: int) -> Arch:
+        """A random Arch of the space."""
+        return self.space.sample(seed)
+
+    def params_of_presets(self) -> list[dict[str, str]]:
+        """The parameters of each known network."""
+        return [{NETWORK: name} for name in self.presets]
 
 
 def _is_number(value: Choice) -> bool:

@@ -23,7 +23,7 @@ from hw_profiles.errors import InputError
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces import Arch, preset
-from search_spaces.timm_keys import timm_keys
+from search_spaces.trained_weights.timm_keys import timm_keys
 
 PACKAGES = ("blocks", "hw_profiles", "search_spaces", "compress", "nas")
 SHAPE = (1, 16, 16)

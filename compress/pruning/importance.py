@@ -12,7 +12,7 @@ from compress.data.dataset import Split
 from compress.data.preprocessing import Preprocessing
 from compress.networks.artifact import Artifact
 from compress.networks.weight_layers import weight_keys
-from compress.pruning.channel_groups import ChannelGroups
+from hw_profiles.network.channel_groups import ChannelGroups
 from hw_profiles.network.workload import WEIGHTED, Op, Workload
 
 Scores = dict[str, Tensor]  # group -> one score for each channel

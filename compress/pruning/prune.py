@@ -13,7 +13,7 @@ from compress.argument_checks import is_number, is_whole
 from compress.distillation.guided_training import GuidedTraining, teacher_or_none
 from compress.networks.artifact import Artifact, check_trainable
 from compress.pruning.block_removal import without_weakest_block
-from compress.pruning.channel_groups import channel_groups, prunable_groups, pruned_arch, pruned_weights
+from compress.pruning.channel_groups import prunable_groups, pruned_arch, pruned_weights
 from compress.pruning.channel_selection import (
     channels_saved,
     choose_channels,
@@ -27,6 +27,7 @@ from compress.pruning.width_costs import COST_NAMES, CostModel
 from compress.stage_interface import Context
 from compress.training.loop import Recipe
 from hw_profiles.errors import InputError
+from hw_profiles.network.channel_groups import channel_groups
 from hw_profiles.network.tensor_formats import check_precision
 from search_spaces.arch import Arch
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.atomic_files import finish_folder
+from compress.data.dataset import VAL_SEEN
 from compress.fnz import encode_onnx
 from compress.networks.artifact import Artifact
 from compress.networks.network_source import require_savable
@@ -57,6 +58,7 @@ def file_metrics(artifact: Artifact, path: Path, context: Context) -> dict[str, 
         "precision": artifact.precision,
         "val_accuracy": accuracy(predictions, context.data.val),
         "val_images": len(context.data.val),
+        "val_seen": VAL_SEEN in context.data.facts,
         "val_differing_from_pytorch": differing(artifact, predictions, context.data.val),
         "weight_form": _weight_form(artifact),
         "params": artifact.source.workload().params,

@@ -67,7 +67,14 @@ def train(
     model.to(memory_format=layout)
     place = device_of(model)
     batches = Batches(
-        data.train, data.preprocessing, batch_size=batch_size, seed=seed, flip=flip, layout=layout, place=place
+        data.train,
+        data.preprocessing,
+        batch_size=batch_size,
+        seed=seed,
+        flip=flip,
+        layout=layout,
+        place=place,
+        views=recipe.views,
     )
     total = max(1, round(recipe.epochs * batches.per_epoch))
     state = State(model, recipe, batches, loss or label_loss(recipe.label_smoothing), seed)

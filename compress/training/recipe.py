@@ -28,7 +28,8 @@ class Recipe:
     is further on, so it always comes down to zero. ``bfloat16`` None measures which number format is faster here.
     ``batch_size`` None is 128, or 32 for fewer than 10,000 images; ``learning_rate`` is meant for 128 and scaled to
     the batch. ``flip`` None flips colour images only. ``channels_last`` is how images and weights lie in memory: faster
-    as a rule; without it other kernels run, where those of a network crash.
+    as a rule; without it other kernels run, where those of a network crash. With ``views`` each image is augmented in
+    so many ways only, one in each epoch and then again, so that a teacher may remember what it said of each.
     """
 
     epochs: float = 30.0
@@ -40,14 +41,17 @@ class Recipe:
     bfloat16: bool | None = False
     flip: bool | None = None
     channels_last: bool = True
+    views: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "learning_rate", "seconds"):
             value = getattr(self, name)
             if not is_number(value, 0) and not (name == "seconds" and value is None):
                 raise InputError(f"Recipe.{name} must be above 0, got {value!r}")
-        if self.batch_size is not None and not is_whole(self.batch_size, 1):
-            raise InputError(f"Recipe.batch_size must be at least 1, got {self.batch_size!r}")
+        for name in ("batch_size", "views"):
+            value = getattr(self, name)
+            if value is not None and not is_whole(value, 1):
+                raise InputError(f"Recipe.{name} must be at least 1, got {value!r}")
         for name in ("bfloat16", "flip"):
             if getattr(self, name) not in (None, True, False):
                 raise InputError(f"Recipe.{name} must be True, False or None, got {getattr(self, name)!r}")

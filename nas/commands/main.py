@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 import shlex
@@ -28,7 +29,7 @@ _RUN_OPTIONS = {
     "--time": "time for everything, such as 30min",
     "--trials": "candidates to train; without --time nothing depends on the clock",
     "--space": "name (see `nas list`) or module:name",
-    "--init": "start from pretrained weights instead of a space: timm:NAME, or a file of timm's weights",
+    "--init": "start from pretrained weights instead of a space: auto, timm:NAME, or a file of timm's weights",
     "--sampler": "how the search proposes: surrogate (the default), tpe or random",
     "--warm-start": "folder of an earlier run of the same space: its best networks are tried first",
     "--workers": "candidates to train at a time, each in a process of its own; by default as many as are faster here",
@@ -218,6 +219,7 @@ def _quiet() -> None:
 def _run(parsed: argparse.Namespace) -> None:
     overrides = _overrides(parsed)
     _quiet()
+    logging.basicConfig(stream=sys.stderr, format="nas: %(message)s", level=logging.WARNING)
     from nas.pipeline.run import run
     from nas.results.tables import table
 

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from compress.data.dataset import Dataset
-from compress.training.evaluation import evaluate
+from compress.training.evaluation import predict
 from compress.training.loop import Recipe, train
 from hw_profiles.budget import violations
 from hw_profiles.devices.device import Device
 from hw_profiles.network.tensor_formats import PRECISIONS
 from hw_profiles.profiling import profile
+from nas.engine.score import Score
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
 
@@ -61,14 +62,14 @@ class ShortTraining:
     place: str = "cpu"
     _sizes: dict[tuple[int, int], Dataset] = field(default_factory=dict)
 
-    def __call__(self, arch: Arch, fidelity: float) -> float:
-        """Validation accuracy, 0..1."""
+    def __call__(self, arch: Arch, fidelity: float) -> Score:
+        """Accuracy on the validation images and on two halves of them."""
         data = self._resized(arch)
         model = build_model(arch, seed=self.seed).to(self.place)
         seconds = None if self.recipe.seconds is None else self.recipe.seconds * fidelity
         recipe = replace(self.recipe, epochs=self.recipe.epochs * fidelity, seconds=seconds)
         train(model, data, recipe, seed=self.seed)
-        return evaluate(model, data.val, data.preprocessing)
+        return Score.of(predict(model, data.val, data.preprocessing) == data.val.labels)
 
     @property
     def alternative(self) -> ShortTraining:

@@ -18,6 +18,7 @@ from compress.argument_checks import is_whole
 from hw_profiles.budget import Budget
 from hw_profiles.errors import InputError
 from nas.engine.history import History
+from nas.engine.score import Score
 from nas.engine.search_arguments import (
     check_arguments,
     check_callables,
@@ -38,7 +39,7 @@ from nas.samplers.trial_attributes import ACCURACY, OBJECTIVES
 from nas.storages.open_storage import open_storage
 
 Space = Callable[[Any], Hashable]
-Evaluate = Callable[[Any, float], float]
+Evaluate = Callable[[Any, float], float | Score]
 Cost = Callable[[Any], Mapping[str, float]]
 
 _COSTS_KEPT = 4096  # of candidates that no trial has

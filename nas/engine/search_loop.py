@@ -17,8 +17,9 @@ from optuna.trial import FixedTrial, FrozenTrial, Trial, TrialState, create_tria
 from hw_profiles.budget import violations
 from hw_profiles.errors import InputError
 from nas.engine.history import History
+from nas.engine.score import Score
 from nas.engine.search_arguments import checked_accuracy
-from nas.engine.successive_halving import promising
+from nas.engine.successive_halving import promising, surely_dominated
 from nas.engine.trial_ownership import Ownership
 from nas.engine.unseen_candidates import Unseen
 from nas.execution.executor import EvaluationError, Executor
@@ -276,7 +277,7 @@ class SearchLoop:
             self._retry_or_fail(evaluation, str(error), retry_may_help=error.retry_may_help)
             return
         try:
-            accuracy = checked_accuracy(returned)
+            accuracy = checked_accuracy(returned.accuracy if isinstance(returned, Score) else returned)
         except InputError as error:  # such as NaN of a training in bfloat16
             self._retry_or_fail(evaluation, f"InputError: {error}", retry_may_help=True)
             return
@@ -284,16 +285,18 @@ class SearchLoop:
         self._longest = max(self._longest, (time.monotonic() - evaluation.began) / rung)
         self._ended_evaluations += 1
         self._note(trial_id, attribute.rung_key(rung), accuracy)
+        if isinstance(returned, Score):
+            self._note(trial_id, attribute.HALVES, list(returned.halves))
+            self._note(trial_id, attribute.STANDARD_ERROR, returned.standard_error)
         if rung == 1:
             self._completed += 1
             self._tell(number, values=self._values(accuracy, evaluation.costs))
-        elif self._is_promising(accuracy, evaluation, rung):
+        elif (why := self._why_stop(accuracy, evaluation, rung)) is None:
             evaluation.rung += 1
             self._submit(evaluation)
         else:
             self._completed += 1
-            why = f"not among the best third at fidelity {rung:g}: accuracy {accuracy:.4f}"
-            self._prune(trial_id, number, why)
+            self._prune(trial_id, number, f"{why} at fidelity {rung:g}: accuracy {accuracy:.4f}")
 
     def _retry_or_fail(self, evaluation: _Evaluation, cause: str, *, retry_may_help: bool) -> None:
         if retry_may_help and self.plan.has_alternative and not evaluation.alternative:
@@ -303,14 +306,20 @@ class SearchLoop:
         else:
             self._fail(evaluation.trial_id, evaluation.number, cause)
 
-    def _is_promising(self, accuracy: float, evaluation: _Evaluation, rung: float) -> bool:
+    def _why_stop(self, accuracy: float, evaluation: _Evaluation, rung: float) -> str | None:
+        """Why an evaluation does not go on after a rung; None where it does."""
+        others = [trial for trial in self.history.at_rung(rung) if trial.number != evaluation.number]
+        ended = [trial for trial in others if attribute.rung_key(1) in trial.user_attrs]
+        losses = self._losses(accuracy, evaluation.costs)
+        if not promising(losses, self._losses_at(rung, others)):
+            return "not among the best third"
+        if surely_dominated(losses, self._losses_at(rung, ended), self._losses_at(1, ended)):
+            return "most likely to end worse than another did, judged"
+        return None
+
+    def _losses_at(self, rung: float, trials: Sequence[FrozenTrial]) -> list[tuple[float, ...]]:
         key = attribute.rung_key(rung)
-        others = [
-            self._losses(trial.user_attrs[key], trial.user_attrs[attribute.COST])
-            for trial in self.history.at_rung(rung)
-            if trial.number != evaluation.number
-        ]
-        return promising(self._losses(accuracy, evaluation.costs), others)
+        return [self._losses(trial.user_attrs[key], trial.user_attrs[attribute.COST]) for trial in trials]
 
     def _values(self, accuracy: float, costs: Mapping[str, float]) -> list[float]:
         return [accuracy if name == ACCURACY else costs[name] for name in self.problem.objectives]

@@ -12,6 +12,7 @@ from compress.argument_checks import is_number
 from hw_profiles.errors import InputError
 
 _REDUCTION = 3
+_FEWEST_ENDED = 6  # trials before what they gained predicts what another will
 
 
 def promising(losses: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
@@ -30,6 +31,27 @@ def promising(losses: Sequence[float], others: Sequence[Sequence[float]]) -> boo
     distances = crowding_distances(points[ranks == ranks[0]])
     ahead = (ranks < ranks[0]).sum() + (distances > distances[0]).sum()
     return bool(ahead < places)
+
+
+def surely_dominated(
+    losses: Sequence[float], at_rung: Sequence[Sequence[float]], at_end: Sequence[Sequence[float]]
+) -> bool:
+    """Whether a trial of several objectives would most likely end where one that was trained to the end is no worse.
+
+    ``losses`` are those at a rung; ``at_rung`` and ``at_end`` those of the trials that went on to the end. A trial is
+    expected to change by the median of their changes, and gets the benefit of their standard deviation. One objective
+    is left to the rank: few would be expected to become the best one so far.
+
+    >>> ended = [[3, 1], [4, 1], [5, 1], [6, 1], [7, 1], [8, 1]]
+    >>> surely_dominated([4, 2], ended, [[2, 1], [3, 1], [4, 1], [5, 1], [6, 1], [7, 1]])
+    True
+    """
+    if len(losses) < 2 or len(at_end) < _FEWEST_ENDED:
+        return False
+    ends = np.asarray(at_end, dtype=float)
+    changes = ends - np.asarray(at_rung, dtype=float)
+    hoped = np.asarray(losses, dtype=float) + np.median(changes, axis=0) - changes.std(axis=0, ddof=1)
+    return bool((ends <= hoped).all(axis=1).any())
 
 
 def front_ranks(points: NDArray[np.float64]) -> NDArray[np.int64]:

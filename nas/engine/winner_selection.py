@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from hw_profiles.budget import Budget, violations
 from nas.engine.candidate_evaluation import CandidateCost
 from nas.engine.infeasibility import Infeasibility
+from nas.engine.score import agreement_of_halves
 from nas.engine.search import candidate, ranked_trials
 from nas.errors import NothingFitsError
 from nas.samplers.trial_attributes import CAUSE, COST, PROBED, repeated
 from search_spaces.arch import Arch
+from search_spaces.space import NETWORK, SEARCHED
+
+log = logging.getLogger("fitnas")
 
 FINALISTS = "finalists"
 """The study's attribute with the costs of the candidates that were looked at again, by the number of the trial."""
 _FEWEST_FINALISTS = 3
+CHANCE = 0.2
+"""A rank correlation of two halves of the validation images below which the order of the candidates is chance."""
 
 
 def choose_winner(study: optuna.Study, cost: CandidateCost, budget: Budget, searched: Mapping[str, float]) -> Arch:
     """The most accurate candidate that keeps the budget when its costs are taken once more.
+
+    Where two halves of the validation images do not agree on the order of the candidates, that order is chance, and the
+    known networks among them come first.
 
     ``searched`` are the limits that the search kept to, at most those of the budget. The costs of these finalists,
     three at least, are kept in the study under ``FINALISTS``.
@@ -31,7 +41,7 @@ def choose_winner(study: optuna.Study, cost: CandidateCost, budget: Budget, sear
     """
     again: dict[int, Mapping[str, float]] = {}
     chosen: list[Arch] = []
-    for trial in ranked_trials(study):
+    for trial in _in_order(study):
         if chosen and len(again) >= _FEWEST_FINALISTS:
             break
         arch: Arch = candidate(study, trial)
@@ -42,6 +52,21 @@ def choose_winner(study: optuna.Study, cost: CandidateCost, budget: Budget, sear
     if not chosen:
         raise NothingFitsError(why_nothing_fits(study, budget, searched, again))
     return chosen[0]
+
+
+def _in_order(study: optuna.Study) -> list[FrozenTrial]:
+    ranked = ranked_trials(study)
+    agreement = agreement_of_halves(study)
+    if agreement is None or agreement >= CHANCE:
+        return ranked
+    known = [trial for trial in ranked if trial.params.get(NETWORK, SEARCHED) != SEARCHED]
+    log.warning(
+        "two halves of the validation images do not agree on the order of %d candidates (rank correlation %.2f)%s",
+        len(ranked),
+        agreement,
+        ": a known network is taken" if known else "",
+    )
+    return known + [trial for trial in ranked if trial not in known]
 
 
 def why_nothing_fits(

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from compress.data.dataset import Dataset
+from compress.distillation.guided_training import GuidedTraining
 from compress.networks.artifact import Artifact
 from compress.progress import Report, no_report, progress
 from compress.stage_interface import Context, Stage
 from compress.stages.deployed_file import deploy
 from compress.stages.runner import ProgressFactory, run_stages
-from compress.training.loop import Recipe, train
-from compress.training.teachers import Teacher, trained_timm
+from compress.training.loop import Recipe
+from compress.training.teachers import RememberingTeacher, Teacher, trained_timm
 from nas.execution.shielded import run_shielded
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
+
+_VIEWS = 10  # of each image that a teacher is asked about
 
 
 def trained_network(
@@ -25,7 +28,8 @@ def trained_network(
 ) -> Artifact:
     """The Arch trained from the start, its file written and run; found again where that is done.
 
-    ``context.data`` has the size that the Arch reads. ``what`` names the training in an error.
+    Where the context has a teacher, it leads from the first step. ``context.data`` has the size that the Arch reads.
+    ``what`` names the training in an error.
 
     Raises:
         CrashError: both tries were ended by a signal; the training goes on from its last checkpoint when called again.
@@ -48,10 +52,16 @@ def trained_network(
 def _train_network(arch: Arch, context: Context, recipe: Recipe, folder: Path, report: Report) -> Artifact:
     checkpoint = folder.with_name(folder.name + ".partial") / "checkpoint.pt"
     model = build_model(arch, seed=context.seed)
-    took = train(model, context.data, recipe, seed=context.seed, checkpoint=checkpoint, report=report)
-    artifact = Artifact(
-        source=arch, weights={}, preprocessing=context.data.preprocessing, metrics={"training": asdict(took)}
+    learn = GuidedTraining(
+        data=context.data,
+        recipe=recipe if context.teacher is None else replace(recipe, views=_VIEWS),
+        teacher=context.teacher and RememberingTeacher(context.teacher),
+        seed=context.seed,
+        checkpoint=checkpoint,
+        report=report,
     )
+    learn(model)
+    artifact = Artifact(source=arch, weights={}, preprocessing=context.data.preprocessing, metrics=learn.metrics())
     return deploy(artifact.with_model(model), context, folder)
 
 

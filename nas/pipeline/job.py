@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,19 @@ from hw_profiles.devices.device_file import load_device
 from hw_profiles.devices.machine import matches_this_machine
 from hw_profiles.errors import InputError
 from nas.config import Config
-from nas.pipeline.pretrained_weights import initial_weights
-from nas.pipeline.stage_plan import stage_names
+from nas.pipeline.pretrained_weights import AUTO, InitialWeights, initial_weights, weights_at_hand
+from nas.pipeline.stage_plan import baseline_of, stage_names
 from nas.pipeline.teacher import check_teacher, check_teacher_file
 from nas.pipeline.warm_start import best_of_earlier_run
 from nas.results.teacher_info import TeacherInfo
 from nas.samplers.registry import sampler_named
+from search_spaces.arch import Arch
 from search_spaces.presets import preset
 from search_spaces.pretrained import pretrained_space
 from search_spaces.registry import load_space
-from search_spaces.space import Space
+from search_spaces.space import NETWORK, SEARCHED, Space, SpaceWithPresets
 
-_FINE_TUNING = 0.2
+_FEW_IMAGES = 10_000
 _DRIFT = 0.97  # measurements of one file differ by some percent: the search keeps clear of the limit
 
 
@@ -43,10 +44,11 @@ class Job:
     data: Dataset
     device: Device
     budget: Budget
-    space: Space
+    space: Space | SpaceWithPresets
     init: Path | None
     measured: bool
     warm_start: Sequence[Mapping[str, Any]] = ()
+    init_facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def predicts(self) -> bool:
@@ -66,9 +68,23 @@ class Job:
         """The images that decisions may see."""
         return replace(self.data, test=self.data.test.take(np.arange(0)))
 
-    def rate(self, *, pretrained: bool) -> float:
-        """The learning rate; weights that know something already are changed more slowly."""
-        return self.config.learning_rate * (_FINE_TUNING if pretrained else 1.0)
+    def with_presets(self, presets: Mapping[str, Arch], *, alone: bool) -> Job:
+        """The same, with known networks as the first candidates; ``alone``: and no others."""
+        if not presets:
+            return self
+        assert isinstance(self.space, Space)
+        space = SpaceWithPresets(space=self.space, presets=presets)
+        first = [*space.params_of_presets(), *({NETWORK: SEARCHED, **params} for params in self.warm_start)]
+        config = replace(self.config, trials=len(presets)) if alone else self.config
+        return replace(self, config=config, space=space, warm_start=first)
+
+    def for_shipping(self) -> Job:
+        """The same for a network about which nothing is left to decide: it learns from the validation images, too,
+        where images are few."""
+        data = self.data
+        if len(data.train) + len(data.val) > _FEW_IMAGES:
+            return self
+        return replace(self, data=data.training_on_validation())
 
     def context(self, artifact: Artifact, teacher_info: TeacherInfo) -> Context:
         """What the stages of an artifact work with."""
@@ -105,8 +121,9 @@ def prepare(config: Config, device: Device | None = None) -> Job:
     stage_names(config)
     if config.prune_criterion not in CRITERIA:
         raise InputError(f"prune_criterion must be one of {', '.join(CRITERIA)}, got {config.prune_criterion!r}")
-    if config.baseline != "none":
-        preset(config.baseline)
+    baseline = baseline_of(config)
+    if baseline is not None:
+        preset(baseline)
     warm_start = best_of_earlier_run(config)
     with progress("reading images") as report:
         data = load_data(
@@ -117,11 +134,21 @@ def prepare(config: Config, device: Device | None = None) -> Job:
             on_progress=lambda share: report(share, ""),
         )
     check_teacher_file(config.teacher, data)
-    init = None if config.init is None else initial_weights(config.init)
+    init, facts = _init(config)
     shape, classes = data.preprocessing.input_shape, data.num_classes
     if init is None:
         space, weights = load_space(config.space, input_shape=shape, num_classes=classes), None
     else:
-        space, weights = pretrained_space(*init, input_shape=shape, num_classes=classes), init[1]
+        space, weights = pretrained_space(init.preset, init.path, input_shape=shape, num_classes=classes), init.path
     measured = device.measurable and config.latency_from != "estimated"
-    return Job(config, data, device, config.budget, space, weights, measured, warm_start)
+    return Job(config, data, device, config.budget, space, weights, measured, warm_start, facts)
+
+
+def _init(config: Config) -> tuple[InitialWeights | None, dict[str, Any]]:
+    """The weights to start from, if any, and what the report says of them."""
+    if config.init is None:
+        return None, {}
+    found = weights_at_hand() if config.init == AUTO else initial_weights(config.init)
+    if isinstance(found, InitialWeights):
+        return found, {"preset": found.preset, "text": found.text}
+    return None, {"preset": None, "text": f"starts from random weights in the space {config.space}: {found}"}

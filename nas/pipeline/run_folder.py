@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -76,6 +76,23 @@ def check_data(folder: Path, data: Dataset) -> None:
         write_json(path, {"sha256": digest})
     if read_json(path, "sha256")["sha256"] != digest:
         raise InputError(f"{folder} holds a run on other images than are in {data.name} now: choose another --out")
+
+
+def check_init(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Keep in ``folder/init.json`` what a run with ``--init`` starts from, and refuse to go on from something else.
+
+    Raises:
+        InputError: other weights are found now than when the run began.
+    """
+    path = folder / "init.json"
+    if not facts:
+        return
+    if not path.is_file():
+        write_json(path, facts)
+        log.info(facts["text"])
+    kept = read_json(path, "preset", "text")
+    if kept["preset"] != facts["preset"]:
+        raise InputError(f"{folder} holds a run that {kept['text']}; now it {facts['text']}: choose another --out")
 
 
 def data_digest(data: Dataset) -> str:

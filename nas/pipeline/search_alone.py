@@ -19,7 +19,7 @@ from nas.execution.kept_processes import kept_processes
 from nas.execution.worker_count import Layout
 from nas.execution.worker_processes import available_cores
 from nas.pipeline.job import Job, prepare
-from nas.pipeline.run_folder import check_config, check_data, open_folder
+from nas.pipeline.run_folder import check_config, check_data, check_init, open_folder
 from nas.pipeline.search_phase import chosen_network, search_candidates, search_networks
 from nas.pipeline.shared_study import check_record, device_of, download_init, read_record, recipe_of, record_of
 from nas.pipeline.time_budget import Clock
@@ -64,6 +64,7 @@ def search_alone(config: str | Path | None = None, **overrides: Any) -> Found:
         job = prepare(check_config(load_config(config, overrides)))
     with open_folder(job.config) as folder, kept_processes():
         check_data(folder, job.data)
+        check_init(folder, job.init_facts)
         clock = Clock(folder / "plan.json", job.config.seconds, {"search": 1.0})
         with user_input():
             study = search_networks(job, folder, clock)

@@ -15,7 +15,7 @@ from compress.progress import progress
 from compress.training.loop import Recipe
 from nas.config import Config
 from nas.engine.candidate_evaluation import CandidateCost, ShortTraining
-from nas.engine.search import search
+from nas.engine.search import ranked_trials, search
 from nas.engine.winner_selection import choose_winner
 from nas.execution.executor import Executor
 from nas.execution.ray_tasks import RayTasks
@@ -37,15 +37,19 @@ _WORTH_MEASURING = 60.0  # seconds of search from which on the number of workers
 _IMAGES_MEASURED = 320
 
 
-def search_networks(job: Job, folder: Path, clock: Clock) -> optuna.Study:
+def search_networks(job: Job, folder: Path, clock: Clock, candidate_seconds: float | None = None) -> optuna.Study:
     """The search; candidates are trained in processes of their own, or by Ray.
 
-    The study is kept in ``folder``, or at the storage of the config, where other machines may work on it too.
+    The study is kept in ``folder``, or at the storage of the config, where other machines may work on it too. With a
+    limit of time each candidate is trained for ``candidate_seconds`` where one is trained at a time, or else for so
+    long that the time is enough for 24.
     """
     config = job.config
     seconds = clock.seconds_for("search")
     layout = layout_of(job, folder, seconds)
-    each = None if seconds is None else _seconds_of_each(seconds, 1 if config.storage else layout.workers)
+    each = None if seconds is None else candidate_seconds or _seconds_of_each(seconds)
+    if each is not None and config.storage is None:
+        each = min(each * layout.workers, _CANDIDATE_SECONDS[1])
     recipe = replace(_recipe(job), epochs=config.search_epochs * (LONGEST if seconds else 1), seconds=each)
     if config.storage is not None:
         publish(config, record_of(config, job.space, job.data, shared_device(job.device), recipe), job.init)
@@ -118,13 +122,12 @@ def _executor(config: Config, training: ShortTraining, layout: Layout) -> Execut
 
 
 def _recipe(job: Job) -> Recipe:
-    rate = job.rate(pretrained=job.init is not None)
-    return Recipe(learning_rate=rate, bfloat16=None if job.config.seconds else False)
+    return Recipe(learning_rate=job.config.learning_rate, bfloat16=None if job.config.seconds else False)
 
 
-def _seconds_of_each(seconds: float, workers: int) -> float:
+def _seconds_of_each(seconds: float) -> float:
     shortest, longest = _CANDIDATE_SECONDS
-    return min(max(seconds * workers / _CANDIDATES, shortest), longest)
+    return min(max(seconds / _CANDIDATES, shortest), longest)
 
 
 def layout_of(job: Job, folder: Path, seconds: float | None) -> Layout:
@@ -156,6 +159,12 @@ def _few_steps(job: Job) -> ShortTraining:
     few = replace(data, train=data.train.take(np.arange(min(len(data.train), _IMAGES_MEASURED))))
     few = replace(few, val=data.val.take(np.arange(min(len(data.val), _IMAGES_MEASURED))))
     return ShortTraining(few, replace(_recipe(job), epochs=1, bfloat16=False), job.config.seed)
+
+
+def best_accuracy(study: optuna.Study) -> float | None:
+    """Of the most accurate candidate on validation images; None where none was trained to its end."""
+    ranked = ranked_trials(study)
+    return ranked[0].values[0] if ranked else None
 
 
 def chosen_network(job: Job, study: optuna.Study, path: Path) -> Arch:

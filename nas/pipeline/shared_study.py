@@ -27,7 +27,7 @@ from nas.pipeline.run_folder import data_digest
 from nas.samplers.trial_attributes import ACCURACY
 from nas.storages.dashboard import describe
 from nas.storages.open_storage import open_storage, storage_label
-from search_spaces.space import Space
+from search_spaces.space import Space, SpaceWithPresets
 
 RECORD = "fitnas"
 """The attribute of a study that holds its record."""
@@ -50,7 +50,9 @@ def shared_device(device: Device) -> Device:
     return replace(device, conditions={"machine": "another one"})
 
 
-def record_of(config: Config, space: Space, data: Dataset, device: Device, recipe: Recipe) -> dict[str, Any]:
+def record_of(
+    config: Config, space: Space | SpaceWithPresets, data: Dataset, device: Device, recipe: Recipe
+) -> dict[str, Any]:
     """What a study tells its workers, in JSON types."""
     entries = asdict(config)
     choices = {name: list(values) for name, values in space.choices.items()}

@@ -18,8 +18,9 @@ from nas.config import Config
 from nas.pipeline.teacher import NO_TEACHER
 
 AUTO = "auto"
-_USUAL = ("distill", "prune", "int8")
-LONGEST = 4.0  # with a time limit, at most so many times the epochs of the config
+_USUAL, _WITH_TIME = ("distill", "prune", "int8"), ("int8",)
+# With a limit of time, at most so many times the epochs of the config: there the time decides how long is trained.
+LONGEST, _LONGEST_TRAINING = 4.0, 100.0
 _IN_INTEGERS, _IN_FLOAT = ("int8", "qat", "mixed"), ("fp16", "int4", "binary")
 # The part of the learning rate with which each phase trains.
 _RATES: Mapping[str, float] = {
@@ -32,7 +33,8 @@ RecipeOf = Callable[[str], Recipe]
 
 
 def stage_names(config: Config) -> tuple[str, ...]:
-    """The stages of a run in their order; ``auto`` are those that make a network faster.
+    """The stages of a run in their order. ``auto`` are those that make a network faster; with a limit of time int8
+    alone, as the search has found a network that keeps the budget, and a teacher leads its training from the start.
 
     Raises:
         InputError: no such stage, another order, one that is there twice or that another one excludes, or distillation
@@ -41,6 +43,8 @@ def stage_names(config: Config) -> tuple[str, ...]:
     >>> stage_names(Config(stages="prune, int8,qat"))
     ('prune', 'int8', 'qat')
     """
+    if config.stages == AUTO and config.time is not None:
+        return _WITH_TIME
     if config.stages == AUTO:
         return tuple(name for name in _USUAL if name != Distill.name or config.teacher != NO_TEACHER)
     names = tuple(name for part in config.stages.split(",") if (name := part.strip()))
@@ -61,27 +65,40 @@ def stage_names(config: Config) -> tuple[str, ...]:
     return names
 
 
+def baseline_of(config: Config) -> str | None:
+    """The preset that is trained beside the winner; with ``auto`` ResNet-8, but none where the time is limited: there
+    known networks are candidates of the search.
+
+    >>> baseline_of(Config(trials=3)), baseline_of(Config(time="5min")), baseline_of(Config(baseline="none"))
+    ('resnet8', None, None)
+    """
+    usual = "none" if config.time is not None else "resnet8"
+    name = usual if config.baseline == AUTO else config.baseline
+    return None if name == "none" else name
+
+
 def planned_stages(config: Config, recipe_of: RecipeOf, *, has_teacher: bool) -> list[Stage]:
     """The stages of a run, each with its recipe; without a teacher there is no distillation."""
     names = [name for name in stage_names(config) if has_teacher or name != Distill.name]
     return [STAGES[name](**_options(name, config, recipe_of)) for name in names]
 
 
-def recipe_for(phase: str, config: Config, learning_rate: float, seconds: float | None) -> Recipe:
-    """How a phase of a run trains, given the rate of a training from the start, and its time where there is a limit.
+def recipe_for(phase: str, config: Config, seconds: float | None) -> Recipe:
+    """How a phase of a run trains, in its time where there is a limit.
 
-    >>> recipe_for("qat", Config(stage_epochs=3), 0.1, None).epochs
+    >>> recipe_for("qat", Config(stage_epochs=3), None).epochs
     3.0
     """
     own = {"train": config.train_epochs, "distill": config.distill_epochs, "prune": config.prune_epochs}
     epochs, usual = own.get(phase, config.stage_epochs), Recipe()
     if phase in _WEIGHTS:
         usual = getattr(STAGES[phase](), "recipe", usual)
-    recipe = replace(usual, epochs=epochs, learning_rate=_RATES[phase] * learning_rate)
+    recipe = replace(usual, epochs=epochs, learning_rate=_RATES[phase] * config.learning_rate)
     if seconds is None:
         return recipe
     bfloat16 = False if phase == QuantizeAware.name else None
-    return replace(recipe, epochs=epochs * LONGEST, seconds=seconds, bfloat16=bfloat16)
+    longest = _LONGEST_TRAINING if phase == "train" else LONGEST
+    return replace(recipe, epochs=epochs * longest, seconds=seconds, bfloat16=bfloat16)
 
 
 def with_stage_weights(weights: Mapping[str, float], config: Config) -> dict[str, float]:

@@ -16,6 +16,7 @@ from compress.data.dataset import Dataset
 from compress.progress import progress
 from compress.training.loop import Recipe
 from compress.training.teachers import (
+    SMALLEST_TIMM_SIDE,
     ModuleTeacher,
     OnnxTeacher,
     Teacher,
@@ -36,8 +37,9 @@ from nas.pipeline.time_budget import Clock
 from nas.results.teacher_info import TeacherInfo
 
 NO_TEACHER, AUTO, _TIMM = "none", "auto", "timm:"
-_AUTO_NAME = "resnet10t"
-_FEWEST_EPOCHS = 8  # a teacher that sees the data less often is no better than the student
+_AUTO_NAME, _AUTO_MACS, _AUTO_SIDE = "resnet10t", 1.1e9, 224  # timm's table
+_TIMED_IMAGES = 8
+FEWEST_EPOCHS = 30  # a teacher that sees the data less often is no better than the student
 
 
 def check_teacher(name: str) -> None:
@@ -52,6 +54,17 @@ def check_teacher(name: str) -> None:
         check_timm_name(name.removeprefix(_TIMM))
     elif not name.endswith(".onnx") or not Path(name).is_file():
         raise InputError(f"--teacher must be timm:NAME, an ONNX file, none or auto, got {name!r}")
+
+
+def may_be_trained(name: str) -> bool:
+    """Whether a run may have to train its teacher."""
+    return name == AUTO or name.startswith(_TIMM)
+
+
+def auto_teacher_macs(height: int, width: int) -> float:
+    """Multiplications of the teacher of ``auto`` for an image of that size, which it reads at 64 pixels at least."""
+    scale = max(1.0, SMALLEST_TIMM_SIDE / min(height, width)) ** 2
+    return _AUTO_MACS * height * width * scale / _AUTO_SIDE**2
 
 
 def check_teacher_file(name: str, data: Dataset) -> None:
@@ -70,12 +83,23 @@ def check_teacher_file(name: str, data: Dataset) -> None:
         )
 
 
-def prepare_teacher(config: Config, data: Dataset, folder: Path, clock: Clock) -> TeacherInfo:
-    """The teacher, trained if need be; what was trained or decided before is found in ``folder/teacher``."""
+def prepare_teacher(
+    config: Config, data: Dataset, folder: Path, clock: Clock, to_beat: float | None = None
+) -> TeacherInfo:
+    """The teacher, trained if need be; what was trained or decided before is found in ``folder/teacher``.
+
+    One that is trained with ``auto`` must get more of the validation images right than ``to_beat``, such as what the
+    best candidate got right after a short training, or it teaches nobody.
+    """
     if config.teacher == NO_TEACHER:
         return TeacherInfo()
     if config.teacher.endswith(".onnx"):
         return _of_file(Path(config.teacher), data)
+    if clock.total is not None and "teacher" not in clock.weights:
+        return _no_teacher(
+            f"no teacher: its share of the time is less than the {FEWEST_EPOCHS} epochs of timm:{_AUTO_NAME} that it "
+            "takes to teach anything"
+        )
     recipe = _recipe(config, clock)
     name = config.teacher.removeprefix(_TIMM)
     home = folder / "teacher"
@@ -83,12 +107,22 @@ def prepare_teacher(config: Config, data: Dataset, folder: Path, clock: Clock) -
         why_not = _why_no_teacher(data, recipe, home)
         if why_not:
             clock.given.pop("teacher", None)
-            log.info(why_not)
-            return TeacherInfo(None, {"why_none": why_not})
+            return _no_teacher(why_not)
         name = _AUTO_NAME
     with progress("teacher") as report:
         teacher = shielded_teacher(name, data, recipe, home, seed=config.seed, report=report)
-    return TeacherInfo(teacher, {"name": f"{_TIMM}{name}", **_facts(teacher, data, home)})
+    facts = _facts(teacher, data, home)
+    if config.teacher == AUTO and recipe.seconds is not None and facts["val_accuracy"] <= (to_beat or 0.0):
+        return _no_teacher(
+            f"timm:{name} does not teach: {facts['val_accuracy']:.1%} of the validation images are right, "
+            f"{to_beat:.1%} with the best candidate after its short training"
+        )
+    return TeacherInfo(teacher, {"name": f"{_TIMM}{name}", **facts})
+
+
+def _no_teacher(why: str) -> TeacherInfo:
+    log.info(why)
+    return TeacherInfo(None, {"why_none": why})
 
 
 def _recipe(config: Config, clock: Clock) -> Recipe:
@@ -106,10 +140,10 @@ def _why_no_teacher(data: Dataset, recipe: Recipe, home: Path) -> str | None:
         why = None
         if recipe.seconds is not None:
             epochs = _images_per_second(data) * recipe.seconds / len(data.train)
-            if epochs < _FEWEST_EPOCHS:
+            if epochs < FEWEST_EPOCHS:
                 why = (
                     f"no teacher: {recipe.seconds:.0f} s are {epochs:.1f} epochs of timm:{_AUTO_NAME}, "
-                    f"at least {_FEWEST_EPOCHS} are needed to teach anything"
+                    f"at least {FEWEST_EPOCHS} are needed to teach anything"
                 )
         write_json(decision, {"why_none": why})
     why_none: str | None = read_json(decision)["why_none"]
@@ -117,10 +151,11 @@ def _why_no_teacher(data: Dataset, recipe: Recipe, home: Path) -> str | None:
 
 
 def _images_per_second(data: Dataset) -> float:
+    """Of the faster of two steps on few images: the first one is slow."""
     model = timm_model(_AUTO_NAME, data).to(memory_format=torch.channels_last)
-    x = torch.zeros(64, *data.preprocessing.input_shape).contiguous(memory_format=torch.channels_last)
+    x = torch.zeros(_TIMED_IMAGES, *data.preprocessing.input_shape).contiguous(memory_format=torch.channels_last)
     best = 0.0
-    for _ in range(4):
+    for _ in range(2):
         start = time.perf_counter()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             value = model(x).float().sum()

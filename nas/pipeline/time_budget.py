@@ -9,21 +9,22 @@ from pathlib import Path
 
 from compress.atomic_files import read_json, write_json
 
-_RESERVE_SECONDS, _RESERVE_SHARE = 10.0, 0.05
+_RESERVE_SECONDS = 10.0
 
 
 @dataclass(slots=True)
 class Clock:
     """Divides what is left of the time among the phases still to come, and remembers what it gave.
 
-    Without ``total`` every phase may take as long as it needs. ``weights`` are the phases' relative shares. What was
-    given stands in plan.json, so a run that goes on gives the same again; time that passed between two starts does
-    not count.
+    Without ``total`` every phase may take as long as it needs. ``weights`` are the phases' relative shares, and
+    ``reserve`` the seconds that are kept for what follows them. What was given stands in plan.json, so a run that goes
+    on gives the same again; time that passed between two starts does not count.
     """
 
     path: Path
     total: float | None
     weights: Mapping[str, float]
+    reserve: float = _RESERVE_SECONDS
     spent_before: float = 0.0
     given: dict[str, dict[str, float]] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
@@ -38,13 +39,18 @@ class Clock:
         """Seconds that this run has taken, earlier starts included."""
         return self.spent_before + time.monotonic() - self.started
 
+    @property
+    def left(self) -> float | None:
+        """Seconds until all shall be done; None without a limit."""
+        return None if self.total is None else max(0.0, self.total - self.spent)
+
     def seconds_for(self, phase: str) -> float | None:
         """Seconds for a phase, decided when it is first asked for; None without a limit."""
         if self.total is None:
             return None
         if phase not in self.given:
             coming = sum(weight for name, weight in self.weights.items() if name not in self.given)
-            left = self.total - self.spent - (_RESERVE_SECONDS + _RESERVE_SHARE * self.total)
+            left = self.total - self.spent - self.reserve
             seconds = max(1.0, left * self.weights[phase] / coming)
             self.given[phase] = {"seconds": seconds, "begun_at": self.spent}
         self.save()

@@ -18,6 +18,7 @@ from nas.config import Config
 from nas.report.candidates_section import candidates_section
 from nas.report.charts import architecture_svg, memory_svg, stages_svg
 from nas.report.html import grid, listing, page, percent, section
+from nas.report.plan_section import plan_section
 from nas.report.predictions_section import data_section, on_test_section
 from nas.report.svg import words
 from nas.results.collect import METRICS_SCHEMA, value_sources
@@ -48,6 +49,7 @@ def render(metrics: Metrics, study: optuna.Study) -> str:
         _warnings(metrics["warnings"]),
         _tiles(final),
         section("asked", "What was asked", _asked(metrics)),
+        section("plan", "The time", plan_section(metrics)) if metrics.get("plan") else "",
         section("budget", "Budget", _budget(metrics)),
         section("candidates", "Candidates", *candidates_section(metrics, study)),
         section("stages", "From the winner to the deployed file", *_stages(metrics)),
@@ -126,7 +128,7 @@ def _asked(metrics: Metrics) -> str:
         "accuracy drop": f"at most {config['max_accuracy_drop']:g} points for all stages",
         "time": config["time"] or "no limit",
         "trials": "as the time allows" if config["trials"] is None else config["trials"],
-        **({"space": config["space"]} if config["init"] is None else {"pretrained": config["init"]}),
+        **_start(metrics),
         "teacher": config["teacher"],
         "baseline": config["baseline"],
         "seed": config["seed"],
@@ -137,6 +139,14 @@ def _asked(metrics: Metrics) -> str:
         **environment.get("packages", {}),
     }
     return f'<div class="columns">{listing(wishes)}{listing(machine)}</div>'
+
+
+def _start(metrics: Metrics) -> dict[str, object]:
+    """The space, or the weights that every network begins with."""
+    config, init = metrics["config"], metrics.get("init") or {}
+    if config["init"] is None:
+        return {"space": config["space"]}
+    return {"pretrained": init.get("text", config["init"])}
 
 
 def _limit_words(key: str, limit: float | None) -> str:
@@ -195,7 +205,7 @@ def _cells(row: Metrics) -> list[str]:
     note = row.get("note", "deployed" if row.get("deployed") else "")
     return [
         row["label"],
-        percent(row["val_accuracy"]),
+        "trained on" if row.get("val_seen") else percent(row["val_accuracy"]),
         f"{percent(row['test_accuracy'])} ({_percents(row['test_accuracy_low'], row['test_accuracy_high'])})",
         percent(row.get("test_balanced_accuracy")),
         show("params", ","),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,10 @@ from nas.config import Config
 from nas.engine.search import candidate, ranked_trials
 from nas.results.network_facts import architecture_facts, estimated_latency, memory_facts
 from nas.results.prediction_statistics import Predictions, class_counts, class_facts, flips, interval_of
-from nas.results.run_warnings import failed_candidates, run_warnings
+from nas.results.run_warnings import failed_candidates, missing_weights, run_warnings
+from nas.results.search_gain import search_gain
 from nas.results.teacher_info import TeacherInfo
+from nas.results.twice_the_time import gain_of_twice_the_time
 
 METRICS_SCHEMA = 3
 _LABELS = {"distill": "distilled", "prune": "pruned", "int8": "int8"}
@@ -50,7 +52,8 @@ class Result:
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Findings:
     """What the phases of a run made; ``data`` has the size in which it was read, ``context`` the artifact's;
-    ``seconds`` is the time of the whole run so far, earlier starts included."""
+    ``seconds`` is the time of the whole run so far, earlier starts included; ``baseline`` is a preset by name;
+    ``plan`` is what was planned where the time was limited."""
 
     config: Config
     folder: Path
@@ -58,9 +61,10 @@ class Findings:
     teacher_info: TeacherInfo
     study: optuna.Study
     artifact: Artifact
-    baseline: Artifact | None
+    baseline: tuple[str, Artifact] | None
     context: Context
     seconds: float
+    plan: Mapping[str, Any] | None = None
 
 
 def collect(found: Findings) -> Result:
@@ -76,6 +80,7 @@ def collect(found: Findings) -> Result:
     predictions = runs.predictions(deployed, artifact, test)
     formatted = artifact.source.workload().with_precision(artifact.precision)
     on_test = _on_test(predictions, test)
+    init = _kept(folder / "init.json")
     metrics: dict[str, Any] = {
         "schema": METRICS_SCHEMA,
         "deployed": deployed.name,
@@ -88,8 +93,9 @@ def collect(found: Findings) -> Result:
         "asked": {"data": config.data, "device": config.device, **config.budget.limits()},
         "threads": found.context.device.threads,
         "config": asdict(config),
-        "environment": read_json(folder / "env.json") if (folder / "env.json").is_file() else {},
-        "warnings": [*failed_candidates(found.study), *run_warnings(rows, found.data)],
+        "environment": _kept(folder / "env.json"),
+        "init": init,
+        "warnings": [*missing_weights(init), *failed_candidates(found.study), *run_warnings(rows, found.data)],
         "excess": excess,
         "final": {
             **final,
@@ -105,6 +111,8 @@ def collect(found: Findings) -> Result:
         "memory": memory_facts(formatted, found.context.device),
         "history": list(artifact.history),
         "teacher": found.teacher_info.facts,
+        "plan": _plan_facts(found, rows),
+        "search": search_gain(found.study, len(found.data.val)),
         "trials": dict(Counter(trial.state.name for trial in found.study.get_trials(deepcopy=False))),
         "winner_trial": _winner_trial(found),
     }
@@ -123,6 +131,10 @@ class _TestRuns:
         if key not in self.known:
             self.known[key] = predict_onnx(path, test, artifact.preprocessing)
         return self.known[key]
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
 
 
 def _copy_files(artifact: Artifact, folder: Path) -> Path:
@@ -152,11 +164,12 @@ def _rows(found: Findings, runs: _TestRuns) -> list[dict[str, Any]]:
         if row["role"] == "stage" and (row["weight_form"] or row["label"] == Encode.name):
             row["note"] = "deployed, " * row.get("deployed", False) + _coded(row)
     if found.baseline is not None:
-        accepted = [record for record in found.baseline.history if record["accepted"]]
+        name, baseline = found.baseline
+        accepted = [record for record in baseline.history if record["accepted"]]
         home = found.folder / "baseline"
         place = home / "stages" / accepted[-1]["folder"] if accepted else home / "trained"
-        base = found.data.resized(*found.baseline.preprocessing.sizes[-1])
-        row = _row(found.config.baseline, place, base.test, runs, device)
+        base = found.data.resized(*baseline.preprocessing.sizes[-1])
+        row = _row(name, place, base.test, runs, device)
         note = "preset, same recipe and training time"
         if found.config.init is not None:
             note = "preset from random weights, same training time"
@@ -235,6 +248,23 @@ def _test_facts(found: Findings, runs: _TestRuns, predictions: Predictions) -> d
     return {
         **class_facts(predictions, test.labels, found.data.num_classes),
         "flips": {"reference": label, **flipped},
+    }
+
+
+def _plan_facts(found: Findings, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The plan where there was one, and what came of it."""
+    if found.plan is None:
+        return None
+    winner = next(row for row in rows if row["role"] == "winner")
+    training, number = winner["training"], _winner_trial(found)
+    trial = next(trial for trial in found.study.get_trials(deepcopy=False) if trial.number == number)
+    images = min(len(found.data.val), len(found.data.test))
+    early = (found.plan["candidate_seconds"], trial.values[0])
+    return {
+        **found.plan,
+        "ran_epochs": training["epochs"],
+        "ran_train_seconds": training["seconds"],
+        "twice_the_time_points": gain_of_twice_the_time(early, (training["seconds"], winner["test_accuracy"]), images),
     }
 
 

@@ -24,6 +24,15 @@ def run_warnings(rows: Sequence[Mapping[str, Any]], data: Dataset) -> list[str]:
     return short_trainings(rows) + diverged_trainings(rows) + (flattered if alike else [])
 
 
+def missing_weights(init: Mapping[str, Any]) -> list[str]:
+    """One line where pretrained weights were asked for and none were found.
+
+    >>> missing_weights({"preset": None, "text": "starts from random weights"})
+    ['starts from random weights']
+    """
+    return [str(init["text"])] if init and init["preset"] is None else []
+
+
 def failed_candidates(study: optuna.Study) -> list[str]:
     """One line where candidates could not be trained, or only in another memory format."""
     trials = study.get_trials(deepcopy=False)

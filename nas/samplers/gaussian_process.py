@@ -72,11 +72,14 @@ class GaussianProcess:
         return covariance
 
 
-def fit(features: Array, groups: npt.NDArray[np.intp], values: Array, prior_log_weights: Array) -> Hyperparameters:
+def fit(
+    features: Array, groups: npt.NDArray[np.intp], values: Array, prior_log_weights: Array, known_noise: float = 0.0
+) -> Hyperparameters:
     """The hyperparameters of the largest posterior density, by L-BFGS.
 
     Weights have log-normal priors around ``prior_log_weights`` (G,), which keeps many choices apart from few
-    observations; the noise has one around 0.001 of the values' variance, which should be one.
+    observations; the noise has one around 0.001 of the values' variance, which should be one, or around what is known
+    of it where that is more.
 
     >>> x = np.array([[0.0, 0.3], [0.5, 0.1], [1.0, 0.7], [0.2, 0.9], [0.8, 0.4]])
     >>> found = fit(x, np.array([0, 1]), x[:, 0] * 2 - 1, np.zeros(2))
@@ -85,7 +88,8 @@ def fit(features: Array, groups: npt.NDArray[np.intp], values: Array, prior_log_
     """
     count = len(prior_log_weights)
     distances = squared_distances(features, groups, count)
-    prior = np.concatenate([prior_log_weights, [0.0, _LOG_NOISE]])
+    log_noise = min(max(_LOG_NOISE, np.log(known_noise) if known_noise > 0 else -np.inf), _NOISE_BOUNDS[1])
+    prior = np.concatenate([prior_log_weights, [0.0, log_noise]])
     spread = np.concatenate([np.full(count, _WEIGHT_SPREAD), [_LOG_SCALE_SPREAD, _LOG_NOISE_SPREAD]])
 
     def loss(point: Array) -> tuple[float, Array]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.samplers.trial_attributes import ACCURACY, COST, rung_key, rung_of
+from nas.samplers.trial_attributes import ACCURACY, COST, STANDARD_ERROR, rung_key, rung_of
 
 Array = npt.NDArray[np.float64]
 
@@ -20,11 +20,15 @@ _FINAL = rung_key(1)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Observations:
-    """Rows of trials with ``values`` (N, objectives), all to be maximised, and whether each keeps the constraints."""
+    """Rows of trials with ``values`` (N, objectives), all to be maximised, and whether each keeps the constraints.
+
+    ``noise`` is the share of the accuracies' variance that is known to be chance, from the trials' standard errors.
+    """
 
     rows: npt.NDArray[np.intp]
     values: Array
     feasible: npt.NDArray[np.bool_]
+    noise: float = 0.0
 
 
 def observations(
@@ -49,7 +53,15 @@ def observations(
         rows=np.array(rows, dtype=np.intp),
         values=np.array([values[row] for row in rows]).reshape(len(rows), len(signs)),
         feasible=np.array([is_feasible(trials[row]) for row in rows], dtype=bool),
+        noise=_share_of_chance([trials[row] for row in rows]),
     )
+
+
+def _share_of_chance(trials: Sequence[FrozenTrial]) -> float:
+    errors = [trial.user_attrs[STANDARD_ERROR] for trial in trials if STANDARD_ERROR in trial.user_attrs]
+    scores = [trial.user_attrs[_FINAL] for trial in trials if _FINAL in trial.user_attrs]
+    variance = float(np.var(scores)) if len(scores) > 1 else 0.0
+    return min(1.0, float(np.mean(np.square(errors))) / variance) if errors and variance > 0 else 0.0
 
 
 def is_feasible(trial: FrozenTrial) -> bool:

@@ -71,7 +71,7 @@ class SurrogateSampler(FullProposalSampler):
         if others and self._problem is None:
             seen = replace(seen, values=_scalarised(seen.values, generator)[:, None])
             others = []
-        value = _ValueModel.of(candidates, seen.rows, warped(seen.values[:, place]), running(trials))
+        value = _ValueModel.of(candidates, seen, warped(seen.values[:, place]), running(trials))
         feasible = _feasibility(candidates, trials)
         front = _Front.of(candidates, seen, value, -seen.values[:, others], generator) if others else None
         score = _score(candidates.encoding, value, feasible, front, seen.feasible)
@@ -112,12 +112,12 @@ class _ValueModel:
 
     @classmethod
     def of(
-        cls, candidates: Candidates, rows: npt.NDArray[np.intp], values: Array, pending: npt.NDArray[np.intp]
+        cls, candidates: Candidates, seen: Observations, values: Array, pending: npt.NDArray[np.intp]
     ) -> _ValueModel:
-        encoding = candidates.encoding
+        encoding, rows = candidates.encoding, seen.rows
         features = encoding.features(candidates.codes)
         few = _best_and_latest(values, _FITTED)
-        chosen = fit(features[rows[few]], encoding.groups, values[few], encoding.prior_log_weights)
+        chosen = fit(features[rows[few]], encoding.groups, values[few], encoding.prior_log_weights, seen.noise)
         more = _best_and_latest(values, _CONDITIONED)
         process = GaussianProcess(features[rows[more]], encoding.groups, values[more], chosen)
         means = process.predict(features[rows])[0]

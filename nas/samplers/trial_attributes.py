@@ -12,6 +12,8 @@ WHY, CAUSE, COST, FEASIBLE = "why", "cause", "cost", "feasible"
 # For people who look at the study: the candidate as its ``summary()`` says it, and its costs beside their limits.
 NETWORK, LIMITS = "network", "limits"
 STARTED, ATTEMPTS, RETRIED = "evaluation_started", "attempts", "retried_after"
+# Its accuracies on two HALVES of the validation images, and the STANDARD_ERROR of the whole.
+HALVES, STANDARD_ERROR = "halves", "standard_error"
 # Attributes of a study: the names of its OBJECTIVES, why its search ENDED, and costs met without a trial (PROBED).
 OBJECTIVES, ENDED, PROBED = "objectives", "ended", "probed"
 

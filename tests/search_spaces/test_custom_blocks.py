@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from blocks import BlockSpec, build_block
 from blocks.conv import ConvNormAct
 from blocks.custom import CUSTOM_BLOCKS
-from compress.pruning.channel_groups import channel_groups, prunable_groups, pruned_arch, pruned_weights
+from compress.pruning.channel_groups import prunable_groups, pruned_arch, pruned_weights
+from hw_profiles.network.channel_groups import channel_groups
 from hw_profiles.network.workload import WorkloadBuilder
 from search_spaces import Arch, Space, build_model, load_space, register_block
 from search_spaces.lowering import LOWERINGS, Lowering, conv_norm_act

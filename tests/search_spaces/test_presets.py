@@ -8,11 +8,12 @@ import torch
 from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 
-from compress.pruning.channel_groups import channel_groups, pruned_arch, pruned_weights
+from compress.pruning.channel_groups import pruned_arch, pruned_weights
+from hw_profiles.network.channel_groups import channel_groups
 from hw_profiles.network.workload import WEIGHTED
 from search_spaces import build_model, list_presets, preset
 from search_spaces.families import FAMILIES
-from search_spaces.timm_keys import timm_keys
+from search_spaces.trained_weights.timm_keys import timm_keys
 from tests.contracts import check_arch, with_random_statistics
 from tests.parameters import quick
 

@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from search_spaces import Arch, build_model, identify_weights, preset, pretrained_space, weights
+from search_spaces import Arch, build_model, identify_weights, preset, pretrained_space
+from search_spaces.trained_weights import weights_file
+from search_spaces.trained_weights.weights_file import file_of_weights
 from tests.contracts import check_space, with_random_statistics
 
 State = dict[str, Tensor]
@@ -60,6 +62,18 @@ def test_a_file_of_timms_is_recognised_and_gives_its_outputs(name: str, suffix: 
     theirs = saved(name, path)
     assert identify_weights(path) == name
     assert_same(build_model(preset(name, weights=path)), theirs)
+
+
+def test_a_file_may_say_which_of_two_networks_of_equal_tensors_it_is_of(tmp_path: Path) -> None:
+    state = timm.create_model("tf_efficientnet_lite0").state_dict()
+    for noted, found in (
+        ("tf_efficientnet_lite0", "tf_efficientnet_lite0"),
+        ("efficientnet_lite0", "efficientnet_lite0"),
+        ("mobilenetv2_100", "efficientnet_lite0"),  # not true
+        ("../other", "efficientnet_lite0"),
+    ):
+        (tmp_path / "w.safetensors").write_bytes(file_of_weights(noted, state))
+        assert identify_weights(tmp_path / "w.safetensors") == found
 
 
 def test_another_number_of_classes_keeps_all_but_the_classifier(file: Path) -> None:
@@ -112,19 +126,32 @@ def test_the_weights_are_no_part_of_the_architecture(file: Path) -> None:
 @pytest.mark.parametrize(
     ("side", "resolutions"), [(28, (28, 56)), (32, (32, 64)), (64, (64, 48, 32, 128)), (224, (224, 168, 112))]
 )
-def test_a_pretrained_space_opens_the_resolution_only(file: Path, side: int, resolutions: tuple[int, ...]) -> None:
+def test_a_pretrained_space_opens_resolution_width_depth_and_kernel(
+    file: Path, side: int, resolutions: tuple[int, ...]
+) -> None:
     space = pretrained_space(NAME, file, (3, side, side), 5)
     check_space(space, 5)
-    assert space.choices == {"resolution": resolutions}
-    for seed in range(4):
-        arch = space.sample(seed)
-        assert arch.weights == file
-        assert arch.stages == preset(NAME).stages
+    assert space.choices["resolution"] == resolutions
+    whole = space.build({"resolution": side, "width": 1.0, "depth": 1.0, "kernel": 5})
+    assert whole == preset(NAME, input_shape=(3, side, side), num_classes=5)
+    for name in ("width", "depth", "kernel"):
+        values = space.choices[name]
+        smaller = [space.build({"resolution": side, "width": 1.0, "depth": 1.0, "kernel": 5, name: v}) for v in values]
+        costs = [arch.workload().macs for arch in smaller]
+        assert costs == sorted(costs, reverse=True)
+        assert costs[-1] < costs[0]
+        assert {arch.weights for arch in smaller} == {file}
+
+
+def test_where_no_kernel_is_large_there_is_no_choice_of_it(tmp_path: Path) -> None:
+    saved("mobilenetv2_035", tmp_path / "w.pth")
+    assert "kernel" not in pretrained_space("mobilenetv2_035", tmp_path / "w.pth", (3, 64, 64), 5).choices
 
 
 def test_a_pretrained_space_keeps_the_aspect_ratio(file: Path) -> None:
     space = pretrained_space(NAME, file, (3, 64, 128), 5)
-    assert space.build({"resolution": 32}).input_shape == (3, 32, 64)
+    params = {"resolution": 32, "width": 0.5, "depth": 1.0, "kernel": 3}
+    assert space.build(params).input_shape == (3, 32, 64)
 
 
 def without(key: str) -> Callable[[State], object]:
@@ -173,7 +200,7 @@ def test_a_small_archive_that_unpacks_to_much_is_refused(tmp_path: Path, monkeyp
     with zipfile.ZipFile(plain) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
         for entry in source.infolist():
             target.writestr(entry.filename, source.read(entry.filename))
-    monkeypatch.setattr(weights, "_LARGEST_FILE", 50_000)
+    monkeypatch.setattr(weights_file, "_LARGEST_FILE", 50_000)
     assert packed.stat().st_size < 50_000
     with pytest.raises(ValueError, match="must have at most 50000 bytes, unpacked, got 400"):
         identify_weights(packed)

@@ -7,10 +7,11 @@ import torch
 
 from compress import Artifact, Context, Prune, Recipe, load_data
 from compress.data.preprocessing import Preprocessing
-from compress.pruning.channel_groups import ChannelGroups, block_groups, channel_groups, prunable_groups, with_widths
+from compress.pruning.channel_groups import block_groups, prunable_groups, with_widths
 from compress.pruning.channel_selection import least_widths
 from compress.pruning.importance import Scores
 from hw_profiles import load_device
+from hw_profiles.network.channel_groups import ChannelGroups, channel_groups
 from search_spaces import Arch, build_model, preset
 
 SHORT = Recipe(epochs=0.02)

@@ -14,13 +14,14 @@ from blocks.conv import ConvNormAct
 from compress import Artifact, Context, Preprocessing, Prune, Recipe, load_data
 from compress.data.dataset import Split
 from compress.pruning.block_removal import removable_blocks, without_block, without_weakest_block
-from compress.pruning.channel_groups import block_groups, channel_groups, prunable_groups, with_widths
+from compress.pruning.channel_groups import block_groups, prunable_groups, with_widths
 from compress.pruning.channel_selection import channels_saved, choose_channels
 from compress.pruning.importance import channel_scores, distances_from_all
 from compress.pruning.prune import remove_channels, select_channels
 from compress.pruning.width_costs import CostModel
 from compress.training.evaluation import predict
 from hw_profiles import Device, load_device, profile
+from hw_profiles.network.channel_groups import channel_groups
 from hw_profiles.network.quantization import Quantization
 from search_spaces import Arch, build_model, list_spaces, preset, sample
 from tests.contracts import with_random_statistics

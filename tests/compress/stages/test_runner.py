@@ -35,7 +35,6 @@ from compress.data.dataset import Split
 from compress.networks.artifact import ARTIFACT_SCHEMA
 from compress.networks.onnx_export import export_onnx, folded_weights, predict_onnx
 from compress.progress import Report
-from compress.pruning.channel_groups import channel_groups
 from compress.pruning.importance import CRITERIA, channel_scores
 from compress.pruning.prune import remove_channels, select_channels
 from compress.quantization.int8.ptq import scale_and_zero_point
@@ -44,6 +43,7 @@ from compress.stages.acceptance import rejection_reason
 from compress.training.evaluation import accuracy, predict
 from compress.training.teachers import ModuleTeacher
 from hw_profiles import Budget
+from hw_profiles.network.channel_groups import channel_groups
 from hw_profiles.network.quantization import Quantization
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.onnx_io.reader import read_onnx

@@ -86,3 +86,24 @@ def test_few_images_make_whole_batches(count: int, size: int, per_epoch: int) ->
     for step in range(3):
         pixels, labels = made.at(step)
         assert len(pixels) == len(labels) == len(set(labels.tolist())) == size
+
+
+def test_with_views_each_image_is_augmented_in_so_many_ways_again_and_again() -> None:
+    split = Split(np.arange(12 * 16 * 16 * 3, dtype=np.uint32).astype(np.uint8).reshape(12, 16, 16, 3), np.arange(12))
+    preprocessing = Preprocessing(
+        channels=3, sizes=((16, 16),), class_names=tuple(map(str, range(12))), mean=(0.5,) * 3, std=(0.5,) * 3
+    )
+    how: dict[str, Any] = {"batch_size": 4, "seed": 3, "flip": True, "layout": torch.channels_last}
+    batches = Batches(split, preprocessing, **how, place=torch.device("cpu"), views=2)
+    epochs = []
+    for epoch in range(4):
+        found = {}
+        for step in range(3):
+            pixels, labels = batches.at(3 * epoch + step)
+            found |= dict(zip(labels.tolist(), pixels, strict=True))
+        epochs.append(torch.stack([found[label] for label in range(12)]))
+    assert torch.equal(epochs[0], epochs[2])
+    assert torch.equal(epochs[1], epochs[3])
+    assert not torch.equal(epochs[0], epochs[1])
+    again = Batches(split, preprocessing, **how, place=torch.device("cpu"), views=2)
+    assert torch.equal(again.at(7)[0], batches.at(7)[0])

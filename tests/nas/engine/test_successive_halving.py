@@ -9,7 +9,7 @@ from optuna.study._multi_objective import _fast_non_domination_rank
 from optuna.trial import TrialState
 
 import nas
-from nas.engine.successive_halving import crowding_distances, front_ranks, promising
+from nas.engine.successive_halving import crowding_distances, front_ranks, promising, surely_dominated
 from nas.samplers.registry import SAMPLERS
 
 
@@ -82,3 +82,40 @@ def test_a_search_of_two_objectives_stops_candidates_early_and_keeps_the_front()
 def test_equal_trials_do_not_stop_each_other() -> None:
     for losses in ([1.0], [1.0, 1.0]):
         assert all(promising(losses, [losses] * others) for others in range(6))
+
+
+ENDED = [[-0.5 - 0.01 * i, 10.0 + i] for i in range(6)]  # losses at a rung: -accuracy and a cost
+GAINS = (0.19, 0.2, 0.21, 0.19, 0.2, 0.21)
+ENDS = [[loss - gain, cost] for (loss, cost), gain in zip(ENDED, GAINS, strict=True)]
+
+
+def test_one_that_would_end_behind_another_by_more_than_the_error_is_dominated() -> None:
+    best, cost = ENDS[2]  # at the rung 0.52, in the end 0.73
+    assert surely_dominated([best + 0.2 + 0.015, cost + 0.5], ENDED, ENDS)
+    assert not surely_dominated([best + 0.2 + 0.005, cost + 0.5], ENDED, ENDS)  # within the error
+    assert not surely_dominated([-0.1, 9.5], ENDED, ENDS)  # none costs as little
+
+
+def test_few_ends_and_one_objective_predict_nothing() -> None:
+    hopeless = [-0.1, 20.0]
+    assert surely_dominated(hopeless, ENDED, ENDS)
+    assert not surely_dominated(hopeless, ENDED[:5], ENDS[:5])
+    assert not surely_dominated(hopeless[:1], [losses[:1] for losses in ENDED], [losses[:1] for losses in ENDS])
+
+
+@pytest.mark.parametrize(("objectives", "stopped"), [(("accuracy", "size"), [6, 7, 8, 9]), (("accuracy",), [])])
+def test_a_search_stops_what_would_most_likely_end_dominated(objectives: tuple[str, ...], stopped: list[int]) -> None:
+    """Each is the best and the costliest so far at the rung, so its rank is no reason; the first ends far above all."""
+
+    def evaluate(found: int, fidelity: float) -> float:
+        gain = 0.1 if found else 0.6
+        return 0.3 + 0.01 * found + gain * (fidelity == 1)
+
+    study = nas.search(
+        lambda trial: trial.suggest_int("found", 0, 9), evaluate, cost=lambda found: {"size": 1.0 + found},
+        objectives=objectives, n_trials=10, rungs=(0.1, 1.0), seed=0, sampler=SAMPLERS["random"],
+        warm_start=[{"found": found} for found in range(10)],
+    )  # fmt: skip
+    pruned = study.get_trials(states=(TrialState.PRUNED,))
+    assert [trial.params["found"] for trial in pruned] == stopped
+    assert all("end worse than another" in trial.user_attrs["why"] for trial in pruned)

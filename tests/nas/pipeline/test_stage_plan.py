@@ -39,7 +39,7 @@ def test_stages_that_do_not_go_together_are_refused(stages: str, said: str) -> N
 
 def test_every_stage_can_be_wished_for_and_trains_as_long_as_was_said() -> None:
     config = Config(stages="prune, sparsify,int8,qat,mixed,cluster,encode", prune_amount=0.4, stage_epochs=3)
-    stages = planned_stages(config, lambda phase: recipe_for(phase, config, 0.1, None), has_teacher=True)
+    stages = planned_stages(config, lambda phase: recipe_for(phase, config, None), has_teacher=True)
     assert [stage.name for stage in stages] == ["prune", "sparsify", "int8", "qat", "mixed", "cluster", "encode"]
     prune, sparsify, qat = (next(s for s in stages if isinstance(s, kind)) for kind in (Prune, Sparsify, QuantizeAware))
     assert (prune.amount, prune.recipe.epochs) == (0.4, config.prune_epochs)
@@ -54,10 +54,10 @@ def test_every_stage_can_be_wished_for_and_trains_as_long_as_was_said() -> None:
 def test_a_limit_of_time_is_kept_by_each_and_integers_stay_exact() -> None:
     config = Config(stage_epochs=3)
     for phase in ("train", "distill", "prune", "sparsify", "binary", "qat", "cluster"):
-        recipe = recipe_for(phase, config, 0.1, 60.0)
+        recipe = recipe_for(phase, config, 60.0)
         assert recipe.seconds == 60
         assert (recipe.bfloat16 is False) == (phase == "qat")
-    assert QuantizeAware(recipe=recipe_for("qat", config, 0.1, 60.0)).recipe.epochs > 3
+    assert QuantizeAware(recipe=recipe_for("qat", config, 60.0)).recipe.epochs > 3
 
 
 def test_without_a_teacher_there_is_no_distillation() -> None:

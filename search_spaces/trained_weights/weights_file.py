@@ -1,4 +1,4 @@
-"""Reads files of timm's weights."""
+"""Files of timm's weights."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from hw_profiles.errors import InputError
+from hw_profiles.network.workload import Shape
 from search_spaces.arch import Arch
-from search_spaces.timm_keys import CLASSIFIER, STEM, timm_keys
+from search_spaces.trained_weights.timm_keys import CLASSIFIER, STEM, timm_keys
 
 _TORCH_SUFFIXES = (".pth", ".pt", ".bin")
 _LARGEST_FILE = 1024**3
+_NOTE = "fitnas.preset"
 
 
 def read_weights(arch: Arch, path: Path) -> dict[str, Tensor]:
@@ -28,6 +30,21 @@ def read_weights(arch: Arch, path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: the file cannot be read, or a tensor is missing, unexpected or of another shape; the first is named.
     """
+    state, wanted = state_of_classes(arch, path)
+    compared = {key: value for key, value in state.items() if key in wanted or key not in CLASSIFIER}
+    problem = state_difference({key: shape for key, (_, shape) in wanted.items()}, compared)
+    if problem:
+        raise InputError(f"{path}: {problem}")
+    return {ours: state[key].float() for key, (ours, _) in wanted.items()}
+
+
+def state_of_classes(arch: Arch, path: Path) -> tuple[dict[str, Tensor], dict[str, tuple[str, Shape]]]:
+    """The tensors of a file, and which of :func:`timm_keys` the network wants of them: all, but no classifier where the
+    file has none or one for another number of classes. For grey images the stem's weights are summed.
+
+    Raises:
+        InputError: the file cannot be read, or timm has no such network.
+    """
     state = read_state(path)
     wanted = timm_keys(arch)
     if not wanted:
@@ -36,12 +53,21 @@ def read_weights(arch: Arch, path: Path) -> dict[str, Tensor]:
     if weight is not None and weight.ndim == 4 and weight.shape[1] == 3 and arch.input_shape[0] == 1:
         state[STEM] = weight.sum(1, keepdim=True)
     if _classes(state) != arch.num_classes:
-        state = {key: value for key, value in state.items() if key not in CLASSIFIER}
         wanted = {key: place for key, place in wanted.items() if key not in CLASSIFIER}
-    problem = state_difference({key: shape for key, (_, shape) in wanted.items()}, state)
-    if problem:
-        raise InputError(f"{path}: {problem}")
-    return {ours: state[key].float() for key, (ours, _) in wanted.items()}
+    return state, wanted
+
+
+def file_of_weights(name: str, state: Mapping[str, Tensor]) -> bytes:
+    """The content of a ``.safetensors`` file of timm's weights that says which preset they are of."""
+    return save({key: value.contiguous() for key, value in state.items()}, metadata={_NOTE: name})
+
+
+def noted_preset(path: Path) -> str | None:
+    """The preset that a readable file of weights says it is of, where it was made by :func:`file_of_weights`."""
+    if path.suffix != ".safetensors":
+        return None
+    with safe_open(path, "pt") as file:
+        return (file.metadata() or {}).get(_NOTE)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -1,0 +1,127 @@
+"""The plan of a run whose time is limited, made from what is measured before it begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from compress.atomic_files import read_json, write_json
+from compress.networks.artifact import Artifact
+from compress.progress import progress
+from compress.quantization.int8.ptq import Quantize
+from compress.stage_interface import Stage
+from compress.training.loop import Recipe
+from hw_profiles.budget import violations
+from hw_profiles.profiling import profile
+from nas.pipeline.job import Job
+from nas.pipeline.plain_networks import network_named, plain_networks
+from nas.pipeline.run_folder import log
+from nas.pipeline.stage_plan import baseline_of, with_stage_weights
+from nas.pipeline.teacher import AUTO, FEWEST_EPOCHS, auto_teacher_macs, may_be_trained
+from nas.pipeline.time_budget import Clock
+from nas.pipeline.time_plan import OF_THE_SPACE, TimePlan, duration, seconds_after_training, time_plan
+from nas.pipeline.training_speed import training_speeds
+from search_spaces.arch import Arch
+
+_TEACHER_SHARE, _DISTILL_SHARE, _PRUNE_SHARE = 0.15, 0.09, 0.05
+_SAMPLES = 5
+_TRAINING_SHARE = 0.6  # of the time, before more is known
+
+
+def planned(job: Job, folder: Path, clock: Clock) -> tuple[TimePlan | None, dict[str, Arch]]:
+    """The plan, and the known networks that are candidates; None and none where the time is not limited.
+
+    It is made once and kept in ``folder``; the clock gets the shares of the phases.
+
+    Raises:
+        InputError: the time is too short for anything.
+    """
+    config = job.config
+    if config.seconds is None:
+        return None, {}
+    kept = folder / "time_plan.json"
+    if kept.is_file():
+        plan = TimePlan.from_json(read_json(kept))
+    else:
+        speeds: dict[str, float] = {}
+        with progress("plan"):
+            if job.init is None and config.storage is None:
+                speeds = plain_networks(job, _TRAINING_SHARE * config.seconds)
+            if not speeds:
+                speeds = training_speeds({OF_THE_SPACE: _small_network(job)})
+        plan = time_plan(config.seconds, clock.spent, len(job.for_shipping().data.train), speeds)
+        write_json(kept, plan.to_json())
+    for line in plan.lines():
+        log.info("plan: %s", line)
+    clock.weights, clock.reserve = _shares(plan, job), plan.after_seconds
+    return plan, {name: network_named(name, job) for name in plan.presets()}
+
+
+def _small_network(job: Job) -> Arch:
+    """Of a few networks of the space the one of the fewest multiplications."""
+    return min(map(job.space.sample, range(_SAMPLES)), key=lambda arch: arch.workload().macs)
+
+
+def winner_speed(arch: Arch, plan: TimePlan, folder: Path, clock: Clock) -> float:
+    """Images a second that the chosen network trains at here, timed once and kept; the clock keeps what it needs after
+    its training."""
+    kept = folder / "winner_speed.json"
+    if not kept.is_file():
+        write_json(kept, {"images_per_second": training_speeds({"the winner": arch}).get("the winner", 0.0)})
+    speed = float(read_json(kept, "images_per_second")["images_per_second"])
+    clock.reserve = seconds_after_training(plan.images, speed)
+    return speed
+
+
+def plan_facts(plan: TimePlan, recipe: Recipe, speed: float) -> dict[str, Any]:
+    """The plan in JSON types, and how often the winner will see the images in its training."""
+    assert recipe.seconds is not None
+    epochs = min(recipe.epochs, recipe.seconds * speed / plan.images)
+    log.info("plan: the winner is trained for %s, about %.0f epochs", duration(recipe.seconds), epochs)
+    return {**plan.to_json(), "winner_epochs": epochs}
+
+
+def _shares(plan: TimePlan, job: Job) -> dict[str, float]:
+    """A baseline is trained exactly as long as the winner, so it weighs as much as all its trainings."""
+    config, train = job.config, 1 - plan.search_share
+    shares = {"search": plan.search_share, "train": train, "distill": _DISTILL_SHARE, "prune": _PRUNE_SHARE}
+    if may_be_trained(config.teacher) and (config.teacher != AUTO or _teacher_epochs(plan, job) >= FEWEST_EPOCHS):
+        shares["teacher"] = _TEACHER_SHARE
+    if baseline_of(config) is not None:
+        shares["baseline"] = train + _DISTILL_SHARE + _PRUNE_SHARE
+    return with_stage_weights(shares, config)
+
+
+def _teacher_epochs(plan: TimePlan, job: Job) -> float:
+    """How often a teacher would see the images in its share of the time, if it needed as long for a multiplication as
+    the fastest known network; without one, often enough for it to be timed."""
+    if not plan.presets():
+        return FEWEST_EPOCHS
+    name = plan.presets()[0]
+    _, height, width = job.data.preprocessing.input_shape
+    teacher_speed = plan.speeds[name] * network_named(name, job).workload().macs / auto_teacher_macs(height, width)
+    return _TEACHER_SHARE * plan.seconds * teacher_speed / plan.images
+
+
+def pays(stage: Stage, job: Job, artifact: Artifact) -> bool:
+    """Whether a stage may make the network better on the device: int8 does not where it is expected to be slower than
+    float32, and float32 keeps the budget."""
+    if not isinstance(stage, Quantize):
+        return True
+    arch = artifact.arch
+    in_float, in_int8 = (profile(arch, job.device, precision, measured=False) for precision in ("fp32", "int8"))
+    limits = job.budget.limits()
+    costs = {
+        "latency_ms": in_float.latency_upper_bound_ms,
+        "peak_ram_bytes": in_float.peak_ram_bytes,
+        "flash_bytes": in_float.flash_bytes,
+    }
+    keeps = all(value <= 0 for value in violations(costs, limits).values())
+    slower = in_int8.latency_low_ms > in_float.latency_high_ms
+    if keeps and slower:
+        log.info(
+            "int8 is left out: it is expected to take %.3f ms here, float32 %.3f ms",
+            in_int8.latency_ms,
+            in_float.latency_ms,
+        )
+    return not (keeps and slower)

@@ -1,0 +1,140 @@
+"""What a run can afford in its time: how many candidates, how long each, and how long what is shipped is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from hw_profiles.errors import InputError
+
+OF_THE_SPACE = "a network of the space"
+ONE_NETWORK, SMALL_SEARCH, WIDE_SEARCH = "one network", "a small search", "a wide search"
+# Shares of the time that a search gets; the network that is shipped gets what is left.
+_SEARCH_SHARES = {SMALL_SEARCH: 0.25, WIDE_SEARCH: 0.3}
+_SHARE_OF_PICKING = 0.15  # where only known networks are compared
+_CANDIDATES = 24  # as many short trainings as a search should afford
+_FEWEST = {SMALL_SEARCH: 4, WIDE_SEARCH: 30}
+_USUAL_FEWEST = 8
+_EPOCHS_THAT_RANK, _IMAGES_THAT_RANK = 2, 30_000  # after one or the other networks can be told apart
+_SHORTEST, _LONGEST = 2.0, 60.0
+_SHARE_OF_PRESETS = 0.25
+# Writing, measuring and testing three files, and int8: seconds, and images that are looked at, in a few passes.
+_AFTER_SECONDS, _AFTER_PASSES = 10.0, 4.0
+_BEFORE_SECONDS = 10.0  # processes start, and their first steps are slow
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimePlan:
+    """How a run divides ``seconds``. ``speeds`` are the images a second that known networks train at here, or
+    where none keeps the limits, a network of the space.
+
+    ``epochs`` is what the fastest of them would be trained for, if it were chosen.
+    """
+
+    kind: str
+    seconds: float
+    images: int
+    speeds: Mapping[str, float]
+    search_share: float
+    candidate_seconds: float
+    candidates: int
+    after_seconds: float
+    train_seconds: float
+    epochs: float
+
+    def lines(self) -> tuple[str, str, str]:
+        """The plan in three lines."""
+        speeds = sorted(self.speeds.items(), key=lambda pair: -pair[1])
+        shown = ", ".join(f"{name} at {speed:.0f}" for name, speed in speeds[:3]) or "not known"
+        known = len(self.presets())
+        return (
+            f"{duration(self.seconds)} for {self.images:,} training images; images a second here: {shown}",
+            f"{self.kind}: about {self.candidates} candidates of {self.candidate_seconds:.0f} s, "
+            f"{known} of them known networks",
+            f"the network that is chosen is trained for about {duration(self.train_seconds)}"
+            + (f", {self.epochs:.0f} epochs of the fastest" if self.speeds else "")
+            + f"; {self.after_seconds:.0f} s are kept for int8, measuring and testing",
+        )
+
+    def presets(self) -> tuple[str, ...]:
+        """The known networks that are candidates, those first that see the images most often: a quarter of all
+        candidates at most, where there is a search beside them."""
+        most = self.candidates if self.kind == ONE_NETWORK else max(2, int(_SHARE_OF_PRESETS * self.candidates))
+        known = [name for name in self.speeds if name != OF_THE_SPACE]
+        return tuple(sorted(known, key=lambda name: -self.speeds[name])[:most])
+
+    def to_json(self) -> dict[str, Any]:
+        """For a file, with the lines."""
+        return {**asdict(self), "lines": list(self.lines())}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> TimePlan:
+        """What :meth:`to_json` wrote."""
+        return cls(**{field.name: record[field.name] for field in fields(cls)})
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> duration(75), duration(720)
+    ('75 s', '12 min')
+    """
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.3g} min"
+
+
+def seconds_after_training(images: int, speed: float) -> float:
+    """What int8, measuring and testing take with a network that trains at so many images a second.
+
+    >>> seconds_after_training(1500, 500)
+    14.0
+    """
+    return _AFTER_SECONDS + (_AFTER_PASSES * images / (3 * speed) if speed else 0.0)
+
+
+def time_plan(seconds: float, spent: float, images: int, speeds: Mapping[str, float]) -> TimePlan:
+    """The plan for networks that train so fast, of which ``spent`` seconds are over.
+
+    Raises:
+        InputError: the time is too short for anything, with the least that is needed.
+
+    >>> plan = time_plan(720, 20, 1650, {"resnet8 at 48 px": 700})
+    >>> plan.kind, plan.candidates, round(plan.epochs)
+    ('a small search', 24, 215)
+    """
+    fastest = max(speeds.values(), default=0.0)
+    after = seconds_after_training(images, fastest)
+    left = seconds - spent - after - _BEFORE_SECONDS
+    least = 2 * max(3 * _SHORTEST, images / fastest if fastest else 0.0)
+    if left < least:
+        needed = seconds - left + least
+        raise InputError(f"time must be at least {needed:.0f}s for {images:,} training images here, got {seconds:g}s")
+    kind, searching, each = _search(left, images, speeds)
+    train = left - searching
+    return TimePlan(
+        kind=kind,
+        seconds=seconds,
+        images=images,
+        speeds=dict(speeds),
+        search_share=searching / left,
+        candidate_seconds=each,
+        candidates=max(1, int(searching / each + 1e-9)),
+        after_seconds=after,
+        train_seconds=train,
+        epochs=train * fastest / images,
+    )
+
+
+def _search(left: float, images: int, speeds: Mapping[str, float]) -> tuple[str, float, float]:
+    """What kind of search ``left`` seconds are enough for, its seconds, and those of each candidate."""
+    fastest = max(speeds.values(), default=0.0)
+    epoch = images / fastest if fastest else 0.0
+    ranking = min(_EPOCHS_THAT_RANK * epoch, _IMAGES_THAT_RANK / fastest) if fastest else 0.0
+    for kind in (WIDE_SEARCH, SMALL_SEARCH):
+        searching = left * _SEARCH_SHARES[kind]
+        longest = min(searching / _USUAL_FEWEST, _LONGEST)
+        each = max(min(max(searching / _CANDIDATES, ranking), longest), _SHORTEST)
+        if searching >= _FEWEST[kind] * each and (each >= min(epoch, ranking) or not speeds):
+            return kind, searching, each
+    each = min(max(ranking, _SHORTEST), _SHARE_OF_PICKING * left)
+    count = min(len(speeds), max(1, int(_SHARE_OF_PICKING * left / each))) or 1
+    return ONE_NETWORK, count * each, each

@@ -1,0 +1,1 @@
+"""Trained weights: files of them, their names, and slices of them."""
