@@ -122,6 +122,11 @@ class SpaceWithPresets:
         """A random Arch of the space."""
         return self.space.sample(seed)
 
+    def build(self, params: Mapping[str, Any]) -> Arch:
+        """The Arch of values: a known network, or one of the space."""
+        name = params.get(NETWORK, SEARCHED)
+        return self.space.build(params) if name == SEARCHED else self.presets[name]
+
     def params_of_presets(self) -> list[dict[str, str]]:
         """The parameters of each known network."""
         return [{NETWORK: name} for name in self.presets]

@@ -68,14 +68,15 @@ class Job:
         """The images that decisions may see."""
         return replace(self.data, test=self.data.test.take(np.arange(0)))
 
-    def with_presets(self, presets: Mapping[str, Arch], *, alone: bool) -> Job:
-        """The same, with known networks as the first candidates; ``alone``: and no others."""
-        if not presets:
-            return self
-        assert isinstance(self.space, Space)
-        space = SpaceWithPresets(space=self.space, presets=presets)
-        first = [*space.params_of_presets(), *({NETWORK: SEARCHED, **params} for params in self.warm_start)]
-        config = replace(self.config, trials=len(presets)) if alone else self.config
+    def trying_first(self, presets: Mapping[str, Arch], params: Sequence[Mapping[str, Any]], *, alone: bool) -> Job:
+        """The same, with known networks and some of the space as the first candidates; ``alone``: and no others."""
+        space, first = self.space, [*params, *self.warm_start]
+        if presets:
+            assert isinstance(self.space, Space)
+            space = SpaceWithPresets(space=self.space, presets=presets)
+            first = [*space.params_of_presets(), *({NETWORK: SEARCHED, **each} for each in first)]
+        count = len(presets) + len(params)
+        config = replace(self.config, trials=count) if alone and count else self.config
         return replace(self, config=config, space=space, warm_start=first)
 
     def for_shipping(self) -> Job:

@@ -15,11 +15,12 @@ from hw_profiles.budget import violations
 from hw_profiles.profiling import profile
 from nas.pipeline.job import Job
 from nas.pipeline.plain_networks import network_named, plain_networks
+from nas.pipeline.pretrained_start import likely_part
 from nas.pipeline.run_folder import log
 from nas.pipeline.stage_plan import baseline_of, with_stage_weights
 from nas.pipeline.teacher import AUTO, FEWEST_EPOCHS, auto_teacher_macs, may_be_trained
 from nas.pipeline.time_budget import Clock
-from nas.pipeline.time_plan import OF_THE_SPACE, TimePlan, duration, seconds_after_training, time_plan
+from nas.pipeline.time_plan import OF_THE_SPACE, ONE_NETWORK, TimePlan, duration, seconds_after_training, time_plan
 from nas.pipeline.training_speed import training_speeds
 from search_spaces.arch import Arch
 
@@ -28,33 +29,43 @@ _SAMPLES = 5
 _TRAINING_SHARE = 0.6  # of the time, before more is known
 
 
-def planned(job: Job, folder: Path, clock: Clock) -> tuple[TimePlan | None, dict[str, Arch]]:
-    """The plan, and the known networks that are candidates; None and none where the time is not limited.
+def planned(job: Job, folder: Path, clock: Clock) -> tuple[TimePlan | None, Job]:
+    """The plan, and the job of the search with the networks that it tries first; None and the job as it is where the
+    time is not limited.
 
-    It is made once and kept in ``folder``; the clock gets the shares of the phases.
+    The plan is made once and kept in ``folder``; the clock gets the shares of the phases.
 
     Raises:
         InputError: the time is too short for anything.
     """
-    config = job.config
-    if config.seconds is None:
-        return None, {}
+    seconds = job.config.seconds
+    if seconds is None:
+        return None, job
     kept = folder / "time_plan.json"
     if kept.is_file():
         plan = TimePlan.from_json(read_json(kept))
     else:
-        speeds: dict[str, float] = {}
-        with progress("plan"):
-            if job.init is None and config.storage is None:
-                speeds = plain_networks(job, _TRAINING_SHARE * config.seconds)
-            if not speeds:
-                speeds = training_speeds({OF_THE_SPACE: _small_network(job)})
-        plan = time_plan(config.seconds, clock.spent, len(job.for_shipping().data.train), speeds)
+        images = len(job.for_shipping().data.train)
+        plan = time_plan(seconds, clock.spent, images, _speeds(job, _TRAINING_SHARE * seconds))
         write_json(kept, plan.to_json())
     for line in plan.lines():
         log.info("plan: %s", line)
     clock.weights, clock.reserve = _shares(plan, job), plan.after_seconds
-    return plan, {name: network_named(name, job) for name in plan.presets()}
+    return plan, _trying_first(plan, job)
+
+
+def _speeds(job: Job, seconds: float) -> dict[str, float]:
+    with progress("plan"):
+        known = plain_networks(job, seconds) if job.init is None and job.config.storage is None else {}
+        return known or training_speeds({OF_THE_SPACE: _small_network(job)})
+
+
+def _trying_first(plan: TimePlan, job: Job) -> Job:
+    part = None
+    if job.init is not None and OF_THE_SPACE in plan.speeds:
+        part = likely_part(job, _small_network(job), plan.speeds[OF_THE_SPACE], plan.train_seconds)
+    known = {name: network_named(name, job) for name in plan.presets()}
+    return job.trying_first(known, [part] if part else [], alone=plan.kind == ONE_NETWORK)
 
 
 def _small_network(job: Job) -> Arch:

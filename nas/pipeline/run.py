@@ -24,7 +24,6 @@ from nas.pipeline.search_phase import best_accuracy, chosen_network, search_netw
 from nas.pipeline.stage_plan import AUTO, baseline_of, planned_stages, recipe_for, stage_names
 from nas.pipeline.teacher import prepare_teacher
 from nas.pipeline.time_budget import Clock
-from nas.pipeline.time_plan import ONE_NETWORK
 from nas.report.page import render
 from nas.results.collect import Findings, Result, collect
 from nas.results.tables import trials_csv
@@ -59,8 +58,7 @@ def run(config: str | Path | None = None, **overrides: Any) -> Result:
 
 def _all_phases(job: Job, folder: Path, clock: Clock) -> Result:
     with user_input():
-        plan, known = planned(job, folder, clock)
-    searching = job.with_presets(known, alone=plan is not None and plan.kind == ONE_NETWORK)
+        plan, searching = planned(job, folder, clock)
     study = search_networks(searching, folder, clock, plan.candidate_seconds if plan else None)
     arch = chosen_network(searching, study, folder / "winner.json")
     teacher_info = prepare_teacher(job.config, job.data, folder, clock, best_accuracy(study))

@@ -18,6 +18,7 @@ from tests.benchmarks.compression_tables import deep_compression, encode_speed, 
 from tests.benchmarks.lines import FOLDER, ROOT, read
 from tests.benchmarks.markdown import commits, table
 from tests.benchmarks.methods_tables import methods, training_speed
+from tests.benchmarks.photographs import photographs
 from tests.benchmarks.pretrained_tables import pretrained_start
 from tests.benchmarks.prune_tables import prune_peers
 from tests.benchmarks.search_tables import halving, search_overhead, search_samplers, search_workers
@@ -140,7 +141,7 @@ def channel_multiple() -> str:
 
 _SECTIONS = (
     simulated_int8, c99, trained_presets, deep_compression, methods, ptq, prune_peers, encode_speed, training_speed,
-    pretrained_start, search_samplers, halving, search_workers, search_overhead,
+    photographs, pretrained_start, search_samplers, halving, search_workers, search_overhead,
 )  # fmt: skip
 
 

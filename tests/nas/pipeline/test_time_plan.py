@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,12 +17,15 @@ from nas.engine.candidate_evaluation import CandidateCost
 from nas.pipeline import plain_networks as module
 from nas.pipeline.job import Job, prepare
 from nas.pipeline.plain_networks import network_named, plain_networks
+from nas.pipeline.pretrained_start import likely_part
 from nas.pipeline.time_plan import OF_THE_SPACE, ONE_NETWORK, SMALL_SEARCH, WIDE_SEARCH, TimePlan, time_plan
 from nas.results.search_gain import search_gain
 from nas.results.twice_the_time import gain_of_twice_the_time
+from search_spaces.arch import Arch
 from search_spaces.presets import preset
 from search_spaces.registry import load_space
-from search_spaces.space import NETWORK, SEARCHED, SpaceWithPresets
+from search_spaces.scaled import scaled
+from search_spaces.space import NETWORK, SEARCHED, Space, SpaceWithPresets
 
 HANDS = 1651  # images, in 12 minutes at 700 a second
 
@@ -112,11 +116,19 @@ def test_networks_that_crash_or_break_the_limits_are_none(job: Job, monkeypatch:
 
 def test_known_networks_come_first_and_are_candidates_like_others(job: Job) -> None:
     resnet8 = preset("resnet8", input_shape=(1, 32, 32), num_classes=10)
-    searching = job.with_presets({"resnet8 at 32 px": resnet8}, alone=False)
+    searching = job.trying_first({"resnet8 at 32 px": resnet8}, [], alone=False)
     assert searching.warm_start == [{NETWORK: "resnet8 at 32 px"}]
     assert searching.space(optuna.trial.FixedTrial({NETWORK: "resnet8 at 32 px"})) == resnet8
-    assert job.with_presets({"r": resnet8}, alone=True).config.trials == 1
-    assert job.with_presets({}, alone=True) is job
+    assert searching.space.build({NETWORK: "resnet8 at 32 px"}) == resnet8
+    assert searching.config.trials is None
+    assert job.trying_first({"r": resnet8}, [], alone=True).config.trials == 1
+    some = job.space.sample_params(3)
+    both = job.trying_first({"r": resnet8}, [some], alone=False)
+    assert both.warm_start == [{NETWORK: "r"}, {NETWORK: SEARCHED, **some}]
+    assert both.space.build(both.warm_start[1]) == job.space.build(some)
+    alone = job.trying_first({}, [some], alone=True)
+    assert (alone.space, alone.warm_start, alone.config.trials) == (job.space, [some], 1)
+    assert job.trying_first({}, [], alone=True) == job
 
 
 def test_a_space_with_known_networks_asks_for_no_choice_that_is_of_no_use() -> None:
@@ -173,9 +185,9 @@ def test_the_folder_keeps_the_plan(job: Job, tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(planning, "plain_networks", lambda job, seconds: {"resnet8 at 32 px": 1000.0})
     clock = Clock(tmp_path / "plan.json", 600.0, {})
-    plan, known = planning.planned(job, tmp_path, clock)
+    plan, searching = planning.planned(job, tmp_path, clock)
     assert plan is not None
-    assert list(known) == ["resnet8 at 32 px"]
+    assert searching.warm_start == [{NETWORK: "resnet8 at 32 px"}]
     assert clock.reserve == plan.after_seconds
     assert clock.weights["train"] > clock.weights["search"]
     assert "baseline" not in clock.weights
@@ -183,4 +195,30 @@ def test_the_folder_keeps_the_plan(job: Job, tmp_path: Path, monkeypatch: pytest
     again, _ = planning.planned(job, tmp_path, Clock(tmp_path / "plan.json", 600.0, {}))
     assert again == plan
     untimed = prepare(Config(data="digits", trials=3))
-    assert planning.planned(untimed, tmp_path, Clock(tmp_path / "x.json", None, {})) == (None, {})
+    assert planning.planned(untimed, tmp_path, Clock(tmp_path / "x.json", None, {})) == (None, untimed)
+
+
+def test_the_part_of_a_pretrained_network_that_is_tried_first_fits_and_sees_the_images_often(job: Job) -> None:
+    whole = preset("mobilenetv2_100", input_shape=(1, 96, 96), num_classes=10)
+
+    def build(params: Any) -> Arch:
+        side = params["resolution"]
+        return replace(scaled(whole, width=params["width"], depth=params["depth"]), input_shape=(1, side, side))
+
+    choices: dict[str, Any] = {"resolution": (96, 64), "width": (1.0, 0.5), "depth": (1.0, 0.3)}
+    start = replace(job, space=Space(name="parts", choices=choices, build=build), init=Path("weights.pth"))
+    timed = build({"resolution": 64, "width": 0.5, "depth": 0.3})
+    enough = 20 * len(job.data.train) / 100 * build({"resolution": 96, "width": 1.0, "depth": 1.0}).workload().macs
+    seconds = enough / timed.workload().macs
+
+    def part(seconds: float, **config: Any) -> Any:
+        of = replace(start, budget=replace(job.config, **config).budget)
+        return likely_part(of, timed, 100.0, seconds)
+
+    assert part(1.01 * seconds, latency=None) == {"resolution": 96, "width": 1.0, "depth": 1.0}
+    smaller = part(0.9 * seconds, latency=None)
+    assert smaller["depth"] == 1.0
+    assert smaller != {"resolution": 96, "width": 1.0, "depth": 1.0}
+    assert part(1e-3, latency=None) == {"resolution": 64, "width": 0.5, "depth": 1.0}
+    assert part(1.01 * seconds, latency=None, flash="1MB") == {"resolution": 96, "width": 0.5, "depth": 1.0}
+    assert part(1.01 * seconds, latency=None, flash="1kB") is None
