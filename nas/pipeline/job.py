@@ -32,7 +32,7 @@ from search_spaces.pretrained import pretrained_space
 from search_spaces.registry import load_space
 from search_spaces.space import NETWORK, SEARCHED, Space, SpaceWithPresets
 
-_FEW_IMAGES = 10_000
+FEW_IMAGES = 10_000
 _DRIFT = 0.97  # measurements of one file differ by some percent: the search keeps clear of the limit
 
 
@@ -83,7 +83,7 @@ class Job:
         """The same for a network about which nothing is left to decide: it learns from the validation images, too,
         where images are few."""
         data = self.data
-        if len(data.train) + len(data.val) > _FEW_IMAGES:
+        if len(data.train) + len(data.val) > FEW_IMAGES:
             return self
         return replace(self, data=data.training_on_validation())
 

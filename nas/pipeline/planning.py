@@ -13,9 +13,10 @@ from compress.stage_interface import Stage
 from compress.training.loop import Recipe
 from hw_profiles.budget import violations
 from hw_profiles.profiling import profile
-from nas.pipeline.job import Job
+from nas.pipeline.job import FEW_IMAGES, Job
 from nas.pipeline.plain_networks import network_named, plain_networks
 from nas.pipeline.pretrained_start import likely_part
+from nas.pipeline.pretrained_weights import package_at_hand
 from nas.pipeline.run_folder import log
 from nas.pipeline.stage_plan import baseline_of, with_stage_weights
 from nas.pipeline.teacher import AUTO, FEWEST_EPOCHS, auto_teacher_macs, may_be_trained
@@ -50,6 +51,9 @@ def planned(job: Job, folder: Path, clock: Clock) -> tuple[TimePlan | None, Job]
         write_json(kept, plan.to_json())
     for line in plan.lines():
         log.info("plan: %s", line)
+    weights = package_at_hand()
+    if job.config.init is None and weights is not None and len(job.data.train) <= FEW_IMAGES:
+        log.info("plan: ImageNet weights are here (%s): --init auto begins with them", weights)
     clock.weights, clock.reserve = _shares(plan, job), plan.after_seconds
     return plan, _trying_first(plan, job)
 

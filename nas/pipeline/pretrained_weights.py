@@ -89,6 +89,16 @@ def weights_at_hand() -> InitialWeights | str:
     return "; ".join([f"no pretrained weights: none kept by timm, no package of them ({known})", *problems])
 
 
+def package_at_hand() -> str | None:
+    """The package of weights that is installed, with its version; nothing of it is opened."""
+    for package in _PACKAGES:
+        try:
+            return f"{package} {importlib.metadata.version(package)}"
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
 def _presets_of_timm() -> list[str]:
     import timm
 

@@ -179,14 +179,19 @@ def test_twice_the_time_halves_nothing_where_nothing_got_better() -> None:
     assert gain_of_twice_the_time((10, 0.5), (100, 0.95), 10**9) == pytest.approx(2.5, abs=1e-3)
 
 
-def test_the_folder_keeps_the_plan(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_keeps_the_plan(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     from nas.pipeline import planning
     from nas.pipeline.time_budget import Clock
 
+    caplog.set_level("INFO", "fitnas")
+    monkeypatch.setattr(planning, "package_at_hand", lambda: "weights 1.0")
     monkeypatch.setattr(planning, "plain_networks", lambda job, seconds: {"resnet8 at 32 px": 1000.0})
     clock = Clock(tmp_path / "plan.json", 600.0, {})
     plan, searching = planning.planned(job, tmp_path, clock)
     assert plan is not None
+    assert "ImageNet weights are here (weights 1.0): --init auto begins with them" in caplog.text
     assert searching.warm_start == [{NETWORK: "resnet8 at 32 px"}]
     assert clock.reserve == plan.after_seconds
     assert clock.weights["train"] > clock.weights["search"]
