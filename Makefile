@@ -16,7 +16,7 @@ $(READY): pyproject.toml
 	@touch $@
 
 demo: $(READY)
-	$(BIN)/nas run --data digits --device host --latency 0.15ms --time 3min --out runs/demo
+	$(BIN)/nas run --data digits --device host --latency 0.15ms --time 3min --baseline resnet8 --out runs/demo
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(COVERAGE)

@@ -30,7 +30,7 @@ def main() -> None:
 
     def run(case: str, seed: int) -> dict[str, Any]:
         start = time.monotonic()
-        asked = {"latency": given.latency, "time": given.time, "seed": seed}
+        asked = {"latency": given.latency, "time": given.time, "seed": seed, "baseline": "resnet8"}
         result = nas.run(data=given.data, device="host", out=f"{given.out}_{seed}", **asked)
         rows = [{name: row.get(name) for name in (*SHOWN, "rejection_reason")} for row in result.metrics["rows"]]
         minutes = round((time.monotonic() - start) / 60, 1)
