@@ -18,6 +18,7 @@ _FEWEST = {SMALL_SEARCH: 4, WIDE_SEARCH: 30}
 _USUAL_FEWEST = 8
 _EPOCHS_THAT_RANK, _IMAGES_THAT_RANK = 2, 30_000  # after one or the other networks can be told apart
 _SHORTEST, _LONGEST = 2.0, 60.0
+_BESIDE_TRAINING = 1.0  # seconds that a candidate takes to be proposed, built and tested
 _SHARE_OF_PRESETS = 0.25
 # Writing, measuring and testing three files, and int8: seconds, and images that are looked at, in a few passes.
 _AFTER_SECONDS, _AFTER_PASSES = 10.0, 4.0
@@ -99,7 +100,7 @@ def time_plan(seconds: float, spent: float, images: int, speeds: Mapping[str, fl
 
     >>> plan = time_plan(720, 20, 1650, {"resnet8 at 48 px": 700})
     >>> plan.kind, plan.candidates, round(plan.epochs)
-    ('a small search', 24, 215)
+    ('a small search', 21, 215)
     """
     fastest = max(speeds.values(), default=0.0)
     after = seconds_after_training(images, fastest)
@@ -110,6 +111,7 @@ def time_plan(seconds: float, spent: float, images: int, speeds: Mapping[str, fl
         raise InputError(f"time must be at least {needed:.0f}s for {images:,} training images here, got {seconds:g}s")
     kind, searching, each = _search(left, images, speeds)
     train = left - searching
+    count = round(searching / each) if kind == ONE_NETWORK else int(searching / (each + _BESIDE_TRAINING))
     return TimePlan(
         kind=kind,
         seconds=seconds,
@@ -117,7 +119,7 @@ def time_plan(seconds: float, spent: float, images: int, speeds: Mapping[str, fl
         speeds=dict(speeds),
         search_share=searching / left,
         candidate_seconds=each,
-        candidates=max(1, int(searching / each + 1e-9)),
+        candidates=max(1, count),
         after_seconds=after,
         train_seconds=train,
         epochs=train * fastest / images,
