@@ -29,7 +29,7 @@ from nas.config import Config
 from nas.engine.search import candidate, ranked_trials
 from nas.results.network_facts import architecture_facts, estimated_latency, memory_facts
 from nas.results.prediction_statistics import Predictions, class_counts, class_facts, flips, interval_of
-from nas.results.run_warnings import failed_candidates, missing_weights, run_warnings
+from nas.results.run_warnings import failed_candidates, lost_on_test, missing_weights, run_warnings
 from nas.results.search_gain import search_gain
 from nas.results.teacher_info import TeacherInfo
 from nas.results.twice_the_time import gain_of_twice_the_time
@@ -95,7 +95,12 @@ def collect(found: Findings) -> Result:
         "config": asdict(config),
         "environment": _kept(folder / "env.json"),
         "init": init,
-        "warnings": [*missing_weights(init), *failed_candidates(found.study), *run_warnings(rows, found.data)],
+        "warnings": [
+            *missing_weights(init),
+            *failed_candidates(found.study),
+            *run_warnings(rows, found.data),
+            *lost_on_test(rows, config.max_accuracy_drop),
+        ],
         "excess": excess,
         "final": {
             **final,

@@ -33,6 +33,27 @@ def missing_weights(init: Mapping[str, Any]) -> list[str]:
     return [str(init["text"])] if init and init["preset"] is None else []
 
 
+def lost_on_test(rows: Sequence[Mapping[str, Any]], allowed: float) -> list[str]:
+    """One line where the deployed file lost more points on the test images than was allowed, and the stages could not
+    see it because they compared files on images that both had learned from.
+
+    >>> winner = {"role": "winner", "val_seen": True, "test_accuracy": 0.95}
+    >>> lost_on_test([winner, {"deployed": True, "test_accuracy": 0.93}], 1.0)[0][:70]
+    'the deployed file gets 2.00 points fewer of the test images right than'
+    >>> lost_on_test([winner, {"deployed": True, "test_accuracy": 0.94}], 1.5)
+    []
+    """
+    winner = next(row for row in rows if row.get("role") == "winner")
+    deployed = next(row for row in rows if row.get("deployed"))
+    lost = 100 * (winner["test_accuracy"] - deployed["test_accuracy"])
+    if not winner.get("val_seen") or lost <= allowed:
+        return []
+    return [
+        f"the deployed file gets {lost:.2f} points fewer of the test images right than the winner, {allowed:.2f} were "
+        "allowed: the stages compared them on validation images that both had learned from"
+    ]
+
+
 def failed_candidates(study: optuna.Study) -> list[str]:
     """One line where candidates could not be trained, or only in another memory format."""
     trials = study.get_trials(deepcopy=False)
