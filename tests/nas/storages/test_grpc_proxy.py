@@ -6,9 +6,9 @@ import importlib.util
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import optuna
@@ -77,8 +77,7 @@ def test_a_proxy_that_is_away_for_a_while_is_waited_for(proxy: Any, caplog: pyte
         if len(seen) == 3:
             servers[0].kill()
             servers[0].wait()
-            time.sleep(0.5)
-            servers.append(subprocess.Popen(command))
+            Timer(4, lambda: servers.append(subprocess.Popen(command))).start()
 
     study = search(address, 6, on_trial=stop_in_the_middle)
     complete = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
