@@ -229,6 +229,7 @@ def test_several_teachers_with_weights_are_models_too(learnt: nn.Module, data: D
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_what_int8_loses_most_by_stays_in_float_where_nothing_is_said(data: Dataset) -> None:
     model = build_model(ARCH)
     train(model, data, Recipe(epochs=6))
@@ -270,6 +271,7 @@ def test_a_teacher_of_another_size_sees_the_images_enlarged(data: Dataset) -> No
     assert float((said == 7).float().mean()) > 0.95
 
 
+@pytest.mark.slow
 def test_an_arch_is_pruned_to_a_latency(data: Dataset) -> None:
     from hw_profiles import profile
 

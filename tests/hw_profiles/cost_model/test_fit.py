@@ -44,6 +44,7 @@ def fitted(precision: str) -> dict[str, KernelCost]:
     return fit(observed(precision)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", [slow("fp32"), "int8"])
 def test_networks_that_were_not_measured_are_predicted(precision: str) -> None:
     observations, _ = observed(precision)

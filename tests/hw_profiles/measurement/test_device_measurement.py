@@ -155,6 +155,7 @@ def test_times_that_do_not_fit_are_measured_again_and_do_no_harm(machine: Machin
     assert median_error(device, machine, "int8") < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_suffice")
 def test_what_was_interrupted_goes_on_and_measures_nothing_twice(machine: Machine, tmp_path: Path) -> None:
     out = tmp_path / "folder" / "new.toml"
@@ -237,6 +238,7 @@ def test_what_cannot_be_is_refused_before_anything_is_measured(machine: Machine,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_this_machine_is_measured_for_a_few_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_measurement, "FEWEST_NETWORKS", 8)
     monkeypatch.setattr(latency_measurement, "_NOMINAL_ROUNDS", 5)

@@ -77,6 +77,7 @@ def pruned(space: str, seed: int) -> Workload:
     return pruned_arch(arch, groups, kept).workload()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", quick(PRECISIONS, {"int8"}))
 def test_every_preset_has_the_kernels_of_onnx_runtime(precision: str, tmp_path: Path) -> None:
     networks = ((name, preset(name, input_shape=SMALL).workload()) for name in list_presets())

@@ -142,6 +142,7 @@ def test_images_are_read_as_the_run_read_them(
     assert asked == {"seed": 3, "size": 24, "unreadable": "skip"}
 
 
+@pytest.mark.slow
 def test_two_runs_are_not_judged_on_images_that_one_was_trained_on(
     files: tuple[str, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

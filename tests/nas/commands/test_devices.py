@@ -114,6 +114,7 @@ def test_text_of_a_foreign_file_does_not_steer_the_terminal(tmp_path: Path, caps
     assert all(line.isprintable() for line in out.splitlines())
 
 
+@pytest.mark.slow
 def test_a_measured_device_estimates_networks(
     tmp_path: Path, fast: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:

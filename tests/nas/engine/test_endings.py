@@ -164,6 +164,7 @@ def test_what_a_retry_cannot_help_is_not_tried_again() -> None:
     assert [trial.user_attrs["cause"] for trial in study.trials] == ["took longer than the limit of 1 s"] * 2
 
 
+@pytest.mark.slow
 def test_a_candidate_whose_process_dies_again_and_again_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

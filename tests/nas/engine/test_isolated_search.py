@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from optuna.trial import TrialState
 
 import nas
@@ -10,6 +11,7 @@ from nas.samplers.registry import SAMPLERS
 from tests.nas.engine.isolated_candidates import HARM, cost, evaluate, space
 
 
+@pytest.mark.slow
 def test_whatever_a_candidate_does_the_search_goes_on_and_tells() -> None:
     executor = WorkerProcesses(evaluate, 2, memory_bytes=1_200_000_000, seconds=4)
     study = nas.search(

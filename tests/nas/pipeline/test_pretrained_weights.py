@@ -37,6 +37,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_the_weights_of_a_file_and_keeps_its_network(tmp_path: Path) -> None:
     file = tmp_path / "some.safetensors"
     torch.manual_seed(3)

@@ -318,6 +318,7 @@ def test_bad_data_is_one_line_exit_code_2_and_no_folder(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_space_of_ones_own_is_found_in_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

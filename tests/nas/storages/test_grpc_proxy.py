@@ -68,6 +68,7 @@ def test_a_search_through_the_proxy_is_kept_and_goes_on(proxy: Any) -> None:
     assert len([trial for trial in search(address, 9).trials if trial.value is not None]) == 9
 
 
+@pytest.mark.slow
 def test_a_proxy_that_is_away_for_a_while_is_waited_for(proxy: Any, caplog: pytest.LogCaptureFixture) -> None:
     address, servers, command = proxy
     seen: list[int] = []

@@ -74,6 +74,7 @@ def _wait_until_lapsed(study: optuna.Study, watch: LeaseWatch, seconds: float) -
     return lapsed, time.monotonic() - began
 
 
+@pytest.mark.slow
 def test_a_trial_of_a_living_worker_does_not_lapse_and_one_of_a_killed_one_does(
     study: optuna.Study, address: str, processes: list[subprocess.Popen[str]]
 ) -> None:

@@ -152,6 +152,7 @@ def test_no_call_fails_while_postgresql_is_started_anew_again_and_again(postgres
     assert not errors
 
 
+@pytest.mark.slow
 def test_workers_wait_while_postgresql_is_stopped_and_go_on(
     postgres: Postgres, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,6 +20,7 @@ def test_a_file_of_any_name_is_addressed(tmp_path: Path, name: str) -> None:
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.slow
 def test_processes_that_make_one_file_at_once_all_find_it_whole(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     start = context.Barrier(4)
