@@ -72,7 +72,7 @@ def test_a_run_killed_at_ten_random_moments_ends_as_an_undisturbed_one(
     seed = int.from_bytes(os.urandom(4))
     print(f"seed of the moments: {seed}")
     generator = random.Random(seed)
-    phases = ("teacher", "search", "winner", "distill", "prune", "int8", "resnet8", "resnet8, int8")
+    phases = ("search", "teacher", "winner", "distill", "prune", "int8", "resnet8", "resnet8, int8")
     moments = [f"at:{phase}:{generator.uniform(0.05, 0.9):.3f}" for phase in phases]
     moments[4:4] = ["rename:artifact.json", "rename:02_prune"]
     moments += ["rename:metrics.json"]
