@@ -30,6 +30,14 @@ def read(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
+def latest_by_case(name: str) -> dict[str, list[dict[str, Any]]]:
+    """The latest line of each case and seed, by case."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for line in {(line["case"], line["seed"]): line for line in read(name)}.values():
+        found.setdefault(line["case"], []).append(line)
+    return found
+
+
 def extend(
     name: str, cases: Iterable[tuple[str, int]], run: Callable[[str, int], dict[str, Any]], minutes: float
 ) -> None:

@@ -38,7 +38,7 @@ from compress.training.evaluation import predict
 from nas.config import quantity
 from nas.results.prediction_statistics import wilson
 from search_spaces import build_model, preset
-from tests.benchmarks.lines import extend, read
+from tests.benchmarks.lines import extend, latest_by_case, read
 from tests.benchmarks.markdown import commits, table
 
 NAME = "photographs"
@@ -163,12 +163,8 @@ def photographs() -> str:
 
 def tables() -> str:
     """Errors of all splits together with the 95 % interval of the accuracy, the latest line of each."""
-    latest = {(line["case"], line["seed"]): line for line in read(NAME)}
-    grouped: dict[str, list[Any]] = {}
-    for (case, _), line in latest.items():
-        grouped.setdefault(case, []).append(line)
     rows = []
-    for case, lines in sorted(grouped.items()):
+    for case, lines in sorted(latest_by_case(NAME).items()):
         wrong, images = (sum(line[name] for line in lines) for name in ("errors", "test_images"))
         off = max(abs(line["seconds"] / line["asked_seconds"] - 1) for line in lines)
         low, high = wilson(images - wrong, images)

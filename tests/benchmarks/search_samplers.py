@@ -38,7 +38,7 @@ from nas.samplers.problem import Problem, UsesProblem
 from nas.samplers.registry import sampler_named
 from nas.samplers.surrogate import SurrogateSampler
 from tests.benchmarks.comparison_samplers import LocalSearch, RegularizedEvolution
-from tests.benchmarks.lines import extend, read
+from tests.benchmarks.lines import extend, latest_by_case
 from tests.benchmarks.markdown import table
 
 NAME = "search_samplers"
@@ -222,11 +222,7 @@ def cases(seeds: int, only: str, with_file: bool) -> Iterator[tuple[str, int]]:
 
 def tables() -> str:
     """Mean and standard error of each case, the latest line of each seed."""
-    latest = {(line["case"], line["seed"]): line for line in read(NAME)}
-    grouped: dict[str, list[Any]] = {}
-    for (case, _), line in latest.items():
-        grouped.setdefault(case, []).append(line)
-    rows = []
+    grouped, rows = latest_by_case(NAME), []
     for case in sorted(grouped):
         found = np.array([line["found"] for line in grouped[case]])
         error = found.std(0) / np.sqrt(len(found))

@@ -6,18 +6,10 @@ from statistics import mean, stdev
 from typing import Any
 
 from tests.benchmarks import search_samplers as samplers
-from tests.benchmarks.lines import read
+from tests.benchmarks.lines import latest_by_case, read
 from tests.benchmarks.markdown import commits, table
 
 Line = dict[str, Any]
-
-
-def _by_case(name: str) -> dict[str, list[Line]]:
-    """The latest line of each case and seed, by case."""
-    found: dict[str, list[Line]] = {}
-    for line in {(line["case"], line["seed"]): line for line in read(name)}.values():
-        found.setdefault(line["case"], []).append(line)
-    return found
 
 
 def search_samplers() -> str:
@@ -34,7 +26,7 @@ def search_samplers() -> str:
 
 def halving() -> str:
     """The section."""
-    cases = _by_case("halving")
+    cases = latest_by_case("halving")
     if not cases:
         return ""
     rows = []
@@ -79,7 +71,7 @@ def _ended(values: Any) -> str:
 
 def search_workers() -> str:
     """The section."""
-    cases = _by_case("search_workers")
+    cases = latest_by_case("search_workers")
     if not cases:
         return ""
     rows = []
@@ -101,7 +93,7 @@ def search_workers() -> str:
 
 def search_overhead() -> str:
     """The section."""
-    cases = _by_case("search_overhead")
+    cases = latest_by_case("search_overhead")
     if not cases:
         return ""
     rows = [
