@@ -180,7 +180,8 @@ def main() -> None:
     parser.add_argument("--latency", default="1ms")
     parser.add_argument("--time", default="12min")
     parser.add_argument("--images", type=int)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="how many splits (default: 3)")
+    parser.add_argument("--first-seed", type=int, default=0, help="the first split's seed (default: 0)")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--busy", action="store_true")
     parser.add_argument("--only", choices=WAYS)
@@ -206,7 +207,8 @@ def main() -> None:
     settings += ["busy"] if given.busy else []
     settings += [f"{name}={value}" for name, value in options.items()]
     ways = [given.only] if given.only else WAYS
-    cases = [("/".join([*settings, way]), seed) for seed in range(given.seeds) for way in ways]
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    cases = [("/".join([*settings, way]), seed) for seed in seeds for way in ways]
     extend(NAME, cases, run, given.minutes)
 
 
