@@ -27,6 +27,8 @@ _TORCHVISION = "torchvision:"
 _SPLITS = ("train", "val", "test")
 VAL_SEEN = "trained_on_validation"
 """The fact of data whose validation images are trained on."""
+VAL_DRAWN = "validation_drawn"
+"""The fact of data whose validation images were drawn from the training images by the seed."""
 _FILES_LISTED = 100
 _PAIRS_LISTED = 20
 
@@ -151,7 +153,7 @@ def load_data(
     return Dataset(
         name=_name(source),
         preprocessing=replace(step, mean=mean, std=std, class_names=names),
-        facts=_facts(read, names),
+        facts={**_facts(read, names), VAL_DRAWN: "val" not in found.parts},
         test_names=tuple(map(read["test"].name, range(len(read["test"].split)))),
         **splits,
     )

@@ -25,6 +25,8 @@ from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.reader import read_metadata
 from hw_profiles.onnx_io.session import open_session
 from hw_profiles.torch_io.timm_models import check_timm_name
+from search_spaces.arch import Arch
+from search_spaces.model import build_model
 
 # teacher(pixels): (N, C, H, W) in 0..1 -> (N, num_classes) logits, without a gradient.
 Teacher = Callable[[Tensor], Tensor]
@@ -165,29 +167,35 @@ class Upsampled(nn.Module):
         return logits
 
 
-def timm_model(name: str, data: Dataset) -> nn.Module:
-    """An untrained network of timm for this data.
+def teacher_network(network: str | Arch, data: Dataset, *, seed: int = 0) -> nn.Module:
+    """An Arch for the classes of this data, with the trained weights that it names, or an untrained network of timm.
 
     Raises:
         InputError: timm has no such model.
     """
+    with seeded(seed):
+        model = _of_timm(network, data) if isinstance(network, str) else build_model(network, seed=seed)
+    return Upsampled(model, data.preprocessing.input_shape[1:])
+
+
+def _of_timm(name: str, data: Dataset) -> nn.Module:
     import timm
 
     check_timm_name(name)
-    channels, height, width = data.preprocessing.input_shape
+    channels = data.preprocessing.channels
     try:
-        model = timm.create_model(name, pretrained=False, num_classes=data.num_classes, in_chans=channels)
+        model: nn.Module = timm.create_model(name, pretrained=False, num_classes=data.num_classes, in_chans=channels)
     except (TypeError, RuntimeError, AssertionError) as error:
         raise InputError(f"timm:{name} cannot be built for {channels} channels: {error}") from None
-    return Upsampled(model, (height, width))
+    return model
 
 
-def trained_timm(
-    name: str, data: Dataset, recipe: Recipe, folder: Path, *, seed: int = 0, report: Report = no_report
+def trained_teacher(
+    network: str | Arch, data: Dataset, recipe: Recipe, folder: Path, *, seed: int = 0, report: Report = no_report
 ) -> Teacher:
-    """A network of timm trained on the data; weights and checkpoint are kept in ``folder`` and found there again."""
-    with seeded(seed):
-        model = timm_model(name, data)
+    """A network (see :func:`teacher_network`) trained on the data; weights and checkpoint are kept in ``folder`` and
+    found there again."""
+    model = teacher_network(network, data, seed=seed)
     weights = folder / "weights.safetensors"
     if weights.is_file():
         model.load_state_dict(load_file(weights))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from compress.data.dataset import Dataset
+from compress.data.folds import fold
 from compress.training.evaluation import predict
 from compress.training.loop import Recipe, train
 from hw_profiles.budget import violations
@@ -75,6 +76,10 @@ class ShortTraining:
     def alternative(self) -> ShortTraining:
         """The same by other kernels, for where the usual ones crash."""
         return replace(self, recipe=self.recipe.alternative)
+
+    def repeated(self, number: int) -> ShortTraining:
+        """The same with other random numbers and, where they may be others, other validation images."""
+        return replace(self, data=fold(self.data, number), seed=self.seed + number, _sizes={})
 
     def _resized(self, arch: Arch) -> Dataset:
         size = (arch.input_shape[1], arch.input_shape[2])

@@ -11,12 +11,12 @@ from optuna.trial import FrozenTrial, TrialState
 from hw_profiles.budget import Budget, violations
 from nas.engine.candidate_evaluation import CandidateCost
 from nas.engine.infeasibility import Infeasibility
+from nas.engine.repeated_scores import by_all_scores
 from nas.engine.score import agreement_of_halves
 from nas.engine.search import candidate, ranked_trials
 from nas.errors import NothingFitsError
 from nas.samplers.trial_attributes import CAUSE, COST, PROBED, repeated
 from search_spaces.arch import Arch
-from search_spaces.space import NETWORK, SEARCHED
 
 log = logging.getLogger("fitnas")
 
@@ -27,11 +27,14 @@ CHANCE = 0.2
 """A rank correlation of two halves of the validation images below which the order of the candidates is chance."""
 
 
-def choose_winner(study: optuna.Study, cost: CandidateCost, budget: Budget, searched: Mapping[str, float]) -> Arch:
-    """The most accurate candidate that keeps the budget when its costs are taken once more.
+def choose_winner(
+    study: optuna.Study, cost: CandidateCost, budget: Budget, searched: Mapping[str, float], *, tried_first: int = 0
+) -> Arch:
+    """The most accurate candidate that keeps the budget when its costs are taken once more. Those that were scored more
+    than once come first, by the mean of their scores.
 
     Where two halves of the validation images do not agree on the order of the candidates, that order is chance, and the
-    known networks among them come first.
+    first ``tried_first`` of them are preferred: known networks, and the likely part of a pretrained one.
 
     ``searched`` are the limits that the search kept to, at most those of the budget. The costs of these finalists,
     three at least, are kept in the study under ``FINALISTS``.
@@ -41,7 +44,7 @@ def choose_winner(study: optuna.Study, cost: CandidateCost, budget: Budget, sear
     """
     again: dict[int, Mapping[str, float]] = {}
     chosen: list[Arch] = []
-    for trial in _in_order(study):
+    for trial in _in_order(study, tried_first):
         if chosen and len(again) >= _FEWEST_FINALISTS:
             break
         arch: Arch = candidate(study, trial)
@@ -54,17 +57,17 @@ def choose_winner(study: optuna.Study, cost: CandidateCost, budget: Budget, sear
     return chosen[0]
 
 
-def _in_order(study: optuna.Study) -> list[FrozenTrial]:
-    ranked = ranked_trials(study)
+def _in_order(study: optuna.Study, tried_first: int) -> list[FrozenTrial]:
+    ranked = by_all_scores(study, ranked_trials(study))
     agreement = agreement_of_halves(study)
     if agreement is None or agreement >= CHANCE:
         return ranked
-    known = [trial for trial in ranked if trial.params.get(NETWORK, SEARCHED) != SEARCHED]
+    known = [trial for trial in ranked if trial.number < tried_first]
     log.warning(
         "two halves of the validation images do not agree on the order of %d candidates (rank correlation %.2f)%s",
         len(ranked),
         agreement,
-        ": a known network is taken" if known else "",
+        ": one of the networks tried first is taken" if known else "",
     )
     return known + [trial for trial in ranked if trial not in known]
 

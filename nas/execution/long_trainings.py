@@ -15,7 +15,7 @@ from compress.stage_interface import Context, Stage
 from compress.stages.deployed_file import deploy
 from compress.stages.runner import ProgressFactory, run_stages
 from compress.training.loop import Recipe
-from compress.training.teachers import RememberingTeacher, Teacher, trained_timm
+from compress.training.teachers import RememberingTeacher, Teacher, trained_teacher
 from nas.execution.shielded import run_shielded
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
@@ -102,23 +102,23 @@ def _by_other_kernels(stage: Stage) -> Stage:
 
 
 def shielded_teacher(
-    name: str, data: Dataset, recipe: Recipe, folder: Path, *, seed: int = 0, report: Report = no_report
+    network: str | Arch, data: Dataset, recipe: Recipe, folder: Path, *, seed: int = 0, report: Report = no_report
 ) -> Teacher:
-    """As :func:`compress.training.teachers.trained_timm`.
+    """As :func:`compress.training.teachers.trained_teacher`.
 
     Raises:
         CrashError: both tries were ended by a signal.
-        InputError: as ``trained_timm``.
+        InputError: as ``trained_teacher``.
     """
     return cast(
         "Teacher",
         run_shielded(
-            trained_timm,
-            *(name, data, recipe, folder),
+            trained_teacher,
+            *(network, data, recipe, folder),
             keywords={"seed": seed},
             what="the training of the teacher",
             report=report,
-            after_crash=(name, data, recipe.alternative, folder),
+            after_crash=(network, data, recipe.alternative, folder),
             note=_note(folder),
         ),
     )

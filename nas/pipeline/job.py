@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from hw_profiles.errors import InputError
 from nas.config import Config
 from nas.pipeline.pretrained_weights import AUTO, InitialWeights, initial_weights, weights_at_hand
 from nas.pipeline.stage_plan import baseline_of, stage_names
-from nas.pipeline.teacher import check_teacher, check_teacher_file
+from nas.pipeline.teacher import AutoTeacher, auto_teacher, check_teacher, check_teacher_file
 from nas.pipeline.warm_start import best_of_earlier_run
 from nas.results.teacher_info import TeacherInfo
 from nas.samplers.registry import sampler_named
@@ -64,6 +64,10 @@ class Job:
             limits["latency_ms"] *= _DRIFT
         return limits
 
+    def auto_teacher(self) -> AutoTeacher:
+        """What ``auto`` trains as the teacher: a network with the weights that the run starts from, if there are."""
+        return auto_teacher(self.data, self.init_facts.get("preset"), self.init)
+
     def data_without_test(self) -> Dataset:
         """The images that decisions may see."""
         return replace(self.data, test=self.data.test.take(np.arange(0)))
@@ -74,10 +78,14 @@ class Job:
         if presets:
             assert isinstance(self.space, Space)
             space = SpaceWithPresets(space=self.space, presets=presets)
-            first = [*space.params_of_presets(), *({NETWORK: SEARCHED, **each} for each in first)]
+            first = [*({NETWORK: SEARCHED, **each} for each in first), *space.params_of_presets()]
         count = len(presets) + len(params)
         config = replace(self.config, trials=count) if alone and count else self.config
         return replace(self, config=config, space=space, warm_start=first)
+
+    def known_networks(self) -> Collection[Arch]:
+        """The candidates that are no networks of the space, and begin with random weights."""
+        return self.space.presets.values() if isinstance(self.space, SpaceWithPresets) else ()
 
     def for_shipping(self) -> Job:
         """The same for a network about which nothing is left to decide: it learns from the validation images, too,

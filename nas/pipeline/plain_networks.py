@@ -24,7 +24,8 @@ def plain_networks(job: Job, seconds: float) -> dict[str, float]:
     Of each family it is the widest, at the data's resolution and each smaller one of the search spaces, that sees the
     training images 20 times in ``seconds``; where none does, the one network that sees them most often. Names are such
     as "mobilenetv2_050 at 48 px". The narrowest network of each family and resolution is timed, and wider ones are
-    taken to need more time in proportion to their multiplications.
+    taken to need more time in proportion to their multiplications. The family of weights that the run starts from is
+    left out: its networks are in the space, with weights.
     """
     fitting = [list(networks.items()) for networks in _fitting(job)]
     timed = training_speeds(dict(networks[-1] for networks in fitting))
@@ -58,7 +59,7 @@ def _fitting(job: Job) -> list[dict[str, Arch]]:
     """For each family and resolution the networks that keep the limits, the widest first."""
     cost, limits = CandidateCost(job.device, job.search_limits(), measured=False), job.search_limits()
     found = []
-    for family in _FAMILIES:
+    for family in (each for each in _FAMILIES if each != _family(job.init_facts.get("preset") or "")):
         for resolution in resolutions(min(job.data.preprocessing.input_shape[1:])):
             if resolution < _SMALLEST_SIDE.get(family, _HALVED_FIVE_TIMES):
                 continue
@@ -74,6 +75,14 @@ def _fitting(job: Job) -> list[dict[str, Arch]]:
 
 
 def _of_family(family: str, resolution: int, job: Job) -> dict[str, Arch]:
-    presets = sorted((name for name in list_presets() if re.sub(r"_\d{3}$", "", name) == family), reverse=True)
+    presets = sorted((name for name in list_presets() if _family(name) == family), reverse=True)
     names = [f"{name}{_AT}{resolution}{_PIXELS}" for name in presets]
     return {name: network_named(name, job) for name in names}
+
+
+def _family(name: str) -> str:
+    """
+    >>> _family("mobilenetv2_100")
+    'mobilenetv2'
+    """
+    return re.sub(r"_\d{3}$", "", name)

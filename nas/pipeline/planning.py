@@ -16,10 +16,11 @@ from hw_profiles.profiling import profile
 from nas.pipeline.job import FEW_IMAGES, Job
 from nas.pipeline.plain_networks import network_named, plain_networks
 from nas.pipeline.pretrained_start import likely_part
+from nas.pipeline.pretrained_weights import AUTO as WEIGHTS_AT_HAND
 from nas.pipeline.pretrained_weights import package_at_hand
 from nas.pipeline.run_folder import log
 from nas.pipeline.stage_plan import baseline_of, with_stage_weights
-from nas.pipeline.teacher import AUTO, FEWEST_EPOCHS, auto_teacher_macs, may_be_trained
+from nas.pipeline.teacher import AUTO, may_be_trained
 from nas.pipeline.time_budget import Clock
 from nas.pipeline.time_plan import OF_THE_SPACE, ONE_NETWORK, TimePlan, duration, seconds_after_training, time_plan
 from nas.pipeline.training_speed import training_speeds
@@ -59,9 +60,14 @@ def planned(job: Job, folder: Path, clock: Clock) -> tuple[TimePlan | None, Job]
 
 
 def _speeds(job: Job, seconds: float) -> dict[str, float]:
+    """Of the known networks, unless the user names weights to start from, and of the space where it begins with weights
+    or none of those fits."""
     with progress("plan"):
-        known = plain_networks(job, seconds) if job.init is None and job.config.storage is None else {}
-        return known or training_speeds({OF_THE_SPACE: _small_network(job)})
+        compared = job.config.init in (None, WEIGHTS_AT_HAND) and job.config.storage is None
+        known = plain_networks(job, seconds) if compared else {}
+        if known and job.init is None:
+            return known
+        return {**known, **training_speeds({OF_THE_SPACE: _small_network(job)})}
 
 
 def _trying_first(plan: TimePlan, job: Job) -> Job:
@@ -100,22 +106,23 @@ def _shares(plan: TimePlan, job: Job) -> dict[str, float]:
     """A baseline is trained exactly as long as the winner, so it weighs as much as all its trainings."""
     config, train = job.config, 1 - plan.search_share
     shares = {"search": plan.search_share, "train": train, "distill": _DISTILL_SHARE, "prune": _PRUNE_SHARE}
-    if may_be_trained(config.teacher) and (config.teacher != AUTO or _teacher_epochs(plan, job) >= FEWEST_EPOCHS):
+    if may_be_trained(config.teacher) and (config.teacher != AUTO or _teacher_may_pay(plan, job)):
         shares["teacher"] = _TEACHER_SHARE
     if baseline_of(config) is not None:
         shares["baseline"] = train + _DISTILL_SHARE + _PRUNE_SHARE
     return with_stage_weights(shares, config)
 
 
-def _teacher_epochs(plan: TimePlan, job: Job) -> float:
-    """How often a teacher would see the images in its share of the time, if it needed as long for a multiplication as
-    the fastest known network; without one, often enough for it to be timed."""
-    if not plan.presets():
-        return FEWEST_EPOCHS
-    name = plan.presets()[0]
-    _, height, width = job.data.preprocessing.input_shape
-    teacher_speed = plan.speeds[name] * network_named(name, job).workload().macs / auto_teacher_macs(height, width)
-    return _TEACHER_SHARE * plan.seconds * teacher_speed / plan.images
+def _teacher_may_pay(plan: TimePlan, job: Job) -> bool:
+    """Whether the teacher of ``auto`` would see the images often enough in its share of the time, if it needed as long
+    for a multiplication as the fastest network that was timed."""
+    if not plan.speeds:
+        return True
+    name = max(plan.speeds, key=lambda each: plan.speeds[each])
+    timed = _small_network(job) if name == OF_THE_SPACE else network_named(name, job)
+    teacher = job.auto_teacher()
+    speed = plan.speeds[name] * timed.workload().macs / teacher.macs
+    return _TEACHER_SHARE * plan.seconds * speed >= teacher.fewest_epochs * plan.images
 
 
 def pays(stage: Stage, job: Job, artifact: Artifact) -> bool:

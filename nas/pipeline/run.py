@@ -61,7 +61,9 @@ def _all_phases(job: Job, folder: Path, clock: Clock) -> Result:
         plan, searching = planned(job, folder, clock)
     study = search_networks(searching, folder, clock, plan.candidate_seconds if plan else None)
     arch = chosen_network(searching, study, folder / "winner.json")
-    teacher_info = prepare_teacher(job.config, job.data, folder, clock, best_accuracy(study))
+    teacher_info = prepare_teacher(
+        job.config, job.auto_teacher(), job.data, folder, clock, to_beat=best_accuracy(study)
+    )
     if teacher_info.teacher is None:
         clock.weights = {name: weight for name, weight in clock.weights.items() if name != "teacher"}
     shipped = job.for_shipping() if plan is not None else job

@@ -15,6 +15,7 @@ from compress.progress import progress
 from compress.training.loop import Recipe
 from nas.config import Config
 from nas.engine.candidate_evaluation import CandidateCost, ShortTraining
+from nas.engine.repeated_scores import RepeatedTraining, leading_trials, repeat_scores
 from nas.engine.search import ranked_trials, search
 from nas.engine.winner_selection import choose_winner
 from nas.execution.executor import Executor
@@ -35,6 +36,7 @@ _CANDIDATES = 24  # as many short trainings as a search by time should afford
 _CANDIDATE_SECONDS = (1.5, 60.0)
 _WORTH_MEASURING = 60.0  # seconds of search from which on the number of workers is measured
 _IMAGES_MEASURED = 320
+_BEFORE_REPEATS = 0.8  # of the time of a search; the best candidates are scored again in the rest
 
 
 def search_networks(job: Job, folder: Path, clock: Clock, candidate_seconds: float | None = None) -> optuna.Study:
@@ -42,7 +44,7 @@ def search_networks(job: Job, folder: Path, clock: Clock, candidate_seconds: flo
 
     The study is kept in ``folder``, or at the storage of the config, where other machines may work on it too. With a
     limit of time each candidate is trained for ``candidate_seconds`` where one is trained at a time, or else for so
-    long that the time is enough for 24.
+    long that the time is enough for 24; the best are scored again where the validation images do not tell them apart.
     """
     config = job.config
     seconds = clock.seconds_for("search")
@@ -63,8 +65,13 @@ def search_networks(job: Job, folder: Path, clock: Clock, candidate_seconds: flo
             report(min(1.0, max(shares)), f"{begun} candidates trained, {len(trials)} proposed")
             clock.save()
 
-        timeout = None if seconds is None else max(clock.left_of("search") or 0.0, 1e-3)
+        left = None if seconds is None else max(clock.left_of("search") or 0.0, 1e-3)
+        repeats = left is not None and config.storage is None
+        timeout = _BEFORE_REPEATS * left if left is not None and repeats else left
         study = search_candidates(job, recipe, layout, folder=folder, timeout=timeout, on_trial=seen)
+        if repeats and len(leading_trials(study)) > 1:
+            again = _executor(config, RepeatedTraining(short_training(job, recipe)), layout)
+            repeat_scores(study, again, clock.left_of("search") or 0.0)
     if config.storage is not None:
         _copy(study, folder / "study.db")
     return study
@@ -93,7 +100,7 @@ def search_candidates(
 ) -> optuna.Study:
     """The search with its recipe: of this process alone in ``folder``, or one of several at the config's storage."""
     config, limits = job.config, job.search_limits()
-    training = ShortTraining(job.data_without_test(), recipe, config.seed, "cuda" if config.gpus else "cpu")
+    training = short_training(job, recipe)
     shared = config.storage is not None
     device = shared_device(job.device) if shared else job.device
     storage = open_storage(config.storage) if folder is None or shared else folder / "study.db"
@@ -115,7 +122,12 @@ def search_candidates(
     )
 
 
-def _executor(config: Config, training: ShortTraining, layout: Layout) -> Executor:
+def short_training(job: Job, recipe: Recipe) -> ShortTraining:
+    """What scores the candidates of a run."""
+    return ShortTraining(job.data_without_test(), recipe, job.config.seed, "cuda" if job.config.gpus else "cpu")
+
+
+def _executor(config: Config, training: ShortTraining | RepeatedTraining, layout: Layout) -> Executor:
     if config.executor == "ray":
         return RayTasks(training, layout.workers, address=config.address, cpus=config.cpus, gpus=config.gpus)
     return WorkerProcesses(training, layout.workers, threads=layout.threads)
@@ -171,6 +183,8 @@ def chosen_network(job: Job, study: optuna.Study, path: Path) -> Arch:
     """The winner of the search, measured once more when it is chosen; what was chosen stays chosen."""
     if not path.is_file():
         cost = CandidateCost(job.device, job.budget.limits(), job.measured)
-        chosen = choose_winner(study, cost, job.budget, job.search_limits())
+        tried_first = len(job.warm_start)
+        chosen = choose_winner(study, cost, job.budget, job.search_limits(), tried_first=tried_first)
         write_text(path, chosen.to_json())
-    return replace(Arch.from_json(path.read_text(encoding="utf-8", errors="replace")), weights=job.init)
+    arch = Arch.from_json(path.read_text(encoding="utf-8", errors="replace"))
+    return arch if arch in job.known_networks() else replace(arch, weights=job.init)

@@ -61,8 +61,11 @@ class TimePlan:
     def presets(self) -> tuple[str, ...]:
         """The known networks that are candidates, those first that see the images most often: a quarter of all
         candidates at most, where there is a search beside them."""
-        most = self.candidates if self.kind == ONE_NETWORK else max(2, int(_SHARE_OF_PRESETS * self.candidates))
         known = [name for name in self.speeds if name != OF_THE_SPACE]
+        of_the_space = len(self.speeds) - len(known)
+        most = max(2, int(_SHARE_OF_PRESETS * self.candidates))
+        if self.kind == ONE_NETWORK:
+            most = self.candidates - of_the_space
         return tuple(sorted(known, key=lambda name: -self.speeds[name])[:most])
 
     def to_json(self) -> dict[str, Any]:

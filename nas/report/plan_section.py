@@ -30,13 +30,15 @@ def plan_section(metrics: Facts) -> str:
 def ranking_words(found: Facts | None) -> str:
     """How far the order of the candidates can be trusted.
 
-    >>> ranking_words({"agreement_of_halves": 0.814})
+    >>> ranking_words({"agreement_of_halves": 0.814, "repeated_scores": {}})
     'the rank correlation of the candidates on two halves of the validation images is 0.81'
     """
     if found is None or found["agreement_of_halves"] is None:
         return ""
-    agreement = found["agreement_of_halves"]
-    return f"the rank correlation of the candidates on two halves of the validation images is {agreement:.2f}"
+    agreement, again = found["agreement_of_halves"], found["repeated_scores"]
+    often = max(map(len, again.values()), default=0)
+    more = f"; the {len(again)} best were scored {often} times more, with other seeds and images" if often else ""
+    return f"the rank correlation of the candidates on two halves of the validation images is {agreement:.2f}{more}"
 
 
 def search_words(found: Facts | None) -> str:

@@ -9,13 +9,14 @@ import optuna
 from nas.engine.score import agreement_of_halves
 from nas.engine.search import ranked_trials
 from nas.results.prediction_statistics import interval_of
+from nas.samplers.trial_attributes import REPEATED_SCORES
 from search_spaces.space import NETWORK, SEARCHED
 
 
 def search_gain(study: optuna.Study, val_images: int) -> dict[str, Any] | None:
     """The best known network and the best one that was searched for, each after the same short training, with 95 %
-    intervals of their accuracies, and how well two halves of the validation images agree on the order of all; None
-    where there were no known networks among the candidates."""
+    intervals of their accuracies, how well two halves of the validation images agree on the order of all, and the
+    accuracies of those that were scored again; None where there were no known networks among the candidates."""
     trials = [trial for trial in ranked_trials(study) if NETWORK in trial.params]
     known = [trial for trial in trials if trial.params[NETWORK] != SEARCHED]
     searched = [trial for trial in trials if trial.params[NETWORK] == SEARCHED]
@@ -26,6 +27,7 @@ def search_gain(study: optuna.Study, val_images: int) -> dict[str, Any] | None:
         **found,
         "candidates": {"known": len(known), "searched": len(searched)},
         "agreement_of_halves": agreement_of_halves(study),
+        "repeated_scores": study.user_attrs.get(REPEATED_SCORES, {}),
     }
 
 

@@ -14,8 +14,9 @@ NETWORK, LIMITS = "network", "limits"
 STARTED, ATTEMPTS, RETRIED = "evaluation_started", "attempts", "retried_after"
 # Its accuracies on two HALVES of the validation images, and the STANDARD_ERROR of the whole.
 HALVES, STANDARD_ERROR = "halves", "standard_error"
-# Attributes of a study: the names of its OBJECTIVES, why its search ENDED, and costs met without a trial (PROBED).
-OBJECTIVES, ENDED, PROBED = "objectives", "ended", "probed"
+# Attributes of a study: the names of its OBJECTIVES, why its search ENDED, costs met without a trial (PROBED), and the
+# accuracies of the best candidates when they were scored again, by the number of the trial.
+OBJECTIVES, ENDED, PROBED, REPEATED_SCORES = "objectives", "ended", "probed", "repeated_scores"
 
 REPEATS = "repeats an earlier candidate"
 _AT_RUNG = "accuracy_at_"

@@ -20,7 +20,7 @@ from compress.data.preprocessing import METADATA_KEY
 from compress.distillation.distill import soft_target_loss
 from compress.training.evaluation import evaluate, predict
 from compress.training.loop import Recipe, augment, train
-from compress.training.teachers import ModuleTeacher, OnnxTeacher, teacher_accuracy, trained_timm
+from compress.training.teachers import ModuleTeacher, OnnxTeacher, teacher_accuracy, trained_teacher
 from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.torch_io.timm_models import check_timm_name
 from search_spaces import build_model, preset
@@ -248,10 +248,10 @@ def test_a_teacher_for_other_data_is_refused(digits: Dataset, tmp_path: Path) ->
 def test_a_teacher_of_timm_is_trained_once(digits: Dataset, tmp_path: Path) -> None:
     recipe = Recipe(epochs=0.2, bfloat16=False)
     before = torch.get_rng_state()
-    teacher = trained_timm("test_resnet", digits, recipe, tmp_path / "t")
+    teacher = trained_teacher("test_resnet", digits, recipe, tmp_path / "t")
     assert torch.equal(torch.get_rng_state(), before)
     weights = (tmp_path / "t" / "weights.safetensors").stat().st_mtime_ns
-    again = trained_timm("test_resnet", digits, recipe, tmp_path / "t")
+    again = trained_teacher("test_resnet", digits, recipe, tmp_path / "t")
     assert (tmp_path / "t" / "weights.safetensors").stat().st_mtime_ns == weights
     pixels = torch.rand(4, 1, 32, 32)
     first: Tensor = teacher(pixels)

@@ -52,9 +52,11 @@ def test_where_the_order_is_chance_a_known_network_is_taken(caplog: pytest.LogCa
     def cost(candidate: Any) -> dict[str, float]:
         return {"size": 1.0}
 
-    assert choose_winner(certain, cost, Budget(), {}) == max(map(tuple, map(candidate_of, certain.trials)), key=by_x)  # type: ignore[arg-type]
+    assert choose_winner(certain, cost, Budget(), {}, tried_first=1) == max(
+        map(tuple, map(candidate_of, certain.trials)), key=by_x
+    )  # type: ignore[arg-type]
     assert "do not agree" not in caplog.text
-    assert choose_winner(chance, cost, Budget(), {}) == ("known", -1)  # type: ignore[arg-type]
+    assert choose_winner(chance, cost, Budget(), {}, tried_first=1) == ("known", -1)  # type: ignore[arg-type]
     assert "do not agree on the order of 12 candidates" in caplog.text
 
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import timm
+import torch
 
 from compress import Quantize
 from compress.training.loop import Recipe
+from compress.training.teachers import teacher_network
 from nas.config import Config
-from nas.pipeline import planning
+from nas.pipeline import plain_networks, planning
 from nas.pipeline.job import Job, prepare
-from nas.pipeline.teacher import FEWEST_EPOCHS, auto_teacher_macs, may_be_trained, prepare_teacher
+from nas.pipeline.teacher import auto_teacher, may_be_trained, prepare_teacher
 from nas.pipeline.time_budget import Clock
-from nas.pipeline.time_plan import TimePlan, seconds_after_training, time_plan
+from nas.pipeline.time_plan import OF_THE_SPACE, TimePlan, seconds_after_training, time_plan
 from search_spaces.presets import preset
+from search_spaces.trained_weights.weights_file import file_of_weights
 
 
 @pytest.fixture(scope="module")
@@ -60,16 +66,56 @@ def test_the_winners_speed_is_timed_once_and_decides_what_is_kept(
 
 
 def test_a_teacher_has_a_share_where_it_sees_the_images_often_enough(job: Job, tmp_path: Path) -> None:
-    macs, ours = auto_teacher_macs(32, 32), preset("resnet8", input_shape=(1, 32, 32)).workload().macs
-    enough = FEWEST_EPOCHS * 1438 / (0.15 * 600) * macs / ours
+    macs, ours = job.auto_teacher().macs, preset("resnet8", input_shape=(1, 32, 32)).workload().macs
+    enough = 30 * 1438 / (0.15 * 600) * macs / ours
     assert "teacher" in planning._shares(plan_of(1.01 * enough), job)
     shares = planning._shares(plan_of(0.9 * enough), job)
     assert "teacher" not in shares
     clock = Clock(tmp_path / "plan.json", 600.0, shares)
-    found = prepare_teacher(job.config, job.data, tmp_path, clock)
+    found = prepare_teacher(job.config, job.auto_teacher(), job.data, tmp_path, clock)
     assert found.teacher is None
     assert "30 epochs of timm:resnet10t" in found.facts["why_none"]
     assert [may_be_trained(name) for name in ("auto", "timm:resnet18", "none", "t.onnx")] == [True, True, False, False]
+
+
+def test_weights_that_a_run_starts_from_are_its_teacher(job: Job, tmp_path: Path) -> None:
+    name, shape = "mobilenetv2_050", (1, 64, 64)
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(file_of_weights(name, timm.create_model(name).state_dict()))
+    teacher = auto_teacher(job.data, name, weights)
+    assert teacher.fewest_epochs == 15
+    assert teacher.macs == preset(name, input_shape=shape, num_classes=10).workload().macs
+    model = teacher_network(teacher.network, job.data)
+    assert model(torch.zeros(2, *job.data.preprocessing.input_shape)).shape == (2, 10)
+    assert auto_teacher(job.data, None, None).name == "timm:resnet10t"
+
+
+@pytest.mark.parametrize(
+    ("init", "weights", "timed"),
+    [
+        (None, None, {"plain"}),
+        ("auto", None, {"plain"}),
+        ("auto", Path("w.pth"), {"plain", OF_THE_SPACE}),
+        ("timm:mobilenetv2_100", Path("w.pth"), {OF_THE_SPACE}),
+    ],
+)
+def test_known_networks_are_compared_unless_weights_are_named(
+    job: Job, monkeypatch: pytest.MonkeyPatch, init: str | None, weights: Path | None, timed: set[str]
+) -> None:
+    monkeypatch.setattr(planning, "plain_networks", lambda job, seconds: {"plain": 500.0})
+    monkeypatch.setattr(planning, "training_speeds", lambda networks: dict.fromkeys(networks, 100.0))
+    asked = replace(job, config=replace(job.config, init=init), init=weights)
+    assert set(planning._speeds(asked, 60)) == timed
+
+
+def test_the_family_of_the_weights_is_not_compared_without_them(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain_networks, "training_speeds", lambda networks: dict.fromkeys(networks, 1e6))
+    wide = replace(job, data=job.data.resized(64, 64))
+    families = {re.split(r"[_ ]", name)[0] for name in plain_networks.plain_networks(wide, 600)}
+    assert families == {"resnet8", "mobilenetv2", "mobilenetv3"}
+    start = replace(wide, init_facts={"preset": "mobilenetv2_100"})
+    left = {re.split(r"[_ ]", name)[0] for name in plain_networks.plain_networks(start, 600)}
+    assert left == {"resnet8", "mobilenetv3"}
 
 
 def test_a_baseline_that_is_asked_for_weighs_as_much_as_the_winner() -> None:

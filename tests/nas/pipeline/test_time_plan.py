@@ -124,8 +124,10 @@ def test_known_networks_come_first_and_are_candidates_like_others(job: Job) -> N
     assert job.trying_first({"r": resnet8}, [], alone=True).config.trials == 1
     some = job.space.sample_params(3)
     both = job.trying_first({"r": resnet8}, [some], alone=False)
-    assert both.warm_start == [{NETWORK: "r"}, {NETWORK: SEARCHED, **some}]
-    assert both.space.build(both.warm_start[1]) == job.space.build(some)
+    assert both.warm_start == [{NETWORK: SEARCHED, **some}, {NETWORK: "r"}]
+    assert both.space.build(both.warm_start[0]) == job.space.build(some)
+    assert list(both.known_networks()) == [resnet8]
+    assert not job.known_networks()
     alone = job.trying_first({}, [some], alone=True)
     assert (alone.space, alone.warm_start, alone.config.trials) == (job.space, [some], 1)
     assert job.trying_first({}, [], alone=True) == job

@@ -20,6 +20,7 @@ def found(known: float, searched: float | None) -> dict[str, Any]:
         "searched": None if searched is None else network("searched", searched),
         "candidates": {"known": 2, "searched": 7},
         "agreement_of_halves": 0.8,
+        "repeated_scores": {"3": [0.5, 0.6], "4": [0.7, 0.5]},
     }
 
 
@@ -39,6 +40,9 @@ def test_it_says_whether_the_search_paid(known: float, searched: float | None, s
 def test_without_known_networks_nothing_is_compared() -> None:
     assert search_words(None) == ranking_words(None) == ""
     assert ranking_words({"agreement_of_halves": None}) == ""
+    assert ranking_words(found(0.5, 0.7)).endswith(
+        "is 0.80; the 2 best were scored 2 times more, with other seeds and images"
+    )
 
 
 def test_the_plan_stands_beside_what_came_of_it() -> None:
