@@ -47,8 +47,8 @@ def planned(job: Job, folder: Path, clock: Clock) -> tuple[TimePlan | None, Job]
     if kept.is_file():
         plan = TimePlan.from_json(read_json(kept))
     else:
-        images = len(job.for_shipping().data.train)
-        plan = time_plan(seconds, clock.spent, images, _speeds(job, _TRAINING_SHARE * seconds))
+        images, speeds = len(job.for_shipping().data.train), _speeds(job, _TRAINING_SHARE * seconds)
+        plan = time_plan(seconds, clock.spent, images, speeds)  # what the timing took is spent, too
         write_json(kept, plan.to_json())
     for line in plan.lines():
         log.info("plan: %s", line)

@@ -205,6 +205,22 @@ def test_the_folder_keeps_the_plan(
     assert planning.planned(untimed, tmp_path, Clock(tmp_path / "x.json", None, {})) == (None, untimed)
 
 
+def test_what_the_timing_takes_is_planned_with(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nas.pipeline import planning
+    from nas.pipeline.time_budget import Clock
+
+    clock = Clock(tmp_path / "plan.json", 600.0, {})
+
+    def slow(job: Job, seconds: float) -> dict[str, float]:
+        clock.spent_before += 560
+        return {"resnet8 at 32 px": 1000.0}
+
+    monkeypatch.setattr(planning, "plain_networks", slow)
+    plan, _ = planning.planned(job, tmp_path, clock)
+    assert plan is not None
+    assert plan.train_seconds < 40
+
+
 def test_the_part_of_a_pretrained_network_that_is_tried_first_fits_and_sees_the_images_often(job: Job) -> None:
     whole = preset("mobilenetv2_100", input_shape=(1, 96, 96), num_classes=10)
 
