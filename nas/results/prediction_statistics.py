@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix
 
 from hw_profiles.errors import InputError
 
 MOST_CLASSES = 20  # more than that make no table that anyone reads
 _EXAMPLES = 20
-_Z = 1.959964  # 95 %
 
 Predictions = NDArray[np.int64]
 
@@ -31,10 +31,8 @@ def wilson(right: int, total: int) -> tuple[float, float]:
     """
     if not 0 <= right <= total or total < 1:
         raise InputError(f"wilson: right must be in 0..total and total at least 1, got {right} of {total}")
-    share, square = right / total, _Z * _Z
-    middle = (share + square / (2 * total)) / (1 + square / total)
-    reach = _Z / (1 + square / total) * math.sqrt(share * (1 - share) / total + square / (4 * total * total))
-    return max(0.0, middle - reach), min(1.0, middle + reach)
+    found = binomtest(right, total).proportion_ci(0.95, method="wilson")
+    return float(found.low), float(found.high)
 
 
 def interval_of(accuracy: float, images: int) -> tuple[float, float]:
@@ -62,12 +60,14 @@ def class_facts(predictions: Predictions, labels: Predictions, num_classes: int)
         for t, p, n in zip(*pairs, counts, strict=True)
         if t != p
     ]  # fmt: skip
+    known = range(num_classes)
+    matrix = confusion_matrix(labels, predictions, labels=known).tolist() if num_classes <= MOST_CLASSES else None
     wrong.sort(key=lambda pair: (-pair["count"], pair["true"], pair["predicted"]))
     return {
         "images": len(labels),
         "right": int((predictions == labels).sum()),
         "per_class": [_recall(predictions[labels == label] == label) for label in range(num_classes)],
-        "matrix": _matrix(predictions, labels, num_classes) if num_classes <= MOST_CLASSES else None,
+        "matrix": matrix,
         "most_confused": wrong[:MOST_CLASSES],
     }
 
@@ -116,11 +116,3 @@ def _recall(right: NDArray[np.bool_]) -> dict[str, Any]:
         return {"images": 0, "right": 0, "recall": None, "low": None, "high": None}
     low, high = wilson(count, total)
     return {"images": total, "right": count, "recall": count / total, "low": low, "high": high}
-
-
-def _matrix(predictions: Predictions, labels: Predictions, num_classes: int) -> list[list[int]]:
-    cells = np.zeros((num_classes, num_classes), np.int64)
-    known = predictions < num_classes
-    np.add.at(cells, (labels[known], predictions[known]), 1)
-    rows: list[list[int]] = cells.tolist()
-    return rows
