@@ -64,6 +64,11 @@ def mean_loss(model: nn.Module, split: Split, preprocessing: Preprocessing, batc
     return total / len(split)
 
 
+def training_place() -> torch.device:
+    """Where a run trains: the first GPU of CUDA or ROCm, or the CPU where there is none."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def device_of(model: nn.Module) -> torch.device:
     """Where the parameters of a module are."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

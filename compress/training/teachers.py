@@ -19,6 +19,7 @@ from compress.atomic_files import write_bytes
 from compress.data.dataset import Dataset, Split
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.progress import Report, no_report
+from compress.training.evaluation import device_of, training_place
 from compress.training.loop import Recipe, train
 from compress.training.random_generators import seeded
 from hw_profiles.errors import InputError
@@ -38,7 +39,7 @@ SMALLEST_TIMM_SIDE = 64  # the zoo's networks shrink an image 32 times
 
 
 class ModuleTeacher:
-    """A module that reads normalised images of any size, which must be where it is. ``bfloat16`` None: as the training
+    """A module that reads normalised images of any size, and goes where they are. ``bfloat16`` None: as the training
     that asks it."""
 
     def __init__(self, model: nn.Module, preprocessing: Preprocessing, *, bfloat16: bool | None = None) -> None:
@@ -48,12 +49,13 @@ class ModuleTeacher:
         self.std = torch.tensor(preprocessing.std).view(shape)
         self.bfloat16 = bfloat16
 
-    @torch.inference_mode()
     def __call__(self, pixels: Tensor) -> Tensor:
         """Logits of (N, C, H, W) pixels in 0..1."""
         place = pixels.device
+        if device_of(self.model) != place:
+            self.model.to(place)
         bfloat16 = torch.is_autocast_enabled(place.type) if self.bfloat16 is None else self.bfloat16
-        with torch.autocast(place.type, dtype=torch.bfloat16, enabled=bfloat16):
+        with torch.inference_mode(), torch.autocast(place.type, dtype=torch.bfloat16, enabled=bfloat16):
             logits: Tensor = self.model((pixels - self.mean.to(place)) / self.std.to(place))
         return logits.float()
 
@@ -193,16 +195,17 @@ def _of_timm(name: str, data: Dataset) -> nn.Module:
 def trained_teacher(
     network: str | Arch, data: Dataset, recipe: Recipe, folder: Path, *, seed: int = 0, report: Report = no_report
 ) -> Teacher:
-    """A network (see :func:`teacher_network`) trained on the data; weights and checkpoint are kept in ``folder`` and
-    found there again."""
+    """A network (see :func:`teacher_network`) trained on the data, on a GPU where there is one; weights and checkpoint
+    are kept in ``folder`` and found there again."""
     model = teacher_network(network, data, seed=seed)
     weights = folder / "weights.safetensors"
     if weights.is_file():
         model.load_state_dict(load_file(weights))
     else:
         folder.mkdir(parents=True, exist_ok=True)
+        model.to(training_place())
         train(model, data, recipe, seed=seed, checkpoint=folder / "checkpoint.pt", report=report)
-        write_bytes(weights, save({k: v.contiguous() for k, v in model.state_dict().items()}))
+        write_bytes(weights, save({k: v.contiguous() for k, v in model.cpu().state_dict().items()}))
         (folder / "checkpoint.pt").unlink(missing_ok=True)
     model.to(memory_format=torch.channels_last)
     return ModuleTeacher(model, data.preprocessing, bfloat16=recipe.bfloat16)

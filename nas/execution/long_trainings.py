@@ -14,6 +14,7 @@ from compress.progress import Report, no_report, progress
 from compress.stage_interface import Context, Stage
 from compress.stages.deployed_file import deploy
 from compress.stages.runner import ProgressFactory, run_stages
+from compress.training.evaluation import training_place
 from compress.training.loop import Recipe
 from compress.training.teachers import RememberingTeacher, Teacher, trained_teacher
 from nas.execution.shielded import run_shielded
@@ -26,7 +27,8 @@ _VIEWS = 10  # of each image that a teacher is asked about
 def trained_network(
     arch: Arch, context: Context, recipe: Recipe, folder: Path, *, what: str, report: Report = no_report
 ) -> Artifact:
-    """The Arch trained from the start, its file written and run; found again where that is done.
+    """The Arch trained from the start, on a GPU where there is one, its file written and run; found again where that is
+    done.
 
     Where the context has a teacher, it leads from the first step. ``context.data`` has the size that the Arch reads.
     ``what`` names the training in an error.
@@ -51,7 +53,7 @@ def trained_network(
 
 def _train_network(arch: Arch, context: Context, recipe: Recipe, folder: Path, report: Report) -> Artifact:
     checkpoint = folder.with_name(folder.name + ".partial") / "checkpoint.pt"
-    model = build_model(arch, seed=context.seed)
+    model = build_model(arch, seed=context.seed).to(training_place())
     learn = GuidedTraining(
         data=context.data,
         recipe=recipe if context.teacher is None else replace(recipe, views=_VIEWS),
@@ -62,7 +64,7 @@ def _train_network(arch: Arch, context: Context, recipe: Recipe, folder: Path, r
     )
     learn(model)
     artifact = Artifact(source=arch, weights={}, preprocessing=context.data.preprocessing, metrics=learn.metrics())
-    return deploy(artifact.with_model(model), context, folder)
+    return deploy(artifact.with_model(model.cpu()), context, folder)
 
 
 def shielded_stages(

@@ -12,6 +12,7 @@ import torch
 
 from compress.atomic_files import read_json, write_json, write_text
 from compress.progress import progress
+from compress.training.evaluation import training_place
 from compress.training.loop import Recipe
 from nas.config import Config
 from nas.engine.candidate_evaluation import CandidateCost, ShortTraining
@@ -124,7 +125,9 @@ def search_candidates(
 
 def short_training(job: Job, recipe: Recipe) -> ShortTraining:
     """What scores the candidates of a run."""
-    return ShortTraining(job.data_without_test(), recipe, job.config.seed, "cuda" if job.config.gpus else "cpu")
+    # A task of Ray may use a GPU only where it asked for one.
+    place = training_place().type if job.config.executor != "ray" else "cuda" if job.config.gpus else "cpu"
+    return ShortTraining(job.data_without_test(), recipe, job.config.seed, place)
 
 
 def _executor(config: Config, training: ShortTraining | RepeatedTraining, layout: Layout) -> Executor:
@@ -170,7 +173,8 @@ def _few_steps(job: Job) -> ShortTraining:
     data = job.data_without_test()
     few = replace(data, train=data.train.take(np.arange(min(len(data.train), _IMAGES_MEASURED))))
     few = replace(few, val=data.val.take(np.arange(min(len(data.val), _IMAGES_MEASURED))))
-    return ShortTraining(few, replace(_recipe(job), epochs=1, bfloat16=False), job.config.seed)
+    recipe = replace(_recipe(job), epochs=1, bfloat16=False)
+    return replace(short_training(job, recipe), data=few)
 
 
 def best_accuracy(study: optuna.Study) -> float | None:

@@ -15,7 +15,9 @@ from torch import nn
 from compress.atomic_files import read_json, write_bytes, write_json
 from compress.data.dataset import Dataset
 from compress.progress import progress
+from compress.training.evaluation import training_place
 from compress.training.loop import Recipe
+from compress.training.pace import wait_for
 from compress.training.teachers import (
     SMALLEST_TIMM_SIDE,
     ModuleTeacher,
@@ -182,14 +184,17 @@ def _why_no_teacher(auto: AutoTeacher, data: Dataset, recipe: Recipe, home: Path
 
 def _images_per_second(auto: AutoTeacher, data: Dataset) -> float:
     """Of the faster of two steps on few images: the first one is slow."""
-    model = teacher_network(auto.network, data).to(memory_format=torch.channels_last)
-    x = torch.zeros(_TIMED_IMAGES, *data.preprocessing.input_shape).contiguous(memory_format=torch.channels_last)
+    place = training_place()
+    model = teacher_network(auto.network, data).to(place).to(memory_format=torch.channels_last)
+    shape = (_TIMED_IMAGES, *data.preprocessing.input_shape)
+    x = torch.zeros(shape, device=place).contiguous(memory_format=torch.channels_last)
     best = 0.0
     for _ in range(2):
         start = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(place.type, dtype=torch.bfloat16):
             value = model(x).float().sum()
         value.backward()
+        wait_for(place)
         best = max(best, len(x) / (time.perf_counter() - start))
     return best
 

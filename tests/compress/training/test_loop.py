@@ -258,3 +258,10 @@ def test_a_teacher_of_timm_is_trained_once(digits: Dataset, tmp_path: Path) -> N
     torch.testing.assert_close(again(pixels), first)
     with pytest.raises(ValueError, match="did you mean 'resnet10t'"):
         check_timm_name("resnet10tt")
+
+
+def test_a_teacher_goes_where_the_images_are(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "autocast", lambda *args, **how: nullcontext())  # it knows no tensors without numbers
+    teacher = ModuleTeacher(build_model(SMALL), digits.preprocessing, bfloat16=False)
+    assert teacher(torch.zeros(2, 1, 16, 16)).device.type == "cpu"
+    assert teacher(torch.zeros(2, 1, 16, 16, device="meta")).device.type == "meta"
