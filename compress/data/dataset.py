@@ -14,12 +14,13 @@ from compress.argument_checks import LARGEST_SEED, is_whole
 from compress.data.decoding import ImageArrayReader, OnProgress, read_images, resize_step
 from compress.data.duplicate_detection import difference_hashes, near_duplicates
 from compress.data.image_cache import chunk_size
-from compress.data.image_folder import open_folder
-from compress.data.image_source import ImageSource, LabelledImages
-from compress.data.npz import open_digits, open_npz
 from compress.data.preprocessing import Preprocessing
+from compress.data.sources.archives import is_archive, unpacked
+from compress.data.sources.image_folder import open_folder
+from compress.data.sources.image_source import ImageSource, LabelledImages
+from compress.data.sources.npz import open_digits, open_npz
+from compress.data.sources.torchvision_datasets import open_torchvision
 from compress.data.splits import divide
-from compress.data.torchvision_datasets import open_torchvision
 from hw_profiles.errors import InputError
 from hw_profiles.spelling_suggestions import did_you_mean
 
@@ -63,8 +64,9 @@ class Dataset:
     """Three splits of one size, and how an image becomes the network's input.
 
     ``facts`` is what a report should tell of the images, in JSON types: ``counts`` {split: {class: images}},
-    ``skipped`` {"count", "files": [{"file", "why"}]}, ``near_duplicates`` {"val": images with one in train, "test":
-    with one in train or val, "pairs": [[file, other file]]}, and with groups ``groups`` {split: groups}.
+    ``skipped`` {"count", "files": [{"file", "why"}]}, ``left_out`` {reason: files that are no part of the data},
+    ``near_duplicates`` {"val": images with one in train, "test": with one in train or val, "pairs": [[file, other
+    file]]}, and with groups ``groups`` {split: groups}.
     ``test_names`` is what a user calls each test image.
     """
 
@@ -110,14 +112,18 @@ def load_data(
     unreadable: str = "refuse",
     on_progress: OnProgress | None = None,
 ) -> Dataset:
-    """The images of ``"digits"``, of a folder, of an ``.npz`` file or of ``"torchvision:NAME"``.
+    """The images of ``"digits"``, a folder, a zip or tar of one, an ``.npz`` file or ``"torchvision:NAME"``.
 
     A folder holds one folder of images for each class, or such folders under ``train/`` and, as wished, ``val/`` and
-    ``test/``. With a file ``groups.csv`` in it (header ``file,group``; paths from the folder, each image in one row)
-    all images of a group come into one split. An .npz file holds x_train, y_train, x_test and y_test; images are uint8
-    (N, H, W) or (N, H, W, C). What is not given is split off by the seed, the same share of each class. ``size`` is the
-    side to which images are resized; by default their own, or for files the median side but at most 160 where sizes
-    differ. Images that cannot be read are refused, or with ``unreadable="skip"`` left out and listed in the facts.
+    ``test/`` (also called training, valid, validation, testing; in any case). A file ``labels.csv`` in it (header
+    ``file,label``, paths from the folder) tells the classes instead. With a file ``groups.csv`` (header
+    ``file,group``, each image in one row) all images of a group come into one split. What is left out, such as hidden
+    folders and a ``test/`` without classes, is counted in one line of the log and in the facts.
+
+    An .npz file holds x_train, y_train, x_test and y_test; images are uint8 (N, H, W) or (N, H, W, C). What is not
+    given is split off by the seed, the same share of each class. ``size`` is the side to which images are resized; by
+    default their own, or for files the median side but at most 160 where sizes differ. Images that cannot be read are
+    refused, or with ``unreadable="skip"`` left out and listed in the facts.
 
     Splits above 256 MiB lie in files of the user's cache folder and are found there again.
 
@@ -139,10 +145,11 @@ def load_data(
         raise InputError(f"seed must be a whole number in 0..{LARGEST_SEED}, got {seed!r}")
     source = str(source)
     found = _open(source)
+    found.left_out.tell(source)
     names = found.class_names
     if len(names) < 2:
         raise InputError(f"--data {source}: at least two classes are needed, got {len(names)} ({', '.join(names)})")
-    step = resize_step(found.channels, found.size if size is None else (size, size))
+    step = resize_step(found.channels, found.size if size is None else (size, size), found.bits)
     read = _read(found, _choose(found, seed), step, on_progress or (lambda share: None))
     _check_missing(source, read, unreadable)
     _check_classes(read, names)
@@ -151,7 +158,7 @@ def load_data(
     return Dataset(
         name=_name(source),
         preprocessing=replace(step, mean=mean, std=std, class_names=names),
-        facts=_facts(read, names),
+        facts={**_facts(read, names), "left_out": dict(found.left_out.counts)},
         test_names=tuple(map(read["test"].name, range(len(read["test"].split)))),
         **splits,
     )
@@ -167,9 +174,19 @@ def _open(source: str) -> ImageSource:
         return open_folder(path)
     if path.suffix == ".npz" and path.is_file():
         return open_npz(path)
-    valid = "digits, a folder of images, an .npz file or torchvision:NAME"
+    if is_archive(path):
+        return _open_unpacked(path)
+    valid = "digits, a folder of images, a zip or tar of one, an .npz file or torchvision:NAME"
     what = "it is a file of another kind" if path.exists() else "it does not exist"
     raise InputError(f"--data must be {valid}, got {source!r}: {what}{did_you_mean(source, ['digits'])}")
+
+
+def _open_unpacked(path: Path) -> ImageSource:
+    folder = unpacked(path)
+    try:
+        return open_folder(folder)
+    except InputError as error:
+        raise InputError(str(error).replace(str(folder), str(path))) from None
 
 
 def _name(source: str) -> str:
@@ -238,10 +255,14 @@ def _check_missing(source: str, read: Mapping[str, _Read], unreadable: str) -> N
 
 
 def _check_classes(read: Mapping[str, _Read], names: Sequence[str]) -> None:
-    for split, each in read.items():
-        empty = np.setdiff1d(np.arange(len(names)), each.split.labels)
-        if len(empty):
-            raise InputError(f"every class needs images in each split, {names[empty[0]]!r} has none in {split}")
+    counts = {split: np.bincount(each.split.labels, minlength=len(names)) for split, each in read.items()}
+    for split, some in counts.items():
+        for i in np.flatnonzero(some == 0)[:1]:
+            elsewhere = [f"{other} has {n}" for other, each in counts.items() if (n := int(each[i]))]
+            raise InputError(
+                f"every class needs images in each split, {names[i]!r} has none in {split} "
+                f"({', '.join(elsewhere) or 'nor in any other'})"
+            )
 
 
 def _resize(split: Split, step: Preprocessing) -> Split:

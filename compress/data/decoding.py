@@ -17,12 +17,13 @@ from PIL import Image, UnidentifiedImageError
 
 from compress.data.exif_orientation import upright_size
 from compress.data.image_cache import Missing, Stored, chunk_size, stored_images
+from compress.data.pixel_depth import FULL_DEPTH
 from compress.data.preprocessing import Preprocessing
 from hw_profiles.errors import InputError
 
 OnProgress = Callable[[float], None]
 
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
 _MOST_PIXELS = 89_478_485  # a quarter of a gigabyte in RGB, above which Pillow warns of decompression bombs
 _LARGEST_SIDE = 160
@@ -154,14 +155,14 @@ def _fill(
     return fill
 
 
-def resize_step(channels: int, size: tuple[int, int]) -> Preprocessing:
-    """Only the cutting and resizing to ``size`` (height, width).
+def resize_step(channels: int, size: tuple[int, int], bits: int = FULL_DEPTH) -> Preprocessing:
+    """Only the cutting and resizing to ``size`` (height, width), of images that use ``bits``.
 
     >>> resize_step(3, (4, 5)).input_shape
     (3, 4, 5)
     """
     return Preprocessing(
-        channels=channels, sizes=(size,), mean=(0.0,) * channels, std=(1.0,) * channels, class_names=()
+        channels=channels, sizes=(size,), mean=(0.0,) * channels, std=(1.0,) * channels, class_names=(), bits=bits
     )
 
 
