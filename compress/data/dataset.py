@@ -34,9 +34,10 @@ _PAIRS_LISTED = 20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """``images`` uint8 (N, H, W, C) and ``labels`` int64 (N,). ``images`` may be a read-only ``np.memmap``, so take
-    slices of it; ``key`` then says what it was made from. A split equals itself alone: comparing images is for who
-    needs it.
+    """``images`` uint8 (N, H, W, C) and ``labels`` int64 (N,), none of them where nobody knows them. Where the data are
+    no images but what a network reads, ``images`` are these numbers (N, ...) as they are. ``images`` may be a read-only
+    ``np.memmap``, so take slices of it; ``key`` then says what it was made from. A split equals itself alone: comparing
+    images is for who needs it.
     """
 
     images: NDArray[np.uint8]
@@ -44,11 +45,16 @@ class Split:
     key: str | None = None
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.images)
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the label of each image is known."""
+        return len(self.labels) == len(self)
 
     def take(self, indices: NDArray[np.int64]) -> Split:
         """The images at ``indices``, in memory: for small subsets."""
-        return Split(self.images[indices], self.labels[indices])
+        return Split(self.images[indices], self.labels[indices] if self.is_labelled else self.labels)
 
     def some(self, count: int, seed: int) -> Split:
         """At most ``count`` images, drawn by the seed."""
@@ -154,7 +160,7 @@ def load_data(
     _check_missing(source, read, unreadable)
     _check_classes(read, names)
     splits = {name: each.split for name, each in read.items()}
-    mean, std = _statistics(splits["train"])
+    mean, std = channel_statistics(splits["train"].images)
     return Dataset(
         name=_name(source),
         preprocessing=replace(step, mean=mean, std=std, class_names=names),
@@ -271,12 +277,12 @@ def _resize(split: Split, step: Preprocessing) -> Split:
     return Split(stored.images, split.labels, stored.key)
 
 
-def _statistics(train: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of each channel of up to 10,000 training images, 0..1."""
-    chosen = np.arange(0, len(train), max(1, len(train) // 5000))
-    total, squares, count, rows = np.zeros(()), np.zeros(()), 0, chunk_size(train.images[:1].size)
+def channel_statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel of up to 10,000 of the images (N, H, W, C), 0..1."""
+    chosen = np.arange(0, len(images), max(1, len(images) // 5000))
+    total, squares, count, rows = np.zeros(()), np.zeros(()), 0, chunk_size(images[:1].size)
     for start in range(0, len(chosen), rows):
-        sample = train.images[chosen[start : start + rows]]
+        sample = images[chosen[start : start + rows]]
         total = total + sample.sum(axis=(0, 1, 2), dtype=np.float64)
         squares = squares + np.square(sample, dtype=np.float32).sum(axis=(0, 1, 2), dtype=np.float64)
         count += sample[..., 0].size

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from hw_profiles.errors import InputError
 
@@ -42,26 +42,26 @@ def held_bits(readers: Sequence[Images]) -> int:
     >>> held_bits([Pictures([np.full((2, 2), 4095, np.uint16)])])
     12
     """
-    sample = _deepest(readers, every=True)
+    sample = _deepest(readers, sampled=True)
     if not 0 <= sample < 2 ** DEPTHS[-2]:
         return FULL_DEPTH
-    largest = _deepest(readers, every=False)
-    return next(bits for bits in DEPTHS if largest < 2**bits)
+    largest = _deepest(readers, sampled=False)
+    return next((bits for bits in DEPTHS if largest < 2**bits), FULL_DEPTH)
 
 
-def _deepest(readers: Sequence[Images], *, every: bool) -> int:
+def _deepest(readers: Sequence[Images], *, sampled: bool) -> int:
     """The largest pixel of the deep images, or the first that needs all bits; -1 where none is deep."""
     wanted = []
     for reader in readers:
         step = -(-len(reader) // _LOOKED_AT) or 1
-        wanted += [(reader, index) for index in range(0, len(reader), step if every else 1)]
+        wanted += [(reader, index) for index in range(0, len(reader), step if sampled else 1)]
     largest = -1
     with ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(wanted), _CHUNK):
             found = pool.map(lambda pair: _largest(*pair), wanted[start : start + _CHUNK])
             largest = max(largest, *found)
             if largest >= 2 ** DEPTHS[-2]:
-                return min(largest, 2**FULL_DEPTH - 1)
+                break
     return largest
 
 
@@ -105,20 +105,25 @@ def _of(bits: int) -> str:
 
 def _colour_format(image: Image.Image) -> str | None:
     """How Pillow reads the lower byte of colours of 16 bits, of which it keeps the upper one."""
-    tiles = getattr(image, "tile", None) or []
-    said = {tile[3] if isinstance(tile[3], str) else tile[3][0] for tile in tiles if tile[3]}
-    return _OTHER_BYTE.get(str(said.pop())) if len(said) == 1 else None
+    tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
+    said = {str(_raw_format(tile.args)) for tile in tiles}
+    return _OTHER_BYTE.get(said.pop()) if len(said) == 1 else None
+
+
+def _raw_format(args: Any) -> Any:
+    return args[0] if isinstance(args, tuple) and args else args
 
 
 def _low_bytes(image: Image.Image, low_format: str) -> NDArray[np.int64]:
-    file = image.fp  # type: ignore[attr-defined]
+    assert isinstance(image, ImageFile.ImageFile)
+    file: Any = image.fp
     place = file.tell()
     file.seek(0)
-    low = Image.open(file, formats=[image.format or ""])
-    low.tile = [  # type: ignore[attr-defined]
-        (*tile[:3], low_format if isinstance(tile[3], str) else (low_format, *tile[3][1:]))
-        for tile in low.tile  # type: ignore[attr-defined]
+    low: Any = Image.open(file, formats=[image.format or ""])
+    low.tile = [
+        tile._replace(args=(low_format, *tile.args[1:]) if isinstance(tile.args, tuple) else low_format)
+        for tile in low.tile
     ]
-    pixels = np.asarray(low).astype(np.int64)
+    pixels: NDArray[np.int64] = np.asarray(low).astype(np.int64)
     file.seek(place)
     return pixels

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -42,6 +45,20 @@ def balanced_accuracy(predictions: NDArray[np.int64], split: Split) -> float:
     images = np.bincount(split.labels)
     right = np.bincount(split.labels[predictions == split.labels], minlength=len(images))
     return float(np.mean(right[images > 0] / images[images > 0]))
+
+
+def signal_to_noise_db(reference: NDArray[Any], values: NDArray[Any]) -> float:
+    """The power of numbers by that of their error, in decibels; infinite where they are equal.
+
+    >>> round(signal_to_noise_db(np.array([10.0, 0.0]), np.array([10.0, 1.0])), 6)
+    20.0
+    """
+    exact = reference.astype(np.float64)
+    noise = float(np.square(exact - values).sum())
+    signal = float(np.square(exact).sum())
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal else -math.inf
 
 
 def evaluate(model: nn.Module, split: Split, preprocessing: Preprocessing) -> float:

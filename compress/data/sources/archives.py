@@ -128,7 +128,7 @@ class _Unpacking:
     def _tar(self, file: IO[bytes]) -> None:
         with tarfile.open(fileobj=file, mode="r:") as archive:
             while (member := archive.next()) is not None:
-                archive.members = []  # of millions of members none is kept
+                archive.members = []  # type: ignore[attr-defined]  # of millions of members none is kept
                 if member.isdir():
                     continue
                 if not member.isreg():
