@@ -27,7 +27,7 @@ from compress.distillation.ensemble import Ensemble
 from compress.fnz.files import Encoded, decode_file, encode_file
 from compress.networks.artifact import Artifact
 from compress.networks.as_artifact import Data, Model, Shape, as_artifact, as_dataset, fitted
-from compress.networks.calibration_data import Inputs, calibration_dataset, fitted_inputs, of_one_input
+from compress.networks.calibration_data import GIVEN, Inputs, calibration_dataset, fitted_inputs, of_one_input
 from compress.networks.network_source import GivenModule, OnnxFile
 from compress.networks.onnx_export import onnx_bytes, onnx_outputs
 from compress.networks.weight_layers import WeightLayer, layers_of, weighted_layers
@@ -280,9 +280,11 @@ def _trains(stage: Precision) -> bool:
 
 def _told(done: Artifact, stage: Precision, context: Context) -> Artifact:
     """With how many images were given, and of how many the ranges are."""
-    given = len(context.data.train)
-    used = {"calibration_images": min(2 * stage.images, given)} if isinstance(stage, Quantize) else {}
-    return replace(done, metrics={**done.metrics, "images_given": given, **used})
+    used = {}
+    if isinstance(stage, Quantize):
+        used["calibration_images"] = min(2 * stage.images, len(context.data.train))
+    given = {GIVEN: context.data.facts[GIVEN]} if GIVEN in context.data.facts else {}
+    return replace(done, metrics={**done.metrics, **given, **used})
 
 
 def _mixed_where_it_loses(done: Artifact, context: Context) -> Artifact:

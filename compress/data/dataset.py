@@ -85,6 +85,11 @@ class Dataset:
     test_names: tuple[str, ...] = ()
 
     @property
+    def distinct_splits(self) -> tuple[Split, ...]:
+        """Train, val and test; one that stands for several of them once."""
+        return tuple({id(split): split for split in (self.train, self.val, self.test)}.values())
+
+    @property
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.preprocessing.class_names)
@@ -101,11 +106,12 @@ class Dataset:
         if self.preprocessing.sizes[-1] == (height, width):
             return self
         step = replace(self.preprocessing, sizes=((height, width),))
+        resized = {id(split): _resize(split, step) for split in self.distinct_splits}
         return replace(
             self,
-            train=_resize(self.train, step),
-            val=_resize(self.val, step),
-            test=_resize(self.test, step),
+            train=resized[id(self.train)],
+            val=resized[id(self.val)],
+            test=resized[id(self.test)],
             preprocessing=replace(self.preprocessing, sizes=(*self.preprocessing.sizes, (height, width))),
         )
 

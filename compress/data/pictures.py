@@ -1,8 +1,9 @@
-"""Pictures without labels: a folder of them, and data sets of one part for what only looks at images."""
+"""Data sets of one part, for what only looks at images: of a folder with or without classes, or of arrays."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.dataset import Dataset, Split, channel_statistics
-from compress.data.decoding import ImageFileReader, read_images, resize_step, usual_shape
+from compress.data.decoding import ImageFileReader, ImageReader, read_images, resize_step
 from compress.data.network_inputs import NamedInputs, NetworkInputs
-from compress.data.pixel_depth import held_bits
 from compress.data.preprocessing import Preprocessing
 from compress.data.sources.archives import is_archive, unpacked
 from compress.data.sources.folder_layout import content_root, images_below
+from compress.data.sources.image_folder import open_folder
+from compress.data.sources.image_source import ImageSource, LabelledImages
 from compress.data.sources.left_out import LeftOut
 from hw_profiles.errors import InputError
 
@@ -26,28 +28,46 @@ NO_LABELS: NDArray[np.int64] = np.empty(0, np.int64)
 
 
 def load_pictures(source: Path, *, size: tuple[int, int] | None = None, channels: int | None = None) -> Dataset:
-    """All images below a folder, or in a zip or tar, whatever folders they lie in; ``size`` (height, width).
+    """All images of a folder, or of a zip or tar, as one part; ``size`` (height, width).
+
+    They have labels where the folder says them (:func:`compress.data.sources.image_folder.open_folder`); else all
+    images below it are taken, whatever folders they lie in.
 
     Raises:
         InputError: no image, or images that cannot be read.
     """
-    folder = content_root(unpacked(source) if is_archive(source) else source)
+    folder = unpacked(source) if is_archive(source) else source
+    try:
+        found = open_folder(folder)
+    except InputError as error:
+        log.info("--data %s: read as images without classes (%s)", source, error)
+        found = _without_classes(source, content_root(folder))
+    found.left_out.tell(str(source))
+    step = resize_step(channels or found.channels, size or found.size, found.bits)
+    parts = [(_read(source, part.reader, step), part.labels) for part in found.parts.values()]
+    pixels, labels = (np.concatenate(each) for each in zip(*parts, strict=True))
+    data = pixels_dataset(pixels, labels if found.class_names else NO_LABELS, bits=step.bits, name=source.name)
+    return replace(data, preprocessing=replace(data.preprocessing, class_names=found.class_names))
+
+
+def _without_classes(source: Path, folder: Path) -> ImageSource:
     left = LeftOut()
     paths = sorted(images_below(folder, folder.resolve(), left), key=lambda path: path.parts)
-    left.tell(str(source))
     if not paths:
         raise InputError(f"--data {source}: holds no image{f' ({left.text()})' if left.counts else ''}")
-    reader = ImageFileReader(folder, paths)
-    usual_channels, usual_size = usual_shape(reader)
-    step = resize_step(channels or usual_channels, size or usual_size, held_bits([reader]))
-    stored = read_images(reader, np.arange(len(paths)), step)
+    part = LabelledImages(reader=ImageFileReader(folder, paths), labels=np.zeros(len(paths), np.int64))
+    return ImageSource.of({"train": part}, (), left)
+
+
+def _read(source: Path, reader: ImageReader, step: Preprocessing) -> NDArray[np.uint8]:
+    stored = read_images(reader, np.arange(len(reader)), step)
     if stored.missing:
         index, why = stored.missing[0]
         raise InputError(
-            f"--data {source}: {len(stored.missing)} of {len(paths)} images cannot be read, such as "
+            f"--data {source}: {len(stored.missing)} of {len(reader)} images cannot be read, such as "
             f"{reader.name(index)} ({why}); fix or remove them"
         )
-    return pixels_dataset(stored.images, bits=step.bits, name=source.name)
+    return stored.images
 
 
 def pixels_dataset(

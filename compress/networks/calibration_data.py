@@ -29,13 +29,17 @@ Inputs = Any
 Shape = tuple[int, ...]
 
 
+GIVEN = "images_given"
+"""The fact of how many images were given, those that judge included."""
+
+
 def calibration_dataset(data: Inputs, seed: int = 0, *, input_shape: Shape | None = None) -> Dataset:
     """What a call that trains nothing is given, as a data set.
 
     - A Dataset, ``"digits"``, an .npz file or ``torchvision:NAME``: its training images calibrate, those of validation
       judge.
     - A folder (or a zip or tar) with classes: the same; one without classes, or whose classes are too small to be
-      split: all its images, for both, without labels.
+      split: all its images, for both.
     - Images in bytes (N, H, W) or (N, H, W, 1 or 3); other numbers (N, ...) are what the network reads, of any rank.
     - (images, labels): a part that is drawn by the seed judges, where each class has two images; else all do both.
     - Inputs by name {name: (N, ...)}, for a network of several.
@@ -49,6 +53,11 @@ def calibration_dataset(data: Inputs, seed: int = 0, *, input_shape: Shape | Non
     >>> calibration_dataset(np.zeros((4, 1, 8, 8), np.float32)).preprocessing.input_shape
     (1, 8, 8)
     """
+    found = _dataset(data, seed, input_shape)
+    return replace(found, facts={**found.facts, GIVEN: sum(map(len, found.distinct_splits))})
+
+
+def _dataset(data: Inputs, seed: int, input_shape: Shape | None) -> Dataset:
     if isinstance(data, Dataset):
         return data
     if isinstance(data, str | Path):
@@ -78,12 +87,9 @@ def _of_path(source: str, seed: int, input_shape: Shape | None) -> Dataset:
         channels, size = input_shape[0], (input_shape[1], input_shape[2])
     try:
         side = size[0] if size is not None and size[0] == size[1] else None
-        found = load_data(source, seed=seed, size=side)
-    except InputError as error:
-        pictures = load_pictures(path, size=size, channels=channels)
-        log.info("--data %s: read as images without classes (%s)", source, error)
-        return pictures
-    return found
+        return load_data(source, seed=seed, size=side)
+    except InputError:  # no classes, or classes that are too small to be split
+        return load_pictures(path, size=size, channels=channels)
 
 
 def _of_arrays(inputs: NDArray[Any] | NamedInputs, labels: NDArray[Any] | None, seed: int = 0) -> Dataset:
@@ -104,7 +110,8 @@ def _divided(data: Dataset, seed: int) -> Dataset:
         parts = divide(numbers_, tuple(map(str, names)), ("val",), seed)
     except InputError:
         return data
-    return replace(data, train=data.train.take(parts["train"]), val=data.train.take(parts["val"]))
+    judging = data.train.take(parts["val"])
+    return replace(data, train=data.train.take(parts["train"]), val=judging, test=judging)
 
 
 def of_one_input(data: Dataset) -> Dataset:
@@ -119,7 +126,8 @@ def of_one_input(data: Dataset) -> Dataset:
     if len(inputs.arrays) > 1:
         names = ", ".join(inputs.arrays)
         raise InputError(f"several inputs by name are for ONNX files, a module or an Arch takes one: got {names}")
-    return inputs_dataset(next(iter(inputs.arrays.values())), data.train.labels)
+    alone = inputs_dataset(next(iter(inputs.arrays.values())), data.train.labels)
+    return replace(alone, facts=data.facts)
 
 
 def fitted_inputs(data: Dataset, artifact: Artifact) -> Dataset:
@@ -177,7 +185,8 @@ def _without_labels(data: Dataset, why: str) -> Dataset:
 
 
 def _with_labels(data: Dataset, change: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> Dataset:
-    train, val, test = (replace(split, labels=change(split.labels)) for split in (data.train, data.val, data.test))
+    changed = {id(split): replace(split, labels=change(split.labels)) for split in data.distinct_splits}
+    train, val, test = (changed[id(split)] for split in (data.train, data.val, data.test))
     return replace(data, train=train, val=val, test=test)
 
 

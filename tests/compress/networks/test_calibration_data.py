@@ -89,8 +89,23 @@ def test_a_folder_whose_classes_are_too_small_gives_all_its_images(tmp_path: Pat
         (tmp_path / f"class {i}").mkdir()
         Image.fromarray(PIXELS[i]).save(tmp_path / f"class {i}" / "0.png")
     data = calibration_dataset(str(tmp_path))
-    assert len(data.train) == 6
-    assert not data.train.is_labelled
+    assert data.train.labels.tolist() == list(range(6))
+    assert data.preprocessing.class_names == tuple(f"class {i}" for i in range(6))
+
+
+def test_a_table_of_labels_tells_the_numbers_of_the_networks_classes(tmp_path: Path, network: nn.Module) -> None:
+    with torch.inference_mode():
+        record = calibration_dataset(PIXELS).preprocessing
+        said = network(torch.from_numpy(record.tensor(PIXELS))).argmax(1).numpy()
+    rows = ["file,label"]
+    for i, label in enumerate(said):
+        Image.fromarray(PIXELS[i]).save(tmp_path / f"{i}.png")
+        rows.append(f"{i}.png,{label}")
+    rows.append("")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    after = compress.quantize(network, str(tmp_path), MINMAX)
+    assert after.metrics["val_accuracy_before"] == 1.0
+    assert after.metrics["images_given"] == 40
 
 
 def test_a_folder_with_other_classes_than_the_networks_is_judged_without_labels(
@@ -139,7 +154,7 @@ SEGMENTER = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8,
 )
 def test_any_rank_and_any_output(module: nn.Module, data: Any) -> None:
     after = compress.quantize(module, data)
-    assert after.metrics["val_snr_db"] > 20
+    assert after.metrics["val_snr_db"] > 15
     assert ("val_same_class" in after.metrics) == (module is MLP)
 
 
