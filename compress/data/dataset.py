@@ -16,6 +16,7 @@ from compress.data.duplicate_detection import difference_hashes, near_duplicates
 from compress.data.image_cache import chunk_size
 from compress.data.preprocessing import Preprocessing
 from compress.data.sources.archives import is_archive, unpacked
+from compress.data.sources.arrow_dataset import is_arrow_dataset, open_arrow_dataset
 from compress.data.sources.image_folder import open_folder
 from compress.data.sources.image_source import ImageSource, LabelledImages
 from compress.data.sources.npz import open_digits, open_npz
@@ -183,7 +184,7 @@ def _open(source: str) -> ImageSource:
     if source.startswith(_TORCHVISION):
         return open_torchvision(source.removeprefix(_TORCHVISION))
     if path.is_dir():
-        return open_folder(path)
+        return open_arrow_dataset(path) if is_arrow_dataset(path) else open_folder(path)
     if path.suffix == ".npz" and path.is_file():
         return open_npz(path)
     if is_archive(path):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import numpy as np
 import PIL
@@ -46,6 +46,22 @@ class ImageReader(Protocol):
         """A text that differs where the pixels may differ."""
 
 
+def opened(file: Path | IO[bytes]) -> Image.Image:
+    """An image file, opened but not decoded.
+
+    Raises:
+        InputError: a format that is not read, or more pixels than fit in a quarter of a gigabyte.
+    """
+    try:
+        image: Image.Image = Image.open(file, formats=_FORMATS)
+    except UnidentifiedImageError:
+        raise InputError(f"none of {', '.join(_FORMATS)}") from None
+    if image.width * image.height > _MOST_PIXELS:
+        image.close()
+        raise InputError(f"{image.width}×{image.height} pixels are more than {_MOST_PIXELS:,}")
+    return image
+
+
 @dataclass(frozen=True, slots=True)
 class ImageFileReader:
     """Image files below ``root``."""
@@ -58,14 +74,7 @@ class ImageFileReader:
 
     def open(self, index: int) -> Image.Image:
         """The opened file; its pixels are not decoded yet."""
-        try:
-            image: Image.Image = Image.open(self.paths[index], formats=_FORMATS)
-        except UnidentifiedImageError:
-            raise InputError(f"none of {', '.join(_FORMATS)}") from None
-        if image.width * image.height > _MOST_PIXELS:
-            image.close()
-            raise InputError(f"{image.width}×{image.height} pixels are more than {_MOST_PIXELS:,}")
-        return image
+        return opened(self.paths[index])
 
     def name(self, index: int) -> str:
         """The path from the root."""
