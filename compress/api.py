@@ -2,9 +2,11 @@
 
 ``model`` is a module, an Arch, an Artifact, a name of timm or the path of an ONNX file (where nothing is trained);
 ``data`` a Dataset, what ``--data`` takes, or (images, labels), see
-:func:`compress.networks.as_artifact.as_dataset`. All return an :class:`Artifact`: ``.model()`` is the float32
-module, :func:`compress.export_onnx` writes the file that runs, and with images ``.metrics`` holds the accuracy of
-that file on validation images before and after.
+:func:`compress.networks.as_artifact.as_dataset`; where nothing is trained, also images without labels, in an array, a
+folder or batches, see :func:`compress.networks.calibration_data.calibration_dataset`. All return an :class:`Artifact`:
+``.model()`` is the float32 module, :func:`compress.export_onnx` writes the file that runs, and with images ``.metrics``
+says how far its outputs are from those of the file before: the signal-to-noise ratio in decibels, the share of images
+that get the same class, and with labels the accuracy of both on validation images.
 """
 
 from __future__ import annotations
@@ -19,20 +21,27 @@ from torch import Tensor, nn
 
 from compress.clustering.cluster import Cluster, check_can_share, stored_as
 from compress.data.dataset import Dataset, Split
+from compress.data.network_inputs import NetworkInputs
 from compress.distillation.distill import Distill
 from compress.distillation.ensemble import Ensemble
 from compress.fnz.files import Encoded, decode_file, encode_file
 from compress.networks.artifact import Artifact
 from compress.networks.as_artifact import Data, Model, Shape, as_artifact, as_dataset, fitted
+from compress.networks.calibration_data import GIVEN, Inputs, calibration_dataset, fitted_inputs, of_one_input
 from compress.networks.network_source import GivenModule, OnnxFile
-from compress.networks.onnx_export import onnx_bytes, onnx_logits
+from compress.networks.onnx_export import onnx_bytes, onnx_outputs
 from compress.networks.weight_layers import WeightLayer, layers_of, weighted_layers
 from compress.pruning.prune import Prune
+from compress.quantization.int8.fidelity import tells_classes
+from compress.quantization.int8.ptq import Quantize
+from compress.quantization.int8.qat import QuantizeAware
 from compress.quantization.mixed_precision.mixed_precision import MixedPrecision, check_budget
 from compress.quantization.precisions import Precision, check_needs_no_images, stage_of
+from compress.quantization.weight_only.binary import Binarize
+from compress.quantization.weight_only.int4 import Int4
 from compress.sparsity.sparsify import Sparsify, check_can_be_sparse, densities, sparse_formats
 from compress.stage_interface import Context
-from compress.training.evaluation import accuracy
+from compress.training.evaluation import accuracy, signal_to_noise_db
 from compress.training.teachers import ModuleTeacher, OnnxTeacher, Teacher, pixels_of
 from hw_profiles.budget import Budget
 from hw_profiles.devices.device_file import load_device
@@ -45,7 +54,7 @@ _JUDGED_IMAGES = 1000
 
 def quantize(
     model: Model,
-    data: Data | None = None,
+    data: Inputs | None = None,
     config: Precision | None = None,
     *,
     precision: str | None = None,
@@ -53,7 +62,11 @@ def quantize(
     budget: Budget | None = None,
     seed: int = 0,
 ) -> Artifact:
-    """The model in fewer bits: in 8-bit integers, their scales from training images, or in another ``precision``.
+    """The model in fewer bits: in 8-bit integers, their scales from images, or in another ``precision``.
+
+    ``data`` needs no labels but for what is trained: images as an array or a folder, what the network reads as floats,
+    inputs by name, or batches (:func:`compress.networks.calibration_data.calibration_dataset`). ``metrics`` says how
+    many were given and how many of them calibrated.
 
     - ``"int8"``: :class:`compress.Quantize`. The only one that also computes in fewer bits, with ``"qat"`` and
     ``"mixed"``.
@@ -87,13 +100,13 @@ def quantize(
         check_needs_no_images(stage, artifact)
         context = _without_images(artifact, seed, device)
     else:
-        artifact, context = _begin(model, data, seed, device=device)
+        artifact, context = _begin(model, data, seed, device=device, trains=_trains(stage))
     context = replace(context, budget=budget or context.budget)
     done = stage(artifact, context)
     if precision is None and config is None:
         done = _mixed_where_it_loses(done, context)
     check_budget(done, context, stage.name)
-    return done if data is None else _judged(artifact, done, context)
+    return done if data is None else _judged(artifact, _told(done, stage, context), context)
 
 
 def prune(
@@ -114,7 +127,9 @@ def prune(
     """
     wishes: dict[str, Any] = {"latency_ms": latency_ms, "amount": amount}
     stage = replace(config or Prune(), **{name: value for name, value in wishes.items() if value is not None})
-    artifact, context = _begin(model, data, seed, device=device, trains=stage.recipe is not None)
+    artifact, context = _begin(
+        model, data, seed, device=device, trains=stage.recipe is not None or stage.criterion == "taylor"
+    )
     return _judged(artifact, stage(artifact, context), context)
 
 
@@ -141,7 +156,7 @@ def distill(
 
 def sparsify(
     model: Model,
-    data: Data | None = None,
+    data: Inputs | None = None,
     config: Sparsify | None = None,
     *,
     amount: float | Mapping[str, float] | None = None,
@@ -161,7 +176,8 @@ def sparsify(
     stage = config or Sparsify()
     stage = stage if amount is None else replace(stage, amount=amount)
     if data is not None:
-        artifact, context = _begin(model, data, seed, trains=stage.recipe is not None)
+        learns = stage.recipe is not None or stage.scope == "sensitivity"
+        artifact, context = _begin(model, data, seed, trains=learns)
         return _judged(artifact, stage(artifact, context), context)
     artifact = as_artifact(model, None)
     check_can_be_sparse(artifact)
@@ -175,7 +191,7 @@ def sparsify(
 
 def cluster(
     model: Model,
-    data: Data | None = None,
+    data: Inputs | None = None,
     config: Cluster | None = None,
     *,
     clusters: int | Mapping[str, int] | None = None,
@@ -228,14 +244,47 @@ def decode(path: Path | str, out: Path | str) -> None:
     decode_file(Path(path), out)
 
 
+def _with_own_record(artifact: Artifact) -> Artifact:
+    """With what the network says of images, where it was given its inputs as they are."""
+    record = artifact.preprocessing
+    return replace(artifact, preprocessing=record.stands_for) if isinstance(record, NetworkInputs) else artifact
+
+
 def _begin(
-    model: Model, data: Data, seed: int, *, device: str = "host", trains: bool = False
+    model: Model, data: Inputs, seed: int, *, device: str = "host", trains: bool = False
 ) -> tuple[Artifact, Context]:
-    images = as_dataset(data, seed)
+    """The artifact and what a stage works with; what ``trains`` needs labels of the network's classes."""
+    images = as_dataset(data, seed) if trains else calibration_dataset(data, seed, input_shape=_shape_of(model, data))
+    if not (isinstance(model, str | Path) and str(model).endswith(".onnx")):
+        images = of_one_input(images)
     artifact = as_artifact(model, images, trains=trains)
     bare = replace(artifact, metrics={}, files={}, history=())
-    context = Context(data=fitted(images, bare), device=load_device(device), seed=seed, measured=False)
-    return bare, context
+    read = fitted(images, bare) if trains else fitted_inputs(images, bare)
+    return bare, Context(data=read, device=load_device(device), seed=seed, measured=False)
+
+
+def _shape_of(model: Model, data: Inputs) -> tuple[int, ...] | None:
+    """What a model says that it reads, for a folder of images; None where it does not say so."""
+    if not isinstance(data, str | Path) or isinstance(model, nn.Module):
+        return None
+    try:
+        return as_artifact(model, None).source.input_shape
+    except InputError:  # is told where the model is needed
+        return None
+
+
+def _trains(stage: Precision) -> bool:
+    """Whether a stage learns from labels."""
+    return isinstance(stage, QuantizeAware | Binarize) or (isinstance(stage, Int4) and stage.recipe is not None)
+
+
+def _told(done: Artifact, stage: Precision, context: Context) -> Artifact:
+    """With how many images were given, and of how many the ranges are."""
+    used = {}
+    if isinstance(stage, Quantize):
+        used["calibration_images"] = min(2 * stage.images, len(context.data.train))
+    given = {GIVEN: context.data.facts[GIVEN]} if GIVEN in context.data.facts else {}
+    return replace(done, metrics={**done.metrics, **given, **used})
 
 
 def _mixed_where_it_loses(done: Artifact, context: Context) -> Artifact:
@@ -304,14 +353,19 @@ def _check_teaches(teacher: Teacher, data: Dataset) -> None:
 
 def _judged(before: Artifact, after: Artifact, context: Context) -> Artifact:
     """With what the files of both are worth on validation images, spread evenly over them."""
-    split = context.data.val.spread(_JUDGED_IMAGES)
-    files = [onnx_bytes(artifact) for artifact in (before, after)]
-    predictions = [onnx_logits(file, split.images, before.preprocessing).argmax(1) for file in files]
-    found = {
-        "val_images": len(split),
-        "val_accuracy_before": accuracy(predictions[0], split),
-        "val_accuracy": accuracy(predictions[1], split),
-        "file_bytes_before": len(files[0]),
-        "file_bytes": len(files[1]),
-    }
+    split, record = context.data.val.spread(_JUDGED_IMAGES), before.preprocessing
+    after = _with_own_record(after)
+    files = [onnx_bytes(artifact) for artifact in (_with_own_record(before), after)]
+    outputs, changed = (onnx_outputs(file, split.images, record) for file in files)
+    found: dict[str, Any] = {"val_images": len(split), "file_bytes_before": len(files[0]), "file_bytes": len(files[1])}
+    one, other = (next(iter(each.values())) for each in (outputs, changed))
+    if tells_classes(one):
+        found["val_same_class"] = float(np.mean(one.argmax(1) == other.argmax(1)))
+    if split.is_labelled:
+        found["val_accuracy_before"] = accuracy(one.argmax(1), split)
+        found["val_accuracy"] = accuracy(other.argmax(1), split)
+    ratios = {name: signal_to_noise_db(value, changed[name]) for name, value in outputs.items() if name in changed}
+    found["val_snr_db"] = min(ratios.values())
+    if len(ratios) > 1:
+        found["val_snr_db_of_outputs"] = ratios
     return replace(after, metrics={**after.metrics, **found})

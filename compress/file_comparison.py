@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from compress.data.dataset import Dataset
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.networks.onnx_export import onnx_logits
-from compress.training.evaluation import accuracy
+from compress.training.evaluation import accuracy, signal_to_noise_db
 from hw_profiles.errors import InputError
 from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_io.graph_edges import consumers_of, needed_nodes
@@ -37,7 +37,8 @@ class LayerError:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """``accuracies`` of both files and ``agreement``, the share of equal predictions, in 0..1. ``largest_difference``
+    """``accuracies`` of both files, None without labels, and ``agreement``, the share of equal predictions, in 0..1.
+    ``snr_db`` is the power of the first file's logits by that of their difference, in decibels. ``largest_difference``
     is that of two logits, ``largest_logit`` of the first file stands beside it.
 
     ``layers`` are the tensors of equal name and shape in the order in which the first file makes them, and
@@ -46,8 +47,9 @@ class Comparison:
     """
 
     images: int
-    accuracies: tuple[float, float]
+    accuracies: tuple[float, float] | None
     agreement: float
+    snr_db: float
     largest_difference: float
     largest_logit: float
     file_bytes: tuple[int, int]
@@ -83,12 +85,15 @@ def compare_files(one: bytes, other: bytes, data: Dataset, *, threshold: float =
         raise InputError(f"threshold must be above 0, got {threshold}")
     first, second = (_Side.of(*files, data) for files in ((one, other), (other, one)))
     logits = [onnx_logits(side.file, side.images, side.preprocessing) for side in (first, second)]
-    labels = data.test.labels
     predictions = [np.asarray(each.argmax(1), np.int64) for each in logits]
+    right = (
+        (accuracy(predictions[0], data.test), accuracy(predictions[1], data.test)) if data.test.is_labelled else None
+    )
     return Comparison(
-        images=len(labels),
-        accuracies=(accuracy(predictions[0], data.test), accuracy(predictions[1], data.test)),
+        images=len(data.test),
+        accuracies=right,
         agreement=float(np.mean(predictions[0] == predictions[1])),
+        snr_db=signal_to_noise_db(logits[0], logits[1]),
         largest_difference=float(np.abs(logits[0] - logits[1]).max()),
         largest_logit=float(np.abs(logits[0]).max()),
         file_bytes=(len(one), len(other)),
@@ -147,10 +152,9 @@ class _Side:
         shape, output = workload.shapes[workload.input], workload.shapes[workload.output]
         if len(shape) != 4 or shape[1] != data.preprocessing.channels or record.channels != shape[1]:
             raise InputError(f"a file must read images (N, {data.preprocessing.channels}, H, W), one reads {shape}")
-        if len(output) != 2 or output[1] != data.num_classes:
-            raise InputError(
-                f"a file must tell the {data.num_classes} classes of {data.name} apart, one makes {output[1:]}"
-            )
+        if len(output) != 2 or (data.test.is_labelled and output[1] != data.num_classes):
+            classes = f"the {data.num_classes} classes of {data.name}" if data.num_classes else "classes"
+            raise InputError(f"a file must tell {classes} apart, one makes {output[1:]}")
         images = data.resized(shape[2], shape[3]).test.images
         return cls(file, images, record)
 

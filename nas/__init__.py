@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from nas.config import Config
     from nas.engine.pareto import pareto_front
     from nas.engine.search import candidate, search, winner
-    from nas.errors import CrashError, InputError, NothingFitsError
+    from nas.errors import CrashError, InputError, NothingFitsError, UserFunctionError
     from nas.pipeline.run import run
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "CrashError",
     "InputError",
     "NothingFitsError",
+    "UserFunctionError",
     "candidate",
     "pareto_front",
     "run",
@@ -29,6 +30,7 @@ _HOMES = {
     "CrashError": "errors",
     "InputError": "errors",
     "NothingFitsError": "errors",
+    "UserFunctionError": "errors",
     "candidate": "engine.search",
     "pareto_front": "engine.pareto",
     "run": "pipeline.run",

@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from hw_profiles.errors import InputError
 
-__all__ = ["CrashError", "InputError", "NothingFitsError", "disk_is_full", "user_input"]
+if TYPE_CHECKING:
+    import optuna
+
+__all__ = ["CrashError", "InputError", "NothingFitsError", "UserFunctionError", "disk_is_full", "user_input"]
 
 
 class NothingFitsError(Exception):
@@ -20,6 +24,17 @@ class CrashError(Exception):
 
     It is neither wrong input nor a bug of ours that a traceback would show; what was done before is kept.
     """
+
+
+class UserFunctionError(ValueError):
+    """A function that was given to a search failed: what it raised stands in the text and is the cause.
+
+    ``study`` is the study as it was left, where the search came to its end.
+    """
+
+    def __init__(self, text: str, study: optuna.Study | None = None) -> None:
+        super().__init__(text)
+        self.study = study
 
 
 @contextmanager

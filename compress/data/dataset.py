@@ -14,12 +14,14 @@ from compress.argument_checks import LARGEST_SEED, is_whole
 from compress.data.decoding import ImageArrayReader, OnProgress, read_images, resize_step
 from compress.data.duplicate_detection import difference_hashes, near_duplicates
 from compress.data.image_cache import chunk_size
-from compress.data.image_folder import open_folder
-from compress.data.image_source import ImageSource, LabelledImages
-from compress.data.npz import open_digits, open_npz
 from compress.data.preprocessing import Preprocessing
+from compress.data.sources.archives import is_archive, unpacked
+from compress.data.sources.arrow_dataset import is_arrow_dataset, open_arrow_dataset
+from compress.data.sources.image_folder import open_folder
+from compress.data.sources.image_source import ImageSource, LabelledImages
+from compress.data.sources.npz import open_digits, open_npz
+from compress.data.sources.torchvision_datasets import open_torchvision
 from compress.data.splits import divide
-from compress.data.torchvision_datasets import open_torchvision
 from hw_profiles.errors import InputError
 from hw_profiles.spelling_suggestions import did_you_mean
 
@@ -35,9 +37,10 @@ _PAIRS_LISTED = 20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """``images`` uint8 (N, H, W, C) and ``labels`` int64 (N,). ``images`` may be a read-only ``np.memmap``, so take
-    slices of it; ``key`` then says what it was made from. A split equals itself alone: comparing images is for who
-    needs it.
+    """``images`` uint8 (N, H, W, C) and ``labels`` int64 (N,), none of them where nobody knows them. Where the data are
+    no images but what a network reads, ``images`` are these numbers (N, ...) as they are. ``images`` may be a read-only
+    ``np.memmap``, so take slices of it; ``key`` then says what it was made from. A split equals itself alone: comparing
+    images is for who needs it.
     """
 
     images: NDArray[np.uint8]
@@ -45,11 +48,16 @@ class Split:
     key: str | None = None
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.images)
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the label of each image is known."""
+        return len(self.labels) == len(self)
 
     def take(self, indices: NDArray[np.int64]) -> Split:
         """The images at ``indices``, in memory: for small subsets."""
-        return Split(self.images[indices], self.labels[indices])
+        return Split(self.images[indices], self.labels[indices] if self.is_labelled else self.labels)
 
     def some(self, count: int, seed: int) -> Split:
         """At most ``count`` images, drawn by the seed."""
@@ -65,8 +73,9 @@ class Dataset:
     """Three splits of one size, and how an image becomes the network's input.
 
     ``facts`` is what a report should tell of the images, in JSON types: ``counts`` {split: {class: images}},
-    ``skipped`` {"count", "files": [{"file", "why"}]}, ``near_duplicates`` {"val": images with one in train, "test":
-    with one in train or val, "pairs": [[file, other file]]}, and with groups ``groups`` {split: groups}.
+    ``skipped`` {"count", "files": [{"file", "why"}]}, ``left_out`` {reason: files that are no part of the data},
+    ``near_duplicates`` {"val": images with one in train, "test": with one in train or val, "pairs": [[file, other
+    file]]}, and with groups ``groups`` {split: groups}.
     ``test_names`` is what a user calls each test image.
     """
 
@@ -77,6 +86,11 @@ class Dataset:
     preprocessing: Preprocessing
     facts: Mapping[str, Any] = field(default_factory=dict)
     test_names: tuple[str, ...] = ()
+
+    @property
+    def distinct_splits(self) -> tuple[Split, ...]:
+        """Train, val and test; one that stands for several of them once."""
+        return tuple({id(split): split for split in (self.train, self.val, self.test)}.values())
 
     @property
     def num_classes(self) -> int:
@@ -95,11 +109,12 @@ class Dataset:
         if self.preprocessing.sizes[-1] == (height, width):
             return self
         step = replace(self.preprocessing, sizes=((height, width),))
+        resized = {id(split): _resize(split, step) for split in self.distinct_splits}
         return replace(
             self,
-            train=_resize(self.train, step),
-            val=_resize(self.val, step),
-            test=_resize(self.test, step),
+            train=resized[id(self.train)],
+            val=resized[id(self.val)],
+            test=resized[id(self.test)],
             preprocessing=replace(self.preprocessing, sizes=(*self.preprocessing.sizes, (height, width))),
         )
 
@@ -112,14 +127,18 @@ def load_data(
     unreadable: str = "refuse",
     on_progress: OnProgress | None = None,
 ) -> Dataset:
-    """The images of ``"digits"``, of a folder, of an ``.npz`` file or of ``"torchvision:NAME"``.
+    """The images of ``"digits"``, a folder, a zip or tar of one, an ``.npz`` file or ``"torchvision:NAME"``.
 
     A folder holds one folder of images for each class, or such folders under ``train/`` and, as wished, ``val/`` and
-    ``test/``. With a file ``groups.csv`` in it (header ``file,group``; paths from the folder, each image in one row)
-    all images of a group come into one split. An .npz file holds x_train, y_train, x_test and y_test; images are uint8
-    (N, H, W) or (N, H, W, C). What is not given is split off by the seed, the same share of each class. ``size`` is the
-    side to which images are resized; by default their own, or for files the median side but at most 160 where sizes
-    differ. Images that cannot be read are refused, or with ``unreadable="skip"`` left out and listed in the facts.
+    ``test/`` (also called training, valid, validation, testing; in any case). A file ``labels.csv`` in it (header
+    ``file,label``, paths from the folder) tells the classes instead. With a file ``groups.csv`` (header
+    ``file,group``, each image in one row) all images of a group come into one split. What is left out, such as hidden
+    folders and a ``test/`` without classes, is counted in one line of the log and in the facts.
+
+    An .npz file holds x_train, y_train, x_test and y_test; images are uint8 (N, H, W) or (N, H, W, C). What is not
+    given is split off by the seed, the same share of each class. ``size`` is the side to which images are resized; by
+    default their own, or for files the median side but at most 160 where sizes differ. Images that cannot be read are
+    refused, or with ``unreadable="skip"`` left out and listed in the facts.
 
     Splits above 256 MiB lie in files of the user's cache folder and are found there again.
 
@@ -141,19 +160,24 @@ def load_data(
         raise InputError(f"seed must be a whole number in 0..{LARGEST_SEED}, got {seed!r}")
     source = str(source)
     found = _open(source)
+    found.left_out.tell(source)
     names = found.class_names
     if len(names) < 2:
         raise InputError(f"--data {source}: at least two classes are needed, got {len(names)} ({', '.join(names)})")
-    step = resize_step(found.channels, found.size if size is None else (size, size))
+    step = resize_step(found.channels, found.size if size is None else (size, size), found.bits)
     read = _read(found, _choose(found, seed), step, on_progress or (lambda share: None))
     _check_missing(source, read, unreadable)
     _check_classes(read, names)
     splits = {name: each.split for name, each in read.items()}
-    mean, std = _statistics(splits["train"])
+    mean, std = channel_statistics(splits["train"].images)
     return Dataset(
         name=_name(source),
         preprocessing=replace(step, mean=mean, std=std, class_names=names),
-        facts={**_facts(read, names), VAL_DRAWN: "val" not in found.parts},
+        facts={
+            **_facts(read, names),
+            VAL_DRAWN: "val" not in found.parts,
+            "left_out": dict(found.left_out.counts),
+        },
         test_names=tuple(map(read["test"].name, range(len(read["test"].split)))),
         **splits,
     )
@@ -166,12 +190,22 @@ def _open(source: str) -> ImageSource:
     if source.startswith(_TORCHVISION):
         return open_torchvision(source.removeprefix(_TORCHVISION))
     if path.is_dir():
-        return open_folder(path)
+        return open_arrow_dataset(path) if is_arrow_dataset(path) else open_folder(path)
     if path.suffix == ".npz" and path.is_file():
         return open_npz(path)
-    valid = "digits, a folder of images, an .npz file or torchvision:NAME"
+    if is_archive(path):
+        return _open_unpacked(path)
+    valid = "digits, a folder of images, a zip or tar of one, an .npz file or torchvision:NAME"
     what = "it is a file of another kind" if path.exists() else "it does not exist"
     raise InputError(f"--data must be {valid}, got {source!r}: {what}{did_you_mean(source, ['digits'])}")
+
+
+def _open_unpacked(path: Path) -> ImageSource:
+    folder = unpacked(path)
+    try:
+        return open_folder(folder)
+    except InputError as error:
+        raise InputError(str(error).replace(str(folder), str(path))) from None
 
 
 def _name(source: str) -> str:
@@ -240,10 +274,14 @@ def _check_missing(source: str, read: Mapping[str, _Read], unreadable: str) -> N
 
 
 def _check_classes(read: Mapping[str, _Read], names: Sequence[str]) -> None:
-    for split, each in read.items():
-        empty = np.setdiff1d(np.arange(len(names)), each.split.labels)
-        if len(empty):
-            raise InputError(f"every class needs images in each split, {names[empty[0]]!r} has none in {split}")
+    counts = {split: np.bincount(each.split.labels, minlength=len(names)) for split, each in read.items()}
+    for split, some in counts.items():
+        for i in np.flatnonzero(some == 0)[:1]:
+            elsewhere = [f"{other} has {n}" for other, each in counts.items() if (n := int(each[i]))]
+            raise InputError(
+                f"every class needs images in each split, {names[i]!r} has none in {split} "
+                f"({', '.join(elsewhere) or 'nor in any other'})"
+            )
 
 
 def _resize(split: Split, step: Preprocessing) -> Split:
@@ -252,12 +290,12 @@ def _resize(split: Split, step: Preprocessing) -> Split:
     return Split(stored.images, split.labels, stored.key)
 
 
-def _statistics(train: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of each channel of up to 10,000 training images, 0..1."""
-    chosen = np.arange(0, len(train), max(1, len(train) // 5000))
-    total, squares, count, rows = np.zeros(()), np.zeros(()), 0, chunk_size(train.images[:1].size)
+def channel_statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel of up to 10,000 of the images (N, H, W, C), 0..1."""
+    chosen = np.arange(0, len(images), max(1, len(images) // 5000))
+    total, squares, count, rows = np.zeros(()), np.zeros(()), 0, chunk_size(images[:1].size)
     for start in range(0, len(chosen), rows):
-        sample = train.images[chosen[start : start + rows]]
+        sample = images[chosen[start : start + rows]]
         total = total + sample.sum(axis=(0, 1, 2), dtype=np.float64)
         squares = squares + np.square(sample, dtype=np.float32).sum(axis=(0, 1, 2), dtype=np.float64)
         count += sample[..., 0].size

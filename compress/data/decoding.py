@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import numpy as np
 import PIL
@@ -17,12 +17,13 @@ from PIL import Image, UnidentifiedImageError
 
 from compress.data.exif_orientation import upright_size
 from compress.data.image_cache import Missing, Stored, chunk_size, stored_images
+from compress.data.pixel_depth import FULL_DEPTH
 from compress.data.preprocessing import Preprocessing
 from hw_profiles.errors import InputError
 
 OnProgress = Callable[[float], None]
 
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
 _MOST_PIXELS = 89_478_485  # a quarter of a gigabyte in RGB, above which Pillow warns of decompression bombs
 _LARGEST_SIDE = 160
@@ -45,6 +46,22 @@ class ImageReader(Protocol):
         """A text that differs where the pixels may differ."""
 
 
+def opened(file: Path | IO[bytes]) -> Image.Image:
+    """An image file, opened but not decoded.
+
+    Raises:
+        InputError: a format that is not read, or more pixels than fit in a quarter of a gigabyte.
+    """
+    try:
+        image: Image.Image = Image.open(file, formats=_FORMATS)
+    except UnidentifiedImageError:
+        raise InputError(f"none of {', '.join(_FORMATS)}") from None
+    if image.width * image.height > _MOST_PIXELS:
+        image.close()
+        raise InputError(f"{image.width}×{image.height} pixels are more than {_MOST_PIXELS:,}")
+    return image
+
+
 @dataclass(frozen=True, slots=True)
 class ImageFileReader:
     """Image files below ``root``."""
@@ -57,14 +74,7 @@ class ImageFileReader:
 
     def open(self, index: int) -> Image.Image:
         """The opened file; its pixels are not decoded yet."""
-        try:
-            image: Image.Image = Image.open(self.paths[index], formats=_FORMATS)
-        except UnidentifiedImageError:
-            raise InputError(f"none of {', '.join(_FORMATS)}") from None
-        if image.width * image.height > _MOST_PIXELS:
-            image.close()
-            raise InputError(f"{image.width}×{image.height} pixels are more than {_MOST_PIXELS:,}")
-        return image
+        return opened(self.paths[index])
 
     def name(self, index: int) -> str:
         """The path from the root."""
@@ -154,14 +164,14 @@ def _fill(
     return fill
 
 
-def resize_step(channels: int, size: tuple[int, int]) -> Preprocessing:
-    """Only the cutting and resizing to ``size`` (height, width).
+def resize_step(channels: int, size: tuple[int, int], bits: int = FULL_DEPTH) -> Preprocessing:
+    """Only the cutting and resizing to ``size`` (height, width), of images that use ``bits``.
 
     >>> resize_step(3, (4, 5)).input_shape
     (3, 4, 5)
     """
     return Preprocessing(
-        channels=channels, sizes=(size,), mean=(0.0,) * channels, std=(1.0,) * channels, class_names=()
+        channels=channels, sizes=(size,), mean=(0.0,) * channels, std=(1.0,) * channels, class_names=(), bits=bits
     )
 
 

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import struct
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 _ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
@@ -25,6 +34,7 @@ def _orientation(image: Image.Image) -> int:
         return 1  # an unreadable EXIF block says nothing about pixels that can be read
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says."""
-    return ImageOps.exif_transpose(image) if _orientation(image) in range(2, 9) else image
+def upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
+    """The pixels of an opened image, turned as its EXIF orientation says."""
+    turn = _TURNS.get(_orientation(image))
+    return pixels if turn is None else pixels.transpose(turn)

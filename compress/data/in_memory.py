@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from compress.data.dataset import Dataset, Split
 from compress.data.preprocessing import Preprocessing
+from compress.data.sources.label_arrays import label_vector
 from compress.data.splits import divide
 from hw_profiles.errors import InputError
 
@@ -17,7 +18,7 @@ _FEWEST_CLASSES = 2
 
 def arrays_dataset(images: Any, labels: Any, *, seed: int = 0) -> Dataset:
     """Images as bytes (N, H, W) or (N, H, W, 1 or 3), or as floats (N, 1 or 3, H, W) as the network reads them; labels
-    whole numbers (N,). Test and validation images are split off by the seed.
+    integers or text, (N,), (N, 1) or one-hot. Test and validation images are split off by the seed.
 
     Bytes get the mean and deviation of their channels as their preprocessing. Floats are held as bytes between the
     least and the largest number of each channel, which is exact where they were made of bytes that reach both ends.
@@ -30,10 +31,8 @@ def arrays_dataset(images: Any, labels: Any, *, seed: int = 0) -> Dataset:
     >>> float(abs(data.preprocessing.tensor(data.test.images)).max() <= 1.001)
     1.0
     """
-    x, y = np.asarray(images), np.asarray(labels)
-    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer) or x.shape[:1] != y.shape:
-        count = len(x) if x.ndim else "there are none"
-        raise InputError(f"labels must be whole numbers, one for each image ({count}), got {y.dtype} {y.shape}")
+    x = np.asarray(images)
+    y = label_vector(labels, len(x) if x.ndim else 0)
     pixels, mean, std = _bytes(x) if x.dtype == np.uint8 else _floats(x)
     names, numbers = np.unique(y, return_inverse=True)
     if len(names) < _FEWEST_CLASSES:

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from compress.argument_checks import is_number, is_whole
 from compress.data.exif_orientation import upright
+from compress.data.pixel_depth import DEPTHS, FULL_DEPTH, deep_pixels, eight_bits
 from hw_profiles.errors import InputError
 
 PREPROCESSING_SCHEMA = 1
@@ -25,6 +26,7 @@ _SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float3
 class Preprocessing:
     """Make the image 8-bit grey or RGB, cut the centre to the aspect ratio, resize with a bilinear filter through each
     of ``sizes`` (height, width), divide by 255, subtract ``mean``, divide by ``std`` per channel: float32 (N, C, H, W).
+    Of images of 16 bits the lower ``bits`` are used: they are scaled from 0..2**bits - 1.
 
     >>> p = Preprocessing(channels=1, sizes=((8, 8),), mean=(0.5,), std=(0.25,), class_names=("a", "b"))
     >>> p.tensor(np.full((1, 8, 8, 1), 255, np.uint8)).max().item()
@@ -36,6 +38,7 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     class_names: tuple[str, ...]
+    bits: int = FULL_DEPTH
 
     def __post_init__(self) -> None:
         if not is_whole(self.channels, 1, 3) or self.channels == 2:
@@ -46,6 +49,8 @@ class Preprocessing:
             raise InputError(f"Preprocessing.mean must be a number for each channel, got {self.mean!r:.100}")
         if len(self.std) != self.channels or not all(is_number(value, _SMALLEST, _LARGEST) for value in self.std):
             raise InputError(f"Preprocessing.std must be a number above 0 for each channel, got {self.std!r:.100}")
+        if not is_whole(self.bits, 1) or self.bits not in DEPTHS:
+            raise InputError(f"Preprocessing.bits must be one of {', '.join(map(str, DEPTHS))}, got {self.bits!r:.100}")
         if not all(isinstance(name, str) for name in self.class_names):
             raise InputError(f"Preprocessing.class_names must be text, got {self.class_names!r:.100}")
 
@@ -57,17 +62,17 @@ class Preprocessing:
     def image(self, image: Image.Image) -> NDArray[np.uint8]:
         """The pixels (height, width, channels) of an opened image after cutting and resizing.
 
-        The image is turned as its EXIF orientation says. 16-bit grey is scaled from 0..65535, transparent pixels are
-        laid on white, and palettes, CMYK and the like become RGB.
+        The image is turned as its EXIF orientation says. Pixels of 16 bits are scaled, transparent ones are laid
+        on white, and palettes, CMYK and the like become RGB.
 
         Raises:
-            InputError: floating-point pixels, which have no fixed range, or integers outside 0..65535.
+            InputError: floating-point pixels, which have no fixed range, or integers that need more bits.
 
         >>> p = Preprocessing(channels=1, sizes=((2, 2),), mean=(0.5,), std=(0.25,), class_names=("a", "b"))
         >>> p.image(Image.new("RGBA", (4, 4), (0, 0, 0, 0)))[0, 0, 0].item()
         255
         """
-        image = _eight_bits(upright(image)).convert("L" if self.channels == 1 else "RGB")
+        image = upright(_eight_bits(image, self.bits), image).convert("L" if self.channels == 1 else "RGB")
         for height, width in self.sizes:
             if image.size != (width, height):
                 image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
@@ -84,7 +89,10 @@ class Preprocessing:
 
     def to_json(self) -> str:
         """The inverse of :meth:`from_json`."""
-        return json.dumps({"schema": PREPROCESSING_SCHEMA, **asdict(self)})
+        record = {"schema": PREPROCESSING_SCHEMA, **asdict(self)}
+        if self.bits == FULL_DEPTH:  # as records were before there were others
+            del record["bits"]
+        return json.dumps(record)
 
     @classmethod
     def from_json(cls, text: str) -> Preprocessing:
@@ -95,7 +103,7 @@ class Preprocessing:
                 raise InputError(f"schema must be {PREPROCESSING_SCHEMA}, got {data['schema']!r}")
             lists = {name: _listed(name, data[name]) for name in ("sizes", "mean", "std", "class_names")}
             lists["sizes"] = tuple(tuple(_listed("sizes", size)) for size in lists["sizes"])
-            return cls(channels=data["channels"], **lists)
+            return cls(channels=data["channels"], bits=data.get("bits", FULL_DEPTH), **lists)
         except (KeyError, TypeError, RecursionError, json.JSONDecodeError) as error:
             raise InputError(f"not a preprocessing record ({error!r})") from None
 
@@ -110,15 +118,13 @@ def _listed(name: str, value: object) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def _eight_bits(image: Image.Image, bits: int) -> Image.Image:
     """Without depth or transparency that a plain conversion would cut off."""
     if image.mode == "F":
         raise InputError("floating-point pixels have no fixed range: save the image with 8 or 16 bits")
-    if image.mode.startswith("I"):
-        deep = np.asarray(image).astype(np.int64)
-        if deep.min() < 0 or deep.max() > 65535:
-            raise InputError(f"integer pixels must be in 0..65535, got {deep.min()}..{deep.max()}")
-        return Image.fromarray(((deep + 128) // 257).astype(np.uint8))
+    deep = deep_pixels(image) if image.mode.startswith("I") or bits < FULL_DEPTH else None
+    if deep is not None:
+        return Image.fromarray(eight_bits(deep, bits))
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")

@@ -13,6 +13,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from compress.data.dataset import Dataset, load_data
 from compress.data.in_memory import arrays_dataset
+from compress.data.network_inputs import NetworkInputs
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.data.unknown_preprocessing import UnknownPreprocessing
 from compress.networks.artifact import Artifact
@@ -45,8 +46,8 @@ def as_dataset(data: Data, seed: int = 0) -> Dataset:
     if isinstance(data, tuple) and len(data) == 2:
         return arrays_dataset(*data, seed=seed)
     raise InputError(
-        "data must be a Dataset, digits, a folder, an .npz file, torchvision:NAME or (images, labels), "
-        f"got {type(data).__name__}"
+        "data must be a Dataset, digits, a folder, a zip or tar, an .npz file, torchvision:NAME or (images, labels) "
+        f"for what trains, which needs labels; got {type(data).__name__}"
     )
 
 
@@ -136,9 +137,11 @@ def _check_gives_a_tensor(source: GivenModule) -> None:
 
 def _reading(artifact: Artifact, data: Dataset) -> Artifact:
     """The artifact with the data's record, if it has none of its own."""
+    record = data.preprocessing
+    if isinstance(record, NetworkInputs):
+        return replace(artifact, preprocessing=replace(record, stands_for=artifact.preprocessing))
     if not isinstance(artifact.preprocessing, UnknownPreprocessing):
         return artifact
-    record = data.preprocessing
     if len(artifact.source.input_shape) == 3 and artifact.source.input_shape[1:] != record.sizes[-1]:
         record = replace(record, sizes=(*record.sizes, artifact.source.input_shape[1:]))
     return replace(artifact, preprocessing=record)

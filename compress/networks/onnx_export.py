@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,6 +15,7 @@ from torch import nn
 from blocks.conv import ConvNormAct
 from compress.atomic_files import write_bytes
 from compress.data.dataset import Split
+from compress.data.network_inputs import NamedInputs
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.data.unknown_preprocessing import UnknownPreprocessing
 from compress.networks.artifact import Artifact
@@ -103,14 +105,27 @@ def onnx_logits(
     model: bytes | Path, images: NDArray[np.uint8], preprocessing: Preprocessing, batch_size: int = 250
 ) -> NDArray[np.float32]:
     """(N, classes) that ONNX Runtime makes of images (N, H, W, C); one after the other where the file reads one."""
+    return next(iter(onnx_outputs(model, images, preprocessing, batch_size).values()))
+
+
+def onnx_outputs(
+    model: bytes | Path, images: Any, preprocessing: Preprocessing, batch_size: int = 250
+) -> dict[str, NDArray[Any]]:
+    """All outputs (N, ...) by name that ONNX Runtime makes of images (N, H, W, C), or of inputs as the network reads
+    them. Of a file for batches of one size the rest that is no whole batch is left out.
+    """
     session = open_session(model)
-    name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
-    fixed = session.get_inputs()[0].shape[0]
-    size = fixed if isinstance(fixed, int) else batch_size
-    return np.concatenate([
-        session.run([output], {name: preprocessing.tensor(images[i : i + size])})[0]
-        for i in range(0, len(images), size)
-    ])  # fmt: skip
+    names = [output.name for output in session.get_outputs()]
+    shape = session.get_inputs()[0].shape
+    fixed = shape[0] if shape and isinstance(shape[0], int) else 0
+    size = fixed or batch_size
+    starts = range(0, len(images) - fixed + 1 if fixed else len(images), size)
+    made = [session.run(names, _feeds(session, preprocessing.tensor(images[i : i + size]))) for i in starts]
+    return {name: np.concatenate(parts) for name, parts in zip(names, zip(*made, strict=True), strict=True)}
+
+
+def _feeds(session: Any, inputs: Any) -> dict[str, Any]:
+    return dict(inputs.arrays) if isinstance(inputs, NamedInputs) else {session.get_inputs()[0].name: inputs}
 
 
 def differing(artifact: Artifact, predictions: NDArray[np.int64], split: Split) -> int | None:

@@ -58,9 +58,9 @@ def with_changed_weights(artifact: Artifact, change: Change) -> Artifact:
 def with_int8_file(artifact: Artifact, data: bytes) -> Artifact:
     """The artifact of a network that is no Arch with its file in 8-bit integers; zeros that stages before made are in
     its formats."""
-    file = OnnxFile(
-        data=data, label=f"{source_name(artifact.source)} in int8", stated_shape=artifact.source.input_shape
-    )
+    source = artifact.source
+    shape = source.stated_shape if isinstance(source, OnnxFile) else source.input_shape
+    file = OnnxFile(data=data, label=f"{source_name(source)} in int8", stated_shape=shape)
     formats = zeros_of(file) if zeros_alone(artifact.weight_formats) else {}
     return replace(artifact, deployed=file, weight_formats=formats)
 

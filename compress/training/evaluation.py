@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,6 +47,20 @@ def balanced_accuracy(predictions: NDArray[np.int64], split: Split) -> float:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "y_pred contains classes not in y_true")
         return float(balanced_accuracy_score(split.labels, predictions))
+
+
+def signal_to_noise_db(reference: NDArray[Any], values: NDArray[Any]) -> float:
+    """The power of numbers by that of their error, in decibels; infinite where they are equal.
+
+    >>> round(signal_to_noise_db(np.array([10.0, 0.0]), np.array([10.0, 1.0])), 6)
+    20.0
+    """
+    exact = reference.astype(np.float64)
+    noise = float(np.square(exact - values).sum())
+    signal = float(np.square(exact).sum())
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal else -math.inf
 
 
 def evaluate(model: nn.Module, split: Split, preprocessing: Preprocessing) -> float:

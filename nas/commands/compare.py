@@ -70,12 +70,15 @@ def lines(facts: Mapping[str, Any]) -> list[str]:
 
     >>> none = {"layers": [], "diverges_at": None, "threshold": 0.1, "agreement": 1.0, "images": 2}
     >>> none |= {"a": "a.onnx", "b": "b.onnx", "accuracies": (1.0, 0.5), "file_bytes": (4000, 1000)}
-    >>> lines(none | {"largest_difference": 0.5, "largest_logit": 2.0})[1:3]
+    >>> lines(none | {"largest_difference": 0.5, "largest_logit": 2.0, "snr_db": 9})[1:3]
     ['A: a.onnx  100.00 %  4,000', 'B: b.onnx   50.00 %  1,000']
     """
+    right = (
+        ["no labels"] * 2 if facts["accuracies"] is None else [f"{100 * each:.2f} %" for each in facts["accuracies"]]
+    )
     rows = [
-        [f"{letter}: {cut(printable(facts[letter.lower()]), _NAME_WIDTH)}", f"{100 * right:.2f} %", f"{size:,}"]
-        for letter, right, size in zip("AB", facts["accuracies"], facts["file_bytes"], strict=True)
+        [f"{letter}: {cut(printable(facts[letter.lower()]), _NAME_WIDTH)}", each, f"{size:,}"]
+        for letter, each, size in zip("AB", right, facts["file_bytes"], strict=True)
     ]
     head = ["file", "accuracy", "bytes"]
     if "latency" in facts:
@@ -86,7 +89,7 @@ def lines(facts: Mapping[str, Any]) -> list[str]:
         *aligned(head, rows, left=1),
         f"same prediction: {100 * facts['agreement']:.2f} % of {facts['images']} test images",
         f"largest difference of two logits: {facts['largest_difference']:.4g} "
-        f"(largest logit of A: {facts['largest_logit']:.4g})",
+        f"(largest logit of A: {facts['largest_logit']:.4g}; signal-to-noise ratio {facts['snr_db']:.1f} dB)",
         *_layer_lines(facts),
     ]
     if "latency" in facts:
@@ -141,7 +144,10 @@ def _images(data: str, configs: Sequence[Config], seeds: Sequence[int]) -> Datas
         InputError: it does not: the test images of one run would be training images of the other.
     """
     from compress.data.dataset import load_data
+    from compress.networks.calibration_data import calibration_dataset
 
+    if not configs and data != "digits" and Path(data).exists():  # images that no run says how to read
+        return calibration_dataset(data, seeds[0])
     sizes = {config.size for config in configs}
     size = sizes.pop() if len(sizes) == 1 else None
     unreadable = "skip" if any(config.unreadable == "skip" for config in configs) else "refuse"

@@ -19,7 +19,7 @@ from nas.config import load_config, parse_assignment
 from nas.errors import CrashError, InputError, NothingFitsError, disk_is_full, user_input
 
 _RUN_OPTIONS = {
-    "--data": "digits, a folder of images, an .npz file, or torchvision:NAME",
+    "--data": "digits, a folder of images, a zip or tar of one, an .npz file, or torchvision:NAME",
     "--device": "name (see `nas devices`) or .toml file",
     "--latency": "limit such as 5ms or 250us",
     "--ram": "limit on the activations' memory, such as 256kB",

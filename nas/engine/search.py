@@ -23,19 +23,20 @@ from nas.engine.search_arguments import (
     check_arguments,
     check_callables,
     check_seconds,
-    checked_costs,
     checked_space,
     limits_of,
+    told_costs,
 )
 from nas.engine.search_loop import Plan, Sampler, SearchLoop
 from nas.engine.successive_halving import check_rungs
 from nas.engine.trial_ownership import Alone, Ownership, Shared
+from nas.errors import UserFunctionError
 from nas.execution.executor import Executor
 from nas.execution.in_process import InProcess
 from nas.execution.worker_processes import WorkerProcesses
 from nas.samplers.problem import Problem
 from nas.samplers.registry import sampler_named, surrogate
-from nas.samplers.trial_attributes import ACCURACY, OBJECTIVES
+from nas.samplers.trial_attributes import ACCURACY, CAUSE, OBJECTIVES
 from nas.storages.open_storage import open_storage
 
 Space = Callable[[Any], Hashable]
@@ -71,7 +72,8 @@ def search(
 ) -> optuna.Study:
     """Search ``space`` for candidates of high accuracy within ``budget``.
 
-    ``space(trial)`` gives a hashable candidate, ``cost(candidate)`` its costs (lower is better),
+    ``space(trial)`` gives a candidate that can be hashed, or a dict, list, set or array, which are equal where their
+    contents are; ``cost(candidate)`` its costs (lower is better),
     ``evaluate(candidate, fidelity)`` its accuracy in 0..1 at a fidelity in (0, 1]. A candidate that breaks the
     budget, or equals an earlier one, is never evaluated: its trial is PRUNED with the attribute ``why``. Others are
     COMPLETE with the objectives' values, PRUNED when an early rung shows no promise, or FAIL with the attribute
@@ -101,7 +103,10 @@ def search(
     works on it, and any trial that is not finished is taken up at once. ``on_trial(study)`` is called after each trial.
 
     Raises:
-        InputError: an argument that cannot be, or a limit or objective that ``cost`` does not tell.
+        InputError: an argument that cannot be, a limit or objective that ``cost`` does not tell, or a first accuracy
+            that is none in 0..1.
+        UserFunctionError: ``cost`` raised, or ``evaluate`` failed for each candidate; it is a ValueError and has the
+            ``study``.
 
     >>> study = search(lambda trial: trial.suggest_int("x", 0, 9), lambda x, fidelity: x / 9,
     ...                cost=lambda x: {"size": x}, budget={"size": 6}, n_trials=7)
@@ -114,13 +119,14 @@ def search(
     fidelities = check_rungs(rungs)
     study = study_at(open_storage(storage), study_name, objectives)
     _spaces[study] = space
-    history = History(study, space)
+    candidates = checked_space(space)
+    history = History(study, candidates)
     needed = dict.fromkeys((*limits, *(name for name in objectives if name != ACCURACY)))
 
     @lru_cache(maxsize=_COSTS_KEPT)
     def costs_of(found: Hashable) -> Mapping[str, float]:
         known = history.costs.get(found)
-        return checked_costs(cost(found), needed) if known is None else known
+        return told_costs(cost, found, needed) if known is None else known
 
     check_seconds("evaluation_timeout", evaluation_timeout)
     plan = Plan(
@@ -134,7 +140,7 @@ def search(
         warm_start=warm_start,
         on_trial=on_trial or (lambda study: None),
     )
-    problem = Problem(space=checked_space(space), cost=costs_of, limits=limits, objectives=tuple(objectives))
+    problem = Problem(space=candidates, cost=costs_of, limits=limits, objectives=tuple(objectives))
     if executor is not None and not hasattr(executor, "submit"):
         raise InputError(f"executor must have the methods of nas.execution.executor.Executor, got {executor!r}")
     chosen = executor or _executor(evaluate, isolated=isolated, workers=workers)
@@ -144,7 +150,19 @@ def search(
     finally:
         chosen.close()
         ownership.close()
+    _check_any_succeeded(study)
     return study
+
+
+def _check_any_succeeded(study: optuna.Study) -> None:
+    """Refuse to return a study without a winner where evaluations failed, and nothing else ended or goes on."""
+    trials = study.get_trials(deepcopy=False)
+    failed = [trial for trial in trials if trial.state == TrialState.FAIL and CAUSE in trial.user_attrs]
+    others = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
+    if failed and not any(trial.state in others for trial in trials):
+        cause = failed[-1].user_attrs[CAUSE]
+        told = f"evaluate failed for every candidate ({len(failed)} tried), the last with {cause}"
+        raise UserFunctionError(told, study)
 
 
 def _sampler(sampler: Sampler | str | None) -> Sampler:

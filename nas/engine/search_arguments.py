@@ -12,7 +12,11 @@ import optuna
 from compress.argument_checks import LARGEST_SEED, is_number, is_whole
 from hw_profiles.budget import Budget
 from hw_profiles.errors import InputError
+from nas.engine.unhashable_candidates import hashable, plain
+from nas.errors import UserFunctionError
 from nas.samplers.trial_attributes import ACCURACY
+
+_ROUNDING = 1e-5  # of a mean of float32
 
 
 def check_arguments(objectives: Sequence[str], n_trials: int | None, timeout: float | None, seed: int) -> None:
@@ -44,8 +48,7 @@ def checked_space(space: Callable[[Any], Any]) -> Callable[[Any], Hashable]:
 
     def checked(trial: Any) -> Hashable:
         try:
-            found: Hashable = space(trial)
-            hash(found)
+            return hashable(space(trial))
         except optuna.TrialPruned as error:
             raise InputError(
                 f"space must return a candidate, it raised TrialPruned({error}): leave out what cannot be built, "
@@ -54,8 +57,9 @@ def checked_space(space: Callable[[Any], Any]) -> Callable[[Any], Hashable]:
         except TypeError as error:
             if "unhashable" not in str(error):
                 raise
-            raise InputError(f"space must return a hashable candidate, such as a tuple: {error}") from None
-        return found
+            raise InputError(
+                f"space must return a candidate that is hashable or made of dicts, lists, sets and arrays: {error}"
+            ) from None
 
     checked.ordered = getattr(space, "ordered", None)  # type: ignore[attr-defined]  # which choices have an order
     return checked
@@ -104,12 +108,37 @@ def checked_costs(costs: Mapping[str, Any], needed: Iterable[str]) -> dict[str, 
     return checked
 
 
+def told_costs(cost: Callable[[Any], Mapping[str, Any]], found: Hashable, needed: Iterable[str]) -> dict[str, float]:
+    """What ``cost`` says of a candidate, checked.
+
+    Raises:
+        InputError: it told no numbers, or not those that are needed.
+        UserFunctionError: it failed.
+    """
+    try:
+        told = cost(plain(found))
+    except (ArithmeticError, AttributeError, LookupError, NameError, TypeError) as error:
+        raise UserFunctionError(
+            f"cost raised {type(error).__name__}: {error} for the candidate {plain(found)!r:.200}"
+        ) from error
+    return checked_costs(told, needed)
+
+
 def checked_accuracy(value: Any) -> float:
-    """What ``evaluate`` returned as a number in 0..1."""
+    """What ``evaluate`` returned as a number in 0..1; what rounding put above 1 is 1."""
     accuracy = plain_number(value)
+    if accuracy is not None and 1 < accuracy < 1 + _ROUNDING:
+        return 1.0
     if accuracy is None or not 0 <= accuracy <= 1:
-        raise InputError(f"evaluate must return an accuracy in 0..1, got {value!r}")
+        percent = "; a percentage must be divided by 100" if accuracy is not None and 1 < accuracy <= 100 else ""
+        raise InputError(f"evaluate must return an accuracy in 0..1, got {value!r}{percent}")
     return float(accuracy)
+
+
+def may_be_chance(value: Any) -> bool:
+    """Whether a wrong accuracy may come of one training, such as NaN, and not of how ``evaluate`` is written."""
+    accuracy = plain_number(value)
+    return accuracy is not None and not math.isfinite(accuracy)
 
 
 def plain_number(value: Any) -> float | None:

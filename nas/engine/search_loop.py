@@ -18,9 +18,10 @@ from hw_profiles.budget import violations
 from hw_profiles.errors import InputError
 from nas.engine.history import History
 from nas.engine.score import Score
-from nas.engine.search_arguments import checked_accuracy
+from nas.engine.search_arguments import checked_accuracy, may_be_chance
 from nas.engine.successive_halving import promising, surely_dominated
 from nas.engine.trial_ownership import Ownership
+from nas.engine.unhashable_candidates import plain
 from nas.engine.unseen_candidates import Unseen
 from nas.execution.executor import EvaluationError, Executor
 from nas.samplers import trial_attributes as attribute
@@ -182,8 +183,8 @@ class SearchLoop:
             trial.set_constraint(name, value)
         if self.problem.limits:
             trial.set_user_attr(attribute.LIMITS, limits_text(costs, self.problem.limits))
-        if hasattr(found, "summary"):
-            trial.set_user_attr(attribute.NETWORK, found.summary())
+        if hasattr(candidate := plain(found), "summary"):
+            trial.set_user_attr(attribute.NETWORK, candidate.summary())
         over = [f"{name} is {costs[name]:g}, the limit {self._limit(name):g}" for name, v in excess.items() if v > 0]
         if over or found in self.history.costs:
             trial.set_user_attr(attribute.WHY, "breaks the budget: " + "; ".join(over) if over else REPEATS)
@@ -249,7 +250,9 @@ class SearchLoop:
         rung = self.plan.rungs[evaluation.rung]
         seconds = self.plan.evaluation_timeout or self._longest_wait(rung)
         evaluation.began = time.monotonic()
-        future = self.executor.submit(evaluation.found, rung, alternative=evaluation.alternative, seconds=seconds)
+        future = self.executor.submit(
+            plain(evaluation.found), rung, alternative=evaluation.alternative, seconds=seconds
+        )
         self._running[future] = evaluation
 
     def _longest_wait(self, rung: float) -> float:
@@ -276,10 +279,11 @@ class SearchLoop:
         except EvaluationError as error:
             self._retry_or_fail(evaluation, str(error), retry_may_help=error.retry_may_help)
             return
+        value = returned.accuracy if isinstance(returned, Score) else returned
         try:
-            accuracy = checked_accuracy(returned.accuracy if isinstance(returned, Score) else returned)
-        except InputError as error:  # such as NaN of a training in bfloat16
-            self._retry_or_fail(evaluation, f"InputError: {error}", retry_may_help=True)
+            accuracy = checked_accuracy(value)
+        except InputError as error:
+            self._settle_wrong_value(evaluation, value, error)
             return
         rung = self.plan.rungs[evaluation.rung]
         self._longest = max(self._longest, (time.monotonic() - evaluation.began) / rung)
@@ -297,6 +301,14 @@ class SearchLoop:
         else:
             self._completed += 1
             self._prune(trial_id, number, f"{why} at fidelity {rung:g}: accuracy {accuracy:.4f}")
+
+    def _settle_wrong_value(self, evaluation: _Evaluation, value: Any, error: InputError) -> None:
+        """One candidate may give NaN in bfloat16; a first one that gives 97 or None tells how all are evaluated."""
+        if may_be_chance(value) or self._completed or self.history.completed:
+            self._retry_or_fail(evaluation, f"InputError: {error}", retry_may_help=True)
+            return
+        self._fail(evaluation.trial_id, evaluation.number, f"InputError: {error}")
+        raise error
 
     def _retry_or_fail(self, evaluation: _Evaluation, cause: str, *, retry_may_help: bool) -> None:
         if retry_may_help and self.plan.has_alternative and not evaluation.alternative:

@@ -19,6 +19,7 @@ from nas.engine.candidate_evaluation import CandidateCost, ShortTraining
 from nas.engine.repeated_scores import RepeatedTraining, leading_trials, repeat_scores
 from nas.engine.search import ranked_trials, search
 from nas.engine.winner_selection import choose_winner
+from nas.errors import UserFunctionError
 from nas.execution.executor import Executor
 from nas.execution.ray_tasks import RayTasks
 from nas.execution.worker_count import Layout, measured_layout
@@ -105,22 +106,27 @@ def search_candidates(
     shared = config.storage is not None
     device = shared_device(job.device) if shared else job.device
     storage = open_storage(config.storage) if folder is None or shared else folder / "study.db"
-    return search(
-        job.space,
-        training,
-        cost=CandidateCost(device, limits, measured=not (shared or job.predicts)),
-        budget=limits,
-        n_trials=config.trials,
-        timeout=timeout,
-        seed=config.seed,
-        sampler=sampler_named(config.sampler),
-        storage=storage,
-        study_name=config.study if shared else FOLDERS_STUDY,
-        executor=_executor(config, training, layout),
-        warm_start=job.warm_start,
-        on_trial=on_trial,
-        alone=not shared,
-    )
+    try:
+        return search(
+            job.space,
+            training,
+            cost=CandidateCost(device, limits, measured=not (shared or job.predicts)),
+            budget=limits,
+            n_trials=config.trials,
+            timeout=timeout,
+            seed=config.seed,
+            sampler=sampler_named(config.sampler),
+            storage=storage,
+            study_name=config.study if shared else FOLDERS_STUDY,
+            executor=_executor(config, training, layout),
+            warm_start=job.warm_start,
+            on_trial=on_trial,
+            alone=not shared,
+        )
+    except UserFunctionError as error:  # what is to be done where no candidate could be trained is said at the end
+        if error.study is None:
+            raise
+        return error.study
 
 
 def short_training(job: Job, recipe: Recipe) -> ShortTraining:

@@ -42,6 +42,8 @@ def data_section(metrics: Metrics) -> str:
     facts.pop("counts", None)  # those stand with the classes
     if skipped := facts.pop("skipped", None):
         pairs["unreadable"] = _skipped(skipped)
+    if left_out := facts.pop("left_out", None):
+        pairs["files left out"] = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
     if alike := facts.pop("near_duplicates", None):
         pairs["near-duplicates"] = _near_duplicates(alike, data["images"])
     pairs |= {name.replace("_", " "): _shown(fact) for name, fact in facts.items()}

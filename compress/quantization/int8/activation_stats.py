@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from compress.data.network_inputs import NamedInputs
 from compress.quantization.int8.calibration import Histogram
 from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.session import open_session
 
 Floats = NDArray[np.float32]
+Inputs = Floats | NamedInputs
 _BATCH = 64
 
 
-def check_images(images: Floats, shape: Sequence[int | str | None], labels: NDArray[np.int64] | None = None) -> None:
+def check_images(images: Floats, shape: Sequence[int | str | None]) -> None:
     """Refuse images that calibration cannot use; ``shape`` (C, H, W) is what the network reads, names where it is open.
 
     Raises:
-        InputError: no images, another shape, numbers that are not finite, or labels of a single class.
+        InputError: no images, another shape, or numbers that are not finite.
 
     >>> check_images(np.zeros((4, 3, 8, 8), np.float32), (3, 32, 32))
     Traceback (most recent call last):
@@ -35,11 +38,9 @@ def check_images(images: Floats, shape: Sequence[int | str | None], labels: NDAr
     if not np.isfinite(images).all():
         count = int(np.sum(~np.isfinite(images).reshape(len(images), -1).all(axis=1)))
         raise InputError(f"calibration images must be finite, got NaN or infinity in {count} of {len(images)}")
-    if labels is not None and len(np.unique(labels)) < 2:
-        raise InputError(f"calibration images must be of at least 2 classes, got {len(np.unique(labels))}")
 
 
-def histograms(model: bytes, names: Sequence[str], images: Floats) -> dict[str, Histogram]:
+def histograms(model: bytes, names: Sequence[str], images: Inputs) -> dict[str, Histogram]:
     """The histogram of each named tensor while (N, C, H, W) images run through the file, and of the input.
 
     Raises:
@@ -77,28 +78,38 @@ def channel_extents(model: bytes, names: Sequence[str], images: Floats) -> dict[
     return {name: np.mean(batches, axis=0) for name, batches in largest.items()}
 
 
-def logits(model: bytes, images: Floats) -> Floats:
+def logits(model: bytes, images: Inputs) -> Floats:
     """The file's first output for each image, (N, classes)."""
     name = onnx.load_model_from_string(model).graph.output[0].name
     return np.concatenate([values[name] for values in run(model, [name], images)])
 
 
-def run(model: bytes, names: Sequence[str], images: Floats) -> Iterator[dict[str, Floats]]:
-    """The named tensors, the input among them where it is named, of each batch; only what they need is computed."""
+def run(model: bytes, names: Sequence[str], images: Inputs) -> Iterator[dict[str, Floats]]:
+    """The named tensors, inputs among them where they are named, of each batch; only what they need is computed.
+
+    ``images`` are what the only input reads, or the arrays of several by name.
+    """
     parsed = onnx.load_model_from_string(model)
-    source = parsed.graph.input[0].name
-    wanted = [name for name in names if name != source]
+    given = images if isinstance(images, NamedInputs) else NamedInputs({parsed.graph.input[0].name: images})
+    wanted = [name for name in names if name not in given.arrays]
     del parsed.graph.output[:]
     parsed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
     session = open_session(parsed.SerializeToString()) if wanted else None
-    for x in _batches(images, parsed.graph.input[0].type.tensor_type.shape.dim[0].dim_value):
-        values = session.run(wanted, {source: x}) if session else []
-        found = {source: x, **dict(zip(wanted, values, strict=True))}
+    for batch in _batches(given, _fixed_batch(parsed.graph)):
+        values = session.run(wanted, dict(batch.arrays)) if session else []
+        found = {**batch.arrays, **dict(zip(wanted, values, strict=True))}
         yield {name: found[name] for name in names}
 
 
-def _batches(images: Floats, fixed: int) -> Iterator[Floats]:
+def _fixed_batch(graph: Any) -> int:
+    """The size of batch that a file is made for, 0 where it takes any."""
+    dims = graph.input[0].type.tensor_type.shape.dim
+    return dims[0].dim_value if dims else 0
+
+
+def _batches(images: NamedInputs, fixed: int) -> Iterator[NamedInputs]:
     """Of the size that a file is made for, without a rest that is smaller, or of any size where that is 0."""
     size = fixed or _BATCH
     for start in range(0, len(images) - fixed + 1 if fixed else len(images), size):
-        yield np.ascontiguousarray(images[start : start + size])
+        batch = images[start : start + size]
+        yield NamedInputs({name: np.ascontiguousarray(array) for name, array in batch.arrays.items()})

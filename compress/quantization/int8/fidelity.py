@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.quantization.int8.activation_stats import Floats, logits
+from compress.quantization.int8.activation_stats import Floats, Inputs, logits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fidelity:
     """``divergence``: the mean Kullback-Leibler divergence of its class probabilities from the float network's, in
-    nats; ``agreement``: the share of images that both give one class; ``points_lost``: percentage points of accuracy.
+    nats; ``agreement``: the share of images that both give one class; ``points_lost``: percentage points of accuracy,
+    without labels of agreement. Of a network whose output is not (N, classes), ``divergence`` is the power of the error
+    by that of the output, nothing agrees (None) and no points are lost.
     """
 
     divergence: float
-    agreement: float
+    agreement: float | None
     points_lost: float
 
-    def to_dict(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, float | None]:
         """JSON types."""
         return asdict(self)
 
@@ -28,14 +31,18 @@ class Fidelity:
 class FidelityEvaluator:
     """Compares files with a float one on (N, C, H, W) images and, where they are known, their labels."""
 
-    def __init__(self, float_file: bytes, images: Floats, labels: NDArray[np.int64] | None = None) -> None:
+    def __init__(self, float_file: bytes, images: Inputs, labels: NDArray[np.int64] | None = None) -> None:
         self.images = images
         self.labels = labels
-        self.expected = _log_softmax(logits(float_file, images))
+        self.outputs = logits(float_file, images)
+        self.expected = _log_softmax(self.outputs) if tells_classes(self.outputs) else None
 
     def __call__(self, data: bytes) -> Fidelity:
         """The fidelity of a file."""
-        got = _log_softmax(logits(data, self.images))
+        outputs = logits(data, self.images)
+        if self.expected is None:
+            return Fidelity(divergence=_relative_error(self.outputs, outputs), agreement=None, points_lost=0.0)
+        got = _log_softmax(outputs)
         expected, labels = self.expected, self.expected.argmax(1) if self.labels is None else self.labels
         right = [float(np.mean(each.argmax(1) == labels)) for each in (expected, got)]
         return Fidelity(
@@ -43,6 +50,20 @@ class FidelityEvaluator:
             agreement=float(np.mean(got.argmax(1) == expected.argmax(1))),
             points_lost=100 * (right[0] - right[1]),
         )
+
+
+def tells_classes(outputs: NDArray[Any]) -> bool:
+    """Whether outputs are one number for each of several classes.
+
+    >>> tells_classes(np.zeros((5, 10))), tells_classes(np.zeros((5, 1))), tells_classes(np.zeros((5, 10, 4, 4)))
+    (True, False, False)
+    """
+    return outputs.ndim == 2 and outputs.shape[1] > 1
+
+
+def _relative_error(expected: NDArray[Any], got: NDArray[Any]) -> float:
+    exact = expected.astype(np.float64)
+    return float(np.square(exact - got).sum() / max(np.square(exact).sum(), 1e-30))
 
 
 def _log_softmax(values: Floats) -> NDArray[np.float64]:

@@ -61,7 +61,7 @@ class Quantize:
     ones unsigned again, and where several operations read a tensor falls back to float.
 
     Raises:
-        InputError: an option that does not exist, images that calibration cannot use, or a single class.
+        InputError: an option that does not exist, or images that calibration cannot use.
     """
 
     name: ClassVar[str] = "int8"
@@ -124,10 +124,9 @@ class Quantize:
         count = max(1, min(self.images, len(order) // 2))
         calibrating, judging = train.take(np.sort(order[:count])), train.take(np.sort(order[-count:]))
         images = preprocessing.tensor(calibrating.images)
-        check_images(images, workload.shapes[workload.input][1:], train.labels)
-        evaluator = FidelityEvaluator(
-            write_onnx(workload, weights), preprocessing.tensor(judging.images), judging.labels
-        )
+        check_images(images, workload.shapes[workload.input][1:])
+        labels = judging.labels if judging.is_labelled else None
+        evaluator = FidelityEvaluator(write_onnx(workload, weights), preprocessing.tensor(judging.images), labels)
         return _Search(self, workload, weights, images, evaluator, context, self.activations_on(context.device))
 
     def activations_on(self, device: Device) -> str:

@@ -31,6 +31,5 @@ def quantized_file(artifact: Artifact, stage: Quantize, context: Context) -> Art
         calibration=stage.calibration,
         activations=stage.activations_on(context.device),
         per_channel=stage.per_channel,
-        labels=split.labels,
     )
     return with_int8_file(artifact, data)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from compress.quantization.int8.activation_stats import Floats, check_images, histograms
+from compress.data.network_inputs import NamedInputs
+from compress.quantization.int8.activation_stats import Floats, Inputs, check_images, histograms
 from compress.quantization.int8.calibration import ACTIVATIONS, CALIBRATIONS, calibrated_range, scale_and_zero_point
 from compress.quantization.int8.fidelity import FidelityEvaluator
 from compress.weight_codecs.onnx_storage import at_opset
@@ -32,32 +32,31 @@ _LEAST_OPSET = 13  # the first in which each channel of a weight may have a scal
 
 def quantize_onnx(
     data: bytes,
-    images: Floats,
+    images: Inputs,
     *,
     calibration: str | None = None,
     activations: str = "unsigned",
     per_channel: bool = True,
-    labels: NDArray[np.int64] | None = None,
 ) -> bytes:
     """A float32 ONNX classifier as one in 8-bit integers, with QuantizeLinear and DequantizeLinear around its tensors.
 
-    ``images`` are what it reads, (N, C, H, W) after preprocessing. ``calibration``: how ranges are chosen, see
+    ``images`` are what it reads, (N, C, H, W) after preprocessing or of another shape, or, where it has several inputs,
+    the arrays of all by name. ``calibration``: how ranges are chosen, see
     :func:`compress.quantization.int8.calibration.calibrated_range`; None calibrates on one half of the images and takes
     the method whose file diverges least from the float file on the other half. ``activations``: ``"unsigned"``, which
     x86 computes faster, or ``"signed"``, for 64-bit ARM. Nodes are placed by ONNX Runtime's own quantizer, which
     knows what its kernels take.
 
     Raises:
-        InputError: an option that does not exist, images of another shape, not finite or (``labels``) of one class, a
-            file that is no float32 network of one input, or one in which nothing can be held as integers.
+        InputError: an option that does not exist, images of another shape or not finite, a file that is quantized
+            already, or one in which nothing can be held as integers.
     """
     _check_options(calibration, activations)
     data = at_opset(load_model(data), _LEAST_OPSET).SerializeToString()
-    source, shape = _input(data)
-    check_images(images, shape, labels)
+    given = _checked_inputs(data, images)
     ready = prepared(data)
-    half = len(images) if calibration or len(images) < 2 else len(images) // 2
-    seen = histograms(ready, _float_tensors(ready), images[:half])
+    half = len(given) if calibration or len(given) < 2 else len(given) // 2
+    seen = histograms(ready, _float_tensors(ready), given[:half])
     consumers = consumers_of(onnx.load_model_from_string(ready).graph)
     signed = activations == "signed"
 
@@ -66,11 +65,11 @@ def quantize_onnx(
             name: calibrated_range(each, method, _function(consumers.get(name, []))) for name, each in seen.items()
         }
         scales = {name: scale_and_zero_point(*both, signed=signed) for name, both in ranges.items()}
-        return _quantized(ready, scales, {source: images[:1]}, signed=signed, per_channel=per_channel)
+        return _quantized(ready, scales, dict(given[:1].arrays), signed=signed, per_channel=per_channel)
 
-    if calibration or half == len(images):
+    if calibration or half == len(given):
         return written(calibration or "minmax")
-    evaluator = FidelityEvaluator(ready, images[half:])
+    evaluator = FidelityEvaluator(ready, given[half:])
     return min(map(written, CALIBRATIONS), key=lambda file: evaluator(file).divergence)
 
 
@@ -84,17 +83,26 @@ def _check_options(calibration: str | None, activations: str) -> None:
             raise InputError(f"quantize_onnx: {name} must be one of {', '.join(valid)}, got {value!r}{hint}")
 
 
-def _input(data: bytes) -> tuple[str, list[int | str | None]]:
-    """Name and shape (C, H, W) of the one thing that the network reads."""
+def _checked_inputs(data: bytes, images: Inputs) -> NamedInputs:
+    """What is given for each input of a file, in the file's type."""
     graph = load_model(data).graph
-    constants = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in constants]
-    kinds = [value.type.tensor_type.elem_type for value in inputs]
-    if kinds != [_FLOAT]:
-        raise InputError(f"a network of one float32 input is needed, got {len(inputs)} inputs of types {kinds}")
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.node):
         raise InputError("a float32 network is needed, got one that is quantized already")
-    return inputs[0].name, list(open_session(data).get_inputs()[0].shape[1:])
+    constants = {tensor.name for tensor in graph.initializer}
+    types = {v.name: v.type.tensor_type.elem_type for v in graph.input if v.name not in constants}
+    if isinstance(images, NamedInputs):
+        arrays = dict(images.arrays)
+    elif len(types) == 1:
+        arrays = {next(iter(types)): images}
+    else:
+        raise InputError(f"the network has the inputs {', '.join(types)}: arrays for all must be given by name")
+    if set(arrays) != set(types):
+        raise InputError(f"inputs must be given for {', '.join(types)}, got {', '.join(arrays)}")
+    shapes = {each.name: each.shape for each in open_session(data).get_inputs()}
+    for name, array in arrays.items():
+        check_images(array, shapes[name][1:])
+        arrays[name] = array.astype(onnx.helper.tensor_dtype_to_np_dtype(types[name]))
+    return NamedInputs(arrays)
 
 
 def prepared(data: bytes) -> bytes:
@@ -125,7 +133,7 @@ def _float_tensors(data: bytes) -> list[str]:
     constants = {tensor.name for tensor in graph.initializer}
     values = [*graph.input, *graph.value_info, *graph.output]
     known = {value.name for value in values if value.type.tensor_type.elem_type == _FLOAT} - constants
-    made = [graph.input[0].name, *(name for node in graph.node for name in node.output)]
+    made = [*(value.name for value in graph.input), *(name for node in graph.node for name in node.output)]
     return [name for name in dict.fromkeys(made) if name in known]
 
 

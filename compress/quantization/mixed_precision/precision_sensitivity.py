@@ -172,7 +172,8 @@ def fidelity_evaluator(artifact: Artifact, split: Split) -> FidelityEvaluator:
         data = write_onnx(workload, folded_weights(artifact.model(), workload))
     else:
         data = onnx_bytes(artifact)
-    return FidelityEvaluator(data, artifact.preprocessing.tensor(split.images), split.labels)
+    labels = split.labels if split.is_labelled else None
+    return FidelityEvaluator(data, artifact.preprocessing.tensor(split.images), labels)
 
 
 def estimated(artifact: Artifact, context: Context) -> Latency:

@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 
 from compress import Artifact, Context
 from compress.data.dataset import Dataset, load_data
+from compress.data.in_memory import arrays_dataset
 from compress.data.preprocessing import Preprocessing
 from hw_profiles import load_device
 from search_spaces import preset
@@ -226,3 +227,35 @@ def test_normalised_training_images_have_mean_zero_and_deviation_one(tmp_path: P
 def test_wrong_records_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"record|schema"):
         Preprocessing.from_json(text)
+
+
+LABELS = np.arange(60) % 3
+LABEL_FORMS = {
+    "a column": LABELS[:, None],
+    "one-hot": np.eye(3, dtype=np.float32)[LABELS],
+    "text": np.array(["cat", "dog", "emu"])[LABELS],
+    "bytes": LABELS.astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("form", LABEL_FORMS)
+def test_labels_come_in_the_forms_that_people_have(tmp_path: Path, form: str) -> None:
+    y = LABEL_FORMS[form]
+    x = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "d.npz", x_train=x[:45], y_train=y[:45], x_test=x[45:], y_test=y[45:])
+    data, given = load_data(str(tmp_path / "d.npz")), arrays_dataset(x, y)
+    assert np.array_equal(data.test.labels, LABELS[45:])
+    assert data.preprocessing.class_names == (("cat", "dog", "emu") if form == "text" else ("0", "1", "2"))
+    label_of = {image.tobytes(): label for image, label in zip(x, LABELS, strict=True)}
+    assert all(
+        label_of[image.tobytes()] == label for image, label in zip(given.train.images, given.train.labels, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    "labels", [np.zeros((60, 2)), np.arange(60) / 7, np.zeros((59, 1), int), np.zeros((60, 1, 1), int), None, "cat"]
+)
+def test_labels_of_no_such_form_are_refused(labels: object) -> None:
+    x = np.zeros((60, 8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"labels must be integers or text, one for each of 60 images"):
+        arrays_dataset(x, labels)

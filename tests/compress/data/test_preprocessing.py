@@ -120,3 +120,11 @@ def test_a_hostile_record_is_refused_in_one_line(changes: dict[str, object], sai
 def test_what_is_no_record_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a preprocessing record"):
         Preprocessing.from_json(text)
+
+
+def test_the_bits_of_deep_images_are_part_of_the_record() -> None:
+    deep = Preprocessing(channels=1, sizes=((4, 4),), mean=(0.5,), std=(0.5,), class_names=(), bits=12)
+    assert Preprocessing.from_json(deep.to_json()) == deep
+    assert "bits" not in record(3).to_json()  # as in files that were written before
+    with pytest.raises(ValueError, match="bits must be one of 8, 10, 12, 14, 16, got 11"):
+        Preprocessing.from_json(deep.to_json().replace("12", "11"))

@@ -178,3 +178,21 @@ def write_npz(path: Path) -> None:
     """The digits with test images of their own."""
     train, test = (digits := load_data("digits", seed=9)).train, digits.test
     np.savez(path, x_train=train.images, y_train=train.labels, x_test=test.images, y_test=test.labels)
+
+
+def test_pictures_without_labels_compare_two_files(
+    files: tuple[str, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    for i in range(6):
+        pixels = np.random.default_rng(i).integers(0, 256, (32, 32), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{i}.png")
+    assert main(["compare", files[0], files[1], "--data", str(tmp_path / "pictures")]) == 0
+    told = capsys.readouterr().out
+    assert "no labels" in told
+    assert "of 6 test images" in told
+    assert "signal-to-noise ratio" in told
+    assert main(["compare", files[0], files[0], "--data", str(tmp_path / "pictures"), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["accuracies"] is None
+    assert facts["agreement"] == 1.0

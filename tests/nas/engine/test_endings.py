@@ -14,6 +14,7 @@ import pytest
 from optuna.trial import TrialState
 
 import nas
+from nas.errors import UserFunctionError
 from nas.execution.executor import EvaluationError
 from nas.execution.in_process import InProcess
 from nas.samplers.registry import SAMPLERS
@@ -78,7 +79,12 @@ def test_a_search_where_most_evaluations_fail_ends_with_the_cause() -> None:
     def broken(found: Pair, fidelity: float) -> float:
         raise RuntimeError("no such kernel")
 
-    study = nas.search(space, broken, cost=cost, n_trials=30)
+    with pytest.raises(
+        UserFunctionError, match=r"evaluate failed for every candidate .10 tried.* RuntimeError: no such kernel"
+    ) as caught:
+        nas.search(space, broken, cost=cost, n_trials=30)
+    study = caught.value.study
+    assert study is not None
     assert count(study, TrialState.FAIL) == 10
     assert study.user_attrs[ENDED] == "10 of 10 evaluations failed, the last with: RuntimeError: no such kernel"
 
@@ -159,7 +165,10 @@ class Refuses:
 
 def test_what_a_retry_cannot_help_is_not_tried_again() -> None:
     executor = Refuses()
-    study = nas.search(space, WithAlternative(bool), cost=cost, n_trials=2, executor=executor)
+    with pytest.raises(UserFunctionError, match="took longer than the limit of 1 s") as caught:
+        nas.search(space, WithAlternative(bool), cost=cost, n_trials=2, executor=executor)
+    study = caught.value.study
+    assert study is not None
     assert executor.asked == [False, False, True]  # closed at the end
     assert [trial.user_attrs["cause"] for trial in study.trials] == ["took longer than the limit of 1 s"] * 2
 
@@ -193,7 +202,8 @@ def test_a_repaired_evaluation_goes_on_where_a_broken_one_ended(tmp_path: Path) 
         raise RuntimeError("wrong path")
 
     where: dict[str, Any] = {"cost": cost, "storage": tmp_path / "s.db"}
-    assert count(nas.search(space, broken, n_trials=20, **where), TrialState.FAIL) == 10
+    with pytest.raises(UserFunctionError, match=r"evaluate failed for every candidate .10 tried"):
+        nas.search(space, broken, n_trials=20, **where)
     study = nas.search(space, accuracy, n_trials=20, **where)
     assert count(study, TrialState.COMPLETE) == 10
     assert study.user_attrs[ENDED] == "as many candidates as asked for were evaluated"
@@ -203,8 +213,12 @@ def test_where_all_of_few_evaluations_fail_the_reason_is_told() -> None:
     def broken(found: Pair, fidelity: float) -> float:
         raise RuntimeError("wrong path")
 
-    study = nas.search(space, broken, cost=cost, n_trials=3)
-    assert study.user_attrs[ENDED] == "all 3 evaluations failed, the last with: RuntimeError: wrong path"
+    with pytest.raises(
+        UserFunctionError, match=r"every candidate .3 tried., the last with RuntimeError: wrong path"
+    ) as caught:
+        nas.search(space, broken, cost=cost, n_trials=3)
+    assert caught.value.study is not None
+    assert caught.value.study.user_attrs[ENDED] == "all 3 evaluations failed, the last with: RuntimeError: wrong path"
 
 
 def test_a_wrong_value_is_tried_in_the_alternative_too() -> None:

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from optuna.trial import TrialState
 
 import nas
 from hw_profiles import Budget
+from nas.errors import InputError, UserFunctionError
 from nas.samplers.registry import SAMPLERS, sampler_named
 from nas.storages.lease import new_worker
 from nas.storages.sqlite_file import sqlite_url
@@ -95,9 +98,125 @@ def test_failures_are_kept_with_their_cause_and_counted() -> None:
     assert failed
     assert len(failed) + states(study)["COMPLETE"] == 8
     assert failed[0].user_attrs["cause"].startswith("RuntimeError: no (")
-    study = nas.search(space, lambda found, fidelity: math.nan, cost=cost, n_trials=2)
+
+
+def test_where_all_fail_the_search_ends_in_an_error_that_has_the_study() -> None:
+    with pytest.raises(
+        UserFunctionError, match=r"every candidate .2 tried.* InputError: .* in 0..1, got nan"
+    ) as caught:
+        nas.search(space, lambda found, fidelity: math.nan, cost=cost, n_trials=2)
+    study = caught.value.study
+    assert study is not None
     assert states(study) == {"FAIL": 2}
     assert "accuracy in 0..1, got nan" in study.trials[0].user_attrs["cause"]
+
+
+def test_what_evaluate_raises_is_named_as_its_own() -> None:
+    with pytest.raises(
+        UserFunctionError, match=r"evaluate failed for every candidate .3 tried.* ZeroDivisionError: division by zero"
+    ):
+        nas.search(space, lambda found, fidelity: 1 / 0, cost=cost, n_trials=3)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyError, TypeError, AttributeError])
+def test_what_cost_raises_is_named_as_its_own(error: type[Exception]) -> None:
+    def broken(found: Pair) -> dict[str, float]:
+        raise error("of the user")
+
+    with pytest.raises(
+        UserFunctionError, match=rf"cost raised {error.__name__}: .*of the user.* for the candidate \("
+    ) as caught:
+        nas.search(space, Evaluation(), cost=broken, n_trials=3)
+    assert isinstance(caught.value.__cause__, error)
+
+
+@pytest.mark.parametrize(("value", "said"), [(97.5, "got 97.5; a percentage must be divided by 100"), (-1, "got -1")])
+def test_a_first_accuracy_in_percent_ends_the_search_at_once(value: float, said: str) -> None:
+    asked = []
+
+    def evaluate(found: Pair, fidelity: float) -> float:
+        asked.append(found)
+        return value
+
+    with pytest.raises(InputError, match=f"evaluate must return an accuracy in 0..1, {said}"):
+        nas.search(space, evaluate, cost=cost, n_trials=8)
+    assert len(asked) == 1
+
+
+def test_a_wrong_accuracy_after_right_ones_fails_alone() -> None:
+    asked: list[Pair] = []
+
+    def evaluate(found: Pair, fidelity: float) -> float:
+        asked.append(found)
+        return 55.0 if len(asked) == 3 else 0.5
+
+    study = nas.search(space, evaluate, cost=cost, n_trials=6)
+    assert states(study)["FAIL"] == 1
+    assert states(study)["COMPLETE"] == 5
+
+
+def test_rounding_puts_no_accuracy_above_one() -> None:
+    study = nas.search(space, lambda found, fidelity: np.float32(1.0000001), cost=cost, n_trials=1)
+    assert study.best_value == 1.0
+
+
+@dataclass
+class Mutable:
+    widths: list[int]
+    options: dict[str, Any]
+
+
+MAKERS: dict[str, Callable[[int], Any]] = {
+    "dict": lambda x: {"x": x},
+    "nested dict": lambda x: {"layers": [{"width": x}, {"width": 3}], "set": {x}},
+    "list": lambda x: [x, 1],
+    "set": lambda x: {x},
+    "array": lambda x: np.array([x, 1]),
+    "tuple with a list": lambda x: (x, [x]),
+    "dataclass": lambda x: Mutable([x], {"x": x}),
+    "namespace": lambda x: SimpleNamespace(x=x),
+}
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("sampler", ["random", "surrogate"])
+def test_candidates_without_a_hash_are_told_apart_by_their_content(kind: str, sampler: str) -> None:
+    make = MAKERS[kind]
+    seen: list[Any] = []
+    number = {repr(make(x)): x for x in range(6)}
+
+    def evaluate(found: Any, fidelity: float) -> float:
+        x = number[repr(found)]
+        seen.append(x)
+        if isinstance(found, dict | set):
+            found.clear()  # what a user does to it changes nothing
+        return x / 10
+
+    study = nas.search(
+        lambda trial: make(trial.suggest_int("x", 0, 5)), evaluate, n_trials=20, sampler=sampler, rungs=(0.5, 1),
+        cost=lambda found: {"size": number[repr(found)]}, budget={"size": 4},
+    )  # fmt: skip
+    assert set(seen) == set(range(5))
+    assert len(seen) <= 10
+    assert repr(nas.winner(study)) == repr(make(4))
+    assert states(study)["COMPLETE"] + states(study)["PRUNED"] == len(study.trials)
+
+
+def test_dicts_of_another_order_are_one_candidate() -> None:
+    def either(trial: Any) -> dict[str, int]:
+        pairs = [("a", 1), ("b", trial.suggest_int("b", 1, 2))]
+        return dict(pairs if trial.suggest_categorical("turned", (False, True)) else reversed(pairs))
+
+    study = nas.search(either, lambda found, fidelity: 0.5, cost=lambda found: {}, n_trials=10)
+    assert states(study)["COMPLETE"] == 2
+
+
+def test_a_study_of_dicts_goes_on(tmp_path: Path) -> None:
+    where: dict[str, Any] = {"storage": tmp_path / "s.db", "cost": lambda found: {"size": found["x"]}}
+    for n in (2, 5):
+        study = nas.search(lambda t: {"x": t.suggest_int("x", 0, 9)}, lambda c, f: c["x"] / 9, n_trials=n, **where)
+    assert states(study)["COMPLETE"] == 5
+    assert len({trial.params["x"] for trial in study.get_trials(states=(TrialState.COMPLETE,))}) == 5
 
 
 def test_two_objectives_give_a_front() -> None:
@@ -168,8 +287,8 @@ def test_numbers_of_numpy_and_torch_are_stored_as_plain_ones(kind: Callable[[int
 def test_what_is_no_real_number_is_named(value: Any) -> None:
     with pytest.raises(ValueError, match=re.escape(f"cost 'size' must be a number, got {value!r}")):
         nas.search(space, Evaluation(), cost=lambda found: {"size": value}, n_trials=1)
-    study = nas.search(space, lambda found, fidelity: value, cost=cost, n_trials=1)
-    assert study.trials[0].user_attrs["cause"] == f"InputError: evaluate must return an accuracy in 0..1, got {value!r}"
+    with pytest.raises(ValueError, match=re.escape(f"evaluate must return an accuracy in 0..1, got {value!r}")):
+        nas.search(space, lambda found, fidelity: value, cost=cost, n_trials=1)
 
 
 SCRIPT = """
@@ -394,6 +513,10 @@ def test_timeout_ends_a_search() -> None:
         ({"budget": {"weight": 1}}, "cost must tell 'weight'"),
         ({"budget": {"size": True}}, "budget 'size' must be a number above 0, got True"),
         ({"budget": {"size": 0}}, "budget 'size' must be a number above 0, got 0"),
+        ({"budget": {"size": -1}}, "budget 'size' must be a number above 0, got -1"),
+        ({"budget": {"size": None}}, "budget 'size' must be a number above 0, got None"),
+        ({"budget": {"size": "5kB"}}, "budget 'size' must be a number above 0, got '5kB'"),
+        ({"cost": lambda found: None}, "cost must return a mapping of numbers by name, got None"),
         ({"n_trials": 0}, "n_trials must be a whole number of at least 1 or None, got 0"),
         ({"n_trials": True}, "n_trials must be a whole number of at least 1 or None, got True"),
         ({"n_trials": 2.5}, "n_trials must be a whole number of at least 1 or None, got 2.5"),
@@ -432,8 +555,10 @@ def test_spaces_that_give_no_candidate_are_refused() -> None:
 
     with pytest.raises(ValueError, match=r"it raised TrialPruned\(no such block\)"):
         nas.search(prunes, Evaluation(), cost=cost, n_trials=2)
-    with pytest.raises(ValueError, match="must return a hashable candidate, such as a tuple: unhashable type: 'list'"):
-        nas.search(lambda trial: [trial.suggest_int("x", 0, 9)], Evaluation(), cost=cost, n_trials=2)
+    with pytest.raises(
+        ValueError, match="hashable or made of dicts, lists, sets and arrays: unhashable type: 'bytearray'"
+    ):
+        nas.search(lambda trial: [bytearray(trial.suggest_int("x", 0, 9))], Evaluation(), cost=cost, n_trials=2)
 
 
 def test_the_sampler_learns_which_choices_a_space_orders() -> None:

@@ -15,6 +15,7 @@ from compress.data.in_memory import arrays_dataset
 from compress.training.faults import DivergedError, too_large
 from compress.training.loop import Recipe
 from nas.engine.candidate_evaluation import ShortTraining
+from nas.errors import UserFunctionError
 from search_spaces.arch import Arch
 
 DATA = arrays_dataset(np.random.default_rng(0).integers(0, 256, (100, 8, 8, 3), np.uint8), np.arange(100) % 2)
@@ -29,7 +30,10 @@ def space(trial: Any) -> Arch:
 @pytest.mark.parametrize("isolated", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_candidate_whose_training_diverges_fails_and_says_why(isolated: bool) -> None:
     training = ShortTraining(DATA, Recipe(epochs=4, learning_rate=1e30), seed=0)
-    study = nas.search(space, training, cost=lambda arch: {"size": 1}, n_trials=1, isolated=isolated)
+    with pytest.raises(UserFunctionError, match="DivergedError: the training diverged") as caught:
+        nas.search(space, training, cost=lambda arch: {"size": 1}, n_trials=1, isolated=isolated)
+    study = caught.value.study
+    assert study is not None
     assert study.trials[0].state == TrialState.FAIL
     assert study.trials[0].user_attrs["cause"].startswith("DivergedError: the training diverged")
     assert "lower learning rate" in study.trials[0].user_attrs["cause"]

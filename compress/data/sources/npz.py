@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.decoding import ImageArrayReader
-from compress.data.image_source import ImageSource, LabelledImages
+from compress.data.sources.image_source import ImageSource, LabelledImages
+from compress.data.sources.label_arrays import label_vector
 from hw_profiles.errors import InputError
 
 _WANTED = ("x_train", "y_train", "x_test", "y_test")
@@ -36,7 +37,8 @@ def open_digits() -> ImageSource:
 
 
 def open_npz(path: Path) -> ImageSource:
-    """The arrays x_train, y_train, x_test and y_test of an .npz file: images uint8 (N, H, W) or (N, H, W, 1 or 3).
+    """The arrays x_train, y_train, x_test and y_test of an .npz file: images uint8 (N, H, W) or (N, H, W, 1 or 3),
+    labels as :func:`compress.data.sources.label_arrays.label_vector` takes them.
 
     Raises:
         InputError: not such a file, or an array that is missing, of another type or shape, or too large.
@@ -45,7 +47,7 @@ def open_npz(path: Path) -> ImageSource:
     x = {split: _images(path, f"x_{split}", arrays[f"x_{split}"]) for split in ("train", "test")}
     if x["train"].shape[1:] != x["test"].shape[1:]:
         raise InputError(f"{path}: the images of x_train are {x['train'].shape[1:]}, of x_test {x['test'].shape[1:]}")
-    y = {split: _labels(path, f"y_{split}", arrays[f"y_{split}"], len(x[split])) for split in x}
+    y = {split: label_vector(arrays[f"y_{split}"], len(x[split]), f"{path}: y_{split}") for split in x}
     classes, train = np.unique(y["train"], return_inverse=True)
     unknown = np.setdiff1d(y["test"], classes)
     if len(unknown):
@@ -102,11 +104,3 @@ def _images(path: Path, name: str, x: NDArray[Any]) -> NDArray[np.uint8]:
             f"{path}: {name}: images must be uint8 (N, H, W) or (N, H, W, 1 or 3), got {x.dtype} {x.shape}{nan}"
         )
     return x if x.ndim == 4 else x[..., None]
-
-
-def _labels(path: Path, name: str, y: NDArray[Any], count: int) -> NDArray[np.int64]:
-    if y.ndim != 1 or len(y) != count or y.dtype.kind not in "iu":
-        raise InputError(
-            f"{path}: {name}: labels must be integers, one for each of {count} images, got {y.dtype} {y.shape}"
-        )
-    return y.astype(np.int64)

@@ -76,7 +76,7 @@ def test_damaged_files_are_left_out_where_that_is_wished(tmp_path: Path) -> None
     assert skipped["count"] == 5
     assert sorted(each["file"] for each in skipped["files"]) == names
     why = {each["file"]: each["why"] for each in skipped["files"]}
-    assert why["dog/92.png"] == "none of BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP"
+    assert why["dog/92.png"] == "none of AVIF, BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP"
     assert why["dog/93.png"] == "12000×12000 pixels are more than 89,478,485"
     splits = (data.train, data.val, data.test)
     assert sum(len(split) for split in splits) == 20

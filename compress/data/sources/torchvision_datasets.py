@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from compress.data.image_source import ImageSource, LabelledImages
+from compress.data.sources.image_source import ImageSource, LabelledImages
 from hw_profiles.cache_folder import cache_folder
 from hw_profiles.errors import InputError
 from hw_profiles.spelling_suggestions import did_you_mean

@@ -14,7 +14,7 @@ import torchvision
 from PIL import Image
 
 from compress.data.dataset import load_data
-from compress.data.torchvision_datasets import SETS
+from compress.data.sources.torchvision_datasets import SETS
 
 
 @pytest.fixture(autouse=True)

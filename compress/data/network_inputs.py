@@ -1,0 +1,90 @@
+"""Numbers that a network reads as they are: no image, nothing to normalise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.data.preprocessing import Preprocessing
+from compress.data.unknown_preprocessing import UnknownPreprocessing
+from hw_profiles.errors import InputError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NamedInputs:
+    """The inputs of a network that has several: an array (N, ...) for each name. It is indexed along N.
+
+    >>> inputs = NamedInputs({"a": np.zeros((5, 2)), "b": np.zeros((5, 3, 4))})
+    >>> len(inputs), inputs[1:3].arrays["b"].shape
+    (5, (2, 3, 4))
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+
+    def __post_init__(self) -> None:
+        counts = {name: array.shape[:1] for name, array in self.arrays.items()}
+        if not counts or len(set(counts.values())) != 1 or () in counts.values():
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in self.arrays.items()) or "none"
+            raise InputError(f"inputs by name must be arrays (N, ...) of one N, got {shapes}")
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    def __getitem__(self, rows: Any) -> NamedInputs:
+        return NamedInputs({name: array[rows] for name, array in self.arrays.items()})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkInputs(UnknownPreprocessing):
+    """In the place of a record for inputs that are given as the network reads them; ``shape`` without N.
+
+    ``stands_for`` is the record that the network has otherwise, for images.
+    """
+
+    shape: tuple[int, ...]
+    stands_for: Preprocessing = field(default_factory=UnknownPreprocessing)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """What one input is, without N."""
+        return self.shape
+
+    def tensor(self, pixels: Any) -> Any:
+        """The inputs themselves."""
+        return pixels
+
+
+def as_inputs(values: Any) -> NDArray[Any]:
+    """An array as a network reads it: floats as float32, integers and truth values as they are.
+
+    Raises:
+        InputError: no numbers, none at all, or some that are not finite.
+
+    >>> as_inputs([[0.5, 1.0]]).dtype
+    dtype('float32')
+    """
+    array = to_numpy(values)
+    if array.dtype.kind not in "fiub" or array.ndim < 1 or not array.size:
+        raise InputError(f"inputs must be numbers (N, ...), got {array.dtype} {array.shape}")
+    if array.dtype.kind == "f":
+        array = np.asarray(array, np.float32)
+        if not np.isfinite(array).all():
+            count = int(np.sum(~np.isfinite(array).reshape(len(array), -1).all(axis=1)))
+            raise InputError(f"inputs must be finite numbers, got NaN or infinity in {count} of {len(array)}")
+    return array
+
+
+def to_numpy(values: Any) -> NDArray[Any]:
+    """A tensor of torch, also of another device or in bfloat16, or anything else that numpy takes, as an array."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.float() if values.is_floating_point() else values
+        return np.asarray(values.numpy())
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # rows of different lengths
+        raise InputError(f"inputs must be an array of numbers ({' '.join(str(error).split())[:200]})") from None

@@ -1,0 +1,1 @@
+"""Where images come from: folders, archives, arrays in files, data sets of others."""

@@ -1,0 +1,203 @@
+"""The data of a call that only looks at images: with or without labels, of any number of classes, of any rank."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.data.dataset import Dataset, load_data
+from compress.data.given_batches import gathered, is_pixels, named_inputs, numbers
+from compress.data.network_inputs import NamedInputs, NetworkInputs
+from compress.data.pictures import NO_LABELS, inputs_dataset, load_pictures, pixels_dataset
+from compress.data.sources.archives import is_archive
+from compress.data.sources.label_arrays import label_vector
+from compress.data.splits import divide
+from compress.networks.artifact import Artifact
+from compress.networks.network_source import OnnxFile, source_name
+from hw_profiles.errors import InputError
+
+log = logging.getLogger("fitnas")
+
+Inputs = Any
+"""What :func:`calibration_dataset` takes."""
+Shape = tuple[int, ...]
+
+
+GIVEN = "images_given"
+"""The fact of how many images were given, those that judge included."""
+
+
+def calibration_dataset(data: Inputs, seed: int = 0, *, input_shape: Shape | None = None) -> Dataset:
+    """What a call that trains nothing is given, as a data set.
+
+    - A Dataset, ``"digits"``, an .npz file or ``torchvision:NAME``: its training images calibrate, those of validation
+      judge.
+    - A folder (or a zip or tar) with classes: the same; one without classes, or whose classes are too small to be
+      split: all its images, for both.
+    - Images in bytes (N, H, W) or (N, H, W, 1 or 3); other numbers (N, ...) are what the network reads, of any rank.
+    - (images, labels): a part that is drawn by the seed judges, where each class has two images; else all do both.
+    - Inputs by name {name: (N, ...)}, for a network of several.
+    - An iterable of batches of these, such as a DataLoader, of which the first 2,048 inputs are read.
+
+    ``input_shape`` (C, H, W), where it is known, is the size at which a folder is read.
+
+    Raises:
+        InputError: none of these.
+
+    >>> calibration_dataset(np.zeros((4, 1, 8, 8), np.float32)).preprocessing.input_shape
+    (1, 8, 8)
+    """
+    found = _dataset(data, seed, input_shape)
+    return replace(found, facts={**found.facts, GIVEN: sum(map(len, found.distinct_splits))})
+
+
+def _dataset(data: Inputs, seed: int, input_shape: Shape | None) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
+    if isinstance(data, str | Path):
+        return _of_path(str(data), seed, input_shape)
+    if isinstance(data, Mapping):
+        return _of_arrays(named_inputs(data), None)
+    if isinstance(data, tuple) and len(data) == 2 and not isinstance(data[0], tuple | list | Mapping):
+        inputs = numbers(data[0])
+        return _of_arrays(inputs, label_vector(data[1], len(inputs)), seed)
+    if hasattr(data, "shape"):
+        return _of_arrays(numbers(data), None)
+    if isinstance(data, Iterable):
+        found = gathered(data)
+        return _of_arrays(found.inputs, found.labels, seed)
+    raise InputError(
+        "data must be a Dataset, digits, a folder, a zip or tar, an .npz file, torchvision:NAME, (images, labels), "
+        f"images, inputs by name or an iterable of batches, got {type(data).__name__}"
+    )
+
+
+def _of_path(source: str, seed: int, input_shape: Shape | None) -> Dataset:
+    path = Path(source)
+    if source == "digits" or path.suffix == ".npz" or not (path.is_dir() or is_archive(path)):
+        return load_data(source, seed=seed)
+    channels, size = None, None
+    if input_shape is not None and len(input_shape) == 3 and input_shape[0] in (1, 3):
+        channels, size = input_shape[0], (input_shape[1], input_shape[2])
+    try:
+        side = size[0] if size is not None and size[0] == size[1] else None
+        return load_data(source, seed=seed, size=side)
+    except InputError:  # no classes, or classes that are too small to be split
+        return load_pictures(path, size=size, channels=channels)
+
+
+def _of_arrays(inputs: NDArray[Any] | NamedInputs, labels: NDArray[Any] | None, seed: int = 0) -> Dataset:
+    if labels is not None and labels.dtype.kind not in "iu":
+        raise InputError(f"labels must be the numbers of the network's classes, got {labels.dtype}")
+    whole = NO_LABELS if labels is None else labels.astype(np.int64)
+    if isinstance(inputs, NamedInputs) or not is_pixels(inputs):
+        found = inputs_dataset(inputs, whole)
+    else:
+        found = pixels_dataset(inputs, whole)
+    return found if labels is None else _divided(found, seed)
+
+
+def _divided(data: Dataset, seed: int) -> Dataset:
+    """Labelled images that calibrate, and others that judge; all for both where a class has a single one."""
+    names, numbers_ = np.unique(data.train.labels, return_inverse=True)
+    try:
+        parts = divide(numbers_, tuple(map(str, names)), ("val",), seed)
+    except InputError:
+        return data
+    judging = data.train.take(parts["val"])
+    return replace(data, train=data.train.take(parts["train"]), val=judging, test=judging)
+
+
+def of_one_input(data: Dataset) -> Dataset:
+    """The data for a network whose input has no name.
+
+    Raises:
+        InputError: there are several inputs.
+    """
+    inputs = data.train.images
+    if not isinstance(inputs, NamedInputs):
+        return data
+    if len(inputs.arrays) > 1:
+        names = ", ".join(inputs.arrays)
+        raise InputError(f"several inputs by name are for ONNX files, a module or an Arch takes one: got {names}")
+    alone = inputs_dataset(next(iter(inputs.arrays.values())), data.train.labels)
+    return replace(alone, facts=data.facts)
+
+
+def fitted_inputs(data: Dataset, artifact: Artifact) -> Dataset:
+    """The data as the network of an artifact reads them; without labels where these are not its classes.
+
+    Raises:
+        InputError: other channels, another shape, or labels that are no class of the network.
+    """
+    if isinstance(data.preprocessing, NetworkInputs):
+        return data if not data.train.labels.size else _with_fitting_labels(data, artifact)
+    shape = artifact.source.input_shape
+    if len(shape) != 3:
+        raise InputError(f"{source_name(artifact.source)} reads {shape}, and images are (C, H, W): give what it reads")
+    channels, height, width = shape
+    if channels != data.preprocessing.channels:
+        raise InputError(
+            f"{source_name(artifact.source)} reads {channels} channels, the images of {data.name} have "
+            f"{data.preprocessing.channels}"
+        )
+    resized = data.resized(height, width)
+    record = replace(artifact.preprocessing, class_names=data.preprocessing.class_names)
+    return _with_fitting_labels(replace(resized, preprocessing=record), artifact)
+
+
+def _with_fitting_labels(data: Dataset, artifact: Artifact) -> Dataset:
+    """The data with labels that are numbers of the network's outputs, or with none."""
+    if not data.train.is_labelled:
+        return data
+    classes, name = _classes(artifact), source_name(artifact.source)
+    known = data.preprocessing.class_names
+    if classes is None:
+        return _without_labels(data, f"{name} has no output of one number for each class")
+    if known and len(known) == classes:
+        return data
+    if known and not all(each.isdecimal() for each in known):
+        return _without_labels(data, f"{name} tells {classes} classes apart, {data.name} has {len(known)}")
+    if known:
+        numbers_of = np.array([int(each) for each in known], np.int64)
+        data = _with_labels(data, lambda labels: numbers_of[labels])
+    met = np.unique(np.concatenate([data.train.labels, data.val.labels, data.test.labels]))
+    if not known and len(met) == classes:  # numbers of the classes from another one on
+        return _with_labels(data, lambda labels: np.searchsorted(met, labels))
+    if met[-1] >= classes or met[0] < 0:
+        raise InputError(
+            f"{name} tells {classes} classes apart, {data.name} has labels up to {met[-1]}; without labels the images "
+            "do as well"
+        )
+    return data
+
+
+def _without_labels(data: Dataset, why: str) -> Dataset:
+    log.warning("judged without labels: %s", why)
+    bare = _with_labels(data, lambda labels: NO_LABELS)
+    return replace(bare, preprocessing=replace(data.preprocessing, class_names=()))
+
+
+def _with_labels(data: Dataset, change: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> Dataset:
+    changed = {id(split): replace(split, labels=change(split.labels)) for split in data.distinct_splits}
+    train, val, test = (changed[id(split)] for split in (data.train, data.val, data.test))
+    return replace(data, train=train, val=val, test=test)
+
+
+def _classes(artifact: Artifact) -> int | None:
+    """How many classes the network tells apart; None where its output is something else, or nothing says what it is."""
+    if isinstance(artifact.source, OnnxFile):
+        try:
+            workload = artifact.source.workload()
+        except InputError:  # of several inputs, or of operations that are not known
+            return None
+    else:
+        workload = artifact.workload()
+    output = workload.shapes[workload.output]
+    return output[1] if len(output) == 2 else None

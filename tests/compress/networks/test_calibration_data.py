@@ -1,0 +1,267 @@
+"""Calibration needs pictures, not classes: whatever people have calibrates, is never rounded, and no label is invented."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import timm
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import compress
+from compress import Cluster, Prune, Quantize, Sparsify
+from compress.data.given_batches import MOST_READ
+from compress.networks.calibration_data import calibration_dataset
+from compress.networks.onnx_export import onnx_bytes
+from search_spaces import preset
+
+MINMAX = Quantize(calibration="minmax")
+RANDOM = np.random.default_rng(0)
+PIXELS = RANDOM.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+FLOATS = RANDOM.standard_normal((40, 3, 32, 32)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    """Small, and of 1,000 classes."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 1000),
+    ).eval()  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_network_of_timm_is_calibrated_without_labels() -> None:
+    after = compress.quantize(timm.create_model("mobilenetv3_small_050"), PIXELS)
+    assert after.metrics["val_snr_db"] > 15
+    assert after.metrics["val_same_class"] > 0.8
+
+
+def loader(*tensors: Tensor) -> Any:
+    return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*tensors), batch_size=16)
+
+
+FORMS: dict[str, tuple[Callable[[], Any], int]] = {
+    "bytes": (lambda: PIXELS, 40),
+    "floats": (lambda: FLOATS, 40),
+    "tensor": (lambda: torch.from_numpy(FLOATS), 40),
+    "half floats": (lambda: FLOATS.astype(np.float16), 40),
+    "loader without labels": (lambda: loader(torch.from_numpy(FLOATS)), 40),
+    "generator": (lambda: (FLOATS[i : i + 7] for i in range(0, 40, 7)), 40),
+    "batches of bytes": (lambda: [PIXELS[:30], PIXELS[30:]], 40),
+    "batches by name": (lambda: [{"pixel_values": torch.from_numpy(FLOATS[:20])}], 20),
+    "one input by name": (lambda: {"x": FLOATS}, 40),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_thousand_classes_are_calibrated_without_labels(form: str, network: nn.Module) -> None:
+    make, count = FORMS[form]
+    after = compress.quantize(network, make(), MINMAX)
+    assert after.precision == "int8"
+    assert after.metrics["images_given"] == after.metrics["calibration_images"] == count
+    assert "val_accuracy" not in after.metrics
+    assert 0 <= after.metrics["val_same_class"] <= 1
+    assert after.metrics["val_snr_db"] > 3
+
+
+def test_a_folder_without_classes_is_read_at_the_size_of_the_network(tmp_path: Path, network: nn.Module) -> None:
+    for i in range(9):
+        Image.fromarray(PIXELS[i]).resize((320, 240)).save(tmp_path / f"{i}.jpg")
+    data = calibration_dataset(str(tmp_path), input_shape=(3, 224, 224))
+    assert data.train.images.shape == (9, 224, 224, 3)
+    assert not data.train.is_labelled
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no image"):
+        calibration_dataset(str(tmp_path / "empty"))
+
+
+def test_a_folder_whose_classes_are_too_small_gives_all_its_images(tmp_path: Path) -> None:
+    for i in range(6):
+        (tmp_path / f"class {i}").mkdir()
+        Image.fromarray(PIXELS[i]).save(tmp_path / f"class {i}" / "0.png")
+    data = calibration_dataset(str(tmp_path))
+    assert data.train.labels.tolist() == list(range(6))
+    assert data.preprocessing.class_names == tuple(f"class {i}" for i in range(6))
+
+
+def test_a_table_of_labels_tells_the_numbers_of_the_networks_classes(tmp_path: Path, network: nn.Module) -> None:
+    with torch.inference_mode():
+        record = calibration_dataset(PIXELS).preprocessing
+        said = network(torch.from_numpy(record.tensor(PIXELS))).argmax(1).numpy()
+    rows = ["file,label"]
+    for i, label in enumerate(said):
+        Image.fromarray(PIXELS[i]).save(tmp_path / f"{i}.png")
+        rows.append(f"{i}.png,{label}")
+    rows.append("")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    after = compress.quantize(network, str(tmp_path), MINMAX)
+    assert after.metrics["val_accuracy_before"] == 1.0
+    assert after.metrics["images_given"] == 40
+
+
+def test_a_folder_with_other_classes_than_the_networks_is_judged_without_labels(
+    tmp_path: Path, network: nn.Module, caplog: pytest.LogCaptureFixture
+) -> None:
+    for i in range(12):
+        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
+        Image.fromarray(PIXELS[i]).save(tmp_path / "ab"[i % 2] / f"{i}.png")
+    with caplog.at_level(logging.WARNING, "fitnas"):
+        after = compress.quantize(network, str(tmp_path), MINMAX)
+    assert "val_accuracy" not in after.metrics
+    assert any("judged without labels" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize("batches", [False, True])
+def test_labels_are_numbers_of_the_networks_classes(network: nn.Module, batches: bool) -> None:
+    with torch.inference_mode():
+        said = network(torch.from_numpy(FLOATS)).argmax(1)
+    data = loader(torch.from_numpy(FLOATS), said) if batches else (FLOATS, said.numpy())
+    after = compress.quantize(network, data, MINMAX)
+    assert after.metrics["val_accuracy_before"] == 1.0
+    assert after.metrics["val_accuracy"] == after.metrics["val_same_class"]
+
+
+def test_floats_reach_the_network_as_they_are(network: nn.Module) -> None:
+    """One number among small ones decides a range: by bytes the small ones would all be zero."""
+    values = 1e-3 * RANDOM.standard_normal((8, 3, 16, 16)).astype(np.float32)
+    values[0, 0, 0, 0] = 100.0
+    data = calibration_dataset(values)
+    assert np.array_equal(data.preprocessing.tensor(data.train.images), values)
+    given = calibration_dataset((values, np.arange(8) % 2)).train.images
+    rows = {row.tobytes() for row in values}
+    assert all(row.tobytes() in rows for row in given)
+
+
+MLP = nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Linear(32, 4))
+AUDIO = nn.Sequential(
+    nn.Conv1d(1, 8, 9, stride=4), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 1)
+)  # fmt: skip
+SEGMENTER = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 5, 1))
+
+
+@pytest.mark.parametrize(
+    ("module", "data"),
+    [(MLP, RANDOM.standard_normal((60, 12))), (AUDIO, RANDOM.standard_normal((30, 1, 200))), (SEGMENTER, PIXELS)],
+)
+def test_any_rank_and_any_output(module: nn.Module, data: Any) -> None:
+    after = compress.quantize(module, data)
+    assert after.metrics["val_snr_db"] > 15
+    assert ("val_same_class" in after.metrics) == (module is MLP)
+
+
+class Two(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 16), nn.Linear(3, 16), nn.Linear(16, 4)
+
+    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = torch.relu(self.a(a) + self.b(b))
+        return self.c(hidden), hidden
+
+
+def test_several_inputs_are_given_by_name(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path = tmp_path / "two.onnx"
+    axes = {name: {0: "N"} for name in ("a", "b", "y", "h")}
+    torch.onnx.export(
+        Two().eval(), (torch.zeros(1, 6), torch.zeros(1, 3)), path, dynamo=False, dynamic_axes=axes,
+        input_names=["a", "b"], output_names=["y", "h"],
+    )  # fmt: skip
+    inputs = {"a": RANDOM.standard_normal((60, 6)).astype(np.float32), "b": RANDOM.standard_normal((60, 3))}
+    after = compress.quantize(path, inputs)
+    assert after.metrics["val_snr_db"] == min(after.metrics["val_snr_db_of_outputs"].values()) > 15
+    assert set(after.metrics["val_snr_db_of_outputs"]) == {"y", "h"}
+    feeds = {name: array.astype(np.float32) for name, array in inputs.items()}
+    expected = onnxruntime.InferenceSession(path).run(["y"], feeds)[0]
+    got = onnxruntime.InferenceSession(onnx_bytes(after)).run(["y"], feeds)[0]
+    assert np.square(expected - got).sum() < 0.02 * np.square(expected).sum()
+    batches = [{name: array[i : i + 20] for name, array in inputs.items()} for i in range(0, 60, 20)]
+    assert onnx_bytes(compress.quantize(path, batches)) == onnx_bytes(after)
+    for wrong, said in (
+        ({"a": inputs["a"]}, "inputs must be given for a, b, got a"),
+        (inputs["a"], "the network has the inputs a, b: arrays for all must be given by name"),
+        ({"a": inputs["a"], "b": inputs["b"][:5]}, r"arrays \(N, ...\) of one N, got a \(60, 6\), b \(5, 3\)"),
+        ({"a": inputs["b"], "b": inputs["a"]}, r"must have the shape \(N, 6\), got \(60, 3\)"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            compress.quantize(path, wrong)
+
+
+def test_what_trains_nothing_needs_no_labels(network: nn.Module) -> None:
+    for after in (
+        compress.quantize(network, PIXELS, precision="int4"),
+        compress.sparsify(network, PIXELS, Sparsify(recipe=None), amount=0.3),
+        compress.cluster(network, PIXELS, Cluster(recipe=None), clusters=64),
+        compress.prune(network, PIXELS, Prune(recipe=None, criterion="l1"), amount=0.1),
+    ):
+        assert "val_snr_db" in after.metrics
+        assert "val_accuracy" not in after.metrics
+    for needs in (
+        lambda: compress.quantize(network, PIXELS, precision="qat"),
+        lambda: compress.sparsify(network, PIXELS),
+        lambda: compress.prune(network, PIXELS, amount=0.1),
+    ):
+        with pytest.raises(ValueError, match="for what trains, which needs labels; got ndarray"):
+            needs()
+
+
+@pytest.mark.parametrize("data", [PIXELS[:, :16, :16], FLOATS[:, :, :16, :16]])
+def test_an_arch_is_calibrated_without_labels(data: np.ndarray) -> None:
+    arch = preset("resnet8", input_shape=(3, 16, 16))
+    after = compress.quantize(arch, data, Quantize(calibration="minmax", equalize="none", bias_correction=False))
+    assert after.quantization is not None
+    assert after.metrics["val_snr_db"] > 15
+    assert after.metrics["quantization"]["points_lost"] == pytest.approx(
+        100 * (1 - after.metrics["quantization"]["agreement"])
+    )
+
+
+def test_a_network_of_ours_keeps_its_record_where_floats_calibrate(tmp_path: Path) -> None:
+    data = compress.load_data("digits", size=16)
+    first = compress.quantize(preset("resnet8", input_shape=(1, 16, 16)), data, precision="fp16")
+    compress.export_onnx(first, tmp_path / "m.onnx")
+    inputs = data.preprocessing.tensor(data.train.images[:60])
+    after = compress.quantize(tmp_path / "m.onnx", inputs, MINMAX)
+    assert after.preprocessing == first.preprocessing
+
+
+def test_an_endless_iterable_is_read_in_part(caplog: pytest.LogCaptureFixture) -> None:
+    def endless() -> Any:
+        while True:
+            yield np.zeros((500, 3), np.float32)
+
+    with caplog.at_level(logging.WARNING, "fitnas"):
+        data = calibration_dataset(endless())
+    assert MOST_READ <= len(data.train) < MOST_READ + 500
+    assert "it yields more" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ([], "must yield at least one"),
+        ([FLOATS[:2], FLOATS[:2, :, :8]], "batches must be of one form"),
+        ([(FLOATS[:2], [0, 1]), FLOATS[:2]], "labels or none, got both"),
+        ([Image.new("RGB", (8, 8))], "got a single picture"),
+        (FLOATS * np.nan, "finite numbers, got NaN or infinity in 40 of 40"),
+        (np.array(["a"]), "inputs must be numbers"),
+        (FLOATS[:0], "inputs must be numbers"),
+        ((FLOATS, np.array(["cat"] * 40)), "labels must be the numbers of the network's classes"),
+        ((FLOATS, np.arange(39)), "one for each of 40 images"),
+        (7, "an iterable of batches, got int"),
+        ("nowhere", "it does not exist"),
+    ],
+)
+def test_what_is_no_input_is_named(data: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        calibration_dataset(data)
+    assert "\n" not in str(caught.value)
