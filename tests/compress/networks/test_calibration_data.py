@@ -265,3 +265,10 @@ def test_what_is_no_input_is_named(data: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said) as caught:
         calibration_dataset(data)
     assert "\n" not in str(caught.value)
+
+
+def test_labelled_images_that_judge_do_not_calibrate() -> None:
+    data = calibration_dataset((FLOATS, np.arange(40) % 2))
+    calibrating, judging = ({row.tobytes() for row in split.images} for split in (data.train, data.val))
+    assert not calibrating & judging
+    assert len(calibrating) + len(judging) == 40

@@ -153,6 +153,14 @@ def test_bombs_are_refused_by_what_they_say_and_by_what_they_do(
     assert sum(each.stat().st_size for each in (tmp_path / "cache").rglob("*") if each.is_file()) == 0
 
 
+def test_many_members_are_a_bomb_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "_MOST_BYTES", 100_000)
+    for writer, name in ((write_zip, "a.zip"), (lambda p, f: write_tar(p, f, "w:gz"), "a.tar.gz")):
+        path = writer(tmp_path / name, {f"cat/{i}.png": bytes(60_000) for i in range(4)})
+        with pytest.raises(ValueError, match=r"takes the archive to more than 100,\d{3} bytes|100 times its size"):
+            load_data(path)
+
+
 def test_a_header_of_a_tar_takes_no_memory(tmp_path: Path) -> None:
     info = tar_info("pax", 2**32, kind=tarfile.XHDTYPE)
     (tmp_path / "a.tar").write_bytes(info.tobuf(tarfile.USTAR_FORMAT) + bytes(4096))
