@@ -4,7 +4,8 @@
     python tests/benchmarks/few_points.py --tables FOLDER --timm timm-latency.csv --cache FILE --minutes 30
 
 Each line is one table of published latencies: from 5, 10 and 20 of its networks, drawn 20 times, the mean of
-|predicted / measured - 1| over all others. The base is ``host``: another machine, and another runtime. The simple
+|predicted / measured - 1| over all others. The base is ``host``: another machine, and another runtime; or what the
+tables of the other systems say together. The simple
 rules are one time for each MAC, and least squares of relative errors on MACs, parameters and activations with a start,
 none below zero. ``--timm`` is a table with the columns model, infer_img_size and infer_step_time; what its networks cost
 on the base is kept in ``--cache``.
@@ -19,6 +20,7 @@ import random
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,8 @@ from hw_profiles.cost_model.scaling import CostShares, cost_shares, scale_shares
 from hw_profiles.network.workload import Workload
 from hw_profiles.runtimes.fusion import fuse
 from tests.benchmarks.lines import extend
-from tests.benchmarks.published.tables import cpu_networks
+from tests.benchmarks.published.fits import pooled
+from tests.benchmarks.published.tables import Published, cpu_networks
 
 _COUNTS, _DRAWS = (5, 10, 20), 20
 _KRAI = ("TFLite|v2.4.1", "ArmNN|v21.02", "TFLite|v2.2.0")
@@ -72,8 +75,14 @@ class Network:
         costs = base.costs[precision]
         return cls(
             cost_shares(costs, [features]), cost_shares(plain_costs(costs, precision), [features]),
-            [each / 1e6 for each in (workload.macs, workload.weight_count, activations)],
+            sizes_of(workload),
         )  # fmt: skip
+
+
+def sizes_of(workload: Workload) -> list[float]:
+    """MACs, parameters and activations in millions."""
+    activations = sum(int(np.prod(workload.shapes[op.name])) for op in workload.ops if op.kind in ("conv", "linear"))
+    return [each / 1e6 for each in (workload.macs, workload.weight_count, activations)]
 
 
 def table_of(networks: Sequence[Network], milliseconds: Sequence[float]) -> Table:
@@ -136,17 +145,35 @@ def errors(table: Table, seed: int) -> dict[str, Any]:
     return result
 
 
-def published_tables(folder: Path, base: Device) -> dict[str, Callable[[], Table]]:
-    """Krai's and dividiti's systems, each precision for itself."""
-    by_table: dict[str, list[Any]] = {}
+def published_tables(folder: Path, host: Device) -> dict[str, Callable[[], Table]]:
+    """Krai's and dividiti's systems, each precision for itself, from each of two bases: ``host``, and what the tables of
+    the other systems say together.
+    """
+    by_table: dict[str, list[Published]] = {}
     for row in cpu_networks(folder):
         if any(name in row.table for name in _KRAI) and row.workload is not None:
             by_table.setdefault(row.table, []).append(row)
 
-    def read(rows: Sequence[Any]) -> Table:
-        return table_of([Network.of(row.workload, row.precision, base) for row in rows], [row.ms for row in rows])
+    def from_host(rows: Sequence[Published]) -> Table:
+        return table_of([Network.of(row.workload, row.precision, host) for row in rows], [row.ms for row in rows])
 
-    return {name: lambda rows=rows: read(rows) for name, rows in by_table.items() if len(rows) >= _FEWEST}
+    def from_others(rows: Sequence[Published]) -> Table:
+        precision, system = rows[0].precision, rows[0].table.partition("|")[0]
+        others = [row for found in by_table.values() for row in found
+                  if row.precision == precision and row.table.partition("|")[0] != system]  # fmt: skip
+        costs = pooled(others, precision)
+        networks = [
+            Network(cost_shares(costs, [row.features]), cost_shares(plain_costs(costs, precision), [row.features]),
+                    sizes_of(row.workload)) for row in rows
+        ]  # fmt: skip
+        return table_of(networks, [row.ms for row in rows])
+
+    cases: dict[str, Callable[[], Table]] = {}
+    for name, rows in by_table.items():
+        if len(rows) >= _FEWEST:
+            cases[f"{name} from host"] = partial(from_host, rows)
+            cases[f"{name} from others"] = partial(from_others, rows)
+    return cases
 
 
 def timm_table(path: Path, cache: Path, base: Device) -> Table:
@@ -202,7 +229,9 @@ def main() -> None:
     base = load_device("host")
     tables = published_tables(options.tables, base)
     if options.timm is not None:
-        tables = {"timm, i7-12700H, PyTorch compiled, fp32": lambda: timm_table(options.timm, options.cache, base)}
+        tables = {
+            "timm, i7-12700H, PyTorch compiled, fp32 from host": lambda: timm_table(options.timm, options.cache, base)
+        }
     extend(
         "few_points", [(name, 0) for name in tables], lambda name, seed: errors(tables[name](), seed), options.minutes
     )
