@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from hw_profiles.cost_model.features import QUANTITIES, family
 from hw_profiles.cost_model.kernel_costs import KernelCost
 
-# Microseconds of a kernel's start, and of a million MACs, values and weights. Only their ratios matter: they are those
-# of small cores, where a value that is read or written costs as much as some tens of MACs.
-_START, _MACS, _VALUES, _WEIGHTS = 0.2, 1.0, 40.0, 40.0
-_DEPTHWISE = 2.5  # of a MAC whose operands are used once
+# Microseconds of a kernel's start, and of a million MACs, values and weights. Only their ratios matter: they are about
+# those that ncnn's published benchmarks of ten kinds of cores have in common.
+_START, _MACS, _VALUES, _WEIGHTS = 0.1, 1.0, 40.0, 10.0
+_DEPTHWISE = 4.0  # of a MAC whose operands are used once
+_FIRST = 4.0  # of a MAC of a convolution that has an image's few channels to add up
 _CALL = 5 * _START
 _LANES = 16
 
@@ -19,7 +20,7 @@ def plain_costs(kinds: Iterable[str], precision: str) -> dict[str, KernelCost]:
     """The cost of each kind of kernel where nothing but its size counts.
 
     >>> plain_costs(["layer/conv"], "int8")["layer/conv"].coefficients
-    (0.2, 1.0, 20.0, 40.0)
+    (0.1, 1.0, 20.0, 10.0)
     """
     bytes_per_number = 4 if precision == "fp32" else 1
     return {kind: KernelCost(coefficients=_coefficients(kind, bytes_per_number)) for kind in kinds}
@@ -27,7 +28,7 @@ def plain_costs(kinds: Iterable[str], precision: str) -> dict[str, KernelCost]:
 
 def _coefficients(kind: str, bytes_per_number: int) -> tuple[float, ...]:
     of_family, moved = family(kind), _VALUES / 2 / bytes_per_number
-    macs = _MACS * (_DEPTHWISE if "depthwise" in kind else 1.0)
+    macs = _MACS * (_DEPTHWISE if "depthwise" in kind else _FIRST if "first" in kind else 1.0)
     known = {
         "start": _CALL if of_family == "call" else _START,
         "nodes": _START / 10,

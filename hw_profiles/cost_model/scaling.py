@@ -227,27 +227,35 @@ def _posterior(
     """The most likely factors by damped Gauss-Newton steps from ``theta``, in the space of measurements, which are few;
     ``prior`` is the logarithm of how likely these widths are.
     """
+    shown = np.flatnonzero(shares.microseconds.any(axis=0))  # the others follow from these
+    microseconds, among_shown, log_factors = (
+        shares.microseconds[:, shown],
+        covariance[np.ix_(shown, shown)],
+        theta[shown],
+    )
     for _ in range(_STEPS):
-        parts = shares.microseconds * np.exp(theta)
+        parts = microseconds * np.exp(log_factors)
         sums = parts.sum(axis=1)
         jacobian = parts / sums[:, None]
-        residuals = logs - np.log(sums) + jacobian @ theta
-        gain = covariance @ jacobian.T
+        residuals = logs - np.log(sums) + jacobian @ log_factors
+        gain = among_shown @ jacobian.T
         inverse = np.linalg.inv(jacobian @ gain + np.diag(noise))
-        step = gain @ (inverse @ residuals) - theta
+        step = gain @ (inverse @ residuals) - log_factors
         largest = float(np.abs(step).max())
-        theta = theta + step * min(1.0, _LONGEST_STEP / max(largest, 1e-12))
+        log_factors = log_factors + step * min(1.0, _LONGEST_STEP / max(largest, 1e-12))
         if largest < 1e-3:
             break
     _, determinant = np.linalg.slogdet(inverse)
     weights = inverse @ residuals
-    reduced = gain @ inverse
     typical = jacobian.mean(axis=0)
-    variance = float(typical @ covariance @ typical) - float(typical @ reduced @ (gain.T @ typical))
+    variance = float(typical @ among_shown @ typical) - float(typical @ gain @ inverse @ (gain.T @ typical))
+    gain = covariance[:, shown] @ jacobian.T
+    theta = gain @ weights
+    theta[shown] = log_factors
     return _Posterior(
         theta=theta,
         left_out=-weights / np.diag(inverse),
-        variances=np.diag(covariance) - np.einsum("ij,ij->i", reduced, gain),
+        variances=np.diag(covariance) - np.einsum("ij,ij->i", gain @ inverse, gain),
         expected=math.sqrt(float(noise.min()) + max(0.0, variance)),
         evidence=prior + 0.5 * float(determinant - residuals @ weights),
     )

@@ -69,9 +69,6 @@ class Network:
         """What a network costs on the base."""
         formatted = workload.with_precision(precision)
         features = network_features(formatted, fuse(formatted, base.runtime))
-        activations = sum(
-            int(np.prod(workload.shapes[op.name])) for op in workload.ops if op.kind in ("conv", "linear")
-        )
         costs = base.costs[precision]
         return cls(
             cost_shares(costs, [features]), cost_shares(plain_costs(costs, precision), [features]),

@@ -26,7 +26,7 @@ from tests.benchmarks.published.tables import Published, rows
 
 _FACTOR_OF_TWO = math.log(2) / NINETY
 _NAMES = {"nn_feature": "instructions", "simd": "instructions"}
-_FEW_FAMILIES = 3
+_FEW_FAMILIES, _FEW_NETWORKS = 3, 4
 
 
 def facts_of(spec: Spec, folder: Path) -> dict[str, Fact]:
@@ -47,7 +47,7 @@ def facts_of(spec: Spec, folder: Path) -> dict[str, Fact]:
                 found[name] = Fact(value=value, source=source if sourced and source else ASSUMED)
     found |= dict(spec.facts)
     if spec.measured_with:
-        found["measured_with"] = Fact(value=spec.measured_with, source="the tables in source")
+        found["measured_with"] = Fact(value=spec.measured_with, source="the published latencies of `source`")
     return {name: found[name] for name in FACTS if name in found}
 
 
@@ -82,7 +82,7 @@ def costs_of(
     deviation = max([scaling.deviation, *([deviation_of(left_out)] if left_out else [])])
     if not own or families < _FEW_FAMILIES:
         deviation = max(deviation, 0.2)
-    if not own:
+    if len(own) < _FEW_NETWORKS:
         deviation = max(deviation, _FACTOR_OF_TWO)
     sources = sorted({row.source for row in fit_to})
     held_out = None
@@ -114,10 +114,13 @@ def make(spec: Spec, folder: Path, measured: Sequence[Published], made: Mapping[
         other = (
             "" if spec.slower == 1.0 else f", taken to be {1 / spec.slower:g} times as fast at the same clock (assumed)"
         )
-        sources = [f"no published latency; the costs of {base.name} by clock{other}; {base.source}"]
+        sources = [
+            f"no published latency; the costs of {base.name} by clock{other}; {base.source.partition('; fp32:')[0]}"
+        ]
         if "measured_with" in base.facts:
             facts["measured_with"] = Fact(
-                value=f"{base.facts['measured_with'].value} on {base.name}", source="the tables in source"
+                value=f"{base.facts['measured_with'].value} on {base.name}",
+                source="the published latencies of `source`",
             )
     for precision, tables in spec.tables.items():
         costs[precision], spread[precision], found, named = costs_of(spec, precision, tables, measured)

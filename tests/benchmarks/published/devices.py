@@ -207,7 +207,7 @@ SPECS: tuple[Spec, ...] = (
     Spec(
         name="rp2040", description="RP2040, Cortex-M0+ at 125 MHz, TensorFlow Lite Micro with CMSIS-NN", facts_of="RP2040",
         runtime="tflite", threads=1, measured_with="pico-tflmicro with CMSIS-NN, one core", float_factor=15.0,
-        tables={"int8": Tables(own=("RP2040)|tflite-micro + CMSIS-NN",))},
+        tables={"int8": Tables(own=("RP2040)|tflite-micro + CMSIS-NN", "RP2040|tflite-micro + CMSIS-NN"))},
         facts={"active_power_mw": _assumed(80.0, "chip"), "cache": _assumed("16 KiB XIP cache")},
     ),
     Spec(
@@ -217,14 +217,14 @@ SPECS: tuple[Spec, ...] = (
     ),
     Spec(
         name="esp32-s3", description="ESP32-S3, Xtensa LX7 at 240 MHz, TensorFlow Lite Micro with ESP-NN", facts_of="ESP32-S3",
-        runtime="tflite", threads=1, measured_with="ESP-NN, one cold call of each kernel from PSRAM", float_factor=4.0,
-        tables={"int8": Tables(own=("ESP32-S3|esp-nn",), alike=("ESP32-P4|esp-nn",))},
+        runtime="tflite", threads=1, measured_with="TensorFlow Lite Micro with ESP-NN, two networks", float_factor=4.0,
+        tables={"int8": Tables(own=("ESP32-S3|tflite-micro + ESP-NN",), alike=("ESP32-S3|esp-nn", "ESP32-P4|esp-nn"))},
         facts={"flash_bytes": _assumed(8388608, "external, of the module"), "active_power_mw": _assumed(300.0, "module")},
     ),
     Spec(
         name="esp32-p4", description="ESP32-P4, RISC-V at 360 MHz, TensorFlow Lite Micro with ESP-NN", facts_of="ESP32-P4",
-        runtime="tflite", threads=1, measured_with="ESP-NN, one cold call of each kernel from PSRAM", float_factor=4.0,
-        tables={"int8": Tables(own=("ESP32-P4|esp-nn",), alike=("ESP32-S3|esp-nn",))},
+        runtime="tflite", threads=1, measured_with="TensorFlow Lite Micro with ESP-NN, two networks", float_factor=4.0,
+        tables={"int8": Tables(own=("ESP32-P4|tflite-micro + ESP-NN",), alike=("ESP32-S3|esp-nn", "ESP32-P4|esp-nn"))},
         facts={"clock_mhz": Fact(value=360, note="of the published kernels; 400 is the maximum",
                                  source="espressif/esp-nn README.md"), "active_power_mw": _assumed(400.0, "module")},
     ),

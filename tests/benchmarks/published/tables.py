@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hw_profiles.cost_model.features import CostFeatures, network_features
 from hw_profiles.network.workload import Workload
 from hw_profiles.runtimes.fusion import fuse
+from search_spaces import preset
 from tests.benchmarks.published.workloads import (
     autoencoder,
     ds_cnn,
@@ -162,38 +163,39 @@ def features_of(workload: Workload, runtime: str, precision: str) -> tuple[CostF
 
 
 def _mcu_workload(name: str, side: int, channels: int) -> Workload | None:
-    """Networks of ST's model zoo."""
+    """Networks of ST's model zoo, and two of TensorFlow Lite Micro."""
     name = name.lower()
     classes = 5 if "fft" in name or "tfs" in name else 1000
     width = next((float(part) for part in name.split() if part.replace(".", "").isdigit() and float(part) <= 1.4), 1.0)
-    if name.startswith("mobilenet v1"):
-        return mobilenet_v1(width, side, classes if side > 96 else 2, channels)
-    if name.startswith("mobilenet v2"):
-        return published("mobilenet_v2", side, width, classes)
-    if name.startswith("fdmobilenet"):
-        return mobilenet_v1(width, side, 5, fast=True)
-    if name.startswith("st fdmobilenet"):
-        return mobilenet_v1(0.375, side, 5, fast=True)
-    if name.startswith("resnet v1"):
-        return resnet_v1(8 if " 8" in name else 32, side)
-    return None
+    builders: dict[str, Callable[[], Workload | None]] = {
+        "person_detect": lambda: mobilenet_v1(0.25, side, 2, channels),
+        "mobilenetv3 small": lambda: preset("mobilenetv3_small_100", num_classes=classes).workload(),
+        "mobilenet v1": lambda: mobilenet_v1(width, side, classes if side > 96 else 2, channels),
+        "mobilenet v2": lambda: published("mobilenet_v2", side, width, classes),
+        "fdmobilenet": lambda: mobilenet_v1(width, side, 5, fast=True),
+        "st fdmobilenet": lambda: mobilenet_v1(0.375, side, 5, fast=True),
+        "resnet v1": lambda: resnet_v1(8 if " 8" in name else 32, side),
+    }
+    return next((build() for start, build in builders.items() if name.startswith(start)), None)
 
 
 def mcu_networks(folder: Path) -> Iterator[Published]:
-    """Networks of ST's model zoo on microcontrollers."""
+    """Networks of ST's model zoo on its microcontrollers, and of TensorFlow Lite Micro on others."""
+    runtimes = {"STM32Cube.AI": "c99", "tflite-micro + ESP-NN": "tflite", "tflite-micro + CMSIS-NN": "tflite"}
     for row in _read(folder / "mcu_networks.csv"):
         ms = _number(row["latency_ms"])
-        if row["runtime"] != "STM32Cube.AI" or not ms or row["precision"] != "int8" or not row["input"]:
+        runtime = runtimes.get(row["runtime"])
+        if runtime is None or not ms or row["precision"] != "int8" or not row["input"] or "2 cores" in row["config"]:
             continue
         sides = row["input"].split("x")
         workload = _mcu_workload(row["network"], int(sides[0]), int(sides[2]) if len(sides) > 2 else 3)
-        features = None if workload is None else _scaled(row, features_of(workload, "c99", "int8"))
-        if features is None:
+        features = None if workload is None else _scaled(row, features_of(workload, runtime, "int8"))
+        if workload is None or features is None:
             continue
         yield Published(
             table=f"{row['mcu']}|{row['runtime']}|{row['runtime_version']}", network=f"{row['network']} {row['input']}",
             family=" ".join(row["network"].lower().removeprefix("st ").split()[:2]).partition(" 0")[0],
-            runtime="c99", precision="int8", ms=ms, macs=float(row["macs"]), features=features, source=_source(row),
+            runtime=runtime, precision="int8", ms=ms, macs=float(row["macs"] or workload.macs), features=features, source=_source(row),
             workload=workload,
         )  # fmt: skip
 

@@ -54,6 +54,16 @@ def test_energy_is_that_of_a_published_measurement() -> None:
     assert found.energy_low_mj < 6.919 < found.energy_high_mj
 
 
+def test_a_borrowed_device_holds_a_published_latency_in_its_interval() -> None:
+    """TinyEngine's table: MobileNetV2 of width 0.3 at 64 pixels takes X-CUBE-AI 7.3 29 ms on the STM32H743 at 480 MHz;
+    no device that ships was fitted to it.
+    """
+    network = preset("mobilenetv2_035", input_shape=(3, 64, 64))
+    found = profile(network, load_device("stm32h743"), "int8")
+    published = 29 * network.workload().macs / 5_782_144  # that network is a little smaller
+    assert found.latency_low_ms < published < found.latency_high_ms
+
+
 def test_a_device_without_power_says_no_energy() -> None:
     found = profile(preset("resnet8"), load_device("host"))
     assert (found.energy_mj, found.energy_low_mj, found.energy_high_mj) == (None, None, None)
