@@ -71,8 +71,8 @@ def in_process(command: list[str], folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, *command], cwd=folder, env=environment, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
 
 
-@pytest.mark.parametrize("page", SEARCH_PAGES)
-def test_commands_and_links_of_the_pages_on_the_search_exist(page: str) -> None:
+@pytest.mark.parametrize("page", [*SEARCH_PAGES, "devices.md"])
+def test_commands_and_links_of_the_pages_for_users_exist(page: str) -> None:
     commands = commands_of(page)
     assert commands
     for command in commands:
@@ -89,6 +89,17 @@ def test_the_python_example_of_the_search_runs(tmp_path: Path) -> None:
     out, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert out.startswith("as many candidates as asked for were evaluated\n[(")
+
+
+def test_the_python_example_of_devices_runs(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", text_of("devices.md"), re.DOTALL)
+    (tmp_path / "example.py").write_text(code)
+    process = in_process(["example.py"], tmp_path)
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    latency, energy = out.splitlines()
+    assert latency.endswith("estimated")
+    assert len(energy.split()) == 5
 
 
 @pytest.mark.slow
