@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from nas.engine.pareto import pareto_front
     from nas.engine.search import candidate, search, winner
     from nas.errors import CrashError, InputError, NothingFitsError
+    from nas.model_selection.zoo_selection import SelectedModel, select
     from nas.pipeline.run import run
 
 __all__ = [
@@ -17,10 +18,12 @@ __all__ = [
     "CrashError",
     "InputError",
     "NothingFitsError",
+    "SelectedModel",
     "candidate",
     "pareto_front",
     "run",
     "search",
+    "select",
     "winner",
 ]
 
@@ -29,10 +32,12 @@ _HOMES = {
     "CrashError": "errors",
     "InputError": "errors",
     "NothingFitsError": "errors",
+    "SelectedModel": "model_selection.zoo_selection",
     "candidate": "engine.search",
     "pareto_front": "engine.pareto",
     "run": "pipeline.run",
     "search": "engine.search",
+    "select": "model_selection.zoo_selection",
     "winner": "engine.search",
 }
 

@@ -47,7 +47,7 @@ def test_the_design_names_every_folder() -> None:
         assert f"`{folder.name}/`" in text, folder.relative_to(ROOT)
 
 
-SEARCH_PAGES = ("search.md", "machines.md", "ray.md")
+PAGES_WITH_COMMANDS = ("search.md", "machines.md", "ray.md", "select.md")
 SHORT = ["--trials", "2", *(f"--set={name}" for name in ("size=16", "latency_from=estimated", "search_epochs=0.5"))]
 
 
@@ -71,8 +71,8 @@ def in_process(command: list[str], folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, *command], cwd=folder, env=environment, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
 
 
-@pytest.mark.parametrize("page", SEARCH_PAGES)
-def test_commands_and_links_of_the_pages_on_the_search_exist(page: str) -> None:
+@pytest.mark.parametrize("page", PAGES_WITH_COMMANDS)
+def test_commands_and_links_of_the_pages_for_users_exist(page: str) -> None:
     commands = commands_of(page)
     assert commands
     for command in commands:
@@ -89,6 +89,15 @@ def test_the_python_example_of_the_search_runs(tmp_path: Path) -> None:
     out, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert out.startswith("as many candidates as asked for were evaluated\n[(")
+
+
+def test_the_python_example_of_the_selection_runs(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", text_of("select.md"), re.DOTALL)
+    (tmp_path / "example.py").write_text(code)
+    process = in_process(["example.py"], tmp_path)
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert len(out.splitlines()) == 3
 
 
 @pytest.mark.slow
