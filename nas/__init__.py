@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from nas.engine.pareto import pareto_front
     from nas.engine.search import candidate, search, winner
     from nas.errors import CrashError, InputError, NothingFitsError, UserFunctionError
+    from nas.model_selection.zoo_selection import SelectedModel, select
     from nas.pipeline.run import run
 
 __all__ = [
@@ -17,11 +18,13 @@ __all__ = [
     "CrashError",
     "InputError",
     "NothingFitsError",
+    "SelectedModel",
     "UserFunctionError",
     "candidate",
     "pareto_front",
     "run",
     "search",
+    "select",
     "winner",
 ]
 
@@ -31,10 +34,12 @@ _HOMES = {
     "InputError": "errors",
     "NothingFitsError": "errors",
     "UserFunctionError": "errors",
+    "SelectedModel": "model_selection.zoo_selection",
     "candidate": "engine.search",
     "pareto_front": "engine.pareto",
     "run": "pipeline.run",
     "search": "engine.search",
+    "select": "model_selection.zoo_selection",
     "winner": "engine.search",
 }
 

@@ -126,12 +126,7 @@ class Config:
     @property
     def budget(self) -> Budget:
         """The limits."""
-        return Budget(
-            latency_ms=self._number("latency"),
-            peak_ram_bytes=self._number("ram"),
-            flash_bytes=self._number("flash"),
-            energy_mj=self._number("energy"),
-        )
+        return budget_of(latency=self.latency, ram=self.ram, flash=self.flash, energy=self.energy)
 
     @property
     def seconds(self) -> float | None:
@@ -156,6 +151,27 @@ class Config:
     def _number(self, name: str) -> float | None:
         text = getattr(self, name)
         return None if text is None else quantity(name, text)
+
+
+def budget_of(
+    *, latency: str | None = None, ram: str | None = None, flash: str | None = None, energy: str | None = None
+) -> Budget:
+    """Limits as a user writes them.
+
+    Raises:
+        InputError: a quantity without number or unit, or not above 0.
+
+    >>> budget_of(latency="250us", flash="1MB").limits()
+    {'latency_ms': 0.25, 'flash_bytes': 1000000.0}
+    """
+    given = {"latency": latency, "ram": ram, "flash": flash, "energy": energy}
+    numbers = {name: None if text is None else quantity(name, text) for name, text in given.items()}
+    return Budget(
+        latency_ms=numbers["latency"],
+        peak_ram_bytes=numbers["ram"],
+        flash_bytes=numbers["flash"],
+        energy_mj=numbers["energy"],
+    )
 
 
 def quantity(name: str, text: str) -> float:

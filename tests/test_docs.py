@@ -47,7 +47,7 @@ def test_the_design_names_every_folder() -> None:
         assert f"`{folder.name}/`" in text, folder.relative_to(ROOT)
 
 
-SEARCH_PAGES = ("search.md", "machines.md", "ray.md")
+PAGES_WITH_COMMANDS = ("search.md", "machines.md", "ray.md", "select.md", "devices.md")
 SHORT = ["--trials", "2", *(f"--set={name}" for name in ("size=16", "latency_from=estimated", "search_epochs=0.5"))]
 
 
@@ -71,7 +71,7 @@ def in_process(command: list[str], folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, *command], cwd=folder, env=environment, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
 
 
-@pytest.mark.parametrize("page", [*SEARCH_PAGES, "devices.md"])
+@pytest.mark.parametrize("page", PAGES_WITH_COMMANDS)
 def test_commands_and_links_of_the_pages_for_users_exist(page: str) -> None:
     commands = commands_of(page)
     assert commands
@@ -83,34 +83,33 @@ def test_commands_and_links_of_the_pages_for_users_exist(page: str) -> None:
 
 
 def test_the_python_example_of_the_search_runs(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", text_of("search.md"), re.DOTALL)
-    (tmp_path / "example.py").write_text(code)
-    process = in_process(["example.py"], tmp_path)
-    out, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
+    out = output_of_the_example("search.md", tmp_path)
     assert out.startswith("as many candidates as asked for were evaluated\n[(")
 
 
 def test_the_python_example_of_devices_runs(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", text_of("devices.md"), re.DOTALL)
-    (tmp_path / "example.py").write_text(code)
-    process = in_process(["example.py"], tmp_path)
-    out, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-    latency, energy = out.splitlines()
+    latency, energy = output_of_the_example("devices.md", tmp_path).splitlines()
     assert latency.endswith("estimated")
     assert len(energy.split()) == 5
+
+
+def test_the_python_example_of_the_selection_runs(tmp_path: Path) -> None:
+    assert len(output_of_the_example("select.md", tmp_path).splitlines()) == 3
+
+
+def output_of_the_example(page: str, folder: Path) -> str:
+    (code,) = re.findall(r"```python\n(.*?)```", text_of(page), re.DOTALL)
+    (folder / "example.py").write_text(code)
+    process = in_process(["example.py"], folder)
+    out, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    return out
 
 
 @pytest.mark.slow
 def test_the_python_example_of_ray_runs(tmp_path: Path) -> None:
     require(importlib.util.find_spec("ray") is not None, "Ray is not installed (pip install 'fitnas[ray]')")
-    (code,) = re.findall(r"```python\n(.*?)```", text_of("ray.md"), re.DOTALL)
-    (tmp_path / "example.py").write_text(code)
-    process = in_process(["example.py"], tmp_path)
-    out, errors = process.communicate(timeout=240)
-    assert process.returncode == 0, errors
-    assert int(out) <= 31
+    assert int(output_of_the_example("ray.md", tmp_path)) <= 31
 
 
 @pytest.mark.slow

@@ -108,6 +108,7 @@ def test_importing_every_module_leaves_the_public_names_as_they_are(package: str
         "from nas.commands.main import main; main(['list'])",
         "from nas.commands.main import main; main(['devices', '--json'])",
         "from nas.commands.main import main; main(['profile', 'resnet8', '--precision', 'int8'])",
+        "from nas.commands.main import main; main(['select', '--latency', '9ms', '--html', '/dev/null'])",
         "from nas.commands.main import main\ntry: main(['--help'])\nexcept SystemExit: pass",
         "from search_spaces import sample; sample('mobilenet', seed=0).workload()",
     ],

@@ -122,6 +122,7 @@ CALLS: dict[str, Callable[[Path], Any]] = {
     "nas.pareto_front": lambda folder: nas.pareto_front(study(), "size"),
     "nas.run": wrong_run,
     "nas.search": lambda folder: study(),
+    "nas.select": lambda folder: nas.select("host", top=1),
     "nas.winner": lambda folder: nas.winner(study()),
 }
 

@@ -49,7 +49,9 @@ def test_commands_run_one_after_the_other(
     write_photos(tmp_path / "photos")
     (tmp_path / "model.onnx").write_bytes(write_onnx(preset("resnet8").workload()))
     commands = [shlex.split(command) for command in re.findall(r"^nas (.+)$", README, re.MULTILINE)]
-    assert [command[0] for command in commands] == ["run", "search", "worker", "profile", "profile", "list", "report"]
+    assert [command[0] for command in commands] == [
+        "run", "search", "worker", "select", "profile", "profile", "list", "report",
+    ]  # fmt: skip
     for command in commands:
         if command[0] == "run":
             at = command.index("--time")

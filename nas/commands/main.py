@@ -134,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     listed.add_argument("--json", action="store_true")
     _add_devices(verbs)
     _add_profile(verbs)
+    _add_select(verbs)
     _add_export(verbs)
     _add_compare(verbs)
     return parser
@@ -177,6 +178,20 @@ def _add_profile(verbs: Any) -> None:
     profiled.add_argument("--measure", action="store_true", help="run it on this machine")
     profiled.add_argument("--html", metavar="FILE", help="write a page with pictures as well")
     profiled.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
+def _add_select(verbs: Any) -> None:
+    selected = verbs.add_parser("select", help="timm's pretrained models within a budget, by published accuracy")
+    selected.add_argument("--device", default="host", help=_RUN_OPTIONS["--device"])
+    selected.add_argument("--latency", help=_RUN_OPTIONS["--latency"])
+    selected.add_argument("--ram", help=_RUN_OPTIONS["--ram"])
+    selected.add_argument("--flash", help=_RUN_OPTIONS["--flash"])
+    selected.add_argument("--energy", help="limit such as 2mJ, for devices whose power is known")
+    selected.add_argument("--precision", default="fp32", help="fp32 (the default) or int8")
+    selected.add_argument("--top", type=int, default=10, help="how many are listed")
+    selected.add_argument("--measure", type=int, default=0, metavar="K", help="run the first K on this machine")
+    selected.add_argument("--html", metavar="FILE", help="write a page with the Pareto plot as well")
+    selected.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
 def _add_export(verbs: Any) -> None:
@@ -287,6 +302,12 @@ def _profile(parsed: argparse.Namespace) -> None:
     run_profile(parsed)
 
 
+def _select(parsed: argparse.Namespace) -> None:
+    from nas.commands.select import run_select
+
+    run_select(parsed)
+
+
 def _export(parsed: argparse.Namespace) -> int:
     from nas.commands.export import run_export
 
@@ -301,7 +322,7 @@ def _compare(parsed: argparse.Namespace) -> None:
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "run": _run, "search": _search, "worker": _worker, "report": _report, "list": _list, "devices": _devices,
-    "profile": _profile, "export": _export, "compare": _compare,
+    "profile": _profile, "select": _select, "export": _export, "compare": _compare,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from compress.atomic_files import json_text
 from hw_profiles import load_device
+from nas.commands.output_files import check_page
 from nas.commands.profile_facts import (
     Facts,
     bits_of,
@@ -20,7 +21,7 @@ from nas.commands.profile_facts import (
     shape_text,
 )
 from nas.commands.text_table import aligned, cut, printable, short
-from nas.errors import InputError, user_input
+from nas.errors import user_input
 
 _HEAD = ("#", "layer", "kind", "layout", "bits", "output", "MACs", "weights", "moved", "alive", "µs", "%")
 _SHAPE_WIDTH = 14
@@ -33,7 +34,7 @@ def run_profile(parsed: Namespace) -> None:
         InputError: no such model or device, or options that do not fit them.
     """
     if parsed.html is not None:
-        _check_page(Path(parsed.html))
+        check_page(Path(parsed.html))
     with user_input():
         shape = None if parsed.input_shape is None else parse_shape(parsed.input_shape)
         device = load_device(parsed.device)
@@ -112,11 +113,3 @@ def _short_name(layer: Facts) -> str:
     """Without what the next columns say of a kernel that has no operation of its own."""
     name = str(layer["name"])
     return name if layer["ops"] else name.removeprefix(f"{layer['kind']} ").removesuffix(f"@{layer['layout']}")
-
-
-def _check_page(path: Path) -> None:
-    if path.is_dir():
-        raise InputError(f"--html must be a file, got the folder {str(path)!r}")
-    nearest = next(parent for parent in path.absolute().parents if parent.exists())
-    if not nearest.is_dir():
-        raise InputError(f"--html must lie in a folder, got {str(path)!r} where {str(nearest)!r} is a file")

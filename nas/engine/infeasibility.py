@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, Context, Decimal
 
 from hw_profiles.budget import violations
 
@@ -68,8 +69,16 @@ class Infeasibility:
                 lines.append(f"the smallest met of {name} was {smallest} ({allowed})")
         if self._change is not None:
             _, name, enough = self._change
-            lines.append(f"the smallest change of one limit that would work: {name} of {enough:g}{_unit(name)}")
+            lines.append(f"the smallest change of one limit that would work: {name} of {_enough(enough)}{_unit(name)}")
         return "; ".join(lines)
+
+
+def _enough(limit: float) -> str:
+    """Six digits of a limit, rounded up: of one that is rounded down the reader would find that it does not work."""
+    shown = f"{limit:g}"
+    if float(shown) >= limit:
+        return shown
+    return f"{float(Context(prec=6, rounding=ROUND_CEILING).create_decimal(Decimal(limit))):g}"
 
 
 def _unit(name: str) -> str:

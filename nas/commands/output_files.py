@@ -1,0 +1,16 @@
+"""Checks of files that a command is asked to write, before the work begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nas.errors import InputError
+
+
+def check_page(path: Path) -> None:
+    """Raise an InputError where the page of ``--html`` cannot be written."""
+    if path.is_dir():
+        raise InputError(f"--html must be a file, got the folder {str(path)!r}")
+    nearest = next(parent for parent in path.absolute().parents if parent.exists())
+    if not nearest.is_dir():
+        raise InputError(f"--html must lie in a folder, got {str(path)!r} where {str(nearest)!r} is a file")

@@ -1,0 +1,151 @@
+"""The HTML page of ``nas select``: the Pareto plot, the ranked models, the front."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+from nas.commands.text_table import printable, short
+from nas.model_selection.zoo_selection import CAVEAT, SelectedModel, Selection
+from nas.report.html import grid, page, section
+from nas.report.svg import element, label, line, picture, ticks, title, words
+
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 1080, 460, 64, 20, 34, 48
+_SHOWN_BEYOND = 4.0  # how many times the limit, or the slowest model within it, the axis reaches
+_STEPS = (1, 2, 5)
+_HEAD = ["model", "input", "top-1", "latency", "90 % interval", "RAM", "flash", "MACs", "parameters"]
+
+Scale = Callable[[float], float]
+
+
+def render_selection(found: Selection, listed: Sequence[SelectedModel], notes: Sequence[str]) -> str:
+    """The page of a selection, with the ``notes`` on what its numbers are: it needs no other file and no network.
+
+    >>> from hw_profiles import Budget, load_device
+    >>> from nas.model_selection.zoo_selection import selection
+    >>> found = selection(load_device("host"), Budget(flash_bytes=2e6), "int8")
+    >>> found.ranked[0].name in render_selection(found, found.ranked[:3], ["estimated"])
+    True
+    """
+    measured = any(model.measured for model in listed)
+    device = printable(found.device.name)
+    explained = "".join(f"<li>{words(printable(text))}</li>" for text in notes)
+    return page(
+        f"fitnas: models for {device}",
+        f"<h1>Pretrained models for {words(device)}</h1>",
+        f'<p class="quiet">{words(printable(found.device.description))}, {words(found.precision)}, one image</p>',
+        section("plot", "Published accuracy over latency", zoo_svg(found), _note(
+            "A dot is a published result of timm; blue: on the Pareto front of those within the budget; pale: within "
+            "it; hollow: beyond it, also where the chance to keep the limit is less than 90 %. Point at a dot for its "
+            "name.")),
+        section("models", f"The {len(listed)} most accurate within the budget", _table(listed, measured)),
+        section("front", "Pareto front of accuracy and latency", _table(found.front, False)),
+        section("notes", "What the numbers are", f"<ul>{explained}</ul>"),
+    )  # fmt: skip
+
+
+def zoo_svg(found: Selection) -> str:
+    """All models as dots: published top-1 over estimated latency on a logarithmic scale, the limit dashed."""
+    limit = found.budget.latency_ms
+    reach = _SHOWN_BEYOND * max([limit or 0.0, *(model.latency_ms for model in found.within)])
+    beyond = [model for model in found.beyond if model.latency_ms <= reach]
+    shown = [*beyond, *found.within]
+    left = min(model.latency_ms for model in shown) / 1.2
+    right = 1.1 * max([limit or 0.0, *(model.latency_ms for model in shown)])
+    low = min(model.published_top1 for model in shown) - 0.01
+    high = max(model.published_top1 for model in shown) + 0.01
+
+    def x(ms: float) -> float:
+        return _LEFT + math.log(ms / left) / math.log(right / left) * (_WIDTH - _LEFT - _RIGHT)
+
+    def y(top1: float) -> float:
+        return _HEIGHT - _BOTTOM - (top1 - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
+
+    return picture(
+        _WIDTH,
+        _HEIGHT,
+        "published ImageNet accuracy over estimated latency of timm's models",
+        _axes(x, y, (left, right), (low, high)),
+        *(_dot(model, x, y, "end") for model in beyond),
+        *(_dot(model, x, y, "other") for model in found.within if not model.on_front),
+        _steps(found.front, x, y),
+        *(_dot(model, x, y, "front") for model in found.front),
+        _limit(limit, x),
+    )
+
+
+def _axes(x: Scale, y: Scale, latencies: tuple[float, float], accuracies: tuple[float, float]) -> str:
+    ground = _HEIGHT - _BOTTOM
+    rows = [
+        line(_LEFT, y(a), _WIDTH - _RIGHT, y(a), "grid")
+        + label(_LEFT - 8, y(a) + 4, f"{100 * a:.4g} %", text_anchor="end")
+        for a in ticks(*accuracies)
+    ]
+    columns = [label(x(ms), ground + 18, f"{ms:g}", text_anchor="middle") for ms in log_ticks(*latencies)]
+    base = line(_LEFT, ground, _WIDTH - _RIGHT, ground, "axis")
+    below = label((_LEFT + _WIDTH) / 2, _HEIGHT - 8, "estimated latency, ms", text_anchor="middle", class_="quiet")
+    return "".join([*rows, *columns, base, below, label(8, 14, f"ImageNet top-1: {CAVEAT}", class_="quiet")])
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times the powers of ten from ``low`` to ``high``.
+
+    >>> log_ticks(0.3, 12)
+    [0.5, 1.0, 2.0, 5.0, 10.0]
+    """
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    every = [float(f"{step}e{power}") for power in powers for step in _STEPS]
+    return [value for value in every if low <= value <= high]
+
+
+def _steps(front: Sequence[SelectedModel], x: Scale, y: Scale) -> str:
+    """From each model level to the latency of the next more accurate one, then up to it."""
+    points = [(x(model.latency_ms), y(model.published_top1)) for model in sorted(front, key=lambda m: m.latency_ms)]
+    corners = [(right, height) for (_, height), (right, _) in pairwise(points)]
+    path = [point for pair in zip(points, [*corners, points[-1]], strict=True) for point in pair]
+    return element("polyline", points=" ".join(f"{px:.1f},{py:.1f}" for px, py in path), class_="steps")
+
+
+def _dot(model: SelectedModel, x: Scale, y: Scale, kind: str) -> str:
+    side = model.input_shape[-1]
+    said = title(f"{model.name} at {side} × {side}: {100 * model.published_top1:.2f} %, {model.latency_ms:.4g} ms")
+    radius = 4.5 if kind == "front" else 3.0
+    return element("circle", said, cx=x(model.latency_ms), cy=y(model.published_top1), r=radius, class_=kind)
+
+
+def _limit(limit: float | None, x: Scale) -> str:
+    if limit is None:
+        return ""
+    named = label(x(limit) - 5, _TOP - 6, f"limit {limit:g} ms", text_anchor="end", class_="red")
+    return line(x(limit), _TOP - 16, x(limit), _HEIGHT - _BOTTOM, "limit") + named
+
+
+def _table(models: Sequence[SelectedModel], measured: bool) -> str:
+    energy = any(model.energy_mj is not None for model in models)
+    head = [*_HEAD, *(["energy"] if energy else []), *(["measured"] if measured else [])]
+    kinds = ["deployed" if model.on_front else "" for model in models]
+    return grid(head, [_row(model, energy, measured) for model in models], "wide", kinds)
+
+
+def _row(model: SelectedModel, energy: bool, measured: bool) -> list[str]:
+    cells = [
+        model.name,
+        "×".join(map(str, model.input_shape)),
+        f"{100 * model.published_top1:.3f} %",
+        f"{model.latency_ms:.4g} ms",
+        f"{model.latency_low_ms:.4g} to {model.latency_high_ms:.4g}",
+        f"{short(model.peak_ram_bytes, ' ')}B",
+        f"{short(model.flash_bytes, ' ')}B",
+        short(model.macs, " "),
+        "–" if model.params is None else short(model.params, " "),
+    ]
+    if energy:
+        cells.append("–" if model.energy_mj is None else f"{model.energy_mj:.3g} mJ")
+    if measured:
+        cells.append("–" if model.measured is None else f"{model.measured.ms:.4g} ms")
+    return cells
+
+
+def _note(text: str) -> str:
+    return f'<p class="quiet">{words(text)}</p>'

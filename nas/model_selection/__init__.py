@@ -1,0 +1,1 @@
+"""The pretrained models of timm that keep a budget."""

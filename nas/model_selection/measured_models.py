@@ -1,0 +1,57 @@
+"""Times selected models on this machine: exported with random weights, which take as long as trained ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from hw_profiles import Device
+from hw_profiles.latency.estimate import Latency
+from nas.errors import InputError
+from nas.model_selection.zoo_selection import SelectedModel
+
+_CALIBRATION_IMAGES = 2
+
+
+def check_measurable(device: Device) -> None:
+    """Raise an InputError where the device is not this machine."""
+    if not device.measurable:
+        raise InputError(
+            f"--measure needs a device that is this machine, and {device.name} is another: leave it out, or run "
+            "`nas devices measure --out my.toml` and `nas select --device my.toml --measure` there"
+        )
+
+
+def with_measurements(models: Sequence[SelectedModel], count: int, device: Device) -> list[SelectedModel]:
+    """The models, the first ``count`` of them with the latency of a file that was exported and run here.
+
+    Raises:
+        InputError: the device is not this machine, or a model cannot be exported or quantized.
+    """
+    if count:
+        check_measurable(device)
+    return [replace(m, measured=measured_latency(m, device)) if i < count else m for i, m in enumerate(models)]
+
+
+def measured_latency(model: SelectedModel, device: Device) -> Latency:
+    """The latency of the model's ONNX file on this machine. Weights are random, nothing is downloaded; in int8 the file
+    is quantized as by :func:`compress.quantize`, its ranges from random images.
+    """
+    from hw_profiles.measurement.latency_measurement import measure
+    from hw_profiles.torch_io.timm_models import timm_module
+    from hw_profiles.torch_io.trace import export
+
+    file = export(timm_module(model.name, model.input_shape), model.input_shape)
+    if model.precision == "int8":
+        file = _in_int8(file, model.input_shape, device)
+    return measure(file, device, input_shape=model.input_shape)
+
+
+def _in_int8(file: bytes, input_shape: tuple[int, int, int], device: Device) -> bytes:
+    from compress import Quantize
+    from compress.quantization.int8.ptq_onnx import quantize_onnx
+
+    images = np.random.default_rng(0).standard_normal((_CALIBRATION_IMAGES, *input_shape), dtype=np.float32)
+    return quantize_onnx(file, images, calibration="minmax", activations=Quantize().activations_on(device))

@@ -1,0 +1,196 @@
+"""Ranks timm's pretrained models by published accuracy within a budget; nothing is downloaded, built or run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from hw_profiles import Budget, Device, Profile, load_device
+from hw_profiles.budget import violations
+from hw_profiles.latency.estimate import Latency
+from hw_profiles.model_zoo.accuracies import PublishedAccuracy, published_accuracies
+from hw_profiles.model_zoo.zoo_profiles import zoo_profiles
+from nas.config import budget_of
+from nas.engine.infeasibility import Infeasibility
+from nas.errors import InputError, NothingFitsError
+
+CAVEAT = "published float accuracy; int8 loss not measured"
+"""What must be said beside every accuracy of a selection."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SelectedModel:
+    """A pretrained model of timm at one image size, and what it costs in a precision on a device.
+
+    ``name`` is timm's, with the tag of the weights; ``input_shape`` (C, H, W); ``published_top1`` in 0..1 is the
+    accuracy on ImageNet that timm's authors published for the float32 network at that size: what int8 loses was not
+    measured. The costs are those of :class:`hw_profiles.Profile`, estimated. ``on_front``: no model within the budget
+    is more accurate in at most its latency, or as accurate in less. ``measured`` is the latency on this machine
+    where that was asked for.
+    """
+
+    name: str
+    input_shape: tuple[int, int, int]
+    precision: str
+    published_top1: float
+    latency_ms: float
+    latency_low_ms: float
+    latency_high_ms: float
+    latency_upper_bound_ms: float
+    latency_source: str
+    peak_ram_bytes: int
+    flash_bytes: int
+    macs: int
+    params: int | None
+    energy_mj: float | None
+    on_front: bool = False
+    measured: Latency | None = None
+
+    def costs(self) -> dict[str, float]:
+        """What is held against the limits of a Budget, by their names; what the device cannot say is left out."""
+        costs = {
+            "latency_ms": self.latency_upper_bound_ms,
+            "peak_ram_bytes": float(self.peak_ram_bytes),
+            "flash_bytes": float(self.flash_bytes),
+        }
+        return costs if self.energy_mj is None else {**costs, "energy_mj": self.energy_mj}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """``within``: every model at every published image size that keeps the budget, the most accurate first;
+    ``beyond``: the others; ``left_out``: names of models whose cost nobody can say.
+    """
+
+    device: Device
+    precision: str
+    budget: Budget
+    within: tuple[SelectedModel, ...]
+    beyond: tuple[SelectedModel, ...]
+    left_out: tuple[str, ...]
+
+    @cached_property
+    def ranked(self) -> tuple[SelectedModel, ...]:
+        """Each model once, at the image size at which it is the most accurate within the budget."""
+        best: dict[str, SelectedModel] = {}
+        for model in self.within:
+            best.setdefault(model.name, model)
+        return tuple(best.values())
+
+    @property
+    def front(self) -> tuple[SelectedModel, ...]:
+        """The Pareto front of accuracy and latency within the budget, the most accurate first."""
+        return tuple(model for model in self.within if model.on_front)
+
+
+def select(
+    device: str | Path | Device,
+    *,
+    latency: str | None = None,
+    ram: str | None = None,
+    flash: str | None = None,
+    energy: str | None = None,
+    precision: str = "fp32",
+    top: int | None = 10,
+) -> list[SelectedModel]:
+    """The pretrained models of timm that keep a budget, the most accurate first.
+
+    ``device`` is a name of :func:`hw_profiles.list_devices`, a device file or a Device; the limits are quantities such
+    as ``"30ms"``, ``"256kB"``, ``"1MB"`` and ``"2mJ"``; ``top`` is how many are returned, None for all. Accuracies are
+    those of timm's results (https://github.com/huggingface/pytorch-image-models/tree/main/results), of the float32
+    networks: what int8 loses was not measured. Costs are estimated as by :func:`hw_profiles.profile`; a model keeps
+    the limit of latency if the chance is 90 %. A model that stands in the results at several image sizes is returned
+    once, at the most accurate one that keeps the budget.
+
+    Raises:
+        InputError: no such device, precision or unit, or a limit on what the device cannot say.
+        NothingFitsError: no model keeps the budget; it says which limit binds and what would be enough.
+
+    >>> import nas
+    >>> found = nas.select("host", latency="1000ms", flash="3MB", precision="int8", top=2)
+    >>> [model.flash_bytes < 3e6 for model in found], found[0].published_top1 >= found[1].published_top1
+    ([True, True], True)
+    """
+    if top is not None and top < 1:
+        raise InputError(f"top must be at least 1, got {top}")
+    budget = budget_of(latency=latency, ram=ram, flash=flash, energy=energy)
+    found = selection(device if isinstance(device, Device) else load_device(device), budget, precision)
+    return list(found.ranked[:top])
+
+
+def selection(device: Device, budget: Budget, precision: str) -> Selection:
+    """All models, divided by whether they keep the budget.
+
+    Raises:
+        InputError: an unknown precision, or a limit on what the device cannot say.
+        NothingFitsError: no model keeps the budget.
+
+    >>> found = selection(load_device("host"), Budget(flash_bytes=3e6), "int8")
+    >>> len(found.front) <= len(found.within) < len(found.beyond)
+    True
+    """
+    profiles = zoo_profiles(device, precision)
+    rows = published_accuracies()
+    costed = [_costed(row, profiles[key], precision) for row in rows if (key := _key(row)) in profiles]
+    if not costed:
+        raise InputError(f"device {device.name} has no costs in {precision} for any model of timm")
+    within, beyond = _divided(costed, budget)
+    return Selection(
+        device=device,
+        precision=precision,
+        budget=budget,
+        within=tuple(with_front(within)),
+        beyond=tuple(beyond),
+        left_out=tuple(sorted({row.model for row in rows if _key(row) not in profiles})),
+    )
+
+
+def with_front(models: Sequence[SelectedModel]) -> list[SelectedModel]:
+    """The models, the most accurate first and the faster first of equals, with ``on_front`` set."""
+    ordered = sorted(models, key=lambda model: (-model.published_top1, model.latency_ms, model.name))
+    fastest = float("inf")
+    marked = []
+    for model in ordered:
+        marked.append(replace(model, on_front=model.latency_ms < fastest))
+        fastest = min(fastest, model.latency_ms)
+    return marked
+
+
+def _divided(models: Iterable[SelectedModel], budget: Budget) -> tuple[list[SelectedModel], list[SelectedModel]]:
+    limits = budget.limits()
+    why = Infeasibility(limits)
+    within: list[SelectedModel] = []
+    beyond: list[SelectedModel] = []
+    for model in models:
+        costs = model.costs()
+        why.add(costs)
+        kept = all(excess <= 0 for excess in violations(costs, limits).values())
+        (within if kept else beyond).append(model)
+    if not within:
+        raise NothingFitsError(why.explain())
+    return within, beyond
+
+
+def _key(row: PublishedAccuracy) -> tuple[str, int]:
+    return row.architecture, row.image_size
+
+
+def _costed(row: PublishedAccuracy, profile: Profile, precision: str) -> SelectedModel:
+    return SelectedModel(
+        name=row.model,
+        input_shape=(3, row.image_size, row.image_size),
+        precision=precision,
+        published_top1=row.top1,
+        latency_ms=profile.latency_ms,
+        latency_low_ms=profile.latency_low_ms,
+        latency_high_ms=profile.latency_high_ms,
+        latency_upper_bound_ms=profile.latency_upper_bound_ms,
+        latency_source=profile.latency_source,
+        peak_ram_bytes=profile.peak_ram_bytes,
+        flash_bytes=profile.flash_bytes,
+        macs=profile.macs,
+        params=profile.params,
+        energy_mj=profile.energy_mj,
+    )

@@ -1,0 +1,97 @@
+"""Models are ranked by published accuracy within the limits, and the front is the front."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+import nas
+from hw_profiles import Budget, Device, load_device
+from hw_profiles.model_zoo.accuracies import published_accuracies
+from nas.errors import InputError, NothingFitsError
+from nas.model_selection.zoo_selection import SelectedModel, selection, with_front
+
+
+@pytest.fixture(scope="module")
+def device() -> Device:
+    """One for all tests: it remembers what the zoo costs."""
+    return load_device("host")
+
+
+def made_up(name: str, top1: float, ms: float) -> SelectedModel:
+    return SelectedModel(
+        name=name, input_shape=(3, 8, 8), precision="fp32", published_top1=top1, latency_ms=ms, latency_low_ms=ms,
+        latency_high_ms=ms, latency_upper_bound_ms=ms, latency_source="estimated", peak_ram_bytes=1, flash_bytes=1,
+        macs=1, params=1, energy_mj=None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_front_is_what_no_other_model_beats(seed: int) -> None:
+    draw = random.Random(seed)
+    models = [made_up(f"m{i}", draw.randint(1, 8) / 8, draw.randint(1, 8)) for i in range(30)]
+    marked = with_front(models)
+    for model in marked:
+        beaten = any(
+            other.published_top1 >= model.published_top1
+            and other.latency_ms <= model.latency_ms
+            and (other.published_top1, -other.latency_ms) != (model.published_top1, -model.latency_ms)
+            for other in models
+        )
+        twins = [m for m in marked if (m.published_top1, m.latency_ms) == (model.published_top1, model.latency_ms)]
+        assert model.on_front == (not beaten and model is twins[0])
+
+
+def test_all_limits_hold_and_the_best_come_first(device: Device) -> None:
+    found = nas.select(device, latency="20ms", ram="2MB", flash="8MB", precision="int8", top=None)
+    assert len(found) > 10
+    assert [m.published_top1 for m in found] == sorted((m.published_top1 for m in found), reverse=True)
+    assert len({m.name for m in found}) == len(found)
+    for model in found:
+        assert model.latency_ms < model.latency_upper_bound_ms <= 20
+        assert model.peak_ram_bytes <= 2e6
+        assert model.flash_bytes <= 8e6
+    assert nas.select(device, latency="20ms", ram="2MB", flash="8MB", precision="int8", top=3) == found[:3]
+
+
+def test_without_limits_every_published_result_is_within(device: Device) -> None:
+    found = selection(device, Budget(), "fp32")
+    assert len(found.within) + len(found.left_out) >= len(published_accuracies())
+    assert found.beyond == ()
+    assert found.ranked[0].published_top1 == published_accuracies()[0].top1
+
+
+def test_a_model_of_several_sizes_is_listed_at_the_largest_that_fits(device: Device) -> None:
+    every = {m.input_shape[1]: m for m in selection(device, Budget(), "fp32").within if m.name == "resnet18.a1_in1k"}
+    assert sorted(every) == [224, 288]
+    between = (every[224].latency_upper_bound_ms + every[288].latency_upper_bound_ms) / 2
+    for limit, size in ((between, 224), (every[288].latency_upper_bound_ms, 288)):
+        ranked = selection(device, Budget(latency_ms=limit), "fp32").ranked
+        assert next(m for m in ranked if m.name == "resnet18.a1_in1k").input_shape == (3, size, size)
+
+
+def test_when_nothing_fits_the_change_that_is_named_is_enough_and_less_is_not(device: Device) -> None:
+    with pytest.raises(NothingFitsError) as raised:
+        selection(device, Budget(latency_ms=50.0, flash_bytes=1000), "int8")
+    said = str(raised.value)
+    assert "the limit that binds is flash_bytes" in said
+    enough = float(said.rpartition("flash_bytes of ")[2].split()[0])
+    assert selection(device, Budget(latency_ms=50.0, flash_bytes=enough), "int8").within
+    with pytest.raises(NothingFitsError):
+        selection(device, Budget(latency_ms=50.0, flash_bytes=enough * 0.999), "int8")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"device": "hots"}, "did you mean 'host'"),
+        ({"latency": "30"}, "latency must be a number with one of the units"),
+        ({"precision": "int4"}, "precision must be one of"),
+        ({"energy": "2mJ"}, "energy_mj is limited, but nothing says what it is"),
+        ({"top": 0}, "top must be at least 1"),
+    ],
+)
+def test_wrong_input_is_told_in_one_line(wrong: dict[str, object], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        nas.select(**{"device": "host", **wrong})  # type: ignore[arg-type]
