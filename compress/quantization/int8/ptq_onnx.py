@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from compress.quantization.int8.activation_stats import Floats, check_images, histograms
 from compress.quantization.int8.calibration import ACTIVATIONS, CALIBRATIONS, calibrated_range, scale_and_zero_point
 from compress.quantization.int8.fidelity import FidelityEvaluator
-from compress.weight_codecs.onnx_storage import at_opset
 from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.graph_edges import consumers_of
-from hw_profiles.onnx_io.session import open_session
+from hw_profiles.onnx_io.half_precision import in_float32
+from hw_profiles.onnx_io.normal_form import merge_equal_initializers, normal_bytes
 from hw_profiles.onnx_io.untrusted_file import load_model
 from hw_profiles.spelling_suggestions import did_you_mean
 
@@ -45,16 +45,18 @@ def quantize_onnx(
     :func:`compress.quantization.int8.calibration.calibrated_range`; None calibrates on one half of the images and takes
     the method whose file diverges least from the float file on the other half. ``activations``: ``"unsigned"``, which
     x86 computes faster, or ``"signed"``, for 64-bit ARM. Nodes are placed by ONNX Runtime's own quantizer, which
-    knows what its kernels take.
+    knows what its kernels take. A network that computes in float16 is brought to float32 first, and reads that.
 
     Raises:
         InputError: an option that does not exist, images of another shape, not finite or (``labels``) of one class, a
             file that is no float32 network of one input, or one in which nothing can be held as integers.
     """
     _check_options(calibration, activations)
-    data = at_opset(load_model(data), _LEAST_OPSET).SerializeToString()
-    source, shape = _input(data)
+    given = in_float32(load_model(data))
+    _check_wide(given)
+    source, shape = _input(given)
     check_images(images, shape, labels)
+    data = normal_bytes(given, input_shape=images.shape[1:], opset=_LEAST_OPSET)
     ready = prepared(data)
     half = len(images) if calibration or len(images) < 2 else len(images) // 2
     seen = histograms(ready, _float_tensors(ready), images[:half])
@@ -84,9 +86,9 @@ def _check_options(calibration: str | None, activations: str) -> None:
             raise InputError(f"quantize_onnx: {name} must be one of {', '.join(valid)}, got {value!r}{hint}")
 
 
-def _input(data: bytes) -> tuple[str, list[int | str | None]]:
+def _input(model: Any) -> tuple[str, list[int | str | None]]:
     """Name and shape (C, H, W) of the one thing that the network reads."""
-    graph = load_model(data).graph
+    graph = model.graph
     constants = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in constants]
     kinds = [value.type.tensor_type.elem_type for value in inputs]
@@ -94,7 +96,8 @@ def _input(data: bytes) -> tuple[str, list[int | str | None]]:
         raise InputError(f"a network of one float32 input is needed, got {len(inputs)} inputs of types {kinds}")
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.node):
         raise InputError("a float32 network is needed, got one that is quantized already")
-    return inputs[0].name, list(open_session(data).get_inputs()[0].shape[1:])
+    dims = inputs[0].type.tensor_type.shape.dim[1:]
+    return inputs[0].name, [dim.dim_value if dim.dim_value > 0 else dim.dim_param or None for dim in dims]
 
 
 def prepared(data: bytes) -> bytes:
@@ -105,18 +108,23 @@ def prepared(data: bytes) -> bytes:
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    given = onnx.load_model_from_string(data)
-    few = [tensor.name for tensor in given.graph.initializer if tensor.data_type in _FOUR_BITS]
-    if few:
-        raise InputError(f"a float32 network is needed, got one whose weights are stored in 4 bits, such as {few[0]}")
+    _check_wide(onnx.load_model_from_string(data))
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        path = Path(folder) / "prepared.onnx"
+        given, path = Path(folder) / "given.onnx", Path(folder) / "prepared.onnx"
+        given.write_bytes(data)  # of a model in memory it makes external data, and then fails on what nobody reads
         quant_pre_process(given, path, skip_symbolic_shape=True)
         model = onnx.load_model_from_string(path.read_bytes())
+    merge_equal_initializers(model.graph)
     for i, node in enumerate(model.graph.node):
         node.name = f"{i}.{node.op_type}"
     named: bytes = model.SerializeToString()
     return named
+
+
+def _check_wide(given: Any) -> None:
+    few = [tensor.name for tensor in given.graph.initializer if tensor.data_type in _FOUR_BITS]
+    if few:
+        raise InputError(f"a float32 network is needed, got one whose weights are stored in 4 bits, such as {few[0]}")
 
 
 def _float_tensors(data: bytes) -> list[str]:
