@@ -150,6 +150,7 @@ FORMS: dict[str, Callable[[], onnx.ModelProto]] = {
     "bias ()": lambda: gemm(np.asarray(numbers(1)[0])),
     "slashes": lambda: named("/features/0/Conv:"),
     "spaces and other scripts": lambda: named("Gewicht für 重み "),
+    "an at sign": lambda: named("p2o@plain."),
     "a function of the file": in_a_function,
 }
 

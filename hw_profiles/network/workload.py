@@ -174,6 +174,10 @@ class Workload:
         """How a tensor is stored."""
         return self.formats.get(name, FLOAT32)
 
+    def tensor_of(self, name: str) -> str:
+        """The tensor that ``name`` is a copy of in another layout (``name@layout``), or the one of that name."""
+        return name if name in self.shapes else name.rpartition("@")[0]
+
     def tensor_bytes(self, name: str) -> int:
         """Bytes of an activation tensor."""
         return self.formats.get(name, FLOAT32).bytes(math.prod(self.shapes[name]))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import helper, numpy_helper
 
 from compress.quantization.int8.activation_stats import Floats, check_images, histograms
 from compress.quantization.int8.calibration import ACTIVATIONS, CALIBRATIONS, calibrated_range, scale_and_zero_point
@@ -19,7 +20,7 @@ from compress.quantization.int8.fidelity import FidelityEvaluator
 from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.graph_edges import consumers_of
 from hw_profiles.onnx_io.half_precision import in_float32
-from hw_profiles.onnx_io.normal_form import merge_equal_initializers, normal_bytes
+from hw_profiles.onnx_io.normal_form import merge_equal_initializers, normal_form
 from hw_profiles.onnx_io.untrusted_file import load_model
 from hw_profiles.spelling_suggestions import did_you_mean
 
@@ -56,7 +57,9 @@ def quantize_onnx(
     _check_wide(given)
     source, shape = _input(given)
     check_images(images, shape, labels)
-    data = normal_bytes(given, input_shape=images.shape[1:], opset=_LEAST_OPSET)
+    normal = normal_form(given, input_shape=images.shape[1:], opset=_LEAST_OPSET)
+    _add_biases_after_grouped(normal.graph)
+    data = normal.SerializeToString()
     ready = prepared(data)
     half = len(images) if calibration or len(images) < 2 else len(images) // 2
     seen = histograms(ready, _float_tensors(ready), images[:half])
@@ -74,6 +77,29 @@ def quantize_onnx(
         return written(calibration or "minmax")
     evaluator = FidelityEvaluator(ready, images[half:])
     return min(map(written, CALIBRATIONS), key=lambda file: evaluator(file).divergence)
+
+
+def _add_biases_after_grouped(graph: Any) -> None:
+    """A sum in the place of the bias of a grouped transposed convolution, whose scales ONNX Runtime's quantizer counts
+    wrongly."""
+    nodes = []
+    for node in graph.node:
+        nodes.append(node)
+        grouped = any(each.name == "group" and each.i > 1 for each in node.attribute)
+        if node.op_type != "ConvTranspose" or not grouped or len(node.input) < 3 or not node.input[2]:
+            continue
+        tensor = next((each for each in graph.initializer if each.name == node.input[2]), None)
+        if tensor is None:
+            continue
+        value, output = numpy_helper.to_array(tensor), node.output[0]
+        added = numpy_helper.from_array(value.reshape(1, -1, 1, 1), f"{output}.bias")
+        graph.initializer.append(added)
+        node.output[0] = f"{output}.product"
+        del node.input[2:]
+        nodes.append(helper.make_node("Add", [node.output[0], added.name], [output]))
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    graph.ClearField("node")
+    graph.node.extend(copies)
 
 
 def _check_options(calibration: str | None, activations: str) -> None:

@@ -18,6 +18,7 @@ from compress.pruning.module_groups import find_groups
 from compress.pruning.module_pruning import prune_module
 from hw_profiles import Device, load_device
 from tests.contracts import with_random_statistics
+from tests.parameters import slow
 
 SHAPE = (3, 16, 16)
 GENERATOR = np.random.default_rng(0)
@@ -174,7 +175,7 @@ def test_a_refusal_names_the_layer_and_the_reason(model: nn.Module, said: str, d
         prune_module(model.eval(), SHAPE, device, amount=0.4)
 
 
-@pytest.mark.parametrize("name", ["efficientvit_m0", "botnet26t_256"])
+@pytest.mark.parametrize("name", [slow("efficientvit_m0"), "botnet26t_256"])
 def test_networks_that_split_and_join_often_are_followed_in_bounded_time(name: str) -> None:
     model = timm.create_model(name, num_classes=3, img_size=64).eval()
     start = time.perf_counter()

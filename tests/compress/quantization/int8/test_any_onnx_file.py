@@ -158,3 +158,23 @@ def test_a_network_that_computes_in_float16_becomes_integers() -> None:
     written = quantize_onnx(given.SerializeToString(), IMAGES, calibration="minmax")
     got = onnxruntime.InferenceSession(written, providers=["CPUExecutionProvider"]).run(None, {"x": IMAGES[:4]})[0]
     assert np.abs(got - expected).max() < 0.05 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("bias", [False, True])
+def test_transposed_convolutions_in_groups(groups: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    up = nn.ConvTranspose2d(16, 16, 3, stride=2, groups=groups, bias=bias)
+    head = [nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 3)]
+    module = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), up, *head).eval()
+    given = onnx_bytes(as_artifact(module, None, input_shape=(3, 16, 16)))
+    written = quantize_onnx(given, IMAGES, calibration="minmax")
+    before, after = (
+        onnxruntime.InferenceSession(each, providers=["CPUExecutionProvider"]).run(None, {"input": IMAGES[:4]})[0]
+        for each in (given, written)
+    )
+    assert np.abs(before - after).max() < 0.05 * np.abs(before).max()
+    held = [
+        t for t in onnx.load_model_from_string(written).graph.initializer if len(t.dims) > 1 and np.prod(t.dims) > 16
+    ]
+    assert {tensor.data_type for tensor in held} == {TensorProto.INT8}
