@@ -257,7 +257,7 @@ class _Run:
 
 def _listed(held: Mapping[str, str]) -> str:
     """The layers that stay whole, each with the reason; the first of each reason where they are many."""
-    first = {reason: name for name, reason in reversed(held.items())}
+    first = {reason: name for name, reason in reversed(list(held.items()))}
     shown = [f"{name}: {reason}" for reason, name in list(first.items())[::-1][:_REASONS_SHOWN]]
     more = len(held) - len(shown)
     return "".join(f"; {each}" for each in shown) + (f"; and {more} more" if more > 0 else "")

@@ -102,11 +102,11 @@ class _Simplifier:
 def _merged(before: Op, op: Op, shape: Shape) -> Op | None:
     if before.kind not in WEIGHTED or len(before.inputs) != 1 or before.normalized:
         return None
-    same = before.shared_weight if op.shared_bias else ""
-    shared = {"shared_weight": same, "shared_bias": same and f"{same.removesuffix('.weight')}.bias"}
+    weight = before.shared_weight if op.shared_bias else ""
+    bias_name = f"{weight.removesuffix('.weight')}.bias" if weight else ""
     if op.kind == "affine" and (before.kind != "linear" or len(shape) == 2):
-        return replace(before, bias=True, normalized=True, **shared)
+        return replace(before, bias=True, normalized=True, shared_weight=weight, shared_bias=bias_name)
     bias = op.kind == "add" and op.function == "none" and op.weight_shape == (before.out_channels,)
     if bias and before.kind == "linear" and not before.bias:
-        return replace(before, bias=True, **shared)
+        return replace(before, bias=True, shared_weight=weight, shared_bias=bias_name)
     return None

@@ -120,5 +120,5 @@ def _tensor_bytes(path: Path, tensor: Any) -> int:
         raise InputError(f"{path}: tensor {tensor.name!r:.80}: must hold numbers, got type {tensor.data_type}")
     if min(tensor.dims, default=0) < 0:
         raise InputError(f"{path}: tensor {tensor.name!r:.80}: every side must be at least 0")
-    kind, count = TensorProto.DataType.Name(tensor.data_type), math.prod(tensor.dims)
+    kind, count = TensorProto.DataType.Name(tensor.data_type), math.prod(int(side) for side in tensor.dims)
     return -(-count * _PACKED_BITS[kind] // 8) if kind in _PACKED_BITS else count * _BYTES.get(kind, 1)

@@ -62,7 +62,7 @@ class _Rewriter:
             c = self._times(nodes, c, beta) if beta != 1 else c
             c, added = self._bias(c, b, bool(given.get("transB", 0)))
         result = self._free(f"{node.output[0]}.product") if added else node.output[0]
-        options = {"transB": 1} if given.get("transB", 0) else {}
+        options: dict[str, Any] = {"transB": 1} if given.get("transB", 0) else {}
         nodes.append(helper.make_node("Gemm", [a, b, *([c] if c else [])], [result], name=node.name, **options))
         if added:
             nodes.append(helper.make_node("Add", [result, added], [node.output[0]], name=f"{node.name}.add"))
