@@ -91,13 +91,11 @@ def find_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> Found:
     bound = {member.layer for group in heads.values() for member in group.members if not member.inputs}
     found = {name: group for name, group in found.items() if not bound & {member.layer for member in group.members}}
     every = {**found, **heads}
-    with torch.device("meta"), torch.inference_mode():
-        skeleton, image = copy.deepcopy(model).to("meta").eval(), torch.zeros(1, *input_shape)
-        produced = skeleton(image).shape
-        if not _runs(skeleton, every, image, produced):
-            runs = {name: group for name, group in every.items() if _runs(skeleton, {name: group}, image, produced)}
-            held |= {name: _COUNTED for name in every if name not in runs}
-            every = runs
+    with torch.inference_mode():
+        fresh, image = copy.deepcopy(model).cpu().eval(), torch.zeros(1, *input_shape)
+        runs = _runnable(fresh, every, image, copy.deepcopy(fresh)(image).shape)
+    held |= {name: _COUNTED for name in every if name not in runs}
+    every = dict(runs)
     written = {member.layer for group in every.values() for member in group.members if not member.inputs}
     return Found(every, {name: reason for name, reason in held.items() if name not in written})
 
@@ -236,11 +234,24 @@ def _head_groups(layers: Mapping[str, nn.Module]) -> Iterator[tuple[str, Group]]
         )
 
 
-def _runs(skeleton: nn.Module, groups: Mapping[str, Group], image: Tensor, produced: torch.Size) -> bool:
+def _runnable(
+    fresh: nn.Module, groups: Mapping[str, Group], image: Tensor, produced: torch.Size
+) -> Mapping[str, Group]:
+    """The groups without one unit of which the module runs, by halves: few do not."""
+    if not groups or _runs(fresh, groups, image, produced):
+        return groups
+    if len(groups) == 1:
+        return {}
+    names, half = list(groups), len(groups) // 2
+    parts = ({name: groups[name] for name in some} for some in (names[:half], names[half:]))
+    return {name: group for part in parts for name, group in _runnable(fresh, part, image, produced).items()}
+
+
+def _runs(fresh: nn.Module, groups: Mapping[str, Group], image: Tensor, produced: torch.Size) -> bool:
     """Whether the module runs without one unit of each group, and its output keeps its shape."""
     one_less = {name: torch.arange(1, group.width, device="cpu") for name, group in groups.items()}
     try:
-        kept = kept_channels(groups, skeleton, one_less)
-        return bool(cut_module(copy.deepcopy(skeleton), kept)(image).shape == produced)
+        kept = kept_channels(groups, fresh, one_less)
+        return bool(cut_module(copy.deepcopy(fresh), kept)(image).shape == produced)
     except (RuntimeError, ValueError, AssertionError, AttributeError, IndexError):
         return False

@@ -164,7 +164,7 @@ class _Run:
         self.kept: dict[str, list[int]] = {}
         self._shape, self._device, self._goal = shape, device, goal
         found = find_groups(model, shape)
-        self._groups, self.held = found.groups, found.held
+        self._groups, self.held, self._cut_since_found = found.groups, found.held, False
         if not self._groups:
             raise InputError(f"{type(model).__name__}: has no channels that may leave{_listed(self.held)}")
         self._units = sum(group.width for group in self._groups.values())
@@ -172,6 +172,8 @@ class _Run:
 
     def narrow(self, share: float, steps_left: int, batches: Sequence[Batch]) -> None:
         """Let ``share`` of all that shall leave be gone."""
+        if self._cut_since_found:
+            self._groups, self._cut_since_found = find_groups(self.model, self._shape).groups, False
         groups = self._groups
         scores = group_scores(self.model, groups, self._goal.criterion, batches)
         if self._before is None:
@@ -252,7 +254,7 @@ class _Run:
         for key, numbers in kept.items():
             before = self.kept.get(key)
             self.kept[key] = list(numbers) if before is None else [before[i] for i in numbers]
-        self._groups = find_groups(self.model, self._shape).groups
+        self._cut_since_found = True
 
 
 def _listed(held: Mapping[str, str]) -> str:
