@@ -131,7 +131,7 @@ def kernel_name(kernel: Kernel) -> str:
 def _layer(
     workload: Workload, kernel: Kernel, sizes: Mapping[str, int], costs: tuple[float, float, bool, int]
 ) -> LayerProfile:
-    first, output = (name.partition("@")[0] for name in (kernel.inputs[0], kernel.output))
+    first, output = (workload.tensor_of(name) for name in (kernel.inputs[0], kernel.output))
     microseconds, share, fallback_cost, live_bytes = costs
     read = sum(sizes[name] if name in sizes else workload.tensor_bytes(name) for name in dict.fromkeys(kernel.inputs))
     part = replace(workload, ops=kernel.ops)  # so that its weights are counted where all are

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,8 @@ _VECTOR = 32  # numbers
 _MOST_ZEROS = 0.02  # of the weights
 _MOST_OTHERS = 0.1  # of the weights, in bytes: zeros, tables and descriptions of steps
 _DESCRIPTION = 52  # bytes of what a kernel is told at most, and of what aligns its weights
+_ARRAY = re.compile(r"static const (?P<kind>\w+) (?P<name>\w+)\[\d+\] = (?P<values>\{.*\});", re.DOTALL)
+_NAME = re.compile(r"\w+")
 _NO_BARRIER = np.finfo(np.float32).max
 
 
@@ -81,6 +84,40 @@ def calls(layer: ProgramLayer, index: int, length: int) -> tuple[Call, ...]:
         )
         found.append(_CALLS[type(step)](step, place))
     return tuple(found)
+
+
+def with_shared_arrays(layers: Sequence[tuple[Call, ...]]) -> list[tuple[Call, ...]]:
+    """The same calls, of arrays with equal numbers the first alone, which the others name.
+
+    >>> equal = [
+    ...     Call(kernel="table", constants=(array(name, np.int8([1, 2])),), statements=(f"kernel_table({name});",))
+    ...     for name in ("a", "b")
+    ... ]
+    >>> [(len(call.constants), call.statements) for (call,) in with_shared_arrays([(each,) for each in equal])]
+    [(1, ('kernel_table(a);',)), (0, ('kernel_table(a);',))]
+    """
+    first: dict[tuple[str, str], str] = {}
+    return [tuple(_sharing(call, first) for call in calls) for calls in layers]
+
+
+def _sharing(call: Call, first: dict[tuple[str, str], str]) -> Call:
+    kept, names = list[str](), dict[str, str]()
+    for constant in call.constants:
+        found = _ARRAY.fullmatch(constant)
+        if found is None:  # what a kernel is told, which names the arrays before it
+            kept.append(_renamed(constant, names))
+            continue
+        one = first.setdefault((found["kind"], found["values"]), found["name"])
+        if one == found["name"]:
+            kept.append(constant)
+        else:
+            names[found["name"]] = one
+    statements = tuple(_renamed(statement, names) for statement in call.statements)
+    return Call(kernel=call.kernel, constants=tuple(kept), statements=statements)
+
+
+def _renamed(text: str, names: Mapping[str, str]) -> str:
+    return _NAME.sub(lambda word: names.get(word[0], word[0]), text) if names else text
 
 
 def direct(step: Convolution, shape: tuple[int, int, int]) -> bool:

@@ -34,6 +34,7 @@ from hw_profiles.errors import InputError
 from hw_profiles.memory.inplace import line_buffer_rows
 from hw_profiles.memory.planner import Schedule, plan
 from hw_profiles.network.workload import Op, Workload
+from hw_profiles.onnx_io.normal_form import normal_form
 from hw_profiles.onnx_io.reader import read_metadata, read_onnx
 from hw_profiles.onnx_io.untrusted_file import load_model, shown
 from hw_profiles.runtimes.fusion import Kernel, fuse
@@ -64,8 +65,8 @@ def read_network(source: Path | bytes) -> Network:
     >>> len(network.layers), network.arena_bytes
     (14, 49152)
     """
-    model = load_model(source)
-    workload = read_onnx(source)  # refuses cycles, which looking for the sources of tensors would follow
+    model = normal_form(load_model(source), batch=1)
+    workload = read_onnx(model.SerializeToString())
     graph = Graph(model)
     if len(model.graph.output) != 1:
         raise InputError(f"a C99 program has one output, the file has {len(model.graph.output)}")

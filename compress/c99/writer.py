@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from compress.atomic_files import write_text
 from compress.c99.c_literals import initializer, label, number, string, wrapped
-from compress.c99.kernel_calls import Call, calls, row_lengths
+from compress.c99.kernel_calls import Call, calls, row_lengths, with_shared_arrays
 from compress.c99.layers import Integers, Network
 from compress.c99.network_reader import read_network
 from compress.c99.numpy_reference import quantize_images, run_layers
@@ -159,7 +159,7 @@ def _header(network: Network) -> str:
 
 def _model(network: Network, found: Sequence[tuple[Call, ...]]) -> str:
     constants, cases = [], []
-    for i, (layer, steps) in enumerate(zip(network.layers, found, strict=True)):
+    for i, (layer, steps) in enumerate(zip(network.layers, with_shared_arrays(found), strict=True)):
         constants += [f"/* {i}: {label(layer.name)} */", *(c for call in steps for c in call.constants), ""]
         statements = [s for call in steps for s in call.statements]
         cases += [f"        case {i}:", *(f"            {s}" for s in statements), "            break;"]

@@ -83,7 +83,9 @@ class Cluster:
             checkpoint=context.checkpoint, report=context.report,
         )  # fmt: skip
         layers, steps = layers_of(artifact, model), integer_steps(artifact)
-        books = self.apply(model, layers, training, steps=steps, seed=context.seed)
+        books = self.apply(
+            model, layers, training, steps=steps, seed=context.seed, input_shape=artifact.source.input_shape
+        )
         formats = {f"{name}.weight": stored_as(layers[name], book, name in steps) for name, book in books.items()}
         changed = replace(
             artifact.with_model(model),
@@ -107,13 +109,15 @@ class Cluster:
         *,
         steps: Steps | None = None,
         seed: int = 0,
+        input_shape: tuple[int, ...] | None = None,
     ) -> dict[str, int]:
         """Share the weights of ``layers`` of ``model`` in place, by any training; how many values each has.
 
-        ``steps``: layers whose weights are integers of these scales, (out_channels,) or ().
+        ``steps``: layers whose weights are integers of these scales, (out_channels,) or (). ``input_shape`` (C, H, W)
+        is what a module reads that ``torch.fx`` cannot follow.
         """
         chosen = per_layer_setting(self._wanted(), layers, "Cluster.clusters")
-        with frozen_batchnorm(fold_normalisation(model)) as evaluate:
+        with frozen_batchnorm(fold_normalisation(model, input_shape)) as evaluate:
             shared = {}
             try:
                 for name, clusters in chosen.items():
@@ -154,7 +158,8 @@ def cluster_module(
     """
     stage = Cluster(clusters=clusters, **options)
     training = None if data is None else guided_training(stage.recipe, data, model, data.preprocessing, seed=seed)
-    return stage.apply(model, weighted_layers(model), training, seed=seed)
+    shape = None if data is None else data.preprocessing.input_shape
+    return stage.apply(model, weighted_layers(model), training, seed=seed, input_shape=shape)
 
 
 def integer_steps(artifact: Artifact) -> dict[str, NDArray[np.float32]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from compress.atomic_files import write_bytes
 from compress.fnz import decode_onnx, encode_onnx
 from hw_profiles.errors import InputError
-from hw_profiles.onnx_io.untrusted_file import read_file
+from hw_profiles.onnx_io.untrusted_file import read_file, self_contained
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,12 +30,14 @@ class Encoded:
 
 def encode_file(model: Path | str | bytes, out: Path | str) -> Encoded:
     """Write an ONNX file, given as a path or as its bytes, to ``out`` as .fnz. It is decoded and compared before it
-    takes the place of an earlier file. :func:`compress.fnz.sizes` has the sizes under gzip and xz, too.
+    takes the place of an earlier file. Of a file that keeps weights in others beside it, one file that holds them is
+    coded. :func:`compress.fnz.sizes` has the sizes under gzip and xz, too.
 
     Raises:
-        InputError: the file cannot be read, is no ONNX file, is larger than 2 GiB, or keeps weights outside of it.
+        InputError: the file cannot be read, is no ONNX file, is larger than 2 GiB, or keeps weights outside of
+            its folder.
     """
-    name, data = ("the given bytes", model) if isinstance(model, bytes) else (str(model), read_file(Path(model)))
+    name, data = ("the given bytes", model) if isinstance(model, bytes) else (str(model), self_contained(Path(model)))
     try:
         coded = encode_onnx(data)
     except ValueError as error:

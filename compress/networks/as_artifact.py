@@ -156,7 +156,8 @@ def _of_module(module: nn.Module, shape: Shape | None) -> Artifact:
     if any(parameter.device.type != "cpu" for parameter in module.parameters()):
         module = copy.deepcopy(module).cpu()
     source = timm_of(module, shape or trained_shape(module) or (3, 224, 224))
-    if source is not None and _is_made_by(source, module):
+    frozen = any(not parameter.requires_grad for parameter in module.parameters())  # a name would forget that
+    if source is not None and not frozen and _is_made_by(source, module):
         return _artifact(source, module)
     copied = copy.deepcopy(module).eval().cpu()
     return _artifact(GivenModule(module=copied, stated_shape=shape), copied)

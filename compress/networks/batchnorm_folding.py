@@ -10,24 +10,28 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from blocks.conv import ConvNormAct
+from compress.networks.observed_pairs import can_be_folded, observed_pairs
 from compress.networks.weight_layers import WeightLayer
 from hw_profiles.errors import InputError
 
 
-def fold_normalisation(model: nn.Module) -> list[tuple[WeightLayer, _BatchNorm]]:
+def fold_normalisation(
+    model: nn.Module, input_shape: tuple[int, ...] | None = None
+) -> list[tuple[WeightLayer, _BatchNorm]]:
     """Give each layer that a batch normalisation follows the weights of both, in place, and the normalisation scale 1,
     mean 0, variance 1 - epsilon, and the bias of both; these pairs. What the module computes in evaluation mode stays.
 
-    So what is done to the weights is done to those that are deployed.
+    So what is done to the weights is done to those that are deployed. A module that ``torch.fx`` cannot follow is run
+    once with an input of ``input_shape`` (C, H, W) to see what follows what.
 
     Raises:
-        InputError: which layer a normalisation follows depends on the input.
+        InputError: which layer a normalisation follows depends on the input, or on its shape, which is not given.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
     >>> [norm.weight.tolist() for _, norm in fold_normalisation(model)]
     [[1.0, 1.0, 1.0, 1.0]]
     """
-    pairs = _pairs(model)
+    pairs = _pairs(model, input_shape)
     for layer, norm in pairs:
         _fold(layer, norm)
     return pairs
@@ -75,7 +79,7 @@ class _Tracer(fx.Tracer):
         return isinstance(m, WeightLayer | _BatchNorm | ConvNormAct) or super().is_leaf_module(m, module_qualified_name)
 
 
-def _pairs(model: nn.Module) -> list[tuple[WeightLayer, _BatchNorm]]:
+def _pairs(model: nn.Module, input_shape: tuple[int, ...] | None) -> list[tuple[WeightLayer, _BatchNorm]]:
     ours = [(block.conv, block.norm) for block in model.modules() if isinstance(block, ConvNormAct)]
     within = {id(norm) for _, norm in ours}
     others = [norm for norm in model.modules() if isinstance(norm, _BatchNorm) and id(norm) not in within]
@@ -84,9 +88,12 @@ def _pairs(model: nn.Module) -> list[tuple[WeightLayer, _BatchNorm]]:
     try:
         graph = _Tracer().trace(model)
     except Exception as error:  # whatever a module does with what stands for its input
+        if input_shape is not None:
+            return [*ours, *(pair for pair in observed_pairs(model, input_shape) if id(pair[1]) not in within)]
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{type(model).__name__}: which layer a batch normalisation follows must not depend on the input ({reason})"
+            f"{type(model).__name__}: which layer a batch normalisation follows must not depend on the input, "
+            f"or the shape of the input be known ({reason})"
         ) from None
     return [*ours, *_followed(model, graph)]
 
@@ -100,7 +107,7 @@ def _followed(model: nn.Module, graph: fx.Graph) -> list[tuple[WeightLayer, _Bat
     found = []
     for node in calls:
         norm, source = model.get_submodule(str(node.target)), node.args[0] if node.args else None
-        if not isinstance(norm, _BatchNorm) or norm.running_mean is None or not norm.affine:
+        if not isinstance(norm, _BatchNorm) or not can_be_folded(norm):
             continue
         if not isinstance(source, fx.Node) or source.op != "call_module" or len(source.users) != 1:
             continue

@@ -18,7 +18,7 @@ from compress.networks.timm_network import Timm
 from hw_profiles.errors import InputError
 from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_io.reader import read_metadata, read_onnx
-from hw_profiles.onnx_io.untrusted_file import load_model
+from hw_profiles.onnx_io.untrusted_file import load_model, self_contained
 from hw_profiles.torch_io.trace import in_eval_mode, trace
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
@@ -55,9 +55,10 @@ class OnnxFile:
 
     @classmethod
     def read(cls, path: Path | str, input_shape: tuple[int, ...] | None = None) -> OnnxFile:
-        """The file at ``path``; ``input_shape`` (C, H, W) is what it reads where it leaves that open."""
+        """The file at ``path``, with the weights that it keeps beside it; ``input_shape`` (C, H, W) is what it reads
+        where it leaves that open."""
         load_model(Path(path))  # refuses what is too large, before it is read
-        return cls(data=Path(path).read_bytes(), label=str(path), stated_shape=input_shape)
+        return cls(data=self_contained(Path(path)), label=str(path), stated_shape=input_shape)
 
     @property
     def id(self) -> str:

@@ -19,6 +19,7 @@ from compress.weight_codecs.onnx_storage import Weight, tensors_of, weights_of
 from compress.weight_codecs.sparse_formats import sparse_format, zeros_alone
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import TensorFormat
+from hw_profiles.onnx_io.normal_form import normal_form
 from hw_profiles.onnx_io.untrusted_file import load_model
 
 # change(module, layers): changes the layers, which are all that the module holds; the format of each one's weight.
@@ -33,7 +34,7 @@ def with_changed_weights(artifact: Artifact, change: Change) -> Artifact:
     Raises:
         InputError: the file has no float32 weights of such layers.
     """
-    model = load_model(onnx_bytes(artifact))
+    model = normal_form(load_model(onnx_bytes(artifact)))
     weights = {weight.name: weight for weight in weights_of(model.graph)}
     if not weights:
         raise InputError(

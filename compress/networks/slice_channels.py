@@ -11,15 +11,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from hw_profiles.errors import InputError
 
 INPUTS, HEADS = ":inputs", ":heads"
-SliceableLayer = nn.Conv2d | nn.Linear | _BatchNorm
+FilterLayer = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
+SliceableLayer = FilterLayer | _BatchNorm | nn.PReLU
 
 
 def cut_module(module: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.Module:
     """The module itself, its layers cut to the numbers in ``kept``, ascending.
 
-    ``kept["name"]`` are the output channels of a convolution, linear layer or batch normalisation, ``"name:inputs"``
-    the input channels of one of the first two, and ``"name:heads"`` the heads of an attention module. What is not named
-    stays whole, so names have to be given for all layers that a channel goes through.
+    ``kept["name"]`` are the output channels of a convolution, linear layer, batch normalisation or PReLU,
+    ``"name:inputs"`` the input channels of one of the first two, and ``"name:heads"`` the heads of an attention module.
+    What is not named stays whole, so names have to be given for all layers that a channel goes through.
 
     Raises:
         InputError: no such layer, one that cannot be cut, or channels that it does not have.
@@ -40,7 +41,7 @@ def cut_module(module: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.Modul
             _cut(name, layer, numbers, inputs=colon + side == INPUTS)
         else:
             raise InputError(
-                f"kept: {name} must be a convolution, linear layer or batch normalisation, got {_kind(layer)}"
+                f"kept: {name} must be a convolution, linear layer, batch normalisation or PReLU, got {_kind(layer)}"
             )
     return module
 
@@ -56,10 +57,12 @@ def is_depthwise(layer: nn.Module) -> bool:
 
 def width_of(layer: nn.Module, *, inputs: bool = False) -> int:
     """Channels that a layer writes, or reads."""
-    if isinstance(layer, nn.Conv2d):
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
         return layer.in_channels if inputs else layer.out_channels
     if isinstance(layer, nn.Linear):
         return layer.in_features if inputs else layer.out_features
+    if isinstance(layer, nn.PReLU):
+        return layer.num_parameters
     assert isinstance(layer, _BatchNorm)
     return layer.num_features
 
@@ -67,14 +70,17 @@ def width_of(layer: nn.Module, *, inputs: bool = False) -> int:
 def _cut(name: str, layer: SliceableLayer, numbers: Sequence[int], *, inputs: bool) -> None:
     width = width_of(layer, inputs=inputs)
     chosen = _checked(name, numbers, width)
-    if isinstance(layer, _BatchNorm):
+    if isinstance(layer, _BatchNorm | nn.PReLU):
         if inputs:
-            raise InputError(f"kept: {name} is a batch normalisation and has no inputs of its own")
-        _cut_norm(layer, chosen)
+            kind = "batch normalisation" if isinstance(layer, _BatchNorm) else "PReLU"
+            raise InputError(f"kept: {name} is a {kind} and has no inputs of its own")
+        _cut_norm(layer, chosen) if isinstance(layer, _BatchNorm) else _cut_slopes(layer, chosen)
         return
-    if isinstance(layer, nn.Conv2d) and layer.groups > 1 and not is_depthwise(layer):
+    grouped = not isinstance(layer, nn.Linear) and layer.groups > 1 and not is_depthwise(layer)
+    if grouped:
         raise InputError(f"kept: {name} is a grouped convolution, whose channels are bound to their places")
-    layer.weight = _parameter(layer.weight, chosen, 1 if inputs else 0)
+    input_axis = 0 if isinstance(layer, nn.ConvTranspose2d) else 1
+    layer.weight = _parameter(layer.weight, chosen, input_axis if inputs else 1 - input_axis)
     if not inputs and layer.bias is not None:
         layer.bias = _parameter(layer.bias, chosen, 0)
     if isinstance(layer, nn.Linear):
@@ -83,6 +89,11 @@ def _cut(name: str, layer: SliceableLayer, numbers: Sequence[int], *, inputs: bo
         layer.groups = layer.in_channels = layer.out_channels = len(chosen)
     else:
         setattr(layer, "in_channels" if inputs else "out_channels", len(chosen))
+
+
+def _cut_slopes(layer: nn.PReLU, chosen: Tensor) -> None:
+    layer.weight = _parameter(layer.weight, chosen, 0)
+    layer.num_parameters = len(chosen)
 
 
 def _cut_norm(norm: _BatchNorm, chosen: Tensor) -> None:

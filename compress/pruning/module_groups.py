@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from compress.networks.slice_channels import HEADS, INPUTS, SliceableLayer, cut_module, is_depthwise, width_of
-from hw_profiles.errors import InputError
+from compress.networks.slice_channels import (
+    HEADS,
+    INPUTS,
+    FilterLayer,
+    SliceableLayer,
+    cut_module,
+    is_depthwise,
+    width_of,
+)
+from compress.pruning.channel_dependencies import Key, Place, channel_places
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,33 +46,58 @@ class Group:
     members: tuple[Member, ...]
     attention: str | None = None
 
+    def channels_each(self, layer: str) -> int:
+        """How many channels that a layer writes leave with one unit."""
+        written = [len(member.places) for member in self.members if member.layer == layer and not member.inputs]
+        return max(1, sum(written) // self.width)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The groups that may shrink, by the name of a layer that writes them; ``held``: the layers of which every output
+    channel stays, each with the reason.
+    """
+
+    groups: Mapping[str, Group]
+    held: Mapping[str, str]
+
 
 def module_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, Group]:
-    """The groups that may shrink, by the name of a layer that writes them (2301.12900).
-
-    Held whole are the channels of the output, of grouped convolutions, of anything with parameters that is no
-    convolution, linear layer or batch normalisation, of weights that two layers share, and those that the module itself
-    counts on, so that it does not run without one of them.
-
-    Raises:
-        InputError: the module cannot be followed.
+    """The groups of :func:`find_groups` that may shrink.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 2, 1))
     >>> {name: [member.key for member in group.members] for name, group in module_groups(net, (3, 8, 8)).items()}
     {'0': ['0', '1', '3:inputs']}
     """
+    return dict(find_groups(model, input_shape).groups)
+
+
+def find_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> Found:
+    """The groups that may shrink (2301.12900), and why other layers may not.
+
+    Held whole are the channels of the output, of grouped convolutions, of anything with parameters that is no
+    convolution, linear layer, batch normalisation or PReLU, of weights that two layers share, of frozen layers, and
+    those that the module itself counts on, so that it does not run without one of them.
+
+    Raises:
+        InputError: the module cannot be followed.
+
+    >>> find_groups(nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.Conv2d(8, 2, 1)), (3, 8, 8)).held["0"]
+    "its channels go through '1' (GroupNorm), which cannot be cut"
+    """
     layers = dict(model.named_modules())
-    found = dict(_channel_groups(model, layers, input_shape))
-    heads = dict(_head_groups(layers))
+    found, held = _channel_groups(copy.deepcopy(model), input_shape)  # some keep tensors of a run
+    heads = {name: group for name, group in _head_groups(layers) if not _frozen_members(layers, group)}
     bound = {member.layer for group in heads.values() for member in group.members if not member.inputs}
     found = {name: group for name, group in found.items() if not bound & {member.layer for member in group.members}}
     every = {**found, **heads}
-    with torch.device("meta"), torch.inference_mode():
-        skeleton, image = copy.deepcopy(model).to("meta").eval(), torch.zeros(1, *input_shape)
-        produced = skeleton(image).shape
-        if _runs(skeleton, every, image, produced):
-            return every
-        return {name: group for name, group in every.items() if _runs(skeleton, {name: group}, image, produced)}
+    with torch.inference_mode():
+        fresh, image = copy.deepcopy(model).cpu().eval(), torch.zeros(1, *input_shape)
+        runs = _runnable(fresh, every, image, copy.deepcopy(fresh)(image).shape)
+    held |= {name: _COUNTED for name in every if name not in runs}
+    every = dict(runs)
+    written = {member.layer for group in every.values() for member in group.members if not member.inputs}
+    return Found(every, {name: reason for name, reason in held.items() if name not in written})
 
 
 def kept_channels(groups: Mapping[str, Group], model: nn.Module, chosen: Mapping[str, Tensor]) -> dict[str, list[int]]:
@@ -89,45 +121,83 @@ def kept_channels(groups: Mapping[str, Group], model: nn.Module, chosen: Mapping
     return kept
 
 
-def _channel_groups(
-    model: nn.Module, layers: Mapping[str, nn.Module], input_shape: tuple[int, int, int]
-) -> Iterator[tuple[str, Group]]:
-    import torch_pruning
+_COUNTED = "the module itself counts on the number of its channels, and does not run with fewer"
+_LOST = "its channels go through a view in a way that cannot be followed"
+_OUTPUT = "no layer after it reads its channels: they are the output"
 
+
+def _channel_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[dict[str, Group], dict[str, str]]:
+    """The groups, and the layers with channels that stay."""
+    names: dict[object, str] = {layer: name for name, layer in model.named_modules()}
+    parameters = {parameter: name for name, parameter in model.named_parameters()}
     shared = _with_shared_weights(model)
-    names = {layer: name for name, layer in layers.items()}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # bare parameters are held whole below
-        try:
-            graph = torch_pruning.DependencyGraph().build_dependency(model, torch.zeros(1, *input_shape))
-        except Exception as error:  # whatever a module raises when it is run
-            reason = " ".join(str(error).split())[:200]
-            name = type(model).__name__
-            raise InputError(f"{name}: cannot be followed with an input of {input_shape} ({reason})") from None
-        groups = list(graph.get_all_groups(root_module_types=[nn.Conv2d, nn.Linear]))
-    for group in groups:
-        parts: dict[tuple[str, bool], set[tuple[int, int]]] = {}
-        whole = False
-        for item in [group[k] for k in range(len(group))]:
-            layer, inputs = item.dep.target.module, not graph.is_out_channel_pruning_fn(item.dep.handler)
-            if item.dep.target.type == torch_pruning.ops.OPTYPE.PARAMETER:
-                whole = True
-            elif layer in names:
-                whole |= layer in shared or not _can_be_cut(layer)
-                parts.setdefault((names[layer], inputs), set()).update(zip(item.idxs, item.root_idxs, strict=True))
-        members = [_member(layer, inputs, pairs) for (layer, inputs), pairs in parts.items()]
-        entangled = any(len(set(member.places)) < len(member.places) for member in members)
-        if any(member.inputs for member in members) and not whole and not entangled:
-            yield members[0].layer, Group(1 + max(max(member.units) for member in members), tuple(members))
+    places: dict[Key, list[Place]] = {}
+    channels = channel_places(model, input_shape)
+    for place in channels.places:
+        places.setdefault(place.unit, []).append(place)
+    units: dict[int, list[list[Place]]] = {}
+    held: dict[str, str] = {}
+    for key, unit in places.items():
+        reason = next(filter(None, (_why_held(place.layer, names, parameters, shared) for place in unit)), "")
+        if key in channels.lost:
+            reason = reason or _LOST
+        if not any(place.inputs for place in unit):
+            reason = reason or _OUTPUT
+        if reason:
+            written = [place.layer for place in unit if not place.inputs and place.layer in names]
+            held.update((names[each], reason) for each in written if isinstance(each, FilterLayer))
+        else:
+            units.setdefault(key[0], []).append(unit)
+    return {names[channels.layers[number]]: _group(each, names) for number, each in units.items()}, held
 
 
-def _member(layer: str, inputs: bool, pairs: set[tuple[int, int]]) -> Member:
+def _why_held(
+    layer: object, names: Mapping[object, str], parameters: Mapping[nn.Parameter, str], shared: set[nn.Module]
+) -> str:
+    """Why the channels of a layer or bare parameter must stay; empty where they need not."""
+    if isinstance(layer, nn.Parameter):
+        return f"its channels meet the parameter {parameters.get(layer, '')!r}, which cannot be cut"
+    if layer not in names or not isinstance(layer, nn.Module):
+        return ""
+    if layer in shared:
+        return f"{names[layer]!r} shares its weights with another layer"
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and not _can_be_cut(layer):
+        return f"{names[layer]!r} is a grouped convolution, whose channels are bound to their places"
+    if not _can_be_cut(layer):
+        return f"its channels go through {names[layer]!r} ({type(layer).__name__}), which cannot be cut"
+    return f"{names[layer]!r} is frozen (requires_grad is False)" if is_frozen(layer) else ""
+
+
+def is_frozen(layer: nn.Module) -> bool:
+    """Whether a parameter of the layer itself is not to be trained."""
+    return any(not parameter.requires_grad for parameter in layer.parameters(recurse=False))
+
+
+def _frozen_members(layers: Mapping[str, nn.Module], group: Group) -> bool:
+    return any(is_frozen(layers[member.layer]) for member in group.members)
+
+
+def _group(units: Sequence[Sequence[Place]], names: Mapping[object, str]) -> Group:
+    parts: dict[tuple[str, bool], list[tuple[int, int]]] = {}
+    for number, unit in enumerate(units):
+        for place in unit:
+            if place.layer in names and _has_channels(place.layer):
+                parts.setdefault((names[place.layer], place.inputs), []).append((place.channel, number))
+    return Group(len(units), tuple(_member(layer, inputs, pairs) for (layer, inputs), pairs in parts.items()))
+
+
+def _has_channels(layer: object) -> bool:
+    """A PReLU may have one slope for all channels."""
+    return isinstance(layer, SliceableLayer) and not (isinstance(layer, nn.PReLU) and layer.num_parameters == 1)
+
+
+def _member(layer: str, inputs: bool, pairs: list[tuple[int, int]]) -> Member:
     places, units = zip(*sorted(pairs), strict=True)
     return Member(layer, inputs, places, units)
 
 
 def _can_be_cut(layer: nn.Module) -> bool:
-    if isinstance(layer, nn.Conv2d):
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
         return layer.groups == 1 or is_depthwise(layer)
     return isinstance(layer, SliceableLayer) or not any(True for _ in layer.parameters())
 
@@ -164,11 +234,24 @@ def _head_groups(layers: Mapping[str, nn.Module]) -> Iterator[tuple[str, Group]]
         )
 
 
-def _runs(skeleton: nn.Module, groups: Mapping[str, Group], image: Tensor, produced: torch.Size) -> bool:
+def _runnable(
+    fresh: nn.Module, groups: Mapping[str, Group], image: Tensor, produced: torch.Size
+) -> Mapping[str, Group]:
+    """The groups without one unit of which the module runs, by halves: few do not."""
+    if not groups or _runs(fresh, groups, image, produced):
+        return groups
+    if len(groups) == 1:
+        return {}
+    names, half = list(groups), len(groups) // 2
+    parts = ({name: groups[name] for name in some} for some in (names[:half], names[half:]))
+    return {name: group for part in parts for name, group in _runnable(fresh, part, image, produced).items()}
+
+
+def _runs(fresh: nn.Module, groups: Mapping[str, Group], image: Tensor, produced: torch.Size) -> bool:
     """Whether the module runs without one unit of each group, and its output keeps its shape."""
     one_less = {name: torch.arange(1, group.width, device="cpu") for name, group in groups.items()}
     try:
-        kept = kept_channels(groups, skeleton, one_less)
-        return bool(cut_module(copy.deepcopy(skeleton), kept)(image).shape == produced)
+        kept = kept_channels(groups, fresh, one_less)
+        return bool(cut_module(copy.deepcopy(fresh), kept)(image).shape == produced)
     except (RuntimeError, ValueError, AssertionError, AttributeError, IndexError):
         return False

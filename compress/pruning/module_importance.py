@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from compress.networks.slice_channels import FilterLayer
 from compress.pruning.importance import Scores, distances_from_all
 from compress.pruning.module_groups import Group, Member
 
@@ -40,14 +41,15 @@ def _written(layers: Mapping[str, nn.Module], group: Group) -> tuple[list[Member
     """The normalisations that a group's channels leave, and the layers with filters."""
     written = [member for member in group.members if not member.inputs]
     norms = [member for member in written if isinstance(layers[member.layer], _BatchNorm)]
-    return norms, [member for member in written if member not in norms]
+    return norms, [member for member in written if isinstance(layers[member.layer], FilterLayer)]
 
 
 def _magnitude(layers: Mapping[str, nn.Module], group: Group, criterion: str) -> Tensor:
     norms, writers = _written(layers, group)
     measure, counted = _MEASURES[criterion], writers
-    if criterion == "bn_scale" and norms:
-        measure, counted = _scale, norms
+    scaled = [member for member in norms if layers[member.layer].weight is not None]
+    if criterion == "bn_scale" and scaled:
+        measure, counted = _scale, scaled
     values = [_by_unit(group, member, measure(layers[member.layer])) for member in counted]
     return torch.stack([(value / value.mean().clamp_min(_SMALLEST_MEAN)) ** 2 for value in values]).sum(0).sqrt()
 
@@ -61,7 +63,8 @@ def _taylor(model: nn.Module, groups: Mapping[str, Group], batches: Iterable[Bat
         F.cross_entropy(model(x), labels).backward()  # type: ignore[no-untyped-call]
         for name, group in groups.items():
             norms, writers = _written(layers, group)
-            changes = [_by_unit(group, member, _change(layers[member.layer])) for member in norms or writers]
+            scaled = [member for member in norms if layers[member.layer].weight is not None]
+            changes = [_by_unit(group, member, _change(layers[member.layer])) for member in scaled or writers]
             totals[name] += torch.stack(changes).sum(0) ** 2
     model.zero_grad()
     mean = torch.cat(list(totals.values())).mean().clamp_min(1e-30)
@@ -76,18 +79,24 @@ def _by_unit(group: Group, member: Member, value: Tensor) -> Tensor:
 
 def _change(layer: nn.Module) -> Tensor:
     """Parameter times gradient, summed over what makes each output channel."""
-    products = [(p.detach() * p.grad).flatten(1 if p.ndim > 1 else 0) for p in layer.parameters() if p.grad is not None]
+    products = [_by_output(layer, p.detach() * p.grad) for p in layer.parameters() if p.grad is not None]
     return torch.stack([value.sum(1) if value.ndim > 1 else value for value in products]).sum(0)
 
 
 def _filters(layer: nn.Module) -> Tensor:
-    assert isinstance(layer, nn.Conv2d | nn.Linear)
-    return layer.weight.detach().flatten(1)
+    assert isinstance(layer, FilterLayer)
+    return _by_output(layer, layer.weight.detach())
+
+
+def _by_output(layer: nn.Module, value: Tensor) -> Tensor:
+    """(output channels, ...) of a weight, or of a bias."""
+    turned = isinstance(layer, nn.ConvTranspose2d) and value.ndim > 1
+    return (value.transpose(0, 1) if turned else value).flatten(1 if value.ndim > 1 else 0)
 
 
 def _scale(layer: nn.Module) -> Tensor:
     assert isinstance(layer, _BatchNorm)
-    return torch.ones(layer.num_features) if layer.weight is None else layer.weight.detach().abs()
+    return layer.weight.detach().abs()
 
 
 _MEASURES: dict[str, Callable[[nn.Module], Tensor]] = {

@@ -18,7 +18,7 @@ from compress.networks.network_source import GivenModule, Source, Timm
 from compress.networks.slice_channels import cut_module, width_of
 from compress.pruning.channel_selection import channels_saved, choose_channels, least_widths, so_many
 from compress.pruning.importance import CRITERIA, TAYLOR_IMAGES, Scores
-from compress.pruning.module_groups import Group, kept_channels, module_groups
+from compress.pruning.module_groups import Group, find_groups, kept_channels
 from compress.pruning.module_importance import Batch, group_scores
 from compress.stage_interface import Context
 from hw_profiles.devices.device import Device
@@ -35,6 +35,7 @@ _BATCH = 128
 # gone.
 _SHARE_OF_GAP, _MOST_AT_ONCE, _LEAST_AT_ONCE = 0.5, 0.1, 0.001
 _NEAR = 0.97
+_REASONS_SHOWN = 5
 _QUANTITIES: dict[str, Callable[[Breakdown], float]] = {
     "latency_ms": lambda found: found.latency.ms,
     "peak_ram_bytes": lambda found: found.peak.live_bytes,
@@ -49,11 +50,13 @@ Recover = Callable[[nn.Module], None]
 @dataclass(frozen=True, slots=True)
 class PrunedModule:
     """A smaller copy of a module. ``kept`` says what :func:`compress.networks.slice_channels.cut_module` must leave
-    of the original's layers to make the same of it.
+    of the original's layers to make the same of it. ``held``: the layers that keep all output channels whatever the
+    goal, each with the reason.
     """
 
     model: nn.Module
     kept: dict[str, list[int]]
+    held: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,13 +127,13 @@ def prune_module(
     way; with ``cost_aware=False``, and for an amount, in the order of importance alone. Channels leave in the device's
     multiples.
     What belongs together is found by torch-pruning's dependency graph (2301.12900), see
-    :func:`compress.pruning.module_groups.module_groups`.
+    :func:`compress.pruning.module_groups.find_groups`.
 
     ``criterion``: as in :func:`compress.pruning.importance.channel_scores`; ``"taylor"`` looks at images of ``data``.
 
     Raises:
-        InputError: a limit below what the narrowest module takes, which is named; nothing that may leave; a module that
-            cannot be followed or traced; ``"taylor"`` without data.
+        InputError: a limit below what the narrowest module takes, which is named; nothing that may leave, with the
+            reason of each layer; a module that cannot be followed or traced; ``"taylor"`` without data.
 
     >>> from hw_profiles import load_device
     >>> net = nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 2, 3), nn.Flatten(), nn.Linear(32, 2))
@@ -150,7 +153,7 @@ def prune_module(
         run.narrow((i + 1) / steps, steps - i, batches)
         if recover is not None:
             recover(run.model)
-    return PrunedModule(run.model.train(model.training), run.kept)
+    return PrunedModule(run.model.train(model.training), run.kept, run.held)
 
 
 class _Run:
@@ -160,14 +163,17 @@ class _Run:
         self.model = model
         self.kept: dict[str, list[int]] = {}
         self._shape, self._device, self._goal = shape, device, goal
-        self._groups = module_groups(model, shape)
+        found = find_groups(model, shape)
+        self._groups, self.held, self._cut_since_found = found.groups, found.held, False
         if not self._groups:
-            raise InputError(f"{type(model).__name__}: has no channels that may leave")
+            raise InputError(f"{type(model).__name__}: has no channels that may leave{_listed(self.held)}")
         self._units = sum(group.width for group in self._groups.values())
         self._before = None if goal.limit is None else self._value(self._costs(model))
 
     def narrow(self, share: float, steps_left: int, batches: Sequence[Batch]) -> None:
         """Let ``share`` of all that shall leave be gone."""
+        if self._cut_since_found:
+            self._groups, self._cut_since_found = find_groups(self.model, self._shape).groups, False
         groups = self._groups
         scores = group_scores(self.model, groups, self._goal.criterion, batches)
         if self._before is None:
@@ -216,7 +222,12 @@ class _Run:
         )
 
     def _multiples(self) -> dict[str, int]:
-        return {name: 1 if group.attention else self._device.channel_multiple for name, group in self._groups.items()}
+        """In units; pieces of a split tensor leave several channels at once."""
+        wanted = self._device.channel_multiple
+        return {
+            name: 1 if group.attention else max(1, wanted // group.channels_each(name))
+            for name, group in self._groups.items()
+        }
 
     def _cut(self, chosen: Mapping[str, Tensor]) -> nn.Module:
         return cut_module(copy.deepcopy(self.model), kept_channels(self._groups, self.model, chosen))
@@ -243,7 +254,15 @@ class _Run:
         for key, numbers in kept.items():
             before = self.kept.get(key)
             self.kept[key] = list(numbers) if before is None else [before[i] for i in numbers]
-        self._groups = module_groups(self.model, self._shape)
+        self._cut_since_found = True
+
+
+def _listed(held: Mapping[str, str]) -> str:
+    """The layers that stay whole, each with the reason; the first of each reason where they are many."""
+    first = {reason: name for name, reason in reversed(list(held.items()))}
+    shown = [f"{name}: {reason}" for reason, name in list(first.items())[::-1][:_REASONS_SHOWN]]
+    more = len(held) - len(shown)
+    return "".join(f"; {each}" for each in shown) + (f"; and {more} more" if more > 0 else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +301,8 @@ def _batches(goal: Goal, data: Dataset | None) -> list[Batch]:
 
 
 def pruned_module(artifact: Artifact, stage: Prune, context: Context) -> Artifact:
-    """The artifact without the channels that matter least, trained on; the unpruned module teaches.
+    """The artifact without the channels that matter least, trained on; the unpruned module teaches. ``metrics["held"]``
+    names the layers that cannot become narrower, each with the reason; the output and frozen layers are among them.
 
     Raises:
         InputError: an ONNX file, or a limit that cannot be reached.
@@ -297,7 +317,8 @@ def pruned_module(artifact: Artifact, stage: Prune, context: Context) -> Artifac
         **stage.of_modules(),
     )
     smaller = replace(artifact, source=_narrower(artifact.source, found.model, found.kept))
-    return replace(smaller.with_model(found.model), metrics={} if training is None else training.metrics())
+    metrics = {} if training is None else training.metrics()
+    return replace(smaller.with_model(found.model), metrics={**metrics, "held": dict(found.held)})
 
 
 def _narrower(source: Source, module: nn.Module, kept: Mapping[str, Sequence[int]]) -> Source:

@@ -26,6 +26,7 @@ from compress.training.pace import (
 from compress.training.random_generators import preserved_generators
 from compress.training.recipe import BeforeStep, Loss, Recipe, Training, label_loss
 from compress.training.state import State
+from hw_profiles.errors import InputError
 
 __all__ = ["BeforeStep", "Loss", "Recipe", "Training", "augment", "label_loss", "train"]
 
@@ -59,8 +60,10 @@ def train(
     should be a mean over images.
 
     Raises:
+        InputError: every parameter of the module is frozen.
         TrainingError: the training diverged four times, or one image at a time is too much for the memory.
     """
+    check_can_learn(model)
     batch_size = recipe.batch_size or (128 if len(data.train) >= _FEW_IMAGES else 32)
     flip = data.preprocessing.channels == 3 if recipe.flip is None else recipe.flip
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
@@ -108,6 +111,22 @@ def train(
         rollbacks=state.rollbacks,
         parts=state.parts,
     )
+
+
+def check_can_learn(model: nn.Module) -> None:
+    """Raise an InputError where no parameter may be trained.
+
+    >>> check_can_learn(nn.Linear(2, 2).requires_grad_(False))
+    Traceback (most recent call last):
+    hw_profiles.errors.InputError: Linear: a training needs a parameter that may change, all 2 are frozen \
+(requires_grad is False); call .requires_grad_(True) on what shall learn
+    """
+    parameters = list(model.parameters())
+    if not any(parameter.requires_grad for parameter in parameters):
+        raise InputError(
+            f"{type(model).__name__}: a training needs a parameter that may change, all {len(parameters)} are frozen "
+            "(requires_grad is False); call .requires_grad_(True) on what shall learn"
+        )
 
 
 def _is_over(state: State, total: int) -> bool:

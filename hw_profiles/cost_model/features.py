@@ -158,7 +158,7 @@ def _weighted(workload: Workload, kernel: Kernel) -> list[CostFeatures]:
     if kernel.layout == "last":
         main = _integer_depthwise if kernel.kind == "depthwise" else _integer_conv
         return [main(kernel, op, positions, window)]
-    read = workload.tensor_bytes(kernel.inputs[0].partition("@")[0])
+    read = workload.tensor_bytes(workload.tensor_of(kernel.inputs[0]))
     columns = shape[3] if len(shape) == 4 else 1
     all_features = [_conv(kernel, op, (positions, columns, window), read)]
     where = "plain" if kernel.layout == "plain" else "blocked"
@@ -239,7 +239,7 @@ def _integer_depthwise(kernel: Kernel, op: Op, positions: int, window: int) -> C
 
 
 def _other(workload: Workload, kernel: Kernel) -> CostFeatures:
-    names = [name.partition("@")[0] for name in (*kernel.inputs, kernel.output)]
+    names = [workload.tensor_of(name) for name in (*kernel.inputs, kernel.output)]
     sizes = [math.prod(workload.shapes[name]) for name in names]
     values = max(sizes)
     channels = _channels(workload.shapes[names[0]])

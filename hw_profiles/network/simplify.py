@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from hw_profiles.network.workload import WEIGHTED, Op, Shape
 
 _OWN_GATES = {"sigmoid": "silu", "hard_sigmoid": "hard_swish"}
+MERGED = (
+    "affine",
+    "add",
+)  # what may go into the operation before it; ``shared_bias`` says that its constants are shared
 _ZEROS = "none"  # what a pad is filled with unless its function says so
 
 
@@ -28,7 +32,19 @@ def simplify(
     simplifier = _Simplifier(ops, shapes, kept)
     for op in ops:
         simplifier.add(op)
-    return tuple(simplifier.done.values()), simplifier.gone
+    return tuple(_really_shared(simplifier.done.values())), simplifier.gone
+
+
+def _really_shared(ops: Collection[Op]) -> Iterator[Op]:
+    """A weight into which a normalisation was folded is shared by those alone into which the same one was."""
+    owners: dict[str, Op] = {}
+    for each in ops:
+        op = replace(each, shared_bias="") if each.kind in MERGED and each.shared_bias else each
+        owner = owners.setdefault(op.weight, op)
+        if owner is not op and (owner.normalized, owner.bias) != (op.normalized, op.bias):
+            yield replace(op, shared_weight="", shared_bias="")
+        else:
+            yield op
 
 
 class _Simplifier:
@@ -86,9 +102,11 @@ class _Simplifier:
 def _merged(before: Op, op: Op, shape: Shape) -> Op | None:
     if before.kind not in WEIGHTED or len(before.inputs) != 1 or before.normalized:
         return None
+    weight = before.shared_weight if op.shared_bias else ""
+    bias_name = f"{weight.removesuffix('.weight')}.bias" if weight else ""
     if op.kind == "affine" and (before.kind != "linear" or len(shape) == 2):
-        return replace(before, bias=True, normalized=True)
+        return replace(before, bias=True, normalized=True, shared_weight=weight, shared_bias=bias_name)
     bias = op.kind == "add" and op.function == "none" and op.weight_shape == (before.out_channels,)
     if bias and before.kind == "linear" and not before.bias:
-        return replace(before, bias=True)
+        return replace(before, bias=True, shared_weight=weight, shared_bias=bias_name)
     return None

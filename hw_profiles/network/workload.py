@@ -35,7 +35,8 @@ class Op:
 
     ``kernel_size``, ``stride`` and ``dilation`` are (height, width), ``padding`` is top, left, bottom, right. The
     output tensor has the name of the operation. ``normalized`` says that a batch normalisation was folded into it,
-    which the trainable module has a scale for each channel more for.
+    which the trainable module has a scale for each channel more for. ``shared_weight`` and ``shared_bias`` name the
+    tensors of an earlier operation where this one reads the same: they are stored and counted once.
     """
 
     name: Final[str]
@@ -50,16 +51,18 @@ class Op:
     dilation: Final[Pair] = (1, 1)
     function: Final[str] = "none"
     normalized: Final[bool] = False
+    shared_weight: Final[str] = ""
+    shared_bias: Final[str] = ""
 
     @property
     def weight(self) -> str:
         """Name of the weight tensor."""
-        return f"{self.name}.weight"
+        return self.shared_weight or f"{self.name}.weight"
 
     @property
     def bias_name(self) -> str:
         """Name of the bias tensor."""
-        return f"{self.name}.bias"
+        return self.shared_bias or f"{self.name}.bias"
 
     @property
     def stores_weights(self) -> bool:
@@ -125,6 +128,8 @@ class Workload:
         """``weight_count`` and ``weight_bytes`` in one pass."""
         total = size = 0
         for op in self.ops:
+            if op.shared_weight or op.shared_bias:
+                return self._amounts_of_tensors()
             if op.stores_weights:
                 stored, count = self.format(op.weight), math.prod(op.weight_shape)
                 total += count
@@ -132,6 +137,16 @@ class Workload:
                 if op.bias:
                     total += op.out_channels
                     size += self.format(op.bias_name).bytes(op.out_channels)
+        return total, size
+
+    def _amounts_of_tensors(self) -> tuple[int, int]:
+        """The same where operations share tensors: each counts once."""
+        total = size = 0
+        scaled = {op.weight for op in self.ops}
+        for name, shape in self.weights().items():
+            stored, count = self.format(name), math.prod(shape)
+            total += count
+            size += stored.bytes(count) + (stored.scale_bytes(shape[0], count) if name in scaled else 0)
         return total, size
 
     def op_macs(self, op: Op) -> int:
@@ -150,14 +165,18 @@ class Workload:
         shapes: dict[str, Shape] = {}
         for op in self.ops:
             if op.stores_weights:
-                shapes[op.weight] = op.weight_shape
+                shapes.setdefault(op.weight, op.weight_shape)
                 if op.bias:
-                    shapes[op.bias_name] = (op.out_channels,)
+                    shapes.setdefault(op.bias_name, (op.out_channels,))
         return shapes
 
     def format(self, name: str) -> TensorFormat:
         """How a tensor is stored."""
         return self.formats.get(name, FLOAT32)
+
+    def tensor_of(self, name: str) -> str:
+        """The tensor that ``name`` is a copy of in another layout (``name@layout``), or the one of that name."""
+        return name if name in self.shapes else name.rpartition("@")[0]
 
     def tensor_bytes(self, name: str) -> int:
         """Bytes of an activation tensor."""

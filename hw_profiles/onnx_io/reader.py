@@ -14,10 +14,11 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from hw_profiles.errors import InputError
-from hw_profiles.network.simplify import simplify
+from hw_profiles.network.simplify import MERGED, simplify
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.network.workload import Op, Shape, Workload, WorkloadBuilder
-from hw_profiles.onnx_io.graph_edges import check_order, needed_nodes, reads
+from hw_profiles.onnx_io.graph_edges import check_order, needed_nodes, reads, subgraphs
+from hw_profiles.onnx_io.normal_form import inlined
 from hw_profiles.onnx_io.ops import Node, read_op
 from hw_profiles.onnx_io.packed_weights import WIDENING, widened_format
 from hw_profiles.onnx_io.patterns import Pattern, find_patterns
@@ -60,6 +61,7 @@ def read_onnx(source: Path | bytes, input_shape: tuple[int, ...] | None = None) 
 
 
 def _read(model: Any, input_shape: tuple[int, ...] | None) -> Workload:
+    model = inlined(model)
     check_order(model.graph)
     nodes = needed_nodes(model.graph)
     reader = _Reader(model, nodes, input_shape)
@@ -77,7 +79,8 @@ class _Reader:
         self.tensors = Tensors(model)
         inputs = [i for i in graph.input if i.name not in self.tensors.constants]
         if len(inputs) != 1:
-            raise InputError(f"a classifier has one input, got {len(inputs)}")
+            names = ", ".join(shown(value.name) for value in inputs[:8])
+            raise InputError(f"a network of one input is needed, got {len(inputs)} ({names})")
         self.input = inputs[0].name
         self.tensors.add(self.input, _input_shape(inputs[0], input_shape), inputs[0].type.tensor_type.elem_type)
         self.outputs = [o.name for o in graph.output]
@@ -87,10 +90,17 @@ class _Reader:
         self.alias = {self.input: self.input}
         self.ops: dict[str, Op] = {}
         self.formats: dict[str, TensorFormat] = {}
+        self.origins: dict[str, str] = {}  # constant -> the tensor of the file that it is made of, as it is or turned
+        self.owners: dict[str, str] = {}  # tensor of the file -> the weight of the operation that reads it first
+        self.biases: dict[str, set[str]] = {}  # that weight -> the other constants of its operation
         self.stored: dict[str, int] = {}  # integer types of the tensors between QuantizeLinear and DequantizeLinear
         self._mark_float(self.input, self.input)
 
     def add(self, node: Any) -> None:
+        if any(True for _ in subgraphs(node)) or "Sequence" in node.op_type:
+            raise InputError(
+                f"{where(node)}: control flow and sequences are not followed: only encode and decode take such a file"
+            )
         node, output_type = as_float(node, self.tensors)
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         if node.op_type == "Constant":
@@ -99,8 +109,10 @@ class _Reader:
         outputs = [name for name in node.output if name]
         constants = self.tensors.folded(node, list(reads(node)), attributes)
         if constants:
+            held = [name for name in reads(node) if name in self.tensors.constants]
             for name, constant in zip(outputs, constants, strict=True):
                 self.tensors.add_constant(name, self._constant(node, constant))
+                self.origins[name] = self._origin(max(held, key=self._count, default=name))
             return
         for name, (shape, data_type) in zip(outputs, self.tensors.inferred(node), strict=True):
             self.tensors.add(name, shape, data_type)
@@ -125,6 +137,12 @@ class _Reader:
             builder.append(op, shapes[op.name])
         built = builder.build(gone.get(output, output))
         return replace(built, formats=MappingProxyType(self.formats))
+
+    def _origin(self, name: str) -> str:
+        return self.origins.get(name, name)
+
+    def _count(self, name: str) -> int:
+        return math.prod(self.tensors.constants[name].shape)
 
     def _constant(self, node: Any, constant: Constant) -> Constant:
         """What is known of weights goes with them through the quantizers, and through what widens them."""
@@ -196,11 +214,42 @@ class _Reader:
         if op.kind == "global_avg_pool" and len(item.shape) == 2:
             self._emit(f"{op.name}.pool", replace(op, name=f"{op.name}.pool"))
             op = Op(op.name, "flatten", (f"{op.name}.pool",))
+        constants = [name for name in item.inputs if name in self.tensors.constants]
+        if op.kind == "other":
+            op, constants = self._with_all_weights(op, constants)
+        if op.weight_shape:
+            op = self._sharing(op, constants)
         self._emit(item.name, op)
         if op.weight_shape:
-            constants = [name for name in item.inputs if name in self.tensors.constants]
             for target, name in zip((op.weight, op.bias_name), constants, strict=False):
                 self._weight_format(target, name)
+
+    def _with_all_weights(self, op: Op, constants: list[str]) -> tuple[Op, list[str]]:
+        """An operation that nobody knows has as weights all numbers of its constants that no other one counts."""
+        several = [name for name in dict.fromkeys(constants) if self._count(name) > 1]
+        found = [name for name in several if self._origin(name) not in self.owners]
+        count = sum(map(self._count, found))
+        if not count:
+            return op, []
+        self.owners.update((self._origin(name), op.weight) for name in found)
+        return replace(op, weight_shape=(count,)), [max(found, key=self._count)]
+
+    def _sharing(self, op: Op, constants: list[str]) -> Op:
+        """The operation, with the names of the tensors that an earlier one reads too. Vectors alone do not count: of an
+        untrained network exporters merge those that are equal."""
+        if op.kind in MERGED and constants:
+            owner = self.owners.setdefault("\0".join(map(self._origin, constants)), op.bias_name)
+            return op if owner == op.bias_name else replace(op, shared_bias=owner)
+        if not constants or sum(side > 1 for side in op.weight_shape) < 2:
+            return op
+        weight, *others = constants
+        owner = self.owners.setdefault(self._origin(weight), op.weight)
+        own = {self._origin(name) for name in others}
+        self.biases.setdefault(owner, own)
+        if owner == op.weight:
+            return op
+        same = bool(op.bias) and self.biases[owner] == own
+        return replace(op, shared_weight=owner, shared_bias=f"{owner.removesuffix('.weight')}.bias" if same else "")
 
     def _emit(self, output: str, op: Op) -> None:
         self.ops[op.name] = op
@@ -250,13 +299,11 @@ def _constant(node: Any, attributes: dict[str, Any]) -> Constant:
 
 
 def _input_shape(value: Any, input_shape: tuple[int, ...] | None) -> Shape:
-    """Batch 1 and the sides of the file, or of ``input_shape`` where the file leaves them open."""
-    dims = [d.dim_value if d.HasField("dim_value") else None for d in value.type.tensor_type.shape.dim]
+    """The sides of the file, or of ``input_shape`` where the file leaves them open; an open batch is 1."""
+    dims = [d.dim_value if d.dim_value > 0 else None for d in value.type.tensor_type.shape.dim]  # 0 and -1 are open too
     if len(dims) < 2:
         raise InputError(f"input {shown(value.name)} must have a batch and sides, got {len(dims)} axes")
-    if dims[0] not in (None, 0, 1):
-        raise InputError(f"input {shown(value.name)} must have an open batch or 1, got {dims[0]}")
-    fixed = [side if side else None for side in dims[1:]]
+    batch, *fixed = dims
     given = [None] * len(fixed) if input_shape is None else list(input_shape)
     if len(given) != len(fixed) or any(a and b and a != b for a, b in zip(fixed, given, strict=True)):
         raise InputError(f"input {shown(value.name)} has the sides {_text(fixed)}, but input_shape says {_text(given)}")
@@ -266,7 +313,7 @@ def _input_shape(value: Any, input_shape: tuple[int, ...] | None) -> Shape:
             f"input {shown(value.name)} must have fixed sizes after the batch, got {_text(shape)}; "
             "say which, such as --input-shape 3x224x224"
         )
-    return (1, *(side for side in shape if side is not None))
+    return (batch or 1, *(side for side in shape if side is not None))
 
 
 def _text(dims: Sequence[int | None]) -> str:

@@ -45,9 +45,10 @@ class Constant:
 
 
 class Tensors:
-    """Shapes and constants by the names of the graph."""
+    """Shapes and constants by the names of the graph; ``batch`` is the first side where the file leaves it open."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, batch: int = 1) -> None:
+        self._batch = batch
         self.constants: dict[str, Constant] = {}
         self.shapes: dict[str, Shape] = {}
         self.types: dict[str, int] = {}
@@ -120,7 +121,7 @@ class Tensors:
             dims = None if kind is None else _sides(kind)
             if dims is None and name in self._declared:
                 kind = self._declared[name].type
-                dims = _sides(kind, batch=1)
+                dims = _sides(kind, batch=self._batch)
             if dims is None or kind is None:
                 raise InputError(
                     f"{where(node)}: the shape of {shown(name)} must follow from the file; it does not "
@@ -240,8 +241,8 @@ def _sides(kind: Any, batch: int | None = None) -> list[int] | None:
     """The sides, or None where one is open; ``batch`` stands in for an open first one."""
     if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
         return None
-    dims = [d.dim_value if d.HasField("dim_value") else None for d in kind.tensor_type.shape.dim]
-    if dims and dims[0] is None:
+    dims = [d.dim_value if d.dim_value > 0 or d.HasField("dim_value") else None for d in kind.tensor_type.shape.dim]
+    if dims and (dims[0] is None or dims[0] == -1):
         dims[0] = batch
     return None if None in dims else [int(side) for side in dims if side is not None]
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import onnx
-from onnx import TensorProto
 
 from hw_profiles.errors import InputError
+from hw_profiles.onnx_io.external_data import embed, external_tensors
 
 LARGEST_FILE = 2 * 1024**3
 MOST_NODES = 50_000
@@ -22,12 +21,13 @@ _LONGEST_VARINT = 10
 
 
 def load_model(source: Path | bytes) -> Any:
-    """The ModelProto of a file or its bytes, all weights inside it. Nothing outside the file is opened.
+    """The ModelProto of a file or its bytes, with all weights inside it: those that a file keeps in others in the same
+    folder are read from there (:func:`hw_profiles.onnx_io.external_data.embed`).
 
     Protocol buffers make large objects of very few bytes, so the fields are counted before they are parsed.
 
     Raises:
-        InputError: not an ONNX model, too large, nested too deeply, or weights that lie outside the file.
+        InputError: not an ONNX model, too large, nested too deeply, or weights outside of the bytes or of the folder.
 
     >>> load_model(b"not a model")
     Traceback (most recent call last):
@@ -48,8 +48,41 @@ def load_model(source: Path | bytes) -> Any:
         raise InputError(f"{name}: not an ONNX model with an input and an output")
     if len(graph.node) > MOST_NODES:
         raise InputError(f"{name}: a model must have at most {MOST_NODES} nodes, got {len(graph.node)}")
-    _refuse_outside(name, graph)
+    if isinstance(source, Path):
+        embed(model, source, LARGEST_FILE)
+    _refuse_outside(name, model)
     return model
+
+
+def self_contained(path: Path) -> bytes:
+    """The bytes of the file itself, or of one with all weights inside where it keeps some in other files.
+
+    Raises:
+        InputError: as :func:`load_model`.
+    """
+    data = read_file(path)
+    try:
+        outside = bool(external_tensors(onnx.load_model_from_string(data))) if _valid(data) else False
+    except Exception as error:
+        raise InputError(f"{path}: not an ONNX file ({type(error).__name__})") from None
+    if not outside:
+        return data
+    try:
+        whole: bytes = load_model(path).SerializeToString(deterministic=True)
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: with its weights it must have at most {LARGEST_FILE} bytes") from None
+    return whole
+
+
+def _valid(data: bytes) -> bool:
+    """Whether the fields are sound and few enough; what is not is refused by whoever reads the bytes."""
+    try:
+        _check_fields(data)
+    except _BrokenError:
+        return False
+    return True
 
 
 def read_metadata(source: Path | bytes) -> dict[str, str]:
@@ -86,24 +119,11 @@ def read_file(path: Path) -> bytes:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _refuse_outside(name: str, graph: Any) -> None:
-    outside = [t.name for t in _tensors(graph) if t.data_location == TensorProto.EXTERNAL or t.external_data]
+def _refuse_outside(name: str, model: Any) -> None:
+    outside = [tensor.name for tensor in external_tensors(model)]
     if outside:
         more = f" and {len(outside) - 1} more" if len(outside) > 1 else ""
         raise InputError(f"{name}: weights must be inside the file, {shown(outside[0])}{more} are not")
-
-
-def _tensors(graph: Any) -> Iterator[Any]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            for inner in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
-                yield from _tensors(inner)
 
 
 def _check_fields(data: bytes) -> None:

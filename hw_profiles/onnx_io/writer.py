@@ -83,6 +83,7 @@ class _Writer:
         self.quantized = set(integer_tensors(workload, quantization)) if quantization else set[str]()
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
+        self.made: set[str] = set()
         self.read_as: dict[str, str] = {}
         self.consumers = workload.consumers()
         if workload.input in self.quantized:
@@ -153,9 +154,11 @@ class _Writer:
         bias_scales = (scales * np.float32(self.quantization.activations[op.inputs[0]][0])).astype(np.float32)
         rounded = np.rint(bias.astype(np.float64) / bias_scales)
         rounded = np.clip(rounded, -LARGEST_BIAS, LARGEST_BIAS).astype(np.int32)
-        return [*names, self._dequantized(op.bias_name, rounded, bias_scales)]
+        return [*names, self._dequantized(f"{op.name}.bias", rounded, bias_scales)]  # their scale is the input's, too
 
     def _dequantized(self, name: str, integers: NDArray[Any], scales: NDArray[np.float32]) -> str:
+        if name in self.made:
+            return name
         inputs = [
             self._constant(f"{name}.quantized", integers),
             self._constant(f"{name}.scale", scales),
@@ -165,10 +168,13 @@ class _Writer:
         return name
 
     def _constant(self, name: str, value: Any) -> str:
-        self.initializers.append(numpy_helper.from_array(np.asarray(value), name))
+        if name not in self.made:  # several operations may share a weight
+            self.made.add(name)
+            self.initializers.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
     def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
+        self.made.add(output)
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
 
     def _conv(self, op: Op, inputs: list[str]) -> None:

@@ -157,7 +157,7 @@ class FloatFuser(Fuser):
 
 def tensor_bytes(workload: Workload, name: str, layout: str) -> int:
     """Bytes of a tensor in a layout: blocks are filled up."""
-    name = name.partition("@")[0]
+    name = workload.tensor_of(name)
     size = workload.tensor_bytes(name)
     if layout != "blocked":
         return size

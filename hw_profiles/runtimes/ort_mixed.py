@@ -98,7 +98,7 @@ class MixedFuser:
         return any(op.name not in self.in_float for op in self.consumers[name])
 
     def _convert(self, kind: str, read: str, written: str) -> None:
-        count = math.prod(self.workload.shapes[written.partition("@")[0]])
+        count = math.prod(self.workload.shapes[self.workload.tensor_of(written)])
         node, size = ("QuantizeLinear", count) if kind == "quantize" else ("DequantizeLinear", 4 * count)
         self.floats.convert(kind, (read, written), "plain", (node,), size)
 

@@ -15,10 +15,12 @@ NO_OP = "none"  # kind of a call that leaves its tensor as it is
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """A tensor that goes in: ``name`` is empty where it does not depend on the image."""
+    """A tensor that goes in: ``name`` is empty where it does not depend on the image; ``parameter`` is another number
+    for each parameter and buffer of the module, 0 where it is none."""
 
     name: str
     shape: Shape
+    parameter: int = 0
 
 
 @dataclass(frozen=True, slots=True)

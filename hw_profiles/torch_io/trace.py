@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from hw_profiles.errors import InputError
-from hw_profiles.network.simplify import simplify
+from hw_profiles.network.simplify import MERGED, simplify
 from hw_profiles.network.workload import WEIGHTED, Op, Shape, Workload, WorkloadBuilder
 from hw_profiles.torch_io.aten_ops import CONSTANT, KNOWN, NO_OP, Call, Operand, read_call
 
@@ -101,7 +102,13 @@ class _ReadsNumbersError(Exception):
 
 def _run(module: nn.Module, recorder: _Recorder) -> Any:
     floats = (t.dtype for t in module.state_dict().values() if t.is_floating_point())
-    with torch.inference_mode(), in_eval_mode(module), _without_numbers(module), recorder.names_of(module):
+    with (
+        torch.inference_mode(),
+        in_eval_mode(module),
+        _without_numbers(module) as parameters,
+        recorder.names_of(module),
+    ):
+        recorder.parameters = parameters
         image = recorder.image(next(floats, torch.float32))
         with recorder:
             return module(image)
@@ -120,9 +127,9 @@ def in_eval_mode(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _without_numbers(module: nn.Module) -> Iterator[None]:
-    """Parameters and buffers stand aside for tensors without numbers; torch.func.functional_call loses those of a
-    module that is used twice."""
+def _without_numbers(module: nn.Module) -> Iterator[set[int]]:
+    """Parameters and buffers stand aside for tensors without numbers, whose ids are given; torch.func.functional_call
+    loses those of a module that is used twice."""
     tables: list[dict[str, Any]] = [t for m in module.modules() for t in (m._parameters, m._buffers)]
     originals = [dict(table) for table in tables]
     meta: dict[int, Tensor] = {}
@@ -131,7 +138,7 @@ def _without_numbers(module: nn.Module) -> Iterator[None]:
             for key, tensor in table.items():
                 if tensor is not None:
                     table[key] = meta.setdefault(id(tensor), torch.empty_like(tensor, device="meta"))
-        yield
+        yield {id(tensor) for tensor in meta.values()}
     finally:
         for table, original in zip(tables, originals, strict=True):
             table.update(original)
@@ -148,6 +155,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.ops: dict[str, Op] = {}
         self.shapes: dict[str, Shape] = {INPUT: shape}
         self.named: dict[int, str] = {}
+        self.parameters: set[int] = set()
+        self.biases: dict[str, int] = {}  # the weight of an operation -> its bias
+        self.owners: dict[object, str] = {}  # parameter -> the weight of the operation that reads it first
         self.alive: list[Tensor] = []  # an id is a tensor's own only while the tensor lives
         self.path: list[tuple[str, bool]] = []
 
@@ -208,28 +218,55 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return {key: tree_map(self._operand, value) for key, value in given.items()}
 
     def _operand(self, value: Any) -> Any:
-        return Operand(self.named.get(id(value), ""), tuple(value.shape)) if isinstance(value, Tensor) else value
+        if not isinstance(value, Tensor):
+            return value
+        parameter = id(value) if id(value) in self.parameters else 0
+        return Operand(self.named.get(id(value), ""), tuple(value.shape), parameter)
 
     def _record(self, kind: str, arguments: dict[str, Any], result: Any) -> None:
         several = isinstance(result, list | tuple)
         for tensor in result if several else (result,):
             if not isinstance(tensor, Tensor):
                 continue
-            op = read_call(Call(kind, arguments, tuple(tensor.shape)))
+            call = Call(kind, arguments, tuple(tensor.shape))
+            op = read_call(call)
             if op.kind == NO_OP:
                 self._name(tensor, op.inputs[0])
             else:
-                self._add(tensor, kind, op)
+                self._add(tensor, call, op)
 
-    def _add(self, tensor: Tensor, kind: str, op: Op) -> None:
+    def _add(self, tensor: Tensor, call: Call, op: Op) -> None:
         shape = tuple(tensor.shape)
-        op = replace(op, name=self._free_name(op, kind))
+        op = self._with_weights(replace(op, name=self._free_name(op, call.kind)), call)
         if op.kind == "global_avg_pool" and len(shape) == 2:
             pooled = replace(op, name=f"{op.name}.pool")
             self._keep(pooled, (*shape, 1, 1))
             op = Op(op.name, "flatten", (pooled.name,))
         self._keep(op, shape)
         self._name(tensor, op.name)
+
+    def _with_weights(self, op: Op, call: Call) -> Op:
+        """The operation, with the names of weights that an earlier one reads too; where nobody knows the operation, its
+        weights are all numbers of parameters that no other one reads."""
+        operands = {each.parameter: each for each in call.operands if each.parameter}
+        if op.kind == "other":
+            count = sum(math.prod(each.shape) for key, each in operands.items() if key not in self.owners)
+            self.owners |= {key: op.weight for key in operands if key not in self.owners}
+            return replace(op, weight_shape=(count,)) if count else op
+        if op.kind in MERGED and operands:
+            owner = self.owners.setdefault(tuple(operands), op.bias_name)
+            return op if owner == op.bias_name else replace(op, shared_bias=owner)
+        weight = next((key for key, each in operands.items() if each.shape == op.weight_shape), 0)
+        if not weight or sum(side > 1 for side in op.weight_shape) < 2:
+            return op
+        bias = call.arguments.get("bias")
+        own = bias.parameter if isinstance(bias, Operand) else 0
+        owner = self.owners.setdefault(weight, op.weight)
+        self.biases.setdefault(owner, own)
+        if owner == op.weight:
+            return op
+        same = op.bias and self.biases[owner] == own
+        return replace(op, shared_weight=owner, shared_bias=f"{owner.removesuffix('.weight')}.bias" if same else "")
 
     def _keep(self, op: Op, shape: Shape) -> None:
         self.ops[op.name] = op

@@ -173,9 +173,9 @@ def _read(path: Path) -> _Given:
 
 def _bytes(path: Path) -> bytes:
     from compress.fnz import decode_onnx
-    from hw_profiles.onnx_io.untrusted_file import load_model, read_file
+    from hw_profiles.onnx_io.untrusted_file import load_model, read_file, self_contained
 
-    data = read_file(path)
+    data = read_file(path) if path.suffix == ".fnz" else self_contained(path)
     try:
         data = decode_onnx(data) if path.suffix == ".fnz" else data
         load_model(data)

@@ -16,6 +16,7 @@ from compress.quantization.int8.ptq_onnx import prepared
 from compress.weight_codecs.onnx_storage import Weight, tensors_of, weights_of
 from hw_profiles.errors import InputError
 from hw_profiles.network.workload import WEIGHTED, Op, Workload
+from hw_profiles.onnx_io.normal_form import normal_bytes
 from hw_profiles.onnx_io.reader import read_onnx
 from hw_profiles.onnx_io.untrusted_file import load_model
 from hw_profiles.onnx_io.writer import write_onnx
@@ -38,7 +39,7 @@ def lifted(data: bytes, input_shape: tuple[int, int, int]) -> tuple[Workload, We
     >>> workload.macs == preset("resnet8").workload().macs, weights["classifier.weight"].shape
     (True, (10, 64))
     """
-    folded = prepared(data)
+    folded = prepared(normal_bytes(load_model(data), input_shape=input_shape))
     workload, graph = read_onnx(folded, input_shape), load_model(folded).graph
     nodes = {name: node for node in graph.node for name in node.output}
     tensors, read = tensors_of(graph), {weight.name: weight for weight in weights_of(graph)}

@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 
 from compress.data.network_inputs import NamedInputs
 from compress.quantization.int8.activation_stats import Floats, Inputs, check_images, histograms
 from compress.quantization.int8.calibration import ACTIVATIONS, CALIBRATIONS, calibrated_range, scale_and_zero_point
 from compress.quantization.int8.fidelity import FidelityEvaluator
-from compress.weight_codecs.onnx_storage import at_opset
 from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.graph_edges import consumers_of
-from hw_profiles.onnx_io.session import open_session
+from hw_profiles.onnx_io.half_precision import in_float32
+from hw_profiles.onnx_io.normal_form import merge_equal_initializers, normal_form
 from hw_profiles.onnx_io.untrusted_file import load_model
 from hw_profiles.spelling_suggestions import did_you_mean
 
@@ -45,15 +46,20 @@ def quantize_onnx(
     :func:`compress.quantization.int8.calibration.calibrated_range`; None calibrates on one half of the images and takes
     the method whose file diverges least from the float file on the other half. ``activations``: ``"unsigned"``, which
     x86 computes faster, or ``"signed"``, for 64-bit ARM. Nodes are placed by ONNX Runtime's own quantizer, which
-    knows what its kernels take.
+    knows what its kernels take. A network that computes in float16 is brought to float32 first, and reads that.
 
     Raises:
         InputError: an option that does not exist, images of another shape or not finite, a file that is quantized
             already, or one in which nothing can be held as integers.
     """
     _check_options(calibration, activations)
-    data = at_opset(load_model(data), _LEAST_OPSET).SerializeToString()
-    given = _checked_inputs(data, images)
+    model = in_float32(load_model(data))
+    _check_wide(model)
+    given = _checked_inputs(model, images)
+    sides = {array.shape[1:] for array in given.arrays.values()}
+    normal = normal_form(model, input_shape=sides.pop() if len(given.arrays) == 1 else None, opset=_LEAST_OPSET)
+    _add_biases_after_grouped(normal.graph)
+    data = normal.SerializeToString()
     ready = prepared(data)
     half = len(given) if calibration or len(given) < 2 else len(given) // 2
     seen = histograms(ready, _float_tensors(ready), given[:half])
@@ -73,6 +79,29 @@ def quantize_onnx(
     return min(map(written, CALIBRATIONS), key=lambda file: evaluator(file).divergence)
 
 
+def _add_biases_after_grouped(graph: Any) -> None:
+    """A sum in the place of the bias of a grouped transposed convolution, whose scales ONNX Runtime's quantizer counts
+    wrongly."""
+    nodes = []
+    for node in graph.node:
+        nodes.append(node)
+        grouped = any(each.name == "group" and each.i > 1 for each in node.attribute)
+        if node.op_type != "ConvTranspose" or not grouped or len(node.input) < 3 or not node.input[2]:
+            continue
+        tensor = next((each for each in graph.initializer if each.name == node.input[2]), None)
+        if tensor is None:
+            continue
+        value, output = numpy_helper.to_array(tensor), node.output[0]
+        added = numpy_helper.from_array(value.reshape(1, -1, 1, 1), f"{output}.bias")
+        graph.initializer.append(added)
+        node.output[0] = f"{output}.product"
+        del node.input[2:]
+        nodes.append(helper.make_node("Add", [node.output[0], added.name], [output]))
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    graph.ClearField("node")
+    graph.node.extend(copies)
+
+
 def _check_options(calibration: str | None, activations: str) -> None:
     for name, value, valid in (
         ("calibration", calibration, tuple(CALIBRATIONS)),
@@ -83,25 +112,25 @@ def _check_options(calibration: str | None, activations: str) -> None:
             raise InputError(f"quantize_onnx: {name} must be one of {', '.join(valid)}, got {value!r}{hint}")
 
 
-def _checked_inputs(data: bytes, images: Inputs) -> NamedInputs:
+def _checked_inputs(model: Any, images: Inputs) -> NamedInputs:
     """What is given for each input of a file, in the file's type."""
-    graph = load_model(data).graph
+    graph = model.graph
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.node):
         raise InputError("a float32 network is needed, got one that is quantized already")
     constants = {tensor.name for tensor in graph.initializer}
-    types = {v.name: v.type.tensor_type.elem_type for v in graph.input if v.name not in constants}
+    values = {value.name: value.type.tensor_type for value in graph.input if value.name not in constants}
     if isinstance(images, NamedInputs):
         arrays = dict(images.arrays)
-    elif len(types) == 1:
-        arrays = {next(iter(types)): images}
+    elif len(values) == 1:
+        arrays = {next(iter(values)): images}
     else:
-        raise InputError(f"the network has the inputs {', '.join(types)}: arrays for all must be given by name")
-    if set(arrays) != set(types):
-        raise InputError(f"inputs must be given for {', '.join(types)}, got {', '.join(arrays)}")
-    shapes = {each.name: each.shape for each in open_session(data).get_inputs()}
+        raise InputError(f"the network has the inputs {', '.join(values)}: arrays for all must be given by name")
+    if set(arrays) != set(values):
+        raise InputError(f"inputs must be given for {', '.join(values)}, got {', '.join(arrays)}")
     for name, array in arrays.items():
-        check_images(array, shapes[name][1:])
-        arrays[name] = array.astype(onnx.helper.tensor_dtype_to_np_dtype(types[name]))
+        dims = values[name].shape.dim[1:]
+        check_images(array, [dim.dim_value if dim.dim_value > 0 else dim.dim_param or None for dim in dims])
+        arrays[name] = array.astype(helper.tensor_dtype_to_np_dtype(values[name].elem_type))
     return NamedInputs(arrays)
 
 
@@ -113,18 +142,23 @@ def prepared(data: bytes) -> bytes:
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    given = onnx.load_model_from_string(data)
-    few = [tensor.name for tensor in given.graph.initializer if tensor.data_type in _FOUR_BITS]
-    if few:
-        raise InputError(f"a float32 network is needed, got one whose weights are stored in 4 bits, such as {few[0]}")
+    _check_wide(onnx.load_model_from_string(data))
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        path = Path(folder) / "prepared.onnx"
+        given, path = Path(folder) / "given.onnx", Path(folder) / "prepared.onnx"
+        given.write_bytes(data)  # of a model in memory it makes external data, and then fails on what nobody reads
         quant_pre_process(given, path, skip_symbolic_shape=True)
         model = onnx.load_model_from_string(path.read_bytes())
+    merge_equal_initializers(model.graph)
     for i, node in enumerate(model.graph.node):
         node.name = f"{i}.{node.op_type}"
     named: bytes = model.SerializeToString()
     return named
+
+
+def _check_wide(given: Any) -> None:
+    few = [tensor.name for tensor in given.graph.initializer if tensor.data_type in _FOUR_BITS]
+    if few:
+        raise InputError(f"a float32 network is needed, got one whose weights are stored in 4 bits, such as {few[0]}")
 
 
 def _float_tensors(data: bytes) -> list[str]:

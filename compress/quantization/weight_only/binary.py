@@ -17,6 +17,7 @@ from compress.stage_interface import Context
 from compress.training.loop import Recipe
 from compress.weight_codecs.codecs import BINARY
 from compress.weight_codecs.onnx_storage import store, weights_of
+from hw_profiles.onnx_io.normal_form import normal_form
 from hw_profiles.onnx_io.untrusted_file import load_model
 
 FEWEST = 32
@@ -63,7 +64,7 @@ def store_binary(source: Path | bytes) -> bytes:
     >>> round(len(store_binary(data)) / len(data), 2)
     0.08
     """
-    names = [weight.name for weight in weights_of(load_model(source).graph)]
+    names = [weight.name for weight in weights_of(normal_form(load_model(source)).graph)]
     ends = {*names[:1], *names[-1:]}
     return store(source, BINARY, lambda weight: weight.name not in ends and weight.rows.shape[1] >= FEWEST)
 

@@ -94,3 +94,31 @@ def test_an_exception_leaves_what_learns_as_it_was(error: type[BaseException]) -
     with pytest.raises(error), frozen_batchnorm(fold_normalisation(model)):
         raise error
     assert [parameter.requires_grad for parameter in model.parameters()] == before
+
+
+class Chooses(nn.Module):
+    """A way that depends on the size of the input, which torch.fx cannot follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.last = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
+        self.twice = nn.BatchNorm2d(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[2] > 8:
+            x = x[:, :, ::2, ::2]
+        y = self.last(torch.relu(self.norm(self.conv(x))))
+        return y + self.twice(y)
+
+
+def test_a_module_that_fx_cannot_follow_is_run_once() -> None:
+    model = with_random_statistics(Chooses()).double()
+    x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    with pytest.raises(ValueError, match="or the shape of the input be known"):
+        fold_normalisation(model)
+    with torch.inference_mode():
+        before = model(x)
+        pairs = fold_normalisation(model.float(), (3, 16, 16))
+        after = model.double()(x)
+    assert [(layer, norm) for layer, norm in pairs] == [(model.conv, model.norm)]  # the other output is read twice
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)

@@ -235,7 +235,7 @@ def test_impossible_requests_are_refused(device: Device) -> None:
         ({"0": [3, 2]}, "must be ascending"),
         ({"0": [-1]}, "must be ascending"),
         ({"1:inputs": [0]}, "1 is a batch normalisation and has no inputs"),
-        ({"2": [0]}, "2 must be a convolution, linear layer or batch normalisation, got ReLU"),
+        ({"2": [0]}, "2 must be a convolution, linear layer, batch normalisation or PReLU, got ReLU"),
         ({"2:heads": [0]}, "2 must be an attention module, got ReLU"),
         ({"3": [0]}, "3 is a grouped convolution"),
     ],

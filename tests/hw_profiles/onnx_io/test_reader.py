@@ -199,7 +199,8 @@ def test_operations_that_nobody_knows_are_named_and_counted() -> None:
         read_onnx(file(nodes))
 
 
-def test_branches_of_the_graph_count_once_and_keep_what_they_read() -> None:
+def test_control_flow_is_refused_with_the_node() -> None:
+    """What lies in a branch would count as nothing."""
     value = helper.make_tensor_value_info("r", TensorProto.FLOAT, [1, 3, 8, 8])
     branches = [
         helper.make_graph([helper.make_node(kind, ["kept"], ["r"])], kind, [], [value]) for kind in ("Exp", "Sqrt")
@@ -208,13 +209,20 @@ def test_branches_of_the_graph_count_once_and_keep_what_they_read() -> None:
         helper.make_node("Relu", ["x"], ["kept"]),
         helper.make_node("ReduceMax", ["x"], ["m"], keepdims=0),
         helper.make_node("Cast", ["m"], ["yes"], to=TensorProto.BOOL),
-        helper.make_node("If", ["yes"], ["y"], then_branch=branches[0], else_branch=branches[1]),
+        helper.make_node("If", ["yes"], ["y"], then_branch=branches[0], else_branch=branches[1], name="choice"),
     ]
-    model = onnx.load_model_from_string(file(nodes))
-    model.graph.output[0].type.CopyFrom(value.type)
-    workload = read_onnx(model.SerializeToString())
-    assert [op.function for op in workload.ops] == ["relu", "max", "cast", "If"]
-    assert workload.ops[-1].inputs == ("yes", "kept")
+    with pytest.raises(ValueError, match=r"node 'choice' \(If\): control flow and sequences are not followed"):
+        read_onnx(file(nodes))
+    with pytest.raises(ValueError, match=r"node 's' \(SequenceConstruct\): control flow and sequences"):
+        read_onnx(
+            file(
+                [
+                    helper.make_node("SequenceConstruct", ["x"], ["s"]),
+                    helper.make_node("SequenceAt", ["s", "i"], ["y"]),
+                ],
+                {"i": np.int64(0)},
+            )
+        )
 
 
 class Images(CalibrationDataReader):
@@ -306,8 +314,8 @@ def test_sides_that_are_open_are_asked_for_and_those_that_are_fixed_hold() -> No
     assert read_onnx(file(nodes, shape=("n", 3, "h", "w")), (3, 5, 7)).shapes["y"] == (1, 3, 5, 7)
     with pytest.raises(ValueError, match=r"has the sides 3x8x8, but input_shape says 3x9x8"):
         read_onnx(file(nodes), (3, 9, 8))
-    with pytest.raises(ValueError, match=r"must have an open batch or 1, got 4"):
-        read_onnx(file(nodes, shape=(4, 3, 8, 8)))
+    assert read_onnx(file(nodes, shape=(4, 3, 8, 8))).shapes["y"] == (4, 3, 8, 8)
+    assert read_onnx(file(nodes, shape=(-1, 3, -1, -1)), (3, 5, 7)).shapes["y"] == (1, 3, 5, 7)
 
 
 def test_nodes_that_no_output_needs_cost_nothing() -> None:

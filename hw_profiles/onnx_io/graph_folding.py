@@ -1,0 +1,179 @@
+"""Folds what an ONNX graph computes of constants and of the sides of its inputs alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from hw_profiles.errors import InputError
+from hw_profiles.onnx_io.graph_edges import needed_nodes, reads, subgraphs
+from hw_profiles.onnx_io.quantized_ops import as_float
+from hw_profiles.onnx_io.session import open_session
+from hw_profiles.onnx_io.shapes import Tensors, tensor_bytes
+
+_DIFFERENT_EACH_TIME = (
+    "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli",
+)  # fmt: skip
+_NOT_FOLDED = ("DequantizeLinear", *_DIFFERENT_EACH_TIME)  # integers stay integers
+_LEAST_FOLDED_BYTES, _MOST_GROWTH = 64 * 1024**2, 4
+_BATCHES = (1, 3)
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What follows from a file and the sides of its inputs: small constants, and bytes of all that is constant."""
+
+    values: Mapping[str, Array]
+    constant_bytes: Mapping[str, int]
+
+
+def _known(model: Any, batch: int) -> _Known | None:
+    """None where the file does not run at this batch; where the shape of a tensor cannot be told, nothing that depends
+    on it is known."""
+    graph, tensors = model.graph, Tensors(model, batch)
+    given = set(tensors.constants)
+    unknown: set[str] = set()
+    for value in graph.input:
+        dims = [dim.dim_value if dim.dim_value > 0 else None for dim in value.type.tensor_type.shape.dim]
+        if dims and dims[0] is None:
+            dims[0] = batch
+        if not value.type.HasField("tensor_type") or None in dims:
+            unknown.add(value.name)
+        else:
+            tensors.add(value.name, [side for side in dims if side is not None], value.type.tensor_type.elem_type)
+    for node in needed_nodes(graph):
+        needed = list(reads(node))
+        if not unknown.isdisjoint(needed):
+            unknown.update(node.output)
+            continue
+        try:
+            _follow(node, needed, tensors)
+        except InputError:
+            unknown.update(node.output)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            return None
+    found = {name: each for name, each in tensors.constants.items() if name not in given}
+    return _Known(
+        {name: each.value for name, each in found.items() if each.value is not None},
+        {name: tensor_bytes(each.shape, each.data_type) for name, each in found.items()},
+    )
+
+
+def _follow(node: Any, needed: Sequence[str], tensors: Tensors) -> None:
+    plain, _ = as_float(node, tensors)
+    attributes = {each.name: helper.get_attribute_value(each) for each in plain.attribute}
+    outputs = [name for name in plain.output if name]
+    constants = [] if node.op_type in _DIFFERENT_EACH_TIME else tensors.folded(plain, needed, attributes)
+    if constants:
+        for name, constant in zip(outputs, constants, strict=True):
+            tensors.add_constant(name, constant)
+        return
+    for name, (shape, data_type) in zip(outputs, tensors.inferred(plain), strict=True):
+        tensors.add(name, shape, data_type)
+
+
+def fold_shapes(model: Any) -> None:
+    """Replace what the sides of the input say, and is the same for every batch where that is open."""
+    graph = model.graph
+    sides = [value.type.tensor_type.shape.dim for value in graph.input]
+    is_open = any(dims and not dims[0].dim_value > 0 for dims in sides)
+    runs = [_known(model, batch) for batch in (_BATCHES if is_open else (1,))]
+    if None in runs:
+        return
+    first, *others = (run.values for run in runs if run is not None)
+    outputs = {value.name for value in graph.output}
+    single = [node for node in graph.node if len(node.output) == 1 and not any(True for _ in subgraphs(node))]
+    made = {node.output[0]: node for node in single}
+    folded = {}
+    for name, value in first.items():
+        if name in outputs or name not in made or made[name].op_type in _NOT_FOLDED:
+            continue
+        if all(name in other and _same(value, other[name]) for other in others):
+            folded[name] = value
+    _replace(graph, folded)
+
+
+def _same(one: Array, other: Array) -> bool:
+    return one.shape == other.shape and one.dtype == other.dtype and one.tobytes() == other.tobytes()
+
+
+def fold_weights(model: Any) -> None:
+    """Run once, in ONNX Runtime, what depends on initializers alone."""
+    graph = model.graph
+    constants = {tensor.name for tensor in graph.initializer}
+    outputs = {value.name for value in graph.output}
+    known = _known(model, 1)
+    sizes = {} if known is None else known.constant_bytes
+    most = max(_LEAST_FOLDED_BYTES, _MOST_GROWTH * sum(t.ByteSize() for t in graph.initializer))
+    inner: list[Any] = []
+    for node in graph.node:
+        if not _is_foldable(node) or not constants.issuperset(reads(node)) or not outputs.isdisjoint(node.output):
+            continue
+        cost = sum(sizes.get(name, most + 1) for name in node.output if name)
+        if cost > most:
+            continue
+        most -= cost
+        inner.append(node)
+        constants.update(node.output)
+    if not inner:
+        return
+    made = {name for node in inner for name in node.output if name}
+    chosen = {id(node) for node in inner}
+    wanted = {name for node in graph.node if id(node) not in chosen for name in reads(node)} & made
+    _replace(graph, _run(model, inner, sorted(wanted)))
+
+
+def _is_foldable(node: Any) -> bool:
+    return (
+        node.domain in ("", "ai.onnx")
+        and bool(node.input)
+        and node.op_type not in _NOT_FOLDED
+        and not any(True for _ in subgraphs(node))
+    )
+
+
+def _run(model: Any, nodes: Sequence[Any], wanted: Sequence[str]) -> dict[str, Array]:
+    """Nothing where ONNX Runtime cannot: then these nodes stay, which is right as well."""
+    needed = {name for node in nodes for name in node.input}
+    held = [tensor for tensor in model.graph.initializer if tensor.name in needed]
+    ends = [onnx.ValueInfoProto(name=name) for name in wanted]
+    part = helper.make_model(
+        helper.make_graph(list(nodes), "constants", [], ends, held),
+        opset_imports=list(model.opset_import), ir_version=max(model.ir_version, 8),
+    )  # fmt: skip
+    try:
+        values = open_session(part.SerializeToString()).run(list(wanted), {})
+    except Exception:
+        return {}
+    return {name: value for name, value in zip(wanted, values, strict=True) if isinstance(value, np.ndarray)}
+
+
+def _replace(graph: Any, values: Mapping[str, Array]) -> None:
+    """Initializers in the place of nodes, and without the nodes that are not needed any more."""
+    if not values:
+        return
+    keep(graph, "node", [node for node in graph.node if not any(name in values for name in node.output)])
+    graph.initializer.extend(
+        numpy_helper.from_array(np.ascontiguousarray(v).reshape(v.shape), n) for n, v in values.items()
+    )
+    keep(graph, "node", needed_nodes(graph))
+
+
+def keep(graph: Any, field: str, items: Sequence[Any]) -> None:
+    """Let ``items``, which are some of a field's in their order, be all of it."""
+    if len(items) != len(getattr(graph, field)):
+        copies = []
+        for item in items:
+            copy = type(item)()
+            copy.CopyFrom(item)
+            copies.append(copy)
+        graph.ClearField(field)
+        getattr(graph, field).extend(copies)

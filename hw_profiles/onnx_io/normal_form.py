@@ -1,0 +1,239 @@
+"""The one form in which algorithms read an ONNX file: constants as initializers, nothing computed of them alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, inliner, numpy_helper, version_converter
+
+from hw_profiles.errors import InputError
+from hw_profiles.onnx_io.graph_edges import check_order, needed_nodes, reads, subgraphs
+from hw_profiles.onnx_io.graph_folding import fold_shapes, fold_weights, keep
+from hw_profiles.onnx_io.plain_gemm import make_plain
+from hw_profiles.onnx_io.untrusted_file import MOST_NODES, shown
+
+_FIRST_IR_OF_CONSTANT_INITIALIZERS = 4
+_ARRAY = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
+
+
+def normal_form(
+    model: Any, *, input_shape: Sequence[int] | None = None, batch: int | None = None, opset: int = 0
+) -> Any:
+    """A model that computes the same, in the form that every algorithm knows; the given one is left as it is.
+
+    Functions of the file are inlined. Weights are initializers, whether the file holds them as such, as Constant nodes
+    or as inputs with a value, or computes them of other constants (of float16 by Cast, standardised, turned); integers
+    behind a DequantizeLinear stay integers. Shapes and pads that follow from the input's sides are constants. A Gemm
+    has neither alpha nor beta nor transA, and as bias a number for each of its outputs. Equal initializers are one.
+    What no output needs is left out.
+
+    ``input_shape`` are the sides after the batch where the file leaves them open; ``batch`` closes the batch, which
+    otherwise stays open or fixed as it is; ``opset``: the least that the result has.
+
+    Raises:
+        InputError: tensors in no order that runs, sides that contradict ``input_shape``, or an opset that ONNX cannot
+            convert.
+
+    >>> from onnx.helper import make_graph, make_model, make_node, make_tensor, make_tensor_value_info
+    >>> ends = [make_tensor_value_info(name, TensorProto.FLOAT, ["N", 2]) for name in "xy"]
+    >>> value = make_tensor("", TensorProto.FLOAT, [1], [3.0])
+    >>> nodes = [make_node("Constant", [], ["c"], value=value), make_node("Mul", ["x", "c"], ["y"])]
+    >>> graph = normal_form(make_model(make_graph(nodes, "g", ends[:1], ends[1:]))).graph
+    >>> [node.op_type for node in graph.node], [tensor.name for tensor in graph.initializer]
+    (['Mul'], ['c'])
+    """
+    normal = inlined(model)
+    check_order(normal.graph)
+    _constants_to_initializers(normal)
+    if opset:
+        normal = at_opset(normal, opset)
+        _constants_to_initializers(normal)
+    _name_open_sides(normal.graph)
+    _close(normal.graph, input_shape, batch)
+    fold_shapes(normal)
+    fold_weights(normal)
+    make_plain(normal.graph)
+    _drop_unused(normal.graph)
+    merge_equal_initializers(normal.graph)
+    return normal
+
+
+def normal_bytes(model: Any, **options: Any) -> bytes:
+    """The bytes of :func:`normal_form`."""
+    data: bytes = normal_form(model, **options).SerializeToString(deterministic=True)
+    return data
+
+
+def inlined(model: Any) -> Any:
+    """A copy in which no node calls a function of the file.
+
+    Raises:
+        InputError: it would have too many nodes, or functions that call themselves.
+    """
+    if not model.functions:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        return copy
+    functions = {(each.domain, each.name): each for each in model.functions}
+    counted: dict[tuple[str, str], int] = {}
+
+    def count(nodes: Iterable[Any], inside: tuple[tuple[str, str], ...]) -> int:
+        total = 0
+        for node in nodes:
+            key = (node.domain, node.op_type)
+            if key in inside:
+                raise InputError(f"function {node.op_type!r:.80}: must not call itself")
+            if key in functions:
+                if key not in counted:
+                    counted[key] = count(functions[key].node, (*inside, key))
+                total += counted[key]
+            total += 1 + sum(count(graph.node, inside) for graph in subgraphs(node))
+            if total > MOST_NODES:
+                raise InputError(f"a model must have at most {MOST_NODES} nodes, with its functions it has more")
+        return total
+
+    count(model.graph.node, ())
+    try:
+        return inliner.inline_local_functions(model, True)
+    except Exception as error:
+        raise InputError(f"its functions must be such that ONNX can inline them ({_reason(error)})") from None
+
+
+def at_opset(model: Any, opset: int) -> Any:
+    """The model, converted where its opset is below ``opset``.
+
+    Raises:
+        InputError: ONNX cannot convert it.
+    """
+    versions = [each.version for each in model.opset_import if each.domain in ("", "ai.onnx")]
+    if versions and min(versions) >= opset:
+        return model
+    said = list(model.graph.value_info)
+    try:
+        model = version_converter.convert_version(model, opset)
+    except Exception as error:
+        raise InputError(f"the file must be convertible to opset {opset}, and is not ({_reason(error)})") from None
+    model.graph.ClearField("value_info")  # the converter's own, which takes bytes and says nothing new
+    model.graph.value_info.extend(said)
+    return model
+
+
+def merge_equal_initializers(graph: Any) -> None:
+    """Keep one of initializers of equal shape, type and bytes, for all that read any of them."""
+    first: dict[tuple[Any, ...], str] = {}
+    same: dict[str, str] = {}
+    outputs = {value.name for value in graph.output}
+    read_inside = {
+        name for node in graph.node for inner in subgraphs(node) for each in inner.node for name in reads(each)
+    }
+    for tensor in graph.initializer:
+        if tensor.name in outputs or tensor.name in read_inside or tensor.data_type == TensorProto.STRING:
+            continue
+        content = tensor.raw_data if tensor.HasField("raw_data") else _bytes_of(tensor)
+        key = (tensor.data_type, tuple(tensor.dims), content)
+        if (one := first.setdefault(key, tensor.name)) != tensor.name:
+            same[tensor.name] = one
+    if not same:
+        return
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = same.get(name, name)
+    keep(graph, "initializer", [tensor for tensor in graph.initializer if tensor.name not in same])
+
+
+def _bytes_of(tensor: Any) -> bytes:
+    copy = onnx.TensorProto()
+    copy.CopyFrom(tensor)
+    copy.ClearField("name")
+    copy.ClearField("doc_string")
+    data: bytes = copy.SerializeToString(deterministic=True)
+    return data
+
+
+def _constants_to_initializers(model: Any) -> None:
+    graph = model.graph
+    kept = []
+    for node in graph.node:
+        tensor = _constant_tensor(node)
+        if tensor is None:
+            kept.append(node)
+        else:
+            graph.initializer.append(tensor)
+    keep(graph, "node", kept)
+    held = {tensor.name for tensor in graph.initializer}
+    if any(value.name in held for value in graph.input):
+        keep(graph, "input", [value for value in graph.input if value.name not in held])
+    model.ir_version = max(model.ir_version, _FIRST_IR_OF_CONSTANT_INITIALIZERS)
+
+
+def _constant_tensor(node: Any) -> Any | None:
+    """The tensor of a Constant node, under the name of what it makes; None of any other node."""
+    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or len(node.attribute) != 1:
+        return None
+    attribute = node.attribute[0]
+    if attribute.name == "value":
+        tensor = onnx.TensorProto()
+        tensor.CopyFrom(attribute.t)
+        tensor.name = node.output[0]
+        return tensor
+    if attribute.name in _ARRAY:
+        value = np.asarray(helper.get_attribute_value(attribute), _ARRAY[attribute.name])
+        return numpy_helper.from_array(value, node.output[0])
+    return None
+
+
+def _name_open_sides(graph: Any) -> None:
+    """Sides of 0 and -1, which some exporters write where they mean any number."""
+    for value in (*graph.input, *graph.output):
+        for i, dim in enumerate(value.type.tensor_type.shape.dim):
+            if dim.HasField("dim_value") and dim.dim_value <= 0:
+                dim.Clear()
+                dim.dim_param = f"{value.name}.{i}" if i else "N"
+
+
+def _close(graph: Any, input_shape: Sequence[int] | None, batch: int | None) -> None:
+    """Write the sides that are given into the first input, and forget shapes that the file says of other tensors."""
+    if not graph.input or (input_shape is None and batch is None):
+        return
+    dims = graph.input[0].type.tensor_type.shape.dim
+    sides = [None] * (len(dims) - 1) if input_shape is None else list(input_shape)
+    fixed = [dim.dim_value if dim.dim_value > 0 else None for dim in dims]
+    if len(sides) != len(dims) - 1 or any(a and b and a != b for a, b in zip(fixed[1:], sides, strict=True)):
+        raise InputError(
+            f"input {shown(graph.input[0].name)} has the sides {fixed[1:]}, but input_shape says {tuple(sides)}"
+        )
+    changed = False
+    for dim, old, new in zip(dims, fixed, [batch, *sides], strict=True):
+        if old is None and new is not None:
+            dim.dim_value, changed = new, True
+    if changed:
+        graph.ClearField("value_info")
+        for output in graph.output:
+            _open_sides(output, batch)
+
+
+def _open_sides(value: Any, batch: int | None) -> None:
+    """Sides under a name may have got a size."""
+    if not value.type.HasField("tensor_type"):
+        return
+    for i, dim in enumerate(value.type.tensor_type.shape.dim):
+        if not dim.dim_value > 0:
+            dim.Clear()
+            if i == 0 and batch is None:
+                dim.dim_param = "N"
+
+
+def _drop_unused(graph: Any) -> None:
+    keep(graph, "node", needed_nodes(graph))
+    used = {name for node in graph.node for name in reads(node)} | {value.name for value in graph.output}
+    keep(graph, "initializer", [tensor for tensor in graph.initializer if tensor.name in used])
+    keep(graph, "sparse_initializer", [each for each in graph.sparse_initializer if each.values.name in used])
+    made = {name for node in graph.node for name in node.output}
+    keep(graph, "value_info", [value for value in graph.value_info if value.name in made])
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

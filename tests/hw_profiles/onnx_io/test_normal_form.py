@@ -1,0 +1,151 @@
+"""Every legal way to write the same network becomes one form that computes the same, as ONNX Runtime says."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper
+from torch import nn
+
+from hw_profiles.onnx_io.normal_form import normal_bytes, normal_form
+from hw_profiles.onnx_io.reader import read_onnx
+from tests.onnx_forms import BODY, FORMS, MACS, WEIGHTS, Node, held, model, numbers, run
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_becomes_plain_and_computes_the_same(form: str) -> None:
+    given = FORMS[form]()
+    before = given.SerializeToString()
+    normal = normal_form(given, input_shape=(3, 16, 16), opset=13)
+    count = 1 if form == "batch 1" else 3
+    np.testing.assert_allclose(run(normal.SerializeToString(), count), run(before, count), rtol=1e-4, atol=1e-5)
+    assert given.SerializeToString() == before
+    assert [value.name for value in normal.graph.input] == ["x"]
+    kinds = [node.op_type for node in normal.graph.node]
+    assert kinds[0] == "Conv"
+    assert len(kinds) <= 5 or form == "a shape from the input"
+    last = normal.graph.node[-1]
+    assert {a.name for a in last.attribute} <= {"transB"}
+    used = {name for node in normal.graph.node for name in node.input}
+    assert all(tensor.name in used for tensor in normal.graph.initializer)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_is_read_as_the_same_operations(form: str) -> None:
+    workload = read_onnx(FORMS[form]().SerializeToString(), (3, 16, 16))
+    assert workload.macs == MACS
+    assert workload.weight_count >= 8 * 27 + 8 + 3 * 8
+
+
+def test_a_bias_for_each_row_is_added_after() -> None:
+    nodes = [Node("Gemm", ["x", "v", "d"], ["y"], transB=1, beta=2.0)]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", [2, 8]), ("y", [2, 3]))]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], held({"v": WEIGHTS["v"], "d": numbers(2, 3)}))
+    given = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    normal = normal_form(given)
+    assert [node.op_type for node in normal.graph.node] == ["Gemm", "Add"]
+    x = {"x": numbers(2, 8)}
+    got, expected = (
+        onnxruntime.InferenceSession(each.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, x)[0]
+        for each in (normal, given)
+    )
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_operands_that_are_computed_are_scaled_in_the_graph() -> None:
+    nodes = [Node("Gemm", ["x", "z", "q"], ["y"], transA=1, alpha=0.5, beta=2.0)]
+    ends = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", [4, 2]), ("z", [4, 3]), ("q", [3]))
+    ]
+    out = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 3])]
+    given = helper.make_model(helper.make_graph(nodes, "g", ends, out), opset_imports=[helper.make_opsetid("", 17)])
+    given.ir_version = 8
+    x = {"x": numbers(4, 2), "z": numbers(4, 3), "q": numbers(3)}
+    got, expected = (
+        onnxruntime.InferenceSession(each.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, x)[0]
+        for each in (normal_form(given), given)
+    )
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("opset", [7, 9, 11, 12, 13, 17, 21])
+def test_every_opset_from_7_on_is_brought_to_13(opset: int) -> None:
+    given = model(BODY, WEIGHTS, opset=opset, ir=3 if opset < 9 else 8)
+    if opset < 9:
+        given.graph.input.extend(
+            helper.make_tensor_value_info(n, TensorProto.FLOAT, v.shape) for n, v in WEIGHTS.items()
+        )
+    normal = normal_form(given, opset=13)
+    assert normal.opset_import[0].version == max(opset, 13)
+    np.testing.assert_allclose(
+        run(normal.SerializeToString(), 2), run(given.SerializeToString(), 2), rtol=1e-4, atol=1e-5
+    )
+
+
+class SamePadding(nn.Module):
+    """As TensorFlow pads: worked out of the size of the input, in the graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(3, 8, 3, stride=2), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        total = [max((-(-side // 2) - 1) * 2 + 3 - side, 0) for side in x.shape[-2:]]
+        around = [total[1] // 2, total[1] - total[1] // 2, total[0] // 2, total[0] - total[0] // 2]
+        return self.last(torch.relu(self.conv(nn.functional.pad(x, around))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_padding_that_is_worked_out_in_the_graph_is_constant(opened: bool, tmp_path: Path) -> None:
+    axes = {"x": {0: "N", 2: "H", 3: "W"}} if opened else {"x": {0: "N"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            SamePadding().eval(), (torch.zeros(1, 3, 16, 16),), tmp_path / "m.onnx", dynamo=False, opset_version=17,
+            input_names=["x"], dynamic_axes=axes,
+        )  # fmt: skip
+    given = onnx.load(tmp_path / "m.onnx")
+    normal = normal_form(given, input_shape=(3, 16, 16))
+    assert {node.op_type for node in normal.graph.node} <= {"Pad", "Conv", "Relu", "ReduceMean", "Gemm"}
+    np.testing.assert_allclose(
+        run(normal.SerializeToString(), 3), run(given.SerializeToString(), 3), rtol=1e-4, atol=1e-5
+    )
+    assert read_onnx(normal.SerializeToString()).macs == 8 * 8 * 8 * 27 + 24
+
+
+def test_equal_weights_are_kept_once() -> None:
+    nodes = [*BODY[:2], Node("Conv", ["x", "w2", "b2"], ["c2"]), Node("Add", ["a", "c2"], ["e"])]
+    nodes += [Node("GlobalAveragePool", ["e"], ["p"]), *BODY[3:]]
+    given = model(nodes, {**WEIGHTS, "w2": WEIGHTS["w"].copy(), "b2": numbers(8)})
+    normal = normal_form(given)
+    assert sorted(tensor.name for tensor in normal.graph.initializer) == ["b", "b2", "d", "v", "w"]
+    np.testing.assert_allclose(run(normal.SerializeToString(), 2), run(given.SerializeToString(), 2), rtol=1e-5)
+
+
+def test_random_numbers_and_integers_stay_as_they_are() -> None:
+    first = [
+        Node("RandomNormal", [], ["r"], shape=[1]),
+        Node("DequantizeLinear", ["q", "s"], ["w"]),
+        Node("Mul", ["d0", "r"], ["d"]),
+    ]
+    constants = {"q": np.ones((8, 3, 3, 3), np.int8), "s": np.float32(0.1), "b": WEIGHTS["b"], "v": WEIGHTS["v"]}
+    kinds = [node.op_type for node in normal_form(model([*first, *BODY], {**constants, "d0": WEIGHTS["d"]})).graph.node]
+    assert {"RandomNormal", "DequantizeLinear", "Mul"} <= set(kinds)
+
+
+def test_a_function_of_functions_that_would_grow_without_end_is_refused() -> None:
+    made = model([Node("F30", ["x"], ["c"], domain="mine"), *BODY[1:]], {n: v for n, v in WEIGHTS.items() if n in "vd"})
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)]
+    for i in range(31):
+        kind, domain = (f"F{i - 1}", "mine") if i else ("Relu", "")
+        body = [Node(kind, ["u"], ["t"], domain=domain), Node(kind, ["t"], ["o"], domain=domain)]
+        made.functions.append(helper.make_function("mine", f"F{i}", ["u"], ["o"], body, opsets))
+    made.opset_import.append(helper.make_opsetid("mine", 1))
+    with pytest.raises(ValueError, match="at most 50000 nodes, with its functions it has more"):
+        normal_bytes(made)
