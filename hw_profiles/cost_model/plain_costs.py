@@ -8,7 +8,7 @@ from hw_profiles.cost_model.features import QUANTITIES, family
 from hw_profiles.cost_model.kernel_costs import KernelCost
 
 # Microseconds of a kernel's start, and of a million MACs, values and weights. Only their ratios matter: they are about
-# those that ncnn's published benchmarks of ten kinds of cores have in common.
+# those of the devices that ship with costs fitted to ncnn's published benchmarks.
 _START, _MACS, _VALUES, _WEIGHTS = 0.1, 1.0, 40.0, 10.0
 _DEPTHWISE = 4.0  # of a MAC whose operands are used once
 _FIRST = 4.0  # of a MAC of a convolution that has an image's few channels to add up

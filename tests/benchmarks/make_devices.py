@@ -80,9 +80,7 @@ def costs_of(
     left_out = leave_families_out(fit_to, base)
     families = len({row.family for row in fit_to})
     deviation = max([scaling.deviation, *([deviation_of(left_out)] if left_out else [])])
-    if not own or families < _FEW_FAMILIES:
-        deviation = max(deviation, 0.2)
-    if len(own) < _FEW_NETWORKS:
+    if len(own) < _FEW_NETWORKS or families < _FEW_FAMILIES:  # other families may differ more than these do
         deviation = max(deviation, _FACTOR_OF_TWO)
     sources = sorted({row.source for row in fit_to})
     held_out = None
