@@ -106,6 +106,7 @@ def test_weights_of_operations_that_nobody_knows_are_counted(tmp_path: Path) -> 
     assert profile(tmp_path / "m.onnx", device).weight_count == parameters + 2 * 16  # the states that it begins with
 
 
+@pytest.mark.slow
 def test_dynamo_s_files_with_weights_beside_them(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)).eval()
