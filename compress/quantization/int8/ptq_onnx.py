@@ -28,6 +28,9 @@ _FUNCTIONS = {"HardSwish": "hard_swish", "Sigmoid": "sigmoid", "Relu": "relu", "
 _GATED = {"Sigmoid": "silu", "HardSigmoid": "hard_swish"}  # times its own input
 _FLOAT = onnx.TensorProto.FLOAT
 _FOUR_BITS = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
+_INTEGER_NODES = (
+    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QGemm",
+)  # fmt: skip
 _LEAST_OPSET = 13  # the first in which each channel of a weight may have a scale of its own
 
 
@@ -120,7 +123,7 @@ def _input(model: Any) -> tuple[str, list[int | str | None]]:
     kinds = [value.type.tensor_type.elem_type for value in inputs]
     if kinds != [_FLOAT]:
         raise InputError(f"a network of one float32 input is needed, got {len(inputs)} inputs of types {kinds}")
-    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.node):
+    if any(node.op_type in _INTEGER_NODES or node.op_type.startswith("QLinear") for node in graph.node):
         raise InputError("a float32 network is needed, got one that is quantized already")
     dims = inputs[0].type.tensor_type.shape.dim[1:]
     return inputs[0].name, [dim.dim_value if dim.dim_value > 0 else dim.dim_param or None for dim in dims]
