@@ -28,6 +28,9 @@ _FUNCTIONS = {"HardSwish": "hard_swish", "Sigmoid": "sigmoid", "Relu": "relu", "
 _GATED = {"Sigmoid": "silu", "HardSigmoid": "hard_swish"}  # times its own input
 _FLOAT = onnx.TensorProto.FLOAT
 _FOUR_BITS = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
+_INTEGER_NODES = (
+    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QGemm",
+)  # fmt: skip
 _LEAST_OPSET = 13  # the first in which each channel of a weight may have a scale of its own
 
 
@@ -115,7 +118,7 @@ def _check_options(calibration: str | None, activations: str) -> None:
 def _checked_inputs(model: Any, images: Inputs) -> NamedInputs:
     """What is given for each input of a file, in the file's type."""
     graph = model.graph
-    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.node):
+    if any(node.op_type in _INTEGER_NODES or node.op_type.startswith("QLinear") for node in graph.node):
         raise InputError("a float32 network is needed, got one that is quantized already")
     constants = {tensor.name for tensor in graph.initializer}
     values = {value.name: value.type.tensor_type for value in graph.input if value.name not in constants}
