@@ -92,7 +92,7 @@ def _started(artifact: Artifact, home: Path) -> Artifact:
     """What is there already, if it is the same network."""
     found = Artifact.load(home)
     if onnx_bytes(artifact) != _file(home, found):
-        raise InputError(f"{home.parent}: holds the stages of another network; give another folder")
+        raise InputError(f"{home.parent}: holds the stages of another network; choose another folder")
     return found
 
 

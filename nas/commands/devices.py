@@ -36,7 +36,7 @@ def run_devices(parsed: Namespace) -> None:
 
 
 def device_facts(device: Device) -> dict[str, Any]:
-    """A device as JSON types, without its kernel costs; ``deviation`` is that of its estimates here, relative.
+    """A device as JSON types, without its kernel costs; ``deviation`` is the relative error of its estimates.
 
     >>> device_facts(load_device("host"))["precisions"]
     ['fp32', 'int8']
@@ -52,7 +52,7 @@ def device_facts(device: Device) -> dict[str, Any]:
 
 
 def device_lines(facts: dict[str, Any]) -> list[str]:
-    """The facts of a device for a terminal."""
+    """The specification of a device for a terminal."""
     measured = ", ".join(f"{name} {value}" for name, value in facts["conditions"].items())
     off = ", ".join(f"{100 * deviation:.1f} % in {name}" for name, deviation in facts["deviation"].items())
     lines = [
@@ -60,18 +60,18 @@ def device_lines(facts: dict[str, Any]) -> list[str]:
         f"  precisions   {', '.join(facts['precisions'])}",
         f"  source       {facts['source']}",
         f"  measured on  {measured}",
-        f"  here         {_here(facts)}",
-        f"  estimates    miss by {off} (standard deviation)",
+        f"  this machine {_here(facts)}",
+        f"  estimates    have an error of {off} (standard deviation)",
     ]
     return [printable(line) for line in lines]
 
 
 def _here(facts: dict[str, Any]) -> str:
     if not facts["measurable"]:
-        return "another machine: its latency is estimated, never measured"
+        return "is another one: latency is estimated, never measured"
     if facts["measured_on_this_machine"]:
-        return "this machine, under these conditions"
-    return "other conditions: `nas devices measure --out FILE.toml` makes a file for this machine"
+        return "has the conditions of the measurement"
+    return "has other conditions: `nas devices measure --out FILE.toml` writes a file for it"
 
 
 def _list(parsed: Namespace) -> None:
@@ -90,7 +90,7 @@ def _show(parsed: Namespace) -> None:
     for precision, table in kernel_costs(device).items():
         for name in dict.fromkeys(map(family, table)):
             kinds = {kind: row for kind, row in table.items() if family(kind) == name}
-            print(f"\n{precision}, microseconds of {name}: one start, a million or megabyte of each other")
+            print(f"\n{precision}, {name}: microseconds per start, and per million or megabyte of each other quantity")
             head = ["kind", *quantity_names(name), "points"]
             rows = [
                 [printable(kind.partition("/")[2]), *(f"{value:.4g}" for value in row["coefficients"].values()),
@@ -101,7 +101,7 @@ def _show(parsed: Namespace) -> None:
 
 
 def kernel_costs(device: Device) -> dict[str, dict[str, dict[str, Any]]]:
-    """What each kind of kernel costs in each precision, and at how many points that is corrected.
+    """The cost of each kind of kernel in each precision, and the number of its correction points.
 
     >>> kernel_costs(load_device("host"))["fp32"]["call/call"]["points"]
     0
@@ -123,7 +123,7 @@ def _measure(parsed: Namespace) -> None:
     from nas.commands.benchmark_networks import space_network
 
     if parsed.out is None:
-        raise InputError("devices measure: --out must say where the device is written, such as --out my.toml")
+        raise InputError("devices measure needs --out, the device file to write, such as --out my.toml")
     if not 1 <= parsed.threads <= _MOST_THREADS:
         raise InputError(f"--threads must be in 1..{_MOST_THREADS}, got {parsed.threads}")
     out = Path(parsed.out)
@@ -140,12 +140,12 @@ def _measure(parsed: Namespace) -> None:
         print(json_text({**facts, "file": str(out)}))
         return
     print("\n".join(device_lines(facts)))
-    print(f"  file         {printable(out)}\nuse it: nas profile resnet8 --device {shlex.quote(printable(out))}")
+    print(f"  file         {printable(out)}\nto use it: nas profile resnet8 --device {shlex.quote(printable(out))}")
 
 
 @contextmanager
 def _progress() -> Iterator[None]:
-    """What is logged while measuring, on stderr."""
+    """Show the log of a measurement on stderr."""
     log = logging.getLogger("fitnas")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("nas: %(message)s"))

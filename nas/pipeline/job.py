@@ -110,13 +110,13 @@ def prepare(config: Config, device: Device | None = None) -> Job:
     """
     device = load_device(config.device) if device is None else device
     if config.latency_from == "measured" and not device.measurable:
-        raise InputError(f"latency_from 'measured' needs a device that is this machine, got {config.device!r}")
+        raise InputError(f"latency_from 'measured' needs a device file of this machine, got {config.device!r}")
     if config.latency_from == "measured" and config.storage is not None:
         raise InputError(
-            "latency_from 'measured' is of one machine: with --storage, latencies come from the device file"
+            "latency_from 'measured' works on one machine only: with --storage, latencies come from the device file"
         )
     if config.budget.energy_mj is not None:
-        raise InputError(f"--energy: this device states no power: {device.name}; leave --energy out")
+        raise InputError(f"--energy: no power is known for this device: {device.name}; leave --energy out")
     check_teacher(config.teacher)
     sampler_named(config.sampler)
     stage_names(config)

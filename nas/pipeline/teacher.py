@@ -78,8 +78,8 @@ def check_teacher_file(name: str, data: Dataset) -> None:
     right = teacher_accuracy(OnnxTeacher(Path(name), data), data.val)
     if not beats_chance(right, data.val):
         raise InputError(
-            f"teacher {name}: {right:.1%} of the validation images are right, no better than chance; "
-            "it must read pixels in 0..1 or carry our preprocessing record"
+            f"teacher {name}: {right:.1%} of the validation images are correct, no better than chance; "
+            "it must accept pixels in 0..1 or have the preprocessing metadata of fitnas"
         )
 
 
