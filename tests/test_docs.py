@@ -140,8 +140,10 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A current folder with the files that the pages name."""
     write_photos(tmp_path / "photos")
-    workload = preset("resnet8", input_shape=(1, 32, 32)).workload()
-    record = {METADATA_KEY: load_data("digits").preprocessing.to_json()}
+    preprocessing = load_data(tmp_path / "photos").preprocessing
+    classes = len(preprocessing.class_names)
+    workload = preset("resnet8", input_shape=preprocessing.input_shape, num_classes=classes).workload()
+    record = {METADATA_KEY: preprocessing.to_json()}
     weights, scales = random_weights(workload), fixed_quantization(workload)
     (tmp_path / "model.onnx").write_bytes(write_onnx(workload, weights, metadata=record))
     (tmp_path / "model.int8.onnx").write_bytes(write_onnx(workload, weights, quantization=scales, metadata=record))
