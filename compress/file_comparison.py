@@ -149,7 +149,7 @@ class _Side:
             raise InputError(f"a file must read images (N, {data.preprocessing.channels}, H, W), one reads {shape}")
         if len(output) != 2 or output[1] != data.num_classes:
             raise InputError(
-                f"a file must tell the {data.num_classes} classes of {data.name} apart, one makes {output[1:]}"
+                f"a file must output the {data.num_classes} classes of {data.name}, one outputs {output[1:]}"
             )
         images = data.resized(shape[2], shape[3]).test.images
         return cls(file, images, record)

@@ -1,4 +1,4 @@
-"""Training for stages that change a module step by step, led by what the module was before."""
+"""Training for stages that change a module step by step, with the module before the stage as the teacher."""
 
 from __future__ import annotations
 

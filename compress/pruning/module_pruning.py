@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _USUAL_AMOUNT = 0.2
 _BATCH = 128
-# Costs are first-order: they are looked at again once half of what shall be saved or a tenth of all channels is
+# Costs are first-order: they are looked at again once half of the total saving or a tenth of all channels is
 # gone.
 _SHARE_OF_GAP, _MOST_AT_ONCE, _LEAST_AT_ONCE = 0.5, 0.1, 0.001
 _NEAR = 0.97
@@ -58,7 +58,7 @@ class PrunedModule:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Goal:
-    """What shall be reached; see :func:`prune_module`."""
+    """The target; see :func:`prune_module`."""
 
     amount: float | None = None
     latency_ms: float | None = None
@@ -86,7 +86,7 @@ class Goal:
 
     @property
     def limit(self) -> float | None:
-        """How much there may be of it; None where an amount shall go."""
+        """How much there may be of it; None where an amount is removed."""
         limit: float | None = getattr(self, self.quantity)
         return limit
 
@@ -167,7 +167,7 @@ class _Run:
         self._before = None if goal.limit is None else self._value(self._costs(model))
 
     def narrow(self, share: float, steps_left: int, batches: Sequence[Batch]) -> None:
-        """Let ``share`` of all that shall leave be gone."""
+        """Remove channels until ``share`` of all that are to leave are gone."""
         groups = self._groups
         scores = group_scores(self.model, groups, self._goal.criterion, batches)
         if self._before is None:
@@ -248,7 +248,7 @@ class _Run:
 
 @dataclass(frozen=True, slots=True)
 class _Some:
-    """A part of what shall leave, weighed by what each unit's share of its layers costs."""
+    """A part of what is to be removed, weighted by what each unit's share of its layers costs."""
 
     start: Mapping[str, int]
     costs: Mapping[str, float]
@@ -282,7 +282,7 @@ def _batches(goal: Goal, data: Dataset | None) -> list[Batch]:
 
 
 def pruned_module(artifact: Artifact, stage: Prune, context: Context) -> Artifact:
-    """The artifact without the channels that matter least, trained on; the unpruned module teaches.
+    """The artifact without the channels that matter least, trained further with the unpruned module as teacher.
 
     Raises:
         InputError: an ONNX file, or a limit that cannot be reached.

@@ -99,7 +99,7 @@ def _started(artifact: Artifact, home: Path) -> Artifact:
 def _run_stage(
     artifact: Artifact, stage: Stage, context: Context, folders: tuple[Path, Path], show: ProgressFactory
 ) -> Artifact:
-    """``folders``: where the artifact's file is, and where the stage's shall be."""
+    """``folders``: where the artifact's file is, and where the stage's file goes."""
     before, folder = folders
     origin = origin_of(stage, context, _file(before, artifact))
     if (folder / "artifact.json").is_file():

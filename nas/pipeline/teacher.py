@@ -89,7 +89,7 @@ def prepare_teacher(
     """The teacher, trained if need be; what was trained or decided before is found in ``folder/teacher``.
 
     One that is trained with ``auto`` must get more of the validation images right than ``to_beat``, such as what the
-    best candidate got right after a short training, or it teaches nobody.
+    best candidate got right after a short training; otherwise it is not used.
     """
     if config.teacher == NO_TEACHER:
         return TeacherInfo()
@@ -97,8 +97,8 @@ def prepare_teacher(
         return _of_file(Path(config.teacher), data)
     if clock.total is not None and "teacher" not in clock.weights:
         return _no_teacher(
-            f"no teacher: its share of the time is less than the {FEWEST_EPOCHS} epochs of timm:{_AUTO_NAME} that it "
-            "takes to teach anything"
+            f"no teacher: its share of the time is too short for the {FEWEST_EPOCHS} epochs that timm:{_AUTO_NAME} "
+            "needs to be useful"
         )
     recipe = _recipe(config, clock)
     name = config.teacher.removeprefix(_TIMM)
@@ -114,8 +114,8 @@ def prepare_teacher(
     facts = _facts(teacher, data, home)
     if config.teacher == AUTO and recipe.seconds is not None and facts["val_accuracy"] <= (to_beat or 0.0):
         return _no_teacher(
-            f"timm:{name} does not teach: {facts['val_accuracy']:.1%} of the validation images are right, "
-            f"{to_beat:.1%} with the best candidate after its short training"
+            f"no teacher: timm:{name} has a validation accuracy of {facts['val_accuracy']:.1%}, "
+            f"the best candidate {to_beat:.1%} after its short training"
         )
     return TeacherInfo(teacher, {"name": f"{_TIMM}{name}", **facts})
 
@@ -143,7 +143,7 @@ def _why_no_teacher(data: Dataset, recipe: Recipe, home: Path) -> str | None:
             if epochs < FEWEST_EPOCHS:
                 why = (
                     f"no teacher: {recipe.seconds:.0f} s are {epochs:.1f} epochs of timm:{_AUTO_NAME}, "
-                    f"at least {FEWEST_EPOCHS} are needed to teach anything"
+                    f"at least {FEWEST_EPOCHS} are needed"
                 )
         write_json(decision, {"why_none": why})
     why_none: str | None = read_json(decision)["why_none"]

@@ -377,7 +377,7 @@ def test_a_name_of_timm_comes_with_its_weights_and_its_normalisation(downloaded:
     module = timm.create_model("mobilenetv3_small_050", pretrained=True)
     torch.testing.assert_close(after.weights["conv_stem.weight"], module.conv_stem.weight, rtol=0, atol=1e-6)
     assert after.model()(torch.zeros(1, 3, 32, 32)).shape == (1, 4)
-    with pytest.raises(ValueError, match="timm:mobilenetv3_small_050 tells 1000 classes apart, the given images has 4"):
+    with pytest.raises(ValueError, match="timm:mobilenetv3_small_050 has 1000 classes, the given images has 4"):
         compress.quantize("mobilenetv3_small_050", images)
     compress.encode("mobilenetv3_small_050", tmp_path / "m.fnz", input_shape=(3, 64, 64))
     assert onnx.load_model_from_string(decode_onnx((tmp_path / "m.fnz").read_bytes())).graph.input[0].type.tensor_type.shape.dim[3].dim_value == 64  # fmt: skip
@@ -430,7 +430,7 @@ def flat(*shape: int) -> np.ndarray:
         (lambda data, file: compress.quantize(ARCH, 3), "data must be a Dataset, digits, a folder"),
         (lambda data, file: compress.quantize(preset("resnet8"), data), "reads 3 channels, the images of digits have 1"),
         (lambda data, file: compress.quantize(preset("resnet8", input_shape=(1, 9, 9), num_classes=3), data),
-         "tells 3 classes apart, digits has 10"),
+         "has 3 classes, digits has 10"),
         (lambda data, file: compress.quantize("resnet18x", data), "timm has no model 'resnet18x'"),
         (lambda data, file: compress.quantize(Ways(), data), "Ways: what a model does must not depend"),
         (lambda data, file: compress.quantize(nn.Linear(16, 10), data), r"Linear must give one number for each class, \(N, 10\), gives \(N, \*\(1, 16, 10\)\)"),
