@@ -205,8 +205,8 @@ def sparsify_module(
 ) -> dict[str, float]:
     """Make any module sparse in place; its layers' densities (share of weights that are not zero) by name.
 
-    With ``data`` (of the size that the module reads) it is trained while it becomes sparse, with its earlier self as teacher;
-    without, the weakest weights leave at once. ``options`` are those of :class:`Sparsify`.
+    With ``data`` (of the size that the module reads) it is trained while it becomes sparse, with its earlier self as
+    teacher; without data, the weakest weights leave at once. ``options`` are those of :class:`Sparsify`.
 
     Raises:
         InputError: an option that is not valid, or a module without convolutions and linear layers.
