@@ -21,6 +21,11 @@ def add_verbosity(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _is_not_the_error(record: logging.LogRecord) -> bool:
+    """Whether a record is anything but the message with which the command then fails."""
+    return not record.getMessage().startswith("the search ended: nothing fits")
+
+
 @contextmanager
 def log_on_stderr(*, verbose: bool = False, quiet: bool = False) -> Iterator[None]:
     """Within it, log records appear on stderr as ``nas: message``, and warnings of libraries do not appear.
@@ -34,6 +39,7 @@ def log_on_stderr(*, verbose: bool = False, quiet: bool = False) -> Iterator[Non
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("nas: %(message)s"))
     handler.setLevel(logging.WARNING if quiet else logging.INFO)
+    handler.addFilter(_is_not_the_error)
     level = logging.root.level
     logging.root.addHandler(handler)
     if verbose:

@@ -125,6 +125,13 @@ def test_quiet_hides_progress_and_log_but_no_warning(
     assert ("a part" in error) is shown
 
 
+def test_the_reason_that_a_command_fails_with_is_not_logged_as_well(capsys: pytest.CaptureFixture[str]) -> None:
+    with log_on_stderr():
+        logging.getLogger("fitnas").warning("the search ended: %s", "nothing fits: none of 500 candidates")
+        logging.getLogger("fitnas").warning("the search ended: %s", "all 3 evaluations failed")
+    assert capsys.readouterr().err == "nas: the search ended: all 3 evaluations failed\n"
+
+
 def test_verbose_shows_what_libraries_log(capsys: pytest.CaptureFixture[str]) -> None:
     for verbose in (False, True):
         with log_on_stderr(verbose=verbose):
