@@ -39,7 +39,7 @@ check: $(READY)
 
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	$(BIN)/pdoc -o site/api blocks hw_profiles search_spaces compress nas
+	$(BIN)/python docs/api_pages.py site/api
 
 tables: $(READY)
 	$(BIN)/python tests/benchmarks/tables.py
