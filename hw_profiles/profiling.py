@@ -90,7 +90,7 @@ def profile(
 
     Raises:
         InputError: not a model, an unknown precision, an ``input_shape`` that contradicts the model or is missing, a
-            device that is not this machine and shall be measured, or a module that shall be measured in int8.
+            measurement of a device that is not this machine, or of a module in int8.
 
     >>> from hw_profiles import load_device
     >>> from search_spaces import preset
