@@ -2,38 +2,58 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from hw_profiles.cost_model.features import network_features
+from hw_profiles.cost_model.features import CostFeatures, network_features
+from hw_profiles.cost_model.kernel_costs import CostTable, KernelCost
+from hw_profiles.cost_model.plain_costs import plain_costs
+from hw_profiles.cost_model.scaling import Scaling, scale
 from hw_profiles.devices.device import Device
 from hw_profiles.errors import InputError
-from hw_profiles.latency.estimate import prediction_deviation
 from hw_profiles.profiling import Model, workload_of
 from hw_profiles.runtimes.fusion import fuse
 
 _CALIBRATED = "; calibrated"
-_OF_A_KIND = 0.15  # how far the costs of one kind of kernel may be off the rest
+_FEWEST_TO_JUDGE = 4  # measurements, of which one may be called an outlier
+_FAR_OFF = math.log(5)  # from what the others say: half way to ten-fold, on a scale of logarithms
+_MOST_SET_ASIDE = 1 / 3
+_FEWEST_TO_LEAVE_THE_BASE = 3
+_log = logging.getLogger("fitnas")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration:
+    """A calibrated device; ``set_aside`` says of each measurement that was not used which one and why;
+    ``left_out_error`` is the mean of |estimate / measurement - 1| of those used, each by the others alone.
+    """
+
+    device: Device
+    used: int
+    set_aside: tuple[str, ...]
+    left_out_error: float | None
 
 
 def calibrate(
     base: Device,
     measured: Sequence[tuple[Model, float]],
     precision: str = "fp32",
-    input_shape: tuple[int, int, int] | None = None,
+    input_shape: tuple[int, ...] | None = None,
 ) -> Device:
     """The device with its costs in ``precision`` corrected by measured (model, milliseconds); five improve it.
 
-    One factor for all kernels and one for each kind, by Bayesian linear regression on relative times: what was not
-    measured stays near the common factor. The interval shrinks as far as the measurements allow, and holds what each of
-    them would miss if the others alone had been there.
+    A factor for each quantity of each kind of kernel, see :func:`hw_profiles.cost_model.scaling.scale`: a machine that
+    is the base but faster keeps its structure, and one of another kind changes it as far as the measurements say. The
+    interval holds what each of them would miss if the others alone had been there. Without any measurement the device
+    is the base. What cannot be a time, and what is five times off all others or more, is set aside and named in a
+    warning; see :func:`calibration_report` for the list.
 
     Raises:
-        InputError: no measurement, milliseconds that are not a positive number, or a model that cannot be read.
+        InputError: no measurement that can be used among those given, or a model that cannot be read.
 
     >>> from hw_profiles import load_device, profile
     >>> from search_spaces import preset
@@ -42,70 +62,121 @@ def calibrate(
     >>> bool(profile(model, calibrate(host, [(model, twice)])).latency_ms > 0.9 * twice)
     True
     """
-    if not measured:
-        raise InputError("calibrate: at least one measurement is needed, got none")
-    for model, ms in measured:
-        if isinstance(ms, bool) or not isinstance(ms, int | float) or not 0 < ms < math.inf:
-            raise InputError(f"calibrate: milliseconds must be a positive number, got {ms!r} for {_name(model)}")
-    shares, ratios = _shares(base, measured, precision, input_shape)
-    prior = prediction_deviation(base, precision)
-    common, factors, deviation = _factors(shares, ratios, prior, min(prior, base.spread[precision]))
-    costs = {
-        kind: replace(
-            cost, coefficients=tuple(linear_cost * factors.get(kind, common) for linear_cost in cost.coefficients)
-        )
-        for kind, cost in base.costs[precision].items()
-    }
-    return replace(
-        base,
-        source=f"{base.source.partition(_CALIBRATED)[0]}{_CALIBRATED} in {precision} with {len(measured)} measurements",
-        calibrated=tuple(dict.fromkeys((*base.calibrated, precision))),
-        spread={**base.spread, precision: deviation},
-        costs={**base.costs, precision: costs},
-    )
+    found = calibration_report(base, measured, precision, input_shape)
+    for said in found.set_aside:
+        _log.warning("calibrate: %s", said)
+    return found.device
 
 
-def _shares(
-    base: Device, measured: Sequence[tuple[Model, float]], precision: str, input_shape: tuple[int, int, int] | None
-) -> tuple[list[dict[str, float]], list[float]]:
-    """Of each measured model: the share of each kind in its estimate, and how often the estimate the measurement is."""
-    table = base.table(precision)
-    shares, ratios = [], []
-    for model, ms in measured:
-        workload = workload_of(model, input_shape).with_precision(precision)
-        all_features = network_features(workload, fuse(workload, base.runtime))
-        whole = table.total(all_features)[0]
-        share: dict[str, float] = {}
-        for features in all_features:
-            share[features.kind] = share.get(features.kind, 0.0) + table.total([features])[0] / whole
-        shares.append(share)
-        ratios.append(1000 * ms / whole)
-    return shares, ratios
+def calibration_report(
+    base: Device,
+    measured: Sequence[tuple[Model, float]],
+    precision: str = "fp32",
+    input_shape: tuple[int, ...] | None = None,
+    names: Sequence[str] | None = None,
+) -> Calibration:
+    """As :func:`calibrate`, with what was set aside; ``names`` are what the models are called there.
 
-
-def _factors(
-    shares: Sequence[dict[str, float]], ratios: Sequence[float], prior: float, noise: float
-) -> tuple[float, dict[str, float], float]:
-    """The common factor, the factor of each kind, and the relative standard deviation that is left.
-
-    The common factor is the geometric mean first, so that kinds only have to explain what differs from it.
+    >>> from hw_profiles import load_device
+    >>> from search_spaces import preset
+    >>> measured = [(preset("resnet8"), 0.5), (preset("mobilenetv2_100"), float("nan"))]
+    >>> found = calibration_report(load_device("host"), measured, names=("resnet8", "mobilenetv2_100"))
+    >>> found.used, found.set_aside
+    (1, ('mobilenetv2_100: nan ms is no positive number',))
     """
-    kinds = sorted({kind for share in shares for kind in share})
-    first = math.exp(float(np.mean(np.log(ratios))))
-    matrix = np.array([[1.0, *(share.get(kind, 0.0) for kind in kinds)] for share in shares])
-    target = np.array(ratios) / first - 1
-    inverse = np.diag([1 / prior**2, *([1 / _OF_A_KIND**2] * len(kinds))])
-    covariance = np.linalg.inv(matrix.T @ matrix / noise**2 + inverse)
-    change = covariance @ matrix.T @ target / noise**2
-    typical = matrix.mean(axis=0)
-    deviation = math.hypot(noise, math.sqrt(float(typical @ covariance @ typical)))
-    leverage = np.einsum("ij,jk,ik->i", matrix, covariance, matrix) / noise**2
-    left_out = (target - matrix @ change) / (1 - leverage)
-    deviation = max(deviation, math.sqrt(float(np.mean(np.square(left_out)))))
-    common = first * (1 + float(change[0]))
-    factors = {kind: common + first * float(c) for kind, c in zip(kinds, change[1:], strict=True)}
-    return common, {kind: max(factor, 0.1 * first) for kind, factor in factors.items()}, deviation
+    base.table(precision)
+    if not measured:
+        return Calibration(device=base, used=0, set_aside=(), left_out_error=None)
+    names = names or [_name(i, model) for i, (model, _) in enumerate(measured)]
+    times = {i: float(ms) for i, (_, ms) in enumerate(measured) if _is_time(ms)}
+    set_aside = [f"{names[i]}: {ms!r} ms is no positive number" for i, (_, ms) in enumerate(measured) if i not in times]
+    if not times:
+        raise InputError(
+            f"calibrate: at least one measurement must be a positive number, got {'; '.join(set_aside):.200}"
+        )
+    features = {i: _features(base, measured[i][0], precision, input_shape) for i in times}
+    costs, found, outliers = _without_outliers(base, precision, features, times)
+    set_aside += [
+        f"{names[i]}: {times[i]:g} ms is {ratio:.2g} times what the others say" for i, ratio in outliers.items()
+    ]
+    used = len(times) - len(outliers)
+    device = replace(
+        base,
+        source=f"{base.source.partition(_CALIBRATED)[0]}{_CALIBRATED} in {precision} with {used} measurements",
+        calibrated=tuple(dict.fromkeys((*base.calibrated, precision))),
+        spread={**base.spread, precision: found.deviation},
+        costs={**base.costs, precision: costs},
+        held_out={name: held_out for name, held_out in base.held_out.items() if name != precision},
+    )
+    error = sum(abs(math.expm1(each)) for each in found.left_out) / used if used > 1 else None
+    return Calibration(device=device, used=used, set_aside=tuple(set_aside), left_out_error=error)
 
 
-def _name(model: Model) -> str:
-    return str(model) if isinstance(model, str | Path) else type(model).__name__
+def _without_outliers(
+    base: Device, precision: str, features: dict[int, list[CostFeatures]], times: dict[int, float]
+) -> tuple[dict[str, KernelCost], Scaling, dict[int, float]]:
+    """The costs, the factors that made them, and each measurement that was set aside, in times what the others say."""
+    table = base.table(precision)
+    ratios = {i: math.log(1000 * times[i] / table.total(features[i])[0]) for i in times}
+    left, outliers = list(times), dict[int, float]()
+
+    def fitted(chosen: Sequence[int]) -> tuple[Mapping[str, KernelCost], Scaling]:
+        return _scaled(
+            base.costs[precision], precision, [features[i] for i in chosen], [1000 * times[i] for i in chosen]
+        )
+
+    costs, found = fitted(left)
+    while len(left) >= _FEWEST_TO_JUDGE and len(outliers) < _MOST_SET_ASIDE * len(times):
+        suspect = _suspect(left, ratios, found)
+        if suspect is None:
+            break
+        others = [i for i in left if i != suspect]
+        costs_without, without = fitted(others)
+        predicted = CostTable(without.apply(costs_without)).total(features[suspect])[0]
+        ratio = 1000 * times[suspect] / predicted
+        if abs(math.log(ratio)) <= _FAR_OFF:
+            break
+        left, costs, found, outliers[suspect] = others, costs_without, without, ratio
+    return found.apply(costs), found, outliers
+
+
+def _suspect(left: Sequence[int], ratios: Mapping[int, float], found: Scaling) -> int | None:
+    """The measurement that may be an outlier: the one furthest from the usual ratio to the base, or else from what the
+    others say; None where none is far off.
+    """
+    usual = statistics.median(ratios[i] for i in left)
+    furthest = max(left, key=lambda i: abs(ratios[i] - usual))
+    if abs(ratios[furthest] - usual) > _FAR_OFF:
+        return furthest
+    error, unlike = max((abs(error), i) for error, i in zip(found.left_out, left, strict=True))
+    return unlike if error > _FAR_OFF else None
+
+
+def _scaled(
+    costs: Mapping[str, KernelCost],
+    precision: str,
+    networks: Sequence[Sequence[CostFeatures]],
+    microseconds: Sequence[float],
+) -> tuple[Mapping[str, KernelCost], Scaling]:
+    """The costs that are corrected, and how: the base's, or those of a machine of which nothing is known if they make
+    the times more likely. One of another kind than the base may be unlike it in every kind of kernel.
+    """
+    known = scale(costs, networks, microseconds)
+    if len(networks) < _FEWEST_TO_LEAVE_THE_BASE:
+        return costs, known
+    plain = plain_costs(costs, precision)
+    other = scale(plain, networks, microseconds)
+    return (costs, known) if known.evidence >= other.evidence else (plain, other)
+
+
+def _features(base: Device, model: Model, precision: str, input_shape: tuple[int, ...] | None) -> list[CostFeatures]:
+    workload = workload_of(model, input_shape).with_precision(precision)
+    return network_features(workload, fuse(workload, base.runtime))
+
+
+def _is_time(ms: object) -> bool:
+    return isinstance(ms, int | float) and not isinstance(ms, bool) and 0 < ms < math.inf
+
+
+def _name(index: int, model: Model) -> str:
+    return str(model) if isinstance(model, str | Path) else f"measurement {index + 1} ({type(model).__name__})"

@@ -11,7 +11,8 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 from hw_profiles.devices.device import Device
 from hw_profiles.errors import InputError
 from hw_profiles.latency.block_costs import parts_table
-from hw_profiles.latency.estimate import estimate, latency_from, upper_bound_ms
+from hw_profiles.latency.energy import energy
+from hw_profiles.latency.estimate import Latency, estimate, latency_from, upper_bound_ms
 from hw_profiles.measurement.latency_measurement import measure
 from hw_profiles.memory.planner import plan
 from hw_profiles.network.quantization import fixed_quantization
@@ -46,6 +47,7 @@ class Profile:
 
     ``latency_low_ms`` and ``latency_high_ms`` hold 90 %. ``peak_ram_bytes`` are activations that live at once.
     ``flash_bytes`` are weights with their scales. ``macs`` are those of convolutions, linear and matmul operations.
+    ``energy_mj`` is active power times latency, of one inference, where the device states its power.
     """
 
     latency_ms: float
@@ -59,6 +61,8 @@ class Profile:
     params: int | None
     weight_count: int
     energy_mj: float | None = None
+    energy_low_mj: float | None = None
+    energy_high_mj: float | None = None
 
     @property
     def latency_upper_bound_ms(self) -> float:
@@ -110,17 +114,28 @@ def profile(
     else:
         latency = estimate(workload, kernels, device)
     return Profile(
-        latency_ms=latency.ms,
-        latency_low_ms=latency.low_ms,
-        latency_high_ms=latency.high_ms,
-        latency_source=latency.source,
-        latency_raw_ms=latency.raw_ms,
+        **timing_fields(latency, device),
         peak_ram_bytes=plan(workload, kernels, device.runtime).arena_bytes,
         flash_bytes=workload.weight_bytes,
         macs=workload.macs,
         params=params,
         weight_count=workload.weight_count,
     )
+
+
+def timing_fields(latency: Latency, device: Device) -> dict[str, Any]:
+    """The fields of a profile that follow from the latency."""
+    found = energy(device, latency.ms, latency.low_ms, latency.high_ms)
+    return {
+        "latency_ms": latency.ms,
+        "latency_low_ms": latency.low_ms,
+        "latency_high_ms": latency.high_ms,
+        "latency_source": latency.source,
+        "latency_raw_ms": latency.raw_ms,
+        "energy_mj": found.mj if found else None,
+        "energy_low_mj": found.low_mj if found else None,
+        "energy_high_mj": found.high_mj if found else None,
+    }
 
 
 def _of_parts(model: HasParts, device: Device, precision: str, input_shape: tuple[int, ...] | None) -> Profile | None:
@@ -131,11 +146,7 @@ def _of_parts(model: HasParts, device: Device, precision: str, input_shape: tupl
         return None
     latency = latency_from(cost.microseconds, cost.doubt, device, precision)
     return Profile(
-        latency_ms=latency.ms,
-        latency_low_ms=latency.low_ms,
-        latency_high_ms=latency.high_ms,
-        latency_source=latency.source,
-        latency_raw_ms=None,
+        **timing_fields(latency, device),
         peak_ram_bytes=cost.peak_bytes,
         flash_bytes=cost.weight_bytes,
         macs=cost.macs,

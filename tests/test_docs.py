@@ -47,7 +47,7 @@ def test_the_design_names_every_folder() -> None:
         assert f"`{folder.name}/`" in text, folder.relative_to(ROOT)
 
 
-PAGES_WITH_COMMANDS = ("search.md", "machines.md", "ray.md", "select.md")
+PAGES_WITH_COMMANDS = ("search.md", "machines.md", "ray.md", "devices.md", "select.md")
 SHORT = ["--trials", "2", *(f"--set={name}" for name in ("size=16", "latency_from=estimated", "search_epochs=0.5"))]
 
 
@@ -98,6 +98,17 @@ def test_the_python_example_of_the_selection_runs(tmp_path: Path) -> None:
     out, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert len(out.splitlines()) == 3
+
+
+def test_the_python_example_of_devices_runs(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", text_of("devices.md"), re.DOTALL)
+    (tmp_path / "example.py").write_text(code)
+    process = in_process(["example.py"], tmp_path)
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    latency, energy = out.splitlines()
+    assert latency.endswith("estimated")
+    assert len(energy.split()) == 5
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ QUANTITIES: dict[str, tuple[str, ...]] = {
     "integer_conv": ("start", "mmacs", "mpasses", "mvalues", "mpositions", "weight_mb", "mrest"),
     "integer_depthwise": ("start", "mmacs", "mmacs_half", "mmacs_rest", "mtaps", "mvalues", "mrest"),
     "other": ("start", "mvalues", "kchannels", "mrows", "mrest", "mmacs"),
+    "layer": ("start", "mmacs", "moved_mb", "weight_mb"),
 }
 """The quantities of each family of kernels that a device has a coefficient for: one start, and millions, megabytes or
 thousands of the others."""
@@ -35,6 +36,7 @@ SCALES: dict[str, tuple[float, ...]] = {
     "integer_conv": _CONV_SCALES,
     "integer_depthwise": _CONV_SCALES,
     "other": (2.0, 1.5, 1.5, _NETWORK_SIZE_SCALE),
+    "layer": (),
 }
 """Length scales of each coordinate of a family: mostly doublings of a size, the last one of the network size."""
 
@@ -103,9 +105,49 @@ def kernel_features(workload: Workload, kernel: Kernel) -> list[CostFeatures]:
     """The features of one kernel: one of its first operation, and one for each other that costs something. Their
     coordinates lack the network size.
     """
+    if kernel.layout == "any":
+        return [layer_features(workload, kernel)]
     if kernel.ops and kernel.ops[0].kind in ("conv", "linear", "conv_transpose") and kernel.ops[0].weight_shape:
         return _weighted(workload, kernel)
     return [_other(workload, kernel)]
+
+
+LAYER_KINDS = (
+    "first", "conv", "pointwise", "depthwise", "grouped", "conv_transpose", "linear", "matmul", "elementwise",
+    "nonlinear", "pool", "copy",
+)  # fmt: skip
+"""The kinds of the family ``layer``. ``first`` is a convolution of an image's channels, ``nonlinear`` any function
+with an exponential, ``copy`` whatever only moves numbers or is unknown."""
+_IMAGE_CHANNELS = 4
+_ELEMENTWISE = ("add", "mul", "affine")
+_CHEAP_FUNCTIONS = ("relu", "relu6", "clip", "leaky_relu", "none")
+
+
+def layer_features(workload: Workload, kernel: Kernel) -> CostFeatures:
+    """The features of one kernel of a runtime whose layouts are not modelled: what can be learnt from whole networks
+    that others have measured.
+
+    >>> from hw_profiles.runtimes.fusion import fuse
+    >>> from search_spaces import preset
+    >>> w = preset("resnet8").workload()
+    >>> layer_features(w, fuse(w, "tflite")[0]).kind
+    'layer/first'
+    """
+    names = {name.partition("@")[0] for name in (*kernel.inputs, kernel.output)}
+    moved = sum([workload.tensor_bytes(name) for name in names])
+    quantities = (1.0, kernel.macs / 1e6, moved / 1e6, kernel.weight_bytes / 1e6)
+    return CostFeatures(f"layer/{_layer_kind(kernel)}", (), quantities)
+
+
+def _layer_kind(kernel: Kernel) -> str:
+    op = kernel.ops[0]
+    if kernel.kind == "conv" and op.weight_shape[1] <= _IMAGE_CHANNELS:
+        return "first"
+    if op.kind in _ELEMENTWISE:
+        return "elementwise"
+    if op.kind == "activation":
+        return "elementwise" if op.function in _CHEAP_FUNCTIONS else "nonlinear"
+    return kernel.kind if kernel.kind in LAYER_KINDS else "copy"
 
 
 def _weighted(workload: Workload, kernel: Kernel) -> list[CostFeatures]:

@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelCost:
     """What one kind of kernel costs: microseconds for each unit of its quantities, and corrections of the sum at
-    ``points``.
+    ``points``. ``doubt`` is the share of the cost that is in doubt because no measurement showed that kind.
 
     The correction at a location is the sum of the weights, each times how near its point is: 0.1 is ten percent more.
     """
@@ -33,6 +33,7 @@ class KernelCost:
     coefficients: tuple[float, ...]
     points: tuple[tuple[float, ...], ...] = ()
     weights: tuple[float, ...] = ()
+    doubt: float = 0.0
 
     def __post_init__(self) -> None:
         if not all(linear_cost >= 0 for linear_cost in self.coefficients):
@@ -132,6 +133,7 @@ class CostTable:
 
     def __init__(self, costs: Mapping[str, KernelCost]) -> None:
         self._coefficients = {kind: cost.coefficients for kind, cost in costs.items()}
+        self._doubts = {kind: cost.doubt for kind, cost in costs.items()}
         corrected = {kind: cost for kind, cost in costs.items() if cost.points and SCALES[family(kind)]}
         self._corrected = _Corrected(corrected)
 
@@ -172,7 +174,7 @@ class CostTable:
         known = features.kind if features.kind in self._coefficients else self._fallback(features.kind)
         linear_cost = _linear_cost(self._coefficients[known], features.quantities)
         if known == features.kind:
-            return linear_cost, 0.0
+            return linear_cost, self._doubts[known] * linear_cost
         linear_cost += self._macs_cost(features, known)
         return linear_cost, _DOUBT_OF_FALLBACKS * linear_cost
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from hw_profiles.cost_model.kernel_costs import CostTable, KernelCost
+from hw_profiles.devices.facts import Fact, HeldOut
 from hw_profiles.errors import InputError
 
 
@@ -19,7 +20,8 @@ class Device:
     what such estimates miss; ``conditions`` under which this was measured, but for the precisions in ``calibrated``,
     which were corrected by later measurements; ``reference_ms`` what the reference network took then, which times
     measured under these conditions are relative to; ``measurable`` whether this process runs on it; ``source`` who says
-    so.
+    so; ``facts`` what else is known, see :data:`hw_profiles.devices.facts.FACTS`; ``held_out[precision]`` how far
+    estimates missed on networks that were not fitted, where somebody published some.
     """
 
     name: str
@@ -34,6 +36,8 @@ class Device:
     conditions: Mapping[str, str]
     spread: Mapping[str, float]
     costs: Mapping[str, Mapping[str, KernelCost]]
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    held_out: Mapping[str, HeldOut] = field(default_factory=dict)
 
     def table(self, precision: str) -> CostTable:
         """The costs in a precision, ready to add up; an InputError where the device has none."""
@@ -45,6 +49,11 @@ class Device:
             self.memo[key] = CostTable(self.costs[precision])
         table: CostTable = self.memo[key]
         return table
+
+    def number(self, fact: str) -> float | None:
+        """The value of a fact that is a number, None where it is not known."""
+        found = self.facts.get(fact)
+        return found.value if found is not None and not isinstance(found.value, str) else None
 
     @cached_property
     def memo(self) -> dict[tuple[str, str], Any]:

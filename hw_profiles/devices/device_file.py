@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from hw_profiles.cost_model.features import SCALES, family
 from hw_profiles.cost_model.kernel_costs import KernelCost, quantity_names
 from hw_profiles.devices.device import Device
+from hw_profiles.devices.facts import FACTS, Fact, HeldOut
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import PRECISIONS
+from hw_profiles.runtimes.fusion import RUNTIMES
 from hw_profiles.spelling_suggestions import did_you_mean
 
 DEVICE_SCHEMA = 4
-_RUNTIMES = ("ort",)  # those whose kernels have cost features
 _FOLDER = Path(__file__).parent
 _MOST_BYTES = 2_000_000
 _MOST_DOTS = 40  # in a line: the reader's time and memory grow as the square of the length of a dotted name
 _CALL = "call/call"  # what no network is without
 _LARGEST = 1e12
+_LARGEST_FACT = 1e15
 _LARGEST_SPREAD = 10.0
 
 
 def list_devices() -> list[str]:
     """Names for :func:`load_device`.
 
-    >>> list_devices()
-    ['host']
+    >>> "host" in list_devices(), "raspberry-pi-4" in list_devices()
+    (True, True)
     """
     return sorted(path.stem for path in _FOLDER.glob("*.toml"))
 
@@ -64,13 +67,38 @@ def to_toml(device: Device) -> str:
     for name in ("conditions", "spread"):
         lines += ["", f"[{name}]"]
         lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in getattr(device, name).items()]
+    lines += _fact_lines(device)
     for precision, table in device.costs.items():
         for kind, cost in table.items():
-            lines += ["", f'[costs.{precision}."{kind}"]', f"coefficients = {_coefficients(kind, cost)}", "points = ["]
+            lines += ["", f'[costs.{precision}."{kind}"]', f"coefficients = {_coefficients(kind, cost)}"]
+            if cost.doubt:
+                lines.append(f"doubt = {cost.doubt:.3g}")
+            if not SCALES[family(kind)]:
+                continue
+            lines.append("points = [")
             for point, weight in zip(cost.points, cost.weights, strict=True):
                 lines.append(f"  [{', '.join(f'{value:.4g}' for value in point)}, {weight:.4g}],")
             lines.append("]")
     return "\n".join(lines) + "\n"
+
+
+def _fact_lines(device: Device) -> list[str]:
+    lines = []
+    for name, fact in device.facts.items():
+        entries: dict[str, object] = {"value": fact.value, "source": fact.source}
+        if fact.low != fact.high:
+            entries |= {"low": fact.low, "high": fact.high}
+        if fact.note:
+            entries["note"] = fact.note
+        lines += ["", f"[facts.{name}]", *[f"{key} = {_text(value)}" for key, value in entries.items()]]
+    for precision, held_out in device.held_out.items():
+        lines += ["", f"[held_out.{precision}]"]
+        lines += [f"{key} = {_text(value)}" for key, value in asdict(held_out).items()]
+    return lines
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _coefficients(kind: str, cost: KernelCost) -> str:
@@ -109,7 +137,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _parse(data: dict[str, Any]) -> Device:
-    data = _from_schema_3(data)
+    data = _with_costs_of_another(_from_schema_3(data))
     _check_fields(data)
     for name, value in data["conditions"].items():
         if not isinstance(value, str):
@@ -120,8 +148,69 @@ def _parse(data: dict[str, Any]) -> Device:
     }
     if "reference_ms" in data and not _number("reference_ms", data["reference_ms"], _LARGEST):
         raise InputError("reference_ms must be more than 0")
-    plain = {name: data[name] for name in data if name not in ("schema", "costs", "calibrated")}
-    return Device(costs=costs, calibrated=tuple(data["calibrated"]), **plain)
+    plain = {name: data[name] for name in data if name not in ("schema", "costs", "calibrated", "facts", "held_out")}
+    return Device(
+        costs=costs,
+        calibrated=tuple(data["calibrated"]),
+        facts={name: _fact(name, row) for name, row in _table("facts", data).items()},
+        held_out={name: _held_out(name, row, costs) for name, row in _table("held_out", data).items()},
+        **plain,
+    )
+
+
+def _table(entry: str, data: dict[str, Any]) -> dict[str, Any]:
+    table = data.get(entry, {})
+    if not isinstance(table, dict):
+        raise InputError(f"{entry} must be a table, got {table!r:.80}")
+    return table
+
+
+def _fact(name: str, row: Any) -> Fact:
+    if name not in FACTS:
+        raise InputError(f"facts: unknown entry {name!r:.80}{did_you_mean(name, FACTS)} (valid: {', '.join(FACTS)})")
+    _check_row(f"facts.{name}", row, {"value": FACTS[name], "source": str}, {"low": float, "high": float, "note": str})
+    return Fact(**row)
+
+
+def _held_out(precision: str, row: Any, costs: dict[str, Any]) -> HeldOut:
+    if precision not in costs:
+        raise InputError(f"held_out: precision must be one of {', '.join(costs)}, got {precision!r:.80}")
+    needed = {"networks": int, "families": int, "mean_error": float, "macs_error": float, "within_interval": float,
+              "source": str}  # fmt: skip
+    _check_row(f"held_out.{precision}", row, needed, {})
+    return HeldOut(**row)
+
+
+def _check_row(entry: str, row: Any, needed: dict[str, type], allowed: dict[str, type]) -> None:
+    """That a table has what is needed and nothing but that and what is allowed, each of its type."""
+    if not isinstance(row, dict):
+        raise InputError(f"{entry} must be a table, got {row!r:.80}")
+    if missing := sorted(set(needed) - set(row)):
+        raise InputError(f"{entry}.{missing[0]} is missing")
+    kinds = needed | allowed
+    if unknown := sorted(set(row) - set(kinds)):
+        raise InputError(f"{entry}: unknown entry {unknown[0]!r:.80} (valid: {', '.join(kinds)})")
+    for key, value in row.items():
+        if kinds[key] is str:
+            if not isinstance(value, str) or not value.isprintable():
+                raise InputError(f"{entry}.{key} must be printable text, got {value!r:.80}")
+        else:
+            _number(f"{entry}.{key}", value, _LARGEST_FACT)
+            if kinds[key] is int and not isinstance(value, int):
+                raise InputError(f"{entry}.{key} must be a whole number, got {value!r:.80}")
+
+
+def _with_costs_of_another(data: dict[str, Any]) -> dict[str, Any]:
+    """A file whose costs are the name of one of our devices, with the costs of that one; any other file as it is."""
+    name = data.get("costs")
+    if not isinstance(name, str):
+        return data
+    if name not in list_devices():
+        raise InputError(f"costs must be a table or one of {', '.join(list_devices())}, got {name!r:.80}")
+    costs = _read(_FOLDER / f"{name}.toml").get("costs")
+    if isinstance(costs, str):
+        raise InputError(f"costs must be of a device with costs of its own, got {name!r}")
+    return {**data, "costs": costs}
 
 
 def _from_schema_3(data: dict[str, Any]) -> dict[str, Any]:
@@ -151,15 +240,15 @@ def _check_fields(data: dict[str, Any]) -> None:
             raise InputError(f"{name} must be of type {kind.__name__}, got {data[name]!r:.80}")
         if kind is str and not data[name].isprintable():
             raise InputError(f"{name} must be printable, got {data[name]!r:.80}")
-    valid = (*_FIELDS, "reference_ms")
+    valid = (*_FIELDS, "reference_ms", "facts", "held_out")
     if unknown := sorted(set(data) - set(valid)):
         raise InputError(f"unknown entry {unknown[0]!r} (valid: {', '.join(valid)})")
     if data["schema"] != DEVICE_SCHEMA:
         raise InputError(f"schema must be {DEVICE_SCHEMA}, got {data['schema']}")
     if data["threads"] < 1 or data["channel_multiple"] < 1:
         raise InputError("threads and channel_multiple must be at least 1")
-    if data["runtime"] not in _RUNTIMES:
-        raise InputError(f"runtime must be one of {', '.join(_RUNTIMES)}, got {data['runtime']!r}")
+    if data["runtime"] not in RUNTIMES:
+        raise InputError(f"runtime must be one of {', '.join(RUNTIMES)}, got {data['runtime']!r}")
 
 
 def _tables(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -182,8 +271,8 @@ def _tables(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def _cost(entry: str, kind: str, row: Any) -> KernelCost:
     if not isinstance(row, dict) or not isinstance(row.get("coefficients"), dict):
         raise InputError(f"{entry}: coefficients is missing")
-    if unknown := sorted(set(row) - {"coefficients", "points"}):
-        raise InputError(f"{entry}: unknown entry {unknown[0]!r} (valid: coefficients, points)")
+    if unknown := sorted(set(row) - {"coefficients", "points", "doubt"}):
+        raise InputError(f"{entry}: unknown entry {unknown[0]!r} (valid: coefficients, points, doubt)")
     names = quantity_names(kind)
     if wrong := sorted(set(row["coefficients"]) ^ set(names)):
         state = "missing" if wrong[0] in names else "unknown"
@@ -203,6 +292,7 @@ def _cost(entry: str, kind: str, row: Any) -> KernelCost:
         coefficients=coefficients,
         points=tuple(tuple(p[:-1]) for p in points),
         weights=tuple(float(p[-1]) for p in points),
+        doubt=_number(f"{entry}.doubt", row.get("doubt", 0.0), _LARGEST_SPREAD),
     )
 
 
@@ -215,4 +305,4 @@ def _number(entry: str, value: Any, largest: float) -> float:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST_FACT <= value <= _LARGEST_FACT

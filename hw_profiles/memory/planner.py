@@ -66,6 +66,8 @@ def plan(workload: Workload, kernels: Sequence[Kernel], runtime: str = "ort") ->
     ``"ort"``: ONNX Runtime keeps the given order and allocates while it runs, so there are no offsets and the arena is
     the peak. The network's input counts until its last reader, and its output from when it is made.
 
+    The other runtimes are planned like it, ``"c99"`` excepted.
+
     ``"c99"``: order, offsets and what is written over are chosen for the smallest static arena. The input lies in it as
     well, and may be overwritten after its last reader; the output is there in the end.
 
@@ -84,7 +86,7 @@ def plan(workload: Workload, kernels: Sequence[Kernel], runtime: str = "ort") ->
         )
     if not kernels:
         raise InputError("kernels must hold at least one, got none")
-    if runtime == "ort":
+    if runtime != "c99":
         return _as_given(workload, kernels)
     problem = storages(workload, kernels, runtime)
     arena = smallest_arena(_aligned(problem))

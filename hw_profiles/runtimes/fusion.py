@@ -11,11 +11,13 @@ from hw_profiles.runtimes.ort_mixed import MixedFuser, weights_in_float
 
 __all__ = ["RUNTIMES", "Kernel", "fuse"]
 
-RUNTIMES = ("ort", "c99")
+RUNTIMES = ("ort", "c99", "tflite", "ncnn", "torch")
+_WITH_RELU_ONLY = ("relu", "relu6", "clip")  # what a layer of TensorFlow Lite takes up
 
 
 def fuse(workload: Workload, runtime: str = "ort") -> tuple[Kernel, ...]:
-    """The workload as ``runtime`` runs it, in order: ``"ort"`` is ONNX Runtime's CPU provider, ``"c99"`` plain C.
+    """The workload as ``runtime`` runs it, in order: ``"ort"`` is ONNX Runtime's CPU provider, ``"c99"`` plain C,
+    ``"tflite"`` TensorFlow Lite (on microcontrollers too), ``"ncnn"`` ncnn, ``"torch"`` PyTorch's compiler.
 
     In float32 ONNX Runtime keeps the channels of convolutions in blocks of 16: it copies a tensor into another layout
     where an operation cannot read it, a convolution takes up the sum that follows it if the other summand lies in
@@ -23,14 +25,17 @@ def fuse(workload: Workload, runtime: str = "ort") -> tuple[Kernel, ...]:
     sums take up a ReLU, and functions that it has no integers for are computed in float between two conversions.
     Flattening costs nothing. Of a network of both each operation is computed as the format of its weights says.
 
+    The other runtimes are taken to run layer by layer: what has weights, and sums, with the activation that follows
+    (TensorFlow Lite: if it is a ReLU), everything else for itself. How they lay out tensors is not modelled.
+
     >>> from search_spaces import preset
     >>> [k.kind for k in fuse(preset("resnet8").workload())].count("conv")
     7
     """
     if runtime not in RUNTIMES:
         raise InputError(f"runtime must be one of {', '.join(RUNTIMES)}, got {runtime!r}")
-    if runtime == "c99":
-        return _fuse_c99(workload)
+    if runtime != "ort":
+        return _fuse_layers(workload, _WITH_RELU_ONLY if runtime == "tflite" else None)
     if is_mixed(workload):
         return MixedFuser(workload).run()
     return _ort(workload, "").run()
@@ -68,17 +73,19 @@ def _ort(workload: Workload, entry: str) -> FloatFuser | IntegerFuser:
     return IntegerFuser(workload, entry) if integers else FloatFuser(workload, entry)
 
 
-def _fuse_c99(workload: Workload) -> tuple[Kernel, ...]:
-    """Weighted operations and sums with the activation that follows them; everything else for itself."""
+def _fuse_layers(workload: Workload, functions: tuple[str, ...] | None) -> tuple[Kernel, ...]:
+    """Weighted operations and sums with the activation that follows them if it is one of ``functions`` (None: any);
+    everything else for itself."""
     fuser = Fuser(workload)
     for op in workload.ops:
         if op.name in fuser.taken or op.kind in VIEWS:
             continue
         group = [op]
         after = fuser.only_reader(op.name)
-        if op.kind in (*WEIGHTED, "add", "mul") and after is not None and after.kind == "activation":
+        takes = op.kind in (*WEIGHTED, "add", "mul") and after is not None and after.kind == "activation"
+        if takes and after is not None and (functions is None or after.function in functions):
             fuser.take(group, after)
         inside = {o.name for o in group}
         inputs = tuple(dict.fromkeys(x for o in group for x in o.inputs if x not in inside))
-        fuser.emit(group, inputs, "last", (), workload.tensor_bytes(group[-1].name))
+        fuser.emit(group, inputs, "any", (), workload.tensor_bytes(group[-1].name))
     return tuple(fuser.kernels)

@@ -1,4 +1,4 @@
-"""``nas devices``: list the devices, show one, measure this machine."""
+"""``nas devices``: list the devices, show one, measure this machine, calibrate one with a table of latencies."""
 
 from __future__ import annotations
 
@@ -9,75 +9,35 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from compress.atomic_files import json_text
-from hw_profiles import Device, list_devices, load_device
+from compress.atomic_files import json_text, write_text
+from hw_profiles import list_devices, load_device
 from hw_profiles.cost_model.features import family
 from hw_profiles.cost_model.kernel_costs import quantity_names
-from hw_profiles.devices.machine import matches_this_machine
-from hw_profiles.latency.estimate import prediction_deviation
+from hw_profiles.devices.device_file import to_toml
+from nas.commands.device_text import device_facts, device_lines, device_table, kernel_costs
+from nas.commands.latency_table import calibrated, read_latencies
+from nas.commands.profile_facts import parse_shape
 from nas.commands.text_table import aligned, printable
 from nas.config import quantity
 from nas.errors import InputError, user_input
 
-_FACTS = ("name", "description", "runtime", "threads", "channel_multiple", "measurable", "source")
 _MOST_THREADS = 1024
 _DEFAULT_TIME = "10min"
 
 
 def run_devices(parsed: Namespace) -> None:
-    """List, show or measure, as the command line says.
+    """List, show, measure or calibrate, as the command line says.
 
     Raises:
-        InputError: no such device, or an option of ``measure`` that is missing or wrong.
+        InputError: no such device, or an option that is missing or wrong.
     """
-    {None: _list, "show": _show, "measure": _measure}[parsed.what](parsed)
-
-
-def device_facts(device: Device) -> dict[str, Any]:
-    """A device as JSON types, without its kernel costs; ``deviation`` is that of its estimates here, relative.
-
-    >>> device_facts(load_device("host"))["precisions"]
-    ['fp32', 'int8']
-    """
-    return {
-        **{name: getattr(device, name) for name in _FACTS},
-        "precisions": list(device.costs),
-        "calibrated": list(device.calibrated),
-        "conditions": dict(device.conditions),
-        "measured_on_this_machine": device.measurable and matches_this_machine(device.conditions, device.threads),
-        "deviation": {precision: prediction_deviation(device, precision) for precision in device.costs},
-    }
-
-
-def device_lines(facts: dict[str, Any]) -> list[str]:
-    """The facts of a device for a terminal."""
-    measured = ", ".join(f"{name} {value}" for name, value in facts["conditions"].items())
-    off = ", ".join(f"{100 * deviation:.1f} % in {name}" for name, deviation in facts["deviation"].items())
-    lines = [
-        f"{facts['name']}: {facts['description']}",
-        f"  precisions   {', '.join(facts['precisions'])}",
-        f"  source       {facts['source']}",
-        f"  measured on  {measured}",
-        f"  here         {_here(facts)}",
-        f"  estimates    miss by {off} (standard deviation)",
-    ]
-    return [printable(line) for line in lines]
-
-
-def _here(facts: dict[str, Any]) -> str:
-    if not facts["measurable"]:
-        return "another machine: its latency is estimated, never measured"
-    if facts["measured_on_this_machine"]:
-        return "this machine, under these conditions"
-    return "other conditions: `nas devices measure --out FILE.toml` makes a file for this machine"
+    {None: _list, "show": _show, "measure": _measure, "calibrate": _calibrate}[parsed.what](parsed)
 
 
 def _list(parsed: Namespace) -> None:
     found = [device_facts(load_device(name)) for name in list_devices()]
-    text = "\n\n".join("\n".join(device_lines(facts)) for facts in found)
-    print(json_text(found) if parsed.json else text)
+    print(json_text(found) if parsed.json else "\n".join(device_table(found)))
 
 
 def _show(parsed: Namespace) -> None:
@@ -100,35 +60,13 @@ def _show(parsed: Namespace) -> None:
             print("\n".join(aligned(head, rows, left=1)))
 
 
-def kernel_costs(device: Device) -> dict[str, dict[str, dict[str, Any]]]:
-    """What each kind of kernel costs in each precision, and at how many points that is corrected.
-
-    >>> kernel_costs(load_device("host"))["fp32"]["call/call"]["points"]
-    0
-    """
-    return {
-        precision: {
-            kind: {
-                "coefficients": dict(zip(quantity_names(kind), cost.coefficients, strict=True)),
-                "points": len(cost.points),
-            }
-            for kind, cost in table.items()
-        }
-        for precision, table in device.costs.items()
-    }
-
-
 def _measure(parsed: Namespace) -> None:
     from hw_profiles.measurement.device_measurement import measure_device
     from nas.commands.benchmark_networks import space_network
 
-    if parsed.out is None:
-        raise InputError("devices measure: --out must say where the device is written, such as --out my.toml")
+    out = _out(parsed)
     if not 1 <= parsed.threads <= _MOST_THREADS:
         raise InputError(f"--threads must be in 1..{_MOST_THREADS}, got {parsed.threads}")
-    out = Path(parsed.out)
-    if out.is_dir():
-        raise InputError(f"--out must be a .toml file, got the folder {str(out)!r}")
     precisions = tuple(dict.fromkeys(name.strip() for name in parsed.precision.split(",")))
     with user_input(), _progress():
         seconds = quantity("time", parsed.time or _DEFAULT_TIME)
@@ -140,6 +78,36 @@ def _measure(parsed: Namespace) -> None:
         print(json_text({**facts, "file": str(out)}))
         return
     print("\n".join(device_lines(facts)))
+    print(f"  file         {printable(out)}\nuse it: nas profile resnet8 --device {shlex.quote(printable(out))}")
+
+
+def _out(parsed: Namespace) -> Path:
+    if parsed.out is None:
+        raise InputError(f"devices {parsed.what}: --out must say where the device is written, such as --out my.toml")
+    out = Path(parsed.out)
+    if out.is_dir():
+        raise InputError(f"--out must be a .toml file, got the folder {str(out)!r}")
+    return out
+
+
+def _calibrate(parsed: Namespace) -> None:
+    out = _out(parsed)
+    if parsed.base is None or parsed.table is None:
+        raise InputError("devices calibrate: --base NAME and --from TABLE.csv must say what is calibrated with what")
+    with user_input():
+        shape = None if parsed.input_shape is None else parse_shape(parsed.input_shape)
+        base = load_device(parsed.base)
+        found = calibrated(base, read_latencies(Path(parsed.table)), shape, parsed.name or out.stem)
+        write_text(out, to_toml(found.device))
+    facts = device_facts(found.device)
+    if parsed.json:
+        print(json_text({**facts, "file": str(out), "used": found.used, "set_aside": found.set_aside}))
+        return
+    print("\n".join(device_lines(facts)))
+    for precision, error in found.left_out_errors.items():
+        print(f"  {precision:<11}  each network by the others alone: {100 * error:.1f} % off in the mean")
+    for said in found.set_aside:
+        print(f"  set aside    {printable(said)}")
     print(f"  file         {printable(out)}\nuse it: nas profile resnet8 --device {shlex.quote(printable(out))}")
 
 

@@ -24,7 +24,7 @@ _RUN_OPTIONS = {
     "--latency": "limit such as 5ms or 250us",
     "--ram": "limit on the activations' memory, such as 256kB",
     "--flash": "limit on the weights, such as 1MB",
-    "--energy": "limit such as 2mJ, for devices whose power is known (none yet)",
+    "--energy": "limit such as 2mJ, for devices whose power is known (see `nas devices`)",
     "--max-accuracy-drop": "percentage points that all stages together may cost",
     "--time": "time for everything, such as 30min",
     "--trials": "candidates to train; without --time nothing depends on the clock",
@@ -148,10 +148,10 @@ def _add_run_options(parser: argparse.ArgumentParser, options: Sequence[str]) ->
 
 
 def _add_devices(verbs: Any) -> None:
-    devices = verbs.add_parser("devices", help="the devices that are known; show one; measure this machine")
+    devices = verbs.add_parser("devices", help="the devices that are known; show one; measure this machine; calibrate")
     devices.add_argument("--json", action="store_true")
     devices.set_defaults(what=None)
-    what = devices.add_subparsers(dest="what", metavar="show | measure")
+    what = devices.add_subparsers(dest="what", metavar="show | measure | calibrate")
     shown = what.add_parser("show", help="show a device's specifications and kernel costs")
     shown.add_argument("device", help="name, or .toml file")
     measured = what.add_parser("measure", help="write a device file for this machine from the times of random networks")
@@ -159,7 +159,13 @@ def _add_devices(verbs: Any) -> None:
     measured.add_argument("--time", help="time for everything, such as 10min (the default)")
     measured.add_argument("--threads", type=int, default=1, help="that a network runs on")
     measured.add_argument("--precision", default="fp32,int8", help="fp32, int8 or both")
-    for part in (shown, measured):
+    calibrated = what.add_parser("calibrate", help="write a device file from a few latencies that were measured on it")
+    calibrated.add_argument("--base", help="the device that is most like it: name, or .toml file")
+    calibrated.add_argument("--from", dest="table", metavar="TABLE.csv", help="columns model,latency_ms[,precision]")
+    calibrated.add_argument("--out", help="the .toml file")
+    calibrated.add_argument("--name", help="of the new device; that of the file by default")
+    calibrated.add_argument("--input-shape", metavar="CxHxW", help="such as 3x224x224, where a model leaves it open")
+    for part in (shown, measured, calibrated):
         part.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
 
 

@@ -13,6 +13,7 @@ from nas.commands.profile_facts import (
     Facts,
     bits_of,
     doubts,
+    energy_text,
     interval,
     kind_of,
     parse_shape,
@@ -75,6 +76,8 @@ def total_lines(facts: Facts) -> list[str]:
     ]
     if facts["latency_source"] != "estimated":
         lines.append(("", f"{interval(facts, 'estimated')}, estimated, as are all layers"))
+    if facts["energy_mj"] is not None:
+        lines.append(("energy", f"{energy_text(facts)} of one inference, {facts['sources']['energy_mj']}"))
     lines += [
         ("peak RAM", f"{peak} (layer {facts['peak_index']})"),
         ("weights", f"{facts['flash_bytes']:,} bytes with their scales"),

@@ -72,6 +72,7 @@ def profile_facts(
         "unknown_ops": dict(parts.unknown),
         "sources": {
             "latency_ms": found.latency_source,
+            "energy_mj": _energy_source(device),
             "microseconds": "estimated",
             "peak_ram_bytes": "planned",
             "flash_bytes": "counted",
@@ -79,6 +80,26 @@ def profile_facts(
         },
         "layers": [asdict(layer) for layer in parts.layers],
     }
+
+
+def energy_text(facts: Facts) -> str:
+    """Millijoules with their 90 % interval.
+
+    >>> energy_text({"energy_mj": 2.0, "energy_low_mj": 1.0, "energy_high_mj": 4.0})
+    '2 mJ (90 %: 1 to 4)'
+    """
+    low, high = facts["energy_low_mj"], facts["energy_high_mj"]
+    return f"{facts['energy_mj']:.3g} mJ (90 %: {low:.3g} to {high:.3g})"
+
+
+def _energy_source(device: Device) -> str | None:
+    """What power the energy is of; what the device takes between inferences is not in it."""
+    power = device.facts.get("active_power_mw")
+    if power is None:
+        return None
+    assumed = "assumed" if power.assumed else "published"
+    scope = f" ({power.note})" if power.note else ""
+    return f"latency times {power.value:,g} mW, {assumed}{scope}; idle power apart"
 
 
 def find_model(name: str, input_shape: tuple[int, ...] | None = None) -> _Model:

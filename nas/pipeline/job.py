@@ -19,6 +19,7 @@ from hw_profiles.devices.device import Device
 from hw_profiles.devices.device_file import load_device
 from hw_profiles.devices.machine import matches_this_machine
 from hw_profiles.errors import InputError
+from hw_profiles.latency.energy import latency_limit_ms
 from nas.config import Config
 from nas.pipeline.pretrained_weights import AUTO, InitialWeights, initial_weights, weights_at_hand
 from nas.pipeline.stage_plan import baseline_of, stage_names
@@ -115,8 +116,7 @@ def prepare(config: Config, device: Device | None = None) -> Job:
         raise InputError(
             "latency_from 'measured' is of one machine: with --storage, latencies come from the device file"
         )
-    if config.budget.energy_mj is not None:
-        raise InputError(f"--energy: this device states no power: {device.name}; leave --energy out")
+    budget = _with_energy_as_latency(config.budget, device)
     check_teacher(config.teacher)
     sampler_named(config.sampler)
     stage_names(config)
@@ -142,7 +142,19 @@ def prepare(config: Config, device: Device | None = None) -> Job:
     else:
         space, weights = pretrained_space(init.preset, init.path, input_shape=shape, num_classes=classes), init.path
     measured = device.measurable and config.latency_from != "estimated"
-    return Job(config, data, device, config.budget, space, weights, measured, warm_start, facts)
+    return Job(config, data, device, budget, space, weights, measured, warm_start, facts)
+
+
+def _with_energy_as_latency(budget: Budget, device: Device) -> Budget:
+    """The budget with the latency that keeps its energy: on one device energy is latency times a power that hardly
+    depends on the network.
+    """
+    if budget.energy_mj is None:
+        return budget
+    latency = latency_limit_ms(device, budget.energy_mj)
+    if latency is None:
+        raise InputError(f"--energy: this device states no power: {device.name}; leave --energy out")
+    return replace(budget, energy_mj=None, latency_ms=min(latency, budget.latency_ms or latency))
 
 
 def _init(config: Config) -> tuple[InitialWeights | None, dict[str, Any]]:

@@ -12,7 +12,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from compress.atomic_files import read_json
 from compress.data.preprocessing import METADATA_KEY
-from compress.stages.acceptance import upper_bounds
 from hw_profiles.errors import InputError
 from nas.config import Config
 from nas.report.candidates_section import candidates_section
@@ -21,7 +20,7 @@ from nas.report.html import grid, listing, page, percent, section
 from nas.report.plan_section import plan_section
 from nas.report.predictions_section import data_section, on_test_section
 from nas.report.svg import words
-from nas.results.collect import METRICS_SCHEMA, value_sources
+from nas.results.collect import METRICS_SCHEMA, limited_values, value_sources
 from nas.storages.sqlite_file import sqlite_url
 
 Metrics = Mapping[str, Any]
@@ -161,7 +160,7 @@ def _quantity(key: str, value: float | None) -> str:
 def _budget(metrics: Metrics) -> str:
     if not metrics["excess"]:
         return "<p>No limit was given.</p>"
-    values, sources, rows = upper_bounds(metrics["final"]), value_sources(metrics["final"]), []
+    values, sources, rows = limited_values(metrics["final"]), value_sources(metrics["final"]), []
     for name, excess in metrics["excess"].items():
         share = 100 * (1 + excess)
         said = f"{_quantity(name, values[name])} of {_quantity(name, metrics['asked'][name])}, {share:.1f} %"

@@ -17,13 +17,14 @@ from compress.fnz.encode_stage import Encode
 from compress.networks.artifact import Artifact
 from compress.networks.onnx_export import differing, predict_onnx
 from compress.stage_interface import Context
-from compress.stages.acceptance import upper_bounds
+from compress.stages.acceptance import latency_upper_bound, upper_bounds
 from compress.stages.deployed_file import file_metrics
 from compress.stages.stage_order import STAGES
 from compress.training.evaluation import accuracy, balanced_accuracy
 from compress.training.teachers import teacher_accuracy
 from hw_profiles.budget import violations
 from hw_profiles.devices.device import Device
+from hw_profiles.latency.energy import energy_upper_bound_mj
 from hw_profiles.onnx_io.reader import read_onnx
 from nas.config import Config
 from nas.engine.search import candidate, ranked_trials
@@ -76,7 +77,8 @@ def collect(found: Findings) -> Result:
     deployed = _copy_files(artifact, folder)
     final = file_metrics(artifact, deployed, found.context)
     next(row for row in rows if row.get("deployed")).update({name: final[name] for name in _LATENCY})
-    excess = violations(upper_bounds(final), config.budget.limits())
+    final["energy_mj"] = energy_upper_bound_mj(found.context.device, latency_upper_bound(final))
+    excess = violations(limited_values(final), config.budget.limits())
     predictions = runs.predictions(deployed, artifact, test)
     formatted = artifact.source.workload().with_precision(artifact.precision)
     on_test = _on_test(predictions, test)
@@ -285,7 +287,13 @@ def value_sources(final: Mapping[str, Any]) -> dict[str, str]:
     >>> value_sources({"latency_source": "measured"})
     {'latency_ms': 'measured', 'peak_ram_bytes': 'planned', 'flash_bytes': 'counted'}
     """
-    return {"latency_ms": final["latency_source"], "peak_ram_bytes": "planned", "flash_bytes": "counted"}
+    latency = {"latency_ms": final["latency_source"], "peak_ram_bytes": "planned", "flash_bytes": "counted"}
+    return latency if final.get("energy_mj") is None else {**latency, "energy_mj": "latency times power"}
+
+
+def limited_values(final: Mapping[str, Any]) -> dict[str, float | None]:
+    """What is held against the limits, energy included."""
+    return {**upper_bounds(final), "energy_mj": final.get("energy_mj")}
 
 
 def verdict(metrics: Mapping[str, Any]) -> str:
@@ -293,7 +301,7 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     final = metrics["final"]
     limits = {name: limit for name, limit in metrics["asked"].items() if name in metrics["excess"]}
     sources = value_sources(final)
-    values = upper_bounds(final)
+    values = limited_values(final)
     shown = ", ".join(f"{name} {values[name]:.4g} of {limit:.4g} ({sources[name]})" for name, limit in limits.items())
     state = "no limit was given" if not limits else f"budget {'met' if metrics['budget_met'] else 'NOT met'}: {shown}"
     return (

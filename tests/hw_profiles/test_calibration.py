@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from hw_profiles import Device, Workload, calibrate, load_device, profile
+from hw_profiles.calibration import calibration_report
+from hw_profiles.cost_model.features import network_features
 from hw_profiles.devices.device_file import to_toml
+from hw_profiles.runtimes.fusion import fuse
 from search_spaces import list_presets, preset, sample
 from tests.parameters import quick
 
@@ -80,16 +83,16 @@ def test_a_machine_of_another_speed_is_predicted_after_five_measurements(
 def test_one_kind_of_kernel_that_is_slower_is_found(precision: str) -> None:
     """Networks with much and little of that kind tell it from the others; a common factor alone would fit neither."""
     base = elsewhere()
-    slow = changed(base, precision, lambda kind: 2.5 if "depthwise" in kind else 1.0)
+    slow = changed(base, precision, lambda kind: 8.0 if "depthwise" in kind else 1.0)
     plain, other = ([sample("fused", seed=seed).workload() for seed in seeds] for seeds in (range(4), range(4, 12)))
     mobile = list(networks().values())
     chosen, others = [*plain, *mobile[:4]], [*other, *mobile[4:]]
     device = calibrate(base, [(w, profile(w, slow, precision).latency_ms) for w in chosen], precision)
-    depthwise = "conv/depthwise.blocked" if precision == "fp32" else "integer_depthwise/depthwise"
-    dense = "conv/conv.blocked" if precision == "fp32" else "integer_conv/conv.aligned"
-    became = {kind: device.costs[precision][kind].coefficients[0] / base.costs[precision][kind].coefficients[0]
-              for kind in (depthwise, dense)}  # fmt: skip
-    assert became[depthwise] > 1.1 * became[dense]
+    became: dict[str, list[float]] = {}
+    for features in network_features(w := networks()["mobilenetv2_100"].with_precision(precision), fuse(w)):
+        before, after = (d.table(precision).total([features])[0] for d in (base, device))
+        became.setdefault(features.kind.partition("/")[2].partition(".")[0], []).append(after / before)
+    assert np.mean(became["depthwise"]) > 1.2 * np.mean(became["pointwise"])
     ratios = [np.log([profile(w, d, precision).latency_ms / profile(w, slow, precision).latency_ms for w in others])
               for d in (base, device)]  # fmt: skip
     after_a_common_factor, found = np.abs(ratios[0] - ratios[0].mean()), np.abs(ratios[1])
@@ -142,16 +145,58 @@ def test_a_calibrated_device_travels_as_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ms", [0, -1, float("nan"), float("inf"), True, "5", None])
-def test_times_are_positive_numbers(ms: float) -> None:
-    with pytest.raises(ValueError, match=r"milliseconds must be a positive number, got .* for Workload"):
-        calibrate(load_device("host"), [(networks()["mobilenetv2_100"], ms)])
+def test_what_is_no_time_is_named_and_set_aside(ms: float) -> None:
+    host, network, other = load_device("host"), networks()["mobilenetv2_100"], networks()["mnasnet_100"]
+    with pytest.raises(
+        ValueError, match=r"at least one measurement must be a positive number, got measurement 1 \(Work"
+    ):
+        calibrate(host, [(network, ms)])
+    found = calibration_report(host, [(network, ms), (other, 7.0)], names=("bad", "good"))
+    assert found.set_aside == (f"bad: {ms!r} ms is no positive number",)
+    assert found.used == 1
+    assert found.device == calibrate(host, [(other, 7.0)])
+
+
+@pytest.mark.parametrize("times", [10.0, 0.1])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_what_is_ten_times_off_is_named_and_set_aside(precision: str, times: float) -> None:
+    base = elsewhere()
+    truth = latencies(changed(base, precision, lambda kind: 3.0 if "depthwise" in kind else 2.0), precision)
+    names = list(truth)[:8]
+    measured = [(networks()[name], truth[name]) for name in names]
+    whole = calibration_report(base, measured, precision, names=names)
+    assert whole.set_aside == ()
+    spoilt = [(w, ms * (times if i == 3 else 1)) for i, (w, ms) in enumerate(measured)]
+    found = calibration_report(base, spoilt, precision, names=names)
+    assert [said.partition(":")[0] for said in found.set_aside] == [names[3]]
+    without = calibrate(base, measured[:3] + measured[4:], precision)
+    assert found.device.costs == without.costs
+
+
+def test_no_measurement_is_the_base() -> None:
+    assert calibrate(load_device("host"), []) == load_device("host")
+
+
+def test_more_measurements_are_better_on_a_machine_of_another_kind() -> None:
+    """One whose kinds of kernels compare in another way: structure has to move, and more of it with more networks."""
+    base, draw = load_device("host"), np.random.default_rng(1)
+    kinds = sorted(base.costs["fp32"])
+    factors = dict(zip(kinds, np.exp(draw.normal(1.0, 0.8, len(kinds))), strict=True))
+    truth = latencies(changed(base, "fp32", lambda kind: factors[kind]), "fp32")
+    mean = {}
+    for count in (5, 15):
+        each = []
+        for seed in range(3):
+            chosen = [str(name) for name in np.random.default_rng(seed).choice(sorted(truth), count, replace=False)]
+            device = calibrate(base, [(networks()[name], truth[name]) for name in chosen])
+            each.append(errors(device, "fp32", truth, [name for name in truth if name not in chosen]).mean())
+        mean[count] = float(np.mean(each))
+    assert mean[15] < 0.6 * mean[5] < 0.6 * 0.5
 
 
 def test_what_cannot_be_used_is_said() -> None:
     host = load_device("host")
-    with pytest.raises(ValueError, match="at least one measurement is needed, got none"):
-        calibrate(host, [])
-    with pytest.raises(ValueError, match=r"got -1.0 for gone\.onnx"):
+    with pytest.raises(ValueError, match=r"got gone\.onnx: -1.0 ms is no positive number"):
         calibrate(host, [("gone.onnx", -1.0)])
     with pytest.raises(ValueError, match=r"device host has no costs in int4"):
         calibrate(host, [(networks()["mobilenetv2_100"], 1.0)], "int4")

@@ -141,7 +141,9 @@ def test_the_output_stays_to_the_end() -> None:
 
 def test_bad_input_is_said_in_one_line() -> None:
     kernels = fuse(RESNET)
-    with pytest.raises(ValueError, match="runtime must be one of ort, c99, got 'c98'; did you mean 'c99'"):
+    with pytest.raises(
+        ValueError, match="runtime must be one of ort, c99, tflite, ncnn, torch, got 'c98'; did you mean 'c99'"
+    ):
         plan(RESNET, kernels, "c98")
     with pytest.raises(ValueError, match="kernels must hold at least one, got none"):
         plan(RESNET, (), "c99")

@@ -15,7 +15,7 @@ from hw_profiles.latency.estimate import estimate
 from hw_profiles.memory.planner import plan
 from hw_profiles.model_zoo import trace_models
 from hw_profiles.model_zoo.accuracies import published_accuracies
-from hw_profiles.model_zoo.stored_workloads import StoredNetwork, stored_networks, untraceable, write_networks
+from hw_profiles.model_zoo.stored_workloads import FILE, StoredNetwork, stored_networks, untraceable, write_networks
 from hw_profiles.model_zoo.workload_records import from_records, to_records
 from hw_profiles.model_zoo.zoo_features import read_features, work_out_features, write_features, zoo_features
 from hw_profiles.network.workload import WorkloadBuilder
@@ -137,3 +137,9 @@ def test_traced_parameters_are_those_that_timm_published() -> None:
     for row in rows:
         params = stored[row.architecture, row.image_size] / 1e6
         assert params == pytest.approx(row.params_millions, rel=0.005, abs=0.01), row.model
+
+
+def test_the_data_are_small_enough_for_a_package() -> None:
+    sizes = [path.stat().st_size for path in FILE.parent.iterdir() if path.suffix in (".xz", ".csv")]
+    assert len(sizes) >= 4
+    assert sum(sizes) <= 3_000_000

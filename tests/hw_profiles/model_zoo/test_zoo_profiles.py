@@ -27,8 +27,8 @@ def assert_same(found: Profile, wanted: Profile) -> None:
         assert getattr(found, name) == getattr(wanted, name), name
 
 
-def check(networks: list[tuple[str, int]], precision: str) -> None:
-    device = load_device("host")
+def check(networks: list[tuple[str, int]], precision: str, name_of_device: str = "host") -> None:
+    device = load_device(name_of_device)
     zoo = zoo_profiles(device, precision)
     for name, size in networks:
         assert_same(zoo[name, size], profile(f"timm:{name}", device, precision, input_shape=(3, size, size)))
@@ -37,6 +37,12 @@ def check(networks: list[tuple[str, int]], precision: str) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_the_zoo_costs_what_profile_says(precision: str) -> None:
     check(SOME, precision)
+
+
+@pytest.mark.parametrize("board", ["raspberry-pi-4", "raspberry-pi-4-ncnn", "stm32h743"])
+def test_the_zoo_costs_on_boards_what_profile_says(board: str) -> None:
+    """One of each runtime; energy where the power is known."""
+    check(SOME[:2], "int8", board)
 
 
 @pytest.mark.slow

@@ -166,5 +166,5 @@ def test_plain_c_takes_up_activations_and_nothing_else() -> None:
 
 
 def test_runtimes_are_named() -> None:
-    with pytest.raises(ValueError, match="runtime must be one of ort, c99, got 'tflite'"):
-        fuse(preset("resnet8").workload(), "tflite")
+    with pytest.raises(ValueError, match="runtime must be one of ort, c99, tflite, ncnn, torch, got 'onnx'"):
+        fuse(preset("resnet8").workload(), "onnx")

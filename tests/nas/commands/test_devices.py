@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hw_profiles import list_devices, load_device
+from hw_profiles import list_devices, load_device, profile
 from hw_profiles.cost_model.fit import Observation
 from hw_profiles.devices.device_file import to_toml
 from hw_profiles.latency.estimate import Latency
 from hw_profiles.measurement.random_networks import micro_network
 from nas.commands.main import main
+from nas.commands.text_table import short
+from search_spaces import preset
 
 ROOT = Path(__file__).parents[3]
 
@@ -64,8 +66,12 @@ def test_the_list_names_every_device_and_what_is_known_of_it(capsys: pytest.Capt
         device = load_device(facts["name"])
         assert facts["precisions"] == list(device.costs)
         assert facts["conditions"] == dict(device.conditions)
-        for said in (f"{device.name}: {device.description}", ", ".join(device.costs), device.conditions["cpu"]):
-            assert said in text
+        [line] = [line for line in text.splitlines() if line.split()[:1] == [device.name]]
+        assert device.runtime in line.split()
+        assert max(map(len, text.splitlines())) <= 110
+        for name, unit in (("ram_bytes", "B"), ("flash_bytes", "B")):
+            if (fact := device.facts.get(name)) is not None:
+                assert f"{'~' if fact.assumed else ''}{short(fact.value)}{unit}" in line.split()
 
 
 @pytest.mark.parametrize("holds", [True, False])
@@ -84,6 +90,69 @@ def test_whether_the_conditions_hold_here_is_said(
     facts = json.loads(capsys.readouterr().out)
     assert facts["measured_on_this_machine"] is holds
     assert facts["deviation"]["fp32"] >= (0 if holds else math.log(2) / 1.645 - 0.001)  # a factor of two either way
+
+
+@pytest.mark.parametrize("name", ["raspberry-pi-4", "stm32f746", "esp32-s3"])
+def test_show_prints_every_fact_with_its_source_and_what_estimates_missed(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device = load_device(name)
+    assert main(["devices", "show", name]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for fact_name, fact in device.facts.items():
+        [line] = [line for line in lines if line.split()[:1] == [fact_name]]
+        assert line.endswith(f"[{fact.source}]")
+    for held_out in device.held_out.values():
+        assert any(f"{100 * held_out.mean_error:.1f} % in the mean on {held_out.networks}" in line for line in lines)
+    assert bool(device.held_out) != ("no published latency" in device.source)
+
+
+def test_a_table_of_latencies_makes_a_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, table, out = load_device("raspberry-pi-4"), tmp_path / "mine.csv", tmp_path / "mine.toml"
+    names = ("resnet8", "mobilenetv2_035", "mobilenetv1_100", "mobilenetv3_small_100", "mnasnet_100")
+    rows = [f"{name},{3 * profile(preset(name), base, 'int8').latency_ms},int8" for name in names]
+    table.write_text(
+        "\n".join(["model,latency_ms,precision", *rows, "mobilenetv2_100,broken,int8", "mnasnet_050,1e5,int8"])
+    )
+    assert main(["devices", "calibrate", "--base", base.name, "--from", str(table), "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "set aside    mobilenetv2_100: nan ms is no positive number" in text
+    assert "set aside    mnasnet_050: 100000 ms is" in text
+    device = load_device(out)
+    assert device.calibrated == ("int8",)
+    assert (device.name, device.facts) == ("mine", base.facts)
+    other = preset("mobilenetv2_140")
+    before, after = (profile(other, each, "int8").latency_ms for each in (base, device))
+    assert after == pytest.approx(3 * before, rel=0.05)
+    assert device.costs["fp32"] == base.costs["fp32"]
+    assert main(["devices", "calibrate", "--base", base.name, "--from", str(table), "--out", str(out), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["used"], len(found["set_aside"]), found["file"]) == (5, 2, str(out))
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (
+            "network,latency_ms\na,1",
+            "column 'model' is missing (needed: model, latency_ms; got: ['network', 'latency_ms'])",
+        ),
+        ("model,latency_ms\n", "must have 1 to 10000 rows, got 0"),
+        ("model,latency_ms,precision\nresnet8,1,fp16", "line 2: precision must be one of fp32, int8, got 'fp16'"),
+        ("model,latency_ms\nresnet8,0", "at least one measurement must be a positive number, got resnet8: 0.0 ms"),
+        ("model,latency_ms\nresnet8,\udcff", "must be a CSV file in UTF-8"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_told_in_one_line(
+    table: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(table.encode(errors="surrogateescape"))
+    out = tmp_path / "out.toml"
+    assert main(["devices", "calibrate", "--base", "host", "--from", str(path), "--out", str(out)]) == 2
+    text, err = capsys.readouterr()
+    assert (text, err.count("\n"), out.exists()) == ("", 1, False)
+    assert said in err
 
 
 def test_show_prints_the_kernel_costs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,6 +247,12 @@ def test_real_times_that_are_too_few_are_kept_for_the_next_call(
         (["measure", "--out", "my.toml", "--time", "-10s"], "time must be above 0, got '-10s'"),
         (["measure", "--out", "my.toml", "--threads", "0"], "--threads must be in 1..1024, got 0"),
         (["measure", "--out", "my.toml", "--precision", "fp16"], "precision must be one of fp32, int8, got 'fp16'"),
+        (["calibrate", "--out", "my.toml"], "--base NAME and --from TABLE.csv must say what is calibrated with what"),
+        (["calibrate", "--base", "host", "--from", "a.csv"], "devices calibrate: --out must say where"),
+        (
+            ["calibrate", "--base", "host", "--from", "a.csv", "--out", "my.toml"],
+            "--from must be a .csv file, got 'a.csv'",
+        ),
         (["show", "hosst"], "no device is called 'hosst'; did you mean 'host'?"),
         (["show", "broken.toml"], "device file broken.toml: "),
     ],

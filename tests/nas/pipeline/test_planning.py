@@ -10,6 +10,7 @@ import pytest
 
 from compress import Quantize
 from compress.training.loop import Recipe
+from hw_profiles import Budget, load_device
 from nas.config import Config
 from nas.pipeline import planning
 from nas.pipeline.job import Job, prepare
@@ -22,6 +23,15 @@ from search_spaces.presets import preset
 @pytest.fixture(scope="module")
 def job() -> Job:
     return prepare(Config(data="digits", latency="1ms", latency_from="estimated", time="10min"))
+
+
+def test_a_limit_of_energy_is_one_of_latency_at_the_highest_published_power() -> None:
+    power = load_device("stm32l4r5").facts["active_power_mw"]
+    asked = {"data": "digits", "device": "stm32l4r5", "energy": "2mJ", "trials": 2}
+    found = prepare(Config(**asked)).budget
+    assert found.limits() == {"latency_ms": pytest.approx(2000 / power.high)}
+    assert prepare(Config(**asked, latency="1ms")).budget == Budget(latency_ms=1.0)
+    assert prepare(Config(**asked, latency="1s", ram="9kB")).budget.latency_ms == found.latency_ms
 
 
 def plan_of(speed: float, seconds: float = 600) -> TimePlan:
