@@ -16,7 +16,10 @@ from hw_profiles.cost_model.kernel_costs import CostTable, KernelCost
 _COMMON = 4.0  # standard deviation of the logarithm of the factor that all costs share
 _BY_QUANTITY, _BY_KIND, _OWN = (0.05, 0.4, 1.5), (0.05, 0.3, 0.9), (0.02, 0.3)  # of factors around it
 _NOISES = (0.02, 0.05, 0.12, 0.25)  # of one measured network
-_TYPICAL, _TYPICAL_NOISE, _WIDTH = 0.15, 0.05, 1.5
+# Of each of these four, what is likely, and the standard deviation of its logarithm. Where the base is a machine, kinds
+# of kernels seldom differ from what their sizes say: with wider ones 20 measurements of noisy tables were overfitted.
+_OF_A_MACHINE = (0.4, 0.05, 0.3, 0.05), (1.5, 0.6, 1.0, 1.0)
+_OF_A_GUESS = (0.4, 0.15, 0.15, 0.05), (1.5, 1.5, 1.5, 1.5)
 _STEPS = 25
 _LONGEST_STEP = 1.0
 _FEWEST_TO_DOUBT = 6  # measurements, of which one may be off
@@ -114,7 +117,11 @@ def _linear(costs: Mapping[str, KernelCost], features: CostFeatures) -> list[flo
 
 
 def scale(
-    costs: Mapping[str, KernelCost], networks: Sequence[Sequence[CostFeatures]], microseconds: Sequence[float]
+    costs: Mapping[str, KernelCost],
+    networks: Sequence[Sequence[CostFeatures]],
+    microseconds: Sequence[float],
+    *,
+    guessed: bool = False,
 ) -> Scaling:
     """The factors of costs that measured networks ask for.
 
@@ -130,10 +137,10 @@ def scale(
     >>> [round(found.apply(costs)["call/call"].coefficients[i], 1) for i in (0, 1)]
     [2.0, 2.0]
     """
-    return scale_shares(cost_shares(costs, networks), microseconds)
+    return scale_shares(cost_shares(costs, networks), microseconds, guessed=guessed)
 
 
-def scale_shares(shares: CostShares, microseconds: Sequence[float]) -> Scaling:
+def scale_shares(shares: CostShares, microseconds: Sequence[float], *, guessed: bool = False) -> Scaling:
     """As :func:`scale`, of networks whose shares are known.
 
     >>> shares = CostShares((("call/call", 0),), np.array([[1.0], [2.0]]))
@@ -145,39 +152,41 @@ def scale_shares(shares: CostShares, microseconds: Sequence[float]) -> Scaling:
     widths: list[tuple[float, ...]] = [
         (*structure, noise) for structure in product(_BY_QUANTITY, _BY_KIND, _OWN) for noise in _NOISES
     ]
-    scaling, widths = _averaged(shares, logs, alike, np.ones(len(logs)), widths)
+    priors = {each: _prior_of_widths(each, guessed) for each in widths}
+    scaling, priors = _averaged(shares, logs, alike, np.ones(len(logs)), priors)
     if len(logs) < _FEWEST_TO_DOUBT:
         return scaling
     for _ in range(_ROBUST_STEPS):
         errors = np.array(scaling.left_out)
         typical = max(1.4826 * float(np.median(np.abs(errors))), _NOISES[0])
         trust = 1 / (1 + (errors / (3 * typical)) ** 2)
-        scaling, _ = _averaged(shares, logs, alike, trust, widths)
+        scaling, _ = _averaged(shares, logs, alike, trust, priors)
     return scaling
 
 
 def _averaged(
-    shares: CostShares, logs: Array, alike: _Alike, trust: Array, widths: Sequence[tuple[float, ...]]
-) -> tuple[Scaling, list[tuple[float, ...]]]:
-    """The average over widths of factors and noise, and those of them that are likely at all; a network that is trusted
-    less is measured with more noise.
+    shares: CostShares, logs: Array, alike: _Alike, trust: Array, priors: Mapping[tuple[float, ...], float]
+) -> tuple[Scaling, dict[tuple[float, ...], float]]:
+    """The average over widths of factors and noise with their priors, and those of them that are likely at all; a
+    network that is trusted less is measured with more noise.
     """
     theta = np.full(len(shares.components), float(np.mean(logs - np.log(shares.microseconds.sum(axis=1)))))
     found: list[_Posterior] = []
-    for each in widths:
+    for each, prior in priors.items():
         start = found[-1].theta if found else theta  # which is nearer than none
-        prior = _prior_of_widths(each)
         found.append(
             _posterior(shares, logs, alike.covariance(each[:-1]), each[-1] ** 2 / trust, prior=prior, theta=start)
         )
     likely = max(each.evidence for each in found) - _UNLIKELY
-    return _average(shares, found), [w for w, each in zip(widths, found, strict=True) if each.evidence > likely]
+    kept = {each for each, posterior in zip(priors, found, strict=True) if posterior.evidence > likely}
+    return _average(shares, found), {each: prior for each, prior in priors.items() if each in kept}
 
 
-def _prior_of_widths(widths: tuple[float, ...]) -> float:
-    *structure, noise = widths
-    distances = [math.log(width / _TYPICAL) for width in structure] + [math.log(noise / _TYPICAL_NOISE)]
-    return -0.5 * sum((distance / _WIDTH) ** 2 for distance in distances)
+def _prior_of_widths(widths: tuple[float, ...], guessed: bool) -> float:
+    """The logarithm of how likely widths of factors, by quantity, by kind and of their own, and a noise are."""
+    typical, doubt = _OF_A_GUESS if guessed else _OF_A_MACHINE
+    distances = [math.log(width / usual) / each for width, usual, each in zip(widths, typical, doubt, strict=True)]
+    return -0.5 * sum(distance**2 for distance in distances)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ def held_out_families() -> str:
     return (
         "## Published networks of families that were not fitted\n\n`python tests/benchmarks/held_out_families.py "
         "--tables FOLDER`: each family of a device's published networks predicted by costs fitted to the others, and by "
-        "one time for each MAC fitted to the same networks. Families of RP2040, ESP32-S3 and ESP32-P4 are kinds of "
-        f"kernels that were measured alone (commit {commits(lines)}).\n\n{table(head, rows)}"
+        "one time for each MAC fitted to the same networks. Families of the RP2040 are kinds of layers of one "
+        f"network, each timed (commit {commits(lines)}).\n\n{table(head, rows)}"
     )
 
 

@@ -53,7 +53,7 @@ def pooled(rows: Sequence[Published], precision: str) -> dict[str, KernelCost]:
         paces = [_pace(table, costs) for table in tables]
         networks = [row.features for table in tables for row in table]
         times = [1000 * row.ms / pace for table, pace in zip(tables, paces, strict=True) for row in table]
-        costs = _sure(scale(costs, networks, times).apply(costs))
+        costs = _sure(scale(costs, networks, times, guessed=True).apply(costs))
     return costs
 
 
@@ -77,7 +77,7 @@ def _sure(costs: Mapping[str, KernelCost]) -> dict[str, KernelCost]:
 
 def fitted(rows: Sequence[Published], base: Mapping[str, KernelCost]) -> Scaling:
     """The factors of a base's costs under which a device takes the published times."""
-    return scale(base, [row.features for row in rows], [1000 * row.ms for row in rows])
+    return scale(base, [row.features for row in rows], [1000 * row.ms for row in rows], guessed=True)
 
 
 @dataclass(frozen=True, slots=True)
