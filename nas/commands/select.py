@@ -5,19 +5,21 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from compress.atomic_files import json_text
 from hw_profiles import load_device
 from nas.commands.output_files import check_page
-from nas.commands.select_facts import notes, selection_facts
 from nas.commands.text_table import aligned, printable, short
 from nas.config import budget_of
 from nas.errors import InputError, user_input
 from nas.model_selection.measured_models import check_measurable, with_measurements
-from nas.model_selection.zoo_selection import SelectedModel, Selection, selection
+from nas.model_selection.zoo_selection import CAVEAT, SelectedModel, Selection, selection
 
 _HEAD = ("#", "model", "px", "top-1 %", "ms", "90 % interval", "RAM", "flash")
+_NAMED = 5  # models without costs that are named; the others are counted
 
 
 def run_select(parsed: Namespace) -> None:
@@ -45,8 +47,26 @@ def run_select(parsed: Namespace) -> None:
         from nas.commands.select_page import render_selection
 
         with user_input():
-            write_text(Path(parsed.html), render_selection(found, listed))
+            write_text(
+                Path(parsed.html),
+                render_selection(found, listed, notes(found, any(model.measured for model in listed))),
+            )
         print(f"page: {printable(parsed.html)}", file=sys.stderr if parsed.json else sys.stdout)
+
+
+def selection_facts(found: Selection, listed: Sequence[SelectedModel]) -> dict[str, Any]:
+    """Everything as JSON types."""
+    return {
+        "device": found.device.name,
+        "precision": found.precision,
+        "budget": found.budget.limits(),
+        "accuracy": CAVEAT,
+        "rows_within": len(found.within),
+        "rows_beyond": len(found.beyond),
+        "left_out": list(found.left_out),
+        "models": [asdict(model) for model in listed],
+        "front": [asdict(model) for model in found.front],
+    }
 
 
 def selection_lines(found: Selection, listed: Sequence[SelectedModel]) -> list[str]:
@@ -55,6 +75,27 @@ def selection_lines(found: Selection, listed: Sequence[SelectedModel]) -> list[s
     head = [*_HEAD, *(["mJ"] if energy else []), *(["measured ms"] if measured else [])]
     rows = [_row(place, model, energy, measured) for place, model in enumerate(listed, 1)]
     return [printable(line) for line in (*aligned(head, rows, left=2), *notes(found, measured))]
+
+
+def notes(found: Selection, measured: bool) -> list[str]:
+    """What the columns mean, and what was considered."""
+    limits = ", ".join(f"{name} at most {limit:g}" for name, limit in found.budget.limits().items())
+    total = len(found.within) + len(found.beyond)
+    lines = [
+        f"top-1: {CAVEAT}",
+        f"ms: latency, estimated on {found.device.name} in {found.precision}; kept if the chance is 90 %",
+        "px: side of the image; RAM: activations; flash: weights with their scales",
+        "*: on the Pareto front of top-1 and latency",
+        f"budget: {limits or 'no limit'}: kept by {len(found.within)} of {total} published results",
+        f"front: {len(found.front)} of them (all with --json or --html)",
+    ]
+    if measured:
+        lines.append("measured ms: of the exported network with random weights, on this machine, 90 % interval")
+    if found.left_out:
+        more = len(found.left_out) - _NAMED
+        named = ", ".join(found.left_out[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+        lines.append(f"not considered, as their cost is not known: {named}")
+    return lines
 
 
 def _has_energy(listed: Sequence[SelectedModel]) -> bool:

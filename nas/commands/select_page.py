@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from nas.commands.select_facts import notes
 from nas.commands.text_table import printable, short
 from nas.model_selection.zoo_selection import CAVEAT, SelectedModel, Selection
 from nas.report.html import grid, page, section
@@ -20,18 +19,18 @@ _HEAD = ["model", "input", "top-1", "latency", "90 % interval", "RAM", "flash", 
 Scale = Callable[[float], float]
 
 
-def render_selection(found: Selection, listed: Sequence[SelectedModel]) -> str:
-    """The page of a selection: it needs no other file and no network.
+def render_selection(found: Selection, listed: Sequence[SelectedModel], notes: Sequence[str]) -> str:
+    """The page of a selection, with the ``notes`` on what its numbers are: it needs no other file and no network.
 
     >>> from hw_profiles import Budget, load_device
     >>> from nas.model_selection.zoo_selection import selection
     >>> found = selection(load_device("host"), Budget(flash_bytes=2e6), "int8")
-    >>> found.ranked[0].name in render_selection(found, found.ranked[:3])
+    >>> found.ranked[0].name in render_selection(found, found.ranked[:3], ["estimated"])
     True
     """
     measured = any(model.measured for model in listed)
     device = printable(found.device.name)
-    explained = "".join(f"<li>{words(printable(text))}</li>" for text in notes(found, measured))
+    explained = "".join(f"<li>{words(printable(text))}</li>" for text in notes)
     return page(
         f"fitnas: models for {device}",
         f"<h1>Pretrained models for {words(device)}</h1>",
