@@ -21,8 +21,8 @@ Network = tuple[str, int]
 
 
 def zoo_profiles(device: Device, precision: str = "fp32") -> Mapping[Network, Profile]:
-    """What ``profile("timm:" + architecture, device, precision, input_shape=(3, size, size))`` estimates for every
-    stored network, in about a second for all of them. One that the device has no costs for is left out.
+    """What ``profile("timm:" + model, device, precision, input_shape=(3, size, size))`` estimates for a published model
+    of every stored network, in about a second for all of them. One that the device has no costs for is left out.
 
     Raises:
         InputError: an unknown precision, or one that the device has no costs in.

@@ -10,6 +10,7 @@ import pytest
 from hw_profiles import Device, Profile, load_device, profile
 from hw_profiles.errors import InputError
 from hw_profiles.model_zoo.store_networks import needed_features
+from hw_profiles.model_zoo.trace_models import tasks
 from hw_profiles.model_zoo.zoo_features import features_file
 from hw_profiles.model_zoo.zoo_profiles import zoo_profiles
 
@@ -32,7 +33,8 @@ def check(networks: list[tuple[str, int]], precision: str, name_of_device: str =
     device = load_device(name_of_device)
     zoo = zoo_profiles(device, precision)
     for name, size in networks:
-        assert_same(zoo[name, size], profile(f"timm:{name}", device, precision, input_shape=(3, size, size)))
+        model = tasks()[name, size]  # with the tag of the weights: some architectures have other classes by default
+        assert_same(zoo[name, size], profile(f"timm:{model}", device, precision, input_shape=(3, size, size)))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
