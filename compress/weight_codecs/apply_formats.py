@@ -10,9 +10,10 @@ import numpy as np
 from onnx import TensorProto, numpy_helper
 
 from compress.weight_codecs.codecs import BINARY, FP16, LARGEST, Int4Codec
-from compress.weight_codecs.onnx_storage import Codec, Stored, at_opset, constant, node, replaced, weights_of, written
+from compress.weight_codecs.onnx_storage import Codec, Stored, constant, node, replaced, weights_of, written
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import TensorFormat
+from hw_profiles.onnx_io.preparation import at_opset
 from hw_profiles.onnx_io.untrusted_file import load_model
 
 _WHOLE_CHANNEL = 2**31  # longer than any

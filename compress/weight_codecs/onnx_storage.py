@@ -14,10 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper, version_converter
+from onnx import TensorProto, helper, numpy_helper
 
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import TensorFormat
+from hw_profiles.onnx_io.preparation import at_opset
 from hw_profiles.onnx_io.untrusted_file import load_model, shown
 
 Floats = NDArray[np.float32]
@@ -145,26 +146,6 @@ def replaced(model: Any, stored: Mapping[str, Stored]) -> Any:
     for field, values in (("initializer", [*kept, *added.values()]), ("node", nodes), ("input", inputs)):
         graph.ClearField(field)
         getattr(graph, field).extend(values)
-    return model
-
-
-def at_opset(model: Any, opset: int) -> Any:
-    """The model, converted where its opset is below ``opset``.
-
-    Raises:
-        InputError: ONNX cannot convert it.
-    """
-    versions = [each.version for each in model.opset_import if each.domain in ("", "ai.onnx")]
-    if versions and min(versions) >= opset:
-        return model
-    said = list(model.graph.value_info)
-    try:
-        model = version_converter.convert_version(model, opset)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"the file must be convertible to opset {opset}, and is not ({reason})") from None
-    model.graph.ClearField("value_info")  # the converter's own, which takes bytes and says nothing new
-    model.graph.value_info.extend(said)
     return model
 
 

@@ -18,7 +18,7 @@ from tests.contracts import with_random_statistics
 CLASSES = tuple("0123456789")
 ARCHS = ("resnet8", "mobilenetv2_035", "mobilenetv3_small_050", "mnasnet_050")
 TIMM = {
-    "test_resnet": 32, "test_byobnet": 32, "test_efficientnet": 32, "test_efficientnet_gn": 32,
+    "test_resnet": 32, "test_byobnet": 32, "test_efficientnet": 32, "test_efficientnet_gn": 32, "test_nfnet": 32,
     "test_vit": 32, "test_convnext": 32, "mobilenetv3_small_050": 32, "lcnet_035": 32, "regnetx_002": 32,
     "ghostnet_100": 32, "densenet121": 32,
 }  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +35,8 @@ def links(workload: Workload) -> list[Link]:
     ReLU, sums, pooling, and the gate of a squeeze-excite part, which is left as it is.
 
     A tensor that ReLU6, hard-swish, SiLU or a sigmoid reads has no link: there a factor would change the function. So
-    have the input and the classes.
+    have the input and the classes. Links come in the order of their writers' depth, whichever of two branches is listed
+    first.
 
     >>> from search_spaces import preset
     >>> [link.writers[0].name for link in links(preset("resnet8").workload())][:2]
@@ -49,7 +50,8 @@ def links(workload: Workload) -> list[Link]:
         consumers = tuple(op for op in workload.ops if _scalable(op) and op.inputs[0] in members)
         if writers and consumers:
             found.append(Link(tensors, writers, consumers))
-    return found
+    depths = _depths(workload)
+    return sorted(found, key=lambda link: _extremes(depths[op.name] for op in link.writers))
 
 
 def equalized(
@@ -74,6 +76,19 @@ def equalized(
             if farthest < 1.001:
                 break
     return {name: value.astype(np.float32) for name, value in changed.items()}
+
+
+def _depths(workload: Workload) -> dict[str, int]:
+    """How many operations lie between the input and each tensor, on the longest way."""
+    depths = {workload.input: 0}
+    for op in workload.ops:
+        depths[op.name] = 1 + max((depths[name] for name in op.inputs), default=0)
+    return depths
+
+
+def _extremes(numbers: Iterable[int]) -> tuple[int, int]:
+    known = sorted(numbers)
+    return known[0], known[-1]
 
 
 def _weight_factors(link: Link, weights: Mapping[str, NDArray[np.float64]]) -> Extent:

@@ -1,0 +1,179 @@
+"""ONNX files as graphs, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from hw_profiles.errors import InputError
+from hw_profiles.network.quantization import Quantization, in_float_around, integer_tensors
+from hw_profiles.onnx_io.graph_reader import read_graph
+from hw_profiles.onnx_io.writer import write_graph
+
+SHAPE = (4, 8, 8)
+RANDOM = np.random.default_rng(0)
+
+
+def floats(*shape: int) -> np.ndarray:
+    return RANDOM.standard_normal(shape).astype(np.float32)
+
+
+def node(kind: str, inputs: str, outputs: str = "y", **attributes: Any) -> Any:
+    return helper.make_node(kind, inputs.split(" "), outputs.split(" "), **attributes)
+
+
+def file_of(nodes: list[Any], constants: dict[str, np.ndarray], outputs: str = "y", opset: int = 20) -> bytes:
+    """A file that reads x (N, 4, 8, 8)."""
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs.split(" ")]
+    source = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", *SHAPE])
+    tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "g", [source], values, tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def run(data: bytes) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(1).standard_normal((1, *SHAPE)).astype(np.float32)
+    found: list[np.ndarray] = session.run(None, {"x": x})
+    return found
+
+
+def check(data: bytes) -> dict[str, str]:
+    """That a file is written as it was read; the kinds of its operations by their names."""
+    graph = read_graph(data)
+    for got, expected in zip(run(write_graph(graph)), run(data), strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+    return {op.name: op.kind for op in graph.workload.ops}
+
+
+HALF = np.float32(0.5)
+ENDS = {"low": np.float32(0), "six": np.float32(6), "one": np.float32(1)}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "kind"),
+    [
+        ([node("HardSigmoid", "x", alpha=1 / 6)], {}, "activation"),
+        ([node("HardSigmoid", "x")], {}, "other"),
+        ([node("Clip", "x low six")], ENDS, "activation"),
+        ([node("Clip", "x low one")], ENDS, "other"),
+        ([node("Sigmoid", "x", "g"), node("Mul", "x g")], {}, "activation"),
+        ([node("HardSigmoid", "x", "g", alpha=1 / 6), node("Mul", "g x")], {}, "activation"),
+        ([node("HardSigmoid", "x", "g"), node("Mul", "x g")], {}, "other"),
+        ([node("Gelu", "x")], {}, "activation"),
+        ([node("Gelu", "x", approximate="tanh")], {}, "other"),
+        ([node("AveragePool", "x", kernel_shape=[3, 3], pads=[1] * 4)], {}, "avg_pool"),
+        ([node("AveragePool", "x", kernel_shape=[3, 3], pads=[1] * 4, count_include_pad=1)], {}, "other"),
+        ([node("AveragePool", "x", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)], {}, "avg_pool"),
+        ([node("AveragePool", "x", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)], {}, "other"),
+        ([node("MaxPool", "x", kernel_shape=[3, 3], dilations=[2, 2])], {}, "other"),
+        ([node("ReduceMean", "x axes", keepdims=0)], {"axes": np.array([2, 3])}, "flatten"),
+        ([node("ReduceMean", "x axes")], {"axes": np.array([1])}, "other"),
+        ([node("Add", "x c")], {"c": floats(4, 1, 1)}, "other"),
+        ([node("Sub", "x s"), ], {"s": HALF}, "other"),
+        ([node("Relu", "x", "r"), node("Add", "x r")], {}, "add"),
+        ([node("Relu", "x", "r"), node("Sub", "x r")], {}, "other"),
+        ([node("Relu", "x", "r"), node("Concat", "x r", axis=1)], {}, "concat"),
+        ([node("Relu", "x", "r"), node("Concat", "x r", axis=-1)], {}, "other"),
+        ([node("Transpose", "x", perm=[0, 2, 3, 1])], {}, "transpose"),
+        ([node("Flatten", "x", "f"), node("Gemm", "f w b", transB=1)], {"w": floats(5, 256), "b": floats(5)}, "linear"),
+        ([node("Flatten", "x", "f"), node("Gemm", "f w")], {"w": floats(256, 5)}, "linear"),
+        ([node("Flatten", "x", "f"), node("Gemm", "f w b")], {"w": floats(256, 5), "b": floats(1, 1)}, "linear"),
+        ([node("Flatten", "x", "f"), node("Gemm", "f w", alpha=0.5)], {"w": floats(256, 5)}, "other"),
+        ([node("MatMul", "x w")], {"w": floats(8, 5)}, "linear"),
+        ([node("MatMul", "w x")], {"w": floats(8, 8)}, "other"),
+        ([node("Relu", "x", "r"), node("MatMul", "x r")], {}, "matmul"),
+        ([node("Conv", "x w")], {"w": floats(6, 4, 3, 3)}, "conv"),
+        ([node("Conv", "x w", auto_pad="SAME_UPPER", strides=[2, 2])], {"w": floats(6, 4, 3, 3)}, "conv"),
+        ([node("Conv", "x w", group=4)], {"w": floats(8, 1, 3, 3)}, "conv"),
+        ([node("ConvTranspose", "x w", strides=[2, 2])], {"w": floats(4, 6, 2, 2)}, "other"),
+        ([node("Pad", "x p", "q"), node("Conv", "q w")], {"p": np.array([0, 0, 1, 2, 0, 0, 0, 1]), "w": floats(6, 4, 3, 3)},
+         "conv"),
+        ([node("LRN", "x", size=3)], {}, "other"),
+    ],
+)  # fmt: skip
+def test_what_is_said_is_said_exactly_and_the_rest_is_kept(
+    nodes: list[Any], constants: dict[str, np.ndarray], kind: str
+) -> None:
+    assert check(file_of(nodes, constants))["y"] == kind
+
+
+def test_a_linear_layer_of_many_positions_takes_the_bias_behind_it() -> None:
+    nodes = [node("MatMul", "x w", "m"), node("Add", "b m")]
+    data = file_of(nodes, {"w": floats(8, 5), "b": floats(5)})
+    assert check(data) == {"m": "linear"}
+    assert read_graph(data).weights["m.bias"].shape == (5,)
+
+
+def test_a_normalisation_behind_a_convolution_goes_into_it_and_one_before_it_does_not() -> None:
+    constants = {
+        "w": floats(6, 4, 3, 3),
+        "v": floats(2, 6, 1, 1),
+        **{n: np.abs(floats(6)) + 1 for n in ("s", "m", "var")},
+    }
+    norm = node("BatchNormalization", "c s b m var", "n")
+    nodes = [node("Conv", "x w", "c"), norm, node("Relu", "n", "r"), node("Conv", "r v")]
+    assert check(file_of(nodes, {**constants, "b": floats(6)})) == {"n": "conv", "r": "activation", "y": "conv"}
+    before = [node("Conv", "x w", "c"), node("Relu", "c", "d"), norm, node("Add", "n d", "r"), node("Conv", "r v")]
+    before[2] = node("BatchNormalization", "d s b m var", "n")
+    kinds = check(file_of(before, {**constants, "b": floats(6)}))
+    assert (kinds["n"], kinds["y"]) == ("other", "conv")
+
+
+def test_both_halves_of_a_split_are_one_node() -> None:
+    nodes = [node("Split", "x", "a b", axis=1, num_outputs=2), node("Relu", "a", "r"), node("Mul", "r b")]
+    data = file_of(nodes, {})
+    assert check(data) == {"a": "slice", "b": "slice", "r": "activation", "y": "mul"}
+    written = onnx.load_model_from_string(write_graph(read_graph(data))).graph.node
+    assert sum(each.op_type == "Split" for each in written) == 1
+
+
+def test_an_output_that_is_read_as_well_and_one_that_only_has_a_name_stay() -> None:
+    nodes = [node("Conv", "x w", "c"), node("Identity", "c", "y"), node("Relu", "c", "z")]
+    data = file_of(nodes, {"w": floats(6, 4, 3, 3)}, outputs="y z")
+    check(data)
+    assert [each.name for each in onnx.load_model_from_string(write_graph(read_graph(data))).graph.output] == ["y", "z"]
+
+
+def test_a_kept_node_with_a_graph_within_reads_what_is_around_it() -> None:
+    def branch(name: str, kind: str) -> Any:
+        value = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        return helper.make_graph([node(kind, "c", name)], name, [], [value])
+
+    choice = [node("ReduceMean", "x", "mean", keepdims=0), node("Greater", "mean zero", "positive")]
+    nodes = [
+        node("Conv", "x w", "c"), *choice,
+        helper.make_node("If", ["positive"], ["y"], then_branch=branch("t", "Relu"), else_branch=branch("e", "Neg")),
+    ]  # fmt: skip
+    data = file_of(nodes, {"w": floats(6, 4, 3, 3), "zero": np.float32(0)})
+    model = onnx.load_model_from_string(data)
+    model.graph.value_info.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 6, 6, 6]))
+    assert check(model.SerializeToString())["y"] == "other"
+
+
+def test_around_a_node_that_nobody_knows_tensors_are_float() -> None:
+    nodes = [
+        node("Conv", "x w", "a"), node("LRN", "a", "b", size=3), node("Relu", "b", "c"), node("Tanh", "c", "d"),
+        node("Conv", "d v"),
+    ]  # fmt: skip
+    graph = read_graph(file_of(nodes, {"w": floats(6, 4, 3, 3), "v": floats(2, 6, 1, 1)}))
+    found = integer_tensors(graph.workload, Quantization(activations={}, in_float=in_float_around(graph.workload)))
+    assert found == ["x", "a", "d", "y"]
+
+
+def test_files_that_are_no_float_networks_of_one_input_are_refused() -> None:
+    with pytest.raises(InputError, match="not an ONNX file"):
+        read_graph(b"no")
+    model = onnx.load_model_from_string(file_of([node("Relu", "x")], {}))
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    with pytest.raises(InputError, match="one float32 input is needed, got 1 inputs of types"):
+        read_graph(model.SerializeToString())
+    with pytest.raises(InputError, match=r"the shape of .y. must follow from the file"):
+        read_graph(file_of([node("Whirl", "x")], {}))
