@@ -132,15 +132,21 @@ class _Writer:
             self._quantize(op.name)
 
     def _keep(self, kept: KeptNodes) -> None:
-        """Nodes as they are; several operations may be one node."""
-        self.initializers += [tensor for tensor in kept.constants if tensor.name not in self.kept]
+        """Nodes as they are; several operations may be one node. A constant has another name where it is the name of
+        an operation's weight, which may be held in another form."""
+        new = {tensor.name: f"{tensor.name}.kept" for tensor in kept.constants if tensor.name in self.weights}
+        for tensor in kept.constants:
+            if tensor.name not in self.kept:
+                self.initializers.append(onnx.TensorProto())
+                self.initializers[-1].CopyFrom(tensor)
+                self.initializers[-1].name = new.get(tensor.name, tensor.name)
         self.kept |= {tensor.name for tensor in kept.constants}
         for node in kept.nodes:
             if self.kept.isdisjoint(node.output):
                 changed = onnx.NodeProto()
                 changed.CopyFrom(node)
                 for i, name in enumerate(node.input):
-                    changed.input[i] = self._read_by(node.op_type, name)
+                    changed.input[i] = new.get(name) or self._read_by(node.op_type, name)
                 self.nodes.append(changed)
                 self.kept |= set(filter(None, node.output))
 

@@ -135,6 +135,14 @@ def test_both_halves_of_a_split_are_one_node() -> None:
     assert sum(each.op_type == "Split" for each in written) == 1
 
 
+def test_a_weight_that_an_unknown_node_reads_as_well_is_written_for_both() -> None:
+    nodes = [node("Conv", "x a.weight", "a"), node("Einsum", "a a.weight", equation="nohw,oikl->nihw")]
+    data = file_of(nodes, {"a.weight": floats(6, 4, 3, 3)})
+    assert check(data) == {"a": "conv", "y": "other"}
+    constants = [each.name for each in onnx.load_model_from_string(write_graph(read_graph(data))).graph.initializer]
+    assert constants == ["a.weight", "a.weight.kept"]
+
+
 def test_an_output_that_is_read_as_well_and_one_that_only_has_a_name_stay() -> None:
     nodes = [node("Conv", "x w", "c"), node("Identity", "c", "y"), node("Relu", "c", "z")]
     data = file_of(nodes, {"w": floats(6, 4, 3, 3)}, outputs="y z")
