@@ -46,7 +46,7 @@ def quantized(file: bytes, data: Dataset, **options: Any) -> bytes:
 
 def done(artifact: Artifact, data: Dataset, **options: Any) -> Artifact:
     context = Context(data=data, device=load_device("host"), measured=False)
-    return Quantize(images=32, **{"activations": "unsigned", **options})(artifact, context)
+    return Quantize(**{"images": 32, "activations": "unsigned", **options})(artifact, context)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,12 @@ def kinds_run(file: bytes, data: Dataset, folder: Path) -> Counter[str]:
 
 
 @pytest.mark.parametrize(
-    ("calibration", "activations"), [*((name, "unsigned") for name in CALIBRATIONS), (None, "signed")]
+    ("calibration", "activations"),
+    [
+        ("minmax", "unsigned"),
+        (None, "signed"),
+        *(pytest.param(name, "unsigned", marks=pytest.mark.slow) for name in CALIBRATIONS if name != "minmax"),
+    ],
 )
 def test_a_foreign_file_becomes_integers_and_computes_nearly_the_same(
     calibration: str | None, activations: str, net: bytes, images: Dataset, tmp_path: Path
@@ -167,7 +172,7 @@ def integers_of(file: bytes) -> tuple[dict[tuple[int, ...], list[np.ndarray]], n
     return weights, np.sort(np.float64(scales))
 
 
-ONE = {"calibration": "mse", "equalize": "weights", "bias_correction": True, "adaround": False}
+ONE = {"images": 16, "calibration": "minmax", "equalize": "weights", "bias_correction": True, "adaround": False}
 
 
 @pytest.mark.parametrize(
@@ -218,7 +223,12 @@ def output_step(file: bytes) -> float:
     return float(next(numpy_helper.to_array(t) for t in graph.initializer if t.name == last.input[1]))
 
 
-@pytest.mark.parametrize("name", sorted(FILES))
+SHORT = ("gated", "shuffled", "dense", "attending", "sums so far")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in SHORT else pytest.mark.slow) for name in sorted(FILES)]
+)
 def test_networks_of_every_form_become_integers(name: str, images: Dataset, tmp_path: Path) -> None:
     """What has no words here stays float with its surroundings; convolutions and products are integers."""
     data = images.resized(32, 32)
