@@ -79,8 +79,8 @@ def quantize(
     - ``"binary"``: stored in one bit, for which the network is trained (:class:`compress.Binarize`).
 
     ``config`` is one of these classes, for more options. ``"mixed"`` keeps in few bits what ``budget`` needs on
-    ``device``. What trains takes no ONNX file; ``"qat"`` and ``"mixed"`` (but for ``bits=4``) an Arch, or a network of
-    convolutions, activations, sums and pools.
+    ``device``. What trains takes no ONNX file; ``"qat"`` takes an Arch, or a module of convolutions, activations, sums
+    and pools.
 
     Raises:
         InputError: no such precision, images that calibration cannot use, a model that does not fit them or cannot be

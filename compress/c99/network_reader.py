@@ -34,8 +34,8 @@ from hw_profiles.errors import InputError
 from hw_profiles.memory.inplace import line_buffer_rows
 from hw_profiles.memory.planner import Schedule, plan
 from hw_profiles.network.workload import Op, Workload
-from hw_profiles.onnx_io.normal_form import normal_form
 from hw_profiles.onnx_io.reader import read_metadata, read_onnx
+from hw_profiles.onnx_io.rewrites.normal_form import normal_form
 from hw_profiles.onnx_io.untrusted_file import load_model, shown
 from hw_profiles.runtimes.fusion import Kernel, fuse
 

@@ -31,7 +31,6 @@ __all__ = [
     "build",
     "nothing_changed",
     "read_source",
-    "require_arch",
     "require_savable",
     "source_name",
     "write_source",
@@ -190,17 +189,6 @@ def require_savable(source: Source) -> None:
             f"{source_name(source)}: a module cannot be saved, as nothing says how it is built again: "
             "use an Arch or a model of timm, or keep its ONNX file"
         )
-
-
-def require_arch(what: str, source: Source) -> None:
-    """Raise an InputError where a source is no network of blocks.
-
-    >>> require_arch("Quantize.equalize", Timm(name="resnet18", input_shape=(3, 32, 32)))
-    Traceback (most recent call last):
-    hw_profiles.errors.InputError: Quantize.equalize needs a network of blocks (Arch), got timm:resnet18
-    """
-    if not isinstance(source, Arch):
-        raise InputError(f"{what} needs a network of blocks (Arch), got {source_name(source)}")
 
 
 def read_source(folder: Path, kind: str) -> Source:

@@ -19,7 +19,7 @@ from compress.weight_codecs.onnx_storage import Weight, tensors_of, weights_of
 from compress.weight_codecs.sparse_formats import sparse_format, zeros_alone
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import TensorFormat
-from hw_profiles.onnx_io.normal_form import normal_form
+from hw_profiles.onnx_io.rewrites.normal_form import normal_form
 from hw_profiles.onnx_io.untrusted_file import load_model
 
 # change(module, layers): changes the layers, which are all that the module holds; the format of each one's weight.

@@ -13,7 +13,7 @@ from compress.weight_codecs.codecs import BINARY, FP16, LARGEST, Int4Codec
 from compress.weight_codecs.onnx_storage import Codec, Stored, constant, node, replaced, weights_of, written
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import TensorFormat
-from hw_profiles.onnx_io.normal_form import at_opset
+from hw_profiles.onnx_io.rewrites.normal_form import at_opset
 from hw_profiles.onnx_io.untrusted_file import load_model
 
 _WHOLE_CHANNEL = 2**31  # longer than any

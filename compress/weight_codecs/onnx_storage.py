@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import TensorFormat
-from hw_profiles.onnx_io.normal_form import normal_form
+from hw_profiles.onnx_io.rewrites.normal_form import normal_form
 from hw_profiles.onnx_io.untrusted_file import load_model, shown
 
 Floats = NDArray[np.float32]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw_profiles.network.tensor_formats import FLOAT32
-from hw_profiles.network.workload import WEIGHTED, Workload
+from hw_profiles.network.workload import UNKNOWN, WEIGHTED, Workload
 
 Scales = NDArray[np.float32]
 
@@ -88,10 +88,25 @@ def with_in_float(workload: Workload, quantization: Quantization, names: Collect
     >>> sorted(mixed.in_float), "input" in mixed.activations, "stem.act" in mixed.activations
     (['classifier', 'stem', 'stem.act'], False, True)
     """
-    in_float = operations_in_float(workload, names)
+    in_float = in_float_around(workload, names)
     between = tensors_in_float(workload, in_float)
     kept = {name: pair for name, pair in quantization.activations.items() if name not in between}
     return replace(quantization, activations=kept, in_float=in_float)
+
+
+def in_float_around(workload: Workload, names: Collection[str] = ()) -> frozenset[str]:
+    """The operations of ``names``, those of which nothing is known, and what follows them in float, see
+    :func:`operations_in_float`.
+
+    >>> from hw_profiles.network.workload import Op, WorkloadBuilder
+    >>> builder = WorkloadBuilder("input", (1, 4))
+    >>> _ = builder.append(Op("fft", "other", ("input",), function="DFT"), (1, 4))
+    >>> _ = builder.activation("act", "fft", "relu")
+    >>> sorted(in_float_around(builder.build()))
+    ['act', 'fft']
+    """
+    unknown = {op.name for op in workload.ops if op.kind == UNKNOWN}
+    return operations_in_float(workload, unknown | set(names))
 
 
 def operations_in_float(workload: Workload, names: Collection[str]) -> frozenset[str]:

@@ -16,6 +16,7 @@ Pair = tuple[int, int]
 
 WEIGHTED = ("conv", "conv_transpose", "linear")
 VIEWS = ("flatten", "reshape")
+UNKNOWN = "other"
 
 
 @dataclass(slots=True, unsafe_hash=True)  # frozen ones take four times as long to make

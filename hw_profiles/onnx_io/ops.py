@@ -116,7 +116,17 @@ def _matmul(node: Node) -> Op:
 
 def _binary(node: Node) -> Op:
     kind, function = _BINARY[node.kind]
+    if node.kind == "Max" and _is_zero_and_a_tensor(node):
+        return Op(node.name, "activation", node.x, function="relu")
     return Op(node.name, kind, node.x, _constant_part(node), function=function)
+
+
+def _is_zero_and_a_tensor(node: Node) -> bool:
+    """Whether one of two inputs is the number 0, and the other as large as what is made."""
+    if len(node.inputs) != 2 or len(node.x) != 1:
+        return False
+    zero = int(node.constant(1))
+    return node.tensors.numbers(node.inputs[zero]) == [0.0] and node.input_shape(1 - zero) == node.shape
 
 
 def _power(node: Node) -> Op:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,11 +18,11 @@ from hw_profiles.network.simplify import MERGED, simplify
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.network.workload import Op, Shape, Workload, WorkloadBuilder
 from hw_profiles.onnx_io.graph_edges import check_order, needed_nodes, reads, subgraphs
-from hw_profiles.onnx_io.normal_form import inlined
 from hw_profiles.onnx_io.ops import Node, read_op
 from hw_profiles.onnx_io.packed_weights import WIDENING, widened_format
 from hw_profiles.onnx_io.patterns import Pattern, find_patterns
 from hw_profiles.onnx_io.quantized_ops import as_float, format_of
+from hw_profiles.onnx_io.rewrites.normal_form import inlined
 from hw_profiles.onnx_io.shapes import Constant, Tensors, read_constant, where
 from hw_profiles.onnx_io.untrusted_file import load_model, read_metadata, shown
 
@@ -53,14 +53,27 @@ def read_onnx(source: Path | bytes, input_shape: tuple[int, ...] | None = None) 
     >>> read_onnx(write_onnx(preset("resnet8").workload())).macs
     12501632
     """
-    model = load_model(source)
+    return read_with_names(load_model(source), input_shape)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Which tensors of a file the tensors of its workload are: ``alias`` has the operation that each one comes of, and
+    ``merged`` the operation or tensor that now stands for one that is gone."""
+
+    alias: Mapping[str, str]
+    merged: Mapping[str, str]
+
+
+def read_with_names(model: Any, input_shape: tuple[int, ...] | None = None) -> tuple[Workload, Names]:
+    """What :func:`read_onnx` reads of a model that was opened, and how its names are those of the file."""
     try:
         return _read(model, input_shape)
     except UnicodeDecodeError:
         raise InputError("an ONNX file must hold its names as UTF-8, and does not") from None
 
 
-def _read(model: Any, input_shape: tuple[int, ...] | None) -> Workload:
+def _read(model: Any, input_shape: tuple[int, ...] | None) -> tuple[Workload, Names]:
     model = inlined(model)
     check_order(model.graph)
     nodes = needed_nodes(model.graph)
@@ -70,7 +83,8 @@ def _read(model: Any, input_shape: tuple[int, ...] | None) -> Workload:
             reader.add(node)
         except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
             raise InputError(f"{where(node)}: its attributes do not fit its inputs ({type(error).__name__})") from None
-    return reader.workload()
+    workload, merged = reader.workload()
+    return workload, Names(reader.alias, merged)
 
 
 class _Reader:
@@ -120,7 +134,7 @@ class _Reader:
         if output_type is not None:
             self._store(outputs[0], output_type)
 
-    def workload(self) -> Workload:
+    def workload(self) -> tuple[Workload, dict[str, str]]:
         output = self.alias.get(self.outputs[0])
         if output is None:
             raise InputError(f"output {shown(self.outputs[0])} must depend on the input, and does not")
@@ -136,7 +150,7 @@ class _Reader:
         for op in ops:
             builder.append(op, shapes[op.name])
         built = builder.build(gone.get(output, output))
-        return replace(built, formats=MappingProxyType(self.formats))
+        return replace(built, formats=MappingProxyType(self.formats)), gone
 
     def _origin(self, name: str) -> str:
         return self.origins.get(name, name)

@@ -1,4 +1,4 @@
-"""Writes a Workload as a runnable ONNX file, in float32 or int8 (QDQ), without torch.
+"""Writes a Workload or a Graph as a runnable ONNX file, in float32 or int8 (QDQ), without torch.
 
 The files that are measured and the files that are shipped come from here, so a candidate is scored as it will run.
 """
@@ -12,16 +12,17 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from hw_profiles.errors import InputError
+from hw_profiles.network.graph import Graph, KeptNodes, Value, Weights
 from hw_profiles.network.quantization import LARGEST_BIAS, Quantization, integer_tensors, quantized_weight
 from hw_profiles.network.workload import WEIGHTED, Op, Workload
 
 OPSET = 20
 IR_VERSION = 10
-Weights = Mapping[str, NDArray[np.float32]]
 
+_WEIGHTED_NODES = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _SIMPLE = {"relu": "Relu", "hard_swish": "HardSwish", "sigmoid": "Sigmoid", "gelu": "Gelu"}
 _ALONG_THE_LAST_AXIS = {"softmax": "Softmax", "layer_norm": "LayerNormalization"}
 
@@ -43,25 +44,41 @@ def write_onnx(
         InputError: a weight is missing or has another shape than the workload says.
     """
     weights = random_weights(workload) if weights is None else weights
+    return write_graph(Graph(workload=workload, weights=weights, metadata=metadata or {}), quantization)
+
+
+def write_graph(graph: Graph, quantization: Quantization | None = None) -> bytes:
+    """The bytes of an ONNX file that says what the graph says, see :func:`write_onnx`; around nodes that were kept
+    tensors are as they are held, and float where only such nodes make and read them.
+
+    Raises:
+        InputError: a weight is missing or has another shape than the workload says, or a name of the kept nodes is one
+            that the file needs.
+    """
+    workload = graph.workload
     for name, shape in workload.weights().items():
-        got = weights[name].shape if name in weights else None
+        got = graph.weights[name].shape if name in graph.weights else None
         if got != shape:
             raise InputError(f"weight {name} must have the shape {shape}, got {got}")
-    writer = _Writer(workload, weights, quantization)
+    writer = _Writer(graph, quantization)
     for op in workload.ops:
         writer.add(op)
-    graph = helper.make_graph(
-        writer.nodes,
-        "fitnas",
-        [_value(workload.input, workload)],
-        [_value(workload.output, workload)],
-        writer.initializers,
-    )
+    opsets = graph.opsets if graph.kept else {"": OPSET}
+    domains = {"", *(node.domain for node in writer.nodes)}
     model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="fitnas"
+        helper.make_graph(writer.nodes, "fitnas", [writer.input_value()], writer.output_values(), writer.initializers),
+        opset_imports=[helper.make_opsetid(name, opsets[name]) for name in sorted(domains) if name in opsets],
+        ir_version=IR_VERSION,
+        producer_name="fitnas",
     )
-    helper.set_model_props(model, dict(metadata or {}))
-    onnx.checker.check_model(model)
+    helper.set_model_props(model, dict(graph.metadata))
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        if not graph.kept:
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"the network cannot be written with nodes that are kept as they are ({reason})") from None
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 
@@ -76,20 +93,77 @@ def random_weights(workload: Workload, seed: int = 0) -> dict[str, NDArray[np.fl
 
 
 class _Writer:
-    def __init__(self, workload: Workload, weights: Weights, quantization: Quantization | None) -> None:
+    def __init__(self, graph: Graph, quantization: Quantization | None) -> None:
+        workload = graph.workload
+        self.graph = graph
         self.workload = workload
-        self.weights = weights
+        self.weights = graph.weights
         self.quantization = quantization
         self.quantized = set(integer_tensors(workload, quantization)) if quantization else set[str]()
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
-        self.made: set[str] = set()
+        self.kept: set[str] = set()  # tensors and constants of nodes that were kept
+        self.constants: set[str] = set()  # several operations may share a weight
+        self.weights_of_rows, self.weights_in_integers = self._shared_weights()
         self.read_as: dict[str, str] = {}
         self.consumers = workload.consumers()
         if workload.input in self.quantized:
             self._quantize(workload.input)
 
+    def _shared_weights(self) -> tuple[set[str], set[str]]:
+        """The weights that an operation of one position reads, and those that one in integers reads."""
+        ops = [op for op in self.workload.ops if op.kind in WEIGHTED]
+        rows = {op.weight for op in ops if not self._of_many_positions(op)}
+        integers = {op.weight for op in ops if self.quantization is not None and not self._in_float(op)}
+        return rows, integers
+
+    def input_value(self) -> Any:
+        """What the file says of its input."""
+        return _value(self.graph.input or self._usual(self.workload.input))
+
+    def output_values(self) -> list[Any]:
+        """What it says of its outputs; one whose name is not that of its tensor gets a node that names it."""
+        outputs = self.graph.outputs or ((self._usual(self.workload.output), self.workload.output),)
+        for value, tensor in outputs:
+            if value.name != tensor:
+                self._node("Identity", [tensor], value.name)
+        return [_value(value) for value, _ in outputs]
+
+    def _usual(self, name: str) -> Value:
+        return Value(name, ("N", *self.workload.shapes[name][1:]))
+
     def add(self, op: Op) -> None:
+        if op.name in self.graph.kept:
+            self._keep(self.graph.kept[op.name])
+        else:
+            self._say(op)
+        if op.name in self.quantized:
+            self._quantize(op.name)
+
+    def _keep(self, kept: KeptNodes) -> None:
+        """Nodes as they are; several operations may be one node. A constant has another name where it is the name of
+        an operation's weight, which may be held in another form."""
+        new = {tensor.name: f"{tensor.name}.kept" for tensor in kept.constants if tensor.name in self.weights}
+        for tensor in kept.constants:
+            if tensor.name not in self.kept:
+                self.initializers.append(onnx.TensorProto())
+                self.initializers[-1].CopyFrom(tensor)
+                self.initializers[-1].name = new.get(tensor.name, tensor.name)
+        self.kept |= {tensor.name for tensor in kept.constants}
+        for node in kept.nodes:
+            if self.kept.isdisjoint(node.output):
+                changed = onnx.NodeProto()
+                changed.CopyFrom(node)
+                for i, name in enumerate(node.input):
+                    changed.input[i] = new.get(name) or self._read_by(node.op_type, name)
+                self.nodes.append(changed)
+                self.kept |= set(filter(None, node.output))
+
+    def _read_by(self, kind: str, name: str) -> str:
+        weighted = kind in _WEIGHTED_NODES and name in self.quantized and len(self.workload.shapes[name]) > 1
+        return self._widened(name) if weighted else self.read_as.get(name, name)
+
+    def _say(self, op: Op) -> None:
         inputs = [self.read_as.get(name, name) for name in op.inputs]
         if op.kind in WEIGHTED:
             if self._in_float(op) and op.inputs[0] in self.quantized:
@@ -99,8 +173,6 @@ class _Writer:
             names = (op.weight, op.bias_name) if op.bias else (op.weight,)
             inputs += [self._constant(name, self.weights[name]) for name in names]
         self._NODES[op.kind](self, op, inputs)
-        if op.name in self.quantized:
-            self._quantize(op.name)
 
     def _quantize(self, name: str) -> None:
         assert self.quantization is not None
@@ -113,12 +185,16 @@ class _Writer:
         final = name == self.workload.output
         source = f"{name}.float" if final else name
         if final:
-            self.nodes[-1].output[0] = self.nodes[-1].name = source
+            self._call_output(name, source)
         self._node("QuantizeLinear", [source, *scales], f"{name}.quantized")
         if not final and all(self._in_float(op) and op.kind in WEIGHTED for op in self.consumers[name]):
             return  # nobody reads it by one scale
         self._node("DequantizeLinear", [f"{name}.quantized", *scales], name if final else f"{name}.dequantized")
         self.read_as[name] = name if final else f"{name}.dequantized"
+
+    def _call_output(self, name: str, other: str) -> None:
+        made = next(node for node in reversed(self.nodes) if name in node.output)
+        made.output[list(made.output).index(name)] = made.name = other
 
     def _in_float(self, op: Op) -> bool:
         return self.quantization is not None and op.name in self.quantization.in_float
@@ -144,11 +220,18 @@ class _Writer:
     def _weights(self, op: Op) -> list[str]:
         weight = self.weights[op.weight]
         bias = self.weights[op.bias_name] if op.bias else None
+        turned = self._of_many_positions(op)
+        name = f"{op.weight}.turned" if turned and op.weight in self.weights_of_rows else op.weight
         if self.quantization is None or self._in_float(op):
-            names = [self._constant(op.weight, weight)]
+            name = f"{name}.float" if op.weight in self.weights_in_integers else name
+            names = [self._constant(name, np.ascontiguousarray(weight.T) if turned else weight)]
             return names if bias is None else [*names, self._constant(op.bias_name, bias)]
         scales = self.quantization.scales_of(op.weight, weight)
-        names = [self._dequantized(op.weight, quantized_weight(weight, scales), scales)]
+        integers = quantized_weight(weight, scales)
+        if turned:
+            names = [self._dequantized(name, np.ascontiguousarray(integers.T), scales, axis=1)]
+            return names if bias is None else [*names, self._constant(op.bias_name, bias)]
+        names = [self._dequantized(name, integers, scales)]
         if bias is None:
             return names
         bias_scales = (scales * np.float32(self.quantization.activations[op.inputs[0]][0])).astype(np.float32)
@@ -156,40 +239,41 @@ class _Writer:
         rounded = np.clip(rounded, -LARGEST_BIAS, LARGEST_BIAS).astype(np.int32)
         return [*names, self._dequantized(f"{op.name}.bias", rounded, bias_scales)]  # their scale is the input's, too
 
-    def _dequantized(self, name: str, integers: NDArray[Any], scales: NDArray[np.float32]) -> str:
-        if name in self.made:
+    def _dequantized(self, name: str, integers: NDArray[Any], scales: NDArray[np.float32], axis: int = 0) -> str:
+        if f"{name}.quantized" in self.constants:
             return name
         inputs = [
             self._constant(f"{name}.quantized", integers),
             self._constant(f"{name}.scale", scales),
             self._constant(f"{name}.zero_point", np.zeros(scales.shape, integers.dtype)),
         ]
-        self._node("DequantizeLinear", inputs, name, **({"axis": 0} if scales.ndim else {}))
+        self._node("DequantizeLinear", inputs, name, **({"axis": axis} if scales.ndim else {}))
         return name
 
     def _constant(self, name: str, value: Any) -> str:
-        if name not in self.made:  # several operations may share a weight
-            self.made.add(name)
+        if name not in self.constants:
+            self.constants.add(name)
             self.initializers.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
     def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
-        self.made.add(output)
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
 
     def _conv(self, op: Op, inputs: list[str]) -> None:
         shape = {"kernel_shape": list(op.kernel_size), "strides": list(op.stride), "dilations": list(op.dilation)}
         self._node("Conv", inputs, op.name, pads=list(op.padding), group=op.groups, **shape)
 
+    def _of_many_positions(self, op: Op) -> bool:
+        return op.kind == "linear" and len(self.workload.shapes[op.name]) != 2
+
     def _linear(self, op: Op, inputs: list[str]) -> None:
-        if len(self.workload.shapes[op.name]) == 2:
+        if not self._of_many_positions(op):
             self._node("Gemm", inputs, op.name, transB=1)
             return
-        if op.bias or self.quantization is not None:
-            raise InputError(f"{op.name}: a linear layer of many positions is written in float32 and without bias only")
-        turned = self._constant(f"{op.name}.turned", np.ascontiguousarray(self.weights[op.weight].T))
-        self.initializers = [t for t in self.initializers if t.name != op.weight]
-        self._node("MatMul", [inputs[0], turned], op.name)
+        x, weight, *bias = inputs
+        self._node("MatMul", [x, weight], f"{op.name}.product" if bias else op.name)
+        if bias:  # in float: ONNX Runtime's integer product of many positions makes float32 numbers
+            self._node("Add", [f"{op.name}.product", *bias], op.name)
 
     def _activation(self, op: Op, inputs: list[str]) -> None:
         if op.function in _SIMPLE:
@@ -236,6 +320,5 @@ class _Writer:
     }
 
 
-def _value(name: str, workload: Workload) -> Any:
-    shape: list[str | int | None] = ["N", *workload.shapes[name][1:]]
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+def _value(value: Value) -> Any:
+    return helper.make_tensor_value_info(value.name, value.data_type, list(value.shape))

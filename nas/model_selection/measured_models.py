@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from hw_profiles import Device
 from hw_profiles.latency.estimate import Latency
 from nas.errors import InputError
 from nas.model_selection.zoo_selection import SelectedModel
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _CALIBRATION_IMAGES = 2
 
@@ -43,15 +47,21 @@ def measured_latency(model: SelectedModel, device: Device) -> Latency:
     from hw_profiles.torch_io.timm_models import timm_module
     from hw_profiles.torch_io.trace import export
 
-    file = export(timm_module(model.name, model.input_shape), model.input_shape)
+    module = timm_module(model.name, model.input_shape)
     if model.precision == "int8":
-        file = _in_int8(file, model.input_shape, device)
+        file = _in_int8(module, model.input_shape, device)
+    else:
+        file = export(module, model.input_shape)
     return measure(file, device, input_shape=model.input_shape)
 
 
-def _in_int8(file: bytes, input_shape: tuple[int, int, int], device: Device) -> bytes:
-    from compress import Quantize
-    from compress.quantization.int8.ptq_onnx import quantize_onnx
+def _in_int8(module: nn.Module, input_shape: tuple[int, int, int], device: Device) -> bytes:
+    from compress import Quantize, quantize
+    from compress.networks.onnx_export import onnx_bytes
 
     images = np.random.default_rng(0).standard_normal((_CALIBRATION_IMAGES, *input_shape), dtype=np.float32)
-    return quantize_onnx(file, images, calibration="minmax", activations=Quantize().activations_on(device))
+    activations = Quantize().activations_on(device)
+    plain = Quantize(
+        calibration="minmax", equalize="none", bias_correction=False, adaround=False, activations=activations
+    )
+    return onnx_bytes(quantize(module, images, plain))

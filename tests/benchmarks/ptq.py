@@ -29,8 +29,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress import Artifact, Context, Dataset, MixedPrecision, Quantize, load_data
+from compress.networks.network_source import OnnxFile
 from compress.networks.onnx_export import export_onnx
-from compress.quantization.int8.ptq_onnx import quantize_onnx
 from hw_profiles import load_device
 from hw_profiles.measurement.latency_measurement import compare, measure
 from hw_profiles.onnx_io.session import open_session
@@ -139,8 +139,9 @@ def ours_mixed(case: Case) -> dict[str, Any]:
     return {name: found[name] for name in ("raised", "divergence", "agreement", "points_lost")}
 
 
-def ours_of_file(case: Case) -> None:
-    case.target.write_bytes(quantize_onnx(case.source.read_bytes(), calibration(case.data)))
+def ours_of_file(stage: Quantize, case: Case) -> dict[str, Any]:
+    file = OnnxFile(data=case.source.read_bytes())
+    return ours(stage, replace(case, artifact=replace(case.artifact, source=file, weights={})))
 
 
 def right(path: Path, data: Dataset) -> np.ndarray:
@@ -164,7 +165,7 @@ def methods(python: str | None) -> dict[str, Method]:
         found[label] = functools.partial(nncf, python, options)
     return found | {
         "fitnas mixed": ours_mixed,
-        "fitnas of the ONNX file": ours_of_file,
+        "fitnas of the ONNX file": functools.partial(ours_of_file, whole),
         "fitnas AdaRound": functools.partial(ours, replace(whole, adaround=True)),
         "fitnas per tensor": functools.partial(ours, replace(whole, per_channel=False)),
         "fitnas minmax only": functools.partial(ours, plain),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -10,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
+from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from torch import nn
 
 from compress import Dataset, Preprocessing, load_data
@@ -18,7 +20,6 @@ from compress.data.preprocessing import METADATA_KEY
 from compress.file_comparison import compare_files, layer_errors
 from compress.networks.as_artifact import as_artifact
 from compress.networks.onnx_export import onnx_bytes
-from compress.quantization.int8.ptq_onnx import quantize_onnx
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.writer import random_weights, write_onnx
 from search_spaces import Arch, preset
@@ -101,7 +102,22 @@ def test_an_int8_file_is_compared_layer_by_layer_with_its_float_file(data: Datas
     assert found.diverges_at in found.layers
 
 
-def test_a_quantizer_that_lets_a_relu_go_is_not_taken_for_an_error(data: Dataset) -> None:
+def by_onnxruntime(file: bytes, images: np.ndarray, folder: Path) -> bytes:
+    """What ONNX Runtime's own quantizer makes of a file."""
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.batches = iter([{"input": images}])
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.batches, None)
+
+    (folder / "float.onnx").write_bytes(file)
+    quantize_static(folder / "float.onnx", folder / "int8.onnx", Reader(), per_channel=True)
+    return (folder / "int8.onnx").read_bytes()
+
+
+def test_a_quantizer_that_lets_a_relu_go_is_not_taken_for_an_error(data: Dataset, tmp_path: Path) -> None:
     """It gives the name of what the ReLU made to what it read, and cuts off what is below zero in the integers."""
     torch.manual_seed(0)
     module = nn.Sequential(
@@ -109,7 +125,7 @@ def test_a_quantizer_that_lets_a_relu_go_is_not_taken_for_an_error(data: Dataset
         nn.Linear(8, 10),
     )  # fmt: skip
     float_file = onnx_bytes(as_artifact(module, data))
-    int8_file = quantize_onnx(float_file, data.preprocessing.tensor(data.train.images[:32]))
+    int8_file = by_onnxruntime(float_file, data.preprocessing.tensor(data.train.images[:32]), tmp_path)
     kinds = [node.op_type for node in onnx.load_model_from_string(int8_file).graph.node]
     found = compare_files(float_file, int8_file, data)
     assert "Relu" not in kinds

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +13,10 @@ from torch import Tensor
 from compress.progress import Report, no_report
 from compress.quantization.int8.activation_stats import Floats, run
 from compress.quantization.simulator.integer_ops import function_of
+from hw_profiles.network.graph import Graph, Weights
 from hw_profiles.network.quantization import LARGEST_WEIGHT, Quantization
 from hw_profiles.network.workload import Op, Workload
-from hw_profiles.onnx_io.writer import write_onnx
-
-Weights = Mapping[str, NDArray[np.float32]]
+from hw_profiles.onnx_io.writer import write_graph
 
 _ROWS = 4096  # output positions that a layer learns from
 _BATCH = 256
@@ -39,8 +38,7 @@ class Examples:
 
 
 def rounded_weights(
-    workload: Workload,
-    weights: Weights,
+    graph: Graph,
     quantization: Quantization,
     images: Floats,
     *,
@@ -52,19 +50,21 @@ def rounded_weights(
 
     AdaRound (2004.10568), asymmetric: layer by layer, the squared error of the output behind the activation between the
     float network and the layer on what the quantized network before it makes of the (N, C, H, W) images in ONNX
-    Runtime. A layer keeps the nearest integers where learning finds no better ones.
+    Runtime. A layer keeps the nearest integers where learning finds no better ones. A weight that several operations
+    read is rounded as suits the first of them.
     """
-    changed = dict(weights)
-    float_file = write_onnx(workload, weights)
+    workload, changed = graph.workload, dict(graph.weights)
+    float_file = write_graph(graph)
     ops = [op for op in workload.ops if op.kind in ("conv", "linear") and op.name not in quantization.in_float]
+    ops = list({op.weight: op for op in reversed(ops)}.values())[::-1]
     consumers = workload.consumers()
     for i, op in enumerate(ops):
         report(i / len(ops), "rounding")
-        quantized_file = write_onnx(workload, changed, quantization=quantization)
+        quantized_file = write_graph(graph.with_weights(changed), quantization)
         examples = _examples(workload, op, (float_file, quantized_file), images, seed)
         after = consumers[op.name]
-        function = after[0].function if len(after) == 1 else "none"
-        changed[op.weight] = _round_layer(op, changed, quantization, examples, (function, iterations, seed + i))
+        function = after[0].function if len(after) == 1 and after[0].kind == "activation" else "none"
+        changed[op.weight] = _round_layer(op, changed, quantization, examples, (function, iterations, seed))
     return changed
 
 
@@ -72,14 +72,14 @@ def _examples(workload: Workload, op: Op, files: tuple[bytes, bytes], images: Fl
     """Rows at random places of each image, as many as are enough."""
     float_file, quantized_file = files
     source = f"{op.inputs[0]}.dequantized"
-    _, _, *sides = (*workload.shapes[op.name], 1, 1)[:4]
+    _, _, *sides = _as_image(op, np.empty(workload.shapes[op.name], np.bool_)).shape
     count = min(sides[0] * sides[1], max(1, _ROWS // len(images)))
     generator = np.random.default_rng(seed)
     patches, wanted = [], []
     for float_values, values in zip(
         run(float_file, [op.name], images), run(quantized_file, [source], images), strict=True
     ):
-        x, y = values[source], float_values[op.name]
+        x, y = _as_image(op, values[source]), _as_image(op, float_values[op.name])
         places = generator.integers(0, sides[0] * sides[1], (len(x), count))
         patches.append(_patches(op, x, places, sides[1]))
         outputs = y.reshape(len(y), y.shape[1], -1)[np.arange(len(y))[:, None], :, places]
@@ -87,9 +87,16 @@ def _examples(workload: Workload, op: Op, files: tuple[bytes, bytes], images: Fl
     return Examples(torch.from_numpy(np.concatenate(patches)), torch.from_numpy(np.concatenate(wanted)))
 
 
+def _as_image(op: Op, x: NDArray[Any]) -> NDArray[Any]:
+    """(N, C, H, W), where a linear layer reads or makes places as (N, …, C)."""
+    if op.kind == "linear":
+        x = np.moveaxis(x, -1, 1)
+        return x.reshape(*x.shape[:2], -1, 1)
+    return x
+
+
 def _patches(op: Op, x: Floats, places: NDArray[np.int64], columns: int) -> Floats:
     """(N × places, groups, in / groups × kernel): what the kernel covers at each place."""
-    x = x.reshape(*x.shape[:2], *(x.shape[2:] or (1, 1)))
     top, left, bottom, right = op.padding
     padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
     image = np.arange(len(x))[:, None]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,17 +10,16 @@ from compress.networks.onnx_export import folded_weights
 from compress.progress import Report, no_report
 from compress.quantization.int8.activation_stats import Floats, channel_means
 from compress.stage_interface import Context
+from hw_profiles.network.graph import Graph, Weights
 from hw_profiles.network.quantization import Quantization
-from hw_profiles.network.workload import WEIGHTED, Workload
-from hw_profiles.onnx_io.writer import write_onnx
+from hw_profiles.network.workload import WEIGHTED
+from hw_profiles.onnx_io.writer import write_graph
 
 _CORRECTION_IMAGES = 256
-Weights = Mapping[str, NDArray[np.float32]]
 
 
 def corrected_biases(
-    workload: Workload,
-    weights: Weights,
+    graph: Graph,
     quantization: Quantization | None,
     images: Floats,
     report: Report = no_report,
@@ -36,15 +33,18 @@ def corrected_biases(
     corrected layers before it make of the (N, C, H, W) images in ONNX Runtime; the output is taken before any
     activation.
     """
+    workload, changed = graph.workload, dict(graph.weights)
     in_float = quantization.in_float if quantization else frozenset()
     ops = [op for op in workload.ops if op.kind in WEIGHTED and op.bias and op.name not in in_float]
-    wanted = channel_means(write_onnx(workload, exact or weights), [op.name for op in ops], images)
-    changed = dict(weights)
+    if not ops:
+        return changed
+    names, last = [op.name for op in ops], [op.name for op in ops if op.kind == "linear"]
+    wanted = channel_means(write_graph(graph.with_weights(exact or changed)), names, images, last)
     for i, op in enumerate(ops):
         report(i / len(ops), "correcting biases")
-        data = write_onnx(workload, changed, quantization=quantization)
+        data = write_graph(graph.with_weights(changed), quantization)
         name = f"{op.name}.float" if quantization and op.name == workload.output else op.name
-        got = channel_means(data, [name], images)[name]
+        got = channel_means(data, [name], images, [name] if op.name in last else ())[name]
         changed[op.bias_name] = (changed[op.bias_name] + wanted[op.name] - got).astype(np.float32)
     return changed
 
@@ -54,5 +54,6 @@ def corrected_biases_of(rounded: Artifact, exact: Artifact, context: Context) ->
     workload = exact.arch.workload()
     weights, wanted = (folded_weights(each.model(), workload) for each in (rounded, exact))
     images = exact.preprocessing.tensor(context.data.train.some(_CORRECTION_IMAGES, context.seed).images)
-    found = corrected_biases(workload, weights, rounded.quantization, images, context.report, exact=wanted)
+    graph = Graph(workload=workload, weights=weights)
+    found = corrected_biases(graph, rounded.quantization, images, context.report, exact=wanted)
     return {op.bias_name: found[op.bias_name] for op in workload.ops if op.kind in WEIGHTED and op.bias}

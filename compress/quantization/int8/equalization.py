@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +36,8 @@ def links(workload: Workload) -> list[Link]:
     ReLU, sums, pooling, and the gate of a squeeze-excite part, which is left as it is.
 
     A tensor that ReLU6, hard-swish, SiLU or a sigmoid reads has no link: there a factor would change the function. So
-    have the input and the classes.
+    have the input and the classes, and what lies beside a weight that several operations read. Links come in the order
+    of their writers' depth, whichever of two branches is listed first.
 
     >>> from search_spaces import preset
     >>> [link.writers[0].name for link in links(preset("resnet8").workload())][:2]
@@ -49,7 +51,8 @@ def links(workload: Workload) -> list[Link]:
         consumers = tuple(op for op in workload.ops if _scalable(op) and op.inputs[0] in members)
         if writers and consumers:
             found.append(Link(tensors, writers, consumers))
-    return found
+    depths = _depths(workload)
+    return sorted(found, key=lambda link: _extremes(depths[op.name] for op in link.writers))
 
 
 def equalized(
@@ -74,6 +77,19 @@ def equalized(
             if farthest < 1.001:
                 break
     return {name: value.astype(np.float32) for name, value in changed.items()}
+
+
+def _depths(workload: Workload) -> dict[str, int]:
+    """How many operations lie between the input and each tensor, on the longest way."""
+    depths = {workload.input: 0}
+    for op in workload.ops:
+        depths[op.name] = 1 + max((depths[name] for name in op.inputs), default=0)
+    return depths
+
+
+def _extremes(numbers: Iterable[int]) -> tuple[int, int]:
+    known = sorted(numbers)
+    return known[0], known[-1]
 
 
 def _weight_factors(link: Link, weights: Mapping[str, NDArray[np.float64]]) -> Extent:
@@ -148,6 +164,7 @@ class _Groups:
         self.workload = workload
         self.parent = {name: name for name in workload.shapes}
         self.fixed = {workload.input, workload.output}
+        self.readers = Counter(op.weight for op in workload.ops if op.stores_weights)
         for op in workload.ops:
             self._add(op)
 
@@ -166,7 +183,7 @@ class _Groups:
     def _add(self, op: Op) -> None:
         shapes = self.workload.shapes
         if _scalable(op):
-            if len(shapes[op.inputs[0]]) not in (2, 4):
+            if len(shapes[op.inputs[0]]) not in (2, 4) or self.readers[op.weight] > 1:
                 self.fixed |= {op.name, *op.inputs}
         elif self._passes(op):
             self._join(op.name, op.inputs)

@@ -43,10 +43,12 @@ class LearnedIntegers(nn.Module):
         self.initial = quantization
         ops = [step.op for step in self.steps if step.op.kind in WEIGHTED]
         self.places = {op.name: i for i, op in enumerate(ops)}
-        self.weights = nn.ParameterList([nn.Parameter(torch.from_numpy(weights[op.weight].copy())) for op in ops])
+        shared = {op.weight: nn.Parameter(torch.from_numpy(weights[op.weight].copy())) for op in ops}
+        scales = {op.weight: _scales(op, weights, quantization) for op in ops}
+        self.weights = nn.ParameterList([shared[op.weight] for op in ops])
         self.zeros = [torch.from_numpy(weights[op.weight] == 0) if op.weight in sparse else None for op in ops]
         self.biases = nn.ParameterList([_bias(op, weights) for op in ops])
-        self.weight_scales = nn.ParameterList([_scales(op, weights, quantization) for op in ops])
+        self.weight_scales = nn.ParameterList([scales[op.weight] for op in ops])
         self.tensors = _places(workload, quantization)
         self.scales = nn.Parameter(_distinct(self.tensors, {n: s for n, (s, _) in quantization.activations.items()}))
         highest = {op.name: _HIGHEST.get(op.function, math.inf) for op in workload.ops}

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.argument_checks import is_whole
+from compress.data.network_inputs import NamedInputs
 from compress.data.preprocessing import Preprocessing
 from compress.networks.artifact import Artifact
-from compress.networks.folded_weights import with_folded_weights
-from compress.networks.onnx_export import folded_weights
+from compress.networks.network_graph import network_graph, with_integers
 from compress.quantization.int8.activation_stats import Floats, channel_extents, check_images, histograms
 from compress.quantization.int8.adaround import rounded_weights
 from compress.quantization.int8.bias_correction import corrected_biases
@@ -26,17 +26,22 @@ from compress.quantization.int8.calibration import (
 )
 from compress.quantization.int8.equalization import EQUALIZATIONS, equalized
 from compress.quantization.int8.fidelity import Fidelity, FidelityEvaluator
+from compress.quantization.int8.several_inputs import has_no_graph, with_quantized_file
 from compress.stage_interface import Context
-from compress.weight_codecs.sparse_formats import zeros_alone
 from hw_profiles.devices.device import Device
 from hw_profiles.errors import InputError
-from hw_profiles.network.quantization import Quantization, Scales, quantized_tensors, weight_scales
+from hw_profiles.network.graph import MOVES, Graph
+from hw_profiles.network.quantization import (
+    Quantization,
+    Scales,
+    in_float_around,
+    quantized_tensors,
+    tensors_in_float,
+    weight_scales,
+)
 from hw_profiles.network.workload import VIEWS, WEIGHTED, Workload
-from hw_profiles.onnx_io.writer import write_onnx
+from hw_profiles.onnx_io.writer import write_graph
 from hw_profiles.spelling_suggestions import did_you_mean
-from search_spaces.arch import Arch
-
-Weights = Mapping[str, NDArray[np.float32]]
 
 _SIGNED_MACHINES = ("aarch64", "arm64")
 _LARGEST_BIAS = 2.0**30  # in steps: a channel that hardly anything writes must not lose its bias to saturation
@@ -93,41 +98,36 @@ class Quantize:
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The same network with scales for every tensor that will be held as integers; of another source than an Arch
-        the file is quantized."""
-        if not isinstance(artifact.source, Arch):
-            from compress.quantization.int8.ptq_module import quantized_file
-
-            return quantized_file(artifact, self, context)
-        workload = artifact.arch.workload()
-        weights = folded_weights(artifact.model(), workload)
-        search = self._search(workload, weights, artifact.preprocessing, context)
+        the file is in integers."""
+        if has_no_graph(artifact):
+            return with_quantized_file(artifact, self, context)
+        shape = np.shape(artifact.preprocessing.tensor(_of_one_input(context.data.train.images[:1])))[1:]
+        search = self._search(network_graph(artifact, shape), artifact.preprocessing, context)
         best = search.best()
         chosen = {**best.choice, "activations": search.activations, "per_channel": self.per_channel}
         metrics = {**chosen, **best.fidelity.to_dict(), "tried": search.tried}
-        changed = with_folded_weights(artifact, best.weights)
-        formats = zeros_alone(artifact.weight_formats)
-        return replace(
-            changed, quantization=best.quantization, weight_formats=formats,
-            metrics={**artifact.metrics, "quantization": metrics},
-        )  # fmt: skip
+        changed = with_integers(artifact, best.graph, best.quantization)
+        return replace(changed, metrics={**artifact.metrics, "quantization": metrics})
 
-    def calibrated(
-        self, workload: Workload, weights: Weights, preprocessing: Preprocessing, context: Context
-    ) -> tuple[Weights, Quantization]:
-        """The scales of any network that reads images made by ``preprocessing``, and its weights as they fit them."""
-        best = self._search(workload, weights, preprocessing, context).best()
-        return best.weights, best.quantization
+    def calibrated(self, graph: Graph, preprocessing: Preprocessing, context: Context) -> tuple[Graph, Quantization]:
+        """A network that reads images made by ``preprocessing`` with weights as its scales fit them, and the scales."""
+        best = self._search(graph, preprocessing, context).best()
+        return best.graph, best.quantization
 
-    def _search(self, workload: Workload, weights: Weights, preprocessing: Preprocessing, context: Context) -> _Search:
-        train = context.data.train
+    def _search(self, graph: Graph, preprocessing: Preprocessing, context: Context) -> _Search:
+        workload, train = graph.workload, context.data.train
+        if not any(op.kind in (*WEIGHTED, "matmul") for op in workload.ops):
+            raise InputError("nothing in this network can be held as integers: no convolution or matrix product")
         order = np.random.default_rng(context.seed).permutation(len(train))
         count = max(1, min(self.images, len(order) // 2))
         calibrating, judging = train.take(np.sort(order[:count])), train.take(np.sort(order[-count:]))
-        images = preprocessing.tensor(calibrating.images)
+        images, judged = (
+            preprocessing.tensor(_of_one_input(each.images, workload.input)) for each in (calibrating, judging)
+        )
         check_images(images, workload.shapes[workload.input][1:])
         labels = judging.labels if judging.is_labelled else None
-        evaluator = FidelityEvaluator(write_onnx(workload, weights), preprocessing.tensor(judging.images), labels)
-        return _Search(self, workload, weights, images, evaluator, context, self.activations_on(context.device))
+        evaluator = FidelityEvaluator(write_graph(graph), judged, labels)
+        return _Search(self, graph, images, evaluator, context, self.activations_on(context.device))
 
     def activations_on(self, device: Device) -> str:
         """``"unsigned"`` or ``"signed"``, as it was asked for or as the device computes faster."""
@@ -135,9 +135,18 @@ class Quantize:
         return self.activations or ("signed" if machine in _SIGNED_MACHINES else "unsigned")
 
 
+def _of_one_input(images: Any, name: str | None = None) -> Any:
+    """What the one input reads, also where it is given by its ``name``; None is any."""
+    if not isinstance(images, NamedInputs):
+        return images
+    if len(images.arrays) != 1 or name not in (None, *images.arrays):
+        raise InputError(f"inputs must be given for {name or 'one input'}, got {', '.join(images.arrays)}")
+    return next(iter(images.arrays.values()))
+
+
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    weights: Weights
+    graph: Graph
     quantization: Quantization
     choice: Mapping[str, Any]
     fidelity: Fidelity
@@ -148,8 +157,7 @@ class _Search:
     """The options that are open, tried in turn."""
 
     stage: Quantize
-    workload: Workload
-    weights: Weights
+    graph: Graph
     images: Floats
     evaluator: FidelityEvaluator
     context: Context
@@ -170,13 +178,12 @@ class _Search:
         calibrations = CALIBRATIONS if self.stage.calibration is None else (self.stage.calibration,)
         for i, equalization in enumerate(equalizations):
             self.context.report(0.5 * i / len(equalizations), "calibrating")
-            weights = self._equalized(equalization)
-            names = quantized_tensors(self.workload)
-            seen = histograms(write_onnx(self.workload, weights), names, self.images)
+            graph = self._equalized(equalization)
+            seen = histograms(write_graph(graph), self._tensors(), self.images)
             for calibration in calibrations:
-                activations = activation_scales(self.workload, seen, calibration, signed=self._signed)
+                activations = activation_scales(graph.workload, seen, calibration, signed=self._signed)
                 choice = {"calibration": calibration, "equalize": equalization}
-                candidates.append(self._candidate(weights, self._quantization(weights, activations), choice))
+                candidates.append(self._candidate(graph, self._quantization(graph, activations), choice))
         return candidates
 
     def _corrected(self, candidate: _Candidate) -> _Candidate:
@@ -184,16 +191,16 @@ class _Search:
         plain = replace(candidate, choice={"adaround": False, **candidate.choice, "bias_correction": False})
         if wanted is False:
             return plain
-        weights = corrected_biases(self.workload, candidate.weights, candidate.quantization, self.images, self._report)
-        choice = {**plain.choice, "bias_correction": True}
-        return self._better(plain, self._candidate(weights, candidate.quantization, choice), wanted)
+        weights = corrected_biases(candidate.graph, candidate.quantization, self.images, self._report)
+        corrected, choice = candidate.graph.with_weights(weights), {**plain.choice, "bias_correction": True}
+        return self._better(plain, self._candidate(corrected, candidate.quantization, choice), wanted)
 
     def _rounded(self, candidate: _Candidate) -> _Candidate:
         weights = rounded_weights(
-            self.workload, candidate.weights, candidate.quantization, self.images, seed=self.context.seed,
-            report=self._report,
-        )  # fmt: skip
-        return self._candidate(weights, candidate.quantization, {**candidate.choice, "adaround": True})
+            candidate.graph, candidate.quantization, self.images, seed=self.context.seed, report=self._report
+        )
+        rounded, choice = candidate.graph.with_weights(weights), {**candidate.choice, "adaround": True}
+        return self._candidate(rounded, candidate.quantization, choice)
 
     def _needs_rounding(self, candidate: _Candidate) -> bool:
         if self.stage.adaround is None:
@@ -203,33 +210,35 @@ class _Search:
     def _better(self, one: _Candidate, other: _Candidate, asked: bool | None) -> _Candidate:
         return other if asked else min(one, other, key=_divergence)
 
-    def _candidate(self, weights: Weights, quantization: Quantization, choice: Mapping[str, Any]) -> _Candidate:
+    def _candidate(self, graph: Graph, quantization: Quantization, choice: Mapping[str, Any]) -> _Candidate:
         self.tried += 1
-        data = write_onnx(self.workload, weights, quantization=quantization)
-        return _Candidate(weights, quantization, choice, self.evaluator(data))
+        return _Candidate(graph, quantization, choice, self.evaluator(write_graph(graph, quantization)))
 
-    def _equalized(self, equalization: str) -> Weights:
+    def _tensors(self) -> list[str]:
+        """Those that are held as integers."""
+        workload = self.graph.workload
+        between = tensors_in_float(workload, in_float_around(workload))
+        return [name for name in quantized_tensors(workload) if name not in between]
+
+    def _equalized(self, equalization: str) -> Graph:
+        graph = self.graph
         if equalization == "none":
-            return self.weights
+            return graph
         extents = None
         if equalization == "activations":
-            extents = channel_extents(
-                write_onnx(self.workload, self.weights), quantized_tensors(self.workload), self.images
-            )
-        return equalized(self.workload, self.weights, extents)
+            names = [name for name in self._tensors() if len(graph.workload.shapes[name]) > 1]
+            extents = channel_extents(write_graph(graph), names, self.images)
+        return graph.with_weights(equalized(graph.workload, graph.weights, extents))
 
-    def _quantization(self, weights: Weights, activations: Mapping[str, tuple[float, int]]) -> Quantization:
-        scales = {
-            op.weight: _scales(
-                weights[op.weight],
-                weights[op.bias_name] if op.bias else None,
-                activations[op.inputs[0]][0],
-                self.stage.per_channel,
-            )
-            for op in self.workload.ops
-            if op.kind in WEIGHTED
-        }
-        return Quantization(activations=activations, weights=scales, signed=self._signed)
+    def _quantization(self, graph: Graph, activations: Mapping[str, tuple[float, int]]) -> Quantization:
+        scales: dict[str, Scales] = {}
+        for op in graph.workload.ops:
+            if op.kind in WEIGHTED:
+                bias = graph.weights[op.bias_name] if op.bias else None
+                found = _scales(graph.weights[op.weight], bias, activations[op.inputs[0]][0], self.stage.per_channel)
+                scales[op.weight] = np.maximum(found, scales.get(op.weight, found))  # for all that read it
+        in_float = in_float_around(graph.workload)
+        return Quantization(activations=activations, weights=scales, signed=self._signed, in_float=in_float)
 
     @property
     def _signed(self) -> bool:
@@ -242,8 +251,8 @@ class _Search:
 def activation_scales(
     workload: Workload, seen: Mapping[str, Histogram], calibration: str, *, signed: bool = False
 ) -> dict[str, tuple[float, int]]:
-    """Scale and zero point of every tensor that is held as integers, from its histogram; a maximum and a view have
-    those of what they are taken of.
+    """Scale and zero point of every tensor that is held as integers, from its histogram; a maximum, a view and what
+    only moves numbers have those of what they are taken of.
     """
     consumers = workload.consumers()
     ranges = {}
@@ -252,7 +261,7 @@ def activation_scales(
         function = functions.pop() if len(functions) == 1 else "none"
         ranges[name] = calibrated_range(histogram, calibration, function)
     for op in workload.ops:
-        if op.kind in (*VIEWS, "max_pool") and op.inputs[0] in ranges:
+        if op.kind in (*VIEWS, *MOVES, "max_pool") and op.inputs[0] in ranges:
             ranges[op.name] = ranges[op.inputs[0]]
     return {name: scale_and_zero_point(*both, signed=signed) for name, both in ranges.items()}
 

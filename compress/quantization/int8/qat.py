@@ -10,15 +10,13 @@ from torch import nn
 from compress.data.preprocessing import Preprocessing
 from compress.distillation.distill import check_teaching, soft_target_loss
 from compress.networks.artifact import Artifact
-from compress.networks.folded_weights import with_folded_weights
-from compress.networks.onnx_export import folded_weights
+from compress.networks.network_graph import network_graph, with_integers
 from compress.quantization.int8.learned_integers import START, LearnedIntegers
 from compress.stage_interface import Context
 from compress.training.loop import Recipe, Training, train
 from compress.training.teachers import ModuleTeacher
 from compress.weight_codecs.sparse_formats import zeros_alone
 from hw_profiles.errors import InputError
-from search_spaces.arch import Arch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,21 +45,25 @@ class QuantizeAware:
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The same network with weights on the grid of their scales; of another source than an Arch the file is in
-        these integers."""
-        if not isinstance(artifact.source, Arch):
-            from compress.quantization.int8.qat_module import trained_file
+        these integers.
 
-            return trained_file(artifact, self, context)
-        start = artifact if artifact.quantization is not None else START(artifact, context)
-        assert start.quantization is not None
-        workload, original = start.arch.workload(), start.model()
-        zeros = zeros_alone(start.weight_formats)
-        model = LearnedIntegers(workload, folded_weights(original, workload), start.quantization, sparse=zeros)
-        training = self.train(model, original, start.preprocessing, context)
-        learnt = with_folded_weights(start, model.weights_on_the_grid())
-        metrics = {"training": asdict(training)}
-        # Shared values that a stage before made are no longer there.
-        return replace(learnt, quantization=model.quantization(), weight_formats=zeros, metrics=metrics)
+        Raises:
+            InputError: an ONNX file, or a module whose file has operations that no integer arithmetic is known for.
+        """
+        if artifact.deployed is not None and artifact.precision != "int8":
+            raise InputError(
+                "QuantizeAware must come before the weights of an external network are stored in fewer bits"
+            )
+        teacher, artifact = artifact.model(), replace(artifact, deployed=None)
+        graph, quantization = network_graph(artifact), artifact.quantization
+        if quantization is None:
+            graph, quantization = START.calibrated(graph, artifact.preprocessing, context)
+        zeros = bool(zeros_alone(artifact.weight_formats))
+        sparse = [name for name, value in graph.weights.items() if zeros and value.ndim > 1 and not value.all()]
+        model = LearnedIntegers(graph.workload, graph.weights, quantization, sparse=sparse)
+        training = self.train(model, teacher, artifact.preprocessing, context)
+        learnt = with_integers(artifact, graph.with_weights(model.weights_on_the_grid()), model.quantization())
+        return replace(learnt, metrics={"training": asdict(training)})
 
     def train(
         self, model: LearnedIntegers, original: nn.Module, preprocessing: Preprocessing, context: Context

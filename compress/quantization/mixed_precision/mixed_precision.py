@@ -8,11 +8,11 @@ from typing import ClassVar
 
 from compress.argument_checks import is_whole
 from compress.networks.artifact import Artifact
+from compress.networks.network_graph import network_graph
 from compress.networks.network_source import OnnxFile, source_name
 from compress.networks.onnx_export import onnx_bytes
 from compress.networks.store_weights import require_float
 from compress.quantization.int8.fidelity import Fidelity
-from compress.quantization.int8.lift_onnx import lifted
 from compress.quantization.int8.ptq import Quantize
 from compress.quantization.mixed_precision.precision_sensitivity import (
     FileLowering,
@@ -41,8 +41,7 @@ class MixedPrecision:
     (:class:`compress.quantization.int8.ptq.Quantize`). 4:
     weights as 4-bit integers (see :class:`compress.quantization.weight_only.int4.Int4`), others as they are; in an
     int8 network these are 8-bit integers, and 4-bit ones are widened to 8 bits when the file is loaded. Biases undo
-    what 4 bits do to the mean of each channel. 4 bits take any float network, 8 an Arch or one whose file says all of
-    it in operations that have integer arithmetic (:func:`compress.quantization.int8.lift_onnx.lifted`).
+    what 4 bits do to the mean of each channel.
 
     All operations begin in low precision. Those that lose most for what they save, by :func:`sensitivity` on ``images``
     training images (of estimated latency for 8 bits, of bytes for 4), leave it one after the other until no more than
@@ -116,9 +115,8 @@ class MixedPrecision:
 
 def _of_file(artifact: Artifact, context: Context) -> FileLowering:
     """The operations of the file with the scales that its weights fit."""
-    workload, weights = lifted(onnx_bytes(artifact), artifact.source.input_shape)
-    fitting, quantization = Quantize().calibrated(workload, weights, artifact.preprocessing, context)
-    return FileLowering(workload=workload, weights=fitting, quantization=quantization)
+    graph, quantization = Quantize().calibrated(network_graph(artifact), artifact.preprocessing, context)
+    return FileLowering(graph=graph, quantization=quantization)
 
 
 def check_budget(artifact: Artifact, context: Context, precision: str) -> None:

@@ -20,11 +20,12 @@ from compress.weight_codecs.codecs import GROUP, Int4Codec, quantized_groups
 from compress.weight_codecs.onnx_storage import Floats, weights_of
 from hw_profiles.errors import InputError
 from hw_profiles.latency.estimate import Latency, estimate
+from hw_profiles.network.graph import Graph
 from hw_profiles.network.quantization import Quantization, with_in_float
 from hw_profiles.network.tensor_formats import TensorFormat
-from hw_profiles.network.workload import WEIGHTED, Workload
+from hw_profiles.network.workload import WEIGHTED
 from hw_profiles.onnx_io.untrusted_file import load_model
-from hw_profiles.onnx_io.writer import write_onnx
+from hw_profiles.onnx_io.writer import write_graph, write_onnx
 from hw_profiles.runtimes.fusion import fuse
 from search_spaces.arch import Arch
 
@@ -97,18 +98,17 @@ class Lowering:
 class FileLowering:
     """The file of a network that is no Arch: its operations in 8-bit integers by these scales, or in float."""
 
-    workload: Workload
-    weights: Mapping[str, Floats]
+    graph: Graph
     quantization: Quantization
 
     def operations(self, artifact: Artifact) -> list[str]:
         """What can be in low precision."""
-        return [op.name for op in self.workload.ops if op.kind in WEIGHTED]
+        return [op.name for op in self.graph.workload.ops if op.kind in WEIGHTED]
 
     def __call__(self, artifact: Artifact, raised: Collection[str] = ()) -> Artifact:
         """The artifact with all its weighted operations in integers but the ``raised`` ones."""
-        scales = with_in_float(self.workload, self.quantization, raised)
-        return with_int8_file(artifact, write_onnx(self.workload, self.weights, quantization=scales))
+        scales = with_in_float(self.graph.workload, self.quantization, raised)
+        return with_int8_file(artifact, write_graph(self.graph, scales))
 
 
 def sensitivity(

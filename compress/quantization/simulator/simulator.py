@@ -28,7 +28,7 @@ from compress.quantization.simulator.integer_ops import (
 )  # fmt: skip
 from hw_profiles.errors import InputError
 from hw_profiles.network.quantization import LARGEST_BIAS, Quantization, quantized_tensors, quantized_weight
-from hw_profiles.network.workload import WEIGHTED, Op, Workload
+from hw_profiles.network.workload import UNKNOWN, WEIGHTED, Op, Workload
 
 _EXACT = 2**24  # whole numbers below it are float32 numbers
 _BATCH = 32  # at once: what lies between two operations stays in the cache
@@ -130,7 +130,10 @@ def steps(workload: Workload) -> tuple[Step, ...]:
         if op.kind == "activation":
             function_of(op.function)
         if op.kind not in _RUN:
-            raise InputError(f"{op.name}: no integer arithmetic is known for {op.kind} (valid: {', '.join(_RUN)})")
+            what = f"the node {op.function}" if op.kind == UNKNOWN else op.kind
+            raise InputError(f"{op.name}: no integer arithmetic is known for {what} (valid: {', '.join(_RUN)})")
+        if op.kind == "linear" and len(workload.shapes[op.name]) != 2:
+            raise InputError(f"{op.name}: no integer arithmetic is known for a linear layer of many positions")
         if op.name in kept and (op.kind != "activation" or op.inputs[0] in kept):
             found.append((op, op.name, "none"))
         elif op.name not in kept:

@@ -17,7 +17,7 @@ from compress.stage_interface import Context
 from compress.training.loop import Recipe
 from compress.weight_codecs.codecs import BINARY
 from compress.weight_codecs.onnx_storage import store, weights_of
-from hw_profiles.onnx_io.normal_form import normal_form
+from hw_profiles.onnx_io.rewrites.normal_form import normal_form
 from hw_profiles.onnx_io.untrusted_file import load_model
 
 FEWEST = 32

@@ -101,6 +101,15 @@ def test_weights_of_any_float_network_are_mixed(kind: str, context: Context, tmp
         assert row["saved_bytes"] > 0
 
 
+@pytest.mark.parametrize("network", ["HandSwish", "Normed"])
+def test_operations_of_a_network_that_has_others_as_well_are_mixed(network: str, context: Context) -> None:
+    """What has no integer arithmetic is in float anyway."""
+    given = as_artifact({"HandSwish": HandSwish, "Normed": Normed}[network](), context.data)
+    after = MixedPrecision(images=8)(given, replace(context, max_accuracy_drop=100.0))
+    assert (after.precision, after.metrics["mixed"]["raised"]) == ("int8", [])
+    assert len(after.metrics["mixed"]["sensitivity"]) == 2
+
+
 def test_a_budget_of_bytes_keeps_weights_in_4_bits(context: Context) -> None:
     stage = MixedPrecision(bits=4, group=8, images=32)
     everything = compress.quantize(small(), context.data, stage)
@@ -168,9 +177,8 @@ class Two(nn.Module):
         (lambda data: compress.quantize(ARCH), "precision 'int8' needs images"),
         (lambda data: compress.quantize(ARCH, config=Int4(recipe=BLINK)), "precision 'int4' needs images"),
         (lambda data: compress.quantize(small(), precision="fp16"), "Sequential: does not say what it reads"),
-        (lambda data: compress.quantize(Normed(), data, precision="qat"), "a network of convolutions, activations, sums and pools is needed"),
-        (lambda data: compress.quantize(HandSwish(), data, precision="qat"), "a network of convolutions, activations"),
-        (lambda data: compress.quantize(HandSwish(), data, precision="mixed"), "a network of convolutions, activations"),
+        (lambda data: compress.quantize(Normed(), data, precision="qat"), "no integer arithmetic is known for the node LayerNorm"),
+        (lambda data: compress.quantize(HandSwish(), data, precision="qat"), "no integer arithmetic is known for the node Add"),
         (lambda data: compress.quantize(four(data), data, precision="qat"), "before the weights of an external network are"),
         (lambda data: compress.quantize(four(data), data, precision="mixed"), "weights are stored in 4 bits"),
         (lambda data: compress.quantize(ARCH, precision="fp16", budget=Budget(flash_bytes=1)), "what the network takes in fp16"),
@@ -178,7 +186,6 @@ class Two(nn.Module):
         (lambda data: compress.cluster(compress.quantize(ARCH, precision="fp16")), "stored in fewer bits, here they are"),
         (lambda data: compress.quantize(normed(), data), "are computed of others"),
         (lambda data: compress.quantize(small().to("meta"), data), "is on the device meta"),
-        (lambda data: compress.quantize(Normed(), data, precision="mixed"), "a network of convolutions, activations, sums and pools is needed"),
         (lambda data: compress.distill(ARCH, data, teacher=3), "a teacher must be a model, .*, got int"),
         (lambda data: compress.distill(ARCH, data, teacher=[]), "at least one teacher"),
         (lambda data: compress.sparsify(Two(), data), "Two: a classifier has one output, a tensor, got tuple"),

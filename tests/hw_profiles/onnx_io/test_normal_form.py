@@ -13,8 +13,8 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from hw_profiles.onnx_io.normal_form import normal_bytes, normal_form
 from hw_profiles.onnx_io.reader import read_onnx
+from hw_profiles.onnx_io.rewrites.normal_form import normal_bytes, normal_form
 from tests.onnx_forms import BODY, FORMS, MACS, WEIGHTS, Node, held, model, numbers, run
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -125,3 +127,18 @@ def test_no_factor_goes_through_a_function_that_it_would_change(function: str) -
     x = builder.activation("act", builder.conv("first", "input", 8, kernel_size=1), function)
     builder.conv("last", x, 4, kernel_size=1)
     assert links(builder.build()) == []
+
+
+def test_what_lies_beside_a_weight_of_several_operations_stays() -> None:
+    def chain(shared: str) -> Workload:
+        builder = WorkloadBuilder("input", (1, 3, 8, 8))
+        names = ["stem", "a", "b", "c", "end", "head"]
+        for name, source in zip(names, ["input", *names], strict=False):
+            builder.conv(name, source, 3, kernel_size=3)
+        built = builder.build()
+        return replace(
+            built, ops=tuple(replace(op, shared_weight=shared) if op.name == "b" else op for op in built.ops)
+        )
+
+    assert [link.tensors for link in links(chain(""))] == [("stem",), ("a",), ("b",), ("c",), ("end",)]
+    assert [link.tensors for link in links(chain("a.weight"))] == [("c",), ("end",)]

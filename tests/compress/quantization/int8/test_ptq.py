@@ -23,6 +23,7 @@ from compress.quantization.int8.calibration import CALIBRATIONS
 from compress.quantization.int8.equalization import EQUALIZATIONS
 from compress.training.loop import train
 from hw_profiles import load_device
+from hw_profiles.network.graph import Graph
 from hw_profiles.network.quantization import Quantization, quantized_weight, weight_scales
 from hw_profiles.network.workload import WEIGHTED
 from hw_profiles.onnx_io.writer import write_onnx
@@ -182,7 +183,7 @@ def test_corrected_biases_remove_the_mean_error_of_every_channel(learnt: Artifac
     after = Quantize(images=IMAGES, calibration="minmax", equalize="none", bias_correction=False, per_channel=False)
     quantization = after(learnt, context).quantization
     assert quantization is not None
-    changed = corrected_biases(workload, weights, quantization, images)
+    changed = corrected_biases(Graph(workload=workload, weights=weights), quantization, images)
     assert all(np.array_equal(changed[n], weights[n]) for n in weights if n.endswith("weight"))
     names = [op.name for op in workload.ops if op.kind in WEIGHTED and op.name != "classifier"]
     expected = tensors(write_onnx(workload, weights), names, images)
@@ -212,7 +213,8 @@ def test_learnt_roundings_stay_on_the_grid_and_bring_layers_nearer(
         .astype(np.float32) for op in workload.ops if op.kind in WEIGHTED
     }  # fmt: skip
     quantization = replace(quantization, weights=coarse)
-    changed = rounded_weights(workload, weights, quantization, images, iterations=150)
+    graph = Graph(workload=workload, weights=weights)
+    changed = rounded_weights(graph, quantization, images, iterations=150)
     moved = 0
     for name, scales in coarse.items():
         along = np.reshape(scales, (-1, *[1] * (weights[name].ndim - 1)))
@@ -229,7 +231,7 @@ def test_learnt_roundings_stay_on_the_grid_and_bring_layers_nearer(
         for w in (weights, changed)
     ]  # fmt: skip
     assert errors[1] < 0.7 * errors[0]
-    again = rounded_weights(workload, weights, quantization, images, iterations=150)
+    again = rounded_weights(graph, quantization, images, iterations=150)
     assert all(np.array_equal(again[name], changed[name]) for name in changed)
 
 

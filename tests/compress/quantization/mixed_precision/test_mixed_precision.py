@@ -23,8 +23,8 @@ from compress.quantization.mixed_precision.precision_sensitivity import (
 )
 from compress.training.evaluation import accuracy
 from hw_profiles import Budget
+from hw_profiles.network.graph import Graph
 from hw_profiles.network.quantization import Quantization
-from hw_profiles.network.workload import Workload
 
 HURT = "stages.1.0.conv2"
 
@@ -90,10 +90,10 @@ def test_any_network_whose_file_says_all_of_it_is_mixed(
 
     calibrated = Quantize.calibrated
 
-    def hurt(stage: Quantize, workload: Workload, *others: Any) -> tuple[Any, Quantization]:
-        weights, found = calibrated(stage, workload, *others)
-        worst = [op.weight for op in workload.ops if op.kind == "conv"][5]
-        return weights, replace(found, weights={**found.weights, worst: np.float32(10.0)})
+    def hurt(stage: Quantize, graph: Graph, *others: Any) -> tuple[Graph, Quantization]:
+        fitting, found = calibrated(stage, graph, *others)
+        worst = [op.weight for op in graph.workload.ops if op.kind == "conv"][5]
+        return fitting, replace(found, weights={**found.weights, worst: np.float32(10.0)})
 
     monkeypatch.setattr(Quantize, "calibrated", hurt)
     after = MixedPrecision(images=64)(given, replace(context, max_accuracy_drop=10.0))

@@ -1,73 +1,90 @@
-"""Post-training quantization of any ONNX classifier."""
+"""Post-training quantization of ONNX files that no Graph holds: of several inputs, or of one that is not float32.
+
+Nodes are placed by ONNX Runtime's own quantizer; no channel is equalised, no bias corrected, no rounding learned.
+"""
 
 from __future__ import annotations
 
-import logging
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
 from compress.data.network_inputs import NamedInputs
+from compress.networks.artifact import Artifact
+from compress.networks.network_source import OnnxFile, source_name
+from compress.networks.onnx_export import onnx_bytes
+from compress.networks.onnx_weights import with_int8_file
 from compress.quantization.int8.activation_stats import Floats, Inputs, check_images, histograms
-from compress.quantization.int8.calibration import ACTIVATIONS, CALIBRATIONS, calibrated_range, scale_and_zero_point
+from compress.quantization.int8.calibration import CALIBRATIONS, calibrated_range, scale_and_zero_point
 from compress.quantization.int8.fidelity import FidelityEvaluator
+from compress.stage_interface import Context
 from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.graph_edges import consumers_of
-from hw_profiles.onnx_io.half_precision import in_float32
-from hw_profiles.onnx_io.normal_form import merge_equal_initializers, normal_form
+from hw_profiles.onnx_io.graph_reader import check_float, float_inputs
+from hw_profiles.onnx_io.rewrites.half_precision import in_float32
+from hw_profiles.onnx_io.rewrites.normal_form import normal_form
+from hw_profiles.onnx_io.rewrites.runtime_folding import folded, quiet
 from hw_profiles.onnx_io.untrusted_file import load_model
-from hw_profiles.spelling_suggestions import did_you_mean
+
+if TYPE_CHECKING:
+    from compress.quantization.int8.ptq import Quantize
 
 _FUNCTIONS = {"HardSwish": "hard_swish", "Sigmoid": "sigmoid", "Relu": "relu", "Gelu": "gelu"}
 _GATED = {"Sigmoid": "silu", "HardSigmoid": "hard_swish"}  # times its own input
 _FLOAT = onnx.TensorProto.FLOAT
-_FOUR_BITS = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
-_INTEGER_NODES = (
-    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QGemm",
-)  # fmt: skip
 _LEAST_OPSET = 13  # the first in which each channel of a weight may have a scale of its own
 
 
-def quantize_onnx(
-    data: bytes,
-    images: Inputs,
-    *,
-    calibration: str | None = None,
-    activations: str = "unsigned",
-    per_channel: bool = True,
-) -> bytes:
-    """A float32 ONNX classifier as one in 8-bit integers, with QuantizeLinear and DequantizeLinear around its tensors.
+def has_no_graph(artifact: Artifact) -> bool:
+    """Whether an artifact is a file of other inputs than a single one of floating point.
 
-    ``images`` are what it reads, (N, C, H, W) after preprocessing or of another shape, or, where it has several inputs,
-    the arrays of all by name. ``calibration``: how ranges are chosen, see
-    :func:`compress.quantization.int8.calibration.calibrated_range`; None calibrates on one half of the images and takes
-    the method whose file diverges least from the float file on the other half. ``activations``: ``"unsigned"``, which
-    x86 computes faster, or ``"signed"``, for 64-bit ARM. Nodes are placed by ONNX Runtime's own quantizer, which
-    knows what its kernels take. A network that computes in float16 is brought to float32 first, and reads that.
+    >>> from compress import Preprocessing
+    >>> from hw_profiles.onnx_io.writer import write_onnx
+    >>> from search_spaces import preset
+    >>> record = Preprocessing(channels=3, sizes=((32, 32),), mean=(0.5,) * 3, std=(0.25,) * 3, class_names=("a", "b"))
+    >>> file = OnnxFile(data=write_onnx(preset("resnet8").workload()))
+    >>> has_no_graph(Artifact(source=file, weights={}, preprocessing=record))
+    False
+    """
+    if not isinstance(artifact.source, OnnxFile):
+        return False
+    return float_inputs(in_float32(load_model(onnx_bytes(artifact))).graph) != [True]
+
+
+def with_quantized_file(artifact: Artifact, stage: Quantize, context: Context) -> Artifact:
+    """The artifact with its file in 8-bit integers: ranges are calibrated on one half of the images, and where no
+    method is asked for the one whose file diverges least on the other half is taken.
 
     Raises:
-        InputError: an option that does not exist, images of another shape or not finite, a file that is quantized
-            already, or one in which nothing can be held as integers.
+        InputError: an option that is for other networks, inputs of another shape or not finite, a file that is
+            quantized already, or one in which nothing can be held as integers.
     """
-    _check_options(calibration, activations)
+    for name in ("equalize", "bias_correction", "adaround"):
+        if getattr(stage, name) not in (None, False, "none"):
+            raise InputError(
+                f"Quantize.{name} needs a network of one float32 input, which {source_name(artifact.source)} is not"
+            )
+    split = context.data.train.some(2 * stage.images, context.seed)
+    given = artifact.preprocessing.tensor(split.images)
+    signed = stage.activations_on(context.device) == "signed"
+    data = _in_integers(onnx_bytes(artifact), given, stage.calibration, signed=signed, per_channel=stage.per_channel)
+    return with_int8_file(artifact, data)
+
+
+def _in_integers(data: bytes, inputs: Inputs, calibration: str | None, *, signed: bool, per_channel: bool) -> bytes:
     model = in_float32(load_model(data))
-    _check_wide(model)
-    given = _checked_inputs(model, images)
-    sides = {array.shape[1:] for array in given.arrays.values()}
-    normal = normal_form(model, input_shape=sides.pop() if len(given.arrays) == 1 else None, opset=_LEAST_OPSET)
+    given = _checked_inputs(model, inputs)
+    normal = normal_form(model, opset=_LEAST_OPSET)
     _add_biases_after_grouped(normal.graph)
-    data = normal.SerializeToString()
-    ready = prepared(data)
+    ready = _with_named_nodes(folded(normal))
     half = len(given) if calibration or len(given) < 2 else len(given) // 2
     seen = histograms(ready, _float_tensors(ready), given[:half])
     consumers = consumers_of(onnx.load_model_from_string(ready).graph)
-    signed = activations == "signed"
 
     def written(method: str) -> bytes:
         ranges = {
@@ -80,6 +97,13 @@ def quantize_onnx(
         return written(calibration or "minmax")
     evaluator = FidelityEvaluator(ready, given[half:])
     return min(map(written, CALIBRATIONS), key=lambda file: evaluator(file).divergence)
+
+
+def _with_named_nodes(model: Any) -> bytes:
+    for i, node in enumerate(model.graph.node):
+        node.name = f"{i}.{node.op_type}"
+    named: bytes = model.SerializeToString()
+    return named
 
 
 def _add_biases_after_grouped(graph: Any) -> None:
@@ -105,21 +129,10 @@ def _add_biases_after_grouped(graph: Any) -> None:
     graph.node.extend(copies)
 
 
-def _check_options(calibration: str | None, activations: str) -> None:
-    for name, value, valid in (
-        ("calibration", calibration, tuple(CALIBRATIONS)),
-        ("activations", activations, ACTIVATIONS),
-    ):
-        if value is not None and value not in valid:
-            hint = did_you_mean(str(value), valid)
-            raise InputError(f"quantize_onnx: {name} must be one of {', '.join(valid)}, got {value!r}{hint}")
-
-
 def _checked_inputs(model: Any, images: Inputs) -> NamedInputs:
     """What is given for each input of a file, in the file's type."""
     graph = model.graph
-    if any(node.op_type in _INTEGER_NODES or node.op_type.startswith("QLinear") for node in graph.node):
-        raise InputError("a float32 network is needed, got one that is quantized already")
+    check_float(graph)
     constants = {tensor.name for tensor in graph.initializer}
     values = {value.name: value.type.tensor_type for value in graph.input if value.name not in constants}
     if isinstance(images, NamedInputs):
@@ -135,33 +148,6 @@ def _checked_inputs(model: Any, images: Inputs) -> NamedInputs:
         check_images(array, [dim.dim_value if dim.dim_value > 0 else dim.dim_param or None for dim in dims])
         arrays[name] = array.astype(helper.tensor_dtype_to_np_dtype(values[name].elem_type))
     return NamedInputs(arrays)
-
-
-def prepared(data: bytes) -> bytes:
-    """Constants and batch normalisation folded, shapes known, every node named.
-
-    Raises:
-        InputError: weights are stored in 4 bits, which ONNX Runtime does not fold.
-    """
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    _check_wide(onnx.load_model_from_string(data))
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        given, path = Path(folder) / "given.onnx", Path(folder) / "prepared.onnx"
-        given.write_bytes(data)  # of a model in memory it makes external data, and then fails on what nobody reads
-        quant_pre_process(given, path, skip_symbolic_shape=True)
-        model = onnx.load_model_from_string(path.read_bytes())
-    merge_equal_initializers(model.graph)
-    for i, node in enumerate(model.graph.node):
-        node.name = f"{i}.{node.op_type}"
-    named: bytes = model.SerializeToString()
-    return named
-
-
-def _check_wide(given: Any) -> None:
-    few = [tensor.name for tensor in given.graph.initializer if tensor.data_type in _FOUR_BITS]
-    if few:
-        raise InputError(f"a float32 network is needed, got one whose weights are stored in 4 bits, such as {few[0]}")
 
 
 def _float_tensors(data: bytes) -> list[str]:
@@ -219,7 +205,7 @@ def _quantized(
         for name, (scale, zero) in scales.items()
     }
     model = onnx.load_model_from_string(data)
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         path = Path(folder) / "int8.onnx"
         quantize_static(
             model,
@@ -236,14 +222,3 @@ def _quantized(
     if not any(node.op_type == "QuantizeLinear" for node in onnx.load_model_from_string(written).graph.node):
         raise InputError("nothing in this network can be held as integers: no convolution or matrix product")
     return written
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what ONNX Runtime's quantizer logs for those who run it by hand."""
-    level = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(level)

@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, inliner, numpy_helper, version_converter
 
 from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.graph_edges import check_order, needed_nodes, reads, subgraphs
-from hw_profiles.onnx_io.graph_folding import fold_shapes, fold_weights, keep
-from hw_profiles.onnx_io.plain_gemm import make_plain
+from hw_profiles.onnx_io.rewrites.graph_folding import fold_shapes, fold_weights, keep
+from hw_profiles.onnx_io.rewrites.plain_gemm import make_plain
 from hw_profiles.onnx_io.untrusted_file import MOST_NODES, shown
 
 _FIRST_IR_OF_CONSTANT_INITIALIZERS = 4

@@ -1,0 +1,72 @@
+"""A Graph: the operations of a network with its weights, the one form in which every network is quantized."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw_profiles.network.workload import UNKNOWN, Workload
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+FLOAT = 1  # ONNX's number of float32
+MOVES = ("reshape", "transpose", "slice", "gather", "expand")
+"""Kinds of operations that move the numbers of one tensor, so that what they make keeps its scale."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What a file reads or makes: its name, its sides (names where they are open, None where nothing is said) and the
+    number that ONNX gives its type."""
+
+    name: str
+    shape: tuple[int | str | None, ...]
+    data_type: int = FLOAT
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptNodes:
+    """The nodes of an ONNX file that one operation stands for, and the constants that they read, written back as they
+    are; tensors of other operations go by the names that these have in the graph."""
+
+    nodes: tuple[Any, ...]
+    constants: tuple[Any, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Graph:
+    """A float32 network: what it does, as a workload, and its weights and biases by the workload's names, batch
+    normalisation folded.
+
+    ``kept`` has the nodes of each operation that the writer cannot say in its own words: those of kind ``"other"``,
+    around which everything stays float, and some that only move numbers. ``opsets`` are those of the kept nodes, by
+    domain. ``input`` and ``outputs`` say what stands in the file where it is not what the workload says; each output
+    comes with the tensor that it is, the first one with the workload's output.
+
+    >>> from search_spaces import preset
+    >>> from hw_profiles.onnx_io.writer import random_weights
+    >>> workload = preset("resnet8").workload()
+    >>> Graph(workload=workload, weights=random_weights(workload)).unknown
+    frozenset()
+    """
+
+    workload: Workload
+    weights: Weights
+    kept: Mapping[str, KeptNodes] = field(default_factory=dict)
+    opsets: Mapping[str, int] = field(default_factory=dict)
+    input: Value | None = None
+    outputs: tuple[tuple[Value, str], ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def unknown(self) -> frozenset[str]:
+        """The operations of which nothing is known but their nodes."""
+        return frozenset(op.name for op in self.workload.ops if op.kind == UNKNOWN)
+
+    def with_weights(self, weights: Weights) -> Graph:
+        """The same operations with other weights."""
+        return replace(self, weights=weights)
