@@ -38,7 +38,8 @@ check: $(READY)
 	$(BIN)/lint-imports --no-cache
 
 docs: $(READY)
-	$(BIN)/pdoc -o site blocks hw_profiles search_spaces compress nas
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python docs/api_pages.py site/api
 
 tables: $(READY)
 	$(BIN)/python tests/benchmarks/tables.py

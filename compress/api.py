@@ -78,7 +78,7 @@ def quantize(
       float32; without ``data`` too.
     - ``"binary"``: stored in one bit, for which the network is trained (:class:`compress.Binarize`).
 
-    ``config`` is one of these classes, where more shall be said. ``"mixed"`` keeps in few bits what ``budget`` needs on
+    ``config`` is one of these classes, for more options. ``"mixed"`` keeps in few bits what ``budget`` needs on
     ``device``. What trains takes no ONNX file; ``"qat"`` takes an Arch, or a module of convolutions, activations, sums
     and pools.
 
@@ -141,7 +141,7 @@ def distill(
     teacher: Model | Teacher | Sequence[Model | Teacher] | None = None,
     seed: int = 0,
 ) -> Artifact:
-    """The model trained on the images, led by ``teacher``: any model that tells the same classes apart, a function
+    """The model trained on the images with ``teacher``: any model with the same classes, a function
     from pixels (N, C, H, W) in 0..1 to logits, or several of them, whose outputs count alike. See :class:`Distill` for
     what ``config`` may say; ``Distill(method="self")`` needs no teacher.
 
@@ -166,7 +166,7 @@ def sparsify(
     weakest leave at once. See :class:`Sparsify` for what ``config`` may say.
 
     Raises:
-        InputError: an impossible amount, a model that does not fit the images, or an ONNX file that shall be trained.
+        InputError: an impossible amount, a model that does not fit the images, or an ONNX file to train.
 
     >>> module = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Flatten(), nn.Linear(16, 10))
     >>> sparse = sparsify(module, amount=0.75).model()
@@ -201,7 +201,7 @@ def cluster(
     :class:`Cluster` for what ``config`` may say.
 
     Raises:
-        InputError: an impossible number, a model that does not fit the images, or an ONNX file that shall be trained.
+        InputError: an impossible number, a model that does not fit the images, or an ONNX file to train.
 
     >>> module = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Flatten(), nn.Linear(16, 10))
     >>> cluster(module, clusters=4).model()[2].weight.unique().numel()

@@ -15,9 +15,15 @@ from hw_profiles.errors import InputError
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` at once; an InputError where a folder has that name."""
+    """Replace ``path`` by ``data`` at once; an InputError where a folder has that name.
+
+    What is no regular file, such as a device or a pipe, is written to and stays what it is.
+    """
     if path.is_dir():
         raise InputError(f"{path}: must be the name of a file, is a folder")
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:

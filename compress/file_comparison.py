@@ -154,7 +154,7 @@ class _Side:
             raise InputError(f"a file must read images (N, {data.preprocessing.channels}, H, W), one reads {shape}")
         if len(output) != 2 or (data.test.is_labelled and output[1] != data.num_classes):
             classes = f"the {data.num_classes} classes of {data.name}" if data.num_classes else "classes"
-            raise InputError(f"a file must tell {classes} apart, one makes {output[1:]}")
+            raise InputError(f"a file must output {classes}, one outputs {output[1:]}")
         images = data.resized(shape[2], shape[3]).test.images
         return cls(file, images, record)
 

@@ -1,4 +1,4 @@
-"""Progress bars with an estimate of the time left, of a part of the work and of all of it."""
+"""Progress bars that estimate the time left for one phase and for the whole run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from tqdm import tqdm
 Report = Callable[[float, str], None]
 _TERMINAL = "{desc:<22} {percentage:3.0f}%|{bar:24}| {elapsed}, {remaining} left {postfix}"
 _end_of_all: ContextVar[float | None] = ContextVar("end_of_all", default=None)
+_hidden: ContextVar[bool] = ContextVar("hidden", default=False)
 
 
 @contextmanager
 def whole_work(seconds: float | None) -> Iterator[None]:
-    """All bars within say how much is left of so many seconds; with None they say nothing of it.
+    """Every bar within shows how much is left of ``seconds``; with None the bars do not show it.
 
     >>> with whole_work(60.0), progress("a part") as report:
     ...     report(0.5)
@@ -29,15 +30,29 @@ def whole_work(seconds: float | None) -> Iterator[None]:
         _end_of_all.reset(token)
 
 
+@contextmanager
+def no_progress() -> Iterator[None]:
+    """Within it, no bar is shown.
+
+    >>> with no_progress(), progress("a part") as report:
+    ...     report(0.5)
+    """
+    token = _hidden.set(True)
+    try:
+        yield
+    finally:
+        _hidden.reset(token)
+
+
 def no_report(share: float, note: str = "") -> None:
-    """Ignores what it is told."""
+    """A report function that does nothing."""
 
 
 @contextmanager
 def progress(label: str) -> Iterator[Report]:
-    """A bar on stderr; the function it gives takes the share that is done, 0..1, and a note.
+    """A bar on stderr; the function that it yields takes the finished share in 0..1 and a note.
 
-    On a terminal the bar is redrawn five times a second, in a log a line is added every ten seconds.
+    On a terminal the bar is redrawn five times a second; otherwise a line is added every ten seconds.
 
     >>> with progress("searching") as report:
     ...     report(0.5, "half of it")
@@ -45,6 +60,7 @@ def progress(label: str) -> Iterator[Report]:
     terminal = sys.stderr.isatty()
     with tqdm(
         total=1000,
+        disable=_hidden.get(),
         desc=label,
         file=sys.stderr,
         bar_format=_TERMINAL if terminal else _TERMINAL + "\n",
@@ -62,4 +78,4 @@ def progress(label: str) -> Iterator[Report]:
 
 def _left_of_all() -> str:
     end = _end_of_all.get()
-    return "" if end is None else f"all in {tqdm.format_interval(max(0.0, end - time.monotonic()))}"
+    return "" if end is None else f"whole run ends in {tqdm.format_interval(max(0.0, end - time.monotonic()))}"

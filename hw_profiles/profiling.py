@@ -90,7 +90,7 @@ def profile(
 
     Raises:
         InputError: not a model, an unknown precision, an ``input_shape`` that contradicts the model or is missing, a
-            device that is not this machine and shall be measured, or a module that shall be measured in int8.
+            measurement of a device that is not this machine, or of a module in int8.
 
     >>> from hw_profiles import load_device
     >>> from search_spaces import preset
@@ -114,7 +114,7 @@ def profile(
     else:
         latency = estimate(workload, kernels, device)
     return Profile(
-        **_times(latency, device),
+        **timing_fields(latency, device),
         peak_ram_bytes=plan(workload, kernels, device.runtime).arena_bytes,
         flash_bytes=workload.weight_bytes,
         macs=workload.macs,
@@ -123,8 +123,8 @@ def profile(
     )
 
 
-def _times(latency: Latency, device: Device) -> dict[str, Any]:
-    """What of a profile follows from the latency."""
+def timing_fields(latency: Latency, device: Device) -> dict[str, Any]:
+    """The fields of a profile that follow from the latency."""
     found = energy(device, latency.ms, latency.low_ms, latency.high_ms)
     return {
         "latency_ms": latency.ms,
@@ -146,7 +146,7 @@ def _of_parts(model: HasParts, device: Device, precision: str, input_shape: tupl
         return None
     latency = latency_from(cost.microseconds, cost.doubt, device, precision)
     return Profile(
-        **_times(latency, device),
+        **timing_fields(latency, device),
         peak_ram_bytes=cost.peak_bytes,
         flash_bytes=cost.weight_bytes,
         macs=cost.macs,

@@ -1,4 +1,4 @@
-"""The Config of a run: TOML, command-line options or keyword arguments, checked into one frozen record."""
+"""The Config of a run, made from TOML, command-line options or keyword arguments and checked."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _UNITS: dict[str, dict[str, float]] = {
     "energy": {"uJ": 1e-3, "mJ": 1.0, "J": 1e3},
     "time": {"s": 1, "min": 60, "h": 3600},
 }
-_DEFAULT_TIME = "30min"
+DEFAULT_TIME = "30min"
 LATENCIES = ("auto", "measured", "estimated")
 UNREADABLE = ("refuse", "skip")
 EXECUTORS = ("processes", "ray")
-# Where the work is done, and by how many: a run may go on elsewhere.
+# Where the work is done, and by how many workers: a run can be resumed elsewhere.
 _WHERE = ("out", "workers", "executor", "address", "cpus", "gpus", "artifacts")
 _EPOCHS = ("search_epochs", "teacher_epochs", "train_epochs", "distill_epochs", "prune_epochs", "stage_epochs")
 _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
@@ -50,23 +50,22 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """A run. Quantities keep the text the user wrote (``"5ms"``); the methods give numbers.
+    """The settings of a run. Quantities are text with a unit, such as ``"5ms"``; the methods return numbers.
 
-    ``latency_from`` says where latencies come from: ``measured``, ``estimated`` or ``auto``. With ``auto`` files are
-    measured where the device is this machine; candidates are estimated where its table was made here, and the
-    finalists among them measured; with ``measured`` every candidate is. The numbers of epochs are what is trained
-    without ``time``; with it the time decides. ``init`` (``timm:NAME``, a
-    file of timm's weights, or ``auto``: what is there) takes the place of ``space``: networks are that one or a part
-    of it, at the width, depth and resolution that the search finds. ``warm_start`` is the folder of an earlier run of
-    the same space, whose best networks are tried first. ``workers`` are the candidates that are trained at a time; by
-    default with ``time`` as many as are faster here, else one. ``storage`` is where the study ``study`` is kept that
-    several machines share (docs/machines.md), ``artifacts`` a folder that they share for the weights of ``init``.
-    ``executor`` is what trains candidates: ``processes`` of this machine or ``ray``, with the ``address`` of a
-    cluster, and ``cpus`` and ``gpus`` for each. ``unreadable`` is what becomes of images that cannot be read.
-    ``stages`` are names of ``compress.STAGES`` in that order with commas between them; ``auto`` is int8
-    with ``time``, where a teacher leads the training from its first step, else distillation where there is a teacher,
-    pruning and int8. ``stage_epochs`` is how long each further stage trains. ``baseline`` is a preset that is trained
-    as long as the winner, or ``none``; ``auto`` is ResNet-8, and none with ``time``.
+    docs/settings.md describes each setting. In short:
+
+    - ``latency_from``: ``measured``, ``estimated``, or ``auto``: files are measured if the device is this machine, and
+      candidates are estimated if the device file was measured here, with the finalists measured.
+    - ``*_epochs`` apply without ``time``; with it, the time decides.
+    - ``init`` replaces ``space``: ``timm:NAME``, a file of timm's weights, or ``auto`` (whatever weights are found).
+      The search then chooses width, depth and resolution of that network.
+    - ``workers``: by default, with ``time``, the number that is fastest on this machine; otherwise 1.
+    - ``storage``, ``study``, ``artifacts``: a study that several machines share (docs/machines.md).
+    - ``executor``, ``address``, ``cpus``, ``gpus``: whether processes of this machine or Ray train candidates.
+    - ``stages``: names of ``compress.STAGES`` in their order, separated by commas. ``auto`` is int8 with ``time``, and
+      otherwise distillation if there is a teacher, pruning and int8.
+    - ``baseline``: a preset that is trained as long as the winner, or ``none``. ``auto`` is ResNet-8, or none with
+      ``time``.
     """
 
     data: str = "digits"
@@ -117,7 +116,7 @@ class Config:
         for name in _UNITS:
             self._number(name)
         if self.storage is not None and self.trials is None:
-            raise InputError("storage needs trials, so that all who share the study know when it is complete")
+            raise InputError("storage needs trials, so that all workers know when the study is complete")
         for name, holds, what in _CHECKS:
             value = getattr(self, name)
             if value is not None and not holds(value):
@@ -194,7 +193,7 @@ def quantity(name: str, text: str) -> float:
 
 
 def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
-    """The entries of a TOML file, if one is given, and over them the ones given here; None leaves an entry as it is.
+    """The config of a TOML file, if one is given, with the overrides that are not None.
 
     Raises:
         InputError: no such file, not TOML, an unknown entry (with the nearest known one), or a wrong value.
@@ -205,7 +204,7 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
     given = {} if path is None else _read(Path(path))
     given |= {name: value for name, value in (overrides or {}).items() if value is not None}
     if given.get("time") is None and given.get("trials") is None:
-        given["time"] = _DEFAULT_TIME
+        given["time"] = DEFAULT_TIME
     known = [field.name for field in fields(Config)]
     for name in given:
         if name not in known:

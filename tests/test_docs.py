@@ -1,4 +1,4 @@
-"""The pages that say where things are name files that exist; those for users show commands and code that run."""
+"""The pages name files that exist and settings as they are; their links lead somewhere; their commands and code run."""
 
 from __future__ import annotations
 
@@ -10,11 +10,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from nas.commands.main import _parser
+from compress.data.dataset import load_data
+from compress.data.preprocessing import METADATA_KEY
+from hw_profiles.network.quantization import fixed_quantization
+from hw_profiles.onnx_io.writer import random_weights, write_onnx
+from nas.commands.main import _parser, main
+from nas.config import Config
+from search_spaces import preset
 from tests.optional_parts import require
+from tests.parameters import slow
+from tests.test_readme import write_photos
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("blocks", "hw_profiles", "search_spaces", "compress", "nas", "tests", "docs")
@@ -47,7 +56,8 @@ def test_the_design_names_every_folder() -> None:
         assert f"`{folder.name}/`" in text, folder.relative_to(ROOT)
 
 
-PAGES_WITH_COMMANDS = ("search.md", "machines.md", "ray.md", "select.md", "devices.md")
+PAGES = sorted(str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md"))
+SEARCH_PAGES = ("search.md", "machines.md", "ray.md")
 SHORT = ["--trials", "2", *(f"--set={name}" for name in ("size=16", "latency_from=estimated", "search_epochs=0.5"))]
 
 
@@ -71,15 +81,145 @@ def in_process(command: list[str], folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, *command], cwd=folder, env=environment, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
 
 
-@pytest.mark.parametrize("page", PAGES_WITH_COMMANDS)
-def test_commands_and_links_of_the_pages_for_users_exist(page: str) -> None:
-    commands = commands_of(page)
-    assert commands
-    for command in commands:
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_and_links_of_a_page_exist(page: str) -> None:
+    for command in commands_of(page):
         assert _parser().parse_args(command).verb == command[0]
-    for link in re.findall(r"\]\((\w+\.md)\)", text_of(page)):
-        assert (ROOT / "docs" / link).is_file(), link
+    for link in re.findall(r"\]\(([^):#]+)(?:#[\w-]+)?\)", text_of(page)):
+        assert ((ROOT / "docs" / page).parent / link).is_file(), link
+
+
+@pytest.mark.parametrize("page", [*SEARCH_PAGES, "tour.md", "how_to/images.md", "how_to/device.md", "how_to/model.md"])
+def test_the_pages_for_users_have_commands(page: str) -> None:
+    assert commands_of(page)
+
+
+@pytest.mark.parametrize("page", SEARCH_PAGES)
+def test_the_readme_links_the_pages_on_the_search(page: str) -> None:
     assert f"docs/{page}" in (ROOT / "README.md").read_text()
+
+
+def test_every_page_is_in_the_navigation_and_the_index() -> None:
+    listed = re.findall(r": ([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(listed) == PAGES
+    linked = re.findall(r"\]\(([\w/]+\.md)\)", text_of("index.md"))
+    assert {"index.md", *linked} == set(PAGES)
+
+
+def test_the_settings_are_those_of_the_config() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+) \|$", text_of("settings.md"), re.MULTILINE)
+    default = Config()
+    stated = {name: value for name, value, _ in rows}
+    assert stated == {
+        name: "not set" if getattr(default, name) is None else f"`{getattr(default, name)}`"
+        for name in stated.keys() | Config.__dataclass_fields__
+    }
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/command_line.md"])
+def test_every_verb_is_named(page: str) -> None:
+    text = (ROOT / page).read_text()
+    (verbs,) = [action.choices for action in _parser()._actions if action.dest == "verb"]
+    assert verbs is not None
+    for verb in verbs:
+        assert f"nas {verb}" in text, verb
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    require(importlib.util.find_spec("material") is not None, "mkdocs-material is not installed")
+    process = in_process(["-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")], ROOT)
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    page = (tmp_path / "site" / "command_line.html").read_text()
+    assert "percentage points of accuracy" in page
+    assert "nas devices measure" in page
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder with the files that the pages name."""
+    write_photos(tmp_path / "photos")
+    preprocessing = load_data(tmp_path / "photos").preprocessing
+    classes = len(preprocessing.class_names)
+    workload = preset("resnet8", input_shape=preprocessing.input_shape, num_classes=classes).workload()
+    record = {METADATA_KEY: preprocessing.to_json()}
+    weights, scales = random_weights(workload), fixed_quantization(workload)
+    (tmp_path / "model.onnx").write_bytes(write_onnx(workload, weights, metadata=record))
+    (tmp_path / "model.int8.onnx").write_bytes(write_onnx(workload, weights, quantization=scales, metadata=record))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["how_to/device.md", slow("how_to/images.md"), slow("how_to/model.md"), slow("how_to/teacher.md")],
+)
+def test_the_python_examples_of_a_page_run(page: str, folder: Path) -> None:
+    examples = re.findall(r"```python\n(.*?)```", text_of(page), re.DOTALL)
+    assert examples
+    for code in examples:
+        exec(compile(code, page, "exec"), {})
+
+
+SHORT_RUN = ["--trials", "1", "--baseline", "none", *(f"--set={name}" for name in (
+    "max_accuracy_drop=100.0", "size=16", "latency_from=estimated", "search_epochs=0.1", "train_epochs=0.2", "teacher_epochs=0.2",
+    "distill_epochs=0.2", "stages=int8",
+))]  # fmt: skip
+
+
+def shortened(command: list[str]) -> list[str]:
+    """The command with the least work that it can do."""
+    short = list(command)
+    for option in ("--time", "--trials"):
+        if option in short and short[0] == "run":
+            at = short.index(option)
+            del short[at : at + 2]
+    return [*short, *SHORT_RUN] if short[0] == "run" else short
+
+
+def space_example() -> str:
+    (code,) = re.findall(r"```python\n(.*?)```", text_of("how_to/space.md"), re.DOTALL)
+    return str(code)
+
+
+def test_the_space_of_the_example_builds_networks() -> None:
+    names: dict[str, Any] = {}
+    exec(compile(space_example(), "how_to/space.md", "exec"), names)
+    space = names["make"]((1, 32, 32), 10)
+    for width in space.choices["width"]:
+        assert space.build({"width": width, "depth": 2}).workload().macs > 0
+
+
+@pytest.mark.slow
+def test_the_space_of_the_example_is_searched(folder: Path) -> None:
+    (folder / "my_space.py").write_text(space_example())
+    (command,) = commands_of("how_to/space.md")
+    search = ["search", *command[1:], *SHORT[:1], "1", *SHORT[2:]]
+    process = in_process(["-m", "nas.commands.main", *search], folder)
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "1 candidates were trained" in out
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_tour_run_one_after_the_other(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in commands_of("tour.md"):
+        assert main(shortened(command)) == 0, command
+        assert capsys.readouterr().out
+    (code,) = re.findall(r"```python\n(.*?)```", text_of("tour.md"), re.DOTALL)
+    exec(compile(code, "tour.md", "exec"), {})
+    printed = capsys.readouterr().out.split()
+    assert printed[0].endswith(".onnx")
+    assert printed[-1] in load_data("digits").preprocessing.class_names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["how_to/images.md", "how_to/model.md"])
+def test_the_commands_of_a_page_run(page: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in commands_of(page):
+        assert main(shortened(command)) == 0, command
+        assert capsys.readouterr().out
 
 
 def test_the_python_example_of_the_search_runs(tmp_path: Path) -> None:

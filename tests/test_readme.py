@@ -63,6 +63,18 @@ def test_commands_run_one_after_the_other(
     assert (tmp_path / "runs" / "photos" / "report.html").is_file()
 
 
+def test_the_figures_of_the_first_screen_are_those_of_the_benchmarks() -> None:
+    benchmarks = (ROOT / "docs" / "benchmarks.md").read_text()
+    known = set(re.findall(r"\d[\d.,]*\d|\d", benchmarks))
+    rows = re.findall(r"^\| (.+) \| (.+) \| (.+) \| `(\w+\.py)` \|$", README, re.MULTILINE)
+    assert len(rows) >= 5
+    for what, ours, others, script in rows:
+        assert f"tests/benchmarks/{script}" in benchmarks
+        assert (ROOT / "tests" / "benchmarks" / script).is_file()
+        for figure in re.findall(r"\d[\d.,]*\d", f"{ours} {others}"):
+            assert figure in known, (what, figure)
+
+
 def test_make_knows_the_targets_that_are_named() -> None:
     makefile = (ROOT / "Makefile").read_text()
     named = set(re.findall(r"`?make ([a-z]+)", README))

@@ -37,7 +37,7 @@ MOST_CLUSTERS = 65_536
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cluster:
     """Let the weights of each layer take ``clusters`` values besides zero, found by k-means, then train these values,
-    led by what the network was (Deep Compression, 1510.00149). Weights that are zero stay zero.
+    with the earlier network as teacher (Deep Compression, 1510.00149). Weights that are zero stay zero.
 
     ``clusters``: of every layer, or by layer or kind (``{"conv": 256, "linear": 32}``; others stay as they are);
     ``bits`` says the same as a power of two. ``start``: the first values evenly between the extremes (``"linear"``),
@@ -147,7 +147,7 @@ def cluster_module(
     """Let each layer of any module share a few values, in place; how many each has, by its name.
 
     Normalisations that follow a layer are folded into it. With ``data`` (of the size that the module reads) the values
-    are trained, led by what the module was. ``options`` are those of :class:`Cluster`.
+    are trained, with the earlier module as teacher. ``options`` are those of :class:`Cluster`.
 
     Raises:
         InputError: an option that is not valid, or a module without convolutions and linear layers.

@@ -38,7 +38,7 @@ Divergence = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Distill:
-    """Train on, led by a teacher as much as by the labels. ``weight`` is the teacher's share of the loss,
+    """Train further, with the outputs of a teacher and the labels. ``weight`` is the teacher's share of the loss,
     ``temperature`` divides both logits.
 
     - ``"soft_targets"``: the teacher's softened outputs (Hinton et al., 1503.02531).
@@ -139,7 +139,7 @@ def divergence_loss(teacher: Teacher, divergence: Divergence, temperature: float
 
 
 def check_teaching(stage: str, temperature: float, weight: float) -> None:
-    """Raise an InputError unless a teacher can lead by these."""
+    """Raise an InputError unless distillation can use these."""
     if not is_number(temperature, 0) or not is_within(weight, 0, 1):
         raise InputError(f"{stage}: temperature must be above 0 and weight in 0..1, got {temperature!r} and {weight!r}")
 

@@ -1,4 +1,4 @@
-"""Training for stages that change a module step by step, led by what the module was before."""
+"""Training for stages that change a module step by step, with the module before the stage as the teacher."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ def guided_training(
 
 
 def teacher_or_none(model: nn.Module, preprocessing: Preprocessing, data: Dataset) -> Teacher | None:
-    """The module as the teacher of what becomes of it; None, with a warning in the log, where it is no better on
-    validation images than chance, as with random weights or a new classifier: then the labels lead alone."""
+    """The module as the teacher of its later self; None, with a warning in the log, if it is no better than chance on
+    validation images, for example with random weights or a new classifier. Then only the labels are used."""
     teacher, split = ModuleTeacher(model, preprocessing), data.val.spread(_ASKED_IMAGES)
     right = teacher_accuracy(teacher, split)
     if beats_chance(right, split):
         return teacher
     log.warning(
-        "trained on the labels alone: the network before it gets %.1f %% of %d validation images right, "
+        "trained without a teacher: the network before this step classifies %.1f %% of %d validation images correctly, "
         "which is no better than chance",
         100 * right,
         len(split),

@@ -123,7 +123,7 @@ def fitted(data: Dataset, artifact: Artifact) -> Dataset:
     if isinstance(artifact.source, GivenModule):
         _check_gives_a_tensor(artifact.source)
     if said[0] != data.num_classes:
-        raise InputError(f"{name} tells {said[0]} classes apart, {data.name} has {data.num_classes}")
+        raise InputError(f"{name} has {said[0]} classes, {data.name} has {data.num_classes}")
     resized = data.resized(height, width)
     return replace(resized, preprocessing=replace(artifact.preprocessing, class_names=data.preprocessing.class_names))
 

@@ -163,7 +163,7 @@ def _with_fitting_labels(data: Dataset, artifact: Artifact) -> Dataset:
     if known and len(known) == classes:
         return data
     if known and not all(each.isdecimal() for each in known):
-        return _without_labels(data, f"{name} tells {classes} classes apart, {data.name} has {len(known)}")
+        return _without_labels(data, f"{name} has {classes} classes, {data.name} has {len(known)}")
     if known:
         numbers_of = np.array([int(each) for each in known], np.int64)
         data = _with_labels(data, lambda labels: numbers_of[labels])
@@ -172,7 +172,7 @@ def _with_fitting_labels(data: Dataset, artifact: Artifact) -> Dataset:
         return _with_labels(data, lambda labels: np.searchsorted(met, labels))
     if met[-1] >= classes or met[0] < 0:
         raise InputError(
-            f"{name} tells {classes} classes apart, {data.name} has labels up to {met[-1]}; without labels the images "
+            f"{name} has {classes} classes, {data.name} has labels up to {met[-1]}; without labels the images "
             "do as well"
         )
     return data

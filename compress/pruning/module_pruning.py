@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _USUAL_AMOUNT = 0.2
 _BATCH = 128
-# Costs are first-order: they are looked at again once half of what shall be saved or a tenth of all channels is
+# Costs are first-order: they are looked at again once half of the total saving or a tenth of all channels is
 # gone.
 _SHARE_OF_GAP, _MOST_AT_ONCE, _LEAST_AT_ONCE = 0.5, 0.1, 0.001
 _NEAR = 0.97
@@ -61,7 +61,7 @@ class PrunedModule:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Goal:
-    """What shall be reached; see :func:`prune_module`."""
+    """The target; see :func:`prune_module`."""
 
     amount: float | None = None
     latency_ms: float | None = None
@@ -89,7 +89,7 @@ class Goal:
 
     @property
     def limit(self) -> float | None:
-        """How much there may be of it; None where an amount shall go."""
+        """How much there may be of it; None where an amount is removed."""
         limit: float | None = getattr(self, self.quantity)
         return limit
 
@@ -171,7 +171,7 @@ class _Run:
         self._before = None if goal.limit is None else self._value(self._costs(model))
 
     def narrow(self, share: float, steps_left: int, batches: Sequence[Batch]) -> None:
-        """Let ``share`` of all that shall leave be gone."""
+        """Remove channels until ``share`` of all that are to leave are gone."""
         if self._cut_since_found:
             self._groups, self._cut_since_found = find_groups(self.model, self._shape).groups, False
         groups = self._groups
@@ -267,7 +267,7 @@ def _listed(held: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Some:
-    """A part of what shall leave, weighed by what each unit's share of its layers costs."""
+    """A part of what is to be removed, weighted by what each unit's share of its layers costs."""
 
     start: Mapping[str, int]
     costs: Mapping[str, float]
@@ -301,7 +301,7 @@ def _batches(goal: Goal, data: Dataset | None) -> list[Batch]:
 
 
 def pruned_module(artifact: Artifact, stage: Prune, context: Context) -> Artifact:
-    """The artifact without the channels that matter least, trained on; the unpruned module teaches. ``metrics["held"]``
+    """The artifact without the channels that matter least, trained further with the unpruned module as teacher.
     names the layers that cannot become narrower, each with the reason; the output and frozen layers are among them.
 
     Raises:

@@ -39,7 +39,7 @@ _LOOKS = {"taylor": 4}  # in each step: what the loss owes to a channel depends 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prune:
-    """Remove channels until a limit holds, then train on; the unpruned network teaches the pruned one.
+    """Remove channels until a limit holds, then train further, with the unpruned network as teacher.
 
     Limits are ``latency_ms``, ``peak_ram_bytes`` and ``macs``, as the device's profile predicts them in ``precision``,
     or else ``amount``, the share of all channels to leave (a fifth where nothing is said). Channels leave in the order
@@ -155,7 +155,7 @@ class Prune:
         return remove_channels(artifact, kept)
 
     def _limits_at(self, share: float, before: Mapping[str, float]) -> dict[str, float]:
-        """The limits where a share of what shall be saved in all is saved."""
+        """The limits at which a share of the total saving is reached."""
         return {name: before[name] - share * max(0.0, before[name] - last) for name, last in self.limits().items()}
 
     def _amount(self) -> float:
@@ -224,7 +224,7 @@ class Prune:
         return {name: getattr(self, name) for name in names}
 
     def training(self, artifact: Artifact, context: Context) -> GuidedTraining | None:
-        """The trainings after each of the steps, in which the artifact as it is teaches; none without a recipe."""
+        """The trainings after each of the steps, with the current artifact as teacher; none without a recipe."""
         if self.recipe is None:
             return None
         teacher = teacher_or_none(artifact.model(), artifact.preprocessing, context.data)

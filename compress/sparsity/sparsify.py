@@ -96,7 +96,7 @@ class Sparsify:
             )
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
-        """The same network with zeros, led by what it was before."""
+        """The same network with zeros, trained with the earlier network as teacher."""
         check_can_be_sparse(artifact)
         if isinstance(artifact.source, OnnxFile) and self.recipe is None:
             done = with_changed_weights(artifact, self._of_file)
@@ -205,8 +205,8 @@ def sparsify_module(
 ) -> dict[str, float]:
     """Make any module sparse in place; its layers' densities (share of weights that are not zero) by name.
 
-    With ``data`` (of the size that the module reads) it is trained as it becomes sparse and led by what it was before;
-    without, the weakest weights leave at once. ``options`` are those of :class:`Sparsify`.
+    With ``data`` (of the size that the module reads) it is trained while it becomes sparse, with its earlier self as
+    teacher; without data, the weakest weights leave at once. ``options`` are those of :class:`Sparsify`.
 
     Raises:
         InputError: an option that is not valid, or a module without convolutions and linear layers.

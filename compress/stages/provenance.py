@@ -61,7 +61,7 @@ def check_origin(now: Mapping[str, Any], folder: Path) -> None:
     name = next(name for name in {**then, **wanted} if then.get(name) != wanted.get(name))
     raise InputError(
         f"{folder}: holds what was made with {name} {then.get(name)!r}, wanted is {wanted.get(name)!r}; "
-        "give another folder"
+        "choose another folder"
     )
 
 

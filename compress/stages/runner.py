@@ -92,14 +92,14 @@ def _started(artifact: Artifact, home: Path) -> Artifact:
     """What is there already, if it is the same network."""
     found = Artifact.load(home)
     if onnx_bytes(artifact) != _file(home, found):
-        raise InputError(f"{home.parent}: holds the stages of another network; give another folder")
+        raise InputError(f"{home.parent}: holds the stages of another network; choose another folder")
     return found
 
 
 def _run_stage(
     artifact: Artifact, stage: Stage, context: Context, folders: tuple[Path, Path], show: ProgressFactory
 ) -> Artifact:
-    """``folders``: where the artifact's file is, and where the stage's shall be."""
+    """``folders``: where the artifact's file is, and where the stage's file goes."""
     before, folder = folders
     origin = origin_of(stage, context, _file(before, artifact))
     if (folder / "artifact.json").is_file():

@@ -44,7 +44,7 @@ def too_large(error: BaseException) -> TooLargeError:
     first = (str(error) or type(error).__name__).strip().splitlines()[0]
     return TooLargeError(
         f"a training step needs more memory than there is, even with one image at a time ({first}): "
-        "free some memory, or take smaller images or a smaller network"
+        "free some memory, or use smaller images or a smaller network"
     )
 
 

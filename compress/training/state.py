@@ -117,7 +117,7 @@ class State:
                 raise too_large(error) from None
             self.images_at_once = (self.images_at_once + 1) // 2
             log.warning(
-                "out of memory in step %d of a training: its batches of %d images are now taken in parts of at most %d",
+                "out of memory in step %d of a training: its batches of %d images are split into parts of at most %d",
                 *(self.step, len(labels), self.images_at_once),
             )
         self.optimizer.zero_grad()
@@ -169,18 +169,18 @@ class State:
             self.kept = self._record()
             return True
         if self.kept is None:
-            raise DivergedError("the weights that a training begins with are not all finite numbers")
+            raise DivergedError("the initial weights of a training are not all finite numbers")
         if self.rollbacks == MOST_ROLLBACKS:
             raise DivergedError(
-                f"the training diverged: loss, gradient or weights were not finite before step {self.step}, after "
-                f"{self.rollbacks} times back to the last good state with a lower rate too; take a lower learning rate "
-                f"than {self.recipe.learning_rate:g} (Recipe.learning_rate; of all that a run trains: "
-                "--set learning_rate=), and look whether the data are right"
+                f"the training diverged: loss, gradient or weights were not finite before step {self.step}, also "
+                f"after {self.rollbacks} returns to the last good state with a lower rate; use a lower learning rate "
+                f"than {self.recipe.learning_rate:g} (Recipe.learning_rate, or --set learning_rate= for a run), and "
+                "check the data"
             )
         diverged = self.step
         self.restore({**self.kept, "seconds": self.seconds, "rollbacks": self.rollbacks + 1})
         log.warning(
-            "a training diverged before step %d (loss, gradient or weights were not finite): it goes on from step %d "
+            "a training diverged before step %d (loss, gradient or weights were not finite): it continues from step %d "
             "with %g times its learning rate",
             *(diverged, self.step, _SLOWER**self.rollbacks),
         )

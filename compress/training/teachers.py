@@ -78,8 +78,8 @@ class OnnxTeacher:
         channels, classes = inputs[0].shape[1], outputs[0].shape[-1]
         if channels != data.preprocessing.channels or classes != data.num_classes:
             raise InputError(
-                f"teacher {path}: must read {data.preprocessing.channels} channels and tell {data.num_classes} classes "
-                f"apart, got {channels} and {classes}"
+                f"teacher {path}: must read {data.preprocessing.channels} channels and output {data.num_classes} "
+                f"classes, got {channels} and {classes}"
             )
         if inputs[0].type != "tensor(float)":
             raise InputError(f"teacher {path}: must read float32 numbers, reads {inputs[0].type}")

@@ -14,15 +14,15 @@ from hw_profiles.errors import InputError
 from hw_profiles.latency.estimate import Latency, latency_from
 from hw_profiles.model_zoo.zoo_features import ZooFeatures, zoo_features
 from hw_profiles.network.tensor_formats import check_precision
-from hw_profiles.profiling import Profile
+from hw_profiles.profiling import Profile, timing_fields
 
 Network = tuple[str, int]
 """An architecture of timm, and the side of the image that it sees."""
 
 
 def zoo_profiles(device: Device, precision: str = "fp32") -> Mapping[Network, Profile]:
-    """What ``profile("timm:" + architecture, device, precision, input_shape=(3, size, size))`` estimates for every
-    stored network, in about a second for all of them. One that the device has no costs for is left out.
+    """What ``profile("timm:" + model, device, precision, input_shape=(3, size, size))`` estimates for a published model
+    of every stored network, in about a second for all of them. One that the device has no costs for is left out.
 
     Raises:
         InputError: an unknown precision, or one that the device has no costs in.
@@ -46,7 +46,7 @@ def _profiles(device: Device, precision: str) -> Mapping[Network, Profile]:
     found = {}
     for i in np.flatnonzero(np.isfinite(microseconds)).tolist():
         latency = latency_from(float(microseconds[i]), float(doubts[i]), device, precision)
-        found[zoo.architectures[i], int(zoo.image_sizes[i])] = _profile(zoo, i, latency)
+        found[zoo.architectures[i], int(zoo.image_sizes[i])] = _profile(zoo, i, latency, device)
     return found
 
 
@@ -64,13 +64,9 @@ def _costs(all_features: tuple[CostFeatures, ...], table: CostTable) -> NDArray[
     return costs
 
 
-def _profile(zoo: ZooFeatures, network: int, latency: Latency) -> Profile:
+def _profile(zoo: ZooFeatures, network: int, latency: Latency, device: Device) -> Profile:
     return Profile(
-        latency_ms=latency.ms,
-        latency_low_ms=latency.low_ms,
-        latency_high_ms=latency.high_ms,
-        latency_source=latency.source,
-        latency_raw_ms=None,
+        **timing_fields(latency, device),
         peak_ram_bytes=int(zoo.peak_bytes[network]),
         flash_bytes=int(zoo.weight_bytes[network]),
         macs=int(zoo.macs[network]),

@@ -176,8 +176,10 @@ class Workload:
         return self.formats.get(name, FLOAT32)
 
     def tensor_of(self, name: str) -> str:
-        """The tensor that ``name`` is a copy of in another layout (``name@layout``), or the one of that name."""
-        return name if name in self.shapes else name.rpartition("@")[0]
+        """The tensor of that name, or the one that it is a copy of, in another layout or type (``name@layout``)."""
+        while name not in self.shapes and "@" in name:
+            name = name.rpartition("@")[0]
+        return name
 
     def tensor_bytes(self, name: str) -> int:
         """Bytes of an activation tensor."""

@@ -60,6 +60,8 @@ def as_float(node: Any, tensors: Tensors) -> tuple[Any, int | None]:
     kept = [inputs[i] for i in known.inputs if i < len(inputs)]
     for name in kept:
         _read_as_float(tensors, name, inputs[known.weight_scale] if known.weight_scale else "")
+        if tensors.types.get(name) in (TensorProto.UINT8, TensorProto.INT8):  # of DynamicQuantizeLinear
+            tensors.types[name] = TensorProto.FLOAT
     return _float(node, known.kind, kept), _type(tensors, inputs, known.zero_point)
 
 

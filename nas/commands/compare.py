@@ -1,4 +1,4 @@
-"""``nas compare``: two files on the same images."""
+"""``nas compare``: run two files on the same images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compress.atomic_files import json_text, read_json
-from nas.commands.text_table import aligned, cut, printable
+from nas.commands.output.text_table import aligned, cut, printable
 from nas.config import Config, load_config
 from nas.errors import InputError, user_input
 
@@ -26,7 +26,7 @@ _VALID = "an .onnx file, an .fnz file or the folder of a finished run"
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """A file of the command line, and the config of the run that it is of."""
+    """A file of the command line, and the config of the run that it comes from."""
 
     label: str
     file: bytes
@@ -59,7 +59,7 @@ def _facts(given: Sequence[_Given], parsed: Namespace) -> dict[str, Any]:
     images = _images(data, configs, seeds or [0])
     found = compare_files(given[0].file, given[1].file, images, threshold=parsed.threshold)
     facts = {"a": given[0].label, "b": given[1].label, "data": data, "seed": seed, **found.to_dict()}
-    facts["file_bytes"] = [each.file_bytes for each in given]  # a .fnz as it lies there
+    facts["file_bytes"] = [each.file_bytes for each in given]  # of a .fnz file, its own size
     if parsed.measure:
         facts["latency"] = _measured([each.file for each in given], parsed.device)
     return facts
@@ -85,45 +85,47 @@ def lines(facts: Mapping[str, Any]) -> list[str]:
         head.append("ms")
         for row, ms in zip(rows, facts["latency"]["ms"], strict=True):
             row.append(f"{ms:.4f}")
-    told = [
+    shown = [
         *aligned(head, rows, left=1),
-        f"same prediction: {100 * facts['agreement']:.2f} % of {facts['images']} test images",
-        f"largest difference of two logits: {facts['largest_difference']:.4g} "
+        f"same prediction for {100 * facts['agreement']:.2f} % of {facts['images']} test images",
+        f"largest difference between two logits: {facts['largest_difference']:.4g} "
         f"(largest logit of A: {facts['largest_logit']:.4g}; signal-to-noise ratio {facts['snr_db']:.1f} dB)",
         *_layer_lines(facts),
     ]
     if "latency" in facts:
         ratio, low, high = facts["latency"]["ratio"]
-        told.append(f"B takes {ratio:.3f} times as long as A (90 %: {low:.3f} to {high:.3f}), measured in turn")
-    return told
+        shown.append(
+            f"B takes {ratio:.3f} times as long as A (90 % interval {low:.3f} to {high:.3f}), measured in alternation"
+        )
+    return shown
 
 
 def _layer_lines(facts: Mapping[str, Any]) -> list[str]:
     layers, found = facts["layers"], facts["diverges_at"]
     if not layers:
-        return ["layers: no tensor has the same name and shape in both"]
+        return ["layers: the two files have no tensor of the same name and shape"]
     limit = f"{facts['threshold']:g}"
     if found is None:
         worst = max(layers, key=lambda layer: float(layer["error"]))
         name = printable(worst["name"])
-        return [f"layers: none of {len(layers)} is off by more than {limit}; most: {name} by {worst['error']:.2g}"]
+        return [f"layers: none of {len(layers)} differs by more than {limit}; largest: {worst['error']:.2g} at {name}"]
     at = next(i for i, layer in enumerate(layers) if layer["name"] == found["name"])
     rows = [
         [printable(layer["name"]), printable(layer["kind"]), f"{layer['error']:.2g}"]
         for layer in layers[max(0, at - 2) : at + _WORST]
     ]
-    first = f"layers: {printable(found['name'])} ({printable(found['kind'])}) is the first that is off by more than"
+    first = f"layers: {printable(found['name'])} ({printable(found['kind'])}) is the first that differs by more than"
     return [f"{first} {limit} (relative error; {at + 1} of {len(layers)})", *aligned(["", "", "error"], rows, left=2)]
 
 
 def _data(given: Sequence[_Given], asked: str | None) -> tuple[str, list[Config]]:
-    """The name of the data, and the configs of the runs that were trained on them."""
+    """The name of the data, and the configs of the runs that used it."""
     configs = [each.config for each in given if each.config is not None]
     names = list({_resolved(config.data): config.data for config in configs}.values())
     if asked is None and not names:
-        raise InputError("compare needs images: --data with what the networks were trained on")
+        raise InputError("compare needs images: give --data, the images that the networks were trained on")
     if asked is None and len(names) > 1:
-        raise InputError(f"the runs were trained on other data, {names[0]} and {names[1]}: say --data")
+        raise InputError(f"the runs were trained on different data, {names[0]} and {names[1]}: give --data")
     data = names[0] if asked is None else asked
     return data, [config for config in configs if _resolved(config.data) == _resolved(data)]
 
@@ -157,7 +159,7 @@ def _images(data: str, configs: Sequence[Config], seeds: Sequence[int]) -> Datas
         if not same or not np.array_equal(found[0].test.images, other.test.images):
             raise InputError(
                 f"the seeds {seeds[0]} and {seed} choose different test images of {data}, so some were training images "
-                "of a run: say --data with images that no run was trained on"
+                "of a run: give --data with images that no run was trained on"
             )
     return found[0]
 
@@ -166,8 +168,8 @@ def _read(path: Path) -> _Given:
     if path.is_dir():
         return _of_run(path)
     if not path.is_file() or path.suffix not in (".onnx", ".fnz"):
-        what = "of another kind" if path.exists() else "not there"
-        raise InputError(f"compare needs {_VALID}, got {str(path)!r}: it is {what}")
+        what = "another kind of file" if path.exists() else "missing"
+        raise InputError(f"compare needs {_VALID}, got {str(path)!r}, which is {what}")
     return _Given(str(path), _bytes(path), path.stat().st_size)
 
 
@@ -187,10 +189,10 @@ def _bytes(path: Path) -> bytes:
 def _of_run(folder: Path) -> _Given:
     metrics = folder / "metrics.json"
     if not metrics.is_file():
-        raise InputError(f"compare needs {_VALID}, got {str(folder)!r}: it holds no metrics.json")
+        raise InputError(f"compare needs {_VALID}, got {str(folder)!r}, which has no metrics.json")
     name = str(read_json(metrics).get("deployed"))
     if name != Path(name).name or not (folder / name).is_file():
-        raise InputError(f"{folder}: the deployed file {name!r} is not there")
+        raise InputError(f"{folder}: the deployed file {name!r} is missing")
     config = load_config(folder / "config.toml") if (folder / "config.toml").is_file() else None
     return _Given(str(folder / name), _bytes(folder / name), (folder / name).stat().st_size, config)
 

@@ -15,10 +15,10 @@ from hw_profiles import list_devices, load_device
 from hw_profiles.cost_model.features import family
 from hw_profiles.cost_model.kernel_costs import quantity_names
 from hw_profiles.devices.device_file import to_toml
-from nas.commands.device_text import device_facts, device_lines, device_table, kernel_costs
 from nas.commands.latency_table import calibrated, read_latencies
+from nas.commands.output.device_text import device_facts, device_lines, device_table, kernel_costs
+from nas.commands.output.text_table import aligned, printable
 from nas.commands.profile_facts import parse_shape
-from nas.commands.text_table import aligned, printable
 from nas.config import quantity
 from nas.errors import InputError, user_input
 
@@ -50,7 +50,7 @@ def _show(parsed: Namespace) -> None:
     for precision, table in kernel_costs(device).items():
         for name in dict.fromkeys(map(family, table)):
             kinds = {kind: row for kind, row in table.items() if family(kind) == name}
-            print(f"\n{precision}, microseconds of {name}: one start, a million or megabyte of each other")
+            print(f"\n{precision}, {name}: microseconds per start, and per million or megabyte of each other quantity")
             head = ["kind", *quantity_names(name), "points"]
             rows = [
                 [printable(kind.partition("/")[2]), *(f"{value:.4g}" for value in row["coefficients"].values()),
@@ -78,12 +78,12 @@ def _measure(parsed: Namespace) -> None:
         print(json_text({**facts, "file": str(out)}))
         return
     print("\n".join(device_lines(facts)))
-    print(f"  file         {printable(out)}\nuse it: nas profile resnet8 --device {shlex.quote(printable(out))}")
+    print(f"  file         {printable(out)}\nto use it: nas profile resnet8 --device {shlex.quote(printable(out))}")
 
 
 def _out(parsed: Namespace) -> Path:
     if parsed.out is None:
-        raise InputError(f"devices {parsed.what}: --out must say where the device is written, such as --out my.toml")
+        raise InputError(f"devices {parsed.what} needs --out, the device file to write, such as --out my.toml")
     out = Path(parsed.out)
     if out.is_dir():
         raise InputError(f"--out must be a .toml file, got the folder {str(out)!r}")
@@ -93,7 +93,7 @@ def _out(parsed: Namespace) -> Path:
 def _calibrate(parsed: Namespace) -> None:
     out = _out(parsed)
     if parsed.base is None or parsed.table is None:
-        raise InputError("devices calibrate: --base NAME and --from TABLE.csv must say what is calibrated with what")
+        raise InputError("devices calibrate needs --base, the device to start from, and --from, a table of latencies")
     with user_input():
         shape = None if parsed.input_shape is None else parse_shape(parsed.input_shape)
         base = load_device(parsed.base)
@@ -105,15 +105,15 @@ def _calibrate(parsed: Namespace) -> None:
         return
     print("\n".join(device_lines(facts)))
     for precision, error in found.left_out_errors.items():
-        print(f"  {precision:<11}  each network by the others alone: {100 * error:.1f} % off in the mean")
+        print(f"  {precision:<11}  mean error of each network estimated from the others: {100 * error:.1f} %")
     for said in found.set_aside:
         print(f"  set aside    {printable(said)}")
-    print(f"  file         {printable(out)}\nuse it: nas profile resnet8 --device {shlex.quote(printable(out))}")
+    print(f"  file         {printable(out)}\nto use it: nas profile resnet8 --device {shlex.quote(printable(out))}")
 
 
 @contextmanager
 def _progress() -> Iterator[None]:
-    """What is logged while measuring, on stderr."""
+    """Show the log of a measurement on stderr."""
     log = logging.getLogger("fitnas")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("nas: %(message)s"))

@@ -1,4 +1,4 @@
-"""``nas export``: an int8 file as plain C99."""
+"""``nas export``: write an int8 file as C99 source code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run_export(parsed: Namespace) -> int:
         file = _int8_file(Path(parsed.source))
         images = _test_images(parsed.data, file, _config(Path(parsed.source))) if parsed.data else None
         if images is None and parsed.verify:
-            raise InputError("--verify needs images: --data with what the network was trained on")
+            raise InputError("--verify needs --data, the images that the network was trained on")
         from compress.c99.writer import write_c99
 
         out = Path(parsed.out)
@@ -33,7 +33,7 @@ def run_export(parsed: Namespace) -> int:
     print(f"{out}: {len(written.files)} files, arena {written.arena_bytes:,} bytes", file=sys.stderr)
     if images is None or not parsed.verify:
         again = shlex.join(["nas", "export", parsed.source, "--out", parsed.out, "--force", "--data"])
-        print(f"not verified; to do so: {again} DATA --verify")
+        print(f"not verified; to verify it: {again} DATA --verify")
         return 0
     from compress.c99.verification import summary, verify
 
@@ -52,25 +52,25 @@ def _int8_file(source: Path) -> Path:
     deployed = str(read_json(metrics).get("deployed"))
     file = source / "model.int8.onnx"
     if not file.is_file():
-        raise InputError(f"{source}: plain C is written of an int8 file, but the run deployed {deployed}")
+        raise InputError(f"{source}: export needs an int8 file, but the run deployed {deployed}")
     return file
 
 
 def _config(source: Path) -> Config:
-    """How the run took its images, so that they are split alike; for a file the defaults."""
+    """The config of the run, so that its images are split in the same way; the defaults for a file."""
     saved = source / "config.toml"
     return load_config(saved) if saved.is_file() else Config()
 
 
 def _test_images(data: str, file: Path, config: Config) -> Any:
-    """Test images as the network reads them, split as the run's were and sized as the file's metadata says."""
+    """Test images as network inputs, split as in the run and resized as the metadata of the file say."""
     from compress.data.dataset import load_data
     from compress.data.preprocessing import METADATA_KEY, Preprocessing
     from hw_profiles.onnx_io.reader import read_metadata
 
     metadata = read_metadata(file)
     if METADATA_KEY not in metadata:
-        raise InputError(f"{file}: nothing in it says how an image becomes its input, so --data cannot be used")
+        raise InputError(f"{file}: its metadata do not say how an image becomes its input, so --data cannot be used")
     preprocessing = Preprocessing.from_json(metadata[METADATA_KEY])
     dataset = load_data(data, seed=config.seed, size=config.size, unreadable=config.unreadable)
     dataset = dataset.resized(*preprocessing.input_shape[1:])

@@ -3,48 +3,68 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import re
 import shlex
 import sys
-import warnings
+import textwrap
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from compress.atomic_files import json_text
+from nas.commands.examples import epilog
 from nas.commands.interrupts import no_interrupt_lost
-from nas.config import load_config, parse_assignment
+from nas.commands.output.log_output import add_verbosity, log_on_stderr
+from nas.config import DEFAULT_TIME, Config, load_config, parse_assignment
 from nas.errors import CrashError, InputError, NothingFitsError, disk_is_full, user_input
 
+_DEFAULTS = Config()
 _RUN_OPTIONS = {
-    "--data": "digits, a folder of images, a zip or tar of one, an .npz file, or torchvision:NAME",
-    "--device": "name (see `nas devices`) or .toml file",
-    "--latency": "limit such as 5ms or 250us",
-    "--ram": "limit on the activations' memory, such as 256kB",
-    "--flash": "limit on the weights, such as 1MB",
-    "--energy": "limit such as 2mJ, for devices whose power is known (see `nas devices`)",
-    "--max-accuracy-drop": "percentage points that all stages together may cost",
-    "--time": "time for everything, such as 30min",
-    "--trials": "candidates to train; without --time nothing depends on the clock",
-    "--space": "name (see `nas list`) or module:name",
-    "--init": "start from pretrained weights instead of a space: auto, timm:NAME, or a file of timm's weights",
-    "--sampler": "how the search proposes: surrogate (the default), tpe or random",
-    "--warm-start": "folder of an earlier run of the same space: its best networks are tried first",
-    "--workers": "candidates to train at a time, each in a process of its own; by default as many as are faster here",
-    "--storage": "where a study that machines share is kept: FILE.db, postgresql://…, journal:FILE (docs/machines.md)",
-    "--study": "its name",
-    "--artifacts": "folder that the machines share, for the weights of --init",
-    "--executor": "what trains candidates: processes (of this machine) or ray",
-    "--address": "cluster of Ray, such as auto or HOST:PORT; by default a Ray of its own",
-    "--cpus": "of Ray, for each candidate",
-    "--gpus": "of Ray, for each candidate",
-    "--teacher": "timm:NAME, an ONNX file, none, or auto",
-    "--baseline": "preset trained beside the winner, or none",
-    "--out": "run folder; rerun the same command to resume",
-    "--seed": "seed of splits, search and training",
+    "--data": "digits, a folder of images, a zip or tar of one, an .npz file, or torchvision:NAME "
+    f"(default: {_DEFAULTS.data})",
+    "--device": f"name (see `nas devices`) or .toml file of the target device (default: {_DEFAULTS.device})",
+    "--latency": "limit on the time of one image, such as 5ms or 250us (default: no limit)",
+    "--ram": "limit on the memory of the activations, such as 256kB (default: no limit)",
+    "--flash": "limit on the bytes of the weights, such as 1MB (default: no limit)",
+    "--energy": "limit on the energy of one image, such as 2mJ, for devices with known power (default: no limit)",
+    "--max-accuracy-drop": "percentage points of accuracy that all compression stages together may lose "
+    f"(default: {_DEFAULTS.max_accuracy_drop:g})",
+    "--time": f"time for the whole run, such as 30min (default: {DEFAULT_TIME}, or no limit if --trials is given)",
+    "--trials": "number of candidates to train; without --time the result does not depend on the clock "
+    "(default: as many as the time allows)",
+    "--space": f"search space: a name (see `nas list`) or module:function (default: {_DEFAULTS.space})",
+    "--init": "pretrained weights to start from, in place of a space: auto, timm:NAME, or a file of timm's weights "
+    "(default: none)",
+    "--sampler": f"how candidates are proposed: surrogate, tpe or random (default: {_DEFAULTS.sampler})",
+    "--warm-start": "folder of an earlier run with the same space; its best networks are tried first (default: none)",
+    "--workers": "candidates trained at the same time, each in its own process (default: with --time, the number that "
+    "is fastest on this machine; with ray, the number of CPU cores; otherwise 1)",
+    "--storage": "study shared by several machines: FILE.db, FILE.journal, postgresql://..., mysql://... or "
+    "grpc://HOST:PORT (default: a file in the run folder)",
+    "--study": f"name of the study in --storage (default: {_DEFAULTS.study})",
+    "--artifacts": "folder that all machines can read, through which the weights of --init travel (default: none)",
+    "--executor": f"what trains the candidates: processes (on this machine) or ray (default: {_DEFAULTS.executor})",
+    "--address": "Ray cluster, such as auto or HOST:PORT (default: start Ray on this machine)",
+    "--cpus": f"CPUs that Ray reserves for each candidate (default: {_DEFAULTS.cpus:g})",
+    "--gpus": f"GPUs that Ray reserves for each candidate (default: {_DEFAULTS.gpus:g})",
+    "--teacher": "network to distil from: timm:NAME (trained on your images first), an ONNX file, none, or auto, "
+    f"a small timm network if there is time to train it (default: {_DEFAULTS.teacher})",
+    "--baseline": "preset trained as long as the winner, for comparison; none; or auto, which is none with --time and "
+    f"resnet8 otherwise (default: {_DEFAULTS.baseline})",
+    "--out": f"run folder; rerun the same command to resume (default: {_DEFAULTS.out})",
+    "--seed": f"seed of splits, search and training (default: {_DEFAULTS.seed})",
 }
+_METAVARS = {
+    "--latency": "TIME", "--ram": "SIZE", "--flash": "SIZE", "--energy": "ENERGY", "--max-accuracy-drop": "POINTS",
+    "--time": "TIME", "--trials": "N", "--warm-start": "FOLDER", "--workers": "N", "--artifacts": "FOLDER",
+    "--cpus": "N", "--gpus": "N", "--out": "FOLDER", "--seed": "N", "--study": "NAME",
+}  # fmt: skip
+_JSON = "print JSON instead of text (default: off)"
+_DESCRIPTION = """\
+Find, train and compress an image classifier that fits a device.
+Give it labelled images and limits on latency, memory and file size."""
 _NUMBERS: dict[str, Callable[[str], Any]] = {
     "--max-accuracy-drop": float,
     "--trials": int,
@@ -53,9 +73,27 @@ _NUMBERS: dict[str, Callable[[str], Any]] = {
     "--gpus": float,
     "--seed": int,
 }
-# Options of a run that are none of its search.
+# Options of `nas run` that `nas search` does not have.
 _NOT_OF_A_SEARCH = ("--max-accuracy-drop", "--teacher", "--baseline")
 _WORKER_OPTIONS = ("--workers", "--artifacts", "--executor", "--address", "--cpus", "--gpus")
+_WORKER_HELP = {"--workers": "candidates trained at the same time, each in its own process (default: 1)"}
+
+
+_SENTENCES = {
+    "run": "Find, train and compress a network within the limits, run the file on the test images, write a report.",
+    "search": "Search for the most accurate network within the limits, and print the Pareto front.",
+    "worker": "Train candidates of a search that another process or machine has started, until it is complete.",
+    "report": "Write report.html of a finished run again, from the files in its folder.",
+    "list": "List the search spaces, the preset networks and the devices.",
+    "devices": "List the known devices, show one of them, measure this machine, or calibrate a device.",
+    "devices show": "Show a device: where its figures come from, how accurate its estimates are, its kernel costs.",
+    "devices measure": "Measure networks on this machine and write a device file, from which latency is estimated.",
+    "devices calibrate": "Write a device file from a similar device and a table of latencies measured on the new one.",
+    "select": "Rank timm's pretrained models within the limits by their published ImageNet accuracy.",
+    "profile": "Show MACs, bytes, memory and latency of a network on a device, layer by layer.",
+    "export": "Write an int8 network as C99 source code that needs neither a heap nor a library.",
+    "compare": "Run two files on the same test images: accuracy, agreement, and the first layer that diverges.",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except (InputError, NothingFitsError, CrashError) as error:
         return _explained(error, again)
-    except BrokenPipeError:  # the reader of the output, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -86,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _explained(error: InputError | NothingFitsError | CrashError, again: str) -> int:
     """Print the one line of an error that is no bug of ours; its exit code."""
     if isinstance(error, CrashError):
-        print(f"nas: error: {error}; what was done is kept, to resume: {again}", file=sys.stderr)
+        print(f"nas: error: {error}; finished work is kept, to resume: {again}", file=sys.stderr)
         return 1
     if isinstance(error, NothingFitsError):
         print(f"nas: nothing fits: {error}", file=sys.stderr)
@@ -107,117 +145,155 @@ def _joined(arguments: Sequence[str]) -> list[str]:
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **how: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **how)
+
     def error(self, message: str) -> Any:
         self.exit(2, f"nas: error: {message}; see `{self.prog} --help`\n")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="nas", description="Neural networks that fit: images and a device budget in, a verified file out."
+    parser = _Parser(prog="nas", description=_DESCRIPTION)
+    parser.add_argument(
+        "--version", action="version", version=f"fitnas {version('fitnas')}", help="print the version and exit"
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     run = verbs.add_parser("run", help="search, train, compress and verify a network")
     _add_run_options(run, tuple(_RUN_OPTIONS))
-    run.add_argument("--json", action="store_true", help="print metrics.json instead of the table")
-    searched = verbs.add_parser("search", help="the search alone: the most accurate network within the budget")
+    run.add_argument("--json", action="store_true", help="print metrics.json instead of the table (default: off)")
+    searched = verbs.add_parser("search", help="search only: find the most accurate network within the budget")
     _add_run_options(searched, tuple(option for option in _RUN_OPTIONS if option not in _NOT_OF_A_SEARCH))
-    searched.add_argument("--json", action="store_true", help="print what was found as JSON")
-    worker = verbs.add_parser("worker", help="work on a study that `nas search --storage` or `nas run --storage` made")
-    worker.add_argument("study", help="its name")
-    worker.add_argument("--storage", required=True, help="where the study is kept")
-    worker.add_argument("--data", required=True, help="the images that the study was made with")
+    searched.add_argument("--json", action="store_true", help=_JSON)
+    worker = verbs.add_parser("worker", help="train candidates for a search that was started with --storage")
+    worker.add_argument("study", help="name of the study (required)")
+    worker.add_argument("--storage", required=True, help="where the study is stored (required)")
+    worker.add_argument("--data", required=True, help="the same images that the study was started with (required)")
     for option in _WORKER_OPTIONS:
-        worker.add_argument(option, type=_NUMBERS.get(option, str), help=_RUN_OPTIONS[option])
+        _add_option(worker, option, _WORKER_HELP.get(option))
+    add_verbosity(worker)
     reported = verbs.add_parser("report", help="write report.html of a finished run again")
-    reported.add_argument("run", help="its folder")
-    listed = verbs.add_parser("list", help="spaces, presets, devices")
-    listed.add_argument("--json", action="store_true")
+    reported.add_argument("run", help="folder of the run (required)")
+    listed = verbs.add_parser("list", help="list search spaces, presets and devices")
+    listed.add_argument("--json", action="store_true", help=_JSON)
     _add_devices(verbs)
     _add_profile(verbs)
     _add_select(verbs)
     _add_export(verbs)
     _add_compare(verbs)
+    for verb, parts in verbs.choices.items():
+        parts.description = _wrapped(verb)
+        parts.epilog = epilog(verb)
     return parser
 
 
+def _wrapped(verb: str) -> str:
+    return textwrap.fill(_SENTENCES.get(verb, ""), 78)
+
+
 def _add_run_options(parser: argparse.ArgumentParser, options: Sequence[str]) -> None:
-    parser.add_argument("config", nargs="?", help="TOML file with the same entries as the options")
+    parser.add_argument("config", nargs="?", help="TOML file with the same names as the options (default: none)")
     for option in options:
-        parser.add_argument(option, type=_NUMBERS.get(option, str), help=_RUN_OPTIONS[option])
-    parser.add_argument("--set", action="append", default=[], metavar="key=value", help="any entry of the config")
+        _add_option(parser, option)
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any other entry of the config, such as train_epochs=50; can be repeated (default: none)",
+    )
+    add_verbosity(parser)
+
+
+def _add_option(parser: argparse.ArgumentParser, option: str, text: str | None = None) -> None:
+    kind, metavar = _NUMBERS.get(option, str), _METAVARS.get(option)
+    parser.add_argument(option, type=kind, metavar=metavar, help=text or _RUN_OPTIONS[option])
 
 
 def _add_devices(verbs: Any) -> None:
-    devices = verbs.add_parser("devices", help="the devices that are known; show one; measure this machine; calibrate")
-    devices.add_argument("--json", action="store_true")
+    devices = verbs.add_parser("devices", help="list devices, show one, measure this machine, or calibrate a device")
+    devices.add_argument("--json", action="store_true", help=_JSON)
     devices.set_defaults(what=None)
     what = devices.add_subparsers(dest="what", metavar="show | measure | calibrate")
     shown = what.add_parser("show", help="show a device's specifications and kernel costs")
-    shown.add_argument("device", help="name, or .toml file")
-    measured = what.add_parser("measure", help="write a device file for this machine from the times of random networks")
-    measured.add_argument("--out", help="the .toml file; rerun the same command to resume")
-    measured.add_argument("--time", help="time for everything, such as 10min (the default)")
-    measured.add_argument("--threads", type=int, default=1, help="that a network runs on")
-    measured.add_argument("--precision", default="fp32,int8", help="fp32, int8 or both")
-    calibrated = what.add_parser("calibrate", help="write a device file from a few latencies that were measured on it")
-    calibrated.add_argument("--base", help="the device that is most like it: name, or .toml file")
-    calibrated.add_argument("--from", dest="table", metavar="TABLE.csv", help="columns model,latency_ms[,precision]")
-    calibrated.add_argument("--out", help="the .toml file")
-    calibrated.add_argument("--name", help="of the new device; that of the file by default")
-    calibrated.add_argument("--input-shape", metavar="CxHxW", help="such as 3x224x224, where a model leaves it open")
-    for part in (shown, measured, calibrated):
-        part.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
+    shown.add_argument("device", help="name or .toml file (required)")
+    measured = what.add_parser("measure", help="measure this machine and write a device file")
+    measured.add_argument("--out", metavar="FILE", help=".toml file to write (required); rerun the command to resume")
+    measured.add_argument("--time", metavar="TIME", help="time for the whole measurement (default: 10min)")
+    measured.add_argument("--threads", type=int, default=1, metavar="N", help="threads per network (default: 1)")
+    measured.add_argument("--precision", default="fp32,int8", help="fp32, int8 or both (default: fp32,int8)")
+    calibrated = what.add_parser("calibrate", help="write a device file from a few latencies measured on the device")
+    calibrated.add_argument("--base", metavar="DEVICE", help="name or .toml file of the most similar device (required)")
+    calibrated.add_argument(
+        "--from", dest="table", metavar="TABLE.csv", help="columns model,latency_ms[,precision] (required)"
+    )
+    calibrated.add_argument("--out", metavar="FILE", help=".toml file to write (required)")
+    calibrated.add_argument("--name", help="name of the new device (default: the name of the file)")
+    calibrated.add_argument(
+        "--input-shape", metavar="CxHxW", help="such as 3x224x224 (default: the input shape of each model)"
+    )
+    for name, part in (("show", shown), ("measure", measured), ("calibrate", calibrated)):
+        part.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=_JSON)
+        part.description, part.epilog = _wrapped(f"devices {name}"), epilog(f"devices {name}")
 
 
 def _add_profile(verbs: Any) -> None:
-    profiled = verbs.add_parser("profile", help="what a network costs on a device, layer by layer")
-    profiled.add_argument("model", help="preset, timm:NAME, .onnx file, or the arch.json of a run")
-    profiled.add_argument("--device", default="host", help="name (see `nas devices`) or .toml file")
-    profiled.add_argument("--precision", help="fp32 (the default) or int8; an .onnx file is taken as it is")
-    profiled.add_argument("--input-shape", metavar="CxHxW", help="such as 3x224x224, where the model leaves it open")
-    profiled.add_argument("--measure", action="store_true", help="run it on this machine")
-    profiled.add_argument("--html", metavar="FILE", help="write a page with pictures as well")
-    profiled.add_argument("--json", action="store_true", help="print everything as JSON")
+    profiled = verbs.add_parser("profile", help="show what a network costs on a device, layer by layer")
+    profiled.add_argument("model", help="preset, timm:NAME, .onnx file, or the arch.json of a run (required)")
+    profiled.add_argument("--device", default="host", help=_RUN_OPTIONS["--device"])
+    profiled.add_argument("--precision", help="fp32 or int8; not for .onnx files, which state it (default: fp32)")
+    profiled.add_argument(
+        "--input-shape", metavar="CxHxW", help="such as 3x224x224 (default: the input shape of the model)"
+    )
+    profiled.add_argument("--measure", action="store_true", help="also run it on this machine (default: off)")
+    profiled.add_argument("--html", metavar="FILE", help="also write an HTML page with charts (default: none)")
+    profiled.add_argument("--json", action="store_true", help=_JSON)
 
 
 def _add_select(verbs: Any) -> None:
-    selected = verbs.add_parser("select", help="timm's pretrained models within a budget, by published accuracy")
+    selected = verbs.add_parser("select", help="rank timm's pretrained models within a budget by published accuracy")
+    for option in ("--latency", "--ram", "--flash", "--energy"):
+        _add_option(selected, option)
     selected.add_argument("--device", default="host", help=_RUN_OPTIONS["--device"])
-    selected.add_argument("--latency", help=_RUN_OPTIONS["--latency"])
-    selected.add_argument("--ram", help=_RUN_OPTIONS["--ram"])
-    selected.add_argument("--flash", help=_RUN_OPTIONS["--flash"])
-    selected.add_argument("--energy", help="limit such as 2mJ, for devices whose power is known")
-    selected.add_argument("--precision", default="fp32", help="fp32 (the default) or int8")
-    selected.add_argument("--top", type=int, default=10, help="how many are listed")
-    selected.add_argument("--measure", type=int, default=0, metavar="K", help="run the first K on this machine")
-    selected.add_argument("--html", metavar="FILE", help="write a page with the Pareto plot as well")
-    selected.add_argument("--json", action="store_true", help="print everything as JSON")
+    selected.add_argument("--precision", default="fp32", help="fp32 or int8 (default: fp32)")
+    selected.add_argument("--top", type=int, default=10, metavar="N", help="number of models listed (default: 10)")
+    selected.add_argument(
+        "--measure", type=int, default=0, metavar="N", help="also run the first N on this machine (default: 0)"
+    )
+    selected.add_argument("--html", metavar="FILE", help="also write an HTML page with the Pareto plot (default: none)")
+    selected.add_argument("--json", action="store_true", help=_JSON)
 
 
 def _add_export(verbs: Any) -> None:
-    exported = verbs.add_parser("export", help="an int8 network as plain C99 for a microcontroller")
-    exported.add_argument("source", help="folder of a run that deployed int8, or an int8 .onnx file")
-    exported.add_argument("--format", choices=["c99"], default="c99")
-    exported.add_argument("--out", required=True, help="folder to write")
-    exported.add_argument("--force", action="store_true", help="write into a folder that is not empty")
+    exported = verbs.add_parser("export", help="write an int8 network as C99 source code")
+    exported.add_argument("source", help="folder of a run that deployed int8, or an int8 .onnx file (required)")
+    exported.add_argument("--format", choices=["c99"], default="c99", help="output format (default: c99)")
+    exported.add_argument("--out", required=True, metavar="FOLDER", help="folder to write (required)")
+    exported.add_argument("--force", action="store_true", help="write into a folder that is not empty (default: off)")
     exported.add_argument(
-        "--data", help="what the network was trained on: its test images are stored and verified with"
+        "--data",
+        help="images that the network was trained on; some test images are stored as test vectors (default: none)",
     )
-    exported.add_argument("--verify", action="store_true", help="build it, run it, compare it with the file")
+    exported.add_argument(
+        "--verify",
+        action="store_true",
+        help="compile and run the program and compare its outputs; needs --data (default: off)",
+    )
 
 
 def _add_compare(verbs: Any) -> None:
-    compared = verbs.add_parser(
-        "compare", help="two files on the same images: accuracies, agreement, first layer that diverges"
-    )
+    compared = verbs.add_parser("compare", help="run two files on the same images and compare their outputs")
     for letter in "ab":
-        compared.add_argument(letter, help="an .onnx or .fnz file, or the folder of a run")
-    compared.add_argument("--data", help="what the networks were trained on; of a run's folder that is known")
-    compared.add_argument("--seed", type=int, help="of the split; a run's own, else 0")
-    compared.add_argument("--threshold", type=float, default=0.1, help="relative error from which a layer diverges")
-    compared.add_argument("--measure", action="store_true", help="run both in turn on this machine")
-    compared.add_argument("--device", default="host", help="name or .toml file of this machine")
-    compared.add_argument("--json", action="store_true", help="print everything as JSON")
+        compared.add_argument(letter, help=".onnx or .fnz file, or the folder of a run (required)")
+    compared.add_argument("--data", help="images that the networks were trained on (default: those of the run)")
+    compared.add_argument("--seed", type=int, metavar="N", help="seed of the split (default: that of the run, or 0)")
+    compared.add_argument(
+        "--threshold", type=float, default=0.1, help="relative error at which a layer counts as diverged (default: 0.1)"
+    )
+    compared.add_argument(
+        "--measure", action="store_true", help="also measure the latency of both on this machine (default: off)"
+    )
+    compared.add_argument("--device", default="host", help="device of --measure, a name or .toml file (default: host)")
+    compared.add_argument("--json", action="store_true", help=_JSON)
 
 
 def _overrides(parsed: argparse.Namespace) -> dict[str, Any]:
@@ -230,21 +306,13 @@ def _overrides(parsed: argparse.Namespace) -> dict[str, Any]:
     return overrides
 
 
-def _quiet() -> None:
-    warnings.filterwarnings("ignore", category=UserWarning)
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
 def _run(parsed: argparse.Namespace) -> None:
     overrides = _overrides(parsed)
-    _quiet()
-    logging.basicConfig(stream=sys.stderr, format="nas: %(message)s", level=logging.WARNING)
-    from nas.pipeline.run import run
-    from nas.results.tables import table
+    with log_on_stderr(verbose=parsed.verbose, quiet=parsed.quiet):
+        from nas.pipeline.run import run
+        from nas.results.tables import table
 
-    result = run(parsed.config, **overrides)
+        result = run(parsed.config, **overrides)
     for line in result.metrics["warnings"]:
         print(f"nas: warning: {line}", file=sys.stderr)
     if parsed.json:
@@ -255,18 +323,18 @@ def _run(parsed: argparse.Namespace) -> None:
 
 def _search(parsed: argparse.Namespace) -> None:
     overrides = _overrides(parsed)
-    _quiet()
-    from nas.commands.search import run_search
+    with log_on_stderr(verbose=parsed.verbose, quiet=parsed.quiet):
+        from nas.commands.search import run_search
 
-    run_search(parsed, overrides)
+        run_search(parsed, overrides)
 
 
 def _worker(parsed: argparse.Namespace) -> None:
-    _quiet()
-    from nas.commands.search import run_worker
+    with log_on_stderr(verbose=parsed.verbose, quiet=parsed.quiet):
+        from nas.commands.search import run_worker
 
-    names = ("storage", "data", *(option[2:] for option in _WORKER_OPTIONS))
-    run_worker(parsed.study, {name: value for name in names if (value := getattr(parsed, name)) is not None})
+        names = ("storage", "data", *(option[2:] for option in _WORKER_OPTIONS))
+        run_worker(parsed.study, {name: value for name in names if (value := getattr(parsed, name)) is not None})
 
 
 def _report(parsed: argparse.Namespace) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from compress.atomic_files import json_text
 from hw_profiles import load_device
-from nas.commands.output_files import check_page
+from nas.commands.output.output_files import check_page
+from nas.commands.output.text_table import aligned, cut, printable, short
 from nas.commands.profile_facts import (
     Facts,
     bits_of,
@@ -20,10 +21,9 @@ from nas.commands.profile_facts import (
     profile_facts,
     shape_text,
 )
-from nas.commands.text_table import aligned, cut, printable, short
 from nas.errors import user_input
 
-_HEAD = ("#", "layer", "kind", "layout", "bits", "output", "MACs", "weights", "moved", "alive", "µs", "%")
+_HEAD = ("#", "layer", "kind", "layout", "bits", "output", "MACs", "weights", "moved", "live", "µs", "%")
 _SHAPE_WIDTH = 14
 
 
@@ -50,24 +50,24 @@ def run_profile(parsed: Namespace) -> None:
 
 
 def layer_lines(facts: Facts) -> list[str]:
-    """The table by layer, each line at most 110 characters wide, with a word on its signs."""
+    """The table of layers, each line at most 110 characters wide, and the meaning of its symbols."""
     rows = [_row(i, layer, facts) for i, layer in enumerate(facts["layers"])]
     call = facts["call"]
     blank = [""] * 8
     rows.append(["", "per-call overhead", *blank, f"{call['microseconds']:.2f}", f"{100 * call['share']:.1f}"])
     sums = ["", "", "", "", short(facts["macs"]), short(facts["flash_bytes"]), "", ""]
     rows.append(["", "total, estimated", *sums, f"{1000 * facts['estimated_ms']:.2f}", "100.0"])
-    signs = ["bytes of weights, of activations moved and alive; k is 1000", "* most are alive"]
+    signs = ["weights, moved and live are bytes; k is 1000", "* peak"]
     if any(layer["fallback_cost"] for layer in facts["layers"]):
-        signs.append("~ no measured cost of its own")
+        signs.append("~ no measured cost; that of another kernel is used")
     if facts["unknown_ops"]:
         signs.append("? unknown operation")
     return [*aligned(_HEAD, rows, left=6, fill=1), "; ".join(signs)]
 
 
 def total_lines(facts: Facts) -> list[str]:
-    """The totals, what each of them is, and what is in doubt."""
-    peak = f"{facts['peak_ram_bytes']:,} bytes of activations, planned; at {printable(facts['peak_layer'])}"
+    """The totals, how each was obtained, and what makes them uncertain."""
+    peak = f"{facts['peak_ram_bytes']:,} bytes of activations, planned; reached at {printable(facts['peak_layer'])}"
     shape = "x".join(map(str, facts["input_shape"]))
     lines = [
         ("model", f"{printable(facts['model'])}, {facts['precision']}, one image of {shape}"),
@@ -75,9 +75,9 @@ def total_lines(facts: Facts) -> list[str]:
         ("latency", f"{interval(facts, 'latency')}, {facts['latency_source']}"),
     ]
     if facts["latency_source"] != "estimated":
-        lines.append(("", f"{interval(facts, 'estimated')}, estimated, as are all layers"))
+        lines.append(("", f"{interval(facts, 'estimated')}, estimated, as are the layers"))
     if facts["energy_mj"] is not None:
-        lines.append(("energy", f"{energy_text(facts)} of one inference, {facts['sources']['energy_mj']}"))
+        lines.append(("energy", f"{energy_text(facts)} per inference, {facts['sources']['energy_mj']}"))
     lines += [
         ("peak RAM", f"{peak} (layer {facts['peak_index']})"),
         ("weights", f"{facts['flash_bytes']:,} bytes with their scales"),
@@ -86,7 +86,7 @@ def total_lines(facts: Facts) -> list[str]:
     ]
     if facts["params"] is not None:
         lines.append(("parameters", f"{facts['params']:,} of the trainable module"))
-    lines += [("doubt", doubt) for doubt in doubts(facts)]
+    lines += [("caution", doubt) for doubt in doubts(facts)]
     return [f"{name:<12} {text}".rstrip() for name, text in lines]
 
 
@@ -110,6 +110,6 @@ def _row(index: int, layer: Facts, facts: Facts) -> list[str]:
 
 
 def _short_name(layer: Facts) -> str:
-    """Without what the next columns say of a kernel that has no operation of its own."""
+    """Without the kind and layout, which have columns of their own, for a kernel without operations."""
     name = str(layer["name"])
     return name if layer["ops"] else name.removeprefix(f"{layer['kind']} ").removesuffix(f"@{layer['layout']}")

@@ -1,4 +1,4 @@
-"""The facts that ``nas profile`` prints, as JSON types, and how they are formatted."""
+"""The values that ``nas profile`` prints, as JSON types, and their formatting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hw_profiles.latency.estimate import precision_of
 from hw_profiles.layer_profile import layers
 from hw_profiles.profiling import workload_of
 from hw_profiles.spelling_suggestions import did_you_mean
-from nas.commands.text_table import cut, printable
+from nas.commands.output.text_table import cut, printable
 from search_spaces import list_presets, preset
 from search_spaces.arch import Arch
 
@@ -49,7 +49,7 @@ def profile_facts(
     """
     model = find_model(name, input_shape)
     if isinstance(model, Path) and precision is not None:
-        raise InputError(f"--precision is for networks without weights, a file is taken as it is, got {precision!r}")
+        raise InputError(f"--precision does not apply to files, whose precision is fixed, got {precision!r}")
     precision = precision or "fp32"
     workload = workload_of(model, input_shape)
     reread = measured or isinstance(model, Path)  # what was read once need not be traced again, if nothing is run
@@ -135,12 +135,12 @@ def parse_shape(text: str) -> tuple[int, ...]:
     (3, 224, 224)
     """
     if not re.fullmatch(r"[1-9][0-9]{0,8}(x[1-9][0-9]{0,8})*", text) or text.count("x") >= _MOST_AXES:
-        raise InputError(f"--input-shape must be sides of at least 1 such as 3x224x224, got {text!r}")
+        raise InputError(f"--input-shape must be sizes of at least 1, such as 3x224x224, got {text!r}")
     return tuple(map(int, text.split("x")))
 
 
 def doubts(facts: Facts) -> list[str]:
-    """What makes the estimate less sure than its interval tells.
+    """Reasons why the estimate is less certain than its interval.
 
     >>> from hw_profiles import load_device
     >>> doubts(profile_facts("resnet8", load_device("host")))
@@ -156,7 +156,7 @@ def doubts(facts: Facts) -> list[str]:
         )
     if facts["unknown_ops"]:
         named = ", ".join(f"{cut(printable(name), 40)} ({n})" for name, n in sorted(facts["unknown_ops"].items()))
-        said.append(f"unknown operations, their MACs counted as 0: {named}")
+        said.append(f"unknown operations, whose MACs are counted as 0: {named}")
     return said
 
 
@@ -170,7 +170,7 @@ def interval(facts: Facts, name: str) -> str:
 
 
 def kind_of(layer: Facts) -> str:
-    """What a layer is in a table: its kind, or which activation; an operation that nobody knows has a question mark.
+    """The kind of a layer, or its activation function; an unknown operation has a question mark.
 
     >>> kind_of({"kind": "activation", "function": "hard_swish"}), kind_of({"kind": "other", "function": "Einsum"})
     ('hard_swish', 'Einsum?')
@@ -181,7 +181,7 @@ def kind_of(layer: Facts) -> str:
 
 
 def bits_of(layer: Facts) -> str:
-    """Bits of one element of the input, and of one weight where there are some: ``8/8``."""
+    """Bits of an input element, and of a weight if the layer has weights: ``8/8``."""
     return f"{layer['input_bits']}" + (f"/{layer['weight_bits']}" if layer["weight_bits"] else "")
 
 
@@ -202,7 +202,7 @@ def _read_arch(path: Path, input_shape: tuple[int, ...] | None) -> Arch:
 
 def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
     if len(shape) != 3:
-        raise InputError(f"--input-shape must be three sides such as 3x224x224, got {'x'.join(map(str, shape))}")
+        raise InputError(f"--input-shape must be three sizes, such as 3x224x224, got {'x'.join(map(str, shape))}")
     channels, height, width = shape
     return channels, height, width
 
@@ -213,7 +213,7 @@ def _timm_name(name: str) -> str:
     if not timm.is_model(name):
         hint = did_you_mean(name, [*list_presets(), *timm.list_models()])
         raise InputError(
-            f"no model is called {name!r}{hint} (valid: a preset of `nas list`, timm:NAME, an .onnx file, "
+            f"there is no model {name!r}{hint} (valid: a preset of `nas list`, timm:NAME, an .onnx file, "
             "the arch.json of a run)"
         )
     return f"timm:{name}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nas.commands.output.text_table import cut, printable, short
 from nas.commands.profile_facts import bits_of, doubts, interval, kind_of, shape_text
-from nas.commands.text_table import cut, printable, short
 from nas.report.charts import memory_svg
 from nas.report.html import grid, listing, page, section
 from nas.report.svg import element, label, line, picture, ticks, title, words
@@ -17,11 +17,11 @@ _WIDTH, _HEIGHT, _LEFT, _ABOVE, _BELOW = 1080, 280, 90, 26, 30
 _ROOM = 1.12  # above the longest bar, for its name
 _SLOWEST = 12
 _NAME_WIDTH = 60
-_HEAD = ["layer", "#", "kind", "layout", "bits", "input", "output", "MACs", "weights", "moved", "alive", "µs", "share"]
+_HEAD = ["layer", "#", "kind", "layout", "bits", "input", "output", "MACs", "weights", "moved", "live", "µs", "share"]
 
 
 def render_profile(facts: Facts) -> str:
-    """The page of what :func:`nas.commands.profile_facts.profile_facts` found: it needs no other file and no network.
+    """The HTML page of :func:`nas.commands.profile_facts.profile_facts`; it needs no other file and no network.
 
     >>> from hw_profiles import load_device
     >>> from nas.commands.profile import profile_facts
@@ -37,14 +37,14 @@ def render_profile(facts: Facts) -> str:
         _warnings(doubts(facts)),
         _tiles(facts),
         section("memory", "Memory over time", memory_svg(memory_of(facts), None), _note(
-            "Bytes of activations that must exist while each layer runs, planned from their lifetimes; weights are "
-            "not counted. Point at a bar for its name.")),
+            "Bytes of the activations that must exist while each layer runs, planned from their lifetimes; weights are "
+            "not included. Hover over a bar to see its name.")),
         section("time", "Time by layer", latency_svg(facts), _note(
             "Share of the estimated latency, in the same order. A pale bar has no measured cost of its own."),
-            "<h3>The slowest</h3>", slowest(facts)),
+            "<h3>Slowest layers</h3>", slowest(facts)),
         section("layers", "All layers", _table(facts), _note(
-            "Bytes: of weights with their scales, of the activations that a layer reads and writes (moved), of all "
-            "activations that exist while it runs (alive). A time with ~ is that of another kind of kernel.")),
+            "Bytes: weights with their scales; activations that a layer reads and writes (moved); all activations that "
+            "exist while it runs (live). A time with ~ uses the cost of another kind of kernel.")),
         section("sources", "Where the numbers come from", _sources(facts)),
     )  # fmt: skip
 
@@ -79,7 +79,7 @@ def latency_svg(facts: Facts) -> str:
     anchor = "start" if x < _WIDTH * 0.35 else "end" if x > _WIDTH * 0.65 else "middle"
     drawn.append(label(x, ground - longest * scale - 6, named, text_anchor=anchor, class_="strong"))
     drawn.append(line(_LEFT, ground, _WIDTH, ground, "axis"))
-    run = f"{len(layers)} layers in the order in which they run"
+    run = f"{len(layers)} layers in order of execution"
     drawn.append(label((_LEFT + _WIDTH) / 2, _HEIGHT - 8, run, text_anchor="middle", class_="quiet"))
     return picture(_WIDTH, _HEIGHT, "share of each layer in the estimated latency", *drawn)
 
@@ -109,7 +109,7 @@ def _tiles(facts: Facts) -> str:
         (f"{short(facts['flash_bytes'], ' ')}B", "weights with their scales"),
         (short(facts["weight_count"], " "), "weights, values"),
         (short(facts["macs"], " "), "MACs"),
-        (f"{len(facts['layers'])}", "layers that run"),
+        (f"{len(facts['layers'])}", "executed layers"),
     ]
     drawn = (f'<div class="tile"><b>{words(value)}</b><span>{words(name)}</span></div>' for value, name in tiles)
     return f'<div class="tiles">{"".join(drawn)}</div>'
@@ -147,9 +147,9 @@ def _sources(facts: Facts) -> str:
     pairs: dict[str, object] = {"latency": f"{interval(facts, 'latency')}, {facts['latency_source']}"}
     if facts["latency_source"] != "estimated":
         pairs["latency, estimated"] = interval(facts, "estimated")
-    pairs["times of layers"] = "estimated from the device's table"
+    pairs["times of layers"] = "estimated from the device file"
     pairs["peak RAM"] = (
-        f"{facts['peak_ram_bytes']:,} bytes of activations, planned from their lifetimes; at "
+        f"{facts['peak_ram_bytes']:,} bytes of activations, planned from their lifetimes; reached at "
         f"{cut(printable(facts['peak_layer']), _NAME_WIDTH)} (layer {facts['peak_index']})"
     )
     pairs["weights"] = f"{facts['flash_bytes']:,} bytes with their scales, counted"

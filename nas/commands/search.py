@@ -1,15 +1,13 @@
-"""``nas search`` and ``nas worker``: the search alone, on one machine or several."""
+"""``nas search`` and ``nas worker``: only the search, on one machine or several."""
 
 from __future__ import annotations
 
-import logging
-import sys
 from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
 from compress.atomic_files import json_text
-from nas.commands.text_table import aligned
+from nas.commands.output.text_table import aligned
 from nas.samplers.trial_attributes import ENDED, started
 
 _COLUMNS = ("trial", "val acc", "latency ms", "peak RAM", "bytes", "params")
@@ -33,14 +31,13 @@ def run_search(parsed: Namespace, overrides: Mapping[str, Any]) -> None:
     ]  # fmt: skip
     print("\n" + "\n".join(aligned(_COLUMNS, rows, left=0)) + "\n")
     print(f"{facts['evaluated']} candidates were trained, {facts['proposed']} proposed; {facts['ended']}")
-    print(f"the network that was chosen: {facts['winner']['file']}")
+    print(f"chosen network: {facts['winner']['file']}")
 
 
 def run_worker(study: str, where: Mapping[str, Any]) -> None:
     """Work on a study until it is complete."""
     from nas.pipeline.search_alone import join
 
-    logging.basicConfig(stream=sys.stderr, format="nas: %(message)s", level=logging.WARNING)
     done = join(study, **where)
     trials = done.get_trials(deepcopy=False)
     print(f"{sum(map(started, trials))} candidates were trained by all workers; {done.user_attrs.get(ENDED)}")

@@ -11,8 +11,8 @@ from typing import Any
 
 from compress.atomic_files import json_text
 from hw_profiles import load_device
-from nas.commands.output_files import check_page
-from nas.commands.text_table import aligned, printable, short
+from nas.commands.output.output_files import check_page
+from nas.commands.output.text_table import aligned, printable, short
 from nas.config import budget_of
 from nas.errors import InputError, user_input
 from nas.model_selection.measured_models import check_measurable, with_measurements

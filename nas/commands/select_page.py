@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from nas.commands.text_table import printable, short
+from nas.commands.output.text_table import printable, short
 from nas.model_selection.zoo_selection import CAVEAT, SelectedModel, Selection
 from nas.report.html import grid, page, section
 from nas.report.svg import element, label, line, picture, ticks, title, words

@@ -22,9 +22,9 @@ class Infeasibility:
     >>> for latency, flash in ((4, 900), (3, 500), (2, 2000)):
     ...     found.add({"latency_ms": latency, "flash_bytes": flash})
     >>> print(found.explain().replace("; ", "\\n"))
-    none of 3 candidates keeps the budget
-    the limit that binds is latency_ms: at most 1 ms, the smallest met was 2
-    the smallest met of flash_bytes was 500 (at most 1000 bytes of flash)
+    none of 3 candidates is within the budget
+    the limit that binds is latency_ms: at most 1 ms, the smallest found was 2
+    the smallest found for flash_bytes was 500 (at most 1000 bytes of flash)
     the smallest change of one limit that would work: latency_ms of 3 ms
     """
 
@@ -59,14 +59,14 @@ class Infeasibility:
     def explain(self, searched: Mapping[str, float] | None = None) -> str:
         """One line; ``searched`` are the limits that the search kept to, at most those of the budget."""
         binding = max(self.limits, key=lambda name: self._broken[name])
-        lines = [f"none of {self.count} candidates keeps the budget"]
+        lines = [f"none of {self.count} candidates is within the budget"]
         for name in sorted(self.limits, key=lambda name: name != binding):
             allowed = f"at most {self.limits[name]:g}{_unit(name)}{_margin(name, self.limits, searched)}"
             smallest = f"{self._smallest[name]:g}"
             if name == binding:
-                lines.append(f"the limit that binds is {name}: {allowed}, the smallest met was {smallest}")
+                lines.append(f"the limit that binds is {name}: {allowed}, the smallest found was {smallest}")
             else:
-                lines.append(f"the smallest met of {name} was {smallest} ({allowed})")
+                lines.append(f"the smallest found for {name} was {smallest} ({allowed})")
         if self._change is not None:
             _, name, enough = self._change
             lines.append(f"the smallest change of one limit that would work: {name} of {_enough(enough)}{_unit(name)}")

@@ -103,7 +103,7 @@ def checked_costs(costs: Mapping[str, Any], needed: Iterable[str]) -> dict[str, 
     for name in needed:
         if name not in checked:
             raise InputError(
-                f"cost must tell {name!r}, which is limited or an objective; it tells {', '.join(checked)}"
+                f"cost must return {name!r}, which is limited or an objective; it returns {', '.join(checked)}"
             )
     return checked
 

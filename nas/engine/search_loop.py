@@ -187,7 +187,7 @@ class SearchLoop:
             trial.set_user_attr(attribute.NETWORK, candidate.summary())
         over = [f"{name} is {costs[name]:g}, the limit {self._limit(name):g}" for name, v in excess.items() if v > 0]
         if over or found in self.history.costs:
-            trial.set_user_attr(attribute.WHY, "breaks the budget: " + "; ".join(over) if over else REPEATS)
+            trial.set_user_attr(attribute.WHY, "exceeds the budget: " + "; ".join(over) if over else REPEATS)
             rejected = self._delayed.write(trial._trial_id, TrialState.PRUNED)
             self.history.meet(rejected.number, found, costs)
             self.plan.on_trial(self.study)
@@ -326,7 +326,7 @@ class SearchLoop:
         if not promising(losses, self._losses_at(rung, others)):
             return "not among the best third"
         if surely_dominated(losses, self._losses_at(rung, ended), self._losses_at(1, ended)):
-            return "most likely to end worse than another did, judged"
+            return "likely to be dominated by another one, judged"
         return None
 
     def _losses_at(self, rung: float, trials: Sequence[FrozenTrial]) -> list[tuple[float, ...]]:

@@ -95,9 +95,9 @@ def check_rungs(rungs: Sequence[float]) -> tuple[float, ...]:
     (0.25, 1.0)
     """
     if not isinstance(rungs, Sequence) or not all(is_number(rung, 0) for rung in rungs):
-        raise InputError(f"rungs must rise from above 0 to 1, got {rungs!r}")
+        raise InputError(f"rungs must increase from above 0 to 1, got {rungs!r}")
     checked = tuple(float(rung) for rung in rungs)
     rising = all(a < b for a, b in pairwise(checked))
     if not checked or not rising or checked[0] <= 0 or checked[-1] != 1:
-        raise InputError(f"rungs must rise from above 0 to 1, got {tuple(rungs)}")
+        raise InputError(f"rungs must increase from above 0 to 1, got {tuple(rungs)}")
     return checked

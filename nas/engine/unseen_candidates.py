@@ -75,5 +75,5 @@ class Unseen:
     def why_none(self) -> str:
         """Why the search is over."""
         if self.met.feasible:
-            return f"the space is exhausted: {_MOST_DRAWS} draws met no candidate that keeps the budget and is new"
+            return f"the space is exhausted: {_MOST_DRAWS} draws found no new candidate within the budget"
         return f"nothing fits: {self.met.explain()}"

@@ -96,7 +96,7 @@ def why_nothing_fits(
     if not met.limits or met.feasible:
         failed = _first_failure(study)
         why = f"the first failed with {failed}" if failed else "allow more time"
-        return f"of {met.count} candidates some keep the budget, but none was evaluated to its end: {why}"
+        return f"of {met.count} candidates some are within the budget, but none was evaluated in full: {why}"
     return met.explain(searched)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hw_profiles import Budget, Device, Profile, load_device
 from hw_profiles.budget import violations
+from hw_profiles.latency.energy import energy_upper_bound_mj
 from hw_profiles.latency.estimate import Latency
 from hw_profiles.model_zoo.accuracies import PublishedAccuracy, published_accuracies
 from hw_profiles.model_zoo.zoo_profiles import zoo_profiles
@@ -26,7 +27,8 @@ class SelectedModel:
 
     ``name`` is timm's, with the tag of the weights; ``input_shape`` (C, H, W); ``published_top1`` in 0..1 is the
     accuracy on ImageNet that timm's authors published for the float32 network at that size: what int8 loses was not
-    measured. The costs are those of :class:`hw_profiles.Profile`, estimated. ``on_front``: no model within the budget
+    measured. The costs are those of :class:`hw_profiles.Profile`, estimated; what is
+    held against limits are the upper bounds. ``on_front``: no model within the budget
     is more accurate in at most its latency, or as accurate in less. ``measured`` is the latency on this machine
     where that was asked for.
     """
@@ -44,7 +46,8 @@ class SelectedModel:
     flash_bytes: int
     macs: int
     params: int | None
-    energy_mj: float | None
+    energy_mj: float | None = None
+    energy_upper_bound_mj: float | None = None
     on_front: bool = False
     measured: Latency | None = None
 
@@ -55,7 +58,8 @@ class SelectedModel:
             "peak_ram_bytes": float(self.peak_ram_bytes),
             "flash_bytes": float(self.flash_bytes),
         }
-        return costs if self.energy_mj is None else {**costs, "energy_mj": self.energy_mj}
+        bound = self.energy_upper_bound_mj
+        return costs if bound is None else {**costs, "energy_mj": bound}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +137,7 @@ def selection(device: Device, budget: Budget, precision: str) -> Selection:
     """
     profiles = zoo_profiles(device, precision)
     rows = published_accuracies()
-    costed = [_costed(row, profiles[key], precision) for row in rows if (key := _key(row)) in profiles]
+    costed = [_costed(row, profiles[key], device, precision) for row in rows if (key := _key(row)) in profiles]
     if not costed:
         raise InputError(f"device {device.name} has no costs in {precision} for any model of timm")
     within, beyond = _divided(costed, budget)
@@ -177,7 +181,7 @@ def _key(row: PublishedAccuracy) -> tuple[str, int]:
     return row.architecture, row.image_size
 
 
-def _costed(row: PublishedAccuracy, profile: Profile, precision: str) -> SelectedModel:
+def _costed(row: PublishedAccuracy, profile: Profile, device: Device, precision: str) -> SelectedModel:
     return SelectedModel(
         name=row.model,
         input_shape=(3, row.image_size, row.image_size),
@@ -193,4 +197,5 @@ def _costed(row: PublishedAccuracy, profile: Profile, precision: str) -> Selecte
         macs=profile.macs,
         params=profile.params,
         energy_mj=profile.energy_mj,
+        energy_upper_bound_mj=energy_upper_bound_mj(device, profile.latency_upper_bound_ms),
     )

@@ -119,10 +119,10 @@ def prepare(config: Config, device: Device | None = None) -> Job:
     """
     device = load_device(config.device) if device is None else device
     if config.latency_from == "measured" and not device.measurable:
-        raise InputError(f"latency_from 'measured' needs a device that is this machine, got {config.device!r}")
+        raise InputError(f"latency_from 'measured' needs a device file of this machine, got {config.device!r}")
     if config.latency_from == "measured" and config.storage is not None:
         raise InputError(
-            "latency_from 'measured' is of one machine: with --storage, latencies come from the device file"
+            "latency_from 'measured' works on one machine only: with --storage, latencies come from the device file"
         )
     budget = _with_energy_as_latency(config.budget, device)
     check_teacher(config.teacher)

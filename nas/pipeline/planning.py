@@ -54,7 +54,7 @@ def planned(job: Job, folder: Path, clock: Clock) -> tuple[TimePlan | None, Job]
         log.info("plan: %s", line)
     weights = package_at_hand()
     if job.config.init is None and weights is not None and len(job.data.train) <= FEW_IMAGES:
-        log.info("plan: ImageNet weights are here (%s): --init auto begins with them", weights)
+        log.info("plan: ImageNet weights are available (%s): --init auto starts from them", weights)
     clock.weights, clock.reserve = _shares(plan, job), plan.after_seconds
     return plan, _trying_first(plan, job)
 
@@ -142,7 +142,7 @@ def pays(stage: Stage, job: Job, artifact: Artifact) -> bool:
     slower = in_int8.latency_low_ms > in_float.latency_high_ms
     if keeps and slower:
         log.info(
-            "int8 is left out: it is expected to take %.3f ms here, float32 %.3f ms",
+            "int8 is left out: it is expected to take %.3f ms on this device, float32 %.3f ms",
             in_int8.latency_ms,
             in_float.latency_ms,
         )

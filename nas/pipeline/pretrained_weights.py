@@ -86,7 +86,7 @@ def weights_at_hand() -> InitialWeights | str:
             if found is not None:
                 return found
     known = ", ".join(_PACKAGES)
-    return "; ".join([f"no pretrained weights: none kept by timm, no package of them ({known})", *problems])
+    return "; ".join([f"no pretrained weights: none in timm's cache, no package with weights ({known})", *problems])
 
 
 def package_at_hand() -> str | None:
@@ -148,7 +148,7 @@ def _of_package(package: str) -> InitialWeights | None:
         return None
     name, version = _PACKAGES[package], distribution.version
     if not re.fullmatch(r"[\w.+!-]{1,50}", version):  # it becomes part of a file's name
-        raise InputError(f"package {package}: its version must be one, got {version!r:.60}")
+        raise InputError(f"package {package}: its version must be a valid version, got {version!r:.60}")
     path = _cached(f"{package}-{version}")
     if not path.is_file():
         state = with_timm_keys(read_state(_weight_file(distribution, package)), preset(name))
@@ -171,7 +171,7 @@ def _weight_file(distribution: importlib.metadata.Distribution, package: str) ->
 def _from_the_network() -> InitialWeights | None:
     if _hub_answers():
         return _downloaded(_DOWNLOADED)
-    raise InputError("Hugging Face is not reached")
+    raise InputError("Hugging Face cannot be reached")
 
 
 def _hub_answers() -> bool:
@@ -205,7 +205,7 @@ def _downloaded(name: str) -> InitialWeights:
         except (OSError, RuntimeError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
-                f"--init {_TIMM}{name}: the weights cannot be downloaded ({reason}); give a file of them instead"
+                f"--init {_TIMM}{name}: the weights cannot be downloaded ({reason}); give a file of weights instead"
             ) from None
         _keep(path, name, state)
     return InitialWeights(name, path, "ImageNet, timm")

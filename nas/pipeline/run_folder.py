@@ -35,7 +35,7 @@ def check_config(config: Config) -> Config:
     """
     folder = Path(config.out)
     if folder.is_file():
-        raise InputError(f"--out {folder}: must be a folder, it is a file")
+        raise InputError(f"--out {folder}: must be a folder, but it is a file")
     saved = folder / "config.toml"
     if saved.is_file():
         _check_schema(folder)
@@ -48,7 +48,7 @@ def check_config(config: Config) -> Config:
                 f"{folder} holds a run of another config, it differs in {', '.join(differing)}: choose another --out"
             )
     elif folder.is_dir() and any(p.name not in _BEFORE_THE_CONFIG for p in folder.iterdir()):
-        raise InputError(f"--out {folder}: must be new, empty or a run of ours, it holds other files")
+        raise InputError(f"--out {folder}: must be new, empty or the folder of a run, but it holds other files")
     return config
 
 
@@ -75,7 +75,7 @@ def check_data(folder: Path, data: Dataset) -> None:
     if not path.is_file():
         write_json(path, {"sha256": digest})
     if read_json(path, "sha256")["sha256"] != digest:
-        raise InputError(f"{folder} holds a run on other images than are in {data.name} now: choose another --out")
+        raise InputError(f"{folder} holds a run with other images than those in {data.name} now: choose another --out")
 
 
 def check_init(folder: Path, facts: Mapping[str, Any]) -> None:

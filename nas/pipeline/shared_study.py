@@ -116,7 +116,7 @@ def publish(config: Config, record: Mapping[str, Any], init: Path | None) -> opt
     study = study_at(open_storage(config.storage), config.study, (ACCURACY,))
     found = study.user_attrs.get(RECORD)
     if found is None and study.get_trials(deepcopy=False):
-        raise InputError(f"the study {config.study!r} at {storage_label(config.storage)} is none of `nas search`")
+        raise InputError(f"the study {config.study!r} at {storage_label(config.storage)} was not made by `nas search`")
     if found is not None:
         check_record(found, record, config.study)
         return study
@@ -137,19 +137,19 @@ def read_record(config_storage: str, name: str) -> tuple[optuna.Study, dict[str,
     """
     path = Path(config_storage.removeprefix("journal:"))
     if "://" not in config_storage and not path.is_file():
-        raise InputError(f"--storage {config_storage}: there is no such file, so no study to work on")
+        raise InputError(f"--storage {config_storage}: there is no such file, so there is no study to work on")
     storage = open_storage(config_storage)
     assert storage is not None
     names = [study.study_name for study in storage.get_all_studies()]
     if name not in names:
         valid = f" (valid: {', '.join(sorted(names))})" if names else ", it holds no study"
         raise InputError(
-            f"no study is called {name!r} at {storage_label(config_storage)}{did_you_mean(name, names)}{valid}"
+            f"there is no study {name!r} at {storage_label(config_storage)}{did_you_mean(name, names)}{valid}"
         )
     study = optuna.load_study(study_name=name, storage=storage)
     record = study.user_attrs.get(RECORD)
     if not isinstance(record, dict):
-        raise InputError(f"the study {name!r} was not made by `nas search --storage`, so it says nothing to a worker")
+        raise InputError(f"the study {name!r} was not made by `nas search --storage`, so a worker cannot join it")
     _check_schema(record, name)
     return study, record
 
@@ -184,10 +184,12 @@ def download_init(record: Mapping[str, Any], artifacts: str | None, folder: Path
         try:
             download_artifact(artifact_store=store, file_path=str(partial), artifact_id=init["artifact"])
         except optuna.artifacts.exceptions.ArtifactNotFound:
-            raise InputError(f"--artifacts {artifacts}: does not hold the weights that the study starts from") from None
+            raise InputError(
+                f"--artifacts {artifacts}: does not contain the weights that the study starts from"
+            ) from None
         partial.replace(path)
     if _sha256(path) != init["sha256"]:
-        raise InputError(f"--artifacts {artifacts}: the weights there are not those that the study was made with")
+        raise InputError(f"--artifacts {artifacts}: its weights are not those that the study was made with")
     return path
 
 
@@ -200,7 +202,7 @@ def check_record(theirs: Mapping[str, Any], mine: Mapping[str, Any], name: str) 
     _check_schema(theirs, name)
     differing = differences(theirs, mine)
     if differing:
-        raise InputError(f"the study {name!r} was made with something else: {'; '.join(differing)}")
+        raise InputError(f"the study {name!r} was made with other settings: {'; '.join(differing)}")
 
 
 def _check_schema(record: Mapping[str, Any], name: str) -> None:
@@ -213,7 +215,9 @@ def _check_schema(record: Mapping[str, Any], name: str) -> None:
 
 def _store(artifacts: str | None) -> FileSystemArtifactStore:
     if artifacts is None:
-        raise InputError("a study that starts from weights needs --artifacts, a folder that all workers share")
+        raise InputError(
+            "a study that starts from pretrained weights needs --artifacts, a folder that all workers can read"
+        )
     Path(artifacts).mkdir(parents=True, exist_ok=True)
     return FileSystemArtifactStore(base_path=artifacts)
 

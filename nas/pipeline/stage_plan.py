@@ -54,10 +54,10 @@ def stage_names(config: Config) -> tuple[str, ...]:
                 f"stages must be {AUTO} or names of {', '.join(STAGES)}, got {name!r}{did_you_mean(name, STAGES)}"
             )
     if list(names) != [name for name in STAGES if name in names]:
-        raise InputError(f"stages must come once each, in the order {', '.join(STAGES)}, got {', '.join(names)}")
+        raise InputError(f"stages must each be given once, in the order {', '.join(STAGES)}, got {', '.join(names)}")
     if {*names} & {*_IN_INTEGERS} and {*names} & {*_IN_FLOAT}:
         raise InputError(
-            f"stages must not hold one of {', '.join(_IN_FLOAT)}, which store float weights in fewer bits, beside one "
+            f"stages must not combine one of {', '.join(_IN_FLOAT)}, which store float weights in fewer bits, with one "
             f"of {', '.join(_IN_INTEGERS)}, which compute in 8-bit integers, got {', '.join(names)}"
         )
     if Distill.name in names and config.teacher == NO_TEACHER:

@@ -110,8 +110,8 @@ def check_teacher_file(name: str, data: Dataset) -> None:
     right = teacher_accuracy(OnnxTeacher(Path(name), data), data.val)
     if not beats_chance(right, data.val):
         raise InputError(
-            f"teacher {name}: {right:.1%} of the validation images are right, no better than chance; "
-            "it must read pixels in 0..1 or carry our preprocessing record"
+            f"teacher {name}: {right:.1%} of the validation images are correct, no better than chance; "
+            "it must accept pixels in 0..1 or have the preprocessing metadata of fitnas"
         )
 
 
@@ -121,7 +121,7 @@ def prepare_teacher(
     """The teacher, trained if need be; what was trained or decided before is found in ``folder/teacher``.
 
     One that is trained with ``auto`` must get more of the validation images right than ``to_beat``, such as what the
-    best candidate got right after a short training, or it teaches nobody.
+    best candidate got right after a short training; otherwise it is not used.
     """
     if config.teacher == NO_TEACHER:
         return TeacherInfo()
@@ -129,8 +129,8 @@ def prepare_teacher(
         return _of_file(Path(config.teacher), data)
     if clock.total is not None and "teacher" not in clock.weights:
         return _no_teacher(
-            f"no teacher: its share of the time is less than the {auto.fewest_epochs} epochs of {auto.name} that it "
-            "takes to teach anything"
+            f"no teacher: its share of the time is too short for the {auto.fewest_epochs} epochs that {auto.name} "
+            "needs to be useful"
         )
     recipe = _recipe(config, clock)
     name, network = config.teacher, auto.network if config.teacher == AUTO else config.teacher.removeprefix(_TIMM)
@@ -146,8 +146,8 @@ def prepare_teacher(
     facts = _facts(teacher, data, home)
     if config.teacher == AUTO and recipe.seconds is not None and facts["val_accuracy"] <= (to_beat or 0.0):
         return _no_teacher(
-            f"{name} does not teach: {facts['val_accuracy']:.1%} of the validation images are right, "
-            f"{to_beat:.1%} with the best candidate after its short training"
+            f"no teacher: {name} has a validation accuracy of {facts['val_accuracy']:.1%}, "
+            f"the best candidate {to_beat:.1%} after its short training"
         )
     return TeacherInfo(teacher, {"name": name, **facts})
 
@@ -175,7 +175,7 @@ def _why_no_teacher(auto: AutoTeacher, data: Dataset, recipe: Recipe, home: Path
             if epochs < auto.fewest_epochs:
                 why = (
                     f"no teacher: {recipe.seconds:.0f} s are {epochs:.1f} epochs of {auto.name}, "
-                    f"at least {auto.fewest_epochs} are needed to teach anything"
+                    f"at least {auto.fewest_epochs} are needed"
                 )
         write_json(decision, {"why_none": why})
     why_none: str | None = read_json(decision)["why_none"]

@@ -41,7 +41,7 @@ class Clock:
 
     @property
     def left(self) -> float | None:
-        """Seconds until all shall be done; None without a limit."""
+        """Seconds left for the whole run; None without a limit."""
         return None if self.total is None else max(0.0, self.total - self.spent)
 
     def seconds_for(self, phase: str) -> float | None:
@@ -57,7 +57,7 @@ class Clock:
         return self.given[phase]["seconds"]
 
     def left_of(self, phase: str) -> float | None:
-        """Seconds until a phase that was begun shall end, at least 0."""
+        """Seconds left for a phase that has started, at least 0."""
         seconds = self.seconds_for(phase)
         return None if seconds is None else max(0.0, self.given[phase]["begun_at"] + seconds - self.spent)
 

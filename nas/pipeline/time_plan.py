@@ -47,15 +47,15 @@ class TimePlan:
     def lines(self) -> tuple[str, str, str]:
         """The plan in three lines."""
         speeds = sorted(self.speeds.items(), key=lambda pair: -pair[1])
-        shown = ", ".join(f"{name} at {speed:.0f}" for name, speed in speeds[:3]) or "not known"
+        shown = ", ".join(f"{name}: {speed:.0f}" for name, speed in speeds[:3]) or "not known"
         known = len(self.presets())
         return (
-            f"{duration(self.seconds)} for {self.images:,} training images; images a second here: {shown}",
-            f"{self.kind}: about {self.candidates} candidates of {self.candidate_seconds:.0f} s, "
+            f"{duration(self.seconds)} for {self.images:,} training images; images per second in training: {shown}",
+            f"{self.kind}: about {self.candidates} candidates of {self.candidate_seconds:.0f} s each, "
             f"{known} of them known networks",
-            f"the network that is chosen is trained for about {duration(self.train_seconds)}"
-            + (f", {self.epochs:.0f} epochs of the fastest" if self.speeds else "")
-            + f"; {self.after_seconds:.0f} s are kept for int8, measuring and testing",
+            f"the chosen network is trained for about {duration(self.train_seconds)}"
+            + (f", {self.epochs:.0f} epochs at the highest of these speeds" if self.speeds else "")
+            + f"; {self.after_seconds:.0f} s are reserved for int8, measuring and testing",
         )
 
     def presets(self) -> tuple[str, ...]:
@@ -111,7 +111,9 @@ def time_plan(seconds: float, spent: float, images: int, speeds: Mapping[str, fl
     least = 2 * max(3 * _SHORTEST, images / fastest if fastest else 0.0)
     if left < least:
         needed = seconds - left + least
-        raise InputError(f"time must be at least {needed:.0f}s for {images:,} training images here, got {seconds:g}s")
+        raise InputError(
+            f"time must be at least {needed:.0f}s for {images:,} training images on this machine, got {seconds:g}s"
+        )
     kind, searching, each = _search(left, images, speeds)
     train = left - searching
     count = round(searching / each) if kind == ONE_NETWORK else int(searching / (each + _BESIDE_TRAINING))

@@ -13,22 +13,39 @@ from nas.report.pareto_plot import legend, pareto_marks, pareto_points, pareto_s
 from nas.report.svg import words
 from nas.samplers.trial_attributes import COST
 
+_STATES = {
+    "COMPLETE": "trained briefly",
+    "PRUNED": "rejected without training (over the budget, or a repeat)",
+    "FAIL": "failed",
+    "RUNNING": "not finished",
+    "WAITING": "not started",
+}
+
 
 def candidates_section(metrics: Mapping[str, Any], study: optuna.Study) -> tuple[str, ...]:
     """Accuracy over latency of all candidates, and the finalists with both of their latencies."""
-    trials = ", ".join(f"{count} {state}" for state, count in sorted(metrics["trials"].items()))
     points = pareto_points(study, metrics["winner_trial"])
     return (
         pareto_svg(points, pareto_marks(metrics["rows"]), metrics["asked"].get("latency_ms")),
         legend(),
-        f"<p>Trials: {words(trials)}. COMPLETE were trained, shortly; PRUNED broke the budget or repeated another, and "
-        "cost no training. The blue line joins those that no other one beats in both accuracy and latency.</p>",
+        f"<p>{words(counts(metrics['trials']))} The blue line is the Pareto front: the candidates that no other one "
+        "beats in both accuracy and latency.</p>",
         *_finalists(study),
     )
 
 
+def counts(trials: Mapping[str, int]) -> str:
+    """How many candidates were trained, rejected, and so on, from their Optuna states.
+
+    >>> counts({"COMPLETE": 6, "PRUNED": 1})
+    '7 candidates: 6 trained briefly, 1 rejected without training (over the budget, or a repeat).'
+    """
+    said = ", ".join(f"{trials[state]} {what}" for state, what in _STATES.items() if trials.get(state))
+    return f"{sum(trials.values())} candidates: {said or 'none'}."
+
+
 def _finalists(study: optuna.Study) -> tuple[str, ...]:
-    """What the search held against the limit, beside what it was when the best were looked at again."""
+    """The latencies of the finalists in the search, and when they were checked again."""
     trials = study.get_trials(deepcopy=False)
     rows = [
         [
@@ -42,8 +59,8 @@ def _finalists(study: optuna.Study) -> tuple[str, ...]:
     if not rows:
         return ()
     note = (
-        "The finalists, the most accurate first: the latency in milliseconds that the search held against the limit, "
-        "and that of the finalist looked at again. Of a measurement it is the upper end of the 90 % interval, of an "
-        "estimate what is kept with a chance of 90 %."
+        "The finalists, the most accurate first: the latency in milliseconds that the search compared with the limit, "
+        "and the latency when the finalist was checked again. For a measurement it is the upper end of the 90 % "
+        "interval, for an estimate the value that it stays below with a probability of 90 %."
     )
-    return f"<p>{note}</p>", grid(["", "in the search", "again", "form"], rows)
+    return f"<p>{note}</p>", grid(["", "in the search", "checked again", "precision"], rows)

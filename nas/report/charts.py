@@ -53,7 +53,7 @@ def stages_svg(rows: Sequence[Row], limit_ms: float | None) -> str:
             drawn.append(label(at + 4, 28, f"limit {limit_ms:g}", class_="small red"))
         drawn += [_stage_bar(panel, rows, i) for i in range(len(rows))]
     drawn += [_stage_words(row, _STAGES_TOP + i * _STAGE_HEIGHT) for i, row in enumerate(rows)]
-    return picture(_WIDTH, height, "bytes, latency and accuracy from stage to stage", *drawn)
+    return picture(_WIDTH, height, "bytes, latency and accuracy of each step", *drawn)
 
 
 def _panels(rows: Sequence[Row], limit_ms: float | None) -> tuple[_Panel, ...]:
@@ -123,7 +123,7 @@ def architecture_svg(architecture: Mapping[str, Any]) -> str:
     drawn.append(_end(f"input {channels} × {height} × {width}", 24))
     drawn += [_block(block, 24 + _BLOCK_HEIGHT * (i + 1), widest) for i, block in enumerate(blocks)]
     bottom = 24 + _BLOCK_HEIGHT * (len(blocks) + 1)
-    pooled = "" if blocks[-1]["resolution"] == [1, 1] else "mean over the image, "
+    pooled = "" if blocks[-1]["resolution"] == [1, 1] else "global average pooling, "
     drawn.append(_end(f"{pooled}{architecture['features']} → {architecture['num_classes']} classes", bottom))
     return picture(_WIDTH, bottom + _BLOCK_HEIGHT, "the blocks of the deployed network", *drawn)
 
@@ -180,7 +180,7 @@ def describe(block: Row) -> str:
 
 
 def memory_svg(memory: Mapping[str, Any], limit_bytes: float | None) -> str:
-    """Bytes of activations alive while each kernel runs, the peak named, the limit as a line where it is near."""
+    """Bytes of activations that exist while each kernel runs, with the peak and, if it is near, the limit."""
     kernels, peak = memory["kernels"], int(memory["peak_bytes"])
     near = limit_bytes is not None and limit_bytes < 3 * peak
     top = 1.12 * max(peak, limit_bytes if limit_bytes is not None and near else 0)
@@ -195,7 +195,7 @@ def memory_svg(memory: Mapping[str, Any], limit_bytes: float | None) -> str:
         drawn.append(line(left, y(1000 * size), _WIDTH, y(1000 * size), "grid"))
         drawn.append(label(left - 8, y(1000 * size) + 4, f"{size:g} kB", text_anchor="end"))
     for i, kernel in enumerate(kernels):
-        said = title(f"{kernel['name']} ({kernel['kind']}): {kernel['live_bytes']:,} bytes alive")
+        said = title(f"{kernel['name']} ({kernel['kind']}): {kernel['live_bytes']:,} bytes")
         kind = "peak" if i == memory["peak_index"] else "live"
         drawn.append(element("rect", said, x=left + i * step + 0.5, y=y(kernel["live_bytes"]), width=max(step - 1, 0.8),
                              height=y(0) - y(kernel["live_bytes"]), class_=kind))  # fmt: skip
@@ -205,12 +205,12 @@ def memory_svg(memory: Mapping[str, Any], limit_bytes: float | None) -> str:
         said = f"limit {limit_bytes:,.0f} bytes"
         drawn.append(label(_WIDTH, y(limit_bytes) - 5, said, text_anchor="end", class_="red"))
     elif limit_bytes is not None:
-        said = f"the limit of {limit_bytes:,.0f} bytes lies above the picture"
+        said = f"the limit of {limit_bytes:,.0f} bytes is above the chart"
         drawn.append(label(_WIDTH, 12, said, text_anchor="end", class_="red"))
     drawn.append(line(left, y(0), _WIDTH, y(0), "axis"))
-    run = f"{words(len(kernels))} kernels in the order in which they run"
+    run = f"{words(len(kernels))} kernels in order of execution"
     drawn.append(label((left + _WIDTH) / 2, _MEMORY_HEIGHT - 8, run, text_anchor="middle", class_="quiet"))
-    return picture(_WIDTH, _MEMORY_HEIGHT, "bytes of activations alive while each kernel runs", *drawn)
+    return picture(_WIDTH, _MEMORY_HEIGHT, "bytes of activations that exist while each kernel runs", *drawn)
 
 
 def _peak_words(memory: Mapping[str, Any], x: float, y: float) -> str:

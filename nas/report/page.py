@@ -43,12 +43,12 @@ def render(metrics: Metrics, study: optuna.Study) -> str:
     return page(
         f"fitnas: {asked['data']}",
         f"<h1>{words(metrics['deployed'])} for {words(asked['device'])}</h1>",
-        f'<p class="quiet">a classifier of {len(metrics["classes"])} classes, found for {words(asked["data"])}</p>',
+        f'<p class="quiet">image classifier with {len(metrics["classes"])} classes, data: {words(asked["data"])}</p>',
         f'<p class="verdict{broken}">{words(metrics["verdict"])}</p>',
         _warnings(metrics["warnings"]),
         _tiles(final),
-        section("asked", "What was asked", _asked(metrics)),
-        section("plan", "The time", plan_section(metrics)) if metrics.get("plan") else "",
+        section("asked", "Settings", _asked(metrics)),
+        section("plan", "Time", plan_section(metrics)) if metrics.get("plan") else "",
         section("budget", "Budget", _budget(metrics)),
         section("candidates", "Candidates", *candidates_section(metrics, study)),
         section("stages", "From the winner to the deployed file", *_stages(metrics)),
@@ -56,7 +56,7 @@ def render(metrics: Metrics, study: optuna.Study) -> str:
         section("memory", "Memory over time", *_memory(metrics)),
         on_test_section(metrics),
         data_section(metrics),
-        section("use", "Use it", *_use(metrics)),
+        section("use", "How to use the file", *_use(metrics)),
     )
 
 
@@ -68,12 +68,12 @@ def render_run(folder: Path) -> str:
     """
     for name in ("metrics.json", "study.db"):
         if not (folder / name).is_file():
-            raise InputError(f"{folder}: must be the folder of a finished run, it holds no {name}")
+            raise InputError(f"{folder}: must be the folder of a finished run, but it has no {name}")
     metrics, study = _read_metrics(folder / "metrics.json"), _read_study(folder / "study.db")
     try:
         return render(metrics, study)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise InputError(f"{folder}: metrics.json and study.db are not those of a finished run ({error!r})") from None
+        raise InputError(f"{folder}: metrics.json and study.db do not belong to a finished run ({error!r})") from None
 
 
 def _read_metrics(path: Path) -> Metrics:
@@ -104,10 +104,10 @@ def _tiles(final: Metrics) -> str:
     tiles = (
         (percent(final["test_accuracy"]), f"accuracy on {final['test_images']} test images, "
          f"95 %: {_percents(final['test_accuracy_low'], final['test_accuracy_high'])}"),
-        (percent(final["test_balanced_accuracy"]), "balanced accuracy, every class counts the same"),
+        (percent(final["test_balanced_accuracy"]), "balanced accuracy, the mean recall of the classes"),
         (f"{final['latency_ms']:.4g} ms", f"latency, {final['latency_source']}, "
          f"90 %: {final['latency_low_ms']:.4g} to {final['latency_high_ms']:.4g}"),
-        (_size(final["file_bytes"]), f"file, {final['weight_bytes']:,} bytes of weights, {final['precision']}"),
+        (_size(final["file_bytes"]), f"file in {final['precision']}, {final['weight_bytes']:,} bytes of weights"),
         (_size(final["peak_ram_bytes"]), "peak RAM of activations, planned"),
     )  # fmt: skip
     shown = "".join(f'<div class="tile"><b>{words(value)}</b><span>{words(what)}</span></div>' for value, what in tiles)
@@ -124,9 +124,9 @@ def _asked(metrics: Metrics) -> str:
         "input": " × ".join(map(str, data["input_shape"])),
         "device": config["device"],
         **{name: _limit_words(key, metrics["asked"].get(key)) for key, (name, _) in _LIMITS.items()},
-        "accuracy drop": f"at most {config['max_accuracy_drop']:g} points for all stages",
+        "accuracy drop": f"at most {config['max_accuracy_drop']:g} points over all compression steps",
         "time": config["time"] or "no limit",
-        "trials": "as the time allows" if config["trials"] is None else config["trials"],
+        "trials": "as many as the time allows" if config["trials"] is None else config["trials"],
         **_start(metrics),
         "teacher": config["teacher"],
         "baseline": config["baseline"],
@@ -141,7 +141,7 @@ def _asked(metrics: Metrics) -> str:
 
 
 def _start(metrics: Metrics) -> dict[str, object]:
-    """The space, or the weights that every network begins with."""
+    """The space, or the pretrained weights."""
     config, init = metrics["config"], metrics.get("init") or {}
     if config["init"] is None:
         return {"space": config["space"]}
@@ -170,8 +170,8 @@ def _budget(metrics: Metrics) -> str:
             f"<span>{words(said)}</span></div>"
         )
     note = (
-        "Of a measured latency the upper end of its 90 % interval is held against the limit, of an estimated one what "
-        "is kept with a chance of 90 %."
+        "A measured latency is compared with the limit by the upper end of its 90 % interval, an estimated one by the "
+        "value that it stays below with a probability of 90 %."
     )
     return "".join(rows) + f'<p class="quiet">{note}</p>'
 
@@ -184,13 +184,13 @@ def _stages(metrics: Metrics) -> tuple[str, ...]:
     threads = "one thread" if metrics["threads"] == 1 else f"{metrics['threads']} threads"
     return (
         stages_svg(steps, metrics["asked"].get("latency_ms")),
-        "<p class='quiet'>In brackets the change against the last accepted step: percent of bytes and latency, "
-        "points of accuracy.</p><h3>All networks</h3>",
+        "<p class='quiet'>In parentheses: the change from the last accepted step, in percent for bytes and latency, in "
+        "percentage points for accuracy.</p><h3>All networks</h3>",
         grid(_HEAD, [_cells(row) for row in rows], "wide", kinds),
-        f"<p>Latency: {words(source)}, batch 1, {words(threads)}; the column source says it for each. The estimate "
-        "beside it comes from the device's table and decides nothing where a latency was measured. File bytes are of "
-        "the ONNX file. Peak RAM is planned from the lifetimes of the activations. Test images were used only for the "
-        "final evaluation.</p>",
+        f"<p>Latency: {words(source)}, batch size 1, {words(threads)}; the column “source” gives the source for each "
+        "network. The estimate comes from the device file and is not used where a latency was measured. File bytes are "
+        "those of the ONNX file. Peak RAM is planned from the lifetimes of the activations. Test images were used only "
+        "for the final evaluation.</p>",
     )
 
 
@@ -204,7 +204,7 @@ def _cells(row: Metrics) -> list[str]:
     note = row.get("note", "deployed" if row.get("deployed") else "")
     return [
         row["label"],
-        "trained on" if row.get("val_seen") else percent(row["val_accuracy"]),
+        "n/a (trained on)" if row.get("val_seen") else percent(row["val_accuracy"]),
         f"{percent(row['test_accuracy'])} ({_percents(row['test_accuracy_low'], row['test_accuracy_high'])})",
         percent(row.get("test_balanced_accuracy")),
         show("params", ","),
@@ -220,8 +220,8 @@ def _cells(row: Metrics) -> list[str]:
 
 def _memory(metrics: Metrics) -> tuple[str, ...]:
     note = (
-        "Bytes of activations that must exist while each kernel runs, in the deployed precision, planned from their "
-        "lifetimes. Weights are not counted. Point at a bar for the kernel's name."
+        "Bytes of the activations that must exist while each kernel runs, in the deployed precision, planned from "
+        "their lifetimes. Weights are not included. Hover over a bar to see the name of the kernel."
     )
     return memory_svg(metrics["memory"], metrics["asked"].get("peak_ram_bytes")), f'<p class="quiet">{note}</p>'
 
@@ -229,11 +229,11 @@ def _memory(metrics: Metrics) -> tuple[str, ...]:
 def _use(metrics: Metrics) -> tuple[str, ...]:
     config = Config(**metrics["config"]).to_toml()
     return (
-        "<p>The file takes float32 (N, C, H, W) and gives logits. How an image becomes the input stands in its "
-        f"metadata under <code>{words(METADATA_KEY)}</code>; an image of another size is cut and resized, bilinearly, "
-        "through each of <code>sizes</code>. This needs onnxruntime and numpy only:</p>",
+        "<p>The file takes float32 images of shape (N, C, H, W) and returns logits. Its metadata entry "
+        f"<code>{words(METADATA_KEY)}</code> says how an image becomes the input; an image of another size is cropped "
+        "and resized bilinearly to each of <code>sizes</code> in turn. The code needs only onnxruntime and numpy:</p>",
         f'<pre id="snippet">{words(snippet(metrics["deployed"]))}</pre>',
-        "<h3>Run again</h3><p>With this as <code>config.toml</code>, as it stands in the run's folder, "
+        "<h3>Repeat the run</h3><p>Save this as <code>config.toml</code> (the run folder has it as well); "
         "<code>nas run config.toml --out runs/again</code> repeats the run.</p>",
         f"<pre>{words(config)}</pre>",
     )

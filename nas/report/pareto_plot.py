@@ -49,7 +49,7 @@ class Mark:
 
 
 def pareto_points(study: optuna.Study, winner_trial: int | None = None) -> list[Point]:
-    """Latency in milliseconds, as it was held against the limit, and accuracy in 0..1 of every evaluated candidate."""
+    """Latency in milliseconds, as it was compared with the limit, and accuracy in 0..1 of every evaluated candidate."""
     front = {trial.number for trial in pareto_front(study)}
     place = study.user_attrs["objectives"].index("accuracy")
     return [
@@ -100,7 +100,7 @@ def pareto_svg(points: Sequence[Point], marks: Sequence[Mark], limit_ms: float |
     return picture(
         _WIDTH,
         _HEIGHT,
-        "validation accuracy over latency of the candidates",
+        "validation accuracy and latency of the candidates",
         _axes((x, y), (low, high), right),
         _front(points, x, y),
         _limit(limit_ms, x),
@@ -119,7 +119,7 @@ def _axes(scales: tuple[Scale, Scale], accuracies: tuple[float, float], right: f
     columns = [label(x(ms), bottom + 18, f"{ms:g}", text_anchor="middle") for ms in ticks(0.0, right)]
     base = line(_LEFT, bottom, _WIDTH - _RIGHT, bottom, "axis")
     below = label(
-        (_LEFT + _WIDTH) / 2, _HEIGHT - 8, "latency held against the limit, ms", text_anchor="middle", class_="quiet"
+        (_LEFT + _WIDTH) / 2, _HEIGHT - 8, "latency compared with the limit, ms", text_anchor="middle", class_="quiet"
     )
     return "".join([*rows, *columns, base, below, label(8, 14, "validation accuracy", class_="quiet")])
 
@@ -143,7 +143,7 @@ def _limit(limit_ms: float | None, x: Scale) -> str:
 
 def _dot(point: Point, x: Scale, y: Scale) -> str:
     kind = "chosen" if point.chosen else "front" if point.on_front else "other"
-    note = ", became the winner" if point.chosen else ", on the front" if point.on_front else ""
+    note = ", chosen as winner" if point.chosen else ", on the Pareto front" if point.on_front else ""
     said = title(f"{point.label}: {point.accuracy:.2%} after a short training, {point.latency_ms:.4f} ms{note}")
     size = 3.5 if kind == "other" else 5.0
     return element("circle", said, cx=x(point.latency_ms), cy=y(point.accuracy), r=size, class_=kind)
@@ -151,7 +151,7 @@ def _dot(point: Point, x: Scale, y: Scale) -> str:
 
 def _mark(mark: Mark, x: Scale, y: Scale) -> str:
     said = title(
-        f"{mark.kind}{'' if mark.kind == mark.label else f' ({mark.label})'}: {mark.accuracy:.2%} trained to its end, "
+        f"{mark.kind}{'' if mark.kind == mark.label else f' ({mark.label})'}: {mark.accuracy:.2%} fully trained, "
         f"{mark.latency_ms:.4f} ms"
     )
     place = f"translate({x(mark.latency_ms):.1f} {y(mark.accuracy):.1f})"
@@ -159,13 +159,11 @@ def _mark(mark: Mark, x: Scale, y: Scale) -> str:
 
 
 def legend() -> str:
-    """What the signs of the picture mean."""
+    """The legend of the plot."""
     # The dots are drawn as rounded squares, so that circles in the page are candidates and nothing else.
-    dots = {"candidate": "other", "on the front": "front", "became the winner": "chosen"}
+    dots = {"candidate": "other", "on the Pareto front": "front", "chosen as winner": "chosen"}
     signs = [(element("rect", x=-5, y=-5, width=10, height=10, rx=5, class_=kind), name) for name, kind in dots.items()]
-    signs += [
-        (element("path", d=_SHAPES[kind], class_=f"mark {kind}"), f"{kind}, trained to its end") for kind in _SHAPES
-    ]
+    signs += [(element("path", d=_SHAPES[kind], class_=f"mark {kind}"), f"{kind}, fully trained") for kind in _SHAPES]
     shown = [
         element("span", element("svg", sign, viewBox="-10 -10 20 20", class_="sign", aria_hidden="true"), name)
         for sign, name in signs

@@ -18,13 +18,13 @@ def on_test_section(metrics: Metrics) -> str:
     """Accuracy beside balanced accuracy, confusions, classes, and what flipped against the float32 reference."""
     final, test, classes = metrics["final"], metrics["test"], metrics["classes"]
     accuracies = (
-        f"<p>Accuracy {percent(final['test_accuracy'])} ({test['right']:,} of {test['images']:,} right), 95 % interval "
-        f"{percent(final['test_accuracy_low'])} to {percent(final['test_accuracy_high'])} (Wilson). "
-        f"Balanced accuracy, the mean over the classes: {percent(final['test_balanced_accuracy'])}.</p>"
+        f"<p>Accuracy {percent(final['test_accuracy'])} ({test['right']:,} of {test['images']:,} correct), 95 % "
+        f"interval {percent(final['test_accuracy_low'])} to {percent(final['test_accuracy_high'])} (Wilson). "
+        f"Balanced accuracy, the mean recall of the classes: {percent(final['test_balanced_accuracy'])}.</p>"
     )
     return section(
         "tested",
-        "On the test images",
+        "Results on the test images",
         accuracies,
         _confusion(test, classes),
         _classes(metrics),
@@ -47,7 +47,7 @@ def data_section(metrics: Metrics) -> str:
     if alike := facts.pop("near_duplicates", None):
         pairs["near-duplicates"] = _near_duplicates(alike, data["images"])
     pairs |= {name.replace("_", " "): _shown(fact) for name, fact in facts.items()}
-    return section("data", "The data", listing(pairs))
+    return section("data", "Data", listing(pairs))
 
 
 def _skipped(fact: Metrics) -> str:
@@ -58,8 +58,9 @@ def _skipped(fact: Metrics) -> str:
 def _near_duplicates(fact: Metrics, images: Metrics) -> str:
     pairs = "; ".join(" and ".join(pair) for pair in fact["pairs"][:_MOST_ITEMS])
     return (
-        f"{fact['val']:,} of {images['val']:,} validation images nearly equal a training image, {fact['test']:,} of "
-        f"{images['test']:,} test images a training or validation image" + (f", such as {pairs}" if pairs else "")
+        f"{fact['val']:,} of {images['val']:,} validation images are near-duplicates of a training image, "
+        f"{fact['test']:,} of {images['test']:,} test images of a training or validation image"
+        + (f", such as {pairs}" if pairs else "")
     )
 
 
@@ -77,8 +78,9 @@ def _confusion(test: Metrics, classes: Sequence[str]) -> str:
     )
     long = " long" if max(map(len, classes)) > 3 else ""
     return (
-        '<h3>Confusions</h3><p class="quiet">A row for each true class, a column for each predicted one; green is '
-        "right, red is wrong.</p>"
+        '<h3>Confusion matrix</h3><p class="quiet">'
+        "Rows are true classes, columns are predicted classes; correct "
+        "predictions are green, wrong ones red.</p>"
         f'<div class="scroll"><table class="confusion{long}"><thead><tr><th></th>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
@@ -94,7 +96,7 @@ def _confusion_cell(count: int, most: int, *, right: bool) -> str:
 def _confused_pairs(test: Metrics, classes: Sequence[str]) -> str:
     rows = [[named(classes, p["true"]), named(classes, p["predicted"]), str(p["count"])] for p in test["most_confused"]]
     if not rows:
-        return "<h3>Confusions</h3><p>None.</p>"
+        return "<h3>Confusions</h3><p>There are none.</p>"
     return f"<h3>The {len(rows)} most confused pairs of {len(classes)} classes</h3>" + grid(
         ["true class", "predicted", "images"], rows, "names"
     )
@@ -107,13 +109,13 @@ def _classes(metrics: Metrics) -> str:
     head = "Classes"
     if len(classes) > MOST_CLASSES:
         order = sorted(order, key=lambda i: (_recall(per_class[i]), i))[:MOST_CLASSES]
-        head = f"The {MOST_CLASSES} classes of {len(classes)} that are recognised worst"
+        head = f"The {MOST_CLASSES} of {len(classes)} classes with the lowest recall"
     body = "".join(
         f"<tr><td>{words(classes[i])}</td>{''.join(f'<td>{counts[s][i]:,}</td>' for s in ('train', 'val', 'test'))}"
         f"{_recall_cells(per_class[i])}</tr>"
         for i in order
     )
-    heads = "".join(f"<th>{name}</th>" for name in ("class", "train", "val", "test", "right", "recall", "95 %", ""))
+    heads = "".join(f"<th>{name}</th>" for name in ("class", "train", "val", "test", "correct", "recall", "95 %", ""))
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
     return f'<h3>{head}</h3><div class="scroll">{table}</div>'
 
@@ -136,20 +138,21 @@ def _flips(test: Metrics, classes: Sequence[str], deployed: str) -> str:
     head = "<h3>Predictions changed by compression</h3>"
     if not flips["changed"]:
         same = (
-            f"<p>{words(deployed)} predicts the same class as the float32 reference ({words(reference)}) for all.</p>"
+            f"<p>{words(deployed)} predicts the same class as the float32 reference ({words(reference)}) for every "
+            "test image.</p>"
         )
         return head + same
     said = (
-        f"<p>{flips['changed']:,} of {test['images']:,} predictions of {words(deployed)} are not those of the float32 "
-        f"reference ({words(reference)}): {flips['right_before_wrong_now']:,} were right before and are wrong now, "
-        f"{flips['wrong_before_right_now']:,} were wrong before and are right now, "
-        f"{flips['both_wrong_but_different']:,} are wrong in another way. The first {len(flips['examples'])}:</p>"
+        f"<p>{flips['changed']:,} of {test['images']:,} predictions of {words(deployed)} differ from those of the "
+        f"float32 reference ({words(reference)}): {flips['right_before_wrong_now']:,} were correct before and are "
+        f"wrong now, {flips['wrong_before_right_now']:,} were wrong before and are correct now, "
+        f"{flips['both_wrong_but_different']:,} are wrong in both but differ. The first {len(flips['examples'])}:</p>"
     )
     rows = [
         [str(e.get("file", e["index"])), *(named(classes, e[key]) for key in ("true", "before", "after"))]
         for e in flips["examples"]
     ]
-    return head + said + grid(["test image", "true class", "before", "now"], rows, "names")
+    return head + said + grid(["test image", "true class", "before", "after"], rows, "names")
 
 
 def _short(name: str) -> str:

@@ -15,11 +15,11 @@ _FEWEST_EPOCHS, _FEWEST_STEPS = 3.0, 100
 
 
 def run_warnings(rows: Sequence[Mapping[str, Any]], data: Dataset) -> list[str]:
-    """One line for each thing that makes a run's accuracies say less than they seem to."""
+    """One line for each reason why accuracies of a run are less reliable than they look."""
     alike = data.facts.get("near_duplicates", {}).get("test", 0)
     flattered = [
-        f"{alike} of {len(data.test)} test images nearly equal a training or validation image, which flatters the "
-        "test accuracy"
+        f"{alike} of {len(data.test)} test images are near-duplicates of a training or validation image, so the test "
+        "accuracy is too high"
     ]
     return short_trainings(rows) + diverged_trainings(rows) + (flattered if alike else [])
 
@@ -39,7 +39,7 @@ def lost_on_test(rows: Sequence[Mapping[str, Any]], allowed: float) -> list[str]
 
     >>> winner = {"role": "winner", "val_seen": True, "test_accuracy": 0.95}
     >>> lost_on_test([winner, {"deployed": True, "test_accuracy": 0.93}], 1.0)[0][:70]
-    'the deployed file gets 2.00 points fewer of the test images right than'
+    'the deployed file is 2.00 points less accurate on the test images than'
     >>> lost_on_test([winner, {"deployed": True, "test_accuracy": 0.94}], 1.5)
     []
     """
@@ -49,8 +49,8 @@ def lost_on_test(rows: Sequence[Mapping[str, Any]], allowed: float) -> list[str]
     if not winner.get("val_seen") or lost <= allowed:
         return []
     return [
-        f"the deployed file gets {lost:.2f} points fewer of the test images right than the winner, {allowed:.2f} were "
-        "allowed: the stages compared them on validation images that both had learned from"
+        f"the deployed file is {lost:.2f} points less accurate on the test images than the winner, {allowed:.2f} were "
+        "allowed: the loss did not show on the validation images, because both were trained on them"
     ]
 
 
@@ -65,15 +65,15 @@ def failed_candidates(study: optuna.Study) -> list[str]:
         lines.append(f"{len(failed)} of {sum(map(started, trials))} candidates could not be trained, the last: {cause}")
     if retried:
         cause = retried[-1].user_attrs[RETRIED]
-        lines.append(f"candidates trained in another memory format: {len(retried)}, the last because of {cause}")
+        lines.append(f"{len(retried)} candidates were trained in another memory format; reason of the last: {cause}")
     return lines
 
 
 def short_trainings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One line for each network whose training was cut so short that its accuracy says little.
+    """One line for each network whose training was too short to judge its accuracy.
 
     >>> short_trainings([{"label": "winner", "training": {"epochs": 0.8, "steps": 35}}])
-    ['winner: trained for 0.8 epochs (35 steps) only, which says little: give it more time or epochs']
+    ['winner: trained for 0.8 epochs (35 steps) only, too few to judge it: give the run more time or epochs']
     """
     short = [
         (row["label"], row["training"])
@@ -83,7 +83,7 @@ def short_trainings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     return [
         f"{label}: trained for {training['epochs']:.1f} epochs ({training['steps']} steps) only, "
-        "which says little: give it more time or epochs"
+        "too few to judge it: give the run more time or epochs"
         for label, training in short
     ]
 
@@ -92,12 +92,12 @@ def diverged_trainings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """One line for each network whose training diverged and went on from an earlier state with a lower rate.
 
     >>> diverged_trainings([{"label": "winner", "training": {"rollbacks": 1}}])
-    ['winner: its training diverged and went on at a quarter of its learning rate (1 time): try a lower learning_rate']
+    ['winner: its training diverged and continued at a quarter of the rate (1 time): use a lower learning_rate']
     """
     found = [(row["label"], row["training"].get("rollbacks", 0)) for row in rows if "training" in row]
     return [
-        f"{label}: its training diverged and went on at a quarter of its learning rate ({times} "
-        f"time{'s' if times > 1 else ''}): try a lower learning_rate"
+        f"{label}: its training diverged and continued at a quarter of the rate ({times} "
+        f"time{'s' if times > 1 else ''}): use a lower learning_rate"
         for label, times in found
         if times
     ]

@@ -68,7 +68,7 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         note = f"reverted: {row['rejection_reason']}"
     return (
         row["label"],
-        "trained on" if row.get("val_seen") else f"{100 * row['val_accuracy']:.2f} %",
+        "n/a (trained on)" if row.get("val_seen") else f"{100 * row['val_accuracy']:.2f} %",
         f"{100 * row['test_accuracy']:.2f} %" if "test_accuracy" in row else "-",
         show("params", ","),
         show("macs", ","),

@@ -122,7 +122,7 @@ class Lease:
         try:
             step()
         except Exception as error:
-            log.debug("no sign of life could be written: %s", error)
+            log.debug("the sign of life of this worker could not be written: %s", error)
 
     def _beat_if_held(self, trial_id: int) -> None:
         if still_held(self.storage, trial_id, self.worker):

@@ -14,9 +14,9 @@ Line = dict[str, Any]
 _NAMES = {"lenet-300-100": "LeNet-300-100", "lenet-5": "LeNet-5"}
 _PAPER = {"lenet-300-100": ("1.64%", "1.58%", "40"), "lenet-5": ("0.80%", "0.74%", "39")}
 _STAGES = {
-    "baseline": "trained as long, float32",
-    "pruned": "pruned: 32 bits a weight, places as in the paper",
-    "shared": "shared: places as in the paper, numbers of values",
+    "baseline": "trained for as long, float32",
+    "pruned": "pruned: 32 bits per weight, positions as in the paper",
+    "shared": "shared values, positions as in the paper",
     "coded": "coded, the .fnz file",
 }
 
@@ -29,9 +29,9 @@ def deep_compression() -> str:
     parts = [
         "## Deep Compression's table\n\n`python tests/benchmarks/deep_compression.py`; "
         f"commit {commits(lines)}. MNIST, settings chosen on 5,000 of the training images, means over "
-        "the seeds (largest error or smallest ratio in brackets). The baseline goes on training from the same start for "
-        "as many epochs, with the same recipe and teacher. All files were run in ONNX Runtime, the coded one after it "
-        "was decoded."
+        "the seeds (largest error or smallest ratio in parentheses). The baseline is trained from the same start for "
+        "as many epochs, with the same recipe and teacher. All files were run in ONNX Runtime, the coded one after "
+        "decoding."
     ]
     for case, of_case in _grouped(lines, lambda line: line["case"]).items():
         parts += [_stages(case, of_case), _layers(of_case)]
@@ -91,7 +91,7 @@ def encode_speed() -> str:
         rows.append((case, *speeds, *(f"{mean(line[f'{n}_bytes'] for line in of_case):.0f}" for n in _PACKERS)))
     head = (
         "network",
-        "MB of float32 weights encoded in a second",
+        "MB of float32 weights encoded per second",
         "decoded",
         *(f"bytes, {n}" for n in _PACKERS.values()),
     )
@@ -120,9 +120,9 @@ def ptq() -> str:
     of_method = _grouped(lines, lambda line: line["case"].partition(": ")[2])
     return (
         f"## Int8 after training\n\n`python tests/benchmarks/ptq.py`; commit {commits(lines)}. The same trained networks, "
-        "1,024 training images and runtime; all test images. NNCF's files keep signed integers beside unsigned ones; a "
-        "convolution that reads the one and makes the other runs in float in ONNX Runtime, as the graph that it saves shows. "
-        "Mixed, ours: `MixedPrecision`, which leaves in float what loses most until at most one point is lost.\n\n"
+        "1,024 training images and runtime for all; all test images. NNCF's files mix signed and unsigned integers; a "
+        "convolution that reads one kind and writes the other runs in float in ONNX Runtime, as its saved graph shows. "
+        "“fitnas mixed” is `MixedPrecision`: the layers that lose most stay in float until at most one point is lost.\n\n"
         f"{table(head, rows)}\n\n{table(_ALL, [_of_all(name, found) for name, found in of_method.items()])}"
     )
 

@@ -35,15 +35,15 @@ def methods() -> str:
     order = [*(case for case in lines if case not in _USUAL), *(case for case in _USUAL if case in lines)]
     rows = [_row(lines[case], start) for case in order]
     head = ("method", "accuracy", "points lost", "to the companion", "file", "coded", "MACs of the blocks", "time",
-            "usual of it")  # fmt: skip
+            "usually reported")  # fmt: skip
     return (
-        "## What each method takes and leaves\n\n`python tests/benchmarks/methods.py`: one network of 3×3 convolutions, "
+        "## Accuracy and size of each method\n\n`python tests/benchmarks/methods.py`: one network of 3×3 convolutions, "
         f"{start['macs'] / 1e6:.1f} M MACs, {start['params']:,} parameters, trained on CIFAR-10 (as JPEG) for "
         f"{start['training']['epochs']:.0f} epochs; accuracy of the ONNX file on {start['test_images']:,} test images in "
-        "ONNX Runtime, with the 90 % interval of what is lost (below zero: gained). The companion is the network itself, "
-        "trained on as long by the same recipe and teacher, or, where nothing was trained, as it is. File bytes, .fnz "
-        "bytes, MACs of all blocks (without stem and classifier) and time, both files run in turn, are shares of the "
-        f"network's (commit {commits(lines.values())}).\n\n"
+        "ONNX Runtime, with the 90 % interval of the loss (below zero: a gain). The companion is the network itself, trained for "
+        "as long with the same recipe and teacher, or unchanged if the method trains nothing. File bytes, .fnz bytes, "
+        "MACs of all blocks (without stem and classifier) and time (both files run in alternation) are relative to the "
+        f"network (commit {commits(lines.values())}).\n\n"
         f"{table(head, rows)}"
     )
 
@@ -78,9 +78,9 @@ def training_speed() -> str:
     ]  # fmt: skip
     head = ("training", "images/s", "plain loop, images/s", "ours / plain")
     return (
-        "## Images per second in training\n\n`python tests/benchmarks/training_speed.py`: one thread, bfloat16, beside a "
-        "plain PyTorch loop with the same batches, augmentation, loss and optimizer, in turn; images in a second of the "
-        "processor, medians, with the 90 % "
+        "## Images per second in training\n\n`python tests/benchmarks/training_speed.py`: one thread, bfloat16, compared "
+        "with a plain PyTorch loop with the same batches, augmentation, loss and optimizer, in alternation; images per second "
+        "of processor time, medians, with the 90 % "
         f"interval (commit {commits(plain)}).\n\n{table(head, rows)}\n\n{_training_pace(lines)}"
     )
 
@@ -97,8 +97,8 @@ def _training_pace(lines: Sequence[dict[str, Any]]) -> str:
     head = ("load: network", "load before", "images/s", "bare loop, one thread", "all threads", "its format",
             "our threads, mean", "ours / the faster bare loop")  # fmt: skip
     return (
-        "The same command, on the clock: trainings with a limit of time, 48×48 pixels in batches of 32, beside a bare loop "
-        "that repeats forward, backward and step on one batch (`tests/benchmarks/training_pace.py`); two cores, as "
-        "found, with the load that was there before, and beside one more process that counts as fast as it can; medians over rounds, with the "
-        f"90 % interval (commit {commits(list(last.values()))}).\n\n{table(head, rows)}"
+        "The same command, in wall-clock time: trainings with a time limit, 48×48 pixels in batches of 32, compared with a bare "
+        "loop that repeats forward, backward and step on one batch (`tests/benchmarks/training_pace.py`); two cores, “as "
+        "found” with the load that other processes caused, and “busy” with one more busy process; medians over rounds, with "
+        f"the 90 % interval (commit {commits(list(last.values()))}).\n\n{table(head, rows)}"
     )

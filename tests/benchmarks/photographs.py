@@ -156,7 +156,7 @@ def photographs() -> str:
         return ""
     return (
         "## Photographs\n\n`python tests/benchmarks/photographs.py --data FOLDER --time 12min`: 2,062 photographs of hands in "
-        "ten classes, 100 × 100, at most 1 ms; case: folder / time / settings / what was trained; the same test images "
+        "ten classes, 100 × 100, at most 1 ms; case: folder / time / settings / trained by; the same test images "
         f"for both (commit {commits(lines)}).\n\n{tables()}"
     )
 

@@ -19,17 +19,27 @@ def prune_peers() -> str:
     lines = list({line["case"]: line for line in read("prune_peers")}.values())  # the last of each
     if not lines:
         return ""
-    rows = [(*line["case"].split(": ", 1), *_cells(line)) for line in lines]
+    rows = [(network, _shown(method), *_cells(line)) for line in lines for network, method in [_named(line)]]
     return (
-        "## Half the MACs\n\n`python tests/benchmarks/prune_peers.py`: the same trained network, and as many epochs after "
-        f"it, by the same loop (commit {commits(lines)}), on {', '.join(sorted({line['device'] for line in lines}))}. Time on "
-        "the processor in float32, both files run in turn. Taught: by the unpruned network, as fitnas is. From "
-        "scratch: what fitnas left, with new weights, for the epochs of both trainings.\n\n"
+        "## Half the MACs\n\n`python tests/benchmarks/prune_peers.py`: the same trained network, and as many further "
+        f"epochs, with the same loop (commit {commits(lines)}), on {', '.join(sorted({line['device'] for line in lines}))}. Time on "
+        "the CPU in float32, both files run in alternation. “With teacher”: the unpruned network is the teacher, as in "
+        "fitnas. “From scratch”: the network that fitnas left, with new weights, trained for the epochs of both trainings.\n\n"
         f"{table(_HEAD, rows)}\n\n{table(_MEANS, _means(lines))}"
     )
 
 
 _MEANS = ("method", "networks", "mean test accuracy", "mean time / unpruned")
+
+
+def _named(line: Line) -> tuple[str, str]:
+    network, method = line["case"].split(": ", 1)
+    return network, method
+
+
+def _shown(method: str) -> str:
+    """A method of the lines as the page names it."""
+    return method.replace("not taught", "without teacher").replace("taught", "with teacher")
 
 
 def _cells(line: Line) -> tuple[str, ...]:
@@ -43,11 +53,11 @@ def _cells(line: Line) -> tuple[str, ...]:
 def _means(lines: Sequence[Line]) -> list[tuple[Any, ...]]:
     by_method: dict[str, dict[str, Line]] = {}
     for line in lines:
-        network, method = line["case"].split(": ", 1)
+        network, method = _named(line)
         by_method.setdefault(method, {})[network] = line
     shared = set.intersection(*(set(found) for found in by_method.values()))
     return [
-        (method, len(shared), f"{mean(found[n]['test_accuracy'] for n in shared):.2%}",
+        (_shown(method), len(shared), f"{mean(found[n]['test_accuracy'] for n in shared):.2%}",
          f"{mean(found[n]['latency_over_unpruned'][0] for n in shared):.3f}")
         for method, found in by_method.items() if shared
     ]  # fmt: skip

@@ -19,7 +19,7 @@ def search_samplers() -> str:
         return ""
     return (
         "## Samplers\n\n`python tests/benchmarks/search_samplers.py --data nas_bench_201.csv`: data set / setting / sampler; "
-        "regret in points of accuracy, or for `front` percent of the hypervolume that is missing, after as many "
+        "regret in points of accuracy, or for `front` the missing percentage of the hypervolume, after that many "
         f"evaluations, mean ± standard error; seconds of a whole search (commit {commits(lines)}).\n\n{samplers.tables()}"
     )
 
@@ -51,16 +51,16 @@ def halving() -> str:
             "a third of the epochs: begun", "- 100 full", "- 33 full", "continued: begun", "- 100 full")  # fmt: skip
     return (
         "## Successive halving\n\n`python tests/benchmarks/halving.py`: percent of the hypervolume of accuracy and latency that "
-        "was found, `rungs=(1/9, 1/3, 1)` beside `(1,)`, differences of the same seed with their standard error, on made "
+        "was found, `rungs=(1/9, 1/3, 1)` compared with `(1,)`, differences for the same seed with their standard error, on synthetic "
         f"functions whose learning curves cross (rank correlation with the final accuracy {ninth:.2f} at a ninth of the "
         f"epochs, {third:.2f} at a third; commit {commits(lines)}). Every rung trains from the beginning; `continued` counts the "
-        "same searches as if each rung went on from the checkpoint of the one before, which no evaluation of fitnas does.\n\n"
-        f"{table(head, rows)}\n\nEqual hypervolume for a third of the epochs, the aim, is not "
-        "reached as `nas.search` trains. Random candidates with halving take a third of the epochs, find far more than 33 full "
-        "trainings, and 2 to 4 points less than 100; if each rung went on from a checkpoint, what is left is within the "
-        "error for ordered choices, and for categorical ones nothing. With the surrogate, whose "
+        "same searches as if each rung resumed from the checkpoint of the previous one, which no evaluation of fitnas does.\n\n"
+        f"{table(head, rows)}\n\nThe aim, equal hypervolume for a third of the epochs, is not "
+        "reached with the way `nas.search` trains. Random candidates with halving take a third of the epochs, find far more than 33 full "
+        "trainings, and 2 to 4 points less than 100; if each rung resumed from a checkpoint, the difference would be within the "
+        "error for ordered choices, and zero for categorical ones. With the surrogate, whose "
         "proposals get better and so are more often among the best third so far, halving takes 45 to 50 % of the epochs, and "
-        "for a third of them finds no more than 33 full trainings: it has no use there. `nas run` and `nas search` use one rung."
+        "for a third of them finds no more than 33 full trainings: it is of no use there. `nas run` and `nas search` use one rung."
     )
 
 
@@ -83,10 +83,10 @@ def search_workers() -> str:
                      *(f"{mean(line[f'{part}_ms'] for line in of_case):.1f}" for part in ("outside", "storage"))))  # fmt: skip
     lines = [line for of_case in cases.values() for line in of_case]
     head = ("study", "workers", "runs", "evaluations per second", "times one worker's", "ms outside the evaluation, a trial",
-            "of it in the storage")  # fmt: skip
+            "of these in the storage")  # fmt: skip
     return (
-        "## Workers\n\n`python tests/benchmarks/search_workers.py`: trials that sleep 0.5 s, random candidates; processes of one "
-        "search in memory, and as many searches with one study in PostgreSQL, server and workers on two busy cores "
+        "## Workers\n\n`python tests/benchmarks/search_workers.py`: trials that sleep 0.5 s, random candidates; “processes” are those of "
+        "one search in memory, “postgresql” are that many searches with one study, server and workers on two busy cores "
         f"(commit {commits(lines)}).\n\n{table(head, sorted(rows, key=lambda row: (row[0] != 'processes', row[1])))}"
     )
 
@@ -109,6 +109,6 @@ def search_overhead() -> str:
         grown = f" 10,000 proposals in memory: the process grew by {most:.0f} MB at most, {each:.2f} ms each."
     head = ("study", "runs", "engine, ms a trial", "storage, ms a trial")
     return (
-        "## What the search itself takes\n\n`python tests/benchmarks/search_overhead.py`: trials 901 to 1,000 of 20 choices, drawn "
-        f"at random; the time inside the storage apart, on a busy disk (commit {commits(lines)}).{grown}\n\n{table(head, rows)}"
+        "## Overhead of the search\n\n`python tests/benchmarks/search_overhead.py`: trials 901 to 1,000 of 20 choices, drawn "
+        f"at random; the time inside the storage separately, on a busy disk (commit {commits(lines)}).{grown}\n\n{table(head, rows)}"
     )

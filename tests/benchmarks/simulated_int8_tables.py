@@ -41,18 +41,19 @@ def simulated_int8() -> str:
     return f"""## Int8, simulated
 
 `python tests/benchmarks/simulated_int8.py`: {found["networks"]} random networks of all spaces, trained for 40 seconds on
-CIFAR-10, {lines[0]["images"]} test images each (commit {commits(lines)}). The simulation, and ONNX Runtime's graph without
-optimisation, against the exported file in ONNX Runtime:
+CIFAR-10, {lines[0]["images"]} test images each (commit {commits(lines)}). The simulation and ONNX Runtime's unoptimised graph,
+compared with the exported file in ONNX Runtime:
 
 {agreement}
 
-Images per second, one thread, medians: {found["speed_of_the_file"]} of the file's in ONNX Runtime, {found["speed_of_float"]}
-of the float network's in PyTorch. Points of accuracy that int8 loses: {lost[0]} at least, {lost[1]} in the median, {lost[3]}
-at most. Rank correlation of the loss with what is known before training: {_said(found["spearman"])}.
+Speed with one thread (medians): {found["speed_of_the_file"]} times that of the file in ONNX Runtime, {found["speed_of_float"]}
+times that of the float network in PyTorch. Points of accuracy lost in int8: {lost[0]} at least, {lost[1]} in the median, {lost[3]}
+at most. Rank correlation of the loss with properties known before training: {_said(found["spearman"])}.
 
-Both accuracies order the networks alike: rank correlation {order["spearman"]}, {order["changed_pairs"]:.1%} of all pairs
-change places. What a search picks that scores candidates in float32, and one that scores them in int8: every network's own
-cost in int8 is a limit; of those within it the best on half of the images is picked, and judged in int8 by the other half:
+Both accuracies rank the networks similarly: rank correlation {order["spearman"]}, {order["changed_pairs"]:.1%} of all pairs
+change places. The table compares a search that scores candidates in float32 with one that scores them in int8. The int8 cost of each
+network is used as a limit in turn; among the networks within it, the best one on half of the images is picked, and its int8 accuracy
+is taken from the other half:
 
 {table(head, rows)}"""
 

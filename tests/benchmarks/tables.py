@@ -33,12 +33,12 @@ def profile_speed() -> str:
         of_space = [line for line in lines if line["case"] == space]
         rows.append((space, len(of_space), *(f"{1000 / mean(x[f'{n}_ms'] for x in of_space):.0f}" for n in _SPEEDS),
                      *(f"{median(x[f'fvcore_over_{n}'] for x in of_space):.0f}" for n in _SPEEDS)))  # fmt: skip
-    head = ("space", "networks", "per second, nothing known", "per second, one choice changed",
-            "fvcore's time / profile's, nothing known", "one choice changed")  # fmt: skip
+    head = ("space", "networks", "per second, first time", "per second, one choice changed",
+            "time of fvcore / profile, first time", "one choice changed")  # fmt: skip
     return (
-        "## Profiles per second\n\n`python tests/benchmarks/profile_speed.py`: Arch to int8 Profile on one core; a "
-        "round is all networks by fvcore, then all profiles; ratios are medians over networks; each mutation is another "
-        f"network (commit {commits(lines)}).\n\n{table(head, rows)}"
+        "## Profiles per second\n\n`python tests/benchmarks/profile_speed.py`: from an Arch to its int8 Profile, on one "
+        "core. A round is all networks by fvcore, then all profiles; ratios are medians over networks; each mutation is "
+        f"another network (commit {commits(lines)}).\n\n{table(head, rows)}"
     )
 
 
@@ -60,9 +60,9 @@ def predictor() -> str:
     head = ("predictor", "fp32: within 10 %", "mean error", "int8: within 10 %", "mean error", "rank correlation")
     return (
         f"## Latency, predicted\n\n`python tests/benchmarks/predictor.py`: {len(lines)} networks of all spaces at 32 to "
-        "224 pixels, half of them pruned to widths on no grid, none measured before; error against a first measurement "
-        f"(commit {commits(lines)}). The 90 % interval held {held:.0%} of them. The simpler predictors were fitted to "
-        "four fifths of these very networks, five times in turn, and so know more of them than ours does.\n\n"
+        "224 pixels, half of them pruned to arbitrary widths, none of them used for the fit; error relative to a first measurement "
+        f"(commit {commits(lines)}). The 90 % interval contained {held:.0%} of them. The simpler predictors were "
+        "fitted to four fifths of these networks, five times in turn, so they had an advantage.\n\n"
         f"{table(head, rows)}"
     )
 
@@ -132,11 +132,11 @@ def channel_multiple() -> str:
         "multiple",
         "channels left",
         "median time, pruned / unpruned",
-        "faster by 2 % at the upper end",
+        "at least 2 % faster at the upper end of the interval",
     )
     return (
-        "## Channels leave in multiples\n\n`python tests/benchmarks/channel_multiple.py`: random networks of the space "
-        f"`mobilenet`, a fifth of the channels removed, both files run in turn (commit {commits(lines)}).\n\n{table(head, rows)}"
+        "## Channels removed in multiples\n\n`python tests/benchmarks/channel_multiple.py`: random networks of the space "
+        f"`mobilenet`, a fifth of the channels removed, both files run in alternation (commit {commits(lines)}).\n\n{table(head, rows)}"
     )
 
 
@@ -148,7 +148,7 @@ _SECTIONS = (
 
 def main() -> None:
     sections = [
-        "# Benchmarks\n\nWritten by `make tables` from the lines in `docs/benchmarks/`.",
+        "# Benchmarks\n\n`make tables` writes this page from the lines in `docs/benchmarks/`.",
         predictor(),
         profile_speed(),
         channel_multiple(),

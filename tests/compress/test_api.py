@@ -379,7 +379,7 @@ def test_a_name_of_timm_comes_with_its_weights_and_its_normalisation(downloaded:
     assert after.model()(torch.zeros(1, 3, 32, 32)).shape == (1, 4)
     calibrated = compress.quantize("mobilenetv3_small_050", images, Quantize(calibration="minmax"))
     assert calibrated.model()(torch.zeros(1, 3, 32, 32)).shape == (1, 1000)
-    with pytest.raises(ValueError, match="tells 1000 classes apart, the given images has labels up to 1003"):
+    with pytest.raises(ValueError, match="has 1000 classes, the given images has labels up to 1003"):
         compress.quantize("mobilenetv3_small_050", (noise, np.arange(40) % 4 + 1000))
     compress.encode("mobilenetv3_small_050", tmp_path / "m.fnz", input_shape=(3, 64, 64))
     assert onnx.load_model_from_string(decode_onnx((tmp_path / "m.fnz").read_bytes())).graph.input[0].type.tensor_type.shape.dim[3].dim_value == 64  # fmt: skip
@@ -432,7 +432,7 @@ def flat(*shape: int) -> np.ndarray:
         (lambda data, file: compress.quantize(ARCH, 3), "data must be a Dataset, digits, a folder"),
         (lambda data, file: compress.quantize(preset("resnet8"), data), "reads 3 channels, the images of digits have 1"),
         (lambda data, file: compress.quantize(preset("resnet8", input_shape=(1, 9, 9), num_classes=3), data),
-         "tells 3 classes apart, digits has labels up to 9"),
+         "has 3 classes, digits has labels up to 9"),
         (lambda data, file: compress.quantize("resnet18x", data), "timm has no model 'resnet18x'"),
         (lambda data, file: compress.quantize(Ways(), data), "Ways: what a model does must not depend"),
         (lambda data, file: compress.distill(nn.Linear(16, 10), data), r"Linear must give one number for each class, \(N, 10\), gives \(N, \*\(1, 16, 10\)\)"),
@@ -451,7 +451,7 @@ def flat(*shape: int) -> np.ndarray:
         (lambda data, file: compress.distill(ARCH, flat(20, 1, 8, 8)), "for what trains, which needs labels; got ndarray"),
         (lambda data, file: compress.quantize(ARCH, (flat(20, 1, 8, 8), np.arange(20) % 2)), r"must have the shape \(N, 1, 16, 16\)"),
         (lambda data, file: compress.quantize(ARCH, (flat(20, 1, 16, 16), np.arange(19))), "one for each of 20 images"),
-        (lambda data, file: compress.quantize(ARCH, (flat(20, 1, 16, 16), np.arange(20) % 2 - 1)), "tells 10 classes apart"),
+        (lambda data, file: compress.quantize(ARCH, (flat(20, 1, 16, 16), np.arange(20) % 2 - 1)), "has 10 classes"),
         (lambda data, file: compress.quantize(ARCH, iter([])), "must yield at least one"),
         (lambda data, file: compress.quantize(ARCH, {"a": flat(20, 1, 16, 16), "b": flat(20, 3)}), "several inputs by name are for ONNX files"),
         (lambda data, file: compress.quantize(file, {"a": flat(20, 1, 16, 16)}), "inputs must be given for x, got a"),

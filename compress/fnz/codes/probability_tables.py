@@ -48,7 +48,7 @@ def read_table(reader: Reader, count: int) -> Counts:
 
 
 def frequencies(eighths: Counts) -> Counts:
-    """Integers that add up to ``TOTAL``, from the eighths of a bit that each symbol shall take.
+    """Integers that add up to ``TOTAL``, from the eighths of a bit that each symbol is meant to take.
 
     >>> frequencies(np.array([8, 16, 16])) / TOTAL
     array([0.5 , 0.25, 0.25])
@@ -60,7 +60,7 @@ def frequencies(eighths: Counts) -> Counts:
 
 
 def chance(eighths: int) -> int:
-    """The frequency of one of two symbols that shall take so many eighths of a bit.
+    """The frequency of one of two symbols that is meant to take so many eighths of a bit.
 
     >>> chance(8) / TOTAL
     0.5

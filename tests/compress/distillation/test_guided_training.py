@@ -35,7 +35,7 @@ def test_a_network_that_knows_nothing_leads_nobody(
     }
     calls[way](ARCH)
     assert not led
-    assert "trained on the labels alone" in caplog.text
+    assert "trained without a teacher" in caplog.text
     caplog.clear()
     calls[way](learnt)
     assert len(led) == 1

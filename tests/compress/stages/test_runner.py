@@ -307,7 +307,9 @@ def test_a_folder_of_other_stages_or_networks_is_refused(learnt: Artifact, few: 
 
     done = pruned(0.3)
     assert pruned(0.3, learning_rate=0.01).history == done.history  # how it was trained is settled where it is found
-    with pytest.raises(ValueError, match=r"01_prune: holds what was made with amount 0.3, wanted is 0.5; give another"):
+    with pytest.raises(
+        ValueError, match=r"01_prune: holds what was made with amount 0.3, wanted is 0.5; choose another"
+    ):
         pruned(0.5)
     with pytest.raises(ValueError, match="made with seed 0, wanted is 7"):
         pruned(0.3, around=replace(estimated, seed=7))
@@ -316,7 +318,7 @@ def test_a_folder_of_other_stages_or_networks_is_refused(learnt: Artifact, few: 
         pruned(0.3, around=replace(estimated, data=other))
     with pytest.raises(ValueError, match="made with recipe 'a recipe', wanted is None"):
         run_stages(learnt, [Prune(amount=0.3, recipe=None)], estimated, tmp_path)
-    with pytest.raises(ValueError, match="holds the stages of another network; give another folder"):
+    with pytest.raises(ValueError, match="holds the stages of another network; choose another folder"):
         pruned(0.3, artifact_of(learnt.arch, seed=9))
     assert pruned(0.3).history == done.history
 

@@ -140,21 +140,21 @@ def test_it_is_given_up_after_three_times_in_one_line() -> None:
         train(small(), DATA, Recipe(epochs=3, learning_rate=0.07), loss=Loss(*range(5, 1000)))
     said = str(caught.value)
     assert "\n" not in said
-    assert "after 3 times back" in said
-    assert "take a lower learning rate than 0.07" in said
+    assert "after 3 returns" in said
+    assert "use a lower learning rate than 0.07" in said
     assert isinstance(caught.value, InputError)
     assert str(pickle.loads(pickle.dumps(caught.value))) == said
 
 
 def test_a_rate_far_too_high_is_told() -> None:
-    with pytest.raises(DivergedError, match="after 3 times back"):
+    with pytest.raises(DivergedError, match="after 3 returns"):
         train(small(), DATA, Recipe(epochs=3, learning_rate=1e30))
 
 
 def test_weights_that_are_not_finite_from_the_start_are_told() -> None:
     model = small()
     next(model.parameters()).data.fill_(torch.nan)
-    with pytest.raises(DivergedError, match="begins with are not all finite"):
+    with pytest.raises(DivergedError, match="initial weights of a training are not all finite"):
         train(model, DATA, Recipe(epochs=1))
 
 
@@ -288,7 +288,7 @@ def test_where_memory_runs_out_a_batch_is_taken_in_parts(
     recipe = Recipe(epochs=1.2, learning_rate=0.02)
     found = train(model, DATA, recipe)
     assert found.parts == parts
-    assert f"in parts of at most {sizes[0]}" in caplog.text
+    assert f"into parts of at most {sizes[0]}" in caplog.text
     assert model.sizes[:parts] == sizes
     assert found.steps == train(usual, DATA, recipe).steps
     for name, value in usual.state_dict().items():

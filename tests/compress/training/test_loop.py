@@ -241,7 +241,7 @@ def test_a_teacher_made_for_a_number_of_images_is_asked_in_such_parts(
 def test_a_teacher_for_other_data_is_refused(digits: Dataset, tmp_path: Path) -> None:
     path = tmp_path / "teacher.onnx"
     path.write_bytes(write_onnx(preset("resnet8").workload()))
-    with pytest.raises(ValueError, match="must read 1 channels and tell 10 classes apart, got 3 and 10"):
+    with pytest.raises(ValueError, match="must read 1 channels and output 10 classes, got 3 and 10"):
         OnnxTeacher(path, digits)
 
 

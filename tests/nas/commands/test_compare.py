@@ -38,12 +38,12 @@ def files(tmp_path: Path) -> tuple[str, str, str]:
 def test_a_table_says_where_two_files_part(files: tuple[str, str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", files[0], files[1], "--data", "digits"]) == 0
     told = capsys.readouterr()
-    assert "layers: classifier (Gemm) is the first that is off by more than 0.1" in told.out
+    assert "layers: classifier (Gemm) is the first that differs by more than 0.1" in told.out
     assert f"{Path(files[0]).stat().st_size:,}" in told.out
     assert main(["compare", files[0], files[0], "--data", "digits"]) == 0
     told = capsys.readouterr()
-    assert f"same prediction: 100.00 % of {len(load_data('digits').test)} test images" in told.out
-    assert "layers: none of 22 is off by more than 0.1" in told.out
+    assert f"same prediction for 100.00 % of {len(load_data('digits').test)} test images" in told.out
+    assert "layers: none of 22 differs by more than 0.1" in told.out
 
 
 def test_json_holds_every_layer_and_what_was_measured(
@@ -100,10 +100,10 @@ def test_bad_input_is_told_in_one_line(
     (tmp_path / "escaping").mkdir()
     (tmp_path / "escaping" / "metrics.json").write_text(json.dumps({"deployed": "../a.onnx"}))
     for arguments, said in (
-        ([files[0], files[1]], "--data with what the networks were trained on"),
-        ([files[0], str(tmp_path / "no.onnx"), "--data", "digits"], "it is not there"),
-        ([files[0], str(tmp_path / "empty"), "--data", "digits"], "holds no metrics.json"),
-        ([files[0], str(tmp_path / "escaping"), "--data", "digits"], "deployed file '../a.onnx' is not there"),
+        ([files[0], files[1]], "give --data, the images that the networks were trained on"),
+        ([files[0], str(tmp_path / "no.onnx"), "--data", "digits"], "which is missing"),
+        ([files[0], str(tmp_path / "empty"), "--data", "digits"], "which has no metrics.json"),
+        ([files[0], str(tmp_path / "escaping"), "--data", "digits"], "deployed file '../a.onnx' is missing"),
         ([files[0], str(tmp_path / "broken.onnx"), "--data", "digits"], "not an ONNX file"),
         ([files[0], str(tmp_path / "cut.fnz"), "--data", "digits"], "fnz"),
         ([files[0], files[1], "--data", "nowhere"], "--data must be"),

@@ -23,7 +23,7 @@ from hw_profiles.devices.device_file import to_toml
 from hw_profiles.latency.estimate import Latency
 from hw_profiles.measurement.random_networks import micro_network
 from nas.commands.main import main
-from nas.commands.text_table import short
+from nas.commands.output.text_table import short
 from search_spaces import preset
 
 ROOT = Path(__file__).parents[3]
@@ -84,7 +84,7 @@ def test_whether_the_conditions_hold_here_is_said(
     (tmp_path / "my.toml").write_text(to_toml(replace(load_device("host"), conditions=stated)))
     assert main(["devices", "show", str(tmp_path / "my.toml")]) == 0
     text = capsys.readouterr().out
-    assert ("this machine, under these conditions" in text) == holds
+    assert ("this machine has the conditions of the measurement" in text) == holds
     assert ("`nas devices measure --out FILE.toml`" in text) != holds
     assert main(["devices", "show", str(tmp_path / "my.toml"), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
@@ -240,7 +240,7 @@ def test_real_times_that_are_too_few_are_kept_for_the_next_call(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["measure"], "--out must say where the device is written, such as --out my.toml"),
+        (["measure"], "devices measure needs --out, the device file to write, such as --out my.toml"),
         (["measure", "--out", "my.json"], "a device is written to a .toml file, got 'my.json'"),
         (["measure", "--out", "."], "--out must be a .toml file, got the folder '.'"),
         (["measure", "--out", "my.toml", "--time", "10"], "time must be a number with one of the units s, min, h"),

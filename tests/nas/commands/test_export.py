@@ -69,7 +69,7 @@ def test_what_cannot_be_exported_is_told(run_folder: Path, tmp_path: Path, capsy
     for source, options, said in (
         (tmp_path / "nowhere", [], "a finished run's folder"),
         (floating, [], "must be held as 8-bit integers"),
-        (run_folder, ["--verify"], "--verify needs images"),
+        (run_folder, ["--verify"], "--verify needs --data, the images"),
     ):
         assert main(["export", str(source), "--out", out, *options]) == 2
         error = capsys.readouterr().err

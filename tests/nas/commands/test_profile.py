@@ -152,7 +152,7 @@ def test_no_line_is_wider_than_a_terminal_and_no_layer_is_left_out(capsys: pytes
     rows = [line for line in lines if re.match(r"\d+ ", line)]
     assert len(rows) > 400
     assert max(map(len, lines[: len(rows) + 3])) <= 110
-    assert any("used instead" in line for line in lines if line.startswith("doubt"))
+    assert any("used instead" in line for line in lines if line.startswith("caution"))
     assert not any("…" in line for line in printed(capsys, "mobilenetv3_small_100"))  # columns move together first
 
 
@@ -210,7 +210,7 @@ def test_hostile_names_steer_neither_terminal_nor_page(tmp_path: Path, capsys: p
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["resnett8"], "no model is called 'resnett8'; did you mean 'resnet8'?"),
+        (["resnett8"], "there is no model 'resnett8'; did you mean 'resnet8'?"),
         (["timm:resnet1818"], "timm has no model 'resnet1818'; did you mean"),
         (["convnext_tin"], "did you mean 'convnext_tiny'?"),
         (["missing.onnx"], "model missing.onnx: there is no such file"),
@@ -220,14 +220,17 @@ def test_hostile_names_steer_neither_terminal_nor_page(tmp_path: Path, capsys: p
         (["text.onnx"], "text.onnx"),
         (["resnet8", "--device", "hosst"], "no device is called 'hosst'; did you mean 'host'?"),
         (["resnet8", "--precision", "int4"], "precision must be one of fp32, int8, got 'int4'"),
-        (["model.onnx", "--precision", "int8"], "a file is taken as it is, got 'int8'"),
-        (["resnet8", "--input-shape", "3,32,32"], "--input-shape must be sides of at least 1 such as 3x224x224, got"),
-        (["resnet8", "--input-shape", "0x32x32"], "--input-shape must be sides of at least 1"),
-        (["resnet8", "--input-shape", "32x32"], "--input-shape must be three sides such as 3x224x224, got 32x32"),
+        (
+            ["model.onnx", "--precision", "int8"],
+            "--precision does not apply to files, whose precision is fixed, got 'int8'",
+        ),
+        (["resnet8", "--input-shape", "3,32,32"], "--input-shape must be sizes of at least 1, such as 3x224x224, got"),
+        (["resnet8", "--input-shape", "0x32x32"], "--input-shape must be sizes of at least 1"),
+        (["resnet8", "--input-shape", "32x32"], "--input-shape must be three sizes, such as 3x224x224, got 32x32"),
         (["model.onnx", "--input-shape", "3x64x64"], "but input_shape says 3x64x64"),
         (["timm:resnet18", "--measure", "--precision", "int8"], "fp32 only, got 'int8'"),
         (["resnet8", "--html", "."], "--html must be a file, got the folder '.'"),
-        (["resnet8", "--html", "text.json/page.html"], "--html must lie in a folder"),
+        (["resnet8", "--html", "text.json/page.html"], "--html must be in a folder"),
     ],
 )
 def test_a_wrong_argument_is_told_in_one_line(

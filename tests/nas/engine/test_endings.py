@@ -56,8 +56,8 @@ def test_where_nothing_fits_the_search_ends_with_the_reason(sampler: str) -> Non
     assert count(study, TrialState.COMPLETE) == 0
     said = study.user_attrs[ENDED]
     assert said.startswith("nothing fits: none of ")
-    assert "the limit that binds is size: at most 9, the smallest met was 10" in said
-    assert "the smallest met of latency_ms was 1 (at most 2.5 ms)" in said
+    assert "the limit that binds is size: at most 9, the smallest found was 10" in said
+    assert "the smallest found for latency_ms was 1 (at most 2.5 ms)" in said
     assert said.endswith("the smallest change of one limit that would work: size of 10")
 
 

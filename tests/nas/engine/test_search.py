@@ -67,7 +67,7 @@ def test_what_breaks_the_budget_or_repeats_is_never_evaluated() -> None:
     assert all(cost(found)["size"] <= 9 for found in candidates)
     assert states(study)["COMPLETE"] == 10
     whys = [trial.user_attrs["why"] for trial in study.get_trials(states=(TrialState.PRUNED,))]
-    assert any(why.startswith("breaks the budget: size is ") for why in whys)
+    assert any(why.startswith("exceeds the budget: size is ") for why in whys)
     for trial in study.trials:
         broken = cost(nas.candidate(study, trial))["size"] > 9
         assert trial.constraints["size"] == pytest.approx(cost(nas.candidate(study, trial))["size"] / 9 - 1)
@@ -399,7 +399,7 @@ def test_every_sampler_repeats_itself_for_a_seed(name: str) -> None:
 
 def test_an_unknown_sampler_gets_a_hint() -> None:
     with pytest.raises(
-        ValueError, match=r"no sampler is called 'randm'; did you mean 'random'\? \(valid: tpe, random, surrogate\)"
+        ValueError, match=r"there is no sampler 'randm'; did you mean 'random'\? \(valid: tpe, random, surrogate\)"
     ):
         sampler_named("randm")
 
@@ -473,7 +473,7 @@ def test_samplers_that_list_everything_end_the_search(sampler: optuna.samplers.B
     assert len(evaluate.asked) == 12
     assert study.user_attrs["ended"] in {
         "the sampler has nothing left to propose",
-        "the space is exhausted: 500 draws met no candidate that keeps the budget and is new",
+        "the space is exhausted: 500 draws found no new candidate within the budget",
     }
 
 
@@ -509,8 +509,8 @@ def test_timeout_ends_a_search() -> None:
     ("changes", "said"),
     [
         ({"objectives": ("latency_ms",)}, "objectives must hold 'accuracy'"),
-        ({"objectives": ("accuracy", "weight")}, "cost must tell 'weight'"),
-        ({"budget": {"weight": 1}}, "cost must tell 'weight'"),
+        ({"objectives": ("accuracy", "weight")}, "cost must return 'weight'"),
+        ({"budget": {"weight": 1}}, "cost must return 'weight'"),
         ({"budget": {"size": True}}, "budget 'size' must be a number above 0, got True"),
         ({"budget": {"size": 0}}, "budget 'size' must be a number above 0, got 0"),
         ({"budget": {"size": -1}}, "budget 'size' must be a number above 0, got -1"),
@@ -528,19 +528,19 @@ def test_timeout_ends_a_search() -> None:
             ({"seed": s}, f"seed must be a whole number in 0..4294967295, got {s!r}")
             for s in (True, 1.5, "1", None, -1)
         ),
-        ({"rungs": (0.5,)}, "rungs must rise"),
-        ({"rungs": 0.5}, "rungs must rise from above 0 to 1, got 0.5"),
-        ({"rungs": ("a",)}, "rungs must rise"),
+        ({"rungs": (0.5,)}, "rungs must increase"),
+        ({"rungs": 0.5}, "rungs must increase from above 0 to 1, got 0.5"),
+        ({"rungs": ("a",)}, "rungs must increase"),
         ({"budget": 5}, "budget must be a Budget or a mapping of limits by name, got 5"),
         ({"sampler": 3}, "sampler must be a sampler of Optuna, a name or a function of a seed, got 3"),
-        ({"sampler": "tp"}, "no sampler is called 'tp'; did you mean 'tpe'"),
+        ({"sampler": "tp"}, "there is no sampler 'tp'; did you mean 'tpe'"),
         ({"storage": 5}, "storage must be FILE.db"),
         ({"executor": 5}, "executor must have the methods"),
         ({"workers": 0}, "workers must be a whole number of at least 1, got 0"),
         ({"evaluation_timeout": 0}, "evaluation_timeout must be a number of seconds above 0 or None, got 0"),
         ({"cost": None}, "cost must be a function, got None"),
         ({"cost": lambda found: 3}, "cost must return a mapping of numbers by name, got 3"),
-        ({"rungs": (0.5, 0.2, 1)}, "rungs must rise"),
+        ({"rungs": (0.5, 0.2, 1)}, "rungs must increase"),
         ({"cost": lambda found: {"size": math.nan}}, "cost 'size' must be a number"),
     ],
 )

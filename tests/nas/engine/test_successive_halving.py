@@ -118,4 +118,4 @@ def test_a_search_stops_what_would_most_likely_end_dominated(objectives: tuple[s
     )  # fmt: skip
     pruned = study.get_trials(states=(TrialState.PRUNED,))
     assert [trial.params["found"] for trial in pruned] == stopped
-    assert all("end worse than another" in trial.user_attrs["why"] for trial in pruned)
+    assert all("likely to be dominated by another one" in trial.user_attrs["why"] for trial in pruned)

@@ -161,5 +161,5 @@ def test_a_checkpoint_of_the_usual_kernels_is_continued_by_the_others(
 
 def test_a_training_that_diverges_is_told_by_the_process_of_its_own(tmp_path: Path) -> None:
     context = Context(data=images(300, 16), device=load_device("host"), measured=False)
-    with pytest.raises(InputError, match=r"^the training diverged.*take a lower learning rate"):
+    with pytest.raises(InputError, match=r"^the training diverged.*use a lower learning rate"):
         trained_network(network(16), context, Recipe(epochs=4, learning_rate=1e30), tmp_path / "winner", what="it")

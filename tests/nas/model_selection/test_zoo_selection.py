@@ -23,7 +23,7 @@ def made_up(name: str, top1: float, ms: float) -> SelectedModel:
     return SelectedModel(
         name=name, input_shape=(3, 8, 8), precision="fp32", published_top1=top1, latency_ms=ms, latency_low_ms=ms,
         latency_high_ms=ms, latency_upper_bound_ms=ms, latency_source="estimated", peak_ram_bytes=1, flash_bytes=1,
-        macs=1, params=1, energy_mj=None,
+        macs=1, params=1,
     )  # fmt: skip
 
 
@@ -95,3 +95,21 @@ def test_when_nothing_fits_the_change_that_is_named_is_enough_and_less_is_not(de
 def test_wrong_input_is_told_in_one_line(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(InputError, match=said):
         nas.select(**{"device": "host", **wrong})  # type: ignore[arg-type]
+
+
+def test_energy_is_limited_on_a_device_whose_power_is_known_and_named_where_it_is_not() -> None:
+    board = load_device("raspberry-pi-4")
+    every = selection(board, Budget(), "int8").within
+    middle = sorted(model.costs()["energy_mj"] for model in every)[len(every) // 2]
+    fewer = selection(board, Budget(energy_mj=middle), "int8")
+    assert 0 < len(fewer.within) < len(every)
+    for model in fewer.within:
+        assert model.energy_mj is not None
+        assert model.energy_mj < model.costs()["energy_mj"] <= middle
+
+
+def test_the_example_of_the_board_gives_ten_records_in_its_limit() -> None:
+    found = nas.select("raspberry-pi-4", latency="30ms", precision="int8", top=10)
+    assert len(found) == 10
+    assert all(model.latency_upper_bound_ms <= 30 and model.precision == "int8" for model in found)
+    assert found[0].published_top1 > 0.74

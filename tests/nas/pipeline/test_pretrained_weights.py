@@ -84,7 +84,9 @@ def test_without_a_network_a_file_is_asked_for(cache: Path, monkeypatch: pytest.
         raise OSError("We couldn't connect\nto the hub")
 
     monkeypatch.setattr(timm, "create_model", unreachable)
-    with pytest.raises(ValueError, match=r"cannot be downloaded \(We couldn't connect\); give a file of them instead"):
+    with pytest.raises(
+        ValueError, match=r"cannot be downloaded \(We couldn't connect\); give a file of weights instead"
+    ):
         initial_weights(f"timm:{NAME}")
     assert not cache.exists()
 
@@ -170,7 +172,7 @@ def test_a_package_of_weights_is_found_without_running_its_code(
         ({"weight": torch.zeros(3)}, {}, "must hold conv_stem.weight, which is missing"),
         ({}, {"record": "../outside.pth"}, "must hold one .pth file, got 0"),
         ({}, {"record": "a/absent.pth"}, "must hold one .pth file, got 0"),
-        ({}, {"version": "../../1"}, "its version must be one"),
+        ({}, {"version": "../../1"}, "its version must be a valid version"),
     ],
 )
 def test_a_package_that_holds_something_else_is_passed_over_and_named(
@@ -211,9 +213,9 @@ def test_a_run_goes_on_in_its_space_where_nothing_is_found_and_says_so_in_one_li
     assert job.space.name == "mobilenet"
     (line,) = missing_weights(job.init_facts)
     assert line.startswith(
-        "starts from random weights in the space mobilenet: no pretrained weights: none kept by timm"
+        "starts from random weights in the space mobilenet: no pretrained weights: none in timm's cache"
     )
-    assert line.endswith("Hugging Face is not reached")
+    assert line.endswith("Hugging Face cannot be reached")
     assert "\n" not in line
 
 

@@ -257,7 +257,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["--baseline", "resnet9"], "no preset is called 'resnet9'"),
         (["--set", "trails=3"], "did you mean 'trials'"),
         (["--set", "trials"], "--set must be key=value"),
-        (["--energy", "2mJ"], "this device states no power"),
+        (["--energy", "2mJ"], "no power is known for this device"),
         (["no_such.toml"], "there is no such file"),
         (["--trials", "many"], "invalid int value"),
         (["--nonsense"], "unrecognized arguments"),
@@ -382,7 +382,7 @@ def test_a_run_does_not_go_on_with_other_images(
         write_text(folder / name, (whole / name).read_text())
     write_text(folder / "data.json", '{"sha256": "of other images"}')
     assert main([*QUICK, "--out", str(folder)]) == 2
-    assert "holds a run on other images than are in digits now" in one_line(capsys)
+    assert "holds a run with other images than those in digits now" in one_line(capsys)
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.toml",
         "data.json",
@@ -403,7 +403,7 @@ def test_nothing_that_fits_is_exit_code_3_with_the_reason(tmp_path: Path, capsys
     arguments = [*QUICK, *ALONE, "--latency", "0.001ms", "--out", str(tmp_path / "run")]
     assert main(arguments) == 3
     said = one_line(capsys)
-    assert "the limit that binds is latency_ms: at most 0.001 ms, the smallest met was" in said
+    assert "the limit that binds is latency_ms: at most 0.001 ms, the smallest found was" in said
     assert "the smallest change of one limit that would work: latency_ms of" in said
 
 

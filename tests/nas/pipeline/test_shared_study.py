@@ -127,7 +127,7 @@ def test_a_worker_with_other_images_is_refused(refusal: Callable[..., str], tmp_
     labels = {f"y_{part}": np.arange(60) % 3 for part in ("train", "test")}
     np.savez(tmp_path / "other.npz", **split, **labels)
     line = refusal("worker", "search", "--data", str(tmp_path / "other.npz"))
-    assert "the study 'search' was made with something else: images: {" in line
+    assert "the study 'search' was made with other settings: images: {" in line
     assert "classes: [" in line
 
 
@@ -135,7 +135,7 @@ def test_the_same_images_with_other_labels_are_other_images(refusal: Callable[..
     study = study_at(journal)
     record = study.user_attrs[RECORD]
     study.set_user_attr(RECORD, {**record, "data": {**record["data"], "sha256": "0" * 64}})
-    assert "made with something else: " in refusal("worker", "search", "--data", "digits")
+    assert "made with other settings: " in refusal("worker", "search", "--data", "digits")
 
 
 def test_a_worker_whose_space_is_another_is_refused(refusal: Callable[..., str], journal: str) -> None:
@@ -143,20 +143,20 @@ def test_a_worker_whose_space_is_another_is_refused(refusal: Callable[..., str],
     record = study.user_attrs[RECORD]
     study.set_user_attr(RECORD, {**record, "space": {**record["space"], "activation": ["relu", "gelu"]}})
     line = refusal("worker", "search", "--data", "digits")
-    assert 'something else: space, activation: ["relu", "gelu"] in the study, [' in line
+    assert 'other settings: space, activation: ["relu", "gelu"] in the study, [' in line
 
 
 def test_a_search_with_another_config_is_refused(refusal: Callable[..., str], tmp_path: Path) -> None:
     out = ("--out", str(tmp_path / "again"), "--trials", "3")
     line = refusal("search", *SHORT, "--latency", "0.2ms", "--sampler", "random", *out)
     assert line.endswith(
-        'something else: latency: "0.1ms" in the study, "0.2ms" here; sampler: "surrogate" in the study, "random" here'
+        'other settings: latency: "0.1ms" in the study, "0.2ms" here; sampler: "surrogate" in the study, "random" here'
     )
 
 
 def test_a_study_that_is_not_there_is_told_with_the_nearest_name(refusal: Callable[..., str]) -> None:
     line = refusal("worker", "serach", "--data", "digits")
-    assert line.startswith("nas: error: no study is called 'serach' at ")
+    assert line.startswith("nas: error: there is no study 'serach' at ")
     assert "did you mean 'search'?" in line
 
 
@@ -187,9 +187,9 @@ def test_weights_reach_a_worker_through_the_artifacts(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     worker = ["worker", "search", "--storage", address, "--data", "digits"]
     assert main(worker) == 2
-    assert "a study that starts from weights needs --artifacts" in capsys.readouterr().err
+    assert "a study that starts from pretrained weights needs --artifacts" in capsys.readouterr().err
     assert main([*worker, "--artifacts", str(tmp_path / "empty")]) == 2
-    assert "does not hold the weights that the study starts from" in capsys.readouterr().err
+    assert "does not contain the weights that the study starts from" in capsys.readouterr().err
     assert main([*worker, "--artifacts", str(store)]) == 0
     check_complete(address, 1, workers=1)
     copies = list((tmp_path / "cache" / "fitnas" / "weights").iterdir())

@@ -26,9 +26,9 @@ def test_without_a_wish_a_network_is_taught_made_narrower_and_made_integers() ->
     ("stages", "said"),
     [
         ("prun", "got 'prun'; did you mean 'prune'"),
-        ("int8,prune", "stages must come once each, in the order distill, prune, .*, got int8, prune"),
-        ("prune,prune", "stages must come once each"),
-        ("int4,int8", "beside one of int8, qat, mixed, which compute in 8-bit integers, got int4, int8"),
+        ("int8,prune", "stages must each be given once, in the order distill, prune, .*, got int8, prune"),
+        ("prune,prune", "stages must each be given once"),
+        ("int4,int8", "with one of int8, qat, mixed, which compute in 8-bit integers, got int4, int8"),
         ("distill,prune", "distill needs a teacher, got teacher 'none'"),
     ],
 )

@@ -44,4 +44,4 @@ def test_a_time_that_is_too_short_is_refused_with_the_least(tmp_path: Path, caps
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nas: error")]
     assert len(said) == 1
     assert "time must be at least " in said[0]
-    assert "for 1,438 training images here, got 12s" in said[0]
+    assert "for 1,438 training images on this machine, got 12s" in said[0]

@@ -1,4 +1,4 @@
-"""What the report says of the time of a run."""
+"""What the report says about the time of a run."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def found(known: float, searched: float | None) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("known", "searched", "said"),
     [
-        (0.5, 0.7, "it paid: 70.00 % of the validation images with the best of 7"),
-        (0.5, 0.53, "it may have paid, within the error of so few images"),
-        (0.7, 0.5, "it did not pay: 50.00 %"),
-        (0.7, None, "none; resnet8 at 48 px is the best of 2 known networks"),
+        (0.5, 0.7, "better than the known networks: validation accuracy 70.00 % for the best of 7"),
+        (0.5, 0.53, "possibly better than the known networks, within the error of so few images"),
+        (0.7, 0.5, "not better than the known networks: validation accuracy 50.00 %"),
+        (0.7, None, "none; the best of 2 known networks is resnet8 at 48 px"),
     ],
 )
 def test_it_says_whether_the_search_paid(known: float, searched: float | None, said: str) -> None:
@@ -51,6 +51,6 @@ def test_the_plan_stands_beside_what_came_of_it() -> None:
         "winner_epochs": 308.3, "twice_the_time_points": 0.25,
     }  # fmt: skip
     page = plan_section({"plan": plan, "search": found(0.5, 0.7), "seconds": 717.7})
-    for said in ("one &lt;b&gt;", "431 s, 294.0 epochs (308.3 were expected)", "0.25 points of accuracy more",
-                 "718 s of 720 s", "it paid", "is 0.80"):  # fmt: skip
+    for said in ("<p>One &lt;b&gt;.</p>", "431 s, 294.0 epochs (308.3 were planned)", "0.25 percentage points more accuracy",
+                 "718 s of 720 s", "better than the known networks", "a correlation of 0.80"):  # fmt: skip
         assert said in page

@@ -214,7 +214,7 @@ def test_a_thousand_classes_do_not_make_a_table_of_a_thousand() -> None:
     assert Page(html).count("tr") < 100
     worst = metrics["test"]["most_confused"][0]
     assert f"class {worst['true']}" in text_of(html, "tested")
-    assert "The 20 classes of 1000 that are recognised worst" in text_of(html, "tested")
+    assert "The 20 of 1000 classes with the lowest recall" in text_of(html, "tested")
 
 
 def test_each_block_is_a_box_each_kernel_a_bar_and_the_peak_has_a_name() -> None:
@@ -251,7 +251,7 @@ def test_a_teacher_of_whom_little_is_known_an_empty_study_and_facts_of_the_data_
     html = render(metrics, empty)
     assert "timm:x" in text_of(html, "stages")
     assert "1 left out, such as <script>alert(1)</script>.png (cut off)" in text_of(html, "data")
-    assert "1 of 9 test images a training or validation image, such as b.png and a.png" in text_of(html, "data")
+    assert "1 of 9 test images of a training or validation image, such as b.png and a.png" in text_of(html, "data")
     assert "No candidate was evaluated." in text_of(html, "candidates")
 
 
@@ -307,13 +307,13 @@ def test_a_finished_run_may_lie_in_a_folder_of_any_name(
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
-        ("metrics.json", None, "it holds no metrics.json"),
-        ("study.db", None, "it holds no study.db"),
+        ("metrics.json", None, "it has no metrics.json"),
+        ("study.db", None, "it has no study.db"),
         ("metrics.json", b"{", "metrics.json: not JSON"),
         ("metrics.json", b"[]", "metrics.json: must hold a JSON object, got list"),
         ("metrics.json", b"\xff\xfe", "metrics.json: not JSON"),
         ("metrics.json", b'{"schema": 1}', f"schema must be {METRICS_SCHEMA}, got 1"),
-        ("metrics.json", f'{{"schema": {METRICS_SCHEMA}}}'.encode(), "not those of a finished run"),
+        ("metrics.json", f'{{"schema": {METRICS_SCHEMA}}}'.encode(), "do not belong to a finished run"),
         ("study.db", b"no database", "not the study of a run"),
         ("study.db", b"", "not the study of a run"),
     ],

@@ -148,6 +148,7 @@ def test_weights_of_operations_that_nobody_knows_are_counted(tmp_path: Path) -> 
     assert profile(tmp_path / "m.onnx", device).weight_count == parameters + 2 * 16  # the states that it begins with
 
 
+@pytest.mark.slow
 def test_dynamo_s_files_with_weights_beside_them(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)).eval()
@@ -219,3 +220,21 @@ def test_transposed_convolutions_in_groups(groups: int, bias: bool) -> None:
     held = [t for t in onnx.load_model_from_string(written).graph.initializer if len(t.dims) > 1]
     in_float = [tuple(tensor.dims) for tensor in held if tensor.data_type != TensorProto.INT8]
     assert (len(held), in_float) == (3, [(16, 16 // groups, 3, 3)])  # which no runtime computes in integers
+
+
+def test_dynamic_quantization_is_counted_as_integers() -> None:
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+        helper.make_node("ConvInteger", ["q", "wq", "z", "wz"], ["i"]),
+        helper.make_node("Cast", ["i"], ["f0"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["f0", "s"], ["c"]),
+        *BODY[1:],
+    ]
+    constants = {"wq": np.int8(WEIGHTS["w"] * 100), "wz": np.int8(0), "v": WEIGHTS["v"], "d": WEIGHTS["d"]}
+    given = model(nodes, constants).SerializeToString()
+    assert run(given, 1).shape == (1, 3)
+    workload = read_onnx(given)
+    assert workload.macs == 14 * 14 * 8 * 27 + 24
+    assert [workload.format(op.weight).bits for op in workload.ops if op.kind == "conv"] == [8]
+    with pytest.raises(ValueError, match="got one that is quantized already"):
+        quantized(given)

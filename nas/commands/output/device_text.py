@@ -12,7 +12,7 @@ from hw_profiles import Device
 from hw_profiles.cost_model.kernel_costs import quantity_names
 from hw_profiles.devices.machine import matches_this_machine
 from hw_profiles.latency.estimate import NINETY, prediction_deviation
-from nas.commands.text_table import WIDTH, aligned, printable, short
+from nas.commands.output.text_table import WIDTH, aligned, printable, short
 
 _FIELDS = ("name", "description", "runtime", "threads", "channel_multiple", "measurable", "source")
 _HEAD = ("device", "core", "MHz", "RAM", "flash", "runtime", "threads", "fp32 ±", "int8 ±", "power")

@@ -1,0 +1,69 @@
+"""The examples at the end of each verb's help."""
+
+from __future__ import annotations
+
+EXAMPLES = {
+    "run": (
+        "nas run --data photos --device host --latency 2ms --time 1h --out runs/photos",
+        "nas run --data digits --latency 0.15ms --trials 20 --set train_epochs=50 --out runs/digits",
+    ),
+    "search": (
+        "nas search --data photos --latency 2ms --trials 100 --out runs/search",
+        "nas search --data photos --latency 2ms --trials 100 --storage search.journal --study photos --out runs/search",
+    ),
+    "worker": (
+        "nas worker photos --storage search.journal --data photos",
+        "nas worker photos --storage postgresql://nas@db.example.com/studies --data photos --workers 4",
+    ),
+    "report": (
+        "nas report runs/photos",
+        "nas report runs/demo",
+    ),
+    "list": (
+        "nas list",
+        "nas list --json",
+    ),
+    "devices": (
+        "nas devices",
+        "nas devices show host --json",
+    ),
+    "devices show": (
+        "nas devices show host",
+        "nas devices show my.toml",
+    ),
+    "devices measure": (
+        "nas devices measure --out my.toml",
+        "nas devices measure --out four_threads.toml --threads 4 --precision int8 --time 20min",
+    ),
+    "profile": (
+        "nas profile resnet8 --precision int8",
+        "nas profile model.onnx --html profile.html",
+    ),
+    "devices calibrate": (
+        "nas devices calibrate --base raspberry-pi-4 --from latencies.csv --out my.toml",
+        "nas devices calibrate --base host --from latencies.csv --out laptop.toml --input-shape 3x224x224",
+    ),
+    "select": (
+        "nas select --device raspberry-pi-4 --latency 30ms --precision int8",
+        "nas select --device host --latency 10ms --flash 20MB --top 3 --measure 3",
+    ),
+    "export": (
+        "nas export model.int8.onnx --out program",
+        "nas export runs/photos --out program --data photos --verify",
+    ),
+    "compare": (
+        "nas compare model.onnx model.int8.onnx --data digits",
+        "nas compare runs/first runs/second --measure",
+    ),
+}
+
+
+def epilog(verb: str) -> str:
+    """The last lines of the help of a verb.
+
+    >>> print(epilog("list"))
+    examples:
+      nas list
+      nas list --json
+    """
+    return "\n  ".join(["examples:", *EXAMPLES.get(verb, ())])

@@ -1,0 +1,55 @@
+"""What a command writes to stderr beside its result: log lines and progress bars."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+
+def add_verbosity(parser: argparse.ArgumentParser) -> None:
+    """Add ``-v`` and ``-q``, which exclude each other."""
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "-v", "--verbose", action="store_true", help="also show log messages of the libraries (default: off)"
+    )
+    how.add_argument(
+        "-q", "--quiet", action="store_true", help="show neither progress nor log, only warnings (default: off)"
+    )
+
+
+def _is_not_the_error(record: logging.LogRecord) -> bool:
+    """Whether a record is anything but the message with which the command then fails."""
+    return not record.getMessage().startswith("the search ended: nothing fits")
+
+
+@contextmanager
+def log_on_stderr(*, verbose: bool = False, quiet: bool = False) -> Iterator[None]:
+    """Within it, log records appear on stderr as ``nas: message``, and warnings of libraries do not appear.
+
+    ``quiet`` shows warnings only and no progress bar; ``verbose`` also shows what the libraries log and warn of.
+    """
+    import optuna
+
+    from compress.progress import no_progress
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("nas: %(message)s"))
+    handler.setLevel(logging.WARNING if quiet else logging.INFO)
+    handler.addFilter(_is_not_the_error)
+    level = logging.root.level
+    logging.root.addHandler(handler)
+    if verbose:
+        logging.root.setLevel(logging.INFO)
+    else:
+        warnings.filterwarnings("ignore", category=UserWarning)
+    optuna.logging.set_verbosity(optuna.logging.INFO if verbose else optuna.logging.ERROR)
+    try:
+        with no_progress() if quiet else nullcontext():
+            yield
+    finally:
+        logging.root.removeHandler(handler)
+        logging.root.setLevel(level)
