@@ -63,7 +63,7 @@ def attribute(node: Any, name: str, default: Any) -> Any:
 
 def _conv(place: Place) -> Weights | None:
     op, weight = place.op, place.array(1)
-    if place.node.op_type != "Conv" or weight is None or weight.ndim != 4 or len(op.inputs) != 1:
+    if place.node.op_type != "Conv" or weight is None or weight.ndim not in (3, 4) or len(op.inputs) != 1:
         return None
     return _with_bias(op, weight, place.array(2))
 
@@ -135,8 +135,8 @@ def _pool(place: Place) -> Weights | None:
 
 
 def _mean(place: Place) -> Weights | None:
-    usual = place.node.op_type in ("GlobalAveragePool", "ReduceMean")
-    return {} if usual and len(place.shapes[place.op.inputs[0]]) == 4 else None
+    ranks = {"GlobalAveragePool": (3, 4), "ReduceMean": (4,)}.get(place.node.op_type, ())
+    return {} if len(place.shapes[place.op.inputs[0]]) in ranks else None
 
 
 def _flatten(place: Place) -> Weights | None:

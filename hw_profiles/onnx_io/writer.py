@@ -260,8 +260,11 @@ class _Writer:
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
 
     def _conv(self, op: Op, inputs: list[str]) -> None:
-        shape = {"kernel_shape": list(op.kernel_size), "strides": list(op.stride), "dilations": list(op.dilation)}
-        self._node("Conv", inputs, op.name, pads=list(op.padding), group=op.groups, **shape)
+        sides = slice(4 - len(op.weight_shape), 2)  # those of an image, or the second alone
+        pairs = {"kernel_shape": op.kernel_size, "strides": op.stride, "dilations": op.dilation}
+        shape = {name: list(pair)[sides] for name, pair in pairs.items()}
+        begins, ends = list(op.padding[:2])[sides], list(op.padding[2:])[sides]
+        self._node("Conv", inputs, op.name, pads=begins + ends, group=op.groups, **shape)
 
     def _of_many_positions(self, op: Op) -> bool:
         return op.kind == "linear" and len(self.workload.shapes[op.name]) != 2

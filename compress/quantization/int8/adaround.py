@@ -88,11 +88,11 @@ def _examples(workload: Workload, op: Op, files: tuple[bytes, bytes], images: Fl
 
 
 def _as_image(op: Op, x: NDArray[Any]) -> NDArray[Any]:
-    """(N, C, H, W), where a linear layer reads or makes places as (N, …, C)."""
+    """(N, C, H, W), where a linear layer reads or makes places as (N, …, C), and a convolution maybe (N, C, W)."""
     if op.kind == "linear":
         x = np.moveaxis(x, -1, 1)
         return x.reshape(*x.shape[:2], -1, 1)
-    return x
+    return x[:, :, None] if x.ndim == 3 else x
 
 
 def _patches(op: Op, x: Floats, places: NDArray[np.int64], columns: int) -> Floats:

@@ -132,8 +132,7 @@ def steps(workload: Workload) -> tuple[Step, ...]:
         if op.kind not in _RUN:
             what = f"the node {op.function}" if op.kind == UNKNOWN else op.kind
             raise InputError(f"{op.name}: no integer arithmetic is known for {what} (valid: {', '.join(_RUN)})")
-        if op.kind == "linear" and len(workload.shapes[op.name]) != 2:
-            raise InputError(f"{op.name}: no integer arithmetic is known for a linear layer of many positions")
+        _check_rank(op, workload)
         if op.name in kept and (op.kind != "activation" or op.inputs[0] in kept):
             found.append((op, op.name, "none"))
         elif op.name not in kept:
@@ -143,6 +142,13 @@ def steps(workload: Workload) -> tuple[Step, ...]:
         Step(op, output, function, tuple(name for name in op.inputs if last.get(name) == i))
         for i, (op, output, function) in enumerate(found)
     )
+
+
+def _check_rank(op: Op, workload: Workload) -> None:
+    if op.kind == "linear" and len(workload.shapes[op.name]) != 2:
+        raise InputError(f"{op.name}: no integer arithmetic is known for a linear layer of many positions")
+    if op.kind in ("conv", "global_avg_pool") and len(workload.shapes[op.inputs[0]]) != 4:
+        raise InputError(f"{op.name}: integer arithmetic is known for images (N, C, H, W) only")
 
 
 def run_integers(workload: Workload, order: tuple[Step, ...], numbers: Numbers, x: Tensor) -> Tensor:

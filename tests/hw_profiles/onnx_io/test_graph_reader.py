@@ -95,6 +95,10 @@ ENDS = {"low": np.float32(0), "six": np.float32(6), "one": np.float32(1)}
         ([node("Relu", "x", "r"), node("MatMul", "x r")], {}, "matmul"),
         ([node("Conv", "x w")], {"w": floats(6, 4, 3, 3)}, "conv"),
         ([node("Conv", "x w", auto_pad="SAME_UPPER", strides=[2, 2])], {"w": floats(6, 4, 3, 3)}, "conv"),
+        ([node("Reshape", "x s", "r"), node("Conv", "r w", pads=[3, 5], strides=[2], dilations=[3])],
+         {"s": np.array([0, 4, 64]), "w": floats(6, 4, 9)}, "conv"),
+        ([node("Reshape", "x s", "r"), node("GlobalAveragePool", "r")], {"s": np.array([0, 4, 64])}, "global_avg_pool"),
+        ([node("Reshape", "x s", "r"), node("MaxPool", "r", kernel_shape=[2])], {"s": np.array([0, 4, 64])}, "other"),
         ([node("Conv", "x w", group=4)], {"w": floats(8, 1, 3, 3)}, "conv"),
         ([node("ConvTranspose", "x w", strides=[2, 2])], {"w": floats(4, 6, 2, 2)}, "other"),
         ([node("Pad", "x p", "q"), node("Conv", "q w")], {"p": np.array([0, 0, 1, 2, 0, 0, 0, 1]), "w": floats(6, 4, 3, 3)},
@@ -201,7 +205,7 @@ def test_a_weight_that_is_read_in_rows_and_at_places_is_written_for_both() -> No
     graph = read_graph(data)
     check(data)
     assert list(graph.weights) == ["m.weight"]
-    scales = dict.fromkeys(integer_tensors(graph.workload, Quantization(activations={})), (0.05, 128))
+    scales = {"x": (0.04, 128), "m": (0.15, 128), "r": (0.03, 128), "y": (0.15, 128)}
     got, expected = run(write_graph(graph, Quantization(activations=scales)))[0], run(data)[0]
     assert np.abs(got - expected).max() < 0.1 * np.abs(expected).max()
 
