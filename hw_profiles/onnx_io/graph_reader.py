@@ -20,7 +20,7 @@ from hw_profiles.onnx_io.rewrites.runtime_folding import folded
 from hw_profiles.onnx_io.said_ops import Place, said_weights
 from hw_profiles.onnx_io.untrusted_file import load_model, shown
 
-_INTEGER_NODES = (
+_QUANTIZERS = (
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QGemm",
 )  # fmt: skip
 _FOUR_BITS = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
@@ -81,7 +81,7 @@ def check_float(graph: Any) -> None:
     few = [tensor.name for tensor in graph.initializer if tensor.data_type in _FOUR_BITS]
     if few:
         raise InputError(f"a float32 network is needed, got one whose weights are stored in 4 bits, such as {few[0]}")
-    if any(node.op_type in _INTEGER_NODES or node.op_type.startswith("QLinear") for node in graph.node):
+    if any(node.op_type in _QUANTIZERS or node.op_type.startswith("QLinear") for node in graph.node):
         raise InputError("a float32 network is needed, got one that is quantized already")
 
 

@@ -161,7 +161,7 @@ def _with_energy_as_latency(budget: Budget, device: Device) -> Budget:
         return budget
     latency = latency_limit_ms(device, budget.energy_mj)
     if latency is None:
-        raise InputError(f"--energy: this device states no power: {device.name}; leave --energy out")
+        raise InputError(f"--energy: no power is known for this device: {device.name}; leave --energy out")
     return replace(budget, energy_mj=None, latency_ms=min(latency, budget.latency_ms or latency))
 
 

@@ -22,7 +22,7 @@ _UNITS = {"ram_bytes": "B", "flash_bytes": "B", "runtime_ram_bytes": "B", "runti
 
 
 def device_facts(device: Device) -> dict[str, Any]:
-    """A device as JSON types, without its kernel costs; ``deviation`` is that of its estimates here, relative.
+    """A device as JSON types, without its kernel costs; ``deviation`` is the relative error of its estimates.
 
     >>> from hw_profiles import load_device
     >>> device_facts(load_device("host"))["precisions"]
@@ -41,7 +41,7 @@ def device_facts(device: Device) -> dict[str, Any]:
 
 
 def kernel_costs(device: Device) -> dict[str, dict[str, dict[str, Any]]]:
-    """What each kind of kernel costs in each precision, and at how many points that is corrected.
+    """The cost of each kind of kernel in each precision, and the number of its correction points.
 
     >>> from hw_profiles import load_device
     >>> kernel_costs(load_device("host"))["fp32"]["call/call"]["points"]
@@ -60,7 +60,7 @@ def kernel_costs(device: Device) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def device_table(devices: Sequence[dict[str, Any]]) -> list[str]:
-    """One line for each device: what it is, how sure its estimates are, and what power it takes.
+    """One line for each device: its core, memory, the interval of its estimates, its power.
 
     >>> from hw_profiles import load_device
     >>> device_table([device_facts(load_device("stm32f746"))])[1].split()[:2]
@@ -129,8 +129,8 @@ def device_lines(facts: dict[str, Any]) -> list[str]:
         f"  precisions   {', '.join(facts['precisions'])}",
         f"  source       {facts['source']}",
         f"  measured on  {measured}",
-        f"  here         {_here(facts)}",
-        f"  estimates    miss by {off} (standard deviation)",
+        f"  this machine {_here(facts)}",
+        f"  estimates    have an error of {off} (standard deviation)",
         *_missed(facts["held_out"]),
         *(_fact_line(name, fact) for name, fact in facts["facts"].items()),
     ]
@@ -141,9 +141,9 @@ def _missed(held_out: dict[str, Any]) -> list[str]:
     if not held_out:
         return []
     return [
-        f"  {precision} missed  {100 * found['mean_error']:.1f} % in the mean on {found['networks']} published "
-        f"networks in {found['families']} families, each predicted without its family (MACs alone: "
-        f"{100 * found['macs_error']:.1f} %); the 90 % interval held {100 * found['within_interval']:.0f} %"
+        f"  {precision} error   {100 * found['mean_error']:.1f} % on average for {found['networks']} published "
+        f"networks of {found['families']} families, each estimated without its family (from MACs alone: "
+        f"{100 * found['macs_error']:.1f} %); the 90 % interval contained {100 * found['within_interval']:.0f} %"
         for precision, found in held_out.items()
     ]
 
@@ -159,7 +159,7 @@ def _fact_line(name: str, fact: dict[str, Any]) -> str:
 
 def _here(facts: dict[str, Any]) -> str:
     if not facts["measurable"]:
-        return "another machine: its latency is estimated, never measured"
+        return "is another one: latency is estimated, never measured"
     if facts["measured_on_this_machine"]:
-        return "this machine, under these conditions"
-    return "other conditions: `nas devices measure --out FILE.toml` makes a file for this machine"
+        return "has the conditions of the measurement"
+    return "has other conditions: `nas devices measure --out FILE.toml` writes a file for it"

@@ -13,4 +13,4 @@ def check_page(path: Path) -> None:
         raise InputError(f"--html must be a file, got the folder {str(path)!r}")
     nearest = next(parent for parent in path.absolute().parents if parent.exists())
     if not nearest.is_dir():
-        raise InputError(f"--html must lie in a folder, got {str(path)!r} where {str(nearest)!r} is a file")
+        raise InputError(f"--html must be in a folder, got {str(path)!r}, but {str(nearest)!r} is a file")

@@ -103,7 +103,7 @@ def test_show_prints_every_fact_with_its_source_and_what_estimates_missed(
         [line] = [line for line in lines if line.split()[:1] == [fact_name]]
         assert line.endswith(f"[{fact.source}]")
     for held_out in device.held_out.values():
-        assert any(f"{100 * held_out.mean_error:.1f} % in the mean on {held_out.networks}" in line for line in lines)
+        assert any(f"{100 * held_out.mean_error:.1f} % on average for {held_out.networks}" in line for line in lines)
     assert bool(device.held_out) != ("no published latency" in device.source)
 
 
@@ -247,8 +247,8 @@ def test_real_times_that_are_too_few_are_kept_for_the_next_call(
         (["measure", "--out", "my.toml", "--time", "-10s"], "time must be above 0, got '-10s'"),
         (["measure", "--out", "my.toml", "--threads", "0"], "--threads must be in 1..1024, got 0"),
         (["measure", "--out", "my.toml", "--precision", "fp16"], "precision must be one of fp32, int8, got 'fp16'"),
-        (["calibrate", "--out", "my.toml"], "--base NAME and --from TABLE.csv must say what is calibrated with what"),
-        (["calibrate", "--base", "host", "--from", "a.csv"], "devices calibrate: --out must say where"),
+        (["calibrate", "--out", "my.toml"], "devices calibrate needs --base, the device to start from, and --from"),
+        (["calibrate", "--base", "host", "--from", "a.csv"], "devices calibrate needs --out"),
         (
             ["calibrate", "--base", "host", "--from", "a.csv", "--out", "my.toml"],
             "--from must be a .csv file, got 'a.csv'",

@@ -427,7 +427,7 @@ def test_verbs_that_print_data_print_json_too(capsys: pytest.CaptureFixture[str]
     assert main(["list", "--json"]) == 0
     assert "mobilenet" in json.loads(capsys.readouterr().out)["spaces"]
     assert main(["devices", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["name"] == "host"
+    assert "host" in [device["name"] for device in json.loads(capsys.readouterr().out)]
     assert main(["profile", str(whole / "model.onnx"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["latency_source"] == "estimated"

@@ -31,7 +31,7 @@ def test_they_come_first_and_keep_the_limits(tmp_path: Path) -> None:
     nas.search(space, accuracy, n_trials=1, budget={"latency_ms": 80}, **where)
     study = nas.search(space, accuracy, n_trials=6, budget={"latency_ms": 80}, **where)
     assert [trial.params["x"] for trial in study.trials[:3]] == [90, 70, 70]
-    assert study.trials[0].user_attrs["why"].startswith("breaks the budget")
+    assert study.trials[0].user_attrs["why"].startswith("exceeds the budget")
     assert study.trials[1].params == {"x": 70, "kind": "b"}
     assert study.trials[2].params["kind"] in {"a", "b"}
     assert 0 <= study.trials[3].params["x"] <= 99

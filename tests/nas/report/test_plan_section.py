@@ -41,7 +41,7 @@ def test_without_known_networks_nothing_is_compared() -> None:
     assert search_words(None) == ranking_words(None) == ""
     assert ranking_words({"agreement_of_halves": None}) == ""
     assert ranking_words(found(0.5, 0.7)).endswith(
-        "is 0.80; the 2 best were scored 2 times more, with other seeds and images"
+        "of 0.80; the 2 best were scored 2 more times, with other seeds and images"
     )
 
 

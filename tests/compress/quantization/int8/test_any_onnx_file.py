@@ -24,6 +24,7 @@ from compress.networks.onnx_export import onnx_bytes
 from compress.quantization.int8.activation_stats import logits
 from compress.stage_interface import Context
 from hw_profiles import load_device, profile
+from hw_profiles.onnx_io.graph_reader import read_graph
 from hw_profiles.onnx_io.reader import read_onnx
 from tests.onnx_forms import BODY, FORMS, WEIGHTS, model, numbers, run
 
@@ -237,4 +238,4 @@ def test_dynamic_quantization_is_counted_as_integers() -> None:
     assert workload.macs == 14 * 14 * 8 * 27 + 24
     assert [workload.format(op.weight).bits for op in workload.ops if op.kind == "conv"] == [8]
     with pytest.raises(ValueError, match="got one that is quantized already"):
-        quantized(given)
+        read_graph(given)
