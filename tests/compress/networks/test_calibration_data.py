@@ -141,7 +141,6 @@ def test_floats_reach_the_network_as_they_are(network: nn.Module) -> None:
     assert all(row.tobytes() in rows for row in given)
 
 
-torch.manual_seed(0)
 MLP = nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Linear(32, 4))
 AUDIO = nn.Sequential(
     nn.Conv1d(1, 8, 9, stride=4), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, 1)
