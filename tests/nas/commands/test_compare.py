@@ -155,7 +155,7 @@ def test_two_runs_are_not_judged_on_images_that_one_was_trained_on(
         ([zero, one], "the seeds 0 and 1 choose different test images of digits"),
         ([zero, one, "--data", "digits"], "the seeds 0 and 1 choose different test images"),
         ([zero, files[0], "--seed", "4"], "the seeds 4 and 0 choose different test images"),
-        ([zero, other], "the runs were trained on other data, digits and"),
+        ([zero, other], "the runs were trained on different data, digits and"),
         ([*folders, "--data", f"{tmp_path}/./photos/"], "the seeds 0 and 1 choose different test images"),
     ):
         assert main(["compare", *arguments]) == 2, arguments
