@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -40,19 +41,22 @@ class RepeatedTraining:
         return RepeatedTraining(self.training.alternative)
 
 
-def repeat_scores(study: optuna.Study, executor: Executor, seconds: float) -> None:
+def repeat_scores(study: optuna.Study, executor: Executor, seconds: float, *, each: float = 0.0) -> None:
     """Score the best candidates again, with other seeds and other validation images, while the time lasts.
 
     They are up to four whose accuracies are within two standard errors of the best one; all of them are scored the same
-    number of times, at most thrice more. The accuracies are kept in the study under ``repeated_scores``, where the same
-    call goes on. The ``executor``, made for a :class:`RepeatedTraining`, is closed.
+    number of times, at most three times more. No round begins that would not end within ``seconds``, as far as an
+    evaluation takes ``each`` seconds, or a round as long as the longest one so far. The accuracies are stored in the
+    study under ``repeated_scores``, from where the same call resumes. The ``executor``, made for a
+    :class:`RepeatedTraining`, is closed.
     """
     deadline, longest = time.monotonic() + seconds, 0.0
     with closing(executor):
         for number in range(_rounds(study) + 1, _MOST_ROUNDS + 1):
             began = time.monotonic()
             leaders = _scored_so_far(study, leading_trials(study))
-            if len(leaders) < 2 or began + longest > deadline:
+            expected = max(longest, each * math.ceil(len(leaders) / executor.workers))
+            if len(leaders) < 2 or began + expected > deadline:
                 return
             pairs = [(candidate(study, trial), number) for trial in leaders]
             futures = [executor.submit(pair, 1.0, seconds=_PATIENCE * seconds + _STARTING) for pair in pairs]

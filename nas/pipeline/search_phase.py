@@ -73,7 +73,7 @@ def search_networks(job: Job, folder: Path, clock: Clock, candidate_seconds: flo
         study = search_candidates(job, recipe, layout, folder=folder, timeout=timeout, on_trial=seen)
         if repeats and len(leading_trials(study)) > 1:
             again = _executor(config, RepeatedTraining(short_training(job, recipe)), layout)
-            repeat_scores(study, again, clock.left_of("search") or 0.0)
+            repeat_scores(study, again, clock.left_of("search") or 0.0, each=each or 0.0)
     if config.storage is not None:
         _copy(study, folder / "study.db")
     return study

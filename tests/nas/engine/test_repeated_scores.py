@@ -95,3 +95,11 @@ def test_a_round_that_would_not_end_in_time_is_not_begun() -> None:
 
     repeat_scores(study, InProcess(again), 0.45)
     assert len(asked) == 3
+
+
+def test_not_even_the_first_round_is_begun_where_it_would_take_too_long() -> None:
+    study = searched()
+    repeat_scores(study, InProcess(lambda pair, fidelity: TRUE[pair[0]]), 60, each=25)  # three times
+    assert "repeated_scores" not in study.user_attrs
+    repeat_scores(study, InProcess(lambda pair, fidelity: TRUE[pair[0]]), 60, each=15)
+    assert study.user_attrs["repeated_scores"]
