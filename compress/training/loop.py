@@ -12,7 +12,8 @@ from torch import nn
 
 from compress.data.dataset import Dataset
 from compress.progress import Report, no_report
-from compress.training.batches import Batches, augment
+from compress.training.augmentation import augment
+from compress.training.batches import Batches
 from compress.training.evaluation import device_of
 from compress.training.pace import (
     Pace,
@@ -78,6 +79,7 @@ def train(
         layout=layout,
         place=place,
         views=recipe.views,
+        augmentation=recipe.augmentation,
     )
     total = max(1, round(recipe.epochs * batches.per_epoch))
     state = State(model, recipe, batches, loss or label_loss(recipe.label_smoothing), seed)

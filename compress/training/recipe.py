@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from compress.argument_checks import is_number, is_whole, is_within
+from compress.training.augmentation import AUGMENTATIONS, LIGHT
 from hw_profiles.errors import InputError
 
 # loss(logits, labels, pixels): pixels are the augmented images, (N, C, H, W) in 0..1, as a teacher wants them.
@@ -18,6 +19,12 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 BeforeStep = Callable[[float], None]
 
 _WARMUP_SHARE = 0.1
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "bfloat16": (True, False, None),
+    "flip": (True, False, None),
+    "channels_last": (True, False),
+    "augmentation": AUGMENTATIONS,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +37,8 @@ class Recipe:
     the batch. ``flip`` None flips colour images only. ``channels_last`` is how images and weights lie in memory: faster
     as a rule; without it other kernels run, where those of a network crash. With ``views`` each image is augmented in
     so many ways only, one in each epoch and then again, so that a teacher may remember what it said of each.
+    ``augmentation`` is how images are changed at random (:func:`compress.training.augmentation.augment`): ``"light"``,
+    or ``"strong"`` for few images that are seen some hundred times.
     """
 
     epochs: float = 30.0
@@ -42,6 +51,7 @@ class Recipe:
     flip: bool | None = None
     channels_last: bool = True
     views: int | None = None
+    augmentation: str = LIGHT
 
     def __post_init__(self) -> None:
         for name in ("epochs", "learning_rate", "seconds"):
@@ -52,11 +62,10 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not is_whole(value, 1):
                 raise InputError(f"Recipe.{name} must be at least 1, got {value!r}")
-        for name in ("bfloat16", "flip"):
-            if getattr(self, name) not in (None, True, False):
-                raise InputError(f"Recipe.{name} must be True, False or None, got {getattr(self, name)!r}")
-        if self.channels_last not in (True, False):
-            raise InputError(f"Recipe.channels_last must be True or False, got {self.channels_last!r}")
+        for name, valid in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in valid:
+                raise InputError(f"Recipe.{name} must be one of {', '.join(map(str, valid))}, got {value!r:.100}")
         for name in ("weight_decay", "label_smoothing"):
             value = getattr(self, name)
             if not is_within(value, 0, 1) or value == 1:
