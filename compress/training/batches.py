@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from compress.data.dataset import Split
 from compress.data.preprocessing import Preprocessing
-
-_LARGEST_SHIFT = 1 / 8
+from compress.training.augmentation import LIGHT, Changes, drawn
 
 
 class Batches:
@@ -30,6 +27,7 @@ class Batches:
         layout: torch.memory_format,
         place: torch.device,
         views: int | None = None,
+        augmentation: str = LIGHT,
     ) -> None:
         self.images = split.images
         self.labels = torch.from_numpy(split.labels)
@@ -37,6 +35,7 @@ class Batches:
         self.per_epoch = len(split) // self.batch_size
         self.seed = seed
         self.flip = flip
+        self.augmentation = augmentation
         self.layout = layout
         self.place = place
         # A number for each pixel: with one for each channel the innermost loop would be as short as a pixel.
@@ -46,11 +45,15 @@ class Batches:
             for values in (preprocessing.mean, preprocessing.std)
         )
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
-        self._views = None if views is None else self._moves_of_views(views)
+        self._views = None if views is None else self._changes_of_views(views)
 
-    def _moves_of_views(self, views: int) -> list[Moves]:
+    def _changes_of_views(self, views: int) -> list[Changes]:
         generator = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 - 1)
-        return [Moves.drawn(self.images.shape[:3], generator, flip=self.flip) for _ in range(views)]
+        return [self._drawn(len(self.labels), generator) for _ in range(views)]
+
+    def _drawn(self, count: int, generator: torch.Generator) -> Changes:
+        _, height, width, channels = self.images.shape
+        return drawn(self.augmentation, (count, channels, height, width), generator, flip=self.flip)
 
     def at(self, step: int) -> tuple[Tensor, Tensor]:
         """Pixels (N, C, H, W) in 0..1 and labels (N,)."""
@@ -63,67 +66,12 @@ class Batches:
         images = torch.from_numpy(self.images[chosen.numpy()]).permute(0, 3, 1, 2)
         if self._views is None:
             generator = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + step)
-            moved = augment(images, generator, flip=self.flip)
+            changes = self._drawn(len(chosen), generator)
         else:
-            moved = self._views[epoch % len(self._views)].of(chosen).applied(images)
-        pixels = moved.to(self.place).float().div_(255)
+            changes = self._views[epoch % len(self._views)].of(chosen)
+        pixels = changes.applied(images).to(self.place).float().div_(255)
         return pixels.contiguous(memory_format=self.layout), self.labels[chosen].to(self.place)
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """What the network reads of such pixels."""
         return (pixels - self.mean).div_(self.std)
-
-
-def augment(images: Tensor, generator: torch.Generator, *, flip: bool) -> Tensor:
-    """Shift each image by up to an eighth of its size, edges repeated, and mirror half of them where ``flip`` is set.
-
-    >>> augment(torch.zeros(2, 1, 8, 8), torch.Generator(), flip=True).shape
-    torch.Size([2, 1, 8, 8])
-    """
-    count, _, height, width = images.shape
-    return Moves.drawn((count, height, width), generator, flip=flip).applied(images)
-
-
-@dataclass(frozen=True, slots=True)
-class Moves:
-    """How images are augmented: by how many pixels each (N,) is shifted down and right, and whether it is mirrored."""
-
-    down: Tensor
-    right: Tensor
-    mirrored: Tensor | None
-
-    @classmethod
-    def drawn(cls, shape: tuple[int, ...], generator: torch.Generator, *, flip: bool) -> Moves:
-        """For a number of images of a height and a width."""
-        count, height, width = shape
-        down, right = (_offsets(size, count, generator) for size in (height, width))
-        return cls(down, right, torch.rand(count, generator=generator) < 0.5 if flip else None)
-
-    def of(self, chosen: Tensor) -> Moves:
-        """Those of some of the images."""
-        return Moves(self.down[chosen], self.right[chosen], None if self.mirrored is None else self.mirrored[chosen])
-
-    def applied(self, images: Tensor) -> Tensor:
-        """The images (N, C, H, W), moved."""
-        count, channels, height, width = images.shape
-        rows, columns = _places(height, self.down), _places(width, self.right)
-        if self.mirrored is not None:
-            columns = torch.where(self.mirrored[:, None], columns.flip(1), columns)
-        # Image by image in numpy: whole rows, then whole pixels of these, are copied several times faster than single
-        # numbers by an index of every one.
-        given = images.permute(0, 2, 3, 1).numpy()
-        found = torch.empty((count, height, width, channels), dtype=images.dtype)
-        for image, its_rows, its_columns, place in zip(
-            given, rows.numpy(), columns.numpy(), found.numpy(), strict=True
-        ):
-            image.take(its_rows, 0).take(its_columns, 1, out=place, mode="clip")  # the default mode copies ``out``
-        return found.permute(0, 3, 1, 2)
-
-
-def _offsets(size: int, count: int, generator: torch.Generator) -> Tensor:
-    reach = int(size * _LARGEST_SHIFT)
-    return torch.randint(-reach, reach + 1, (count, 1), generator=generator)
-
-
-def _places(size: int, offsets: Tensor) -> Tensor:
-    return (torch.arange(size)[None] + offsets).clamp(0, size - 1)

@@ -12,7 +12,8 @@ from torch import nn
 
 from compress.data.dataset import Dataset
 from compress.progress import Report, no_report
-from compress.training.batches import Batches, augment
+from compress.training.augmentation import augment
+from compress.training.batches import Batches
 from compress.training.evaluation import device_of
 from compress.training.pace import (
     Pace,
@@ -24,14 +25,13 @@ from compress.training.pace import (
     wait_for,
 )
 from compress.training.random_generators import preserved_generators
-from compress.training.recipe import BeforeStep, Loss, Recipe, Training, label_loss
+from compress.training.recipe import BeforeStep, Loss, Recipe, Training, label_loss, usual_batch_size
 from compress.training.state import State
 from hw_profiles.errors import InputError
 
 __all__ = ["BeforeStep", "Loss", "Recipe", "Training", "augment", "label_loss", "train"]
 
 _CHECKPOINT_SECONDS = 15.0
-_FEW_IMAGES = 10_000
 
 
 def train(
@@ -64,7 +64,7 @@ def train(
         TrainingError: the training diverged four times, or one image at a time is too much for the memory.
     """
     check_can_learn(model)
-    batch_size = recipe.batch_size or (128 if len(data.train) >= _FEW_IMAGES else 32)
+    batch_size = recipe.batch_size or usual_batch_size(len(data.train))
     flip = data.preprocessing.channels == 3 if recipe.flip is None else recipe.flip
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     model.to(memory_format=layout)
@@ -78,6 +78,7 @@ def train(
         layout=layout,
         place=place,
         views=recipe.views,
+        augmentation=recipe.augmentation,
     )
     total = max(1, round(recipe.epochs * batches.per_epoch))
     state = State(model, recipe, batches, loss or label_loss(recipe.label_smoothing), seed)

@@ -14,6 +14,7 @@ from compress.networks.artifact import Artifact
 from compress.progress import progress
 from compress.pruning.importance import CRITERIA
 from compress.stage_interface import Context
+from compress.training.recipe import FEW_IMAGES
 from hw_profiles.budget import Budget
 from hw_profiles.devices.device import Device
 from hw_profiles.devices.device_file import load_device
@@ -33,7 +34,6 @@ from search_spaces.pretrained import pretrained_space
 from search_spaces.registry import load_space
 from search_spaces.space import NETWORK, SEARCHED, Space, SpaceWithPresets
 
-FEW_IMAGES = 10_000
 _DRIFT = 0.97  # measurements of one file differ by some percent: the search keeps clear of the limit
 
 

@@ -10,10 +10,10 @@ from compress.networks.artifact import Artifact
 from compress.progress import progress
 from compress.quantization.int8.ptq import Quantize
 from compress.stage_interface import Stage
-from compress.training.loop import Recipe
+from compress.training.recipe import FEW_IMAGES, Recipe, from_random_weights
 from hw_profiles.budget import violations
 from hw_profiles.profiling import profile
-from nas.pipeline.job import FEW_IMAGES, Job
+from nas.pipeline.job import Job
 from nas.pipeline.plain_networks import network_named, plain_networks
 from nas.pipeline.pretrained_start import likely_part
 from nas.pipeline.pretrained_weights import AUTO as WEIGHTS_AT_HAND
@@ -94,12 +94,19 @@ def winner_speed(arch: Arch, plan: TimePlan, folder: Path, clock: Clock) -> floa
     return speed
 
 
+def winner_recipe(recipe: Recipe, arch: Arch, plan: TimePlan, speed: float) -> Recipe:
+    """How the chosen network is trained in ``plan``, at so many images a second."""
+    if arch.weights is not None:
+        return recipe
+    return from_random_weights(recipe, plan.images, plan.train_seconds * speed / plan.images)
+
+
 def plan_facts(plan: TimePlan, recipe: Recipe, speed: float) -> dict[str, Any]:
     """The plan in JSON types, and how often the winner will see the images in its training."""
     assert recipe.seconds is not None
     epochs = min(recipe.epochs, recipe.seconds * speed / plan.images)
     log.info("plan: the winner is trained for %s, about %.0f epochs", duration(recipe.seconds), epochs)
-    return {**plan.to_json(), "winner_epochs": epochs}
+    return {**plan.to_json(), "winner_epochs": epochs, "winner_augmentation": recipe.augmentation}
 
 
 def _shares(plan: TimePlan, job: Job) -> dict[str, float]:

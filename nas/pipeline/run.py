@@ -18,7 +18,7 @@ from nas.errors import NothingFitsError, user_input
 from nas.execution.kept_processes import kept_processes
 from nas.execution.long_trainings import shielded_stages, trained_network
 from nas.pipeline.job import Job, prepare
-from nas.pipeline.planning import pays, plan_facts, planned, winner_speed
+from nas.pipeline.planning import pays, plan_facts, planned, winner_recipe, winner_speed
 from nas.pipeline.run_folder import check_config, check_data, check_init, log, open_folder
 from nas.pipeline.search_phase import best_accuracy, chosen_network, search_networks
 from nas.pipeline.stage_plan import AUTO, baseline_of, planned_stages, recipe_for, stage_names
@@ -68,8 +68,10 @@ def _all_phases(job: Job, folder: Path, clock: Clock) -> Result:
         clock.weights = {name: weight for name, weight in clock.weights.items() if name != "teacher"}
     shipped = job.for_shipping() if plan is not None else job
     speed = 0.0 if plan is None else winner_speed(arch, plan, folder, clock)
-    recipe = _recipe(job, "train", clock)
-    facts = None if plan is None else plan_facts(plan, recipe, speed)
+    recipe, facts = _recipe(job, "train", clock), None
+    if plan is not None:
+        recipe = winner_recipe(recipe, arch, plan, speed)
+        facts = plan_facts(plan, recipe, speed)
     # With a limit of time a teacher leads from the first step; without it the stage distill follows.
     leading = teacher_info if plan is not None else TeacherInfo()
     winner = _trained(shipped, "winner", arch, folder / "winner", recipe, teacher_info=leading)
@@ -81,7 +83,9 @@ def _all_phases(job: Job, folder: Path, clock: Clock) -> Result:
         artifact = shielded_stages(
             winner, stages, context, folder / "stages", home=folder / "winner", what="a stage of the winner"
         )
-    baseline = _baseline(shipped, teacher_info, folder / "baseline", clock, arch.input_shape)
+    baseline = _baseline(
+        shipped, teacher_info, folder / "baseline", clock, winners_shape=arch.input_shape, winners_recipe=recipe
+    )
     findings = Findings(
         config=job.config,
         folder=folder,
@@ -128,7 +132,13 @@ def _stages(job: Job, teacher_info: TeacherInfo, clock: Clock) -> list[Stage]:
 
 
 def _baseline(
-    job: Job, teacher_info: TeacherInfo, folder: Path, clock: Clock, winners_shape: tuple[int, int, int]
+    job: Job,
+    teacher_info: TeacherInfo,
+    folder: Path,
+    clock: Clock,
+    *,
+    winners_shape: tuple[int, int, int],
+    winners_recipe: Recipe,
 ) -> tuple[str, Artifact] | None:
     """The preset under the winner's recipe, for as long as all trainings of the winner took, taken through the same
     stages but pruning. With a limit of time it has the winner's resolution."""
@@ -138,10 +148,10 @@ def _baseline(
     clock.seconds_for("baseline")
     shape = job.data.preprocessing.input_shape if job.config.seconds is None else winners_shape
     arch = preset(name, input_shape=shape, num_classes=job.data.num_classes)
-    phases = ["train", *(name for name in stage_names(job.config) if name == Prune.name)]
-    recipes = [_recipe(job, phase, clock) for phase in phases]
+    pruned = [name for name in stage_names(job.config) if name == Prune.name]
+    recipes = [winners_recipe, *(_recipe(job, phase, clock) for phase in pruned)]
     recipe = replace(
-        recipes[0],
+        winners_recipe,
         epochs=sum(r.epochs for r in recipes),
         seconds=sum(r.seconds for r in recipes if r.seconds is not None) or None,
     )

@@ -13,7 +13,7 @@ import torch
 from compress.atomic_files import read_json, write_json, write_text
 from compress.progress import progress
 from compress.training.evaluation import training_place
-from compress.training.loop import Recipe
+from compress.training.recipe import Recipe, from_random_weights
 from nas.config import Config
 from nas.engine.candidate_evaluation import CandidateCost, ShortTraining
 from nas.engine.repeated_scores import RepeatedTraining, leading_trials, repeat_scores
@@ -143,7 +143,10 @@ def _executor(config: Config, training: ShortTraining | RepeatedTraining, layout
 
 
 def _recipe(job: Job) -> Recipe:
-    return Recipe(learning_rate=job.config.learning_rate, bfloat16=None if job.config.seconds else False)
+    recipe = Recipe(learning_rate=job.config.learning_rate, bfloat16=None if job.config.seconds else False)
+    if job.config.seconds is None or job.init is not None:
+        return recipe
+    return from_random_weights(recipe, len(job.data.train))
 
 
 def _seconds_of_each(seconds: float) -> float:

@@ -11,7 +11,8 @@ import torch
 
 from compress.data.dataset import Split
 from compress.data.preprocessing import Preprocessing
-from compress.training.batches import Batches, augment
+from compress.training.augmentation import augment
+from compress.training.batches import Batches
 
 
 def batches(images: Any, labels: Any = None, **options: Any) -> Batches:
@@ -68,6 +69,19 @@ def test_a_batch_depends_on_seed_and_step_alone() -> None:
     for step in (7, 2):
         assert all(torch.equal(a, b) for a, b in zip(one.at(step), other.at(step), strict=True))
     assert not torch.equal(one.at(2)[0], batches(images, seed=2).at(2)[0])
+
+
+@pytest.mark.parametrize("views", [None, 2])
+def test_strongly_augmented_images_depend_on_seed_and_step_alone(views: int | None) -> None:
+    images = random_images(8)
+    one, other = (batches(images, augmentation="strong", views=views) for _ in range(2))
+    for _ in (other.at(step) for step in (3, 0, 9)):
+        pass
+    assert all(torch.equal(a, b) for a, b in zip(one.at(5), other.at(5), strict=True))
+    assert one.at(5)[0].is_contiguous(memory_format=torch.channels_last)
+    first, third = ({int(label): pixels for step in (epoch, epoch + 1) for pixels, label in zip(*one.at(step), strict=True)}
+                    for epoch in (0, 4))  # fmt: skip
+    assert all(torch.equal(first[label], third[label]) for label in range(8)) == (views == 2)
 
 
 def test_images_are_read_from_a_file_batch_by_batch(tmp_path: Path) -> None:

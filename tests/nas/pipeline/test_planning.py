@@ -75,6 +75,18 @@ def test_the_winners_speed_is_timed_once_and_decides_what_is_kept(
     assert facts["lines"] == list(plan.lines())
 
 
+def test_few_images_seen_often_are_augmented_strongly_at_the_full_rate() -> None:
+    recipe, arch, plan = Recipe(learning_rate=0.1), preset("resnet8"), plan_of(1000)
+    slow = 59 * plan.images / plan.train_seconds
+    assert planning.winner_recipe(recipe, arch, plan, slow) == Recipe(learning_rate=0.4)
+    found = planning.winner_recipe(recipe, arch, plan, 1.02 * 60 / 59 * slow)
+    assert found == Recipe(learning_rate=0.4, augmentation="strong")
+    pretrained = replace(arch, weights=Path("weights.safetensors"))
+    assert planning.winner_recipe(recipe, pretrained, plan, 1000) == recipe
+    many = replace(plan, images=10_000)
+    assert planning.winner_recipe(recipe, arch, many, 1e6) == recipe
+
+
 def test_a_teacher_has_a_share_where_it_sees_the_images_often_enough(job: Job, tmp_path: Path) -> None:
     macs, ours = job.auto_teacher().macs, preset("resnet8", input_shape=(1, 32, 32)).workload().macs
     enough = 30 * 1438 / (0.15 * 600) * macs / ours
