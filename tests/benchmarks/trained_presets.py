@@ -77,8 +77,8 @@ def run(data: Dataset, folder: Path, name: str, seed: int) -> dict[str, Any]:
 
 def _proof(found: Verification) -> dict[str, Any]:
     return {
-        "disagreement": found.disagreement,
-        "runtime_disagreement": found.runtime_disagreement,
+        "disagreement": found.runtime.disagreement,
+        "runtime_disagreement": found.runtime.own_disagreement,
         "verified": found.verified,
         "problems": list(found.problems),
         "skipped": list(found.skipped),

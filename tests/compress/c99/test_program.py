@@ -157,6 +157,8 @@ def test_on_microcontrollers_it_computes_the_same_in_few_bytes(name: str, most_c
         assert m.sizes.constants <= 1.1 * network.weights + 8 * network.weighted_channels
         assert 0 < m.stack_bytes < 8192
         assert len(m.ticks) == len(network.layers)
+        assert m.instructions_per_mac == 40 * sum(m.ticks) / network.macs
+        assert f"{m.instructions_per_mac:.2f} instructions per MAC" in readme
         assert min(m.ticks) > 0
     again = verify(tmp_path / "c", file, images((3, 32, 32), 2), machines=["cortex-m7"], layer_images=1)
     assert again.machines[0].ticks == result.machines[2].ticks

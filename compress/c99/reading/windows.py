@@ -1,0 +1,140 @@
+"""Pooling, and means and largest numbers over axes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from compress.c99.layers import AveragePool, MaxPool, Softmax, Step, Target, Tensor, Window
+from compress.c99.qdq_graph import TensorQuantization, place
+from compress.c99.reading.builder import Builder, unknown
+from compress.c99.reading.values import Draft, Image, Value, channels_last, row_by_row
+from compress.c99.reading.weighted import check_sides, out_sides
+from compress.c99.strided_copies import Index
+from hw_profiles.errors import InputError
+from hw_profiles.onnx_io.ops import padding_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Windows:
+    """A window over a tensor, and what it makes: its sides in the program, and the index of the file's tensor."""
+
+    source: Tensor
+    window: Window
+    shape: Image
+    made: Index
+
+
+def pooled(builder: Builder, node: Any) -> None:
+    """AveragePool and MaxPool of images, or of one axis."""
+    tensor, value = builder.held(node)
+    if value.index.ndim not in (3, 4) or value.shape[0] != 1 or len(node.output) > 1:
+        raise InputError(f"{place(node)}: must read (1, C, H, W) or (1, C, L) and make one tensor, got {value.shape}")
+    attributes = builder.graph.attributes(node)
+    kernel = attributes["kernel_shape"]
+    window = Window(
+        kernel_size=_pair(kernel),
+        stride=_pair(attributes.get("strides") or ()),
+        padding=padding_of(attributes, value.shape[2:], kernel),
+        dilation=_pair(attributes.get("dilations") or ()),
+    )
+    index = np.moveaxis(value.index[0] if value.index.ndim == 4 else value.index[0][:, None], 0, -1)
+    source = builder.arranged(node, tensor, index, index.shape)
+    ceil = bool(attributes.get("ceil_mode", 0))
+    shape = (*out_sides(node, source.shape, window, ceil=ceil), source.shape[2])
+    check_sides(node, window, source.shape, shape)
+    whole = bool(attributes.get("count_include_pad", 0))
+    if whole and ceil and any(window.padding):
+        raise InputError(f"{place(node)}: must not have both count_include_pad and ceil_mode")
+    dims = (1, shape[2], *shape[:2]) if value.index.ndim == 4 else (1, shape[2], shape[1])
+    made = channels_last(dims)
+    windows = _Windows(source=source, window=window, shape=shape, made=made)
+    if node.op_type == "MaxPool":
+        _largest(builder, node, windows)
+    else:
+        _mean(builder, node, windows, whole=whole)
+
+
+def reduced(builder: Builder, node: Any) -> None:
+    """Means, sums and largest numbers over any axes, and the global pools."""
+    kinds = {"ReduceMean": 0, "GlobalAveragePool": 0, "ReduceSum": 0, "ReduceMax": 1, "GlobalMaxPool": 1}
+    tensor, value = builder.held(node)
+    rank, attributes = value.index.ndim, builder.graph.attributes(node)
+    axes = list(range(2, rank))
+    kept = True
+    if node.op_type.startswith("Reduce"):
+        kept = bool(attributes.get("keepdims", 1))
+        given = attributes.get("axes")
+        if given is None and len(node.input) > 1 and node.input[1]:
+            given = builder.graph.constants[node.input[1]].reshape(-1).tolist()
+        if not given and attributes.get("noop_with_empty_axes", 0):
+            raise InputError(unknown(node))
+        axes = sorted(a % rank for a in given) if given else list(range(rank))
+    others = [axis for axis in range(rank) if axis not in axes]
+    turned = value.index.transpose([*axes, *others])
+    sides = turned.shape[: len(axes)]
+    count, channels = int(np.prod(sides)), int(np.prod(turned.shape[len(axes) :]))
+    height = sides[-2] if len(sides) > 1 else 1
+    image = (count // sides[-1], sides[-1], channels) if len(sides) == 2 else (height, count // height, channels)
+    source = builder.arranged(node, tensor, turned, image)
+    window = Window(kernel_size=image[:2])
+    check_sides(node, window, image)
+    dims = [1 if axis in axes else side for axis, side in enumerate(value.shape)]
+    if not kept:
+        dims = [side for axis, side in enumerate(value.shape) if axis not in axes]
+    made = row_by_row(tuple(dims))
+    windows = _Windows(source=source, window=window, shape=(1, 1, channels), made=made)
+    if kinds[node.op_type]:
+        _largest(builder, node, windows)
+    else:
+        _mean(builder, node, windows, times=count if node.op_type == "ReduceSum" else 1)
+
+
+def _mean(builder: Builder, node: Any, of: _Windows, *, whole: bool = False, times: int = 1) -> None:
+    before = replace(of.source.quantization, scale=of.source.quantization.scale * times)
+
+    def make(to: TensorQuantization, target: Target) -> tuple[Step, ...]:
+        return (AveragePool(window=of.window, whole=whole, before=before, scale=to.scale, to=target),)
+
+    draft = Draft(node=node, inputs=(of.source,), shape=of.shape, make=make)
+    builder.values[node.output[0]] = Value(source=draft, index=of.made)
+
+
+def _largest(builder: Builder, node: Any, of: _Windows) -> None:
+    """The largest integers, which are those of the largest numbers; quantized as they are."""
+    step = MaxPool(window=of.window)
+    tensor = builder.layer(node.output[0], (of.source,), of.shape, of.source.quantization, (step,))
+    builder.values[node.output[0]] = Value(source=tensor, index=of.made)
+
+
+def softmax(builder: Builder, node: Any) -> None:
+    """Softmax along one axis."""
+    tensor, value = builder.held(node)
+    rank = value.index.ndim
+    opset = max((o.version for o in builder.graph.model.opset_import if o.domain in ("", "ai.onnx")), default=13)
+    axis = builder.graph.attributes(node).get("axis", -1 if opset >= 13 else 1) % rank
+    if opset < 13 and axis != rank - 1:  # of all axes from this one on
+        index = value.index.reshape(-1, int(np.prod(value.shape[axis:])))
+        made = row_by_row(value.shape)
+    else:
+        index = np.moveaxis(value.index, axis, -1)
+        made = np.moveaxis(row_by_row(index.shape), -1, axis)
+        index = index.reshape(-1, value.shape[axis])
+    image = (1, index.shape[0], index.shape[1])
+    check_sides(node, Window(kernel_size=(1, 1)), (1, 1, image[2]))
+    source = builder.arranged(node, tensor, index, image)
+    steps = np.arange(256).astype(np.float32) * np.float32(source.quantization.scale)
+    powers = np.exp(-steps.astype(np.float64)).astype(np.float32)
+
+    def make(to: TensorQuantization, target: Target) -> tuple[Step, ...]:
+        return (Softmax(powers=powers, scale=to.scale, to=target),)
+
+    draft = Draft(node=node, inputs=(source,), shape=image, make=make)
+    builder.values[node.output[0]] = Value(source=draft, index=made)
+
+
+def _pair(values: Any) -> tuple[int, int]:
+    height, width = (1, 1, *values)[-2:]
+    return (height, width)
