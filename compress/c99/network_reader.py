@@ -18,6 +18,7 @@ from compress.c99.reading.arena_plan import placed
 from compress.c99.reading.builder import Builder, Handler, unknown, wanted_quantizations
 from compress.c99.reading.elementwise import pointwise
 from compress.c99.reading.movement import COMMUTING, MOVES, concatenated, moved
+from compress.c99.reading.turned_weights import turn_weights
 from compress.c99.reading.values import (
     Draft,
     Value,
@@ -61,6 +62,7 @@ def read_network(source: Path | bytes) -> Network:
     if len(model.graph.output) != 1 or len(model.graph.input) != 1:
         ends = f"{len(model.graph.input)} and {len(model.graph.output)}"
         raise InputError(f"a C99 program has one input and one output, the file has {ends}")
+    turn_weights(model)
     graph = Graph(model)
     _check_weights(graph)
     record = read_metadata(source).get(METADATA_KEY)

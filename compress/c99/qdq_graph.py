@@ -128,11 +128,12 @@ class Graph:
         constants = (self.constants.get(name) for name in node.input[:2])
         return node.op_type in _MULTIPLIES and any(c is not None and c.dtype.kind == "f" for c in constants)
 
-    def weight(self, node: Any, i: int, axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-        """Signed integers of a node's constant input and their scales: one, or one per channel of ``axis``.
+    def weight(self, node: Any, i: int, axis: int) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+        """Integers of a node's constant input without their zero points, and their scales: one, or one per channel of
+        ``axis``.
 
         Raises:
-            InputError: not 8-bit integers with a zero point in the middle; the node is named.
+            InputError: not 8-bit integers of constant scales; the node is named.
         """
         maker = self.producers.get(node.input[i])
         values = None if maker is None or maker.op_type != "DequantizeLinear" else self.constants.get(maker.input[0])
@@ -140,18 +141,19 @@ class Graph:
             raise InputError(f"{place(node)}: its weights must be integers and DequantizeLinear; quantize them")
         if values.dtype not in _SHIFT:
             raise InputError(f"{place(node)}: its weights must be 8-bit integers, got {values.dtype}")
-        shift = _SHIFT[values.dtype]
         zero = self.constants.get(maker.input[2]) if len(maker.input) > 2 else np.zeros(1, values.dtype)
         if zero is None or zero.dtype != values.dtype:
             raise InputError(f"{place(node)}: the zero point of its weights must be constant, of their type")
-        if np.any(zero.astype(np.int32) != shift):
-            raise InputError(f"{place(node)}: its weights must be symmetric (zero point {shift}), got {zero.flat[0]}")
         scales = self._scales(node, maker.input[1])
         if scales.size > 1 and (
             self.attributes(maker).get("axis", 1) % values.ndim != axis or scales.size != values.shape[axis]
         ):
             raise InputError(f"{place(node)}: its weights must have one scale or one per output channel")
-        return (values.astype(np.int16) - shift).astype(np.int8), scales
+        zeros = zero.astype(np.int16).reshape(-1)
+        if zeros.size not in (1, scales.size):
+            raise InputError(f"{place(node)}: its weights must have as many zero points as scales, got {zeros.size}")
+        sides = [-1 if i == axis else 1 for i in range(values.ndim)] if zeros.size > 1 else [1] * values.ndim
+        return values.astype(np.int16) - zeros.reshape(sides), scales
 
     def bias(self, node: Any, i: int, scales: NDArray[np.float32]) -> NDArray[np.int64]:
         """A constant input as integers of the given scales, as ONNX Runtime holds it; zeros where there is none."""

@@ -186,13 +186,14 @@ def _weighted(
     node: Any,
     source: Tensor,
     *,
-    kernel: Integers,
+    kernel: NDArray[np.int16],
     scales: NDArray[np.float32],
     window: Window,
     groups: int,
     rank: int,
 ) -> None:
     """A convolution with the weights (out, height, width, in / groups)."""
+    source, packed = _in_bytes(builder, node, source, kernel, groups)
     height, width = out_sides(node, source.shape, window)
     products = np.broadcast_to(np.float32(source.quantization.scale) * scales, (len(kernel),))
     shape = (height, width, len(kernel))
@@ -201,7 +202,7 @@ def _weighted(
         node=node,
         source=source,
         shape=shape,
-        weight=np.ascontiguousarray(kernel),
+        weight=packed,
         window=window,
         groups=groups,
         products=products,
@@ -210,6 +211,25 @@ def _weighted(
     )
     dims = (1, len(kernel), height, width) if rank == 4 else (1, len(kernel), width)
     builder.values[node.output[0]] = Value(source=weighted.draft(builder), index=channels_last(dims))
+
+
+def _in_bytes(
+    builder: Builder, node: Any, source: Tensor, kernel: NDArray[np.int16], groups: int
+) -> tuple[Tensor, Integers]:
+    """Weights as signed bytes. Where their zero point is not in the middle, some may be larger: then each is a sum of
+    two, and the input is there twice."""
+    if kernel.min() >= -128 and kernel.max() <= 127:
+        return source, np.ascontiguousarray(kernel.astype(np.int8))
+    half = kernel // 2
+    parts = np.concatenate([half, kernel - half], axis=3)
+    if parts.max() > 127:
+        raise InputError(f"{place(node)}: its weights must be at most 254 over their zero point, got {kernel.max()}")
+    height, width, channels = source.shape
+    places = np.arange(source.size).reshape(height, width, groups, channels // groups)
+    twice = np.concatenate([places, places], axis=3).reshape(height, width, 2 * channels)
+    return builder.arranged(node, source, twice, (height, width, 2 * channels)), np.ascontiguousarray(
+        parts.astype(np.int8)
+    )
 
 
 def linear(builder: Builder, node: Any) -> None:
@@ -241,6 +261,7 @@ def linear(builder: Builder, node: Any) -> None:
     else:
         source = builder.arranged(node, tensor, value.index, (1, rows, count))
         kernel = weight.reshape(len(weight), 1, 1, count)
+    source, packed = _in_bytes(builder, node, source, kernel, 1)
     products = np.broadcast_to(np.float32(source.quantization.scale) * scales, (len(weight),))
     shape = (1, rows, len(weight))
     window = Window(kernel_size=(kernel.shape[1], kernel.shape[2]))
@@ -249,7 +270,7 @@ def linear(builder: Builder, node: Any) -> None:
         node=node,
         source=source,
         shape=shape,
-        weight=np.ascontiguousarray(kernel),
+        weight=packed,
         window=window,
         groups=1,
         products=products,

@@ -74,6 +74,7 @@ def graph_file(
     *,
     signed: bool = False,
     per_channel: bool = True,
+    unsigned_weights: bool = False,
 ) -> Path:
     """A float graph from ``x`` to ``y`` as ONNX Runtime's own quantizer writes it."""
     ends = [
@@ -92,7 +93,7 @@ def graph_file(
         quant_format=QuantFormat.QDQ,
         per_channel=per_channel,
         activation_type=QuantType.QInt8 if signed else QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
+        weight_type=QuantType.QUInt8 if unsigned_weights else QuantType.QInt8,
     )
     return path
 

@@ -110,7 +110,7 @@ def tensorflow_file(path: Path) -> Path:
     weights = {
         "conv": r.integers(-127, 128, (6, 2, 3, 3)).astype(np.int8),
         "conv.bias": r.integers(-2000, 2000, 6).astype(np.int32),
-        "dense": r.integers(-127, 128, (6 * 20, 5)).astype(np.int8),
+        "dense": r.integers(-127, 128, (5, 6 * 20)).astype(np.int8),
         "dense.bias": r.integers(-2000, 2000, 5).astype(np.int32),
     }
     scales = {
@@ -145,7 +145,8 @@ def tensorflow_file(path: Path) -> Path:
         helper.make_node("Transpose", ["a"], ["a.turned"], perm=[0, 2, 3, 1]),
         helper.make_node("Reshape", ["a.turned", "flat"], ["a.flat"]),
         quantized("DequantizeLinear", "a.flat", "a.float", "a"),
-        helper.make_node("MatMul", ["a.float", "dense"], ["b.product"]),
+        helper.make_node("Transpose", ["dense"], ["dense.turned"], perm=[1, 0]),
+        helper.make_node("MatMul", ["a.float", "dense.turned"], ["b.product"]),
         helper.make_node("Add", ["b.product", "dense.bias"], ["b.sum"]),
         quantized("QuantizeLinear", "b.sum", "b", "b"),
         quantized("DequantizeLinear", "b", "b.float", "b"),
@@ -178,6 +179,30 @@ def test_a_file_of_tensorflow_is_computed_bit_for_bit(tmp_path: Path) -> None:
     assert result.machines[0].equal == result.machines[0].images >= 4
     assert result.runtime is not None
     assert (result.runtime.equal, result.runtime.mean_steps) == (1.0, 0.0)
+
+
+def lopsided() -> Graph:
+    """Weights most of which are positive, so that their zero point is not in the middle."""
+    d = Draft(6)
+    d.conv("x", "a", (8, 3, 3, 3), group=2)
+    d.conv("a", "b", (8, 1, 2, 3), group=8)
+    d.node("Flatten", ["b"], "f")
+    d.gemm("f", "y", (5, 8 * 3 * 2))
+    for name in ("a_w", "b_w", "y_w"):
+        d.weights[name] = np.abs(d.weights[name]) - np.float32(0.1) * np.abs(d.weights[name]).max()
+    return d.graph(6, 6)
+
+
+def test_weights_with_a_zero_point_of_their_own_are_computed_exactly(tmp_path: Path) -> None:
+    nodes, weights, shape = lopsided()
+    file = graph_file(tmp_path / "model.onnx", nodes, weights, shape, per_channel=False, unsigned_weights=True)
+    network = read_network(file)
+    assert [step.weight.shape[3] for step in network.convolutions()] == [6, 2, 16]
+    write_c99(file, tmp_path / "c")
+    result = verify(tmp_path / "c", file, images(shape, 3), machines=["host"])
+    assert result.problems == ()
+    assert result.runtime is not None
+    assert result.runtime.mean_steps < 0.1
 
 
 def test_integers_are_asked_for_where_the_file_takes_integers(tmp_path: Path) -> None:

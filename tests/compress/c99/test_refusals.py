@@ -111,7 +111,7 @@ def test_integer_operations_are_refused_with_the_format_to_use(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("end", "value", "words"),
     [
-        (".weight.zero_point", np.full(16, 3, np.int8), "weights must be symmetric"),
+        (".weight.zero_point", np.full(3, 3, np.int8), "as many zero points as scales, got 3"),
         (".act.zero_point", np.uint16(7), "8-bit zero point"),
         (".act.scale", np.float32(np.nan), "positive and finite"),
         (".weight.scale", np.full(16, -1, np.float32), "positive and finite"),
