@@ -18,6 +18,7 @@ from compress.c99.layers import (
     Convolution,
     Lines,
     MaxPool,
+    MeanOf,
     Move,
     ProgramLayer,
     Softmax,
@@ -225,6 +226,18 @@ def _average_pool(step: AveragePool, place: Place) -> Call:
     return _call(place, ("average_pool", "KernelAveragePool"), fields, arguments)
 
 
+def _mean_of(step: MeanOf, place: Place) -> Call:
+    arrays = (step.numbers,) if step.lines is None else step.lines
+    names = [f"{place.name}_{part}" for part in (("numbers",) if step.lines is None else ("up", "down", "shift"))]
+    constants = [array(name, values) for name, values in zip(names, arrays, strict=True) if values is not None]
+    pointers = [*names, "0", "0", "0"] if step.lines is None else ["0", *names]
+    fields = [
+        _window(step.window, place), *pointers, step.lowest, step.highest, step.scale, _NO_BARRIER, step.zero_point,
+        _target(step.to),
+    ]  # fmt: skip
+    return _call(place, ("mean_of", "KernelMeanOf"), fields, f"{place.inputs[0]}, {place.output}", constants)
+
+
 def _max_pool(step: MaxPool, place: Place) -> Call:
     arguments = f"{place.inputs[0]}, {place.output}, {_ring(place.layer)}"
     return _call(place, ("max_pool", "KernelWindow"), _window(step.window, place), arguments)
@@ -327,6 +340,7 @@ def _target(to: Target) -> list[Any]:
 _CALLS: Mapping[type[Step], Callable[[Any, Place], Call]] = {
     Convolution: _convolution,
     AveragePool: _average_pool,
+    MeanOf: _mean_of,
     MaxPool: _max_pool,
     Binary: _binary,
     Lines: _lines,

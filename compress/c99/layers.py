@@ -105,6 +105,24 @@ class AveragePool:
     to: Target
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class MeanOf:
+    """The mean of what a function gives for the pixels of a window, all of which lie inside the image, in float32.
+
+    The function is a table of 256 ``numbers``, or that of :class:`Lines` for each channel; its numbers are limited to
+    ``lowest`` and ``highest`` before they are summed.
+    """
+
+    window: Window
+    numbers: NDArray[np.float32] | None
+    lines: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]] | None
+    zero_point: int
+    lowest: float
+    highest: float
+    scale: float
+    to: Target
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MaxPool:
     """The largest number of a window."""
@@ -173,7 +191,7 @@ class Concat:
     tables: tuple[Integers | None, ...]
 
 
-Step = Convolution | AveragePool | MaxPool | Binary | Lines | Table | Softmax | Concat | Move
+Step = Convolution | AveragePool | MeanOf | MaxPool | Binary | Lines | Table | Softmax | Concat | Move
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -253,7 +271,7 @@ def merged(steps: tuple[Step, ...]) -> tuple[Step, ...]:
         before = done[-1] if done else None
         if isinstance(step, Table) and isinstance(before, Table):
             done[-1] = Table(values=step.values[before.values.astype(np.int16) + 128])
-        elif isinstance(step, Table) and isinstance(before, Convolution | Binary | AveragePool | Lines):
+        elif isinstance(step, Table) and isinstance(before, Convolution | Binary | AveragePool | MeanOf | Lines):
             low, high = int(step.values[0]), int(step.values[-1])
             if np.array_equal(step.values, np.clip(INTEGERS, low, high)):
                 to = replace(before.to, low=max(low, before.to.low), high=min(high, before.to.high))

@@ -35,13 +35,18 @@ def table(
     >>> table(relu, "x", "y", q, q)[[0, 127, 128, 255]].tolist()
     [0, 0, 0, 127]
     """
+    return after.of(numbers(graph, read, output, before))
+
+
+def numbers(graph: Graph, read: str, output: str, before: TensorQuantization) -> NDArray[np.float32]:
+    """The same before they are quantized."""
     nodes = _between(graph, read, output)
     x = before.to_float(INTEGERS)
     if nodes:
         x = _evaluated(graph, nodes, read, output, x)
     if np.isnan(x).any():
         raise InputError(f"{place(graph.producers[output])}: must give a number for every input, got NaN")
-    return after.of(x)
+    return x
 
 
 def _between(graph: Graph, read: str, output: str) -> list[Any]:

@@ -16,6 +16,7 @@ from compress.c99.layers import (
     Integers,
     Lines,
     MaxPool,
+    MeanOf,
     Move,
     Network,
     ProgramLayer,
@@ -114,6 +115,21 @@ def _average_pool(step: AveragePool, inputs: list[Integers], shape: tuple[int, i
     return _requantized(sums * scale, step.to)
 
 
+def _mean_of(step: MeanOf, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
+    patches = _patches(inputs[0], step.window, 0, shape).astype(np.int32)
+    if step.lines is None:
+        assert step.numbers is not None
+        values = step.numbers[patches + 128]
+    else:
+        up, down, shift = step.lines
+        x = (patches - step.zero_point).astype(np.float32)
+        values = x * np.where(x < 0, down, up) + shift
+    limited = np.clip(values, np.float32(step.lowest), np.float32(step.highest))
+    flat = limited.reshape(*shape[:2], -1, shape[2])
+    sums = np.add.accumulate(flat, axis=2, dtype=np.float32)[:, :, -1]  # one after the other, as a loop adds
+    return _requantized(sums / np.float32(flat.shape[2]) / np.float32(step.scale), step.to)
+
+
 def _max_pool(step: MaxPool, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
     largest: Integers = _patches(inputs[0], step.window, -128, shape).max(axis=(2, 3)).astype(np.int8)
     return largest
@@ -175,6 +191,7 @@ def _looked_up(table: Integers, x: Integers) -> Integers:
 _RUN: Mapping[type[Step], Callable[[Any, list[Integers], tuple[int, int, int]], Integers]] = {
     Convolution: _convolution,
     AveragePool: _average_pool,
+    MeanOf: _mean_of,
     MaxPool: _max_pool,
     Binary: _binary,
     Lines: _lines,

@@ -34,6 +34,7 @@ _DECLARATIONS = {
     "table": ("table",),
     "move": ("move",),
     "lines": ("output", "lines"),
+    "mean_of": ("output", "window", "mean_of"),
     "softmax": ("output", "softmax"),
 }
 _CODE = {
@@ -46,6 +47,7 @@ _CODE = {
     "table": ("table",),
     "move": ("move",),
     "lines": ("rounded", "limits", "lines"),
+    "mean_of": ("smaller", "rounded", "limits", "window", "mean_of"),
     "softmax": ("rounded", "limits", "softmax"),
 }
 _PIECES = (

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compress.c99.layers import INTEGERS, Move, ProgramLayer, Step, Stored, Table, Target, Tensor
 from compress.c99.qdq_graph import Graph, TensorQuantization, place
@@ -131,12 +132,16 @@ class Builder:
 
     def _target(self, draft: Draft, to: TensorQuantization) -> Target:
         """The limits of what comes out of the ReLU and Clip nodes after a layer."""
+        low, high = to.of(self.limits(draft)).tolist()
+        return Target(zero_point=to.zero_point, low=low, high=high)
+
+    def limits(self, draft: Draft) -> NDArray[np.float32]:
+        """The lowest and the highest number that the ReLU and Clip nodes after a layer let through."""
         values = np.array([-np.inf, np.inf], np.float32)
         for node in draft.clamps:
             lowest, highest = (self._limit(node, i) for i in (1, 2))
             values = np.clip(values, lowest, highest)
-        low, high = to.of(values).tolist()
-        return Target(zero_point=to.zero_point, low=low, high=high)
+        return values
 
     def _limit(self, node: Any, i: int) -> np.float32:
         default = np.float32(-np.inf if i == 1 else np.inf)

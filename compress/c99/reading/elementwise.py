@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.c99.layers import Binary, Lines, Step, Table, Target, Tensor
-from compress.c99.lookup_tables import POINTWISE, table
+from compress.c99.lookup_tables import POINTWISE, numbers, table
 from compress.c99.qdq_graph import TensorQuantization, place
 from compress.c99.reading.builder import Builder, unknown
-from compress.c99.reading.values import Draft, Function, Value, in_program_order, program_image, program_index
+from compress.c99.reading.values import Draft, Floats, Function, Value, in_program_order, program_image, program_index
 from compress.c99.reading.weighted import batch_normalization, line
 from compress.c99.strided_copies import Index, broadcast_steps
 from hw_profiles.errors import InputError
@@ -80,7 +80,18 @@ def _function_draft(builder: Builder, node: Any, function: Function) -> Draft:
         values = table(builder.graph, function.start, function.end, function.tensor.quantization, to)
         return (Table(values=np.clip(values, target.low, target.high)),)
 
-    return Draft(node=node, inputs=(function.tensor,), shape=function.tensor.shape, make=make, function=function)
+    before = function.tensor.quantization
+    floats = Floats(
+        tensor=function.tensor, numbers=lambda: numbers(builder.graph, function.start, function.end, before)
+    )
+    return Draft(
+        node=node,
+        inputs=(function.tensor,),
+        shape=function.tensor.shape,
+        make=make,
+        function=function,
+        floats=floats,
+    )
 
 
 def _same_function(builder: Builder, node: Any, at: Sequence[int]) -> Value | None:
@@ -126,12 +137,14 @@ class _Lines:
     shift: Numbers
 
     def draft(self, builder: Builder) -> Draft:
+        scale = np.float32(self.source.quantization.scale)
         return Draft(
             node=self.node,
             inputs=(self.source,),
             shape=self.source.shape,
             make=self.steps,
             absorb=lambda node: self.absorbed(builder, node),
+            floats=Floats(tensor=self.source, lines=(self.up * scale, self.down * scale, self.shift)),
         )
 
     def absorbed(self, builder: Builder, node: Any) -> Draft | None:

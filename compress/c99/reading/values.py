@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compress.c99.layers import Step, Target, Tensor
 from compress.c99.qdq_graph import TensorQuantization
@@ -33,6 +34,8 @@ class Draft:
     absorb: Callable[[Any], Draft | None] | None = None
     clamps: tuple[Any, ...] = ()
     function: Function | None = None
+    floats: Floats | None = None
+    mean: Mean | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -42,6 +45,26 @@ class Function:
     tensor: Tensor
     start: str
     end: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Floats:
+    """The float32 numbers that the integers of a tensor become: 256 of them, or lines for each place of the tensor, as
+    :class:`compress.c99.layers.Lines` has them."""
+
+    tensor: Tensor
+    numbers: Callable[[], NDArray[np.float32]] | None = None
+    lines: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Mean:
+    """A mean over ``axes`` of a value; ``left`` has the axis of the value that each axis of the mean is, None for one
+    that is a mean."""
+
+    value: Value
+    axes: frozenset[int]
+    left: tuple[int | None, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

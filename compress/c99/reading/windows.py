@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from compress.c99.layers import AveragePool, MaxPool, Softmax, Step, Target, Tensor, Window
+from compress.c99.layers import AveragePool, MaxPool, MeanOf, Softmax, Step, Target, Tensor, Window
 from compress.c99.qdq_graph import TensorQuantization, place
 from compress.c99.reading.builder import Builder, unknown
-from compress.c99.reading.values import Draft, Image, Value, channels_last, row_by_row
+from compress.c99.reading.values import Draft, Floats, Image, Mean, Value, channels_last, row_by_row
 from compress.c99.reading.weighted import check_sides, out_sides
 from compress.c99.strided_copies import Index
 from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.ops import padding_of
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -29,7 +31,8 @@ class _Windows:
 
 def pooled(builder: Builder, node: Any) -> None:
     """AveragePool and MaxPool of images, or of one axis."""
-    tensor, value = builder.held(node)
+    floats = _floats(builder, node)
+    tensor, value = (floats.tensor, builder.value(node)) if floats else builder.held(node)
     if value.index.ndim not in (3, 4) or value.shape[0] != 1 or len(node.output) > 1:
         raise InputError(f"{place(node)}: must read (1, C, H, W) or (1, C, L) and make one tensor, got {value.shape}")
     attributes = builder.graph.attributes(node)
@@ -51,7 +54,11 @@ def pooled(builder: Builder, node: Any) -> None:
     dims = (1, shape[2], *shape[:2]) if value.index.ndim == 4 else (1, shape[2], shape[1])
     made = channels_last(dims)
     windows = _Windows(source=source, window=window, shape=shape, made=made)
-    if node.op_type == "MaxPool":
+    if floats is not None and (any(window.padding) or ceil):
+        builder.held(node)  # which says that it must be quantized
+    elif floats is not None:
+        _mean_of(builder, node, windows, floats, index)
+    elif node.op_type == "MaxPool":
         _largest(builder, node, windows)
     else:
         _mean(builder, node, windows, whole=whole)
@@ -59,11 +66,9 @@ def pooled(builder: Builder, node: Any) -> None:
 
 def reduced(builder: Builder, node: Any) -> None:
     """Means, sums and largest numbers over any axes, and the global pools."""
-    kinds = {"ReduceMean": 0, "GlobalAveragePool": 0, "ReduceSum": 0, "ReduceMax": 1, "GlobalMaxPool": 1}
-    tensor, value = builder.held(node)
+    value = builder.value(node)
     rank, attributes = value.index.ndim, builder.graph.attributes(node)
-    axes = list(range(2, rank))
-    kept = True
+    axes, kept = list(range(2, rank)), True
     if node.op_type.startswith("Reduce"):
         kept = bool(attributes.get("keepdims", 1))
         given = attributes.get("axes")
@@ -72,33 +77,88 @@ def reduced(builder: Builder, node: Any) -> None:
         if not given and attributes.get("noop_with_empty_axes", 0):
             raise InputError(unknown(node))
         axes = sorted(a % rank for a in given) if given else list(range(rank))
-    others = [axis for axis in range(rank) if axis not in axes]
-    turned = value.index.transpose([*axes, *others])
-    sides = turned.shape[: len(axes)]
-    count, channels = int(np.prod(sides)), int(np.prod(turned.shape[len(axes) :]))
-    height = sides[-2] if len(sides) > 1 else 1
-    image = (count // sides[-1], sides[-1], channels) if len(sides) == 2 else (height, count // height, channels)
+    dims = [1 if axis in axes else side for axis, side in enumerate(value.shape) if kept or axis not in axes]
+    left = tuple(None if axis in axes else axis for axis in range(rank) if kept or axis not in axes)
+    floats, before = None, value.source.mean if isinstance(value.source, Draft) else None
+    mean = node.op_type in ("ReduceMean", "GlobalAveragePool")
+    if before is not None and mean and np.array_equal(value.index, row_by_row(value.shape)):
+        axes = sorted(before.axes | {before.left[axis] for axis in axes} - {None})  # a mean of means of as many
+        left = tuple(None if axis is None else before.left[axis] for axis in left)
+        value = before.value
+        assert isinstance(value.source, Tensor)
+        tensor = value.source
+    elif mean and (floats := _floats(builder, node)) is not None:
+        tensor = floats.tensor
+    else:
+        tensor, value = builder.held(node)
+    turned = value.index.transpose([*axes, *(axis for axis in range(value.index.ndim) if axis not in axes)])
+    count, channels = _sizes(turned.shape, len(axes))
+    image = (turned.shape[0], turned.shape[1], channels) if len(axes) == 2 else (1, count, channels)
     source = builder.arranged(node, tensor, turned, image)
     window = Window(kernel_size=image[:2])
     check_sides(node, window, image)
-    dims = [1 if axis in axes else side for axis, side in enumerate(value.shape)]
-    if not kept:
-        dims = [side for axis, side in enumerate(value.shape) if axis not in axes]
-    made = row_by_row(tuple(dims))
-    windows = _Windows(source=source, window=window, shape=(1, 1, channels), made=made)
-    if kinds[node.op_type]:
-        _largest(builder, node, windows)
+    windows = _Windows(source=source, window=window, shape=(1, 1, channels), made=row_by_row(tuple(dims)))
+    if floats is not None:
+        _mean_of(builder, node, windows, floats, turned)
+    elif mean:
+        _mean(builder, node, windows, mean=Mean(value=value, axes=frozenset(axes), left=left))
+    elif node.op_type == "ReduceSum":
+        _mean(builder, node, windows, times=count)
     else:
-        _mean(builder, node, windows, times=count if node.op_type == "ReduceSum" else 1)
+        _largest(builder, node, windows)
 
 
-def _mean(builder: Builder, node: Any, of: _Windows, *, whole: bool = False, times: int = 1) -> None:
+def _sizes(shape: tuple[int, ...], axes: int) -> tuple[int, int]:
+    return int(np.prod(shape[:axes])), int(np.prod(shape[axes:]))
+
+
+def _floats(builder: Builder, node: Any) -> Floats | None:
+    """What stands for numbers that were not quantized, where they follow from single integers."""
+    source = builder.value(node).source
+    quantized = isinstance(source, Tensor) or node.input[0] in builder.wanted or node.op_type == "MaxPool"
+    return None if quantized else source.floats if isinstance(source, Draft) else None
+
+
+def _mean_of(builder: Builder, node: Any, of: _Windows, floats: Floats, index: Index) -> None:
+    draft = builder.value(node).source
+    assert isinstance(draft, Draft)
+    lowest, highest = np.clip(builder.limits(draft), -_LARGEST, _LARGEST).tolist()
+    lines = None
+    if floats.lines is not None:
+        rows = [each[index.reshape(-1)].reshape(-1, of.source.shape[2]) for each in floats.lines]
+        if any((each != each[0]).any() for each in rows):
+            raise InputError(f"{place(node)}: no C99 kernel is known for constants that are not one for each channel")
+        up, down, shift = (np.ascontiguousarray(each[0]) for each in rows)
+        lines = (up, down, shift)
+
+    def make(to: TensorQuantization, target: Target) -> tuple[Step, ...]:
+        numbers = None if floats.numbers is None else floats.numbers()
+        return (
+            MeanOf(
+                window=of.window,
+                numbers=numbers,
+                lines=lines,
+                zero_point=of.source.quantization.zero_point,
+                lowest=lowest,
+                highest=highest,
+                scale=to.scale,
+                to=target,
+            ),
+        )
+
+    made = Draft(node=node, inputs=(of.source,), shape=of.shape, make=make)
+    builder.values[node.output[0]] = Value(source=made, index=of.made)
+
+
+def _mean(
+    builder: Builder, node: Any, of: _Windows, *, whole: bool = False, times: int = 1, mean: Mean | None = None
+) -> None:
     before = replace(of.source.quantization, scale=of.source.quantization.scale * times)
 
     def make(to: TensorQuantization, target: Target) -> tuple[Step, ...]:
         return (AveragePool(window=of.window, whole=whole, before=before, scale=to.scale, to=target),)
 
-    draft = Draft(node=node, inputs=(of.source,), shape=of.shape, make=make)
+    draft = Draft(node=node, inputs=(of.source,), shape=of.shape, make=make, mean=mean)
     builder.values[node.output[0]] = Value(source=draft, index=of.made)
 
 

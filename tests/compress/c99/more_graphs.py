@@ -118,4 +118,27 @@ def across() -> Graph:
     return d.graph(3, 8)
 
 
-MORE_GRAPHS = (moved_about, padded, each_channel, means, tokens, enlarged, across)
+def islands() -> Graph:
+    """Functions and means of them that are not quantized in between, as our own quantizer leaves them."""
+    d = Draft(3)
+    r = d.generator
+    axes = [d.constant(f"axis{i}", np.array(i)) for i in ([2, 3], [3], [2])]
+    d.conv("x", "a", (6, 3, 3, 3))
+    d.node("PRelu", ["a", d.constant("slopes", r.uniform(-0.3, 0.6, (6, 1, 1)).astype(np.float32))], "b")
+    d.node("ReduceMean", ["b", axes[0]], "c", keepdims=0)
+    d.node("Tanh", ["a"], "e")
+    d.node("ReduceMean", ["e", axes[0]], "f", keepdims=0)
+    d.node("ReduceMean", ["a", axes[1]], "g", keepdims=0)
+    d.node("ReduceMean", ["g", axes[2]], "h", keepdims=0)
+    names = [d.constant(name, r.uniform(0.5, 1.5, 6).astype(np.float32)) for name in ("scale", "shift", "mean", "var")]
+    d.node("BatchNormalization", ["a", *names], "i")
+    d.node("Relu", ["i"], "j")
+    d.node("ReduceMean", ["j", axes[0]], "k", keepdims=0)
+    d.node("Add", ["c", "f"], "l")
+    d.node("Add", ["h", "k"], "m")
+    d.node("Mul", ["l", "m"], "n")
+    d.gemm("n", "y", (5, 6))
+    return d.graph(7, 8)
+
+
+MORE_GRAPHS = (islands, moved_about, padded, each_channel, means, tokens, enlarged, across)
