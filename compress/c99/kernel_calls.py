@@ -14,6 +14,7 @@ from compress.c99.c_literals import array, initializer, number, wrapped
 from compress.c99.layers import (
     AveragePool,
     Binary,
+    ChannelTables,
     Concat,
     Convolution,
     Lines,
@@ -291,6 +292,13 @@ def _table(step: Table, place: Place) -> Call:
     return Call(kernel="table", constants=(array(name, step.values),), statements=(statement,))
 
 
+def _channel_tables(step: ChannelTables, place: Place) -> Call:
+    name, channels = f"{place.name}_tables", len(step.values)
+    sizes = f"{channels}, {place.layer.output.size // channels}"
+    statement = f"kernel_tables({name}, {sizes}, {place.inputs[0]}, {place.output});"
+    return Call(kernel="tables", constants=(array(name, step.values),), statements=(statement,))
+
+
 def _softmax(step: Softmax, place: Place) -> Call:
     name = f"{place.name}_powers"
     height, width, channels = place.layer.output.shape
@@ -346,6 +354,7 @@ _CALLS: Mapping[type[Step], Callable[[Any, Place], Call]] = {
     Lines: _lines,
     Move: _move,
     Table: _table,
+    ChannelTables: _channel_tables,
     Softmax: _softmax,
     Concat: _concat,
 }

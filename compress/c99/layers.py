@@ -175,6 +175,13 @@ class Table:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ChannelTables:
+    """A function of one integer for each channel: (channels, 256). Channels begin again after the last one."""
+
+    values: Integers
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Softmax:
     """Softmax over the channels of each pixel. ``powers[d]`` is e to minus ``d`` steps of the input, in float32."""
 
@@ -191,7 +198,7 @@ class Concat:
     tables: tuple[Integers | None, ...]
 
 
-Step = Convolution | AveragePool | MeanOf | MaxPool | Binary | Lines | Table | Softmax | Concat | Move
+Step = Convolution | AveragePool | MeanOf | MaxPool | Binary | Lines | Table | ChannelTables | Softmax | Concat | Move
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

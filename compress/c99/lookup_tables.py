@@ -35,13 +35,12 @@ def table(
     >>> table(relu, "x", "y", q, q)[[0, 127, 128, 255]].tolist()
     [0, 0, 0, 127]
     """
-    return after.of(numbers(graph, read, output, before))
+    return after.of(numbers(graph, read, output, before.to_float(INTEGERS)))
 
 
-def numbers(graph: Graph, read: str, output: str, before: TensorQuantization) -> NDArray[np.float32]:
-    """The same before they are quantized."""
+def numbers(graph: Graph, read: str, output: str, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the nodes between two float tensors make of the numbers ``x``, as float32."""
     nodes = _between(graph, read, output)
-    x = before.to_float(INTEGERS)
     if nodes:
         x = _evaluated(graph, nodes, read, output, x)
     if np.isnan(x).any():

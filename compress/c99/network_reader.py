@@ -17,6 +17,7 @@ from compress.c99.qdq_graph import Graph, TensorQuantization, place
 from compress.c99.reading.arena_plan import placed
 from compress.c99.reading.builder import Builder, Handler, unknown, wanted_quantizations
 from compress.c99.reading.elementwise import pointwise
+from compress.c99.reading.float_input import quantize_input
 from compress.c99.reading.movement import COMMUTING, MOVES, concatenated, moved
 from compress.c99.reading.turned_weights import turn_weights
 from compress.c99.reading.values import (
@@ -63,6 +64,7 @@ def read_network(source: Path | bytes) -> Network:
         ends = f"{len(model.graph.input)} and {len(model.graph.output)}"
         raise InputError(f"a C99 program has one input and one output, the file has {ends}")
     turn_weights(model)
+    quantize_input(model)
     graph = Graph(model)
     _check_weights(graph)
     record = read_metadata(source).get(METADATA_KEY)

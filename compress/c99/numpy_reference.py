@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from compress.c99.layers import (
     AveragePool,
     Binary,
+    ChannelTables,
     Concat,
     Convolution,
     Integers,
@@ -157,6 +158,12 @@ def _table(step: Table, inputs: list[Integers], shape: tuple[int, int, int]) -> 
     return _looked_up(step.values, inputs[0])
 
 
+def _channel_tables(step: ChannelTables, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
+    channels = len(step.values)
+    found: Integers = step.values[np.arange(channels), inputs[0].reshape(-1, channels).astype(np.int16) + 128]
+    return found.reshape(shape)
+
+
 def _softmax(step: Softmax, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
     x = inputs[0].astype(np.int32)
     powers = step.powers[x.max(axis=2, keepdims=True) - x]
@@ -197,6 +204,7 @@ _RUN: Mapping[type[Step], Callable[[Any, list[Integers], tuple[int, int, int]], 
     Lines: _lines,
     Move: _move,
     Table: _table,
+    ChannelTables: _channel_tables,
     Softmax: _softmax,
     Concat: _concat,
 }

@@ -64,6 +64,11 @@ class Verification:
     random_inputs: bool = False
 
     @property
+    def disagreement(self) -> float | None:
+        """The share of images whose largest output is another one than in ONNX Runtime; None where nothing was run."""
+        return None if self.runtime is None else self.runtime.disagreement
+
+    @property
     def verified(self) -> bool:
         """Whether everything was run and held."""
         return not self.problems

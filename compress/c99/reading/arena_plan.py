@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from compress.c99.layers import (
     AveragePool,
     Binary,
+    ChannelTables,
     Convolution,
     Lines,
     MaxPool,
@@ -84,7 +85,7 @@ def _aligned(size: int) -> int:
 def _overwritable(layer: ProgramLayer) -> tuple[Tensor, ...]:
     """The inputs that a layer may write over, the preferred one first."""
     step = layer.steps[0]
-    if isinstance(step, Table | Lines | Softmax):
+    if isinstance(step, Table | ChannelTables | Lines | Softmax):
         return layer.inputs
     if isinstance(step, Binary):
         straight = _straight(step.sizes)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.c99.layers import Binary, Lines, Step, Table, Target, Tensor
-from compress.c99.lookup_tables import POINTWISE, numbers, table
+from compress.c99.layers import INTEGERS, Binary, ChannelTables, Lines, Step, Table, Target, Tensor
+from compress.c99.lookup_tables import POINTWISE, numbers
 from compress.c99.qdq_graph import TensorQuantization, place
 from compress.c99.reading.builder import Builder, unknown
 from compress.c99.reading.values import Draft, Floats, Function, Value, in_program_order, program_image, program_index
@@ -68,6 +68,7 @@ def _function(builder: Builder, node: Any, at: int) -> Value:
     """A table of all that is computed since the tensor was quantized."""
     value = builder.value(node, at)
     known = value.source.function if isinstance(value.source, Draft) else None
+    known = known or _after_lines(builder, node, at)
     if known is None:
         tensor, value = builder.held(node, at)
         known = Function(tensor=tensor, start=builder.graph.source(node.input[at]), end="")
@@ -75,53 +76,66 @@ def _function(builder: Builder, node: Any, at: int) -> Value:
     return Value(source=_function_draft(builder, node, function), index=value.index)
 
 
-def _function_draft(builder: Builder, node: Any, function: Function) -> Draft:
-    def make(to: TensorQuantization, target: Target) -> tuple[Step, ...]:
-        values = table(builder.graph, function.start, function.end, function.tensor.quantization, to)
-        return (Table(values=np.clip(values, target.low, target.high)),)
+def _after_lines(builder: Builder, node: Any, at: int) -> Function | None:
+    """The start of a function of what lines for each channel make, where that is not quantized."""
+    source = builder.value(node, at).source
+    if not isinstance(source, Draft) or source.floats is None or source.floats.lines is None:
+        return None
+    if node.input[at] in builder.wanted:
+        return None
+    tensor, lines = source.floats.tensor, source.floats.lines
+    count = _period(lines, tensor.shape)
+    up, down, shift = (each[:count, None] for each in lines)
+    x = (INTEGERS.astype(np.int32) - tensor.quantization.zero_point).astype(np.float32)
+    given = np.clip(x * np.where(x < 0, down, up) + shift, *builder.limits(source))
+    return Function(tensor=tensor, start=builder.graph.source(node.input[at]), end="", given=given.astype(np.float32))
 
-    before = function.tensor.quantization
-    floats = Floats(
-        tensor=function.tensor, numbers=lambda: numbers(builder.graph, function.start, function.end, before)
-    )
+
+def _function_draft(builder: Builder, node: Any, function: Function) -> Draft:
+    before = function.tensor.quantization.to_float(INTEGERS)
+    given = before if function.given is None else function.given
+
+    def made() -> Numbers:
+        return numbers(builder.graph, function.start, function.end, given.reshape(-1))
+
+    def make(to: TensorQuantization, target: Target) -> tuple[Step, ...]:
+        values = np.clip(to.of(made()), target.low, target.high)
+        return (Table(values=values) if given.ndim == 1 else ChannelTables(values=values.reshape(given.shape)),)
+
     return Draft(
         node=node,
         inputs=(function.tensor,),
         shape=function.tensor.shape,
         make=make,
         function=function,
-        floats=floats,
+        floats=Floats(tensor=function.tensor, numbers=made) if given.ndim == 1 else None,
     )
 
 
 def _same_function(builder: Builder, node: Any, at: Sequence[int]) -> Value | None:
     """A node of several tensors that are all functions of the same number, such as x * sigmoid(x)."""
-    found: Value | None = None
-    start, tensor = "", ""
     others = [name for i, name in enumerate(node.input) if name and i not in at]
     if any(builder.graph.scalar(name) is None for name in others):
         return None
-    several = False
-    for i in at:
-        value = builder.value(node, i)
-        known = value.source.function if isinstance(value.source, Draft) else None
-        if known is None and isinstance(value.source, Draft):
-            return None
-        one = known.tensor.name if known else value.source.name if isinstance(value.source, Tensor) else ""
-        begins = known.start if known else builder.graph.source(node.input[i])
-        several = several or known is not None
-        if found is not None and (one, begins) != (tensor, start):
-            return None
-        if found is not None and not np.array_equal(found.index, value.index):
-            return None
-        found, start, tensor = value, begins, one
-    if found is None or not several:
+    values = [builder.value(node, i) for i in at]
+    started = [_started(builder, node, i) for i in at]
+    first = started[0]
+    if first is None or not any(isinstance(value.source, Draft) and value.source.function for value in values):
         return None
-    source = found.source
-    held = source.function.tensor if isinstance(source, Draft) and source.function else source
-    assert isinstance(held, Tensor)
-    function = Function(tensor=held, start=start, end=node.output[0])
-    return Value(source=_function_draft(builder, node, function), index=found.index)
+    for value, each in zip(values, started, strict=True):
+        same = each is not None and (each.tensor.name, each.start) == (first.tensor.name, first.start)
+        if not same or not np.array_equal(value.index, values[0].index):
+            return None
+    function = replace(first, end=node.output[0])
+    return Value(source=_function_draft(builder, node, function), index=values[0].index)
+
+
+def _started(builder: Builder, node: Any, i: int) -> Function | None:
+    """The function that an input of a node is, or may begin."""
+    source = builder.value(node, i).source
+    if isinstance(source, Tensor):
+        return Function(tensor=source, start=builder.graph.source(node.input[i]), end="")
+    return source.function or _after_lines(builder, node, i)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -40,11 +40,13 @@ class Draft:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Function:
-    """The nodes between the float tensors ``start`` and ``end``, of numbers of one tensor."""
+    """The nodes between the float tensors ``start`` and ``end``, of numbers of one tensor. ``given`` has what stands at
+    the start for each of the 256 integers where that is another function for each channel: (channels, 256)."""
 
     tensor: Tensor
     start: str
     end: str
+    given: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

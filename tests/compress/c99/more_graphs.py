@@ -137,7 +137,10 @@ def islands() -> Graph:
     d.node("Add", ["c", "f"], "l")
     d.node("Add", ["h", "k"], "m")
     d.node("Mul", ["l", "m"], "n")
-    d.gemm("n", "y", (5, 6))
+    d.node("PRelu", ["n", "slopes.flat"], "o")
+    d.constant("slopes.flat", d.weights["slopes"].reshape(6))
+    d.node("Mish", ["o"], "p")
+    d.gemm("p", "y", (5, 6))
     return d.graph(7, 8)
 
 

@@ -205,6 +205,26 @@ def test_weights_with_a_zero_point_of_their_own_are_computed_exactly(tmp_path: P
     assert result.runtime.mean_steps < 0.1
 
 
+def test_an_input_that_is_normalised_in_float_is_quantized_to_cover_what_follows(tmp_path: Path) -> None:
+    d = Draft(3)
+    names = [
+        d.constant(n, d.generator.uniform(0.5, 1.5, 3).astype(np.float32)) for n in ("scale", "shift", "mean", "var")
+    ]
+    d.node("BatchNormalization", ["x", *names], "i")
+    d.conv("i", "a", (4, 3, 3, 3))
+    d.node("Relu", ["a"], "y")
+    nodes, weights, shape = d.graph(8, 8)
+    model = onnx.load(graph_file(tmp_path / "quantized.onnx", nodes, weights, shape))
+    next(node for node in model.graph.node if node.op_type == "BatchNormalization").input[0] = "x"
+    file = tmp_path / "model.onnx"
+    onnx.save(model, file)
+    write_c99(file, tmp_path / "c")
+    result = verify(tmp_path / "c", file, images(shape, 3), machines=["host"])
+    assert result.problems == ()
+    assert result.runtime is not None
+    assert 0 < result.runtime.mean_steps < 0.5
+
+
 def test_integers_are_asked_for_where_the_file_takes_integers(tmp_path: Path) -> None:
     file = tensorflow_file(tmp_path / "model.onnx")
     write_c99(file, tmp_path / "c")

@@ -35,13 +35,14 @@ class ManyKinds(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 8, 3, padding=1), nn.PReLU(8), nn.BatchNorm2d(8))
+        self.next = nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 1))
         self.gate = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Hardswish(), nn.Conv2d(8, 8, 1), nn.Hardsigmoid())
         self.body = nn.Conv2d(8, 8, 3, groups=8)
         self.head = nn.Sequential(nn.Linear(8, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, 3))
         self.scale = nn.Parameter(torch.linspace(0.2, 1, 8).view(1, -1, 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = torch.tanh(self.stem(x))
+        x = self.next(torch.tanh(self.stem(x)))
         x = x * self.gate(x.mean((2, 3), keepdim=True)) * self.scale
         x = nn.functional.silu(self.body(nn.functional.pad(x, (-1, -1, 1, 2))))
         a, b = (nn.functional.interpolate(x, scale_factor=2.0) - 0.1).chunk(2, 1)
