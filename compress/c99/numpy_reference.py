@@ -127,7 +127,9 @@ def _mean_of(step: MeanOf, inputs: list[Integers], shape: tuple[int, int, int]) 
         values = x * np.where(x < 0, down, up) + shift
     limited = np.clip(values, np.float32(step.lowest), np.float32(step.highest))
     flat = limited.reshape(*shape[:2], -1, shape[2])
-    sums = np.add.accumulate(flat, axis=2, dtype=np.float32)[:, :, -1]  # one after the other, as a loop adds
+    sums: NDArray[np.float32] = np.add.accumulate(flat, axis=2, dtype=np.float32)[
+        :, :, -1
+    ]  # one after the other, as a loop adds
     return _requantized(sums / np.float32(flat.shape[2]) / np.float32(step.scale), step.to)
 
 

@@ -82,7 +82,9 @@ def reduced(builder: Builder, node: Any) -> None:
     floats, before = None, value.source.mean if isinstance(value.source, Draft) else None
     mean = node.op_type in ("ReduceMean", "GlobalAveragePool")
     if before is not None and mean and np.array_equal(value.index, row_by_row(value.shape)):
-        axes = sorted(before.axes | {before.left[axis] for axis in axes} - {None})  # a mean of means of as many
+        axes = sorted(
+            before.axes | {a for axis in axes if (a := before.left[axis]) is not None}
+        )  # a mean of means of as many
         left = tuple(None if axis is None else before.left[axis] for axis in left)
         value = before.value
         assert isinstance(value.source, Tensor)
