@@ -64,12 +64,24 @@ class Builder:
         """A tensor of the file that is held as integers, see :meth:`held`."""
         value = self.values[name]
         if isinstance(value.source, Draft):
-            found = self.wanted.get(name)
+            found = self.wanted.get(name) or self._covering(value.source)
             if found is None:
                 raise InputError(self._unquantized(name, value.source))
             value = self.values[name] = self.quantized(value, found, name)
         assert isinstance(value.source, Tensor)
         return value.source, value
+
+    def _covering(self, draft: Draft) -> TensorQuantization | None:
+        """A quantization of all numbers that the integers of one tensor can become; None of other numbers."""
+        if draft.floats is None:
+            return None
+        values = draft.floats.all_numbers()
+        lowest, highest = np.clip([values.min(), values.max()], *self.limits(draft)).tolist()
+        low, high = min(lowest, 0.0), max(highest, 0.0)
+        if not np.isfinite(high - low) or high == low:
+            return None
+        scale = float(np.float32((high - low) / 255))
+        return TensorQuantization(scale=scale, zero_point=int(np.clip(np.rint(-128 - low / scale), -128, 127)))
 
     def _unquantized(self, name: str, draft: Draft) -> str:
         maker = draft.clamps[-1] if draft.clamps else draft.node

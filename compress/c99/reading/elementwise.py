@@ -108,7 +108,7 @@ def _function_draft(builder: Builder, node: Any, function: Function) -> Draft:
         shape=function.tensor.shape,
         make=make,
         function=function,
-        floats=Floats(tensor=function.tensor, numbers=made) if given.ndim == 1 else None,
+        floats=Floats(tensor=function.tensor, numbers=made, of_channels=given.ndim > 1),
     )
 
 

@@ -51,12 +51,23 @@ class Function:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Floats:
-    """The float32 numbers that the integers of a tensor become: 256 of them, or lines for each place of the tensor, as
-    :class:`compress.c99.layers.Lines` has them."""
+    """The float32 numbers that the integers of a tensor become: 256 of them (or for each channel, ``of_channels``), or
+    lines for each place of the tensor, as :class:`compress.c99.layers.Lines` has them."""
 
     tensor: Tensor
     numbers: Callable[[], NDArray[np.float32]] | None = None
+    of_channels: bool = False
     lines: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]] | None = None
+
+    def all_numbers(self) -> NDArray[np.float32]:
+        """The numbers of every integer, or of the ends of the lines, which hold the least and the largest."""
+        if self.lines is None:
+            assert self.numbers is not None
+            return self.numbers()
+        up, down, shift = self.lines
+        zero = self.tensor.quantization.zero_point
+        found: NDArray[np.float32] = np.concatenate([shift, (-128 - zero) * down + shift, (127 - zero) * up + shift])
+        return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -118,7 +118,9 @@ def _floats(builder: Builder, node: Any) -> Floats | None:
     """What stands for numbers that were not quantized, where they follow from single integers."""
     source = builder.value(node).source
     quantized = isinstance(source, Tensor) or node.input[0] in builder.wanted or node.op_type == "MaxPool"
-    return None if quantized else source.floats if isinstance(source, Draft) else None
+    floats = source.floats if isinstance(source, Draft) else None
+    of_channels = floats is not None and floats.lines is None and floats.of_channels
+    return None if quantized or of_channels else floats
 
 
 def _mean_of(builder: Builder, node: Any, of: _Windows, floats: Floats, index: Index) -> None:
