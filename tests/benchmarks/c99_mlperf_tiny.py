@@ -78,8 +78,8 @@ def section() -> str:
     )
     below = (
         "\n\nFor each multiply-accumulate: our instructions under emulation, and the cycles that others published (latency times "
-        "clock over MACs; MLPerf Tiny's closed division, CPUs alone). An instruction is not a cycle: a Cortex-M4 takes one to a few for each, "
-        "so the rows of fitnas are a lower bound that no board has confirmed. No result of TF-Lite Micro on a Cortex-M without an accelerator "
+        "clock over MACs; MLPerf Tiny's closed division, CPUs alone). An instruction is not a cycle: a Cortex-M4 takes one or more cycles for each, "
+        "so its row is a lower bound, and a Cortex-M7 can run two in one; no board has confirmed them. No result of TF-Lite Micro on a Cortex-M without an accelerator "
         "is among those of the rounds v0.7 to v1.3 that were collected here.\n\n"
     )
     columns = ("runtime", "processor", *(_TITLES[case] for case in found))

@@ -57,7 +57,8 @@ def pooled(builder: Builder, node: Any) -> None:
     if floats is not None and (any(window.padding) or ceil):
         builder.held(node)  # which says that it must be quantized
     elif floats is not None:
-        _mean_of(builder, node, windows, floats, index)
+        of = Mean(value=builder.value(node), axes=frozenset(), left=())
+        _mean_of(builder, node, windows, of, index)
     elif node.op_type == "MaxPool":
         _largest(builder, node, windows)
     else:
@@ -79,16 +80,16 @@ def reduced(builder: Builder, node: Any) -> None:
         axes = sorted(a % rank for a in given) if given else list(range(rank))
     dims = [1 if axis in axes else side for axis, side in enumerate(value.shape) if kept or axis not in axes]
     left = tuple(None if axis in axes else axis for axis in range(rank) if kept or axis not in axes)
-    floats, before = None, value.source.mean if isinstance(value.source, Draft) else None
+    source = value.source
+    floats, before = None, source.mean if isinstance(source, Draft) and not source.clamps else None
     mean = node.op_type in ("ReduceMean", "GlobalAveragePool")
     if before is not None and mean and np.array_equal(value.index, row_by_row(value.shape)):
-        axes = sorted(
-            before.axes | {a for axis in axes if (a := before.left[axis]) is not None}
-        )  # a mean of means of as many
+        # A mean of means of as many numbers each is the mean of all.
+        axes = sorted(before.axes | {a for axis in axes if (a := before.left[axis]) is not None})
         left = tuple(None if axis is None else before.left[axis] for axis in left)
         value = before.value
-        assert isinstance(value.source, Tensor)
-        tensor = value.source
+        floats = value.source.floats if isinstance(value.source, Draft) else None
+        tensor = floats.tensor if floats else _tensor(value)
     elif mean and (floats := _floats(builder, node)) is not None:
         tensor = floats.tensor
     else:
@@ -96,14 +97,15 @@ def reduced(builder: Builder, node: Any) -> None:
     turned = value.index.transpose([*axes, *(axis for axis in range(value.index.ndim) if axis not in axes)])
     count, channels = _sizes(turned.shape, len(axes))
     image = (turned.shape[0], turned.shape[1], channels) if len(axes) == 2 else (1, count, channels)
-    source = builder.arranged(node, tensor, turned, image)
+    read = builder.arranged(node, tensor, turned, image)
     window = Window(kernel_size=image[:2])
     check_sides(node, window, image)
-    windows = _Windows(source=source, window=window, shape=(1, 1, channels), made=row_by_row(tuple(dims)))
+    windows = _Windows(source=read, window=window, shape=(1, 1, channels), made=row_by_row(tuple(dims)))
+    of = Mean(value=value, axes=frozenset(axes), left=left)
     if floats is not None:
-        _mean_of(builder, node, windows, floats, turned)
+        _mean_of(builder, node, windows, of, turned)
     elif mean:
-        _mean(builder, node, windows, mean=Mean(value=value, axes=frozenset(axes), left=left))
+        _mean(builder, node, windows, mean=of)
     elif node.op_type == "ReduceSum":
         _mean(builder, node, windows, times=count)
     else:
@@ -123,9 +125,16 @@ def _floats(builder: Builder, node: Any) -> Floats | None:
     return None if quantized or of_channels else floats
 
 
-def _mean_of(builder: Builder, node: Any, of: _Windows, floats: Floats, index: Index) -> None:
-    draft = builder.value(node).source
+def _tensor(value: Value) -> Tensor:
+    assert isinstance(value.source, Tensor)
+    return value.source
+
+
+def _mean_of(builder: Builder, node: Any, of: _Windows, mean: Mean, index: Index) -> None:
+    draft = mean.value.source
     assert isinstance(draft, Draft)
+    floats = draft.floats
+    assert floats is not None
     lowest, highest = np.clip(builder.limits(draft), -_LARGEST, _LARGEST).tolist()
     lines = None
     if floats.lines is not None:
@@ -150,7 +159,7 @@ def _mean_of(builder: Builder, node: Any, of: _Windows, floats: Floats, index: I
             ),
         )
 
-    made = Draft(node=node, inputs=(of.source,), shape=of.shape, make=make)
+    made = Draft(node=node, inputs=(of.source,), shape=of.shape, make=make, mean=mean if mean.axes else None)
     builder.values[node.output[0]] = Value(source=made, index=of.made)
 
 

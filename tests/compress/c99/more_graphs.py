@@ -127,7 +127,8 @@ def islands() -> Graph:
     d.node("PRelu", ["a", d.constant("slopes", r.uniform(-0.3, 0.6, (6, 1, 1)).astype(np.float32))], "b")
     d.node("ReduceMean", ["b", axes[0]], "c", keepdims=0)
     d.node("Tanh", ["a"], "e")
-    d.node("ReduceMean", ["e", axes[0]], "f", keepdims=0)
+    d.node("ReduceMean", ["e", axes[1]], "e2", keepdims=0)
+    d.node("ReduceMean", ["e2", axes[2]], "f", keepdims=0)
     d.node("ReduceMean", ["a", axes[1]], "g", keepdims=0)
     d.node("ReduceMean", ["g", axes[2]], "h", keepdims=0)
     names = [d.constant(name, r.uniform(0.5, 1.5, 6).astype(np.float32)) for name in ("scale", "shift", "mean", "var")]
