@@ -138,10 +138,11 @@ def islands() -> Graph:
     d.node("Add", ["c", "f"], "l")
     d.node("Add", ["h", "k"], "m")
     d.node("Mul", ["l", "m"], "n")
-    d.node("PRelu", ["n", "slopes.flat"], "o")
-    d.constant("slopes.flat", d.weights["slopes"].reshape(6))
-    d.node("Mish", ["o"], "p")
-    d.gemm("p", "y", (5, 6))
+    d.node("Mish", ["b"], "o")
+    d.conv("o", "p", (6, 6, 5, 6))
+    d.node("Flatten", ["p"], "q")
+    d.node("Add", ["n", "q"], "r")
+    d.gemm("r", "y", (5, 6))
     return d.graph(7, 8)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from compress.c99 import verify, write_c99
 from compress.c99.layers import Convolution, Move
 from compress.c99.network_reader import read_network
 from compress.c99.numpy_reference import quantize_images, run_layers
+from compress.c99.runtime_layers import RuntimeComparison
 from compress.c99.strided_copies import OUTSIDE, Index, broadcast_steps, strided_boxes
 from tests.compress.c99.files import graph_file, images, onnx_layers
 from tests.compress.c99.more_graphs import MORE_GRAPHS, moved_about, tokens
@@ -223,6 +225,17 @@ def test_an_input_that_is_normalised_in_float_is_quantized_to_cover_what_follows
     assert result.problems == ()
     assert result.runtime is not None
     assert 0 < result.runtime.mean_steps < 0.5
+
+
+def test_what_differs_from_onnx_runtime_by_more_than_rounding_is_a_problem() -> None:
+    fine = RuntimeComparison(
+        layers=3, equal=0.9, largest=1, worst="conv", disagreement=0.5, own_disagreement=0.0, mean_steps=0.04,
+        own_mean_steps=0.0,
+    )  # fmt: skip
+    assert fine.problems() == ()
+    assert "layer 'conv' is 2 steps" in replace(fine, largest=2).problems()[0]
+    assert "50.0% of the images get another class" in replace(fine, mean_steps=0.2).problems()[0]
+    assert replace(fine, mean_steps=0.2, own_mean_steps=0.3).problems() == ()
 
 
 def test_integers_are_asked_for_where_the_file_takes_integers(tmp_path: Path) -> None:
