@@ -88,17 +88,6 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "written hard-swish": lambda: Between(lambda z: (z * nn.functional.relu6(z + 3) / 6).mean((2, 3))),
     "mean of a mean": lambda: Between(lambda z: torch.relu(z).mean(3).mean(2)),
     "layer scale": lambda: Between(lambda z: torch.relu(z * torch.linspace(0.1, 1, 16).view(1, -1, 1, 1)).mean((2, 3))),
-    "shuffled": lambda: Between(lambda z: nn.functional.channel_shuffle(z, 4).amax((2, 3))),
-    "gelu": lambda: Between(lambda z: nn.functional.gelu(z).mean((2, 3))),
-    "windows of pixels": lambda: Between(lambda z: nn.functional.pixel_unshuffle(z, 2)[:, ::4].mean((2, 3))),
-    "transposed convolution": lambda: nn.Sequential(
-        nn.Conv2d(3, 8, 3, stride=2),
-        nn.ReLU(),
-        nn.ConvTranspose2d(8, 4, 3, stride=2),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(900, 3),
-    ),
 }
 
 
