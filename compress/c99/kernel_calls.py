@@ -14,10 +14,13 @@ from compress.c99.c_literals import array, initializer, number, wrapped
 from compress.c99.layers import (
     AveragePool,
     Binary,
+    ChannelTables,
     Concat,
     Convolution,
+    Lines,
     MaxPool,
-    Pad,
+    MeanOf,
+    Move,
     ProgramLayer,
     Softmax,
     Step,
@@ -25,12 +28,13 @@ from compress.c99.layers import (
     Target,
     Window,
 )  # fmt: skip
+from compress.c99.strided_copies import MOST_AXES, Box
 from hw_profiles.memory.inplace import CHANNELS_AT_ONCE
 
 _VECTOR = 32  # numbers
 _MOST_ZEROS = 0.02  # of the weights
 _MOST_OTHERS = 0.1  # of the weights, in bytes: zeros, tables and descriptions of steps
-_DESCRIPTION = 52  # bytes of what a kernel is told at most, and of what aligns its weights
+_DESCRIPTION = 84  # bytes of what a kernel is told at most, and of what aligns its weights
 _ARRAY = re.compile(r"static const (?P<kind>\w+) (?P<name>\w+)\[\d+\] = (?P<values>\{.*\});", re.DOTALL)
 _NAME = re.compile(r"\w+")
 _NO_BARRIER = np.finfo(np.float32).max
@@ -223,25 +227,63 @@ def _average_pool(step: AveragePool, place: Place) -> Call:
     return _call(place, ("average_pool", "KernelAveragePool"), fields, arguments)
 
 
+def _mean_of(step: MeanOf, place: Place) -> Call:
+    arrays = (step.numbers,) if step.lines is None else step.lines
+    names = [f"{place.name}_{part}" for part in (("numbers",) if step.lines is None else ("up", "down", "shift"))]
+    constants = [array(name, values) for name, values in zip(names, arrays, strict=True) if values is not None]
+    pointers = [*names, "0", "0", "0"] if step.lines is None else ["0", *names]
+    fields = [
+        _window(step.window, place), *pointers, step.lowest, step.highest, step.scale, _NO_BARRIER, step.zero_point,
+        _target(step.to),
+    ]  # fmt: skip
+    return _call(place, ("mean_of", "KernelMeanOf"), fields, f"{place.inputs[0]}, {place.output}", constants)
+
+
 def _max_pool(step: MaxPool, place: Place) -> Call:
     arguments = f"{place.inputs[0]}, {place.output}, {_ring(place.layer)}"
     return _call(place, ("max_pool", "KernelWindow"), _window(step.window, place), arguments)
 
 
 def _binary(step: Binary, place: Place) -> Call:
-    height, width, channels = place.layer.output.shape
-    pixels = height * width
-    one_pixel = [shape != place.layer.output.shape for shape in place.sizes]
-    if not any(one_pixel):
-        pixels, channels = 1, pixels * channels
     a, b = step.before
     second = -b.scale if step.kind == "sub" else b.scale
     fields = [
-        pixels, channels, a.scale, second, step.scale, _NO_BARRIER, *(int(not one) for one in one_pixel),
+        _loops(step.sizes, 1), *(_loops(steps, 0) for steps in step.steps), a.scale, second, step.scale, _NO_BARRIER,
         a.zero_point, b.zero_point, _target(step.to),
     ]  # fmt: skip
     kernel = "mul" if step.kind == "mul" else "add"
     return _call(place, (kernel, "KernelBinary"), fields, f"{', '.join(place.inputs)}, {place.output}")
+
+
+def _loops(numbers: Sequence[int], empty: int) -> list[int]:
+    """As many as the kernels have loops; those before the first one run once."""
+    return [empty] * (MOST_AXES - len(numbers)) + list(numbers)
+
+
+def _lines(step: Lines, place: Place) -> Call:
+    names = [f"{place.name}_{part}" for part in ("up", "down", "shift")]
+    constants = [array(name, values) for name, values in zip(names, (step.up, step.down, step.shift), strict=True)]
+    channels = len(step.up)
+    fields = [
+        *names, channels, place.layer.output.size // channels, _NO_BARRIER, step.zero_point, _target(step.to),
+    ]  # fmt: skip
+    return _call(place, ("lines", "KernelLines"), fields, f"{place.inputs[0]}, {place.output}", constants)
+
+
+def _move(step: Move, place: Place) -> Call:
+    constants, statements = list[str](), list[str]()
+    if step.fill is not None:
+        statements.append(f"kernel_fill({place.output}, {place.layer.output.size}, {step.fill});")
+    for i, box in enumerate(step.boxes):
+        name = f"{place.name}_{i}"
+        constants.append(_box(name, box))
+        statements.append(f"kernel_move(&{name}, {place.inputs[0]}, {place.output}, 0);")
+    return Call(kernel="move", constants=tuple(constants), statements=tuple(statements))
+
+
+def _box(name: str, box: Box) -> str:
+    loops = [_loops(box.sizes, 1), _loops(box.read_steps, 0), _loops(box.write_steps, 0)]
+    return f"static const KernelMove {name} = {initializer([box.read_from, box.write_to, *loops])};"
 
 
 def _table(step: Table, place: Place) -> Call:
@@ -250,30 +292,33 @@ def _table(step: Table, place: Place) -> Call:
     return Call(kernel="table", constants=(array(name, step.values),), statements=(statement,))
 
 
+def _channel_tables(step: ChannelTables, place: Place) -> Call:
+    name, channels = f"{place.name}_tables", len(step.values)
+    sizes = f"{channels}, {place.layer.output.size // channels}"
+    statement = f"kernel_tables({name}, {sizes}, {place.inputs[0]}, {place.output});"
+    return Call(kernel="tables", constants=(array(name, step.values),), statements=(statement,))
+
+
 def _softmax(step: Softmax, place: Place) -> Call:
     name = f"{place.name}_powers"
-    fields = [name, place.layer.output.shape[2], step.scale, _target(step.to)]
+    height, width, channels = place.layer.output.shape
+    fields = [name, channels, height * width, step.scale, _target(step.to)]
     arguments = f"{place.inputs[0]}, {place.output}"
     return _call(place, ("softmax", "KernelSoftmax"), fields, arguments, [array(name, step.powers)])
 
 
 def _concat(step: Concat, place: Place) -> Call:
-    height, width, channels = place.layer.output.shape
-    constants, statements, before = [], [], 0
-    for i, (table, source, shape) in enumerate(zip(step.tables, place.inputs, place.sizes, strict=True)):
-        name = "0"
+    constants, statements = list[str](), list[str]()
+    for i, (move, table, source) in enumerate(zip(step.moves, step.tables, place.inputs, strict=True)):
+        through = "0"
         if table is not None:
-            name = f"{place.name}_table_{i}"
-            constants.append(array(name, table))
-        to = f"{place.output} + {before}"
-        statements.append(f"kernel_channels({source}, {shape[2]}, {to}, {channels}, {height * width}, {name});")
-        before += shape[2]
-    return Call(kernel="channels", constants=tuple(constants), statements=tuple(statements))
-
-
-def _pad(step: Pad, place: Place) -> Call:
-    fields = [*place.sizes[0], *step.padding, step.zero_point]
-    return _call(place, ("pad", "KernelPad"), fields, f"{place.inputs[0]}, {place.output}")
+            through = f"{place.name}_table_{i}"
+            constants.append(array(through, table))
+        for j, box in enumerate(move.boxes):
+            name = f"{place.name}_{i}_{j}"
+            constants.append(_box(name, box))
+            statements.append(f"kernel_move(&{name}, {source}, {place.output}, {through});")
+    return Call(kernel="move", constants=tuple(constants), statements=tuple(statements))
 
 
 def _call(
@@ -303,10 +348,13 @@ def _target(to: Target) -> list[Any]:
 _CALLS: Mapping[type[Step], Callable[[Any, Place], Call]] = {
     Convolution: _convolution,
     AveragePool: _average_pool,
+    MeanOf: _mean_of,
     MaxPool: _max_pool,
     Binary: _binary,
+    Lines: _lines,
+    Move: _move,
     Table: _table,
+    ChannelTables: _channel_tables,
     Softmax: _softmax,
     Concat: _concat,
-    Pad: _pad,
 }

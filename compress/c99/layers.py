@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compress.c99.qdq_graph import TensorQuantization
+from compress.c99.strided_copies import Box, Index
 from compress.data.preprocessing import Preprocessing
 from hw_profiles.network.workload import Pair
 
@@ -18,7 +20,8 @@ INTEGERS = np.arange(-128, 128).astype(np.int8)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tensor:
-    """An image (height, width, channels) between layers; what is flat has one pixel."""
+    """An image (height, width, channels) between layers; what is flat has one pixel. Tensors of one name have the same
+    bytes, and may divide them otherwise."""
 
     name: str
     shape: tuple[int, int, int]
@@ -28,6 +31,27 @@ class Tensor:
     def size(self) -> int:
         """Bytes of the image."""
         return self.shape[0] * self.shape[1] * self.shape[2]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Stored:
+    """A tensor of the ONNX file: its name, and for each of its numbers the place in the program's tensor. ``shift`` is
+    what its integers are more than the program's."""
+
+    name: str
+    index: Index
+    shift: int = 0
+
+    def to_file(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The file's tensor, in its shape, of the program's numbers."""
+        found: NDArray[Any] = values.reshape(-1)[self.index]
+        return found
+
+    def to_program(self, values: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[Any]:
+        """The program's tensor of the file's numbers."""
+        found = np.empty(self.index.size, values.dtype)
+        found[self.index.reshape(-1)] = values.reshape(-1)
+        return found.reshape(shape)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +105,24 @@ class AveragePool:
     to: Target
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class MeanOf:
+    """The mean of what a function gives for the pixels of a window, all of which lie inside the image, in float32.
+
+    The function is a table of 256 ``numbers``, or that of :class:`Lines` for each channel; its numbers are limited to
+    ``lowest`` and ``highest`` before they are summed.
+    """
+
+    window: Window
+    numbers: NDArray[np.float32] | None
+    lines: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]] | None
+    zero_point: int
+    lowest: float
+    highest: float
+    scale: float
+    to: Target
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MaxPool:
     """The largest number of a window."""
@@ -90,12 +132,39 @@ class MaxPool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Binary:
-    """``add``, ``sub`` or ``mul`` of two images, one of which may have one pixel; in float32, then quantized."""
+    """``add``, ``sub`` or ``mul`` of two tensors, in float32, then quantized.
+
+    ``sizes`` are loops that write the output one number after the other; ``steps`` are those of the two operands in
+    each loop, 0 where one number stands for several.
+    """
 
     kind: str
     before: tuple[TensorQuantization, TensorQuantization]
     scale: float
     to: Target
+    sizes: tuple[int, ...]
+    steps: tuple[tuple[int, ...], tuple[int, ...]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Lines:
+    """A straight line for each channel, or two that meet at the zero point (PReLU): of ``x``, an integer without its
+    zero point, ``x * up + shift``, or ``x * down + shift`` where ``x`` is negative. Channels begin again after the
+    last one."""
+
+    zero_point: int
+    up: NDArray[np.float32]
+    down: NDArray[np.float32]
+    shift: NDArray[np.float32]
+    to: Target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Move:
+    """Copies of parts of a tensor to other places; ``fill`` is what stands where nothing is copied to, if any does."""
+
+    boxes: tuple[Box, ...]
+    fill: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -106,8 +175,15 @@ class Table:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ChannelTables:
+    """A function of one integer for each channel: (channels, 256). Channels begin again after the last one."""
+
+    values: Integers
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Softmax:
-    """Softmax over the channels of one pixel. ``powers[d]`` is e to minus ``d`` steps of the input, in float32."""
+    """Softmax over the channels of each pixel. ``powers[d]`` is e to minus ``d`` steps of the input, in float32."""
 
     powers: NDArray[np.float32]
     scale: float
@@ -116,20 +192,13 @@ class Softmax:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Concat:
-    """Channels one after the other, each image through its table if it has one."""
+    """Tensors side by side: each is copied as its :class:`Move` says, through its table if it has one."""
 
+    moves: tuple[Move, ...]
     tables: tuple[Integers | None, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pad:
-    """The zero point around an image: top, left, bottom, right."""
-
-    padding: tuple[int, int, int, int]
-    zero_point: int
-
-
-Step = Convolution | AveragePool | MaxPool | Binary | Table | Softmax | Concat | Pad
+Step = Convolution | AveragePool | MeanOf | MaxPool | Binary | Lines | Table | ChannelTables | Softmax | Concat | Move
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -149,21 +218,38 @@ class ProgramLayer:
     ring_rows: int = 0
     ring_offset: int = 0
 
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates, if the layer has weights."""
+        step = self.steps[0]
+        height, width, _ = self.output.shape
+        return height * width * step.weight.size if isinstance(step, Convolution) else 0
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Network:
     """Layers in the order in which they run, in one arena.
 
-    ``stored`` names, for each tensor, the integers in the ONNX file.
+    ``stored`` says, for each tensor, where it stands in the ONNX file, if it does. ``input_values`` and
+    ``output_values`` do so for the ends, which are integers there, or float32 numbers (``integer_ends``).
     """
 
     input: Tensor
     output: Tensor
     input_offset: int
+    output_offset: int
     layers: tuple[ProgramLayer, ...]
     arena_bytes: int
+    input_values: Stored
+    output_values: Stored
+    integer_ends: tuple[bool, bool]
     preprocessing: Preprocessing | None = None
-    stored: dict[str, str] = field(default_factory=dict)
+    stored: dict[str, Stored] = field(default_factory=dict)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the layers with weights."""
+        return sum(layer.macs for layer in self.layers)
 
     @property
     def weights(self) -> int:
@@ -192,7 +278,7 @@ def merged(steps: tuple[Step, ...]) -> tuple[Step, ...]:
         before = done[-1] if done else None
         if isinstance(step, Table) and isinstance(before, Table):
             done[-1] = Table(values=step.values[before.values.astype(np.int16) + 128])
-        elif isinstance(step, Table) and isinstance(before, Convolution | Binary | AveragePool):
+        elif isinstance(step, Table) and isinstance(before, Convolution | Binary | AveragePool | MeanOf | Lines):
             low, high = int(step.values[0]), int(step.values[-1])
             if np.array_equal(step.values, np.clip(INTEGERS, low, high)):
                 to = replace(before.to, low=max(low, before.to.low), high=min(high, before.to.high))

@@ -13,10 +13,11 @@ from compress.c99.layers import INTEGERS
 from compress.c99.qdq_graph import Graph, TensorQuantization, place
 from hw_profiles.errors import InputError
 
-_POINTWISE = (
-    "Abs", "Add", "Celu", "Clip", "Div", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity",
-    "LeakyRelu", "Max", "Min", "Mish", "Mul", "Neg", "PRelu", "Pow", "Reciprocal", "Relu", "Selu", "Sigmoid",
-    "Softplus", "Softsign", "Sqrt", "Sub", "Swish", "Tanh", "ThresholdedRelu",
+POINTWISE = (
+    "Abs", "Add", "Atan", "Ceil", "Celu", "Clip", "Cos", "Div", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid",
+    "HardSwish", "Identity", "LeakyRelu", "Log", "Max", "Min", "Mish", "Mul", "Neg", "PRelu", "Pow", "Reciprocal",
+    "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish",
+    "Tanh", "ThresholdedRelu",
 )  # fmt: skip
 
 
@@ -34,13 +35,17 @@ def table(
     >>> table(relu, "x", "y", q, q)[[0, 127, 128, 255]].tolist()
     [0, 0, 0, 127]
     """
+    return after.of(numbers(graph, read, output, before.to_float(INTEGERS)))
+
+
+def numbers(graph: Graph, read: str, output: str, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the nodes between two float tensors make of the numbers ``x``, as float32."""
     nodes = _between(graph, read, output)
-    x = before.to_float(INTEGERS)
     if nodes:
         x = _evaluated(graph, nodes, read, output, x)
     if np.isnan(x).any():
         raise InputError(f"{place(graph.producers[output])}: must give a number for every input, got NaN")
-    return after.of(x)
+    return x
 
 
 def _between(graph: Graph, read: str, output: str) -> list[Any]:
@@ -53,7 +58,7 @@ def _between(graph: Graph, read: str, output: str) -> list[Any]:
         if name in (read, "") or name in graph.constants:
             continue
         node = graph.producers.get(name)
-        if node is None or node.op_type not in _POINTWISE or node.domain not in ("", "ai.onnx"):
+        if node is None or node.op_type not in POINTWISE or node.domain not in ("", "ai.onnx"):
             kind = f"tensor {name!r}" if node is None else place(node)
             raise InputError(
                 f"{kind}: not a function of one number that the C99 writer knows; replace it or leave it out"

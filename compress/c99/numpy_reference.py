@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from compress.c99.layers import (
     AveragePool,
     Binary,
+    ChannelTables,
     Concat,
     Convolution,
     Integers,
+    Lines,
     MaxPool,
+    MeanOf,
+    Move,
     Network,
-    Pad,
     ProgramLayer,
     Softmax,
     Step,
@@ -41,7 +44,7 @@ def run_layers(network: Network, image: Integers) -> dict[str, Integers]:
     """
     values = {network.input.name: image}
     for layer in network.layers:
-        values[layer.output.name] = run_layer(layer, [values[t.name] for t in layer.inputs])
+        values[layer.output.name] = run_layer(layer, [values[t.name].reshape(t.shape) for t in layer.inputs])
     return values
 
 
@@ -53,17 +56,25 @@ def run_layer(layer: ProgramLayer, inputs: list[Integers]) -> Integers:
     return inputs[0]
 
 
-def quantize_images(network: Network, x: NDArray[np.float32]) -> Integers:
-    """Network inputs (N, C, H, W) as the integers (N, H, W, C) that the program reads.
+def quantize_images(network: Network, x: NDArray[Any]) -> Integers:
+    """Network inputs, as the ONNX file takes them, as the integers (N, H, W, C) that the program reads.
 
     Raises:
-        InputError: images of another shape.
+        InputError: images of another shape, or numbers where the file takes integers.
     """
-    height, width, channels = network.input.shape
-    if x.shape[1:] != (channels, height, width) and (x.shape[1:], height, width) != ((channels,), 1, 1):
-        raise InputError(f"images must be (N, {channels}, {height}, {width}), got {x.shape}")
-    flat = x.reshape(len(x), channels, height, width)
-    return np.ascontiguousarray(network.input.quantization.of(flat).transpose(0, 2, 3, 1))
+    stored, source = network.input_values, network.input
+    if x.shape[1:] != stored.index.shape[1:]:
+        sides = ", ".join(map(str, stored.index.shape[1:]))
+        raise InputError(f"images must be (N, {sides}), got {x.shape}")
+    if network.integer_ends[0]:
+        kind = np.uint8 if stored.shift else np.int8
+        if x.dtype != kind:
+            raise InputError(f"the file takes integers ({np.dtype(kind)}) as input, got {x.dtype}")
+        integers = (x.astype(np.int16) - stored.shift).astype(np.int8)
+    else:
+        integers = source.quantization.of(x.astype(np.float32))
+    images: Integers = np.stack([stored.to_program(image, source.shape) for image in integers])
+    return images
 
 
 def _requantized(values: NDArray[np.float32], to: Target) -> Integers:
@@ -105,37 +116,80 @@ def _average_pool(step: AveragePool, inputs: list[Integers], shape: tuple[int, i
     return _requantized(sums * scale, step.to)
 
 
+def _mean_of(step: MeanOf, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
+    patches = _patches(inputs[0], step.window, 0, shape).astype(np.int32)
+    if step.lines is None:
+        assert step.numbers is not None
+        values = step.numbers[patches + 128]
+    else:
+        up, down, shift = step.lines
+        x = (patches - step.zero_point).astype(np.float32)
+        values = x * np.where(x < 0, down, up) + shift
+    limited = np.clip(values, np.float32(step.lowest), np.float32(step.highest))
+    flat = limited.reshape(*shape[:2], -1, shape[2])
+    sums: NDArray[np.float32] = np.add.accumulate(flat, axis=2, dtype=np.float32)[
+        :, :, -1
+    ]  # one after the other, as a loop adds
+    return _requantized(sums / np.float32(flat.shape[2]) / np.float32(step.scale), step.to)
+
+
 def _max_pool(step: MaxPool, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
     largest: Integers = _patches(inputs[0], step.window, -128, shape).max(axis=(2, 3)).astype(np.int8)
     return largest
 
 
+def _strided(values: Integers, sizes: tuple[int, ...], steps: tuple[int, ...], start: int = 0) -> Integers:
+    flat = np.ascontiguousarray(values).reshape(-1)[start:]
+    found: Integers = np.lib.stride_tricks.as_strided(flat, sizes, [s * flat.itemsize for s in steps])
+    return found
+
+
 def _binary(step: Binary, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
-    a, b = (q.to_float(x) for q, x in zip(step.before, inputs, strict=True))
+    operands = zip(step.before, inputs, step.steps, strict=True)
+    a, b = (q.to_float(_strided(x, step.sizes, steps)) for q, x, steps in operands)
     values = {"add": a + b, "sub": a - b, "mul": a * b}[step.kind] / np.float32(step.scale)
-    return _requantized(np.broadcast_to(values, shape), step.to)
+    return _requantized(values, step.to).reshape(shape)
+
+
+def _lines(step: Lines, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
+    x = (inputs[0].reshape(-1, len(step.up)).astype(np.int32) - step.zero_point).astype(np.float32)
+    return _requantized(x * np.where(x < 0, step.down, step.up) + step.shift, step.to).reshape(shape)
 
 
 def _table(step: Table, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
     return _looked_up(step.values, inputs[0])
 
 
+def _channel_tables(step: ChannelTables, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
+    channels = len(step.values)
+    found: Integers = step.values[np.arange(channels), inputs[0].reshape(-1, channels).astype(np.int16) + 128]
+    return found.reshape(shape)
+
+
 def _softmax(step: Softmax, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
     x = inputs[0].astype(np.int32)
-    powers = step.powers[x.max() - x]
-    total = np.add.accumulate(powers.reshape(-1), dtype=np.float32)[-1]  # one after the other, as a loop adds
+    powers = step.powers[x.max(axis=2, keepdims=True) - x]
+    total = np.add.accumulate(powers, axis=2, dtype=np.float32)[..., -1:]  # one after the other, as a loop adds
     return _requantized(powers / total / np.float32(step.scale), step.to)
 
 
 def _concat(step: Concat, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
-    parts = [x if t is None else _looked_up(t, x) for x, t in zip(inputs, step.tables, strict=True)]
-    return np.concatenate(parts, axis=2)
+    output: Integers = np.zeros(shape, np.int8)
+    for x, move, table in zip(inputs, step.moves, step.tables, strict=True):
+        _copy(move, x if table is None else _looked_up(table, x), output)
+    return output
 
 
-def _pad(step: Pad, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
-    top, left, bottom, right = step.padding
-    around = ((top, bottom), (left, right), (0, 0))
-    return np.pad(inputs[0], around, constant_values=np.int8(step.zero_point))
+def _move(step: Move, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
+    output: Integers = np.full(shape, 0 if step.fill is None else step.fill, np.int8)
+    _copy(step, inputs[0], output)
+    return output
+
+
+def _copy(step: Move, x: Integers, output: Integers) -> None:
+    for box in step.boxes:
+        to = _strided(output, box.sizes, box.write_steps, box.write_to)
+        to[...] = _strided(x, box.sizes, box.read_steps, box.read_from)
 
 
 def _looked_up(table: Integers, x: Integers) -> Integers:
@@ -146,10 +200,13 @@ def _looked_up(table: Integers, x: Integers) -> Integers:
 _RUN: Mapping[type[Step], Callable[[Any, list[Integers], tuple[int, int, int]], Integers]] = {
     Convolution: _convolution,
     AveragePool: _average_pool,
+    MeanOf: _mean_of,
     MaxPool: _max_pool,
     Binary: _binary,
+    Lines: _lines,
+    Move: _move,
     Table: _table,
+    ChannelTables: _channel_tables,
     Softmax: _softmax,
     Concat: _concat,
-    Pad: _pad,
 }

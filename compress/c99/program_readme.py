@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compress.c99.c_literals import label
-from compress.c99.layers import Network
+from compress.c99.layers import Network, Tensor
 
 _UNVERIFIED = "This program is **unverified**: it was not run on images yet."
 
@@ -27,7 +27,7 @@ The same integers as the ONNX file, without heap and without any library but `st
 | | bytes |
 |---|---|
 | input: {height} rows, {width} columns, {channels} channels, `int8_t` | {network.input.size} |
-| output, `int8_t` | {network.output.size} |
+| output: {_sides(network.output)}, `int8_t` | {network.output.size} |
 | static arena of the activations | {network.arena_bytes} |
 | weights | {network.weights} |
 
@@ -52,3 +52,8 @@ to even, plus `MODEL_INPUT_ZERO_POINT`, kept in -128..127. An output stands for
 
 {proof}
 """
+
+
+def _sides(tensor: Tensor) -> str:
+    height, width, channels = tensor.shape
+    return f"{channels} numbers" if height == width == 1 else f"{height} rows, {width} columns, {channels} channels"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.untrusted_file import shown
@@ -32,6 +32,10 @@ class TensorQuantization:
     zero_point: int
     shift: int = 0
 
+    def same_numbers(self, other: TensorQuantization) -> bool:
+        """Whether an integer of the program stands for the same number in both."""
+        return (self.scale, self.zero_point) == (other.scale, other.zero_point)
+
     def of(self, values: NDArray[np.float32]) -> NDArray[np.int8]:
         """Numbers as integers: divided in float32, rounded half to even, saturated."""
         steps = np.rint(values.astype(np.float32) / np.float32(self.scale)) + np.float32(self.zero_point)
@@ -44,18 +48,13 @@ class TensorQuantization:
 
 
 class Graph:
-    """Nodes by what they make and who reads it, constants, and quantization by float tensor.
-
-    ``stored`` holds, for each float tensor that is quantized, the name of the integer tensor in the file.
-    """
+    """Nodes by what they make and who reads it, constants, and what QuantizeLinear and DequantizeLinear say."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
         self.constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
         self.producers: dict[str, Any] = {}
         self.consumers: dict[str, list[Any]] = {}
-        self.quantizations: dict[str, TensorQuantization] = {}
-        self.stored: dict[str, str] = {}
         for node in model.graph.node:
             self._add(node)
 
@@ -74,16 +73,67 @@ class Graph:
         value = self.constants.get(name)
         return float(value.reshape(-1)[0]) if value is not None and value.size == 1 else None
 
+    def in_integers(self, name: str) -> bool:
+        """Whether a tensor that depends on the network's input is one of integers."""
+        while (node := self.producers.get(name)) is not None:
+            if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+                return bool(node.op_type == "QuantizeLinear")
+            name = next((i for i in node.input if i and i not in self.constants), "")
+        kinds = {value.name: value.type.tensor_type.elem_type for value in self.model.graph.input}
+        return kinds.get(name) in (TensorProto.UINT8, TensorProto.INT8)
+
+    def constant(self, name: str) -> bool:
+        """Whether a tensor is constant, integers behind DequantizeLinear included."""
+        maker = self.producers.get(name)
+        behind = maker is not None and maker.op_type == "DequantizeLinear" and maker.input[0] in self.constants
+        return name in self.constants or behind
+
+    def number_array(self, name: str) -> NDArray[np.float32] | None:
+        """A constant as float32 numbers, also one of integers behind DequantizeLinear; else None."""
+        value, maker = self.constants.get(name), self.producers.get(name)
+        if value is not None:
+            return value.astype(np.float32)
+        if maker is None or not self.constant(name):
+            return None
+        held, scales = self.constants[maker.input[0]], self._scales(maker, maker.input[1])
+        zero = self.constants[maker.input[2]].reshape(-1) if len(maker.input) > 2 else np.zeros(1, held.dtype)
+        sides = [1] * held.ndim
+        if scales.size > 1:
+            axis = self.attributes(maker).get("axis", 1) % held.ndim
+            if scales.size != held.shape[axis] or zero.size not in (1, scales.size):
+                raise InputError(f"{place(maker)}: must have one scale or one for each channel")
+            sides[axis] = scales.size
+        zeros = zero.astype(np.int64).reshape(sides if zero.size > 1 else [1] * held.ndim)
+        found: NDArray[np.float32] = (held.astype(np.int64) - zeros).astype(np.float32) * scales.reshape(sides)
+        return found
+
+    def quantization(self, node: Any) -> TensorQuantization:
+        """What a QuantizeLinear or DequantizeLinear of an activation says.
+
+        Raises:
+            InputError: not one positive scale and an 8-bit zero point for the whole tensor.
+        """
+        zero = self.constants.get(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(1, np.uint8)
+        scale = self.scalar(node.input[1])
+        if zero is None or zero.dtype not in _SHIFT or zero.size != 1 or scale is None:
+            kind = "none" if zero is None else f"{zero.dtype}, {zero.size} of them"
+            raise InputError(f"{place(node)}: must have one scale and an 8-bit zero point for the tensor, got {kind}")
+        if not 0 < scale < np.inf:
+            raise InputError(f"{place(node)}: its scale must be positive and finite, got {scale}")
+        shift = _SHIFT[zero.dtype]
+        return TensorQuantization(scale=scale, zero_point=int(zero.reshape(-1)[0]) - shift, shift=shift)
+
     def float_weight(self, node: Any) -> bool:
         """Whether a node multiplies by a constant in float."""
         constants = (self.constants.get(name) for name in node.input[:2])
         return node.op_type in _MULTIPLIES and any(c is not None and c.dtype.kind == "f" for c in constants)
 
-    def weight(self, node: Any, i: int, axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-        """Signed integers of a node's constant input and their scales: one, or one per channel of ``axis``.
+    def weight(self, node: Any, i: int, axis: int) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+        """Integers of a node's constant input without their zero points, and their scales: one, or one per channel of
+        ``axis``.
 
         Raises:
-            InputError: not 8-bit integers with a zero point in the middle; the node is named.
+            InputError: not 8-bit integers of constant scales; the node is named.
         """
         maker = self.producers.get(node.input[i])
         values = None if maker is None or maker.op_type != "DequantizeLinear" else self.constants.get(maker.input[0])
@@ -91,18 +141,19 @@ class Graph:
             raise InputError(f"{place(node)}: its weights must be integers and DequantizeLinear; quantize them")
         if values.dtype not in _SHIFT:
             raise InputError(f"{place(node)}: its weights must be 8-bit integers, got {values.dtype}")
-        shift = _SHIFT[values.dtype]
         zero = self.constants.get(maker.input[2]) if len(maker.input) > 2 else np.zeros(1, values.dtype)
         if zero is None or zero.dtype != values.dtype:
             raise InputError(f"{place(node)}: the zero point of its weights must be constant, of their type")
-        if np.any(zero.astype(np.int32) != shift):
-            raise InputError(f"{place(node)}: its weights must be symmetric (zero point {shift}), got {zero.flat[0]}")
         scales = self._scales(node, maker.input[1])
         if scales.size > 1 and (
             self.attributes(maker).get("axis", 1) % values.ndim != axis or scales.size != values.shape[axis]
         ):
             raise InputError(f"{place(node)}: its weights must have one scale or one per output channel")
-        return (values.astype(np.int16) - shift).astype(np.int8), scales
+        zeros = zero.astype(np.int16).reshape(-1)
+        if zeros.size not in (1, scales.size):
+            raise InputError(f"{place(node)}: its weights must have as many zero points as scales, got {zeros.size}")
+        sides = [-1 if i == axis else 1 for i in range(values.ndim)] if zeros.size > 1 else [1] * values.ndim
+        return values.astype(np.int16) - zeros.reshape(sides), scales
 
     def bias(self, node: Any, i: int, scales: NDArray[np.float32]) -> NDArray[np.int64]:
         """A constant input as integers of the given scales, as ONNX Runtime holds it; zeros where there is none."""
@@ -135,9 +186,7 @@ class Graph:
             self.producers[name] = node
         for name in node.input:
             self.consumers.setdefault(name, []).append(node)
-        if node.op_type == "QuantizeLinear" and node.input[0] not in self.constants:
-            self._quantized(node, self.source(node.input[0]), node.output[0])
-        elif node.op_type == "DequantizeLinear" and self.scalar(node.input[0]) is not None:
+        if node.op_type == "DequantizeLinear" and self.scalar(node.input[0]) is not None:
             self._dequantized_number(node)
 
     def _dequantized_number(self, node: Any) -> None:
@@ -145,20 +194,6 @@ class Graph:
         number, scale = self.scalar(node.input[0]), self.scalar(node.input[1])
         if number is not None and zero is not None and scale is not None:
             self.constants[node.output[0]] = np.array(np.float32(number - zero) * np.float32(scale))
-
-    def _quantized(self, node: Any, name: str, integers: str) -> None:
-        zero = self.constants.get(node.input[2]) if len(node.input) > 2 else np.zeros(1, np.uint8)
-        scale = self.scalar(node.input[1])
-        if zero is None or zero.dtype not in _SHIFT or zero.size != 1 or scale is None:
-            kind = "none" if zero is None else f"{zero.dtype}, {zero.size} of them"
-            raise InputError(f"{place(node)}: must have one scale and an 8-bit zero point for the tensor, got {kind}")
-        if not 0 < scale < np.inf:
-            raise InputError(f"{place(node)}: its scale must be positive and finite, got {scale}")
-        shift = _SHIFT[zero.dtype]
-        found = TensorQuantization(scale=scale, zero_point=int(zero.reshape(-1)[0]) - shift, shift=shift)
-        if self.quantizations.setdefault(name, found) != found:
-            raise InputError(f"{place(node)}: tensor {shown(name)} must be quantized in one way, got two")
-        self.stored.setdefault(name, integers)
 
     def _scales(self, node: Any, name: str) -> NDArray[np.float32]:
         value = self.constants.get(name)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +32,10 @@ _DECLARATIONS = {
     "add": ("output", "binary", "add"),
     "mul": ("output", "binary", "mul"),
     "table": ("table",),
-    "channels": ("channels",),
-    "pad": ("pad",),
+    "tables": ("tables",),
+    "move": ("move",),
+    "lines": ("output", "lines"),
+    "mean_of": ("output", "window", "mean_of"),
     "softmax": ("output", "softmax"),
 }
 _CODE = {
@@ -40,11 +43,13 @@ _CODE = {
     "depthwise": ("smaller", "rounded", "limits", "dsp", "requantize", "window", "depthwise", "depthwise_dsp"),
     "average_pool": ("smaller", "rounded", "limits", "window", "average_pool"),
     "max_pool": ("smaller", "window", "max_pool"),
-    "add": ("rounded", "limits", "add"),
-    "mul": ("rounded", "limits", "mul"),
+    "add": ("smaller", "rounded", "limits", "binary", "add"),
+    "mul": ("smaller", "rounded", "limits", "binary", "mul"),
     "table": ("table",),
-    "channels": ("channels",),
-    "pad": ("pad",),
+    "tables": ("tables",),
+    "move": ("move",),
+    "lines": ("rounded", "limits", "lines"),
+    "mean_of": ("smaller", "rounded", "limits", "window", "mean_of"),
     "softmax": ("rounded", "limits", "softmax"),
 }
 _PIECES = (
@@ -66,9 +71,7 @@ class Exported:
     buffer_bytes: int
 
 
-def write_c99(
-    file: Path, out: Path, *, force: bool = False, test_images: NDArray[np.float32] | None = None
-) -> Exported:
+def write_c99(file: Path, out: Path, *, force: bool = False, test_images: NDArray[Any] | None = None) -> Exported:
     """Write an int8 ONNX file (QDQ) as C99 that needs no heap and no library but ``stdint.h`` and ``string.h``.
 
     Args:
@@ -137,6 +140,9 @@ def _header(network: Network) -> str:
         f"#define MODEL_INPUT_BYTES {network.input.size}",
         f"#define MODEL_INPUT_SCALE {number(source.scale)}",
         f"#define MODEL_INPUT_ZERO_POINT ({source.zero_point})",
+        f"#define MODEL_OUTPUT_HEIGHT {network.output.shape[0]}",
+        f"#define MODEL_OUTPUT_WIDTH {network.output.shape[1]}",
+        f"#define MODEL_OUTPUT_CHANNELS {network.output.shape[2]}",
         f"#define MODEL_OUTPUT_BYTES {network.output.size}",
         f"#define MODEL_OUTPUT_SCALE {number(output.scale)}",
         f"#define MODEL_OUTPUT_ZERO_POINT ({output.zero_point})",
@@ -163,9 +169,8 @@ def _model(network: Network, found: Sequence[tuple[Call, ...]]) -> str:
         constants += [f"/* {i}: {label(layer.name)} */", *(c for call in steps for c in call.constants), ""]
         statements = [s for call in steps for s in call.statements]
         cases += [f"        case {i}:", *(f"            {s}" for s in statements), "            break;"]
-    offset = next(layer.offset for layer in network.layers if layer.output.name == network.output.name)
     text = _piece("model.c").replace("@CONSTANTS@", "\n".join(constants)).replace("@CASES@", "\n".join(cases))
-    return text.replace("@INPUT@", str(network.input_offset)).replace("@OUTPUT@", str(offset))
+    return text.replace("@INPUT@", str(network.input_offset)).replace("@OUTPUT@", str(network.output_offset))
 
 
 def _kernels_header(network: Network, used: Sequence[str]) -> str:
@@ -209,7 +214,7 @@ def _guarded(name: str, text: str) -> str:
     return f"#ifndef {name}\n#define {name}\n\n{text}\n#endif\n"
 
 
-def _test_inputs(network: Network, images: NDArray[np.float32] | None) -> Integers:
+def _test_inputs(network: Network, images: NDArray[Any] | None) -> Integers:
     if images is not None and len(images):
         return quantize_images(network, images)
     generator = np.random.default_rng(0)

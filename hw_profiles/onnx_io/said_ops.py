@@ -51,7 +51,9 @@ class Place:
 def said_weights(place: Place) -> Weights | None:
     """The weights, if any, of an operation that the writer says exactly; None for one that it has no words for."""
     known = _SAID.get(place.op.kind)
-    if known is None or place.node.domain not in _OWN_DOMAINS or place.op.normalized:
+    if known is None or place.node.domain not in _OWN_DOMAINS:
+        return None
+    if place.op.normalized and (place.op.kind != "linear" or place.last.op_type != "BatchNormalization"):
         return None
     return known(place)
 
@@ -77,11 +79,28 @@ def _linear(place: Place) -> Weights | None:
             place.attribute(name, each) == each for name, each in (("alpha", 1.0), ("beta", 1.0), ("transA", 0))
         )
         turned = weight if place.attribute("transB", 0) else weight.T
+        if exact and op.normalized:
+            return _normalized(place, turned)
         return _with_bias(op, turned, place.array(2)) if exact else None
+    if op.normalized:
+        return None
     if place.last is place.node:
         return _with_bias(op, weight.T, None)
     added = next((each for i in (0, 1) if (each := place.array(i, place.last)) is not None), None)
     return _with_bias(op, weight.T, added) if place.last.op_type == "Add" else None
+
+
+def _normalized(place: Place, weight: NDArray[np.float32]) -> Weights | None:
+    """Weights and bias with the batch normalisation after them folded in, which ONNX Runtime folds into convolutions
+    alone (1502.03167)."""
+    numbers = [place.array(i, place.last) for i in range(1, 5)]
+    before = place.array(2) if len(place.node.input) > 2 and place.node.input[2] else np.zeros(1, np.float32)
+    if before is None or any(each is None for each in numbers):
+        return None
+    scale, shift, mean, variance = (np.asarray(each, np.float64) for each in numbers)
+    factor = scale / np.sqrt(variance + attribute(place.last, "epsilon", 1e-5))
+    bias = (before.reshape(-1) - mean) * factor + shift
+    return _with_bias(place.op, (weight * factor[:, None]).astype(np.float32), bias.astype(np.float32))
 
 
 def _with_bias(op: Op, weight: NDArray[np.float32], bias: NDArray[np.float32] | None) -> Weights | None:

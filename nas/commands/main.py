@@ -276,7 +276,8 @@ def _add_export(verbs: Any) -> None:
     exported.add_argument(
         "--verify",
         action="store_true",
-        help="compile and run the program and compare its outputs; needs --data (default: off)",
+        help="compile and run the program and compare its outputs with ONNX Runtime's, on random inputs unless --data "
+        "is given (default: off)",
     )
 
 

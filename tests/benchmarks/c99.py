@@ -16,19 +16,17 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress.c99 import verify, write_c99
-from compress.c99.layers import Integers, ProgramLayer, Table
 from compress.c99.network_reader import read_network
-from compress.c99.numpy_reference import quantize_images, run_layer, run_layers
+from compress.c99.numpy_reference import quantize_images, run_layers
+from compress.c99.runtime_layers import steps_apart
 from compress.c99.target_machines import MACHINES, sizes
 from hw_profiles.memory.lifetimes import lifetimes, storages
 from hw_profiles.memory.ordering import best_order
@@ -59,20 +57,6 @@ def least_bytes(file: Path) -> int:
     return max(lifetimes(problem, best_order(problem)).live)
 
 
-def node_steps(layer: ProgramLayer, inputs: list[Integers], made: NDArray[np.int64]) -> int:
-    """How far a layer's numbers are from the reference's at most, where the node before a function may be one off."""
-    first, *tables = layer.steps
-    values = run_layer(replace(layer, steps=(first,)), inputs).astype(np.int64)
-    apart = []
-    for step in (-1, 0, 1) if tables else (0,):
-        found = np.clip(values + step, -128, 127)
-        for table in tables:
-            assert isinstance(table, Table)
-            found = table.values.astype(np.int64)[found + 128]
-        apart.append(np.abs(found - made))
-    return int(np.min(apart, axis=0).max())
-
-
 def exact(case: str, seed: int) -> dict[str, Any]:
     arch = arch_of(case, seed)
     with tempfile.TemporaryDirectory() as name:
@@ -84,8 +68,9 @@ def exact(case: str, seed: int) -> dict[str, Any]:
         made = onnx_layers(file, network, values)
         off = np.concatenate([np.abs(made[key] - values[key]).reshape(-1) for key in made])
         steps = [
-            node_steps(layer, [values[t.name] for t in layer.inputs], made[layer.output.name])
+            steps_apart(layer, [values[t.name].reshape(t.shape) for t in layer.inputs], made[layer.output.name])
             for layer in network.layers
+            if layer.output.name in made
         ]
         write_c99(file, folder / "c")
         result = verify(folder / "c", file, x, machines=["host"], layer_images=4)

@@ -44,19 +44,13 @@ def kind(layer: ProgramLayer) -> str:
     return "1x1" if step.window.kernel_size == (1, 1) else "window"
 
 
-def macs(layer: ProgramLayer) -> int:
-    step = layer.steps[0]
-    height, width, _ = layer.output.shape
-    return height * width * step.weight.size if isinstance(step, Convolution) else 0
-
-
 def by_kind(layers: tuple[ProgramLayer, ...], measured: Measured) -> dict[str, float]:
     """Instructions for each MAC of the layers of one kind, and ``whole``: of all layers for each MAC of the network."""
     totals: dict[str, list[int]] = {}
     for layer, ticks in zip(layers, measured.ticks, strict=True):
         total = totals.setdefault(kind(layer), [0, 0])
         total[0] += INSTRUCTIONS_PER_TICK * ticks
-        total[1] += macs(layer)
+        total[1] += layer.macs
     whole = [sum(total[i] for total in totals.values()) for i in (0, 1)]
     found = {name: round(n / m, 3) for name, (n, m) in totals.items() if m}
     return {**found, "whole": round(whole[0] / whole[1], 3), "instructions": whole[0]}
@@ -78,7 +72,7 @@ def measure(case: str) -> dict[str, Any]:
             emulated_images=1,
         )
     return {
-        "macs": sum(macs(layer) for layer in network.layers),
+        "macs": network.macs,
         "arena_bytes": network.arena_bytes,
         "weights": network.weights,
         "per_mac": {m: by_kind(network.layers, found) for m, found in zip(machines(), result.machines, strict=True)},

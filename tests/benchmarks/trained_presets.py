@@ -78,7 +78,7 @@ def run(data: Dataset, folder: Path, name: str, seed: int) -> dict[str, Any]:
 def _proof(found: Verification) -> dict[str, Any]:
     return {
         "disagreement": found.disagreement,
-        "runtime_disagreement": found.runtime_disagreement,
+        "runtime_disagreement": found.runtime.own_disagreement if found.runtime else None,
         "verified": found.verified,
         "problems": list(found.problems),
         "skipped": list(found.skipped),

@@ -14,14 +14,15 @@ KERNEL_APART static void kernel_add_some(const KernelBinary *p, const int8_t *a,
 }
 
 void kernel_add(const KernelBinary *p, const int8_t *a, const int8_t *b, int8_t *out) {
-    for (int32_t pixel = 0; pixel < p->pixels; pixel++) {
-        int32_t c = 0;
-        for (; c + KERNEL_BLOCK <= p->channels; c += KERNEL_BLOCK) {
-            kernel_add_some(p, a + c, b + c, KERNEL_BLOCK, out + c);
+    const int32_t last = KERNEL_OPERAND_LOOPS - 1, numbers = p->sizes[last];
+    KernelOperands at = {0, 0, {0}};
+    int8_t first[KERNEL_BLOCK], second[KERNEL_BLOCK];
+    do {
+        for (int32_t c = 0; c < numbers; c += KERNEL_BLOCK) {
+            const int8_t *x = kernel_operand(a + at.a, p->a_steps[last], c, first);
+            const int8_t *y = kernel_operand(b + at.b, p->b_steps[last], c, second);
+            kernel_add_some(p, x, y, kernel_smaller(KERNEL_BLOCK, numbers - c), out + c);
         }
-        kernel_add_some(p, a + c, b + c, p->channels - c, out + c);
-        a += p->a_moves ? p->channels : 0;
-        b += p->b_moves ? p->channels : 0;
-        out += p->channels;
-    }
+        out += numbers;
+    } while (kernel_next_row(p, &at));
 }

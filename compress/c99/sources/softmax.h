@@ -1,7 +1,7 @@
 /* powers: e to minus each difference of two inputs, 0..255 steps. */
 typedef struct {
     const float *powers;
-    int32_t channels;
+    int32_t channels, pixels;
     float scale;
     KernelOutput to;
 } KernelSoftmax;

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from compress.c99.layers import Network
+from compress.c99.runtime_layers import LayersAlone
 from hw_profiles.network.quantization import Quantization, quantized_tensors
 from hw_profiles.onnx_io.writer import random_weights, write_onnx
 from search_spaces import Arch
@@ -73,6 +74,7 @@ def graph_file(
     *,
     signed: bool = False,
     per_channel: bool = True,
+    unsigned_weights: bool = False,
 ) -> Path:
     """A float graph from ``x`` to ``y`` as ONNX Runtime's own quantizer writes it."""
     ends = [
@@ -91,45 +93,11 @@ def graph_file(
         quant_format=QuantFormat.QDQ,
         per_channel=per_channel,
         activation_type=QuantType.QInt8 if signed else QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
+        weight_type=QuantType.QUInt8 if unsigned_weights else QuantType.QInt8,
     )
     return path
 
 
 def onnx_layers(file: Path, network: Network, values: Mapping[str, NDArray[np.int8]]) -> dict[str, NDArray[np.int64]]:
     """What ONNX Runtime's nodes, without optimisation, make of the given inputs of every layer: (H, W, C) by tensor."""
-    model = onnx.shape_inference.infer_shapes(onnx.load(file))
-    ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in model.graph.value_info}
-    tensors = {t.name: t for layer in network.layers for t in (*layer.inputs, layer.output)}
-    cut = {network.stored[name]: tensor for name, tensor in tensors.items()}
-    for node in model.graph.node:
-        if node.op_type == "QuantizeLinear" and node.output[0] in cut:
-            node.output[0] = f"made:{node.output[0]}"
-    del model.graph.output[:]
-    model.graph.output.extend(
-        onnx.ValueInfoProto(name=f"made:{network.stored[layer.output.name]}") for layer in network.layers
-    )
-    feeds = {"x" if network.input.name == "x" else network.input.name: np.zeros(_nchw(network.input.shape), np.float32)}
-    for name, tensor in cut.items():
-        kind = TensorProto.UINT8 if tensor.quantization.shift else TensorProto.INT8
-        model.graph.input.append(helper.make_tensor_value_info(name, kind, None))
-        integers = values[tensor.name].astype(np.int16).transpose(2, 0, 1) + tensor.quantization.shift
-        integers = integers.astype(np.uint8 if tensor.quantization.shift else np.int8)
-        feeds[name] = integers.reshape(1, -1) if ranks[name] == 2 else integers[None]
-    kept = [v for v in model.graph.value_info if v.name not in cut]
-    del model.graph.value_info[:]
-    model.graph.value_info.extend(kept)
-    run = session(model.SerializeToString())
-    made = run.run([o.name for o in model.graph.output], feeds)
-    return {
-        layer.output.name: _hwc(array, layer.output.shape).astype(np.int64) - layer.output.quantization.shift
-        for layer, array in zip(network.layers, made, strict=True)
-    }
-
-
-def _nchw(shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
-    return (1, shape[2], shape[0], shape[1])
-
-
-def _hwc(array: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[Any]:
-    return array.reshape(shape[2], shape[0], shape[1]).transpose(1, 2, 0)
+    return LayersAlone(file, network).made(values)

@@ -31,8 +31,11 @@ class Draft:
         self.weights: dict[str, Any] = {}
         self.generator = np.random.default_rng(7)
 
+    def made(self, kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> Any:
+        return helper.make_node(kind, inputs, outputs, name=f"{outputs[0]}_node", **attributes)
+
     def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(kind, inputs, [output], name=f"{output}_node", **attributes))
+        self.nodes.append(self.made(kind, inputs, [output], **attributes))
         return output
 
     def constant(self, name: str, value: Any) -> str:

@@ -18,9 +18,11 @@ from compress.c99.network_reader import read_network
 from compress.c99.target_machines import MACHINES
 from search_spaces import preset
 from tests.compress.c99.files import graph_file, images, network_file
+from tests.compress.c99.more_graphs import MORE_GRAPHS
 from tests.compress.c99.test_graphs import GRAPHS, Draft, Graph
 from tests.compress.c99.test_program import STRICT
 from tests.optional_parts import require
+from tests.parameters import quick
 
 PORTABLE = "-DKERNEL_PORTABLE"
 
@@ -50,7 +52,9 @@ def wide() -> Graph:
     return d.graph(5, 77)
 
 
-@pytest.mark.parametrize("make", [*GRAPHS, padded_far, wide])
+@pytest.mark.parametrize(
+    "make", quick([*GRAPHS, padded_far, wide, *MORE_GRAPHS], [*GRAPHS, padded_far, wide, MORE_GRAPHS[0]])
+)
 def test_every_kernel_computes_the_same_numbers(make: Callable[[], Graph], tmp_path: Path) -> None:
     nodes, weights, shape = make()
     file = graph_file(tmp_path / "model.onnx", nodes, weights, shape)

@@ -15,9 +15,10 @@ from compress.c99.target_machines import MACHINES, sizes
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from search_spaces import preset, sample
 from tests.compress.c99.files import graph_file, images, network_file
+from tests.compress.c99.more_graphs import MORE_GRAPHS
 from tests.compress.c99.test_graphs import GRAPHS
 from tests.optional_parts import require
-from tests.parameters import slow
+from tests.parameters import quick, slow
 
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror"]
 HOSTILE = ['"; system("touch gone"); //', "*/ int evil; /*", "??/\n#error", "a\\", "Grüße %s", "x" * 300]
@@ -44,7 +45,7 @@ def test_every_optimisation_computes_the_same(program: Exported, flags: str) -> 
     assert "0 of 5 inputs differ" in compile_and_run(program.folder, *flags.split())
 
 
-@pytest.mark.parametrize("make", GRAPHS)
+@pytest.mark.parametrize("make", quick([*GRAPHS, *MORE_GRAPHS], [*GRAPHS, *MORE_GRAPHS[:2]]))
 def test_no_access_outside_an_array_and_nothing_undefined(make: object, tmp_path: Path) -> None:
     assert callable(make)
     nodes, weights, shape = make()
@@ -157,6 +158,8 @@ def test_on_microcontrollers_it_computes_the_same_in_few_bytes(name: str, most_c
         assert m.sizes.constants <= 1.1 * network.weights + 8 * network.weighted_channels
         assert 0 < m.stack_bytes < 8192
         assert len(m.ticks) == len(network.layers)
+        assert m.instructions_per_mac == 40 * sum(m.ticks) / network.macs
+        assert f"{m.instructions_per_mac:.2f} instructions per MAC" in readme
         assert min(m.ticks) > 0
     again = verify(tmp_path / "c", file, images((3, 32, 32), 2), machines=["cortex-m7"], layer_images=1)
     assert again.machines[0].ticks == result.machines[2].ticks

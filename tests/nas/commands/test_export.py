@@ -47,6 +47,16 @@ def test_a_run_is_written_as_a_program_and_verified(
     assert "not verified" in capsys.readouterr().out
 
 
+def test_without_data_it_is_verified_on_random_inputs_and_says_so(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compress.c99.verification._RANDOM_INPUTS", (2, 2))
+    assert main(["export", str(run_folder), "--out", str(tmp_path / "program"), "--verify"]) == 0
+    told = capsys.readouterr().out
+    assert "**verified**" in told
+    assert "The images were random numbers" in told
+
+
 def test_the_images_of_a_run_are_those_that_its_seed_left_for_testing(run_folder: Path, tmp_path: Path) -> None:
     (run_folder / "config.toml").write_text('data = "digits"\nseed = 5\ntrials = 1\n')
     out = tmp_path / "program"
@@ -69,7 +79,6 @@ def test_what_cannot_be_exported_is_told(run_folder: Path, tmp_path: Path, capsy
     for source, options, said in (
         (tmp_path / "nowhere", [], "a finished run's folder"),
         (floating, [], "must be held as 8-bit integers"),
-        (run_folder, ["--verify"], "--verify needs --data, the images"),
     ):
         assert main(["export", str(source), "--out", out, *options]) == 2
         error = capsys.readouterr().err
