@@ -135,7 +135,8 @@ def rounded_in_turn(weight: Doubles, steps: Doubles, xx: Doubles, zeros: NDArray
     """
     order = np.argsort(-np.diagonal(xx, axis1=1, axis2=2), axis=1, kind="stable")
     sorted_xx = np.take_along_axis(np.take_along_axis(xx, order[:, :, None], 1), order[:, None, :], 2)
-    left, nothing = (np.take_along_axis(each, order[:, None, :], 2) for each in (weight, zeros))
+    left: Doubles = np.take_along_axis(weight, order[:, None, :], 2)
+    nothing = np.take_along_axis(zeros, order[:, None, :], 2)
     upper = np.linalg.cholesky(np.linalg.inv(sorted_xx)).swapaxes(1, 2)
     result = np.empty_like(left)
     inputs = left.shape[2]

@@ -62,7 +62,8 @@ class Quantize:
     that these are not corrected. ``adaround``: see :func:`compress.quantization.int8.adaround.rounded_weights`, about a
     minute for a network of 10 million MACs. What is None is decided by as many other training images, on which the file
     that diverges least from the float network wins; weights are fitted where nothing is said about biases, and AdaRound
-    is only tried where they lose more accuracy than the context allows. ``metrics`` says what was chosen.
+    is only tried where they were not and more accuracy is lost than the context allows. ``metrics`` says what was
+    chosen.
 
     ``per_channel``: a scale for each output channel of a weight, else one for the whole. ``activations``: unsigned
     ones, or signed ones; None takes signed ones on 64-bit ARM, whose integer products take signed numbers on both
@@ -254,7 +255,8 @@ class _Search:
 
     def _needs_rounding(self, candidate: _Candidate) -> bool:
         if self.stage.adaround is None:
-            return candidate.fidelity.points_lost > self.context.max_accuracy_drop
+            loses = candidate.fidelity.points_lost > self.context.max_accuracy_drop
+            return loses and not candidate.choice["least_squares"]
         return self.stage.adaround
 
     def _better(self, one: _Candidate, other: _Candidate, asked: bool | None) -> _Candidate:
