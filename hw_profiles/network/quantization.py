@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw_profiles.network.tensor_formats import FLOAT32
-from hw_profiles.network.workload import UNKNOWN, WEIGHTED, Workload
+from hw_profiles.network.workload import UNKNOWN, WEIGHTED, Op, Workload
 
 Scales = NDArray[np.float32]
 
@@ -67,6 +67,35 @@ def integer_tensors(workload: Workload, quantization: Quantization) -> list[str]
     """The tensors that this network keeps as integers: those of :func:`quantized_tensors` but the ones in float."""
     between = tensors_in_float(workload, quantization.in_float)
     return [n for n in quantized_tensors(workload) if n in quantization.activations or n not in between]
+
+
+def gate_of(op: Op) -> str:
+    """The name of a SiLU's gate, the sigmoid of what it reads."""
+    return f"{op.name}.sigmoid"
+
+
+def with_gates(workload: Workload, quantization: Quantization) -> Workload:
+    """The workload in which each SiLU in integers whose gate has a scale is the product with that gate. ONNX Runtime
+    has kernels in integers for both, and none for SiLU as a whole.
+
+    >>> from hw_profiles.network.workload import WorkloadBuilder
+    >>> builder = WorkloadBuilder("input", (1, 4))
+    >>> _ = builder.activation("act", "input", "silu")
+    >>> scales = Quantization(activations={"input": (0.1, 128), "act": (0.1, 3), "act.sigmoid": (1 / 255, 0)})
+    >>> [(op.name, op.kind) for op in with_gates(builder.build(), scales).ops]
+    [('act.sigmoid', 'activation'), ('act', 'mul')]
+    """
+    ops: list[Op] = []
+    shapes = dict(workload.shapes)
+    for op in workload.ops:
+        gate = gate_of(op)
+        if op.function == "silu" and gate in quantization.activations and op.name not in quantization.in_float:
+            shapes[gate] = shapes[op.name]
+            ops.append(Op(gate, "activation", op.inputs, function="sigmoid"))
+            ops.append(Op(op.name, "mul", (*op.inputs, gate)))
+        else:
+            ops.append(op)
+    return replace(workload, ops=tuple(ops), shapes=shapes) if len(ops) > len(workload.ops) else workload
 
 
 def tensors_in_float(workload: Workload, in_float: Collection[str]) -> frozenset[str]:
@@ -141,6 +170,7 @@ def quantized_workload(workload: Workload, quantization: Quantization) -> Worklo
     >>> mixed.format("stem.weight").bits, mixed.format("classifier.weight").bits, mixed.format("classifier").bits
     (8, 32, 32)
     """
+    workload = with_gates(workload, quantization)
     formats = dict(workload.with_precision("int8").formats)
     for op in workload.ops:
         if op.name in quantization.in_float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from onnx import helper, numpy_helper
 
 from hw_profiles.errors import InputError
 from hw_profiles.network.graph import Graph, KeptNodes, Value, Weights
-from hw_profiles.network.quantization import LARGEST_BIAS, Quantization, integer_tensors, quantized_weight
+from hw_profiles.network.quantization import LARGEST_BIAS, Quantization, integer_tensors, quantized_weight, with_gates
 from hw_profiles.network.workload import WEIGHTED, Op, Workload
 
 OPSET = 20
@@ -55,6 +56,8 @@ def write_graph(graph: Graph, quantization: Quantization | None = None) -> bytes
         InputError: a weight is missing or has another shape than the workload says, or a name of the kept nodes is one
             that the file needs.
     """
+    if quantization is not None:
+        graph = replace(graph, workload=with_gates(graph.workload, quantization))
     workload = graph.workload
     for name, shape in workload.weights().items():
         got = graph.weights[name].shape if name in graph.weights else None

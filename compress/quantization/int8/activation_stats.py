@@ -1,4 +1,4 @@
-"""Statistics of the activations of an ONNX file: histograms, means and extents per channel."""
+"""Statistics of the activations of an ONNX file: histograms, and extents per channel."""
 
 from __future__ import annotations
 
@@ -54,21 +54,6 @@ def histograms(model: bytes, names: Sequence[str], images: Inputs) -> dict[str, 
             except ValueError as error:
                 raise InputError(f"{name}: {error}") from None
     return found
-
-
-def channel_means(
-    model: bytes, names: Sequence[str], images: Floats, last: Sequence[str] = ()
-) -> dict[str, NDArray[np.float64]]:
-    """The mean of each channel of the named tensors over images and places. Channels are axis 1, of those that are in
-    ``last`` the last axis."""
-    sums: dict[str, NDArray[np.float64]] = {}
-    count = 0
-    for values in run(model, names, images):
-        count += len(next(iter(values.values())))
-        for name, value in values.items():
-            axes = tuple(range(value.ndim - 1)) if name in last else (0, *range(2, value.ndim))
-            sums[name] = sums.get(name, np.zeros(())) + value.mean(axes, dtype=np.float64) * len(value)
-    return {name: total / count for name, total in sums.items()}
 
 
 def channel_extents(model: bytes, names: Sequence[str], images: Floats) -> dict[str, NDArray[np.float64]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compress.progress import Report, no_report
-from compress.quantization.int8.activation_stats import Floats, run
+from compress.quantization.int8.activation_stats import Floats
+from compress.quantization.int8.layer_examples import layer_examples
+from compress.quantization.int8.stepwise_run import Lockstep, constants_of
 from compress.quantization.simulator.integer_ops import function_of
 from hw_profiles.network.graph import Graph, Weights
 from hw_profiles.network.quantization import LARGEST_WEIGHT, Quantization
-from hw_profiles.network.workload import Op, Workload
+from hw_profiles.network.workload import Op
 from hw_profiles.onnx_io.writer import write_graph
 
 _ROWS = 4096  # output positions that a layer learns from
@@ -54,61 +55,21 @@ def rounded_weights(
     read is rounded as suits the first of them.
     """
     workload, changed = graph.workload, dict(graph.weights)
-    float_file = write_graph(graph)
     ops = [op for op in workload.ops if op.kind in ("conv", "linear") and op.name not in quantization.in_float]
     ops = list({op.weight: op for op in reversed(ops)}.values())[::-1]
     consumers = workload.consumers()
+    steps = Lockstep(workload, write_graph(graph), write_graph(graph, quantization), images)
     for i, op in enumerate(ops):
         report(i / len(ops), "rounding")
-        quantized_file = write_graph(graph.with_weights(changed), quantization)
-        examples = _examples(workload, op, (float_file, quantized_file), images, seed)
+        steps.reach(op)
+        tensors = steps.rounded.advance(f"{op.inputs[0]}.quantized"), steps.exact.advance(op.name)
+        rows = layer_examples(op, tensors, quantization.activations[op.inputs[0]], _ROWS, seed)
+        examples = Examples(*map(torch.from_numpy, rows))
         after = consumers[op.name]
         function = after[0].function if len(after) == 1 and after[0].kind == "activation" else "none"
         changed[op.weight] = _round_layer(op, changed, quantization, examples, (function, iterations, seed))
+        steps.rounded.change(constants_of(graph.with_weights(changed), quantization, op))
     return changed
-
-
-def _examples(workload: Workload, op: Op, files: tuple[bytes, bytes], images: Floats, seed: int) -> Examples:
-    """Rows at random places of each image, as many as are enough."""
-    float_file, quantized_file = files
-    source = f"{op.inputs[0]}.dequantized"
-    _, _, *sides = _as_image(op, np.empty(workload.shapes[op.name], np.bool_)).shape
-    count = min(sides[0] * sides[1], max(1, _ROWS // len(images)))
-    generator = np.random.default_rng(seed)
-    patches, wanted = [], []
-    for float_values, values in zip(
-        run(float_file, [op.name], images), run(quantized_file, [source], images), strict=True
-    ):
-        x, y = _as_image(op, values[source]), _as_image(op, float_values[op.name])
-        places = generator.integers(0, sides[0] * sides[1], (len(x), count))
-        patches.append(_patches(op, x, places, sides[1]))
-        outputs = y.reshape(len(y), y.shape[1], -1)[np.arange(len(y))[:, None], :, places]
-        wanted.append(outputs.reshape(-1, op.groups, y.shape[1] // op.groups))
-    return Examples(torch.from_numpy(np.concatenate(patches)), torch.from_numpy(np.concatenate(wanted)))
-
-
-def _as_image(op: Op, x: NDArray[Any]) -> NDArray[Any]:
-    """(N, C, H, W), where a linear layer reads or makes places as (N, …, C), and a convolution maybe (N, C, W)."""
-    if op.kind == "linear":
-        x = np.moveaxis(x, -1, 1)
-        return x.reshape(*x.shape[:2], -1, 1)
-    return x[:, :, None] if x.ndim == 3 else x
-
-
-def _patches(op: Op, x: Floats, places: NDArray[np.int64], columns: int) -> Floats:
-    """(N × places, groups, in / groups × kernel): what the kernel covers at each place."""
-    top, left, bottom, right = op.padding
-    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
-    image = np.arange(len(x))[:, None]
-    rows, cols = places // columns * op.stride[0], places % columns * op.stride[1]
-    taps = [
-        padded[image, :, rows + i * op.dilation[0], cols + j * op.dilation[1]]
-        for i in range(op.kernel_size[0])
-        for j in range(op.kernel_size[1])
-    ]
-    stacked = np.stack(taps, axis=-1)  # (N, places, C, kernel)
-    patches: Floats = stacked.reshape(places.size, op.groups, -1).astype(np.float32)
-    return patches
 
 
 def _round_layer(

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from compress.networks.artifact import Artifact
 from compress.networks.onnx_export import folded_weights
 from compress.progress import Report, no_report
-from compress.quantization.int8.activation_stats import Floats, channel_means
+from compress.quantization.int8.activation_stats import Floats
+from compress.quantization.int8.stepwise_run import Lockstep, constants_of
 from compress.stage_interface import Context
 from hw_profiles.network.graph import Graph, Weights
 from hw_profiles.network.quantization import Quantization
-from hw_profiles.network.workload import WEIGHTED
+from hw_profiles.network.workload import WEIGHTED, Op
 from hw_profiles.onnx_io.writer import write_graph
 
 _CORRECTION_IMAGES = 256
@@ -38,15 +39,29 @@ def corrected_biases(
     ops = [op for op in workload.ops if op.kind in WEIGHTED and op.bias and op.name not in in_float]
     if not ops:
         return changed
-    names, last = [op.name for op in ops], [op.name for op in ops if op.kind == "linear"]
-    wanted = channel_means(write_graph(graph.with_weights(exact or changed)), names, images, last)
+    before = write_graph(graph.with_weights(exact or changed))
+    steps = Lockstep(workload, before, write_graph(graph, quantization), images)
     for i, op in enumerate(ops):
         report(i / len(ops), "correcting biases")
-        data = write_graph(graph.with_weights(changed), quantization)
+        steps.reach(op)
         name = f"{op.name}.float" if quantization and op.name == workload.output else op.name
-        got = channel_means(data, [name], images, [name] if op.name in last else ())[name]
-        changed[op.bias_name] = (changed[op.bias_name] + wanted[op.name] - got).astype(np.float32)
+        wanted, got = (_channel_means(op, each) for each in (steps.exact.advance(op.name), steps.rounded.advance(name)))
+        shift = (wanted - got).astype(np.float32)
+        changed[op.bias_name] = changed[op.bias_name] + shift
+        steps.rounded.change(constants_of(graph.with_weights(changed), quantization, op))
+        steps.rounded.held[name] = steps.rounded.held[name] + _along_channels(op, shift, steps.rounded.held[name].ndim)
     return changed
+
+
+def _channel_means(op: Op, x: Floats) -> NDArray[np.float64]:
+    """Channels are axis 1, of a linear layer the last axis."""
+    axes = tuple(range(x.ndim - 1)) if op.kind == "linear" else (0, *range(2, x.ndim))
+    means: NDArray[np.float64] = x.mean(axes, dtype=np.float64)
+    return means
+
+
+def _along_channels(op: Op, values: Floats, ndim: int) -> Floats:
+    return values if op.kind == "linear" else values.reshape(-1, *[1] * (ndim - 2))
 
 
 def corrected_biases_of(rounded: Artifact, exact: Artifact, context: Context) -> dict[str, Floats]:

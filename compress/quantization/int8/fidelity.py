@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -36,6 +37,16 @@ class FidelityEvaluator:
         self.labels = labels
         self.outputs = logits(float_file, images)
         self.expected = _log_softmax(self.outputs) if tells_classes(self.outputs) else None
+
+    def first(self, count: int) -> FidelityEvaluator:
+        """The same for the first images alone."""
+        if count >= len(self.images):
+            return self
+        part = copy(self)
+        part.images, part.outputs = self.images[:count], self.outputs[:count]
+        part.labels = None if self.labels is None else self.labels[:count]
+        part.expected = None if self.expected is None else self.expected[:count]
+        return part
 
     def __call__(self, data: bytes) -> Fidelity:
         """The fidelity of a file."""

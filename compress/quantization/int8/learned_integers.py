@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from compress.quantization.int8.ptq import Quantize
 from compress.quantization.simulator.integer_ops import Grid, rounded
 from compress.quantization.simulator.simulator import Operands, Step, run_integers, steps
-from hw_profiles.network.quantization import LARGEST_BIAS, LARGEST_WEIGHT, Quantization
+from hw_profiles.network.quantization import LARGEST_BIAS, LARGEST_WEIGHT, Quantization, with_gates
 from hw_profiles.network.workload import WEIGHTED, Op, Workload
 
 _SMALLEST_SCALE = 1e-8
@@ -38,6 +38,7 @@ class LearnedIntegers(nn.Module):
         sparse: Collection[str] = (),
     ) -> None:
         super().__init__()
+        workload = with_gates(workload, quantization)
         self.workload = workload
         self.steps = steps(workload)
         self.initial = quantization

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from compress.argument_checks import is_whole
 from compress.data.network_inputs import NamedInputs
@@ -26,7 +25,9 @@ from compress.quantization.int8.calibration import (
 )
 from compress.quantization.int8.equalization import EQUALIZATIONS, equalized
 from compress.quantization.int8.fidelity import Fidelity, FidelityEvaluator
+from compress.quantization.int8.least_squares import fitted_weights
 from compress.quantization.int8.several_inputs import has_no_graph, with_quantized_file
+from compress.quantization.int8.weight_scales import fitting_scales
 from compress.stage_interface import Context
 from hw_profiles.devices.device import Device
 from hw_profiles.errors import InputError
@@ -34,17 +35,19 @@ from hw_profiles.network.graph import MOVES, Graph
 from hw_profiles.network.quantization import (
     Quantization,
     Scales,
+    gate_of,
     in_float_around,
     quantized_tensors,
     tensors_in_float,
-    weight_scales,
 )
 from hw_profiles.network.workload import VIEWS, WEIGHTED, Workload
 from hw_profiles.onnx_io.writer import write_graph
 from hw_profiles.spelling_suggestions import did_you_mean
 
+_SCREENED = 128  # images on which calibrations are compared
+_KNOWS_GATES = "ort"  # the runtime with kernels for sigmoids and products in integers, but for no SiLU
+_WORTH_GATES = 1.5  # times the divergence that the time which gates in integers save is worth
 _SIGNED_MACHINES = ("aarch64", "arm64")
-_LARGEST_BIAS = 2.0**30  # in steps: a channel that hardly anything writes must not lose its bias to saturation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,10 +58,12 @@ class Quantize:
     :func:`compress.quantization.int8.calibration.calibrated_range`. ``equalize``: ``"weights"`` or ``"activations"``
     brings channels to one range before, see :func:`compress.quantization.int8.equalization.equalized`; ``"none"``
     does not. ``bias_correction``: see :func:`compress.quantization.int8.bias_correction.corrected_biases`.
-    ``adaround``: see :func:`compress.quantization.int8.adaround.rounded_weights`, about a minute for a network of 10
-    million MACs. What is None is decided by as many other training images, on which the file that diverges least from
-    the float network wins; AdaRound is then only tried where they lose more accuracy than the context allows.
-    ``metrics`` says what was chosen.
+    ``least_squares``: see :func:`compress.quantization.int8.least_squares.fitted_weights`, which takes biases in, so
+    that these are not corrected. ``adaround``: see :func:`compress.quantization.int8.adaround.rounded_weights`, about a
+    minute for a network of 10 million MACs. What is None is decided by as many other training images, on which the file
+    that diverges least from the float network wins; weights are fitted where nothing is said about biases, and AdaRound
+    is only tried where they were not and more accuracy is lost than the context allows. ``metrics`` says what was
+    chosen.
 
     ``per_channel``: a scale for each output channel of a weight, else one for the whole. ``activations``: unsigned
     ones, or signed ones; None takes signed ones on 64-bit ARM, whose integer products take signed numbers on both
@@ -75,6 +80,7 @@ class Quantize:
     calibration: str | None = None
     equalize: str | None = None
     bias_correction: bool | None = None
+    least_squares: bool | None = None
     adaround: bool | None = None
     per_channel: bool = True
     activations: str | None = None
@@ -90,7 +96,7 @@ class Quantize:
             if value is not None and value not in valid:
                 hint = did_you_mean(str(value), valid)
                 raise InputError(f"Quantize.{name} must be one of {', '.join(valid)}, got {value!r}{hint}")
-        for name in ("bias_correction", "adaround"):
+        for name in ("bias_correction", "least_squares", "adaround"):
             if getattr(self, name) not in (None, True, False):
                 raise InputError(f"Quantize.{name} must be True, False or None, got {getattr(self, name)!r}")
         if not is_whole(self.images, 1):
@@ -165,35 +171,80 @@ class _Search:
     tried: int = field(default=0)
 
     def best(self) -> _Candidate:
-        """Calibration and equalisation first, then the correction of biases, then, where needed, roundings."""
-        best = min(self._calibrated(), key=_divergence)
-        corrected = self._corrected(best)
-        if self._needs_rounding(corrected):
-            corrected = self._better(corrected, self._corrected(self._rounded(best)), self.stage.adaround)
-        return corrected
+        """Calibration and equalisation first, on some images, then weights and biases; where needed, roundings."""
+        settings = [
+            (equalization, calibration)
+            for equalization in (EQUALIZATIONS if self.stage.equalize is None else (self.stage.equalize,))
+            for calibration in (CALIBRATIONS if self.stage.calibration is None else (self.stage.calibration,))
+        ]
+        evaluator = self.evaluator.first(_SCREENED) if len(settings) > 1 else self.evaluator
+        plain = min(self._calibrated(settings, evaluator), key=_divergence)
+        if evaluator is not self.evaluator:
+            plain = replace(plain, fidelity=self.evaluator(write_graph(plain.graph, plain.quantization)))
+        best = self._changed(plain)
+        if self._needs_rounding(best):
+            best = self._better(best, self._corrected(self._rounded(plain)), self.stage.adaround)
+        return self._with_exact_gates(best) if self._gates() else best
 
-    def _calibrated(self) -> list[_Candidate]:
+    def _with_exact_gates(self, best: _Candidate) -> _Candidate:
+        """With SiLU computed in float, where gates in integers cost more than they save time."""
+        kept = {name: pair for name, pair in best.quantization.activations.items() if name not in self._gates()}
+        quantization = replace(best.quantization, activations=kept)
+        exact = self._candidate(best.graph, quantization, {**best.choice, "gates": False})
+        gain = best.fidelity.divergence > _WORTH_GATES * exact.fidelity.divergence
+        return exact if gain else best
+
+    def _changed(self, plain: _Candidate) -> _Candidate:
+        """With the weights or the biases that were asked for, or those that do best."""
+        fitted = self.stage.least_squares
+        if fitted is None:
+            fitted = None if self.stage.bias_correction is None and not self.stage.adaround else False
+        corrected = plain if fitted else self._corrected(plain)
+        return corrected if fitted is False else self._better(corrected, self._fitted(plain), fitted)
+
+    def _calibrated(self, settings: list[tuple[str, str]], evaluator: FidelityEvaluator) -> list[_Candidate]:
         candidates = []
-        equalizations = EQUALIZATIONS if self.stage.equalize is None else (self.stage.equalize,)
-        calibrations = CALIBRATIONS if self.stage.calibration is None else (self.stage.calibration,)
-        for i, equalization in enumerate(equalizations):
-            self.context.report(0.5 * i / len(equalizations), "calibrating")
-            graph = self._equalized(equalization)
-            seen = histograms(write_graph(graph), self._tensors(), self.images)
-            for calibration in calibrations:
-                activations = activation_scales(graph.workload, seen, calibration, signed=self._signed)
-                choice = {"calibration": calibration, "equalize": equalization}
-                candidates.append(self._candidate(graph, self._quantization(graph, activations), choice))
+        seen: dict[str, Histogram] = {}
+        graphs: dict[str, Graph] = {}
+        for i, (equalization, calibration) in enumerate(settings):
+            self.context.report(0.5 * i / len(settings), "calibrating")
+            if equalization not in graphs:
+                graphs[equalization] = self._equalized(equalization)
+                seen = histograms(write_graph(graphs[equalization]), self._tensors(), self.images)
+            graph = graphs[equalization]
+            activations = activation_scales(graph.workload, seen, calibration, signed=self._signed)
+            choice = {
+                "calibration": calibration, "equalize": equalization, "bias_correction": False, "least_squares": False,
+                "adaround": False, **({"gates": True} if self._gates() else {}),
+            }  # fmt: skip
+            candidates.append(self._candidate(graph, self._quantization(graph, activations), choice, evaluator))
         return candidates
 
-    def _corrected(self, candidate: _Candidate) -> _Candidate:
+    def _gates(self) -> dict[str, tuple[float, int]]:
+        """The scales of the gates of SiLU, where they save time."""
+        workload = self.graph.workload
+        if self.context.device.runtime != _KNOWS_GATES:
+            return {}
+        in_float = in_float_around(workload)
+        names = [gate_of(op) for op in workload.ops if op.function == "silu" and op.name not in in_float]
+        return dict.fromkeys(names, scale_and_zero_point(0.0, 1.0, signed=self._signed))
+
+    def _corrected(self, plain: _Candidate) -> _Candidate:
         wanted = self.stage.bias_correction
-        plain = replace(candidate, choice={"adaround": False, **candidate.choice, "bias_correction": False})
         if wanted is False:
             return plain
-        weights = corrected_biases(candidate.graph, candidate.quantization, self.images, self._report)
-        corrected, choice = candidate.graph.with_weights(weights), {**plain.choice, "bias_correction": True}
-        return self._better(plain, self._candidate(corrected, candidate.quantization, choice), wanted)
+        weights = corrected_biases(plain.graph, plain.quantization, self.images, self._report)
+        choice = {**plain.choice, "bias_correction": True}
+        return self._better(
+            plain, self._candidate(plain.graph.with_weights(weights), plain.quantization, choice), wanted
+        )
+
+    def _fitted(self, plain: _Candidate) -> _Candidate:
+        graph, quantization = fitted_weights(
+            plain.graph, plain.quantization, self.images, per_channel=self.stage.per_channel, seed=self.context.seed,
+            report=self._report,
+        )  # fmt: skip
+        return self._candidate(graph, quantization, {**plain.choice, "least_squares": True})
 
     def _rounded(self, candidate: _Candidate) -> _Candidate:
         weights = rounded_weights(
@@ -204,15 +255,23 @@ class _Search:
 
     def _needs_rounding(self, candidate: _Candidate) -> bool:
         if self.stage.adaround is None:
-            return candidate.fidelity.points_lost > self.context.max_accuracy_drop
+            loses = candidate.fidelity.points_lost > self.context.max_accuracy_drop
+            return loses and not candidate.choice["least_squares"]
         return self.stage.adaround
 
     def _better(self, one: _Candidate, other: _Candidate, asked: bool | None) -> _Candidate:
         return other if asked else min(one, other, key=_divergence)
 
-    def _candidate(self, graph: Graph, quantization: Quantization, choice: Mapping[str, Any]) -> _Candidate:
+    def _candidate(
+        self,
+        graph: Graph,
+        quantization: Quantization,
+        choice: Mapping[str, Any],
+        evaluator: FidelityEvaluator | None = None,
+    ) -> _Candidate:
         self.tried += 1
-        return _Candidate(graph, quantization, choice, self.evaluator(write_graph(graph, quantization)))
+        evaluate = evaluator or self.evaluator
+        return _Candidate(graph, quantization, choice, evaluate(write_graph(graph, quantization)))
 
     def _tensors(self) -> list[str]:
         """Those that are held as integers."""
@@ -235,9 +294,12 @@ class _Search:
         for op in graph.workload.ops:
             if op.kind in WEIGHTED:
                 bias = graph.weights[op.bias_name] if op.bias else None
-                found = _scales(graph.weights[op.weight], bias, activations[op.inputs[0]][0], self.stage.per_channel)
+                found = fitting_scales(
+                    graph.weights[op.weight], bias, activations[op.inputs[0]][0], self.stage.per_channel
+                )
                 scales[op.weight] = np.maximum(found, scales.get(op.weight, found))  # for all that read it
         in_float = in_float_around(graph.workload)
+        activations = {**activations, **self._gates()}
         return Quantization(activations=activations, weights=scales, signed=self._signed, in_float=in_float)
 
     @property
@@ -264,16 +326,6 @@ def activation_scales(
         if op.kind in (*VIEWS, *MOVES, "max_pool") and op.inputs[0] in ranges:
             ranges[op.name] = ranges[op.inputs[0]]
     return {name: scale_and_zero_point(*both, signed=signed) for name, both in ranges.items()}
-
-
-def _scales(
-    weight: NDArray[np.float32], bias: NDArray[np.float32] | None, input_scale: float, per_channel: bool
-) -> Scales:
-    """The largest magnitude is 127, unless the bias needs larger steps to be an int32."""
-    scales = weight_scales(weight)
-    if bias is not None:
-        scales = np.maximum(scales, np.abs(bias) / np.float32(_LARGEST_BIAS * input_scale)).astype(np.float32)
-    return scales if per_channel else np.asarray(scales.max(), np.float32)
 
 
 def _divergence(candidate: _Candidate) -> float:

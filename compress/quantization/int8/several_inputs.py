@@ -64,7 +64,7 @@ def with_quantized_file(artifact: Artifact, stage: Quantize, context: Context) -
         InputError: an option that is for other networks, inputs of another shape or not finite, a file that is
             quantized already, or one in which nothing can be held as integers.
     """
-    for name in ("equalize", "bias_correction", "adaround"):
+    for name in ("equalize", "bias_correction", "least_squares", "adaround"):
         if getattr(stage, name) not in (None, False, "none"):
             raise InputError(
                 f"Quantize.{name} needs a network of one float32 input, which {source_name(artifact.source)} is not"

@@ -27,7 +27,13 @@ from compress.quantization.simulator.integer_ops import (
     scaled,
 )  # fmt: skip
 from hw_profiles.errors import InputError
-from hw_profiles.network.quantization import LARGEST_BIAS, Quantization, quantized_tensors, quantized_weight
+from hw_profiles.network.quantization import (
+    LARGEST_BIAS,
+    Quantization,
+    quantized_tensors,
+    quantized_weight,
+    with_gates,
+)
 from hw_profiles.network.workload import UNKNOWN, WEIGHTED, Op, Workload
 
 _EXACT = 2**24  # whole numbers below it are float32 numbers
@@ -106,8 +112,8 @@ class Simulated(nn.Module):
         self, workload: Workload, weights: Mapping[str, NDArray[np.float32]], quantization: Quantization
     ) -> None:
         super().__init__()
-        self.workload = workload
-        self.steps = steps(workload)
+        self.workload = with_gates(workload, quantization)
+        self.steps = steps(self.workload)
         self.numbers = _Fixed(self.steps, weights, quantization)
 
     @torch.no_grad()

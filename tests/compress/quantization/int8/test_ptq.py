@@ -15,18 +15,21 @@ import torch
 
 from blocks.spec import BlockSpec
 from compress import Artifact, Context, Quantize, Recipe, load_data
+from compress.c99.network_reader import read_network
 from compress.data.dataset import Dataset, Split
 from compress.networks.onnx_export import export_onnx, folded_weights
 from compress.quantization.int8.adaround import rounded_weights
 from compress.quantization.int8.bias_correction import corrected_biases
 from compress.quantization.int8.calibration import CALIBRATIONS
 from compress.quantization.int8.equalization import EQUALIZATIONS
+from compress.quantization.simulator.simulator import simulated
 from compress.training.loop import train
 from hw_profiles import load_device
 from hw_profiles.network.graph import Graph
-from hw_profiles.network.quantization import Quantization, quantized_weight, weight_scales
+from hw_profiles.network.quantization import Quantization, gate_of, quantized_weight, weight_scales
 from hw_profiles.network.workload import WEIGHTED
 from hw_profiles.onnx_io.writer import write_onnx
+from hw_profiles.runtimes.fusion import fuse
 from search_spaces import Arch, build_model
 from tests.parameters import slow
 
@@ -93,6 +96,7 @@ OPTIONS = [
     *({"calibration": name} for name in CALIBRATIONS),
     *({"equalize": name} for name in EQUALIZATIONS),
     {"bias_correction": True},
+    {"least_squares": True},
     slow({"adaround": True}),
     {"per_channel": False},
     {"activations": "signed"},
@@ -286,3 +290,25 @@ def test_images_that_calibration_cannot_use_are_refused(learnt: Artifact, contex
 def test_options_that_do_not_exist_are_refused(options: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Quantize(**options)
+
+
+def test_silu_is_a_sigmoid_and_a_product_in_integers_where_the_runtime_has_these(
+    context: Context, tmp_path: Path
+) -> None:
+    arch = tiny("silu", "sigmoid")
+    given = Artifact(source=arch, weights={}, preprocessing=context.data.preprocessing).with_model(build_model(arch))
+    stage = Quantize(images=IMAGES, calibration="minmax", equalize="none", bias_correction=False)
+    onnx_runtime, generated_c = (
+        stage(given, replace(context, device=replace(context.device, runtime=runtime))) for runtime in ("ort", "c99")
+    )
+    swishes = sum(op.function == "silu" for op in arch.workload().ops)
+    data = written(onnx_runtime, tmp_path)
+    session_of(data, tmp_path / "optimised.onnx")
+    kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
+    assert (kinds["Sigmoid"], kinds["QLinearMul"]) == (0, swishes + 2)
+    assert sum("QLinearSigmoid" in kernel.nodes for kernel in fuse(onnx_runtime.workload(), "ort")) == swishes + 2
+    x = context.data.preprocessing.tensor(context.data.val.images)
+    expected = session_of(data).run(None, {"input": x})[0]
+    np.testing.assert_allclose(simulated(onnx_runtime)(torch.from_numpy(x)).numpy(), expected, atol=1e-4)
+    assert not any(gate_of(op) in generated_c.quantization.activations for op in arch.workload().ops)
+    assert read_network(data).layers
