@@ -67,7 +67,10 @@ class OnnxFile:
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of what it reads."""
-        shape = self.workload().shapes[self.workload().input][1:]
+        workload = self.workload()
+        if workload.further_inputs:
+            raise InputError(f"{self.label}: must have one input for this, has {', '.join(workload.inputs)}")
+        shape = workload.shapes[workload.input][1:]
         if len(shape) != 3:
             raise InputError(f"{self.label}: must read images (N, C, H, W), reads {shape}")
         return (shape[0], shape[1], shape[2])
@@ -148,6 +151,15 @@ def build(source: Source) -> nn.Module:
     raise InputError(
         f"{source.label}: an ONNX file cannot be trained or changed: give an Arch, a module or a timm name"
     )
+
+
+def stated_shape(source: Source) -> tuple[int, ...] | None:
+    """What was said that a source reads, for a file made of it: of an ONNX file nothing where it says so itself.
+
+    >>> stated_shape(Timm(name="resnet18", input_shape=(3, 32, 32)))
+    (3, 32, 32)
+    """
+    return source.stated_shape if isinstance(source, OnnxFile) else source.input_shape
 
 
 def source_name(source: Source) -> str:

@@ -99,9 +99,17 @@ def run(model: bytes, names: Sequence[str], images: Inputs) -> Iterator[dict[str
     parsed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
     session = open_session(parsed.SerializeToString()) if wanted else None
     for batch in _batches(given, _fixed_batch(parsed.graph)):
-        values = session.run(wanted, dict(batch.arrays)) if session else []
-        found = {**batch.arrays, **dict(zip(wanted, values, strict=True))}
+        values = _made(session, wanted, batch) if session else []
+        found = {**batch, **dict(zip(wanted, values, strict=True))}
         yield {name: found[name] for name in names}
+
+
+def _made(session: Any, wanted: list[str], batch: dict[str, NDArray[Any]]) -> Any:
+    try:
+        return session.run(wanted, batch)
+    except Exception as error:  # what does not fit is found where it is computed
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"ONNX Runtime cannot run the network on the given inputs ({reason})") from None
 
 
 def _fixed_batch(graph: Any) -> int:
@@ -110,9 +118,9 @@ def _fixed_batch(graph: Any) -> int:
     return dims[0].dim_value if dims else 0
 
 
-def _batches(images: NamedInputs, fixed: int) -> Iterator[NamedInputs]:
+def _batches(images: NamedInputs, fixed: int) -> Iterator[dict[str, NDArray[Any]]]:
     """Of the size that a file is made for, without a rest that is smaller, or of any size where that is 0."""
-    size = fixed or _BATCH
-    for start in range(0, len(images) - fixed + 1 if fixed else len(images), size):
-        batch = images[start : start + size]
-        yield NamedInputs({name: np.ascontiguousarray(array) for name, array in batch.arrays.items()})
+    if fixed and not images.whole_calls:
+        images = images[: len(images) - len(images) % fixed]
+    for feed in images.feeds(fixed or _BATCH):
+        yield {name: np.asarray(array, order="C") for name, array in feed.items()}

@@ -91,7 +91,7 @@ def _in_integers(data: bytes, inputs: Inputs, calibration: str | None, *, signed
             name: calibrated_range(each, method, _function(consumers.get(name, []))) for name, each in seen.items()
         }
         scales = {name: scale_and_zero_point(*both, signed=signed) for name, both in ranges.items()}
-        return _quantized(ready, scales, dict(given[:1].arrays), signed=signed, per_channel=per_channel)
+        return _quantized(ready, scales, next(given.feeds(1)), signed=signed, per_channel=per_channel)
 
     if calibration or half == len(given):
         return written(calibration or "minmax")
@@ -135,6 +135,7 @@ def _checked_inputs(model: Any, images: Inputs) -> NamedInputs:
     check_float(graph)
     constants = {tensor.name for tensor in graph.initializer}
     values = {value.name: value.type.tensor_type for value in graph.input if value.name not in constants}
+    whole = isinstance(images, NamedInputs) and images.whole_calls
     if isinstance(images, NamedInputs):
         arrays = dict(images.arrays)
     elif len(values) == 1:
@@ -144,10 +145,10 @@ def _checked_inputs(model: Any, images: Inputs) -> NamedInputs:
     if set(arrays) != set(values):
         raise InputError(f"inputs must be given for {', '.join(values)}, got {', '.join(arrays)}")
     for name, array in arrays.items():
-        dims = values[name].shape.dim[1:]
+        dims = values[name].shape.dim[0 if whole else 1 :]
         check_images(array, [dim.dim_value if dim.dim_value > 0 else dim.dim_param or None for dim in dims])
         arrays[name] = array.astype(helper.tensor_dtype_to_np_dtype(values[name].elem_type))
-    return NamedInputs(arrays)
+    return NamedInputs(arrays, whole)
 
 
 def _float_tensors(data: bytes) -> list[str]:

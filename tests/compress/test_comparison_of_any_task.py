@@ -1,0 +1,144 @@
+"""Comparison and quantization of networks that are no classifiers of images: judged by their outputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+import compress
+from compress import Quantize, load_data
+from compress.file_comparison import compare_files
+from compress.networks.as_artifact import as_artifact
+from compress.networks.calibration_data import calibration_dataset
+from compress.networks.onnx_export import onnx_bytes
+from hw_profiles.errors import InputError
+from nas.commands.main import main
+from tests.several_inputs import CALLS, recurrent_file
+
+
+def outputs(file: bytes, call: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession(file)
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(call)), strict=True))
+
+
+def decibels(signal: np.ndarray, noise: np.ndarray) -> float:
+    return float(10 * np.log10(np.square(signal.astype(np.float64)).sum() / np.square(noise.astype(np.float64)).sum()))
+
+
+def test_each_output_of_several_inputs_is_compared() -> None:
+    one, other = recurrent_file(), recurrent_file(1.5)
+    found = compare_files(one, other, calibration_dataset(CALLS))
+    made = [[outputs(file, call)["speech"] for call in CALLS] for file in (one, other)]
+    before, after = (np.concatenate(each) for each in made)
+    assert found.images == len(CALLS)
+    assert found.accuracies is None
+    assert found.outputs["stateN"].snr_db == float("inf")
+    assert found.outputs["speech"].snr_db == pytest.approx(decibels(before, after - before), abs=1e-4)
+    assert found.snr_db == found.outputs["speech"].snr_db
+    assert found.largest_difference == pytest.approx(np.abs(after - before).max(), rel=1e-5)
+    assert found.diverges_at is not None
+    assert found.diverges_at.name == "speech"
+
+
+class Segmenter(nn.Module):
+    """Of images: a class for each pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.head = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.stem(x)))
+
+
+def segmenters() -> tuple[bytes, bytes]:
+    """One, and the same with another last layer."""
+    one, other = Segmenter().eval(), Segmenter().eval()
+    with torch.no_grad():
+        other.head.weight += 0.1
+    files = [onnx_bytes(as_artifact(module, load_data("digits"))) for module in (one, other)]
+    return files[0], files[1]
+
+
+def test_a_segmenter_is_compared_on_images_with_labels() -> None:
+    data = load_data("digits")
+    one, other = segmenters()
+    found = compare_files(one, other, data)
+    assert found.agreement is found.accuracies is None
+    x = data.preprocessing.tensor(data.test.images)
+    before, after = (outputs(file, {"input": x})["output"] for file in (one, other))
+    assert found.snr_db == pytest.approx(decibels(before, after - before), abs=1e-4)
+    assert found.diverges_at is not None
+
+
+def test_the_command_line_tells_each_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, scale in (("a", 1.0), ("b", 1.5)):
+        (tmp_path / f"{name}.onnx").write_bytes(recurrent_file(scale))
+    np.savez(tmp_path / "inputs.npz", **CALLS[0])
+    arguments = ["compare", *(str(tmp_path / name) for name in ("a.onnx", "b.onnx")), "--data"]
+    arguments.append(str(tmp_path / "inputs.npz"))
+    assert main(arguments) == 0
+    told = capsys.readouterr().out
+    assert "outputs for 1 test inputs" in told or "same prediction" in told
+    assert main([*arguments, "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["outputs"]) == {"speech", "stateN"}
+    sides = "sound=1x64,state=1x12"
+    (tmp_path / "open.onnx").write_bytes(recurrent_file(open_sides=True))
+    assert main(["profile", str(tmp_path / "open.onnx"), "--input-shape", sides]) == 0
+    assert "the inputs sound of 1x64, state of 1x12, rate of 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (
+            lambda: calibration_dataset([{"sound": call["sound"], "rate": call["rate"]} for call in CALLS]),
+            "sound, state",
+        ),
+        (lambda: load_data("digits"), "must be given by name, got images"),
+    ],
+)
+def test_other_inputs_are_refused(data: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        compare_files(recurrent_file(), recurrent_file(), data())
+
+
+def test_what_calls_read_calibrates_int8(tmp_path: Path) -> None:
+    """A state and a number are given as the network reads them, call by call."""
+    path = tmp_path / "m.onnx"
+    path.write_bytes(recurrent_file())
+    done = compress.quantize(str(path), CALLS, Quantize(calibration="minmax"))
+    after = [outputs(onnx_bytes(done), call)["speech"] for call in CALLS]
+    before = [outputs(path.read_bytes(), call)["speech"] for call in CALLS]
+    ratio = decibels(np.concatenate(before), np.concatenate(after) - np.concatenate(before))
+    assert 15 < ratio < 60
+    assert done.metrics["val_snr_db_of_outputs"]["speech"] == pytest.approx(ratio, abs=1e-3)
+    assert done.metrics["images_given"] == len(CALLS)
+    with pytest.raises(InputError, match=r"all calls must read inputs of the same shapes|must be of one form"):
+        compress.quantize(str(path), [CALLS[0], {**CALLS[1], "sound": CALLS[1]["sound"][:, :, 1:]}])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: compress.sparsify(path, amount=0.5),
+        lambda path: compress.cluster(path, clusters=8),
+        lambda path: compress.quantize(path, precision="fp16"),
+    ],
+)
+def test_weights_of_any_file_are_changed_without_inputs(change: Any, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(recurrent_file())
+    changed = onnx_bytes(change(str(path)))
+    found = compare_files(path.read_bytes(), changed, calibration_dataset(CALLS))
+    assert 3 < found.snr_db < 100

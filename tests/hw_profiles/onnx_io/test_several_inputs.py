@@ -1,0 +1,77 @@
+"""Files that read more than one tensor are operations like any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+from hw_profiles import load_device, profile
+from hw_profiles.errors import InputError
+from hw_profiles.memory.planner import plan
+from hw_profiles.onnx_io.reader import read_onnx
+from hw_profiles.runtimes.fusion import fuse
+from tests.several_inputs import CALLS, MACS, SAMPLES, recurrent_file
+
+
+def test_the_operations_of_all_inputs_are_counted(tmp_path: Path) -> None:
+    workload = read_onnx(recurrent_file())
+    assert workload.inputs == ("sound", "state", "rate")
+    assert workload.macs == MACS
+    assert [workload.shapes[name] for name in workload.inputs] == [(1, 1, SAMPLES), (2, 1, 12), ()]
+    made = onnxruntime.InferenceSession(recurrent_file()).run(None, CALLS[0])
+    assert workload.shapes[workload.output] == made[0].shape
+    path = tmp_path / "m.onnx"
+    path.write_bytes(recurrent_file())
+    found = profile(path, load_device("host"))
+    assert (found.macs, found.weight_count) == (MACS, 16 * 3 + 24 * 24 + 24 * 8)
+
+
+@pytest.mark.parametrize("runtime", ["ort", "c99"])
+def test_all_inputs_are_in_memory_until_their_last_reader(runtime: str) -> None:
+    """What is read at last lives while everything before it runs."""
+    node = helper.make_node
+    nodes = [node("Relu", ["x"], ["a"]), node("Relu", ["a"], ["b"]), node("Add", ["b", "late"], ["y"])]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 100]) for name in ("x", "late", "y")]
+    graph = helper.make_graph(nodes, "g", ends[:2], ends[2:])
+    file = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8).SerializeToString()
+    workload = read_onnx(file)
+    schedule = plan(workload, fuse(workload, runtime), runtime)
+    assert schedule.peak_bytes >= 3 * 400  # x, what becomes of it, and the one that waits
+
+
+@pytest.mark.parametrize(
+    ("given", "sides"),
+    [
+        ({"sound": (1, 64), "state": (1, 12)}, (1, 1, 64)),
+        ({"sound": (1, 100), "state": (1, 12), "rate": ()}, (1, 1, 100)),
+    ],
+)
+def test_sides_that_are_open_are_closed_by_name(given: dict[str, tuple[int, ...]], sides: tuple[int, ...]) -> None:
+    assert read_onnx(recurrent_file(open_sides=True), given).shapes["sound"] == sides
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (None, "input 'sound' must have fixed sizes after the batch"),
+        ((1, 64), "input_shape must say which input it is for, such as {'sound': "),
+        ({"sounds": (1, 64)}, r"must name inputs of the network \('sound', 'state', 'rate'\), got 'sounds'"),
+        ({"sound": (2, 64), "state": (1, 12)}, "has the sides 1x\\?, but input_shape says 2x64"),
+    ],
+)
+def test_what_does_not_close_them_is_told(given: dict[str, tuple[int, ...]] | None, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        read_onnx(recurrent_file(open_sides=True), given)
+
+
+def test_such_a_file_is_measured(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(recurrent_file(open_sides=True))
+    sides = {"sound": (1, 64), "state": (1, 12)}
+    found = profile(path, load_device("host"), input_shape=sides, measured=True)
+    assert found.latency_source == "measured"
+    assert np.isfinite(found.latency_ms)
