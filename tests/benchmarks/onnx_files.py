@@ -47,6 +47,8 @@ from tests.benchmarks.runtime_quantizer import quantized_by_runtime
 
 NAME = "onnx_files"
 MOST_DB_BELOW = 1.0
+HERE = commit()
+"""Of the code that was imported, which is the one that runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Case:
     @property
     def int8_file(self) -> Path:
         """What the task quantize leaves."""
-        return self.folder / f"{self.name.replace('/', ' ')} {commit()}.onnx"
+        return self.folder / f"{self.name.replace('/', ' ')} {HERE}.onnx"
 
     def calls(self) -> list[dict[str, np.ndarray[Any, Any]]]:
         """What is fed."""
@@ -159,13 +161,13 @@ def main() -> None:
     for name, path in foreign_files.files(given.files).items():
         for task in given.task or TASKS:
             line = done.get((f"{name}: {task}", 0))
-            if line is not None and (not given.again or line["outcome"] == "works" or line["commit"] == commit()):
+            if line is not None and (not given.again or line["outcome"] == "works" or line["commit"] == HERE):
                 continue
             if time.monotonic() > deadline:
                 print("the time is over; the same command goes on")
                 return
             found = run_limited(functools.partial(TASKS[task], Case(name, path, folder)))
-            append(NAME, {"case": f"{name}: {task}", "seed": 0, "commit": commit(), **found})
+            append(NAME, {"case": f"{name}: {task}", "seed": 0, "commit": HERE, **found})
 
 
 if __name__ == "__main__":
