@@ -128,7 +128,8 @@ class _Reader:
                 self.tensors.add_constant(name, self._constant(node, constant))
                 self.origins[name] = self._origin(max(held, key=self._count, default=name))
             return
-        for name, (shape, data_type) in zip(outputs, self.tensors.inferred(node), strict=True):
+        unread = [name for name in outputs if not self.consumers[name]]
+        for name, (shape, data_type) in zip(outputs, self.tensors.inferred(node, unread), strict=True):
             self.tensors.add(name, shape, data_type)
         self._add_op(node, attributes)
         if output_type is not None:

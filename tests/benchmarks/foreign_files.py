@@ -28,6 +28,9 @@ PACKAGES = (
 )  # fmt: skip
 """Voice and sound; text; characters; faces, objects and documents; signals."""
 
+LIGHT = ("squeezenet", "shufflenet", "inception_v1", "inception_v2", "densenet121", "resnet50")
+"""Networks among the tests of the package onnx, whose weights are all one number; those up to 30 million parameters."""
+
 SIDES: Mapping[str, Mapping[str, int]] = {
     "ch_PP-OCRv4_det_infer": {"p2o.DynamicDimension.1": 160, "p2o.DynamicDimension.2": 160},
     "ch_PP-OCRv4_rec_infer": {"?": 48, "p2o.DynamicDimension.1": 96},
@@ -52,7 +55,8 @@ def download(folder: Path) -> None:
         for name, data in _members(archive):
             _put(folder / archive.name.partition("-")[0] / Path(name).name, data)
     light = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
-    for path in sorted(light.glob("*.onnx")):
+    for name in LIGHT:
+        path = light / f"light_{name}.onnx"
         _put(folder / "onnx" / path.name, path.read_bytes())
     shutil.rmtree(archives)
 

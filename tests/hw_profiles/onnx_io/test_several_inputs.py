@@ -75,3 +75,13 @@ def test_such_a_file_is_measured(tmp_path: Path) -> None:
     found = profile(path, load_device("host"), input_shape=sides, measured=True)
     assert found.latency_source == "measured"
     assert np.isfinite(found.latency_ms)
+
+
+def test_an_output_that_nobody_reads_needs_no_shape() -> None:
+    """The mask of a Dropout before opset 12, of which ONNX's rules say nothing."""
+    node = helper.make_node
+    nodes = [node("Dropout", ["x"], ["d", "mask"]), node("Relu", ["d"], ["y"])]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 8]) for name in "xy"]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:])
+    file = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 9)], ir_version=8).SerializeToString()
+    assert [op.kind for op in read_onnx(file).ops] == ["activation"]
