@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from compress.data.dataset import Dataset
 from compress.data.network_inputs import NamedInputs, NetworkInputs
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
-from compress.layer_errors import Feed, LayerError, layer_errors
+from compress.layer_errors import Feed, LayerError, difference, finite, layer_errors
 from compress.networks.calibration_data import with_fitting_labels
 from compress.quantization.int8.fidelity import tells_classes
 from compress.training.evaluation import accuracy
 from hw_profiles.errors import InputError
 from hw_profiles.network.workload import InputShape, Workload
 from hw_profiles.onnx_io.reader import read_metadata, read_onnx
-from hw_profiles.onnx_io.session import as_feed, open_session
+from hw_profiles.onnx_io.session import as_feed, fixed_batch, open_session
 
 THRESHOLD = 0.1
 _LAYER_EXAMPLES, _LAYER_BATCH, _BATCH = 64, 4, 64
@@ -135,7 +135,7 @@ class _Side:
         session, output = open_session(file), workload.shapes[workload.output]
         classes = output[1] if len(output) == 2 and output[1] > 1 else None
         whole = isinstance(inputs, NamedInputs) and inputs.whole_calls
-        return cls(session, inputs, record, classes, 1 if whole else _fixed_batch(session))
+        return cls(session, inputs, record, classes, 1 if whole else fixed_batch(session))
 
     def feeds(self, size: int, count: int) -> Iterator[Feed]:
         """What the calls read of the first ``count`` examples, so many at a time or as many as the file says."""
@@ -180,11 +180,11 @@ class _Measured:
     def _add_output(self, name: str, a: NDArray[Any], b: NDArray[Any]) -> None:
         if a.dtype.kind not in "fiub":  # text says nothing of differences
             return
-        exact, difference = a.astype(np.float64), a.astype(np.float64) - b.astype(np.float64)
+        exact, apart = finite(a), difference(a, b)
         self.signal[name] += float(np.square(exact).sum())
-        self.noise[name] += float(np.square(difference).sum())
+        self.noise[name] += float(np.square(apart).sum())
         before = self.largest[name]
-        ends = (float(np.abs(each).max(initial=0)) for each in (difference, exact))
+        ends = (float(np.abs(each).max(initial=0)) for each in (apart, exact))
         self.largest[name] = tuple(np.maximum(before, list(ends)).tolist())  # keeps a NaN
 
     def outputs(self) -> dict[str, OutputDifference]:
@@ -259,9 +259,3 @@ def _sides_of(inputs: Any) -> InputShape:
     if not isinstance(inputs, NamedInputs):
         return tuple(inputs.shape[1:])
     return inputs.sides
-
-
-def _fixed_batch(session: Any) -> int:
-    """The size of batch that a file is made for, 0 where it takes any."""
-    shape = session.get_inputs()[0].shape
-    return shape[0] if shape and isinstance(shape[0], int) and shape[0] > 0 else 0

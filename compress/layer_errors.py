@@ -53,11 +53,28 @@ def layer_errors(files: tuple[bytes, bytes], feeds: Iterable[tuple[Feed, Feed]])
             if a.shape != b.shape or not np.issubdtype(a.dtype, np.floating) or not np.issubdtype(b.dtype, np.floating):
                 total.pop(name, None)
                 continue
-            apart[name] += float(np.square(a.astype(np.float64) - b).sum())
-            total[name] += float(np.square(a.astype(np.float64)).sum())
+            apart[name] += float(np.square(difference(a, b)).sum())
+            total[name] += float(np.square(finite(a)).sum())
         names = [name for name in names if name in total]
     for name in names:
         yield LayerError(name=name, kind=kinds[0][name], error=(apart[name] / max(total[name], 1e-30)) ** 0.5)
+
+
+def difference(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
+    """Number by number; 0 where both are the same, which infinity and NaN can be too.
+
+    >>> difference(np.array([1.0, np.inf, np.nan]), np.array([3.0, np.inf, np.nan])).tolist()
+    [-2.0, 0.0, 0.0]
+    """
+    a, b = one.astype(np.float64), other.astype(np.float64)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):
+        return np.where(same, 0.0, a - b)
+
+
+def finite(values: NDArray[Any]) -> NDArray[np.float64]:
+    """The numbers, 0 in the place of those that are infinite or NaN."""
+    return np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _open_wide(model: Any, names: list[str]) -> Any:

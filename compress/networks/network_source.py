@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from compress.atomic_files import write_bytes, write_text
+from compress.networks.module_copy import copied
 from compress.networks.timm_network import Timm
 from hw_profiles.errors import InputError
 from hw_profiles.network.workload import Workload
@@ -147,7 +147,7 @@ def build(source: Source) -> nn.Module:
     if isinstance(source, Timm):
         return source.build()
     if isinstance(source, GivenModule):
-        return copy.deepcopy(source.module)
+        return copied(source.module)
     raise InputError(
         f"{source.label}: an ONNX file cannot be trained or changed: give an Arch, a module or a timm name"
     )

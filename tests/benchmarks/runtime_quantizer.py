@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+
+from hw_profiles.onnx_io.rewrites.normal_form import at_opset
+
+_LEAST_OPSET = 13  # the first in which each channel of a weight may have a scale of its own
 
 
 def quantized_by_runtime(file: bytes, calls: Sequence[Mapping[str, np.ndarray[Any, Any]]]) -> bytes:
@@ -25,7 +30,7 @@ def quantized_by_runtime(file: bytes, calls: Sequence[Mapping[str, np.ndarray[An
 
     with tempfile.TemporaryDirectory() as folder:
         given, ready, done = (Path(folder) / name for name in ("given.onnx", "ready.onnx", "int8.onnx"))
-        given.write_bytes(file)
+        given.write_bytes(at_opset(onnx.load_model_from_string(file), _LEAST_OPSET).SerializeToString())
         try:
             quant_pre_process(given, ready)
         except Exception:  # its symbolic shape inference stops at some networks; the preparation is optional

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -71,7 +73,8 @@ def segmenters() -> tuple[bytes, bytes]:
 
 
 def test_a_segmenter_is_compared_on_images_with_labels() -> None:
-    data = load_data("digits")
+    whole = load_data("digits")
+    data = replace(whole, test=whole.test.some(24, 0))
     one, other = segmenters()
     found = compare_files(one, other, data)
     assert found.agreement is found.accuracies is None
@@ -128,6 +131,26 @@ def test_what_calls_read_calibrates_int8(tmp_path: Path) -> None:
         compress.quantize(str(path), [CALLS[0], {**CALLS[1], "sound": CALLS[1]["sound"][:, :, 1:]}])
 
 
+def test_what_is_infinite_in_both_files_is_no_difference() -> None:
+    """A mask of attention is minus infinity where nothing may look."""
+    value = onnx.numpy_helper.from_array(np.array([1.0, -np.inf, np.nan, 2.0], np.float32), "m")
+    node, ends = (
+        onnx.helper.make_node,
+        [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 4]) for name in "xy"],
+    )
+    files = []
+    for scale in (1.0, 2.0):
+        factor = onnx.numpy_helper.from_array(np.asarray(scale, np.float32), "f")
+        nodes = [node("Add", ["x", "m"], ["a"]), node("Mul", ["a", "f"], ["y"])]
+        graph = onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:], [value, factor])
+        files.append(onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 13)]))
+    one, other = (file.SerializeToString() for file in files)
+    data = calibration_dataset(np.ones((3, 4), np.float32))
+    assert compare_files(one, one, data).snr_db == float("inf")
+    assert compare_files(one, other, data).largest_difference == 3.0
+    assert [layer.error for layer in compare_files(one, other, data).layers] == [0.0, 1.0]
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -142,3 +165,45 @@ def test_weights_of_any_file_are_changed_without_inputs(change: Any, tmp_path: P
     changed = onnx_bytes(change(str(path)))
     found = compare_files(path.read_bytes(), changed, calibration_dataset(CALLS))
     assert 3 < found.snr_db < 100
+
+
+def test_a_network_of_tiny_outputs_keeps_them_in_int8() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval()
+    with torch.no_grad():
+        for layer in (module[0], module[4]):
+            layer.weight *= 1e-6
+            layer.bias *= 0
+    images = np.random.default_rng(0).standard_normal((16, 3, 8, 8)).astype(np.float32)
+    done = compress.quantize(module, images, Quantize(calibration="minmax", equalize="none"))
+    assert done.metrics["val_snr_db"] > 15
+
+
+class Caching(nn.Module):
+    """Keeps what it computed of its weights, as attention of timm does in evaluation mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.conv = nn.Conv2d(3, 32, 3), nn.Conv2d(32, 32, 3)
+        self.bias, self.head = nn.Parameter(torch.ones(1, 32, 1, 1)), nn.Linear(32, 4)
+        self.cache: dict[str, torch.Tensor] = {}
+
+    def train(self, mode: bool = True) -> Caching:
+        self.cache = {}
+        return super().train(mode)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        bias = self.bias * 2 if self.training else self.cache.setdefault("bias", self.bias * 2)
+        return self.head(torch.relu(self.conv(torch.relu(self.stem(x))) + bias).mean((2, 3)))
+
+
+def test_a_module_that_keeps_tensors_of_a_run_is_pruned_and_quantized() -> None:
+    module = Caching().eval()
+    module(torch.zeros(1, 3, 8, 8))
+    assert module.cache["bias"].grad_fn is not None
+    images = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), np.uint8)
+    labelled = (images, np.arange(24) % 4)
+    pruned = compress.prune(module, labelled, compress.Prune(recipe=compress.Recipe(epochs=1)), amount=0.5)
+    assert pruned.model().stem.out_channels < 32
+    assert compress.quantize(module, images, Quantize(calibration="minmax")).metrics["val_snr_db"] > 10

@@ -40,8 +40,10 @@ def check_images(images: Floats, shape: Sequence[int | str | None]) -> None:
         raise InputError(f"calibration images must be finite, got NaN or infinity in {count} of {len(images)}")
 
 
-def histograms(model: bytes, names: Sequence[str], images: Inputs) -> dict[str, Histogram]:
+def histograms(model: bytes, names: Sequence[str], images: Inputs, *, all_finite: bool = True) -> dict[str, Histogram]:
     """The histogram of each named tensor while (N, C, H, W) images run through the file, and of the input.
+
+    Without ``all_finite`` a tensor with numbers that are not finite has none: a mask of attention is minus infinity.
 
     Raises:
         InputError: a tensor has a number that is not finite.
@@ -49,6 +51,9 @@ def histograms(model: bytes, names: Sequence[str], images: Inputs) -> dict[str, 
     found = {name: Histogram() for name in names}
     for values in run(model, names, images):
         for name, value in values.items():
+            if not all_finite and (name not in found or not np.isfinite(value).all()):
+                found.pop(name, None)
+                continue
             try:
                 found[name].add(value)
             except ValueError as error:
@@ -114,8 +119,9 @@ def _made(session: Any, wanted: list[str], batch: dict[str, NDArray[Any]]) -> An
 
 def _fixed_batch(graph: Any) -> int:
     """The size of batch that a file is made for, 0 where it takes any."""
-    dims = graph.input[0].type.tensor_type.shape.dim
-    return dims[0].dim_value if dims else 0
+    constants = {tensor.name for tensor in graph.initializer}
+    sides = [value.type.tensor_type.shape.dim for value in graph.input if value.name not in constants]
+    return int(max((dims[0].dim_value for dims in sides if dims), default=0))
 
 
 def _batches(images: NamedInputs, fixed: int) -> Iterator[dict[str, NDArray[Any]]]:

@@ -6,7 +6,7 @@ Nodes are placed by ONNX Runtime's own quantizer; no channel is equalised, no bi
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +83,9 @@ def _in_integers(data: bytes, inputs: Inputs, calibration: str | None, *, signed
     _add_biases_after_grouped(normal.graph)
     ready = _with_named_nodes(folded(normal))
     half = len(given) if calibration or len(given) < 2 else len(given) // 2
-    seen = histograms(ready, _float_tensors(ready), given[:half])
+    tensors = _float_tensors(ready)
+    seen = histograms(ready, tensors, given[:half], all_finite=False)
+    in_float = [name for name in tensors if name not in seen]
     consumers = consumers_of(onnx.load_model_from_string(ready).graph)
 
     def written(method: str) -> bytes:
@@ -91,7 +93,7 @@ def _in_integers(data: bytes, inputs: Inputs, calibration: str | None, *, signed
             name: calibrated_range(each, method, _function(consumers.get(name, []))) for name, each in seen.items()
         }
         scales = {name: scale_and_zero_point(*both, signed=signed) for name, both in ranges.items()}
-        return _quantized(ready, scales, next(given.feeds(1)), signed=signed, per_channel=per_channel)
+        return _quantized(ready, scales, next(given.feeds(1)), in_float, signed=signed, per_channel=per_channel)
 
     if calibration or half == len(given):
         return written(calibration or "minmax")
@@ -186,9 +188,21 @@ def _swishes(consumers: Mapping[str, list[Any]]) -> list[str]:
     return [node.name for nodes in pairs for node in nodes]
 
 
+def _beside(graph: Any, tensors: Sequence[str]) -> list[str]:
+    """The nodes that read or make one of these."""
+    return [node.name for node in graph.node if not {*node.input, *node.output}.isdisjoint(tensors)]
+
+
 def _quantized(
-    data: bytes, scales: Mapping[str, tuple[float, int]], image: dict[str, Floats], *, signed: bool, per_channel: bool
+    data: bytes,
+    scales: Mapping[str, tuple[float, int]],
+    image: dict[str, Floats],
+    in_float: Sequence[str],
+    *,
+    signed: bool,
+    per_channel: bool,
 ) -> bytes:
+    """In 8-bit integers of these scales, but for the nodes that read or make a tensor of ``in_float``."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Once(CalibrationDataReader):  # type: ignore[misc]
@@ -216,7 +230,7 @@ def _quantized(
             per_channel=per_channel,
             activation_type=QuantType.QInt8 if signed else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=_swishes(consumers_of(model.graph)),
+            nodes_to_exclude=[*_swishes(consumers_of(model.graph)), *_beside(model.graph, in_float)],
             extra_options={"TensorQuantOverrides": overrides, "QDQKeepRemovableActivations": False},
         )
         written = path.read_bytes()

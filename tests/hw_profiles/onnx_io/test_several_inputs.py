@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from hw_profiles import load_device, profile
 from hw_profiles.errors import InputError
@@ -85,3 +85,32 @@ def test_an_output_that_nobody_reads_needs_no_shape() -> None:
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:])
     file = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 9)], ir_version=8).SerializeToString()
     assert [op.kind for op in read_onnx(file).ops] == ["activation"]
+
+
+def test_recurrent_layers_that_the_runtime_quantized_are_counted() -> None:
+    """ONNX Runtime's dynamic quantization makes operations of its own, whose shapes ONNX's rules do not say."""
+    generator = np.random.default_rng(0)
+    node, float32 = helper.make_node, TensorProto.FLOAT
+    constants = {
+        "w": generator.integers(-9, 9, (1, 5, 32)).astype(np.int8), "r": generator.integers(-9, 9, (1, 8, 32)).astype(np.int8),
+        "b": np.zeros((1, 64), np.float32), "s": np.ones(1, np.float32), "z": np.zeros(1, np.int8),
+        "m": generator.integers(-9, 9, (8, 3)).astype(np.int8), "n": np.asarray(0, np.int8), "t": np.asarray(1, np.float32),
+        "axes": np.asarray([1], np.int64),
+    }  # fmt: skip
+    nodes = [
+        node("DynamicQuantizeLSTM", ["x", "w", "r", "b", "", "", "", "", "s", "z", "s", "z"], ["h"],
+             domain="com.microsoft", hidden_size=8),
+        node("Squeeze", ["h", "axes"], ["flat"]),
+        node("DynamicQuantizeMatMul", ["flat", "m", "t", "n"], ["y"], domain="com.microsoft"),
+    ]  # fmt: skip
+    ends = [helper.make_tensor_value_info(name, float32, shape) for name, shape in (("x", [7, 1, 5]), ("y", [7, 1, 3]))]
+    held = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    made = helper.make_model(
+        helper.make_graph(nodes, "g", ends[:1], ends[1:], held), opset_imports=opsets, ir_version=8
+    )
+    assert onnxruntime.InferenceSession(made.SerializeToString()).run(None, {"x": np.ones((7, 1, 5), np.float32)})
+    workload = read_onnx(made.SerializeToString())
+    assert workload.macs == 7 * 8 * 3
+    assert workload.weight_count >= 5 * 32 + 8 * 32 + 8 * 3
+    assert [workload.format(op.weight).bits for op in workload.ops if op.kind in ("matmul", "linear")] == [8]
