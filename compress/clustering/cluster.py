@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from compress.argument_checks import is_whole
 from compress.clustering.kmeans_1d import STARTS
@@ -135,7 +135,7 @@ class Cluster:
 
 
 @contextmanager
-def _held(weights: Sequence[nn.Parameter]) -> Iterator[None]:
+def _held(weights: Sequence[Tensor]) -> Iterator[None]:
     """While it lasts, these do not learn: weights that are all zero, as a network that begins without a branch has."""
     learning = [weight.requires_grad for weight in weights]
     for weight in weights:
