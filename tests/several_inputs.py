@@ -19,8 +19,9 @@ CALLS = [
 ]
 
 
-def recurrent_file(scale: float = 1.0, *, open_sides: bool = False) -> bytes:
-    """``scale`` is what the last weights are multiplied by; with ``open_sides`` the file leaves the samples open."""
+def recurrent_file(scale: float = 1.0, *, open_sides: bool = False, masked: bool = False) -> bytes:
+    """``scale`` is what the last weights are multiplied by; with ``open_sides`` the file leaves the samples open.
+    ``masked`` puts an attention before the last weights, whose mask is minus infinity at places."""
     weights = {"w": (16, 1, 3), "v": (24, 24), "o": (24, 8)}
     generator = np.random.default_rng(0)
     values = {name: (generator.standard_normal(shape) * 0.3).astype(np.float32) for name, shape in weights.items()}
@@ -40,6 +41,14 @@ def recurrent_file(scale: float = 1.0, *, open_sides: bool = False) -> bytes:
         node("MatMul", ["t", "o"], ["speech"]),
         node("Reshape", ["t", "back"], ["stateN"]),
     ]
+    if masked:
+        values["mask"] = np.where(np.arange(24) % 3, 0, -np.inf).astype(np.float32)
+        at = next(i for i, each in enumerate(nodes) if each.output[0] == "speech")
+        nodes[at : at + 1] = [
+            node("Add", ["t", "mask"], ["hidden"]),
+            node("Softmax", ["hidden"], ["looks"]),
+            node("MatMul", ["looks", "o"], ["speech"]),
+        ]
     float32 = TensorProto.FLOAT
     inputs = [
         helper.make_tensor_value_info("sound", float32, ["N", 1, "T" if open_sides else SAMPLES]),

@@ -17,7 +17,7 @@ from hw_profiles.errors import InputError
 from hw_profiles.network.simplify import MERGED, simplify
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.network.workload import InputShape, Op, Shape, Workload, WorkloadBuilder
-from hw_profiles.onnx_io.graph_edges import check_order, needed_nodes, reads, subgraphs
+from hw_profiles.onnx_io.graph_edges import check_order, check_straight, needed_nodes, reads
 from hw_profiles.onnx_io.input_sides import input_shapes
 from hw_profiles.onnx_io.ops import Node, read_op
 from hw_profiles.onnx_io.packed_weights import WIDENING, widened_format
@@ -111,10 +111,7 @@ class _Reader:
             self._mark_float(name, name)
 
     def add(self, node: Any) -> None:
-        if any(True for _ in subgraphs(node)) or "Sequence" in node.op_type:
-            raise InputError(
-                f"{where(node)}: control flow and sequences are not followed: only encode and decode take such a file"
-            )
+        check_straight(node)
         node, output_type = as_float(node, self.tensors)
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         if node.op_type == "Constant":

@@ -116,10 +116,11 @@ def test_other_inputs_are_refused(data: Any, said: str) -> None:
         compare_files(recurrent_file(), recurrent_file(), data())
 
 
-def test_what_calls_read_calibrates_int8(tmp_path: Path) -> None:
+@pytest.mark.parametrize("masked", [False, True])
+def test_what_calls_read_calibrates_int8(masked: bool, tmp_path: Path) -> None:
     """A state and a number are given as the network reads them, call by call."""
     path = tmp_path / "m.onnx"
-    path.write_bytes(recurrent_file())
+    path.write_bytes(recurrent_file(masked=masked))
     done = compress.quantize(str(path), CALLS, Quantize(calibration="minmax"))
     after = [outputs(onnx_bytes(done), call)["speech"] for call in CALLS]
     before = [outputs(path.read_bytes(), call)["speech"] for call in CALLS]
@@ -207,3 +208,31 @@ def test_a_module_that_keeps_tensors_of_a_run_is_pruned_and_quantized() -> None:
     pruned = compress.prune(module, labelled, compress.Prune(recipe=compress.Recipe(epochs=1)), amount=0.5)
     assert pruned.model().stem.out_channels < 32
     assert compress.quantize(module, images, Quantize(calibration="minmax")).metrics["val_snr_db"] > 10
+
+
+def test_control_flow_is_refused_with_the_node(tmp_path: Path) -> None:
+    model = onnx.load_model_from_string(recurrent_file())
+    float32, helper = onnx.TensorProto.FLOAT, onnx.helper
+    branches = [
+        helper.make_graph(
+            [helper.make_node(kind, ["speech"], [f"{kind}_out"])], kind, [], [helper.make_tensor_value_info(f"{kind}_out", float32, None)]
+        )
+        for kind in ("Relu", "Neg")
+    ]  # fmt: skip
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray([0.3], np.float32), "limit"))
+    nodes = [
+        helper.make_node("Less", ["rate", "limit"], ["low"]),
+        helper.make_node("If", ["low"], ["chosen"], name="choice", then_branch=branches[0], else_branch=branches[1]),
+    ]
+    model.graph.node.extend(nodes)
+    model.graph.output[0].name = "chosen"
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    said = r"node 'choice' \(If\): control flow and sequences are not followed: only encode and decode"
+    for verb in (
+        lambda: compress.quantize(str(path), CALLS),
+        lambda: compare_files(path.read_bytes(), path.read_bytes(), calibration_dataset(CALLS)),
+    ):
+        with pytest.raises(InputError, match=said):
+            verb()
+    assert compress.encode(str(path), tmp_path / "m.fnz").ratio > 0

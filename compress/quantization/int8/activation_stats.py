@@ -43,7 +43,8 @@ def check_images(images: Floats, shape: Sequence[int | str | None]) -> None:
 def histograms(model: bytes, names: Sequence[str], images: Inputs, *, all_finite: bool = True) -> dict[str, Histogram]:
     """The histogram of each named tensor while (N, C, H, W) images run through the file, and of the input.
 
-    Without ``all_finite`` a tensor with numbers that are not finite has none: a mask of attention is minus infinity.
+    Without ``all_finite`` a tensor with numbers that are not finite, or with none, has no histogram: a mask of attention
+    is minus infinity.
 
     Raises:
         InputError: a tensor has a number that is not finite.
@@ -51,7 +52,7 @@ def histograms(model: bytes, names: Sequence[str], images: Inputs, *, all_finite
     found = {name: Histogram() for name in names}
     for values in run(model, names, images):
         for name, value in values.items():
-            if not all_finite and (name not in found or not np.isfinite(value).all()):
+            if not all_finite and (name not in found or not value.size or not np.isfinite(value).all()):
                 found.pop(name, None)
                 continue
             try:

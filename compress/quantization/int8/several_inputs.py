@@ -24,7 +24,7 @@ from compress.quantization.int8.calibration import CALIBRATIONS, calibrated_rang
 from compress.quantization.int8.fidelity import FidelityEvaluator
 from compress.stage_interface import Context
 from hw_profiles.errors import InputError
-from hw_profiles.onnx_io.graph_edges import consumers_of
+from hw_profiles.onnx_io.graph_edges import check_straight, consumers_of, needed_nodes
 from hw_profiles.onnx_io.graph_reader import check_float, float_inputs
 from hw_profiles.onnx_io.rewrites.half_precision import in_float32
 from hw_profiles.onnx_io.rewrites.normal_form import normal_form
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _FUNCTIONS = {"HardSwish": "hard_swish", "Sigmoid": "sigmoid", "Relu": "relu", "Gelu": "gelu"}
 _GATED = {"Sigmoid": "silu", "HardSigmoid": "hard_swish"}  # times its own input
+_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _FLOAT = onnx.TensorProto.FLOAT
 _LEAST_OPSET = 13  # the first in which each channel of a weight may have a scale of its own
 
@@ -78,6 +79,8 @@ def with_quantized_file(artifact: Artifact, stage: Quantize, context: Context) -
 
 def _in_integers(data: bytes, inputs: Inputs, calibration: str | None, *, signed: bool, per_channel: bool) -> bytes:
     model = in_float32(load_model(data))
+    for node in needed_nodes(model.graph):
+        check_straight(node)
     given = _checked_inputs(model, inputs)
     normal = normal_form(model, opset=_LEAST_OPSET)
     _add_biases_after_grouped(normal.graph)
@@ -202,7 +205,8 @@ def _quantized(
     signed: bool,
     per_channel: bool,
 ) -> bytes:
-    """In 8-bit integers of these scales, but for the nodes that read or make a tensor of ``in_float``."""
+    """In 8-bit integers of these scales, but for the nodes that read or make a tensor of ``in_float``; where there is
+    one, only products are in integers, as the quantizer follows no other operation around what stays in float."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Once(CalibrationDataReader):  # type: ignore[misc]
@@ -230,6 +234,7 @@ def _quantized(
             per_channel=per_channel,
             activation_type=QuantType.QInt8 if signed else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            op_types_to_quantize=list(_PRODUCTS) if in_float else None,
             nodes_to_exclude=[*_swishes(consumers_of(model.graph)), *_beside(model.graph, in_float)],
             extra_options={"TensorQuantOverrides": overrides, "QDQKeepRemovableActivations": False},
         )
