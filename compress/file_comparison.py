@@ -20,7 +20,7 @@ from compress.training.evaluation import accuracy
 from hw_profiles.errors import InputError
 from hw_profiles.network.workload import InputShape, Workload
 from hw_profiles.onnx_io.reader import read_metadata, read_onnx
-from hw_profiles.onnx_io.session import as_feed, fixed_batch, open_session
+from hw_profiles.onnx_io.session import as_feed, fixed_batch, open_session, run_session
 
 THRESHOLD = 0.1
 _LAYER_EXAMPLES, _LAYER_BATCH, _BATCH = 64, 4, 64
@@ -165,7 +165,7 @@ class _Measured:
         """One call of each file."""
         wanted = (list(self.pairs), list(self.pairs.values()))
         made = [
-            side.session.run(names, dict(feed)) for side, names, feed in zip(self.sides, wanted, feeds, strict=True)
+            run_session(side.session, names, feed) for side, names, feed in zip(self.sides, wanted, feeds, strict=True)
         ]
         for i, (name, a, b) in enumerate(zip(self.pairs, *made, strict=True)):
             if np.shape(a) != np.shape(b):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.graph_edges import consumers_of, needed_nodes
+from hw_profiles.onnx_io.session import run_session
 from hw_profiles.onnx_io.untrusted_file import load_model, shown
 
 Feed = Mapping[str, NDArray[Any]]
@@ -96,7 +97,7 @@ def _open_wide(model: Any, names: list[str]) -> Any:
 
 def _run(session: Any, names: list[str], read_as: Mapping[str, str], feed: Feed) -> Mapping[str, NDArray[Any]]:
     wanted = [read_as.get(name, name) for name in names]
-    return dict(zip(names, session.run(wanted, dict(feed)), strict=True))
+    return dict(zip(names, run_session(session, wanted, feed), strict=True))
 
 
 def _dequantized(graph: Any) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,20 @@ def open_session(model: bytes | Path, threads: int = 1) -> Any:
         name = "the model" if isinstance(model, bytes) else str(model)
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{name}: ONNX Runtime cannot load it ({first_line})") from None
+
+
+def run_session(session: Any, outputs: Sequence[str], feed: Mapping[str, NDArray[Any]]) -> list[Any]:
+    """What a session makes of a feed.
+
+    Raises:
+        InputError: it cannot be run on these inputs.
+    """
+    try:
+        made: list[Any] = session.run(list(outputs), dict(feed))
+    except Exception as error:  # what does not fit is found where it is computed
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"ONNX Runtime cannot run the network on the given inputs ({reason})") from None
+    return made
 
 
 def fixed_batch(session: Any) -> int:

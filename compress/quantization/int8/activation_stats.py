@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from compress.data.network_inputs import NamedInputs
 from compress.quantization.int8.calibration import Histogram
 from hw_profiles.errors import InputError
-from hw_profiles.onnx_io.session import open_session
+from hw_profiles.onnx_io.session import open_session, run_session
 
 Floats = NDArray[np.float32]
 Inputs = Floats | NamedInputs
@@ -52,7 +52,8 @@ def histograms(model: bytes, names: Sequence[str], images: Inputs, *, all_finite
     found = {name: Histogram() for name in names}
     for values in run(model, names, images):
         for name, value in values.items():
-            if not all_finite and (name not in found or not value.size or not np.isfinite(value).all()):
+            left = name not in found or not value.size or not np.isfinite(value).all()
+            if left and not all_finite:
                 found.pop(name, None)
                 continue
             try:
@@ -105,17 +106,9 @@ def run(model: bytes, names: Sequence[str], images: Inputs) -> Iterator[dict[str
     parsed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
     session = open_session(parsed.SerializeToString()) if wanted else None
     for batch in _batches(given, _fixed_batch(parsed.graph)):
-        values = _made(session, wanted, batch) if session else []
+        values = run_session(session, wanted, batch) if session else []
         found = {**batch, **dict(zip(wanted, values, strict=True))}
         yield {name: found[name] for name in names}
-
-
-def _made(session: Any, wanted: list[str], batch: dict[str, NDArray[Any]]) -> Any:
-    try:
-        return session.run(wanted, batch)
-    except Exception as error:  # what does not fit is found where it is computed
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"ONNX Runtime cannot run the network on the given inputs ({reason})") from None
 
 
 def _fixed_batch(graph: Any) -> int:
