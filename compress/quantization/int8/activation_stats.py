@@ -43,7 +43,7 @@ def check_images(images: Floats, shape: Sequence[int | str | None]) -> None:
 def histograms(model: bytes, names: Sequence[str], images: Inputs, *, all_finite: bool = True) -> dict[str, Histogram]:
     """The histogram of each named tensor while (N, C, H, W) images run through the file, and of the input.
 
-    Without ``all_finite`` a tensor with numbers that are not finite, or with none, has no histogram: a mask of attention
+    Without ``all_finite`` a tensor of numbers that are not finite, or of none, has no histogram: a mask of attention
     is minus infinity.
 
     Raises:
