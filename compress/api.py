@@ -11,6 +11,7 @@ that get the same class, and with labels the accuracy of both on validation imag
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -296,7 +297,8 @@ def _mixed_where_it_loses(done: Artifact, context: Context) -> Artifact:
 
 
 def _without_images(artifact: Artifact, seed: int, device: str = "host") -> Context:
-    channels, height, width = artifact.source.input_shape
+    file = isinstance(artifact.source, OnnxFile)  # which may read anything
+    channels, height, width = (1, 1, 1) if file else artifact.source.input_shape
     none = Split(np.empty((0, height, width, channels), np.uint8), np.empty(0, np.int64))
     data = Dataset(name="no images", train=none, val=none, test=none, preprocessing=artifact.preprocessing)
     return Context(data=data, device=load_device(device), seed=seed, measured=False)
@@ -364,7 +366,11 @@ def _judged(before: Artifact, after: Artifact, context: Context) -> Artifact:
     if split.is_labelled:
         found["val_accuracy_before"] = accuracy(one.argmax(1), split)
         found["val_accuracy"] = accuracy(other.argmax(1), split)
-    ratios = {name: signal_to_noise_db(value, changed[name]) for name, value in outputs.items() if name in changed}
+    ratios = {
+        name: signal_to_noise_db(value, changed[name]) if value.shape == changed[name].shape else -math.inf
+        for name, value in outputs.items()
+        if name in changed
+    }
     found["val_snr_db"] = min(ratios.values())
     if len(ratios) > 1:
         found["val_snr_db_of_outputs"] = ratios

@@ -1,45 +1,48 @@
-"""Two ONNX files on the same images: accuracies, agreement, and the first layer that diverges."""
+"""Two ONNX files on the same inputs: accuracies, agreement, differences, and the first layer that diverges."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from compress.data.dataset import Dataset
+from compress.data.network_inputs import NamedInputs, NetworkInputs
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
-from compress.networks.onnx_export import onnx_logits
-from compress.training.evaluation import accuracy, signal_to_noise_db
+from compress.layer_errors import Feed, LayerError, difference, finite, layer_errors
+from compress.networks.calibration_data import with_fitting_labels
+from compress.quantization.int8.fidelity import tells_classes
+from compress.training.evaluation import accuracy
 from hw_profiles.errors import InputError
-from hw_profiles.network.workload import Workload
-from hw_profiles.onnx_io.graph_edges import consumers_of, needed_nodes
+from hw_profiles.network.workload import InputShape, Workload
 from hw_profiles.onnx_io.reader import read_metadata, read_onnx
-from hw_profiles.onnx_io.untrusted_file import load_model, shown
+from hw_profiles.onnx_io.session import as_feed, fixed_batch, open_session, run_session
 
 THRESHOLD = 0.1
-_LAYER_IMAGES, _LAYER_BATCH = 64, 4
-
-Array = NDArray[np.float32]
+_LAYER_EXAMPLES, _LAYER_BATCH, _BATCH = 64, 4, 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LayerError:
-    """``error``: the length of the difference of a tensor in both files by its length in the first."""
+class OutputDifference:
+    """One output of both files. ``snr_db`` is the power of the first file's numbers by that of their difference, in
+    decibels; ``largest_difference`` is that of two numbers, ``largest`` the largest magnitude of the first file."""
 
-    name: str
-    kind: str
-    error: float
+    snr_db: float
+    largest_difference: float
+    largest: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """``accuracies`` of both files, None without labels, and ``agreement``, the share of equal predictions, in 0..1.
-    ``snr_db`` is the power of the first file's logits by that of their difference, in decibels. ``largest_difference``
-    is that of two logits, ``largest_logit`` of the first file stands beside it.
+    """``accuracies`` of both files, None without labels, and ``agreement``, the share of equal predictions, in 0..1,
+    None where the first output is not one number for each of several classes.
+
+    ``outputs`` has each output that both files make, by the first file's name. ``snr_db`` is the least of their
+    signal-to-noise ratios; ``largest_difference`` and ``largest_logit`` are those of the first output.
 
     ``layers`` are the tensors of equal name and shape in the order in which the first file makes them, and
     ``diverges_at`` the first whose error is above ``threshold``, None where none is. They are taken without the
@@ -48,7 +51,8 @@ class Comparison:
 
     images: int
     accuracies: tuple[float, float] | None
-    agreement: float
+    agreement: float | None
+    outputs: Mapping[str, OutputDifference]
     snr_db: float
     largest_difference: float
     largest_logit: float
@@ -69,10 +73,11 @@ class Comparison:
 
 def compare_files(one: bytes, other: bytes, data: Dataset, *, threshold: float = THRESHOLD) -> Comparison:
     """Run two files in ONNX Runtime on the test images, each as its own record of preprocessing says; a file without
-    one reads images as the other's record says, or else as the data's does.
+    one reads images as the other's record says, or else as the data's does. Data that are no images are fed as they
+    are, to one input or by name to several.
 
     Raises:
-        InputError: not a classifier of images, or one for other channels or classes than the data have.
+        InputError: files for other inputs than the data, or that make outputs of other shapes.
 
     >>> from compress.data.dataset import load_data
     >>> from hw_profiles.onnx_io.writer import write_onnx
@@ -83,83 +88,157 @@ def compare_files(one: bytes, other: bytes, data: Dataset, *, threshold: float =
     """
     if not threshold > 0:
         raise InputError(f"threshold must be above 0, got {threshold}")
-    first, second = (_Side.of(*files, data) for files in ((one, other), (other, one)))
-    logits = [onnx_logits(side.file, side.images, side.preprocessing) for side in (first, second)]
-    predictions = [np.asarray(each.argmax(1), np.int64) for each in logits]
-    right = (
-        (accuracy(predictions[0], data.test), accuracy(predictions[1], data.test)) if data.test.is_labelled else None
-    )
+    sides = [_Side.of(*files, data) for files in ((one, other), (other, one))]
+    data = with_fitting_labels(data, sides[0].classes, "the first file")
+    measured = _Measured(*sides)
+    for feeds in _paired(sides, _BATCH, len(data.test)):
+        measured.add(feeds)
+    outputs, predictions = measured.outputs(), measured.predictions()
+    right = None
+    if predictions is not None and data.test.is_labelled:
+        right = (accuracy(predictions[0], data.test), accuracy(predictions[1], data.test))
+    first = next(iter(outputs.values()))
     return Comparison(
         images=len(data.test),
         accuracies=right,
-        agreement=float(np.mean(predictions[0] == predictions[1])),
-        snr_db=signal_to_noise_db(logits[0], logits[1]),
-        largest_difference=float(np.abs(logits[0] - logits[1]).max()),
-        largest_logit=float(np.abs(logits[0]).max()),
+        agreement=None if predictions is None else float(np.mean(predictions[0] == predictions[1])),
+        outputs=outputs,
+        snr_db=min(each.snr_db for each in outputs.values()),
+        largest_difference=first.largest_difference,
+        largest_logit=first.largest,
         file_bytes=(len(one), len(other)),
         threshold=threshold,
-        layers=tuple(layer_errors((one, other), (first.inputs(_LAYER_IMAGES), second.inputs(_LAYER_IMAGES)))),
+        layers=tuple(layer_errors((one, other), _paired(sides, _LAYER_BATCH, _LAYER_EXAMPLES))),
     )
-
-
-def layer_errors(files: tuple[bytes, bytes], inputs: tuple[Array, Array]) -> Iterator[LayerError]:
-    """The error of each tensor that both files make under the same name and in the same shape, for equal images as each
-    file reads them (N, C, H, W).
-
-    >>> from hw_profiles.onnx_io.writer import write_onnx
-    >>> from search_spaces import preset
-    >>> file = write_onnx(preset("resnet8").workload())
-    >>> [layer.name for layer in layer_errors((file, file), (np.ones((2, 3, 32, 32), np.float32),) * 2)][:2]
-    ['stem', 'stem.act']
-    """
-    models = [load_model(file) for file in files]
-    kinds = [{name: node.op_type for node in needed_nodes(m.graph) for name in node.output if name} for m in models]
-    read_as = [_dequantized(model.graph) for model in models]
-    again = {*read_as[0].values()} & {*read_as[1].values()}  # are compared under their first name
-    names = [name for name in kinds[0] if name in kinds[1] and name not in again]
-    sessions = [_open_wide(m, [as_.get(n, n) for n in names]) for m, as_ in zip(models, read_as, strict=True)]
-    total = dict.fromkeys(names, 0.0)
-    apart = dict.fromkeys(names, 0.0)
-    for i in range(0, len(inputs[0]), _batch(sessions)):
-        batch = slice(i, i + _batch(sessions))
-        produced = [
-            _run(session, names, as_, x[batch]) for session, as_, x in zip(sessions, read_as, inputs, strict=True)
-        ]
-        for name in names:
-            a, b = produced[0][name], produced[1][name]
-            if a.shape != b.shape or not np.issubdtype(a.dtype, np.floating) or not np.issubdtype(b.dtype, np.floating):
-                total.pop(name, None)
-                continue
-            apart[name] += float(np.square(a.astype(np.float64) - b).sum())
-            total[name] += float(np.square(a.astype(np.float64)).sum())
-        names = [name for name in names if name in total]
-    for name in names:
-        yield LayerError(name=name, kind=kinds[0][name], error=(apart[name] / max(total[name], 1e-30)) ** 0.5)
 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """A file, the test images at its size, and how they become its input."""
+    """A file, its session, what it reads of the data, and the numbers of classes that it tells apart, if it does."""
 
-    file: bytes
-    images: NDArray[np.uint8]
-    preprocessing: Preprocessing
+    session: Any
+    inputs: Any
+    record: Preprocessing
+    classes: int | None
+    batch: int
 
     @classmethod
     def of(cls, file: bytes, other: bytes, data: Dataset) -> _Side:
-        record = _record(file) or _record(other) or data.preprocessing
-        workload = _workload(file, record)
-        shape, output = workload.shapes[workload.input], workload.shapes[workload.output]
-        if len(shape) != 4 or shape[1] != data.preprocessing.channels or record.channels != shape[1]:
-            raise InputError(f"a file must read images (N, {data.preprocessing.channels}, H, W), one reads {shape}")
-        if len(output) != 2 or (data.test.is_labelled and output[1] != data.num_classes):
-            classes = f"the {data.num_classes} classes of {data.name}" if data.num_classes else "classes"
-            raise InputError(f"a file must output {classes}, one outputs {output[1:]}")
-        images = data.resized(shape[2], shape[3]).test.images
-        return cls(file, images, record)
+        if isinstance(data.preprocessing, NetworkInputs):
+            record: Preprocessing = data.preprocessing
+            workload = _workload(file, _sides_of(data.test.images))
+            inputs = data.test.images
+        else:
+            record = _record(file) or _record(other) or data.preprocessing
+            workload = _workload(file, record.input_shape)
+            inputs = _images_for(workload, record, data)
+        session, output = open_session(file), workload.shapes[workload.output]
+        classes = output[1] if len(output) == 2 and output[1] > 1 else None
+        whole = isinstance(inputs, NamedInputs) and inputs.whole_calls
+        return cls(session, inputs, record, classes, 1 if whole else fixed_batch(session))
 
-    def inputs(self, count: int) -> Array:
-        return self.preprocessing.tensor(self.images[:count])
+    def feeds(self, size: int, count: int) -> Iterator[Feed]:
+        """What the calls read of the first ``count`` examples, so many at a time or as many as the file says."""
+        size = self.batch or size
+        given = self.inputs[:count]
+        if isinstance(given, NamedInputs):
+            yield from (as_feed(self.session, feed) for feed in given.feeds(size))
+            return
+        name = self.session.get_inputs()[0].name
+        for start in range(0, len(given), size):
+            yield as_feed(self.session, {name: self.record.tensor(given[start : start + size])})
+
+
+class _Measured:
+    """Sums over calls."""
+
+    def __init__(self, one: _Side, other: _Side) -> None:
+        self.sides = (one, other)
+        names = [[output.name for output in side.session.get_outputs()] for side in self.sides]
+        self.pairs = _pairs(*names)
+        self.signal = dict.fromkeys(self.pairs, 0.0)
+        self.noise = dict.fromkeys(self.pairs, 0.0)
+        self.largest = dict.fromkeys(self.pairs, (0.0, 0.0))
+        self.classes: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+
+    def add(self, feeds: tuple[Feed, Feed]) -> None:
+        """One call of each file."""
+        wanted = (list(self.pairs), list(self.pairs.values()))
+        made = [
+            run_session(side.session, names, feed) for side, names, feed in zip(self.sides, wanted, feeds, strict=True)
+        ]
+        for i, (name, a, b) in enumerate(zip(self.pairs, *made, strict=True)):
+            if np.shape(a) != np.shape(b):
+                raise InputError(
+                    f"both files must make outputs of one shape, {name} is {np.shape(a)} in the first and "
+                    f"{np.shape(b)} in the second"
+                )
+            self._add_output(name, np.asarray(a), np.asarray(b))
+            if i == 0 and tells_classes(np.asarray(a)):
+                self.classes.append((a.argmax(1), b.argmax(1)))
+
+    def _add_output(self, name: str, a: NDArray[Any], b: NDArray[Any]) -> None:
+        if a.dtype.kind not in "fiub":  # text says nothing of differences
+            return
+        exact, apart = finite(a), difference(a, b)
+        self.signal[name] += float(np.square(exact).sum())
+        self.noise[name] += float(np.square(apart).sum())
+        before = self.largest[name]
+        ends = (float(np.abs(each).max(initial=0)) for each in (apart, exact))
+        self.largest[name] = tuple(np.maximum(before, list(ends)).tolist())  # keeps a NaN
+
+    def outputs(self) -> dict[str, OutputDifference]:
+        """What was found of each."""
+        return {
+            name: OutputDifference(
+                snr_db=_decibels(self.signal[name], self.noise[name]), largest_difference=apart, largest=largest
+            )
+            for name, (apart, largest) in self.largest.items()
+        }
+
+    def predictions(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """The class of each example in both files, None where they tell no classes."""
+        if not self.classes:
+            return None
+        one, other = (np.concatenate(each) for each in zip(*self.classes, strict=True))
+        return one, other
+
+
+def _pairs(one: Sequence[str], other: Sequence[str]) -> dict[str, str]:
+    """The outputs of both files that belong together: by name, or in their order where there are equally many."""
+    shared = {name: name for name in one if name in other}
+    if len(shared) < len(one) and len(one) == len(other):
+        return dict(zip(one, other, strict=True))
+    if not shared:
+        raise InputError(
+            f"both files must make an output of one name, got {', '.join(one[:8])} and {', '.join(other[:8])}"
+        )
+    return shared
+
+
+def _paired(sides: Sequence[_Side], size: int, count: int) -> Iterator[tuple[Feed, Feed]]:
+    batches = {side.batch for side in sides if side.batch}
+    if len(batches) > 1:
+        raise InputError(f"both files must read batches of one size, got {' and '.join(map(str, sorted(batches)))}")
+    if batches:
+        size = batches.pop()
+        count -= count % size  # a rest that is no batch cannot be fed
+    yield from zip(*(side.feeds(size, count) for side in sides), strict=True)
+
+
+def _decibels(signal: float, noise: float) -> float:
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal else -math.inf
+
+
+def _images_for(workload: Workload, record: Preprocessing, data: Dataset) -> NDArray[np.uint8]:
+    shape = workload.shapes[workload.input]
+    if workload.further_inputs:
+        raise InputError(f"the inputs {', '.join(workload.inputs)} must be given by name, got images")
+    if len(shape) != 4 or shape[1] != data.preprocessing.channels or record.channels != shape[1]:
+        raise InputError(f"a file must read images (N, {data.preprocessing.channels}, H, W), one reads {shape}")
+    return data.resized(shape[2], shape[3]).test.images
 
 
 def _record(file: bytes) -> Preprocessing | None:
@@ -167,54 +246,16 @@ def _record(file: bytes) -> Preprocessing | None:
     return None if text is None else Preprocessing.from_json(text)
 
 
-def _workload(file: bytes, record: Preprocessing) -> Workload:
-    """Of a file at its own size, at the record's where it leaves that open."""
+def _workload(file: bytes, sides: InputShape) -> Workload:
+    """Of a file at its own size, at ``sides`` where it leaves that open."""
     try:
         return read_onnx(file)
     except ValueError:
-        return read_onnx(file, record.input_shape)
+        return read_onnx(file, sides)
 
 
-def _open_wide(model: Any, names: list[str]) -> Any:
-    """A session that gives these tensors, computed as the file says and not as the runtime would rather have it."""
-    import onnxruntime
-
-    given = {output.name for output in model.graph.output}
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in given)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"ONNX Runtime cannot run a file layer by layer ({shown(reason)})") from None
-
-
-def _batch(sessions: list[Any]) -> int:
-    batches = [session.get_inputs()[0].shape[0] for session in sessions]
-    return min([_LAYER_BATCH, *(batch for batch in batches if isinstance(batch, int))])
-
-
-def _run(session: Any, names: list[str], read_as: Mapping[str, str], x: Array) -> Mapping[str, NDArray[Any]]:
-    wanted = [read_as.get(name, name) for name in names]
-    return dict(zip(names, session.run(wanted, {session.get_inputs()[0].name: x}), strict=True))
-
-
-def _dequantized(graph: Any) -> dict[str, str]:
-    """The name under which all readers get a tensor that is only read as integers: a quantizer lets a ReLU go, gives
-    its name to what it read, and leaves the cutting off to the saturation of the integers."""
-    consumers = consumers_of(graph)
-
-    def only(name: str, kind: str) -> Any | None:
-        found = consumers.get(name, [])
-        return found[0] if len(found) == 1 and found[0] is not None and found[0].op_type == kind else None
-
-    alike = {}
-    for name in consumers:
-        rounding = only(name, "QuantizeLinear")
-        back = rounding and only(rounding.output[0], "DequantizeLinear")
-        if back is not None:
-            alike[name] = back.output[0]
-    return alike
+def _sides_of(inputs: Any) -> InputShape:
+    """What is given, without the axis of examples."""
+    if not isinstance(inputs, NamedInputs):
+        return tuple(inputs.shape[1:])
+    return inputs.sides

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard, runtime_checkable
@@ -17,7 +17,7 @@ from hw_profiles.measurement.latency_measurement import measure
 from hw_profiles.memory.planner import plan
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.tensor_formats import check_precision
-from hw_profiles.network.workload import Workload
+from hw_profiles.network.workload import InputShape, Workload
 from hw_profiles.onnx_io.reader import read_onnx
 from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.runtimes.fusion import fuse
@@ -79,14 +79,15 @@ def profile(
     device: Device,
     precision: str = "fp32",
     *,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: InputShape = None,
     measured: bool = False,
 ) -> Profile:
     """Cost of a network in ``precision``, or of an ONNX file as it is.
 
     ``model`` is an Arch, a module, the name of a model of timm, or the path of an ONNX file; ``input_shape`` is
-    (C, H, W) where the model leaves it open. With ``measured`` the latency is taken on this machine: an Arch is
-    written with random weights in the form in which it will run, a module is exported by torch, a file is run itself.
+    (C, H, W) where the model leaves it open, {name: sides} for a file or module of several inputs. With ``measured``
+    the latency is taken on this machine: an Arch is written with random weights in the form in which it will run, a
+    module is exported by torch, a file is run itself.
 
     Raises:
         InputError: not a model, an unknown precision, an ``input_shape`` that contradicts the model or is missing, a
@@ -110,7 +111,7 @@ def profile(
     kernels = fuse(workload, device.runtime)
     if measured:
         runnable = Path(str(model)) if _is_file(model) else _runnable(model, workload, precision)
-        latency = measure(runnable, device, input_shape=workload.shapes[workload.input][1:])
+        latency = measure(runnable, device, input_shape=_sides(workload))
     else:
         latency = estimate(workload, kernels, device)
     return Profile(
@@ -138,7 +139,7 @@ def timing_fields(latency: Latency, device: Device) -> dict[str, Any]:
     }
 
 
-def _of_parts(model: HasParts, device: Device, precision: str, input_shape: tuple[int, ...] | None) -> Profile | None:
+def _of_parts(model: HasParts, device: Device, precision: str, input_shape: InputShape) -> Profile | None:
     parts = model.parts()
     _check_shape(parts[0], input_shape)
     cost = parts_table(device, precision).total(parts)
@@ -155,8 +156,9 @@ def _of_parts(model: HasParts, device: Device, precision: str, input_shape: tupl
     )
 
 
-def workload_of(model: Model, input_shape: tuple[int, ...] | None = None) -> Workload:
-    """The operations of anything that :func:`profile` takes, for one image of ``input_shape`` (C, H, W).
+def workload_of(model: Model, input_shape: InputShape = None) -> Workload:
+    """The operations of anything that :func:`profile` takes, for one image of ``input_shape`` (C, H, W), or of a file
+    or module of several inputs for sides by name.
 
     Raises:
         InputError: not a model, or ``input_shape`` contradicts it or is missing.
@@ -166,16 +168,18 @@ def workload_of(model: Model, input_shape: tuple[int, ...] | None = None) -> Wor
     """
     if _is_file(model):
         return read_onnx(Path(str(model)), input_shape)
-    if isinstance(model, str):
-        from hw_profiles.torch_io.timm_models import trace_timm
-
-        return trace_timm(model, input_shape)
     if _is_module(model):
         from hw_profiles.torch_io.trace import trace
 
         if input_shape is None:
             raise InputError("a module does not say what it reads: input_shape must be given, such as (3, 224, 224)")
         return trace(model, input_shape)
+    if isinstance(input_shape, Mapping):
+        raise InputError(f"input_shape by name is for files and modules, got {dict(input_shape)}")
+    if isinstance(model, str):
+        from hw_profiles.torch_io.timm_models import trace_timm
+
+        return trace_timm(model, input_shape)
     if isinstance(model, Workload):
         workload = model
     elif isinstance(model, HasWorkload):
@@ -189,9 +193,16 @@ def workload_of(model: Model, input_shape: tuple[int, ...] | None = None) -> Wor
     return workload
 
 
-def _check_shape(workload: Workload, input_shape: tuple[int, ...] | None) -> None:
+def _sides(workload: Workload) -> InputShape:
+    """What each input is, without the batch."""
+    if not workload.further_inputs:
+        return workload.shapes[workload.input][1:]
+    return {name: workload.shapes[name][1:] for name in workload.inputs}
+
+
+def _check_shape(workload: Workload, input_shape: InputShape) -> None:
     own = workload.shapes[workload.input][1:]
-    if input_shape is not None and tuple(input_shape) != own:
+    if input_shape is not None and (isinstance(input_shape, Mapping) or tuple(input_shape) != own):
         raise InputError(f"input_shape must be that of the network, {own}, or left out, got {tuple(input_shape)}")
 
 
@@ -218,6 +229,9 @@ def _runnable(model: Any, workload: Workload, precision: str) -> bytes:
         raise InputError(
             f"a module can be measured in fp32 only, got {precision!r}: quantize it into a file and profile the file"
         )
+    if workload.further_inputs:
+        names = ", ".join(workload.inputs)
+        raise InputError(f"a module of several inputs must be exported to be measured, got one of {names}")
     from hw_profiles.torch_io.timm_models import timm_module
     from hw_profiles.torch_io.trace import export
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from compress.argument_checks import is_whole
 from compress.clustering.kmeans_1d import STARTS
@@ -126,10 +127,24 @@ class Cluster:
                             layers[name], clusters, self.start, seed, (steps or {}).get(name)
                         )
                 if learn is not None:
-                    learn(model, lambda over: evaluate())
+                    with _held([layers[name].weight for name in chosen if name not in shared]):
+                        learn(model, lambda over: evaluate())
             finally:
                 remove_weight_sharing({name: layers[name] for name in shared})
         return {name: len(each.roots) for name, each in shared.items()}
+
+
+@contextmanager
+def _held(weights: Sequence[Tensor]) -> Iterator[None]:
+    """While it lasts, these do not learn: weights that are all zero, as a network that begins without a branch has."""
+    learning = [weight.requires_grad for weight in weights]
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight, learns in zip(weights, learning, strict=True):
+            weight.requires_grad_(learns)
 
 
 def check_can_share(artifact: Artifact) -> None:

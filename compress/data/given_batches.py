@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from compress.data.network_inputs import NamedInputs, as_inputs, to_numpy
+from compress.data.network_inputs import NamedInputs, as_inputs, as_numbers, to_numpy
 from compress.data.sources.label_arrays import label_vector
 from hw_profiles.errors import InputError
 
@@ -31,7 +31,8 @@ class Gathered:
 
 
 def gathered(batches: Iterable[Any]) -> Gathered:
-    """The first 2,048 inputs of an iterable of batches: arrays or tensors (N, ...), (inputs, labels), inputs by name.
+    """The first 2,048 inputs of an iterable of batches: arrays or tensors (N, ...), (inputs, labels), inputs by name;
+    where the first sides of these differ, each is what one call reads.
 
     Raises:
         InputError: no batch, or batches of different forms.
@@ -72,8 +73,21 @@ def is_pixels(array: NDArray[Any]) -> bool:
 
 
 def named_inputs(arrays: Mapping[Any, Any]) -> NamedInputs:
-    """Arrays by name, as a network reads them."""
+    """Arrays (N, ...) by name, as a network reads them."""
     return NamedInputs({str(name): as_inputs(array) for name, array in arrays.items()})
+
+
+def batch_or_call(arrays: Mapping[Any, Any]) -> NamedInputs:
+    """Arrays by name: a batch of as many examples each, or else all that one call reads.
+
+    >>> call = batch_or_call({"sound": np.zeros((1, 64)), "state": np.zeros((2, 1, 8)), "rate": 16000})
+    >>> len(call), call.arrays["state"].shape
+    (1, (1, 2, 1, 8))
+    """
+    found = {str(name): as_numbers(array) for name, array in arrays.items()}
+    if len({array.shape[:1] for array in found.values()}) > 1 or any(not array.ndim for array in found.values()):
+        return NamedInputs.of_calls([found])
+    return NamedInputs(found)
 
 
 def _of_batch(batch: Any) -> Gathered:
@@ -86,7 +100,7 @@ def _of_batch(batch: Any) -> Gathered:
         batch = batch[0]
     if isinstance(batch, Image.Image):
         raise InputError("an iterable must yield batches (N, ...), got a single picture: give a folder, or stack them")
-    inputs = named_inputs(batch) if isinstance(batch, Mapping) else numbers(batch)
+    inputs = batch_or_call(batch) if isinstance(batch, Mapping) else numbers(batch)
     return Gathered(inputs, None if labels is None else label_vector(to_numpy(labels), len(inputs)))
 
 
@@ -108,11 +122,12 @@ def _joined(parts: list[NDArray[Any] | NamedInputs]) -> NDArray[Any] | NamedInpu
         raise InputError(f"batches must be of one form, got {' and '.join(map(str, sorted(shapes, key=str)[:2]))}")
     if isinstance(parts[0], NamedInputs):
         arrays = [part.arrays for part in parts if isinstance(part, NamedInputs)]
-        return NamedInputs({name: np.concatenate([each[name] for each in arrays]) for name in arrays[0]})
+        joined = {name: np.concatenate([each[name] for each in arrays]) for name in arrays[0]}
+        return NamedInputs(joined, parts[0].whole_calls)
     return np.concatenate([part for part in parts if not isinstance(part, NamedInputs)])
 
 
 def _form(part: NDArray[Any] | NamedInputs) -> tuple[Any, ...]:
     if isinstance(part, NamedInputs):
-        return tuple((name, array.shape[1:]) for name, array in part.arrays.items())
+        return (part.whole_calls, *((name, array.shape[1:]) for name, array in part.arrays.items()))
     return (part.dtype.kind, *part.shape[1:])

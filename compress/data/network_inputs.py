@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,24 +18,58 @@ from hw_profiles.errors import InputError
 class NamedInputs:
     """The inputs of a network that has several: an array (N, ...) for each name. It is indexed along N.
 
+    With ``whole_calls`` each of N is all that one call reads, for networks that read more than batches: a state whose
+    first axis is another, a single number.
+
     >>> inputs = NamedInputs({"a": np.zeros((5, 2)), "b": np.zeros((5, 3, 4))})
     >>> len(inputs), inputs[1:3].arrays["b"].shape
     (5, (2, 3, 4))
     """
 
     arrays: Mapping[str, NDArray[Any]]
+    whole_calls: bool = False
 
     def __post_init__(self) -> None:
         counts = {name: array.shape[:1] for name, array in self.arrays.items()}
         if not counts or len(set(counts.values())) != 1 or () in counts.values():
             shapes = ", ".join(f"{name} {array.shape}" for name, array in self.arrays.items()) or "none"
-            raise InputError(f"inputs by name must be arrays (N, ...) of one N, got {shapes}")
+            raise InputError(
+                f"inputs by name must be arrays (N, ...) of one N, got {shapes}; what single calls read is given as a "
+                "list of such inputs, one for each call"
+            )
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
 
     def __getitem__(self, rows: Any) -> NamedInputs:
-        return NamedInputs({name: array[rows] for name, array in self.arrays.items()})
+        return NamedInputs({name: array[rows] for name, array in self.arrays.items()}, self.whole_calls)
+
+    @classmethod
+    def of_calls(cls, calls: Sequence[Mapping[str, NDArray[Any]]]) -> NamedInputs:
+        """What each of several calls reads, of the same names and shapes.
+
+        >>> calls = NamedInputs.of_calls([{"state": np.zeros((2, 1, 8)), "rate": np.asarray(16)}] * 3)
+        >>> len(calls), calls.sides
+        (3, {'state': (1, 8), 'rate': ()})
+        """
+        forms = {tuple((name, array.shape) for name, array in call.items()) for call in calls}
+        if len(forms) > 1:
+            raise InputError(f"all calls must read inputs of the same shapes, got {' and '.join(map(str, forms))}")
+        return cls({name: np.stack([call[name] for call in calls]) for name in calls[0]}, whole_calls=True)
+
+    @property
+    def sides(self) -> dict[str, tuple[int, ...]]:
+        """Of each input in one call, without its first axis."""
+        first = 2 if self.whole_calls else 1
+        return {name: array.shape[first:] for name, array in self.arrays.items()}
+
+    def feeds(self, size: int) -> Iterator[dict[str, NDArray[Any]]]:
+        """What each call reads: ``size`` of N, the last one the rest; or a whole call."""
+        if self.whole_calls:
+            yield from ({name: np.asarray(array[i]) for name, array in self.arrays.items()} for i in range(len(self)))
+            return
+        for start in range(0, len(self), size):
+            yield {name: array[start : start + size] for name, array in self.arrays.items()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,13 +102,26 @@ def as_inputs(values: Any) -> NDArray[Any]:
     dtype('float32')
     """
     array = to_numpy(values)
-    if array.dtype.kind not in "fiub" or array.ndim < 1 or not array.size:
+    if array.ndim < 1:
+        raise InputError(f"inputs must be numbers (N, ...), got {array.dtype} {array.shape}")
+    return as_numbers(array)
+
+
+def as_numbers(values: Any) -> NDArray[Any]:
+    """The same of any rank, for what a whole call reads.
+
+    >>> as_numbers(16000).shape
+    ()
+    """
+    array = to_numpy(values)
+    if array.dtype.kind not in "fiub" or not array.size:
         raise InputError(f"inputs must be numbers (N, ...), got {array.dtype} {array.shape}")
     if array.dtype.kind == "f":
         array = np.asarray(array, np.float32)
         if not np.isfinite(array).all():
-            count = int(np.sum(~np.isfinite(array).reshape(len(array), -1).all(axis=1)))
-            raise InputError(f"inputs must be finite numbers, got NaN or infinity in {count} of {len(array)}")
+            rows = np.atleast_1d(~np.isfinite(array))
+            count = int(rows.reshape(len(rows), -1).any(axis=1).sum())
+            raise InputError(f"inputs must be finite numbers, got NaN or infinity in {count} of {len(rows)}")
     return array
 
 

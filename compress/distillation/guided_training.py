@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -14,6 +13,7 @@ from torch import nn
 from compress.data.dataset import Dataset
 from compress.data.preprocessing import Preprocessing
 from compress.distillation.distill import soft_target_loss
+from compress.networks.module_copy import copied
 from compress.progress import Report, no_report
 from compress.training.loop import BeforeStep, Recipe, Training, train
 from compress.training.teachers import ModuleTeacher, Teacher, beats_chance, teacher_accuracy
@@ -72,9 +72,7 @@ def guided_training(
     """Training in which the module learns from what it is now; none without a recipe."""
     if recipe is None:
         return None
-    return GuidedTraining(
-        data=data, recipe=recipe, teacher=teacher_or_none(copy.deepcopy(model), preprocessing, data), **how
-    )
+    return GuidedTraining(data=data, recipe=recipe, teacher=teacher_or_none(copied(model), preprocessing, data), **how)
 
 
 def teacher_or_none(model: nn.Module, preprocessing: Preprocessing, data: Dataset) -> Teacher | None:

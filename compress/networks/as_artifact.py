@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from compress.data.network_inputs import NetworkInputs
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.data.unknown_preprocessing import UnknownPreprocessing
 from compress.networks.artifact import Artifact
+from compress.networks.module_copy import copied
 from compress.networks.network_source import GivenModule, OnnxFile, Timm, nothing_changed, source_name
 from compress.networks.timm_network import timm_for, timm_of, trained_shape
 from compress.networks.weight_layers import WeightLayer
@@ -130,7 +130,7 @@ def fitted(data: Dataset, artifact: Artifact) -> Dataset:
 
 def _check_gives_a_tensor(source: GivenModule) -> None:
     with torch.inference_mode():
-        made = copy.deepcopy(source.module).eval()(torch.zeros(1, *source.input_shape))
+        made = copied(source.module).eval()(torch.zeros(1, *source.input_shape))
     if not isinstance(made, Tensor):
         raise InputError(f"{source_name(source)}: a classifier has one output, a tensor, got {type(made).__name__}")
 
@@ -154,13 +154,13 @@ def _artifact(source: Arch | Timm | GivenModule, module: nn.Module) -> Artifact:
 def _of_module(module: nn.Module, shape: Shape | None) -> Artifact:
     _check_plain(module)
     if any(parameter.device.type != "cpu" for parameter in module.parameters()):
-        module = copy.deepcopy(module).cpu()
+        module = copied(module).cpu()
     source = timm_of(module, shape or trained_shape(module) or (3, 224, 224))
     frozen = any(not parameter.requires_grad for parameter in module.parameters())  # a name would forget that
     if source is not None and not frozen and _is_made_by(source, module):
         return _artifact(source, module)
-    copied = copy.deepcopy(module).eval().cpu()
-    return _artifact(GivenModule(module=copied, stated_shape=shape), copied)
+    own = copied(module).eval().cpu()
+    return _artifact(GivenModule(module=own, stated_shape=shape), own)
 
 
 def _check_plain(module: nn.Module) -> None:

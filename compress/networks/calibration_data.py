@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.dataset import Dataset, load_data
-from compress.data.given_batches import gathered, is_pixels, named_inputs, numbers
+from compress.data.given_batches import batch_or_call, gathered, is_pixels, named_inputs, numbers
 from compress.data.network_inputs import NamedInputs, NetworkInputs
 from compress.data.pictures import NO_LABELS, inputs_dataset, load_pictures, pixels_dataset
 from compress.data.sources.archives import is_archive
 from compress.data.sources.label_arrays import label_vector
+from compress.data.sources.npz import open_inputs
 from compress.data.splits import divide
 from compress.networks.artifact import Artifact
 from compress.networks.network_source import OnnxFile, source_name
@@ -42,8 +43,9 @@ def calibration_dataset(data: Inputs, seed: int = 0, *, input_shape: Shape | Non
       split: all its images, for both.
     - Images in bytes (N, H, W) or (N, H, W, 1 or 3); other numbers (N, ...) are what the network reads, of any rank.
     - (images, labels): a part that is drawn by the seed judges, where each class has two images; else all do both.
-    - Inputs by name {name: (N, ...)}, for a network of several.
-    - An iterable of batches of these, such as a DataLoader, of which the first 2,048 inputs are read.
+    - Inputs by name {name: (N, ...)}, for a network of several, or an .npz file of such arrays.
+    - An iterable of batches of these, such as a DataLoader, of which the first 2,048 inputs are read. Inputs by
+      name whose first sides differ, as those of a state and of a number do, are all that one call reads.
 
     ``input_shape`` (C, H, W), where it is known, is the size at which a folder is read.
 
@@ -80,6 +82,8 @@ def _dataset(data: Inputs, seed: int, input_shape: Shape | None) -> Dataset:
 
 def _of_path(source: str, seed: int, input_shape: Shape | None) -> Dataset:
     path = Path(source)
+    if path.suffix == ".npz" and (arrays := open_inputs(path)) is not None:
+        return _of_arrays(batch_or_call(arrays), None)
     if source == "digits" or path.suffix == ".npz" or not (path.is_dir() or is_archive(path)):
         return load_data(source, seed=seed)
     channels, size = None, None
@@ -137,7 +141,7 @@ def fitted_inputs(data: Dataset, artifact: Artifact) -> Dataset:
         InputError: other channels, another shape, or labels that are no class of the network.
     """
     if isinstance(data.preprocessing, NetworkInputs):
-        return data if not data.train.labels.size else _with_fitting_labels(data, artifact)
+        return data if not data.train.labels.size else _fitting(data, artifact)
     shape = artifact.source.input_shape
     if len(shape) != 3:
         raise InputError(f"{source_name(artifact.source)} reads {shape}, and images are (C, H, W): give what it reads")
@@ -149,14 +153,24 @@ def fitted_inputs(data: Dataset, artifact: Artifact) -> Dataset:
         )
     resized = data.resized(height, width)
     record = replace(artifact.preprocessing, class_names=data.preprocessing.class_names)
-    return _with_fitting_labels(replace(resized, preprocessing=record), artifact)
+    return _fitting(replace(resized, preprocessing=record), artifact)
 
 
-def _with_fitting_labels(data: Dataset, artifact: Artifact) -> Dataset:
-    """The data with labels that are numbers of the network's outputs, or with none."""
+def _fitting(data: Dataset, artifact: Artifact) -> Dataset:
     if not data.train.is_labelled:
         return data
-    classes, name = _classes(artifact), source_name(artifact.source)
+    return with_fitting_labels(data, _classes(artifact), source_name(artifact.source))
+
+
+def with_fitting_labels(data: Dataset, classes: int | None, name: str) -> Dataset:
+    """The data with labels that are numbers of the outputs of a network of so many classes, called ``name``, or with
+    none.
+
+    Raises:
+        InputError: labels that are no class of the network.
+    """
+    if not data.train.is_labelled:
+        return data
     known = data.preprocessing.class_names
     if classes is None:
         return _without_labels(data, f"{name} has no output of one number for each class")
@@ -195,7 +209,7 @@ def _classes(artifact: Artifact) -> int | None:
     if isinstance(artifact.source, OnnxFile):
         try:
             workload = artifact.source.workload()
-        except InputError:  # of several inputs, or of operations that are not known
+        except InputError:  # of sides that are open, or of operations that are not known
             return None
     else:
         workload = artifact.workload()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from compress.atomic_files import write_bytes, write_text
+from compress.networks.module_copy import copied
 from compress.networks.timm_network import Timm
 from hw_profiles.errors import InputError
 from hw_profiles.network.workload import Workload
@@ -67,7 +67,10 @@ class OnnxFile:
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of what it reads."""
-        shape = self.workload().shapes[self.workload().input][1:]
+        workload = self.workload()
+        if workload.further_inputs:
+            raise InputError(f"{self.label}: must have one input for this, has {', '.join(workload.inputs)}")
+        shape = workload.shapes[workload.input][1:]
         if len(shape) != 3:
             raise InputError(f"{self.label}: must read images (N, C, H, W), reads {shape}")
         return (shape[0], shape[1], shape[2])
@@ -144,10 +147,19 @@ def build(source: Source) -> nn.Module:
     if isinstance(source, Timm):
         return source.build()
     if isinstance(source, GivenModule):
-        return copy.deepcopy(source.module)
+        return copied(source.module)
     raise InputError(
         f"{source.label}: an ONNX file cannot be trained or changed: give an Arch, a module or a timm name"
     )
+
+
+def stated_shape(source: Source) -> tuple[int, ...] | None:
+    """What was said that a source reads, for a file made of it: of an ONNX file nothing where it says so itself.
+
+    >>> stated_shape(Timm(name="resnet18", input_shape=(3, 32, 32)))
+    (3, 32, 32)
+    """
+    return source.stated_shape if isinstance(source, OnnxFile) else source.input_shape
 
 
 def source_name(source: Source) -> str:

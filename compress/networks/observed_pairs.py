@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from compress.networks.module_copy import copied
 from compress.networks.weight_layers import WeightLayer
 from hw_profiles.errors import InputError
 from hw_profiles.torch_io.trace import short_reason
@@ -36,15 +36,15 @@ def observed_pairs(model: nn.Module, input_shape: tuple[int, ...]) -> list[tuple
     [('Conv2d', 'BatchNorm2d')]
     """
     run = _Run()
-    copied = copy.deepcopy(model).eval()
-    for name, module in copied.named_modules():
+    own = copied(model).eval()
+    for name, module in own.named_modules():
         if isinstance(module, WeightLayer):
             module.register_forward_hook(lambda _, __, made, name=name: run.wrote(name, made))
         elif isinstance(module, _BatchNorm) and can_be_folded(module):
             module.register_forward_pre_hook(lambda _, given, name=name: run.reads(name, given[0]))
     try:
         with torch.inference_mode(), run:
-            outputs = copied(torch.zeros(1, *input_shape))
+            outputs = own(torch.zeros(1, *input_shape))
     except Exception as error:  # whatever a module raises when it is run
         raise InputError(
             f"{type(model).__name__}: which layer a batch normalisation follows must not depend on the input "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from compress.networks.torch_export import PARITY, distance, export_module
 from compress.training.evaluation import predict
 from compress.weight_codecs.apply_formats import store_formats
 from hw_profiles.network.workload import WEIGHTED, Workload
-from hw_profiles.onnx_io.session import open_session
+from hw_profiles.onnx_io.session import as_feed, fixed_batch, open_session
 from hw_profiles.onnx_io.untrusted_file import load_model
 from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces.arch import Arch
@@ -116,16 +116,30 @@ def onnx_outputs(
     """
     session = open_session(model)
     names = [output.name for output in session.get_outputs()]
-    shape = session.get_inputs()[0].shape
-    fixed = shape[0] if shape and isinstance(shape[0], int) else 0
+    feeds = _feeds(session, images, preprocessing, fixed_batch(session), batch_size)
+    made = [session.run(names, feed) for feed in feeds]
+    return {name: _joined(parts) for name, parts in zip(names, zip(*made, strict=True), strict=True)}
+
+
+def _feeds(
+    session: Any, images: Any, preprocessing: Preprocessing, fixed: int, batch_size: int
+) -> Iterator[dict[str, Any]]:
+    """What each call reads."""
     size = fixed or batch_size
-    starts = range(0, len(images) - fixed + 1 if fixed else len(images), size)
-    made = [session.run(names, _feeds(session, preprocessing.tensor(images[i : i + size]))) for i in starts]
-    return {name: np.concatenate(parts) for name, parts in zip(names, zip(*made, strict=True), strict=True)}
+    if isinstance(images, NamedInputs):
+        whole = images if images.whole_calls or not fixed else images[: len(images) - len(images) % fixed]
+        yield from (as_feed(session, feed) for feed in whole.feeds(size))
+        return
+    name = session.get_inputs()[0].name
+    for start in range(0, len(images) - fixed + 1 if fixed else len(images), size):
+        yield {name: preprocessing.tensor(images[start : start + size])}
 
 
-def _feeds(session: Any, inputs: Any) -> dict[str, Any]:
-    return dict(inputs.arrays) if isinstance(inputs, NamedInputs) else {session.get_inputs()[0].name: inputs}
+def _joined(parts: Sequence[Any]) -> NDArray[Any]:
+    """What calls made; as plain numbers where the sides differ from call to call."""
+    arrays = [np.atleast_1d(part) for part in parts]
+    same = len({array.shape[1:] for array in arrays}) == 1
+    return np.concatenate(arrays if same else [array.reshape(-1) for array in arrays])
 
 
 def differing(artifact: Artifact, predictions: NDArray[np.int64], split: Split) -> int | None:

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from compress.networks.artifact import Artifact
-from compress.networks.network_source import OnnxFile, source_name
+from compress.networks.network_source import OnnxFile, source_name, stated_shape
 from compress.networks.onnx_export import onnx_bytes
 from compress.networks.weight_layers import WeightLayer
 from compress.weight_codecs.onnx_storage import Weight, tensors_of, weights_of
@@ -49,7 +49,7 @@ def with_changed_weights(artifact: Artifact, change: Change) -> Artifact:
         tensors[name].CopyFrom(numpy_helper.from_array(value, tensors[name].name))
     onnx.checker.check_model(model)
     changed = model.SerializeToString(deterministic=True)
-    file = OnnxFile(data=changed, label=source_name(artifact.source), stated_shape=artifact.source.input_shape)
+    file = OnnxFile(data=changed, label=source_name(artifact.source), stated_shape=stated_shape(artifact.source))
     read_by = {node.input[1]: node.output[0] for node in model.graph.node if len(node.input) > 1}
     operations = {op.name: op.weight for op in artifact.workload().ops}
     told = {operations[read_by[n]]: each for n, each in formats.items() if read_by[n] in operations}
@@ -60,8 +60,7 @@ def with_int8_file(artifact: Artifact, data: bytes) -> Artifact:
     """The artifact of a network that is no Arch with its file in 8-bit integers; zeros that stages before made are in
     its formats."""
     source = artifact.source
-    shape = source.stated_shape if isinstance(source, OnnxFile) else source.input_shape
-    file = OnnxFile(data=data, label=f"{source_name(source)} in int8", stated_shape=shape)
+    file = OnnxFile(data=data, label=f"{source_name(source)} in int8", stated_shape=stated_shape(source))
     formats = zeros_of(file) if zeros_alone(artifact.weight_formats) else {}
     return replace(artifact, deployed=file, weight_formats=formats)
 

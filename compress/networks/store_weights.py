@@ -9,7 +9,7 @@ import numpy as np
 
 from compress.networks.artifact import Artifact
 from compress.networks.folded_weights import with_folded_weights
-from compress.networks.network_source import OnnxFile, source_name
+from compress.networks.network_source import OnnxFile, source_name, stated_shape
 from compress.networks.onnx_export import folded_weights, onnx_bytes
 from compress.weight_codecs.onnx_storage import Codec, Floats, Weight, store
 from hw_profiles.errors import InputError
@@ -34,7 +34,7 @@ def with_stored_weights(artifact: Artifact, codec: Codec, chosen: Chosen | None 
     if not isinstance(artifact.source, Arch):
         data = store(onnx_bytes(artifact), codec, chosen)
         label = f"{source_name(artifact.source)} in fewer bits"
-        return replace(artifact, deployed=OnnxFile(data=data, label=label, stated_shape=artifact.source.input_shape))
+        return replace(artifact, deployed=OnnxFile(data=data, label=label, stated_shape=stated_shape(artifact.source)))
     weights = folded_weights(artifact.model(), artifact.arch.workload())
     fitting = [each for each in _weights(artifact.arch, weights) if chosen is None or chosen(each)]
     if not fitting and artifact.weight_formats:  # all have fewer bits already

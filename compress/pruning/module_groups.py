@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from compress.networks.module_copy import copied
 from compress.networks.slice_channels import (
     HEADS,
     INPUTS,
@@ -86,14 +86,14 @@ def find_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> Found:
     "its channels go through '1' (GroupNorm), which cannot be cut"
     """
     layers = dict(model.named_modules())
-    found, held = _channel_groups(copy.deepcopy(model), input_shape)  # some keep tensors of a run
+    found, held = _channel_groups(copied(model), input_shape)  # some keep tensors of a run
     heads = {name: group for name, group in _head_groups(layers) if not _frozen_members(layers, group)}
     bound = {member.layer for group in heads.values() for member in group.members if not member.inputs}
     found = {name: group for name, group in found.items() if not bound & {member.layer for member in group.members}}
     every = {**found, **heads}
     with torch.inference_mode():
-        fresh, image = copy.deepcopy(model).cpu().eval(), torch.zeros(1, *input_shape)
-        runs = _runnable(fresh, every, image, copy.deepcopy(fresh)(image).shape)
+        fresh, image = copied(model).cpu().eval(), torch.zeros(1, *input_shape)
+        runs = _runnable(fresh, every, image, copied(fresh)(image).shape)
     held |= {name: _COUNTED for name in every if name not in runs}
     every = dict(runs)
     written = {member.layer for group in every.values() for member in group.members if not member.inputs}
@@ -252,6 +252,6 @@ def _runs(fresh: nn.Module, groups: Mapping[str, Group], image: Tensor, produced
     one_less = {name: torch.arange(1, group.width, device="cpu") for name, group in groups.items()}
     try:
         kept = kept_channels(groups, fresh, one_less)
-        return bool(cut_module(copy.deepcopy(fresh), kept)(image).shape == produced)
+        return bool(cut_module(copied(fresh), kept)(image).shape == produced)
     except (RuntimeError, ValueError, AssertionError, AttributeError, IndexError):
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from compress.data.dataset import Dataset
 from compress.networks.artifact import Artifact
+from compress.networks.module_copy import copied
 from compress.networks.network_source import GivenModule, Source, Timm
 from compress.networks.slice_channels import cut_module, width_of
 from compress.pruning.channel_selection import channels_saved, choose_channels, least_widths, so_many
@@ -148,7 +148,7 @@ def prune_module(
     if steps < 1:
         raise InputError(f"prune_module: steps must be at least 1, got {steps}")
     batches = _batches(goal, data)
-    run = _Run(copy.deepcopy(model), example_shape, device, goal)
+    run = _Run(copied(model), example_shape, device, goal)
     for i in range(steps):
         run.narrow((i + 1) / steps, steps - i, batches)
         if recover is not None:
@@ -230,7 +230,7 @@ class _Run:
         }
 
     def _cut(self, chosen: Mapping[str, Tensor]) -> nn.Module:
-        return cut_module(copy.deepcopy(self.model), kept_channels(self._groups, self.model, chosen))
+        return cut_module(copied(self.model), kept_channels(self._groups, self.model, chosen))
 
     def _costs(self, model: nn.Module) -> Breakdown:
         return layers(trace(model, self._shape).with_precision(self._goal.precision), self._device)

@@ -8,12 +8,14 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from hw_profiles.cache_folder import cache_folder
 from hw_profiles.devices.device import Device
@@ -21,7 +23,7 @@ from hw_profiles.devices.machine import conditions, matches_this_machine
 from hw_profiles.errors import InputError
 from hw_profiles.latency.estimate import Latency
 from hw_profiles.network.quantization import fixed_quantization
-from hw_profiles.network.workload import WorkloadBuilder
+from hw_profiles.network.workload import InputShape, WorkloadBuilder
 from hw_profiles.onnx_io.session import open_session
 from hw_profiles.onnx_io.writer import write_onnx
 
@@ -29,19 +31,21 @@ _WARMUP_RUNS = 10
 _ROUND_SECONDS = 0.002
 _FEWEST_ROUNDS = 15
 _NOMINAL_ROUNDS = 300
+_FLOAT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
 
 def measure(
     model: bytes | Path,
     device: Device,
     *,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: InputShape = None,
     max_rounds: int = 60,
     precise: float = 0.02,
 ) -> Latency:
     """Run an ONNX file on this machine, batch 1, and say how long it takes.
 
-    ``input_shape`` (C, H, W) is what it reads where it leaves that open.
+    ``input_shape`` (C, H, W), or sides by the names of several inputs, is what it reads where it leaves that open. It
+    reads random numbers, and zeros where it wants integers.
 
     Rounds of the model and of a fixed reference network alternate; the result is the median ratio of their times, times
     the milliseconds that the reference took when the device file was made or, where that was under other conditions,
@@ -65,7 +69,7 @@ def measure_here(
     threads: int,
     nominal: float,
     *,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: InputShape = None,
     max_rounds: int = 60,
     precise: float = 0.02,
 ) -> Latency:
@@ -167,17 +171,29 @@ def _median_seconds(run: Callable[[], None], times: int) -> float:
     return statistics.median(seconds)
 
 
-def _runner(model: bytes | Path, threads: int, input_shape: tuple[int, ...] | None = None) -> Callable[[], None]:
+def _runner(model: bytes | Path, threads: int, input_shape: InputShape = None) -> Callable[[], None]:
     session = open_session(model, threads)
-    spec = session.get_inputs()[0]
-    shape = [1, *input_shape] if input_shape else [side if isinstance(side, int) else 1 for side in spec.shape]
-    feed = {spec.name: np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
+    specs = session.get_inputs()
+    given = input_shape if isinstance(input_shape, Mapping) else {specs[0].name: input_shape}
+    feed = {spec.name: _numbers(spec, given.get(spec.name)) for spec in specs}
     outputs = [o.name for o in session.get_outputs()]
 
     def run() -> None:
         session.run(outputs, feed)
 
     return run
+
+
+def _numbers(spec: Any, sides: tuple[int, ...] | None) -> NDArray[Any]:
+    """What an input is given: batch 1 unless the file says another."""
+    own = [side if isinstance(side, int) and side > 0 else 1 for side in spec.shape]
+    shape = own if sides is None else [*own[:1], *sides]
+    if spec.type == "tensor(string)":
+        raise InputError(f"input {spec.name}: a network that reads text cannot be measured")
+    if spec.type in _FLOAT_TYPES:
+        return np.random.default_rng(0).standard_normal(shape).astype(_FLOAT_TYPES[spec.type])
+    kind = spec.type.removeprefix("tensor(").removesuffix(")")
+    return np.zeros(shape, np.dtype(kind))
 
 
 def _reference_model() -> bytes:

@@ -84,9 +84,9 @@ def _blocks(problem: Storages, found: Lifetimes) -> tuple[list[Block], list[int]
         blocks.append((Span(first, last, size),))
         return len(blocks) - 1
 
-    source = problem.source
-    if found.born[source] >= 0:
-        block_of[source] = add(found.born[source], found.dies[source], problem.sizes[source])
+    for source in problem.sources:
+        if found.born[source] >= 0:
+            block_of[source] = add(found.born[source], found.dies[source], problem.sizes[source])
     for t, kernel in enumerate(found.order):
         output, over = problem.writes[kernel], found.overwrites[t]
         span = Span(t, found.dies[output], problem.sizes[output])

@@ -15,14 +15,14 @@ from hw_profiles.runtimes.fusion import Kernel
 class Storages:
     """What planning needs to know: kernel ``i`` reads the storages ``reads[i]`` and writes ``writes[i]``.
 
-    ``of`` is the storage of each tensor, ``sizes`` the bytes of each storage. Storage ``source`` holds the network's
-    input, ``result`` its output. Kernel ``i`` may write over one of ``overwritable[i]`` when it is its last reader, and
-    then needs ``scratch[i]`` bytes. It must run after all of ``after[i]``.
+    ``of`` is the storage of each tensor, ``sizes`` the bytes of each storage. The storages ``sources`` hold the
+    network's inputs, ``result`` its output. Kernel ``i`` may write over one of ``overwritable[i]`` when it is its last
+    reader, and then needs ``scratch[i]`` bytes. It must run after all of ``after[i]``.
     """
 
     of: Mapping[str, int]
     sizes: tuple[int, ...]
-    source: int
+    sources: tuple[int, ...]
     result: int
     reads: tuple[tuple[int, ...], ...]
     writes: tuple[int, ...]
@@ -60,7 +60,7 @@ def storages(workload: Workload, kernels: Sequence[Kernel], runtime: str) -> Sto
     True
     """
     of, sizes = _numbers(workload, kernels)
-    source = of[workload.input]
+    sources = tuple(of[name] for name in workload.inputs)
     writer: dict[int, int] = {}
     consumers: list[list[int]] = [[] for _ in sizes]
     reads, writes, over, scratch, after = [], [], [], [], []
@@ -71,7 +71,7 @@ def storages(workload: Workload, kernels: Sequence[Kernel], runtime: str) -> Sto
             storage = of.get(name, -1)
             if storage in writer:
                 waits.add(writer[storage])
-            elif storage != source:
+            elif storage not in sources:
                 raise InputError(f"kernel {kernel.output}: every input must be made by an earlier kernel, got {name!r}")
             if storage not in inputs:
                 inputs.append(storage)
@@ -88,13 +88,13 @@ def storages(workload: Workload, kernels: Sequence[Kernel], runtime: str) -> Sto
         scratch.append(scratch_bytes(workload, kernel, runtime) if names else 0)
         after.append(tuple(waits))
     return Storages(
-        of=of, sizes=tuple(sizes), source=source, result=of[workload.output], reads=tuple(reads),
+        of=of, sizes=tuple(sizes), sources=sources, result=of[workload.output], reads=tuple(reads),
         writes=tuple(writes), overwritable=tuple(over), scratch=tuple(scratch), after=tuple(after),
     )  # fmt: skip
 
 
 def lifetimes(problem: Storages, order: Sequence[int]) -> Lifetimes:
-    """Follow the kernels in ``order``; the network's input lives from the start, its output to the end.
+    """Follow the kernels in ``order``; the network's inputs live from the start, its output to the end.
 
     >>> from hw_profiles.runtimes.fusion import fuse
     >>> from search_spaces import preset
@@ -107,10 +107,11 @@ def lifetimes(problem: Storages, order: Sequence[int]) -> Lifetimes:
     for t, kernel in enumerate(order):
         for storage in problem.reads[kernel]:
             dies[storage] = t
-    if dies[problem.source] >= 0:
-        born[problem.source] = 0
+    read = [source for source in problem.sources if dies[source] >= 0]
+    for source in read:
+        born[source] = 0
     dies[problem.result] = len(order) - 1
-    alive = sizes[problem.source] if dies[problem.source] >= 0 else 0
+    alive = sum([sizes[source] for source in read])
     live, overwrites = [], []
     for t, kernel in enumerate(order):
         output, reads = problem.writes[kernel], problem.reads[kernel]
@@ -132,8 +133,8 @@ def lifetimes(problem: Storages, order: Sequence[int]) -> Lifetimes:
 
 def _numbers(workload: Workload, kernels: Sequence[Kernel]) -> tuple[dict[str, int], list[int]]:
     """The storage of each tensor and the bytes of each storage."""
-    of = {workload.input: 0}
-    sizes = [workload.tensor_bytes(workload.input)]
+    of = {name: i for i, name in enumerate(workload.inputs)}
+    sizes = [workload.tensor_bytes(name) for name in workload.inputs]
     for kernel in kernels:
         if kernel.output not in of:
             of[kernel.output] = len(sizes)

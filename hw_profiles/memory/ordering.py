@@ -98,8 +98,7 @@ class _Search:
 
     def start(self) -> _State:
         """Nothing ran; the network's input is there."""
-        source = self.problem.source
-        alive = self.problem.sizes[source] if self.consumers[source] else 0
+        alive = sum(self.problem.sizes[source] for source in self.problem.sources if self.consumers[source])
         ready = tuple(k for k, needed in enumerate(self.needs) if not needed)
         return _State(0, (), ready, self.floor, alive)
 

@@ -136,8 +136,9 @@ def peak_of_part(workload: Workload, kernels: Sequence[Kernel], entry_bytes: int
 
 def _as_given(workload: Workload, kernels: Sequence[Kernel]) -> Schedule:
     """ONNX Runtime's: the kernels in their order."""
-    source = workload.input
-    live, overwrites = _follow(workload, kernels, workload.tensor_bytes(source), (source, workload.output))
+    live, overwrites = _follow(
+        workload, kernels, workload.tensor_bytes(workload.input), (*workload.inputs, workload.output)
+    )
     return Schedule(
         kernels=tuple(kernels),
         live_bytes=tuple(live),
@@ -178,7 +179,7 @@ def _lives(
 ) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
     """The bytes of each tensor that is no view, the kernel that makes it, and the last one that needs it."""
     holder = {op.name: op.inputs[0] for op in workload.ops if op.kind in VIEWS}
-    sizes = {workload.input: source_bytes}
+    sizes = {workload.input: source_bytes, **{name: workload.tensor_bytes(name) for name in workload.further_inputs}}
     born, dies = {}, {}
     for i, kernel in enumerate(kernels):
         for name in kernel.inputs:
@@ -193,8 +194,7 @@ def _lives(
     if result not in sizes:
         raise InputError(f"the network's output must be made by a kernel, got none for {workload.output!r}")
     dies[result] = len(kernels)
-    if workload.input in dies:
-        born[workload.input] = 0
+    born.update((name, 0) for name in workload.inputs if name in dies)
     return sizes, born, dies
 
 

@@ -13,6 +13,8 @@ from hw_profiles.network.tensor_formats import FLOAT32, INT8_WEIGHT, INT32_BIAS,
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
+InputShape = tuple[int, ...] | Mapping[str, tuple[int, ...]] | None
+"""Sides after the batch: of the one input that leaves some open, or by name."""
 
 WEIGHTED = ("conv", "conv_transpose", "linear")
 VIEWS = ("flatten", "reshape")
@@ -87,6 +89,8 @@ class Op:
 class Workload:
     """Operations in an order that runs, and the shape (batch 1) of every tensor between them.
 
+    ``input`` is the tensor that the network reads, ``further_inputs`` are others where it reads several.
+
     >>> b = WorkloadBuilder("input", (1, 3, 8, 8))
     >>> _ = b.conv("stem", "input", 4, kernel_size=3)
     >>> w = b.build()
@@ -99,6 +103,12 @@ class Workload:
     ops: tuple[Op, ...]
     shapes: Mapping[str, Shape]
     formats: Mapping[str, TensorFormat] = field(default_factory=lambda: MappingProxyType({}))
+    further_inputs: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """All tensors that it reads."""
+        return (self.input, *self.further_inputs)
 
     @property
     def macs(self) -> int:
@@ -208,8 +218,17 @@ class WorkloadBuilder:
 
     def __init__(self, input_name: str, input_shape: Shape) -> None:
         self._input = input_name
+        self._further: list[str] = []
         self._ops: list[Op] = []
         self.shapes: dict[str, Shape] = {input_name: input_shape}
+
+    def further_input(self, name: str, shape: Shape) -> str:
+        """Another tensor that the network reads."""
+        if name in self.shapes:
+            raise InputError(f"tensor names must differ, got {name!r} twice")
+        self._further.append(name)
+        self.shapes[name] = shape
+        return name
 
     def conv(
         self,
@@ -296,7 +315,7 @@ class WorkloadBuilder:
     def build(self, output: str | None = None) -> Workload:
         """The finished workload; its output is the last tensor unless named."""
         last = self._ops[-1].name if self._ops else self._input
-        return Workload(self._input, output or last, tuple(self._ops), self.shapes)
+        return Workload(self._input, output or last, tuple(self._ops), self.shapes, further_inputs=tuple(self._further))
 
 
 def _pair(value: int | Pair) -> Pair:

@@ -66,6 +66,18 @@ def subgraphs(node: Any) -> Iterator[Any]:
         yield from attribute.graphs
 
 
+def check_straight(node: Any) -> None:
+    """Raise an InputError where a node holds graphs of its own or makes sequences: algorithms follow tensors alone.
+
+    >>> from onnx.helper import make_node
+    >>> check_straight(make_node("Relu", ["x"], ["y"]))
+    """
+    if any(True for _ in subgraphs(node)) or "Sequence" in node.op_type:
+        raise InputError(
+            f"{where(node)}: control flow and sequences are not followed: only encode and decode take such a file"
+        )
+
+
 def needed_nodes(graph: Any) -> list[Any]:
     """The nodes that an output depends on, in order."""
     needed = {o.name for o in graph.output}

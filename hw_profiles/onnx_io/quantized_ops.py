@@ -39,6 +39,9 @@ _OPERATIONS: Mapping[str, _Integer] = {
     "QLinearSoftmax": _Integer("Softmax", (0,), 4),
     "ConvInteger": _Integer("Conv", (0, 1)),
     "MatMulInteger": _Integer("MatMul", (0, 1)),
+    "MatMulIntegerToFloat": _Integer("MatMul", (0, 1), weight_scale=3),
+    "DynamicQuantizeMatMul": _Integer("MatMul", (0, 1), weight_scale=2),
+    "DynamicQuantizeLSTM": _Integer("LSTM", tuple(range(8)), weight_scale=8),
 }
 
 
@@ -56,6 +59,8 @@ def as_float(node: Any, tensors: Tensors) -> tuple[Any, int | None]:
         return _float(node, "Concat", inputs[2::3]), _type(tensors, inputs, 1)
     known = _OPERATIONS.get(node.op_type)
     if known is None:
+        if node.op_type == "Add":
+            _read_bias_as_float(tensors, inputs)
         return node, None
     kept = [inputs[i] for i in known.inputs if i < len(inputs)]
     for name in kept:
@@ -92,6 +97,15 @@ def _type(tensors: Tensors, inputs: list[str], zero_point: int | None) -> int | 
     name = inputs[zero_point] if zero_point < len(inputs) else ""
     constant = tensors.constants.get(name)
     return TensorProto.UINT8 if constant is None else constant.data_type
+
+
+def _read_bias_as_float(tensors: Tensors, inputs: list[str]) -> None:
+    """A bias of 32 bits that is added to the sums of ConvInteger, which are read as floats."""
+    if any(tensors.types.get(name) == TensorProto.FLOAT for name in inputs):
+        for name in inputs:
+            held = tensors.constants.get(name)
+            if held is not None and held.data_type == TensorProto.INT32:
+                _read_as_float(tensors, name, "")
 
 
 def _read_as_float(tensors: Tensors, name: str, scale: str) -> None:

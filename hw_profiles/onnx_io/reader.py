@@ -16,8 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 from hw_profiles.errors import InputError
 from hw_profiles.network.simplify import MERGED, simplify
 from hw_profiles.network.tensor_formats import TensorFormat
-from hw_profiles.network.workload import Op, Shape, Workload, WorkloadBuilder
-from hw_profiles.onnx_io.graph_edges import check_order, needed_nodes, reads, subgraphs
+from hw_profiles.network.workload import InputShape, Op, Shape, Workload, WorkloadBuilder
+from hw_profiles.onnx_io.graph_edges import check_order, check_straight, needed_nodes, reads
+from hw_profiles.onnx_io.input_sides import input_shapes
 from hw_profiles.onnx_io.ops import Node, read_op
 from hw_profiles.onnx_io.packed_weights import WIDENING, widened_format
 from hw_profiles.onnx_io.patterns import Pattern, find_patterns
@@ -34,7 +35,7 @@ _KEEP_SHAPE = (
 )  # fmt: skip
 
 
-def read_onnx(source: Path | bytes, input_shape: tuple[int, ...] | None = None) -> Workload:
+def read_onnx(source: Path | bytes, input_shape: InputShape = None) -> Workload:
     """The workload of a file or its bytes, batch 1: nothing is run, and no weight is looked at.
 
     An operation is called after the tensor that its node makes. One that nobody knows is of kind ``other``. What works
@@ -42,10 +43,10 @@ def read_onnx(source: Path | bytes, input_shape: tuple[int, ...] | None = None) 
 
     Args:
         source: the file, or what stands in it.
-        input_shape: (C, H, W) where the file leaves sides of its input open.
+        input_shape: (C, H, W) where the file leaves sides of its input open; {name: sides} where several are open.
 
     Raises:
-        InputError: not an ONNX file, weights outside it, more than one input, sides that are open or that contradict
+        InputError: not an ONNX file, weights outside it, no input, sides that are open or that contradict
             ``input_shape``, or a graph that cannot run; what and where is named.
 
     >>> from hw_profiles.onnx_io.writer import write_onnx
@@ -65,7 +66,7 @@ class Names:
     merged: Mapping[str, str]
 
 
-def read_with_names(model: Any, input_shape: tuple[int, ...] | None = None) -> tuple[Workload, Names]:
+def read_with_names(model: Any, input_shape: InputShape = None) -> tuple[Workload, Names]:
     """What :func:`read_onnx` reads of a model that was opened, and how its names are those of the file."""
     try:
         return _read(model, input_shape)
@@ -73,7 +74,7 @@ def read_with_names(model: Any, input_shape: tuple[int, ...] | None = None) -> t
         raise InputError("an ONNX file must hold its names as UTF-8, and does not") from None
 
 
-def _read(model: Any, input_shape: tuple[int, ...] | None) -> tuple[Workload, Names]:
+def _read(model: Any, input_shape: InputShape) -> tuple[Workload, Names]:
     model = inlined(model)
     check_order(model.graph)
     nodes = needed_nodes(model.graph)
@@ -88,33 +89,29 @@ def _read(model: Any, input_shape: tuple[int, ...] | None) -> tuple[Workload, Na
 
 
 class _Reader:
-    def __init__(self, model: Any, nodes: Sequence[Any], input_shape: tuple[int, ...] | None) -> None:
+    def __init__(self, model: Any, nodes: Sequence[Any], input_shape: InputShape) -> None:
         graph = model.graph
         self.tensors = Tensors(model)
         inputs = [i for i in graph.input if i.name not in self.tensors.constants]
-        if len(inputs) != 1:
-            names = ", ".join(shown(value.name) for value in inputs[:8])
-            raise InputError(f"a network of one input is needed, got {len(inputs)} ({names})")
-        self.input = inputs[0].name
-        self.tensors.add(self.input, _input_shape(inputs[0], input_shape), inputs[0].type.tensor_type.elem_type)
+        self.inputs = [value.name for value in inputs]
+        for value, sides in zip(inputs, input_shapes(inputs, input_shape), strict=True):
+            self.tensors.add(value.name, sides, value.type.tensor_type.elem_type)
         self.outputs = [o.name for o in graph.output]
         self.consumers = Counter([*self.outputs, *(name for node in nodes for name in reads(node))])
         self.patterns = find_patterns(nodes, self.outputs, set(self.tensors.constants))
         self.inner = {name for pattern in self.patterns.values() for name in pattern.inner}
-        self.alias = {self.input: self.input}
+        self.alias = {name: name for name in self.inputs}
         self.ops: dict[str, Op] = {}
         self.formats: dict[str, TensorFormat] = {}
         self.origins: dict[str, str] = {}  # constant -> the tensor of the file that it is made of, as it is or turned
         self.owners: dict[str, str] = {}  # tensor of the file -> the weight of the operation that reads it first
         self.biases: dict[str, set[str]] = {}  # that weight -> the other constants of its operation
         self.stored: dict[str, int] = {}  # integer types of the tensors between QuantizeLinear and DequantizeLinear
-        self._mark_float(self.input, self.input)
+        for name in self.inputs:
+            self._mark_float(name, name)
 
     def add(self, node: Any) -> None:
-        if any(True for _ in subgraphs(node)) or "Sequence" in node.op_type:
-            raise InputError(
-                f"{where(node)}: control flow and sequences are not followed: only encode and decode take such a file"
-            )
+        check_straight(node)
         node, output_type = as_float(node, self.tensors)
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         if node.op_type == "Constant":
@@ -128,7 +125,8 @@ class _Reader:
                 self.tensors.add_constant(name, self._constant(node, constant))
                 self.origins[name] = self._origin(max(held, key=self._count, default=name))
             return
-        for name, (shape, data_type) in zip(outputs, self.tensors.inferred(node), strict=True):
+        unread = [name for name in outputs if not self.consumers[name]]
+        for name, (shape, data_type) in zip(outputs, self.tensors.inferred(node, unread), strict=True):
             self.tensors.add(name, shape, data_type)
         self._add_op(node, attributes)
         if output_type is not None:
@@ -146,7 +144,9 @@ class _Reader:
         ops, gone = simplify(list(self.ops.values()), shapes, kept)
         for old, new in gone.items():
             self._rename_formats(old, new)
-        builder = WorkloadBuilder(self.input, self.tensors.shapes[self.input])
+        builder = WorkloadBuilder(self.inputs[0], self.tensors.shapes[self.inputs[0]])
+        for name in self.inputs[1:]:
+            builder.further_input(name, self.tensors.shapes[name])
         for op in ops:
             builder.append(op, shapes[op.name])
         built = builder.build(gone.get(output, output))
@@ -310,25 +310,3 @@ def _constant(node: Any, attributes: dict[str, Any]) -> Constant:
             array = np.asarray(value, np.int64 if "int" in key else np.float32)
             return read_constant(numpy_helper.from_array(array, node.output[0]))
     raise InputError(f"{where(node)}: a constant must be a tensor or numbers, got {', '.join(attributes) or 'nothing'}")
-
-
-def _input_shape(value: Any, input_shape: tuple[int, ...] | None) -> Shape:
-    """The sides of the file, or of ``input_shape`` where the file leaves them open; an open batch is 1."""
-    dims = [d.dim_value if d.dim_value > 0 else None for d in value.type.tensor_type.shape.dim]  # 0 and -1 are open too
-    if len(dims) < 2:
-        raise InputError(f"input {shown(value.name)} must have a batch and sides, got {len(dims)} axes")
-    batch, *fixed = dims
-    given = [None] * len(fixed) if input_shape is None else list(input_shape)
-    if len(given) != len(fixed) or any(a and b and a != b for a, b in zip(fixed, given, strict=True)):
-        raise InputError(f"input {shown(value.name)} has the sides {_text(fixed)}, but input_shape says {_text(given)}")
-    shape = [a or b for a, b in zip(fixed, given, strict=True)]
-    if None in shape:
-        raise InputError(
-            f"input {shown(value.name)} must have fixed sizes after the batch, got {_text(shape)}; "
-            "say which, such as --input-shape 3x224x224"
-        )
-    return (batch or 1, *(side for side in shape if side is not None))
-
-
-def _text(dims: Sequence[int | None]) -> str:
-    return "x".join("?" if side is None else str(side) for side in dims)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hw_profiles.errors import InputError
 
@@ -27,3 +31,47 @@ def open_session(model: bytes | Path, threads: int = 1) -> Any:
         name = "the model" if isinstance(model, bytes) else str(model)
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{name}: ONNX Runtime cannot load it ({first_line})") from None
+
+
+def run_session(session: Any, outputs: Sequence[str], feed: Mapping[str, NDArray[Any]]) -> list[Any]:
+    """What a session makes of a feed.
+
+    Raises:
+        InputError: it cannot be run on these inputs.
+    """
+    try:
+        made: list[Any] = session.run(list(outputs), dict(feed))
+    except Exception as error:  # what does not fit is found where it is computed
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"ONNX Runtime cannot run the network on the given inputs ({reason})") from None
+    return made
+
+
+def fixed_batch(session: Any) -> int:
+    """The size of batch that a file is made for, as one of its inputs says, 0 where it takes any."""
+    sides = [each.shape[0] for each in session.get_inputs() if each.shape]
+    return max((side for side in sides if isinstance(side, int) and side > 0), default=0)
+
+
+def as_feed(session: Any, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Arrays by name as a call of a session takes them, in the types that its inputs have.
+
+    Raises:
+        InputError: other names than those of its inputs, or numbers that are no integers where it reads these.
+    """
+    types = {each.name: each.type.removeprefix("tensor(").removesuffix(")") for each in session.get_inputs()}
+    if set(types) != set(arrays):
+        raise InputError(f"inputs must be given for {', '.join(types)}, got {', '.join(arrays)}")
+    return {name: _typed(name, np.asarray(arrays[name]), kind) for name, kind in types.items()}
+
+
+_NAMES = {"float": np.float32, "double": np.float64}
+
+
+def _typed(name: str, array: NDArray[Any], kind: str) -> NDArray[Any]:
+    if kind not in _NAMES and not hasattr(np, kind):  # text, or a type that numpy lacks
+        return array
+    wanted = np.dtype(_NAMES.get(kind, kind))
+    if wanted.kind in "iub" and array.dtype.kind == "f":
+        raise InputError(f"input {name} must be of {kind}, got {array.dtype}")
+    return np.asarray(array, wanted, order="C")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,19 +109,23 @@ class Tensors:
             first.value = value if value is not None and value.shape == first.shape else None
         return constants
 
-    def inferred(self, node: Any) -> list[tuple[Shape, int]]:
-        """Shape and type of each output, from ONNX's own rules, or else from what the file says of them."""
+    def inferred(self, node: Any, unread: Container[str] = ()) -> list[tuple[Shape, int]]:
+        """Shape and type of each output, from ONNX's own rules, or else from what the file says of them; of one that is
+        ``unread`` and of which neither says anything, of no numbers."""
         outputs = [name for name in node.output if name]
         if node.op_type in _QUANTIZERS and node.domain in (*_OWN_DOMAINS, "com.microsoft"):
             return [(self.shape(node.input[0]), self._float_type(node.input[0]))] * len(outputs)
         found = self._by_schema(node)
-        result = []
+        result: list[tuple[Shape, int]] = []
         for name in outputs:
             kind = found.get(name)
             dims = None if kind is None else _sides(kind)
             if dims is None and name in self._declared:
                 kind = self._declared[name].type
                 dims = _sides(kind, batch=self._batch)
+            if (dims is None or kind is None) and name in unread:
+                result.append(((0,), TensorProto.FLOAT))
+                continue
             if dims is None or kind is None:
                 raise InputError(
                     f"{where(node)}: the shape of {shown(name)} must follow from the file; it does not "

@@ -20,7 +20,7 @@ class FloatFuser(Fuser):
     def __init__(self, workload: Workload, entry: str = "") -> None:
         super().__init__(workload)
         self.blocked = {workload.input} if entry == "blocked" else set()  # tensors that a kernel left in blocks
-        self.produced = {workload.input}
+        self.produced = {*workload.inputs}
         self.copies: set[str] = set()
         self.stands: dict[str, str] = {}  # tensors that another one stands in for
         self.views = {op.name: op.inputs[0] for op in workload.ops if op.kind in VIEWS}

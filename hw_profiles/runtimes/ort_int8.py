@@ -32,11 +32,11 @@ class IntegerFuser(Fuser):
         self.stands: dict[str, str] = {}  # tensors that another one stands in for
 
     def run(self, *, ends: bool = True) -> tuple[Kernel, ...]:
-        """All kernels in order: where the network begins its input is quantized, and its output is float again."""
+        """All kernels in order: where the network begins its inputs are quantized, and its output is float again."""
         workload = self.workload
         if self.begins:
-            size = workload.tensor_bytes(workload.input)
-            self.convert("quantize", (workload.input, workload.input), "plain", ("QuantizeLinear",), size)
+            for name in workload.inputs:
+                self.convert("quantize", (name, name), "plain", ("QuantizeLinear",), workload.tensor_bytes(name))
         for op in workload.ops:
             if op.name not in self.taken:
                 self.add(op)

@@ -41,11 +41,11 @@ class MixedFuser:
 
     def run(self) -> tuple[Kernel, ...]:
         """All kernels in order."""
-        source = self.workload.input
-        if self.workload.format(source).bits == 8:
-            self._convert("quantize", source, source)
-        else:
-            self.made_in_float.add(source)
+        for source in self.workload.inputs:
+            if self.workload.format(source).bits == 8:
+                self._convert("quantize", source, source)
+            else:
+                self.made_in_float.add(source)
         for op in self.workload.ops:
             if op.name not in self.floats.taken:
                 self._add(op)

@@ -6,7 +6,7 @@ import inspect
 import math
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from hw_profiles.errors import InputError
 from hw_profiles.network.simplify import MERGED, simplify
-from hw_profiles.network.workload import WEIGHTED, Op, Shape, Workload, WorkloadBuilder
+from hw_profiles.network.workload import WEIGHTED, InputShape, Op, Shape, Workload, WorkloadBuilder
 from hw_profiles.torch_io.aten_ops import CONSTANT, KNOWN, NO_OP, Call, Operand, read_call
 
 INPUT = "input"
@@ -41,35 +41,59 @@ class ModuleWorkload(Workload):
         return self.parameters
 
 
-def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Workload:
-    """The workload of a module in eval mode for one image (C, H, W); the module is left as it was.
+def trace(module: nn.Module, input_shape: InputShape) -> Workload:
+    """The workload of a module in eval mode for one image (C, H, W), or for several tensors by the names that its
+    ``forward`` gives them; the module is left as it was.
 
     An operation is called after the module in which it happens. A module or weight that is used twice has its MACs
-    counted twice, its parameters once.
+    counted twice, its parameters once. A module that does not run on floats is given integers, as an embedding reads.
 
     Raises:
-        InputError: it takes more than one tensor, does not fit the shape, or goes ways that depend on the numbers.
+        InputError: it takes other tensors, does not fit the shape, or goes ways that depend on the numbers.
 
     >>> trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()), (3, 8, 8)).macs
     3888
+    >>> trace(nn.Bilinear(3, 4, 5), {"input1": (3,), "input2": (4,)}).inputs
+    ('input1', 'input2')
     """
-    if not input_shape or min(input_shape) < 1:
-        raise InputError(f"input_shape must be sides of at least 1, such as (3, 224, 224), got {input_shape}")
     name = type(module).__name__
-    try:
-        inspect.signature(module.forward).bind(None)
-    except TypeError as error:
-        raise InputError(f"{name}: a model must take one tensor ({error})") from None
+    shapes = _checked_shapes(module, input_shape)
     if any(isinstance(m, torch.jit.ScriptModule) for m in module.modules()):
         raise InputError(f"{name}: a scripted module cannot be traced; give the module it was made of, or an ONNX file")
-    recorder = _Recorder((1, *input_shape))
+    first: Exception | None = None
+    for dtype in (None, torch.int64):
+        recorder = _Recorder(shapes)
+        try:
+            output = _run(module, recorder, dtype, by_name=isinstance(input_shape, Mapping))
+        except _ReadsNumbersError:
+            raise InputError(f"{name}: what a model does must not depend on the numbers in the image") from None
+        except Exception as error:
+            first = first or error
+        else:
+            return recorder.workload(name, output, sum(p.numel() for p in module.parameters()))
+    assert first is not None
+    raise InputError(f"{name}: cannot be run with an input of {input_shape} ({short_reason(first)})") from None
+
+
+def _checked_shapes(module: nn.Module, input_shape: InputShape) -> dict[str, Shape]:
+    """Of each input with a batch of 1; the only one has a name of ours."""
+    named = isinstance(input_shape, Mapping)
+    sides = dict(input_shape) if isinstance(input_shape, Mapping) else {INPUT: input_shape or ()}
+    if not sides or any((not named and not each) or min(each, default=1) < 1 for each in sides.values()):
+        raise InputError(f"input_shape must be sides of at least 1, such as (3, 224, 224), got {input_shape}")
+    signature, name = inspect.signature(module.forward), type(module).__name__
     try:
-        output = _run(module, recorder)
-    except _ReadsNumbersError:
-        raise InputError(f"{name}: what a model does must not depend on the numbers in the image") from None
-    except Exception as error:
-        raise InputError(f"{name}: cannot be run with an input of {input_shape} ({short_reason(error)})") from None
-    return recorder.workload(name, output, sum(p.numel() for p in module.parameters()))
+        if named:
+            signature.bind(**sides)
+        else:
+            signature.bind(None)
+    except TypeError as error:
+        wanted = ", ".join(signature.parameters)
+        raise InputError(
+            f"{name}: a model must take one tensor, or input_shape say the sides of each by name, {{name: sides}} for "
+            f"{wanted} ({error})"
+        ) from None
+    return {key: (1, *each) for key, each in sides.items()}
 
 
 def export(module: nn.Module, input_shape: tuple[int, ...]) -> bytes:
@@ -100,7 +124,7 @@ class _ReadsNumbersError(Exception):
     pass
 
 
-def _run(module: nn.Module, recorder: _Recorder) -> Any:
+def _run(module: nn.Module, recorder: _Recorder, dtype: torch.dtype | None, *, by_name: bool) -> Any:
     floats = (t.dtype for t in module.state_dict().values() if t.is_floating_point())
     with (
         torch.inference_mode(),
@@ -109,9 +133,9 @@ def _run(module: nn.Module, recorder: _Recorder) -> Any:
         recorder.names_of(module),
     ):
         recorder.parameters = parameters
-        image = recorder.image(next(floats, torch.float32))
+        images = recorder.images(dtype or next(floats, torch.float32))
         with recorder:
-            return module(image)
+            return module(**images) if by_name else module(*images.values())
 
 
 @contextmanager
@@ -150,10 +174,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     In inference mode composite functions such as linear arrive whole.
     """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shapes: Mapping[str, Shape]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.ops: dict[str, Op] = {}
-        self.shapes: dict[str, Shape] = {INPUT: shape}
+        self.inputs = tuple(shapes)
+        self.shapes: dict[str, Shape] = dict(shapes)
         self.named: dict[int, str] = {}
         self.parameters: set[int] = set()
         self.biases: dict[str, int] = {}  # the weight of an operation -> its bias
@@ -161,10 +186,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.alive: list[Tensor] = []  # an id is a tensor's own only while the tensor lives
         self.path: list[tuple[str, bool]] = []
 
-    def image(self, dtype: torch.dtype) -> Tensor:
-        image = torch.empty(self.shapes[INPUT], device="meta", dtype=dtype)
-        self._name(image, INPUT)
-        return image
+    def images(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        found = {name: torch.empty(self.shapes[name], device="meta", dtype=dtype) for name in self.inputs}
+        for name, image in found.items():
+            self._name(image, name)
+        return found
 
     @contextmanager
     def names_of(self, module: nn.Module) -> Iterator[None]:
@@ -206,11 +232,16 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not outputs:
             raise InputError(f"{name}: must return a tensor that depends on its input, and does not")
         ops, gone = simplify(list(self.ops.values()), self.shapes, outputs)
-        builder = WorkloadBuilder(INPUT, self.shapes[INPUT])
+        builder = WorkloadBuilder(self.inputs[0], self.shapes[self.inputs[0]])
+        for other in self.inputs[1:]:
+            builder.further_input(other, self.shapes[other])
         for op in _needed(ops, {gone.get(o, o) for o in outputs}):
             builder.append(op, self.shapes[op.name])
         built = builder.build(gone.get(outputs[0], outputs[0]))
-        return ModuleWorkload(built.input, built.output, built.ops, built.shapes, parameters=parameters)
+        return ModuleWorkload(
+            built.input, built.output, built.ops, built.shapes, further_inputs=built.further_inputs,
+            parameters=parameters,
+        )  # fmt: skip
 
     def _arguments(self, func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
         parameters = func._schema.arguments

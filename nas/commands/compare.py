@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _NAME_WIDTH = 48
 _WORST = 5  # layers that are listed
+Facts = Mapping[str, Any]
 _VALID = "an .onnx file, an .fnz file or the folder of a finished run"
 
 
@@ -87,9 +88,7 @@ def lines(facts: Mapping[str, Any]) -> list[str]:
             row.append(f"{ms:.4f}")
     shown = [
         *aligned(head, rows, left=1),
-        f"same prediction for {100 * facts['agreement']:.2f} % of {facts['images']} test images",
-        f"largest difference between two logits: {facts['largest_difference']:.4g} "
-        f"(largest logit of A: {facts['largest_logit']:.4g}; signal-to-noise ratio {facts['snr_db']:.1f} dB)",
+        *_output_lines(facts),
         *_layer_lines(facts),
     ]
     if "latency" in facts:
@@ -98,6 +97,22 @@ def lines(facts: Mapping[str, Any]) -> list[str]:
             f"B takes {ratio:.3f} times as long as A (90 % interval {low:.3f} to {high:.3f}), measured in alternation"
         )
     return shown
+
+
+def _output_lines(facts: Facts) -> list[str]:
+    """How far the outputs are apart: of a classifier in one line, of other networks a line for each output."""
+    if facts["agreement"] is not None:
+        return [
+            f"same prediction for {100 * facts['agreement']:.2f} % of {facts['images']} test images",
+            f"largest difference between two logits: {facts['largest_difference']:.4g} "
+            f"(largest logit of A: {facts['largest_logit']:.4g}; signal-to-noise ratio {facts['snr_db']:.1f} dB)",
+        ]
+    rows = [
+        f"output {cut(printable(name), _NAME_WIDTH)}: largest difference {each['largest_difference']:.4g} (largest "
+        f"number of A: {each['largest']:.4g}; signal-to-noise ratio {each['snr_db']:.1f} dB)"
+        for name, each in facts["outputs"].items()
+    ]
+    return [f"outputs for {facts['images']} test inputs, which are no classes:", *rows]
 
 
 def _layer_lines(facts: Mapping[str, Any]) -> list[str]:

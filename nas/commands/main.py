@@ -242,7 +242,9 @@ def _add_profile(verbs: Any) -> None:
     profiled.add_argument("--device", default="host", help=_RUN_OPTIONS["--device"])
     profiled.add_argument("--precision", help="fp32 or int8; not for .onnx files, which state it (default: fp32)")
     profiled.add_argument(
-        "--input-shape", metavar="CxHxW", help="such as 3x224x224 (default: the input shape of the model)"
+        "--input-shape",
+        metavar="CxHxW",
+        help="such as 3x224x224, or image=3x64x64,sizes=2 for several inputs (default: the input shape of the model)",
     )
     profiled.add_argument("--measure", action="store_true", help="also run it on this machine (default: off)")
     profiled.add_argument("--html", metavar="FILE", help="also write an HTML page with charts (default: none)")

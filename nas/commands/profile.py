@@ -17,8 +17,9 @@ from nas.commands.profile_facts import (
     energy_text,
     interval,
     kind_of,
-    parse_shape,
+    parse_input_shape,
     profile_facts,
+    reads_text,
     shape_text,
 )
 from nas.errors import user_input
@@ -36,7 +37,7 @@ def run_profile(parsed: Namespace) -> None:
     if parsed.html is not None:
         check_page(Path(parsed.html))
     with user_input():
-        shape = None if parsed.input_shape is None else parse_shape(parsed.input_shape)
+        shape = None if parsed.input_shape is None else parse_input_shape(parsed.input_shape)
         device = load_device(parsed.device)
         facts = profile_facts(parsed.model, device, parsed.precision, input_shape=shape, measured=parsed.measure)
     print(json_text(facts) if parsed.json else "\n".join([*layer_lines(facts), "", *total_lines(facts)]))
@@ -68,9 +69,8 @@ def layer_lines(facts: Facts) -> list[str]:
 def total_lines(facts: Facts) -> list[str]:
     """The totals, how each was obtained, and what makes them uncertain."""
     peak = f"{facts['peak_ram_bytes']:,} bytes of activations, planned; reached at {printable(facts['peak_layer'])}"
-    shape = "x".join(map(str, facts["input_shape"]))
     lines = [
-        ("model", f"{printable(facts['model'])}, {facts['precision']}, one image of {shape}"),
+        ("model", f"{printable(facts['model'])}, {facts['precision']}, {reads_text(facts)}"),
         ("device", printable(facts["device"])),
         ("latency", f"{interval(facts, 'latency')}, {facts['latency_source']}"),
     ]

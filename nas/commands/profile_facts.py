@@ -12,6 +12,7 @@ from hw_profiles import Device, profile
 from hw_profiles.errors import InputError
 from hw_profiles.latency.estimate import precision_of
 from hw_profiles.layer_profile import layers
+from hw_profiles.network.workload import InputShape
 from hw_profiles.profiling import workload_of
 from hw_profiles.spelling_suggestions import did_you_mean
 from nas.commands.output.text_table import cut, printable
@@ -34,7 +35,7 @@ def profile_facts(
     device: Device,
     precision: str | None = None,
     *,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: InputShape = None,
     measured: bool = False,
 ) -> dict[str, Any]:
     """Everything about a model as JSON types: its totals, where they come from, and its layers as a list.
@@ -62,6 +63,7 @@ def profile_facts(
         "device": device.name,
         "precision": precision_of(workload),
         "input_shape": list(workload.shapes[workload.input][1:]),
+        "input_shapes": {name: list(workload.shapes[name][1:]) for name in workload.inputs},
         **found.to_dict(),
         "estimated_ms": parts.latency.ms,
         "estimated_low_ms": parts.latency.low_ms,
@@ -102,7 +104,23 @@ def _energy_source(device: Device) -> str | None:
     return f"latency times {power.value:,g} mW, {assumed}{scope}; idle power apart"
 
 
-def find_model(name: str, input_shape: tuple[int, ...] | None = None) -> _Model:
+def reads_text(facts: Facts) -> str:
+    """What the network reads, in words.
+
+    >>> reads_text({"input_shape": [3, 8, 8], "input_shapes": {"input": [3, 8, 8]}})
+    'one image of 3x8x8'
+    >>> reads_text({"input_shape": [7], "input_shapes": {"audio": [7], "rate": []}})
+    'the inputs audio of 7, rate of 1'
+    """
+    if len(facts["input_shapes"]) == 1:
+        return f"one image of {'x'.join(map(str, facts['input_shape']))}"
+    named = (
+        f"{cut(printable(name), 40)} of {shape_text([1, *sides])}" for name, sides in facts["input_shapes"].items()
+    )
+    return f"the inputs {', '.join(named)}"
+
+
+def find_model(name: str, input_shape: InputShape = None) -> _Model:
     """A model of the command line: an ONNX file, the JSON of an Arch, a preset, or else a name of timm.
 
     Raises:
@@ -137,6 +155,21 @@ def parse_shape(text: str) -> tuple[int, ...]:
     if not re.fullmatch(r"[1-9][0-9]{0,8}(x[1-9][0-9]{0,8})*", text) or text.count("x") >= _MOST_AXES:
         raise InputError(f"--input-shape must be sizes of at least 1, such as 3x224x224, got {text!r}")
     return tuple(map(int, text.split("x")))
+
+
+def parse_input_shape(text: str) -> InputShape:
+    """Sides without the batch, or such sides by the names of inputs.
+
+    Raises:
+        InputError: none of these.
+
+    >>> parse_input_shape("3x224x224"), parse_input_shape("image=3x64x64,sizes=2")
+    ((3, 224, 224), {'image': (3, 64, 64), 'sizes': (2,)})
+    """
+    if "=" not in text:
+        return parse_shape(text)
+    pairs = [part.rpartition("=") for part in text.split(",")]
+    return {name: parse_shape(sides) for name, _, sides in pairs}
 
 
 def doubts(facts: Facts) -> list[str]:
@@ -190,7 +223,7 @@ def shape_text(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape[1:])) or "1"
 
 
-def _read_arch(path: Path, input_shape: tuple[int, ...] | None) -> Arch:
+def _read_arch(path: Path, input_shape: InputShape) -> Arch:
     if path.stat().st_size > _LARGEST_JSON:
         raise InputError(f"model {path}: an architecture must have at most {_LARGEST_JSON:,} bytes")
     try:
@@ -200,7 +233,10 @@ def _read_arch(path: Path, input_shape: tuple[int, ...] | None) -> Arch:
     return arch if input_shape is None else replace(arch, input_shape=_three(input_shape))
 
 
-def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
+def _three(shape: InputShape) -> tuple[int, int, int]:
+    if isinstance(shape, Mapping):
+        raise InputError(f"--input-shape by name is for .onnx files, got {', '.join(shape)}")
+    assert shape is not None
     if len(shape) != 3:
         raise InputError(f"--input-shape must be three sizes, such as 3x224x224, got {'x'.join(map(str, shape))}")
     channels, height, width = shape

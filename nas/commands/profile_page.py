@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nas.commands.output.text_table import cut, printable, short
-from nas.commands.profile_facts import bits_of, doubts, interval, kind_of, shape_text
+from nas.commands.profile_facts import bits_of, doubts, interval, kind_of, reads_text, shape_text
 from nas.report.charts import memory_svg
 from nas.report.html import grid, listing, page, section
 from nas.report.svg import element, label, line, picture, ticks, title, words
@@ -29,11 +29,10 @@ def render_profile(facts: Facts) -> str:
     True
     """
     model, device = printable(facts["model"]), printable(facts["device"])
-    shape = " × ".join(map(str, facts["input_shape"]))
     return page(
         f"fitnas: {model} on {device}",
         f"<h1>{words(model)} on {words(device)}</h1>",
-        f'<p class="quiet">{words(facts["precision"])}, one image of {words(shape)}</p>',
+        f'<p class="quiet">{words(facts["precision"])}, {words(reads_text(facts))}</p>',
         _warnings(doubts(facts)),
         _tiles(facts),
         section("memory", "Memory over time", memory_svg(memory_of(facts), None), _note(

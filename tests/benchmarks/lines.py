@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +33,28 @@ def read(name: str) -> list[dict[str, Any]]:
 def latest_by_case(name: str) -> dict[str, list[dict[str, Any]]]:
     """The latest line of each case and seed, by case."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for line in {(line["case"], line["seed"]): line for line in read(name)}.values():
+    for line in latest(name).values():
         found.setdefault(line["case"], []).append(line)
     return found
+
+
+def latest(name: str) -> dict[tuple[str, int], dict[str, Any]]:
+    """The latest line of each case and seed."""
+    return {(line["case"], line["seed"]): line for line in read(name)}
+
+
+def append(name: str, line: Mapping[str, Any]) -> None:
+    """Write one line, and print it."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / f"{name}.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    print(line, flush=True)
 
 
 def extend(
     name: str, cases: Iterable[tuple[str, int]], run: Callable[[str, int], dict[str, Any]], minutes: float
 ) -> None:
     """Append the result of every (case, seed) that has no line for this commit yet, until the minutes are over."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
     here, deadline = commit(), time.monotonic() + 60 * minutes
     done = {(line["case"], line["seed"], line["commit"]) for line in read(name)}
     for case, seed in cases:
@@ -51,7 +63,4 @@ def extend(
         if time.monotonic() > deadline:
             print("the time is over; the same command goes on")
             return
-        line = {"case": case, "seed": seed, "commit": here, **run(case, seed)}
-        with (FOLDER / f"{name}.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        print(line)
+        append(name, {"case": case, "seed": seed, "commit": here, **run(case, seed)})

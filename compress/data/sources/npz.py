@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,25 +59,39 @@ def open_npz(path: Path) -> ImageSource:
     return ImageSource(parts=parts, class_names=tuple(map(str, classes)), channels=channels, size=(height, width))
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+def open_inputs(path: Path) -> dict[str, NDArray[Any]] | None:
+    """The arrays of an .npz file by name, as a network reads them; None where it holds images, x_train.
+
+    Raises:
+        InputError: not such a file, or arrays that are too large or of no numbers.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
-            _check_headers(path, archive)
+            names = [entry.filename.removesuffix(".npy") for entry in archive.infolist()]
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InputError(f"{path}: not an .npz file ({error})") from None
+    return None if _WANTED[0] in names or not names else _arrays(path, names)
+
+
+def _arrays(path: Path, names: Sequence[str] = _WANTED) -> dict[str, NDArray[Any]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_headers(path, archive, names)
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in _WANTED}
+            return {name: arrays[name] for name in names}
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, MemoryError, OSError) as error:
         raise InputError(f"{path}: not an .npz file ({error})") from None
 
 
-def _check_headers(path: Path, archive: zipfile.ZipFile) -> None:
+def _check_headers(path: Path, archive: zipfile.ZipFile, names: Sequence[str]) -> None:
     """What the arrays say they are, before memory is taken for them."""
     entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
-    missing = [name for name in _WANTED if name not in entries]
+    missing = [name for name in names if name not in entries]
     if missing:
-        raise InputError(f"{path}: must hold {', '.join(_WANTED)}; missing: {', '.join(missing)}")
-    if sum(entries[name].file_size for name in _WANTED) > _LARGEST_NPZ:
+        raise InputError(f"{path}: must hold {', '.join(names)}; missing: {', '.join(missing)}")
+    if sum(entries[name].file_size for name in names) > _LARGEST_NPZ:
         raise InputError(f"{path}: the arrays must be at most 16 GiB together")
-    for name in _WANTED:
+    for name in names:
         shape, dtype = _header(path, name, archive, entries[name])
         if dtype.hasobject:
             raise InputError(f"{path}: {name} holds Python objects, and no pickle is read; save it as numbers")

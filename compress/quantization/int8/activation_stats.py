@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from compress.data.network_inputs import NamedInputs
 from compress.quantization.int8.calibration import Histogram
 from hw_profiles.errors import InputError
-from hw_profiles.onnx_io.session import open_session
+from hw_profiles.onnx_io.session import open_session, run_session
 
 Floats = NDArray[np.float32]
 Inputs = Floats | NamedInputs
@@ -40,8 +40,11 @@ def check_images(images: Floats, shape: Sequence[int | str | None]) -> None:
         raise InputError(f"calibration images must be finite, got NaN or infinity in {count} of {len(images)}")
 
 
-def histograms(model: bytes, names: Sequence[str], images: Inputs) -> dict[str, Histogram]:
+def histograms(model: bytes, names: Sequence[str], images: Inputs, *, all_finite: bool = True) -> dict[str, Histogram]:
     """The histogram of each named tensor while (N, C, H, W) images run through the file, and of the input.
+
+    Without ``all_finite`` a tensor of numbers that are not finite, or of none, has no histogram: a mask of attention
+    is minus infinity.
 
     Raises:
         InputError: a tensor has a number that is not finite.
@@ -49,6 +52,10 @@ def histograms(model: bytes, names: Sequence[str], images: Inputs) -> dict[str, 
     found = {name: Histogram() for name in names}
     for values in run(model, names, images):
         for name, value in values.items():
+            left = name not in found or not value.size or not np.isfinite(value).all()
+            if left and not all_finite:
+                found.pop(name, None)
+                continue
             try:
                 found[name].add(value)
             except ValueError as error:
@@ -84,20 +91,21 @@ def run(model: bytes, names: Sequence[str], images: Inputs) -> Iterator[dict[str
     parsed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
     session = open_session(parsed.SerializeToString()) if wanted else None
     for batch in _batches(given, _fixed_batch(parsed.graph)):
-        values = session.run(wanted, dict(batch.arrays)) if session else []
-        found = {**batch.arrays, **dict(zip(wanted, values, strict=True))}
+        values = run_session(session, wanted, batch) if session else []
+        found = {**batch, **dict(zip(wanted, values, strict=True))}
         yield {name: found[name] for name in names}
 
 
 def _fixed_batch(graph: Any) -> int:
     """The size of batch that a file is made for, 0 where it takes any."""
-    dims = graph.input[0].type.tensor_type.shape.dim
-    return dims[0].dim_value if dims else 0
+    constants = {tensor.name for tensor in graph.initializer}
+    sides = [value.type.tensor_type.shape.dim for value in graph.input if value.name not in constants]
+    return int(max((dims[0].dim_value for dims in sides if dims), default=0))
 
 
-def _batches(images: NamedInputs, fixed: int) -> Iterator[NamedInputs]:
+def _batches(images: NamedInputs, fixed: int) -> Iterator[dict[str, NDArray[Any]]]:
     """Of the size that a file is made for, without a rest that is smaller, or of any size where that is 0."""
-    size = fixed or _BATCH
-    for start in range(0, len(images) - fixed + 1 if fixed else len(images), size):
-        batch = images[start : start + size]
-        yield NamedInputs({name: np.ascontiguousarray(array) for name, array in batch.arrays.items()})
+    if fixed and not images.whole_calls:
+        images = images[: len(images) - len(images) % fixed]
+    for feed in images.feeds(fixed or _BATCH):
+        yield {name: np.asarray(array, order="C") for name, array in feed.items()}

@@ -17,6 +17,9 @@ LEVELS = 256
 _BINS = 4096
 _SAMPLED = 131_072  # values of one batch that are counted; its extremes are exact
 _OUTERMOST = 1e-4
+SMALLEST_SCALE = 1e-20
+"""Of an activation: its product with the scale of a weight is still a float32 of full precision."""
+_SCALE_OF_ZEROS = 1e-8
 _NOTHING = 1e-30
 _SHRINK_STEPS = 64
 _ENTROPY_STEPS = 128
@@ -143,7 +146,7 @@ def scale_and_zero_point(low: float, high: float, *, signed: bool = False) -> tu
     if not np.isfinite([low, high]).all():
         raise InputError(f"the range of an activation must be finite, got {low}..{high}")
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = max((high - low) / (LEVELS - 1), 1e-8)
+    scale = max((high - low) / (LEVELS - 1), SMALLEST_SCALE) if low < high else _SCALE_OF_ZEROS
     return scale, round(-low / scale) - signed * LEVELS // 2
 
 

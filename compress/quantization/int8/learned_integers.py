@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from compress.quantization.int8.calibration import SMALLEST_SCALE
 from compress.quantization.int8.ptq import Quantize
 from compress.quantization.simulator.integer_ops import Grid, rounded
 from compress.quantization.simulator.simulator import Operands, Step, run_integers, steps
 from hw_profiles.network.quantization import LARGEST_BIAS, LARGEST_WEIGHT, Quantization, with_gates
 from hw_profiles.network.workload import WEIGHTED, Op, Workload
 
-_SMALLEST_SCALE = 1e-8
 START = Quantize(calibration="minmax", equalize="none", bias_correction=False, adaround=False)
 _HIGHEST = {"relu6": 6 / 255}  # a coarser scale would let more than 6 through, which the runtime then cuts off in float
 
@@ -63,7 +63,7 @@ class LearnedIntegers(nn.Module):
 
     def activation_scales(self) -> Tensor:
         """The scale of each distinct tensor, with the gradient that it learns from."""
-        scales = _paced(self.scales.abs().clamp_min(_SMALLEST_SCALE), self.pace)
+        scales = _paced(self.scales.abs().clamp_min(SMALLEST_SCALE), self.pace)
         return scales + (torch.minimum(scales, self.highest) - scales).detach()
 
     def weights_on_the_grid(self) -> dict[str, NDArray[np.float32]]:

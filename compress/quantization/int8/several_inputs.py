@@ -6,7 +6,7 @@ Nodes are placed by ONNX Runtime's own quantizer; no channel is equalised, no bi
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from compress.quantization.int8.calibration import CALIBRATIONS, calibrated_rang
 from compress.quantization.int8.fidelity import FidelityEvaluator
 from compress.stage_interface import Context
 from hw_profiles.errors import InputError
-from hw_profiles.onnx_io.graph_edges import consumers_of
+from hw_profiles.onnx_io.graph_edges import check_straight, consumers_of, needed_nodes
 from hw_profiles.onnx_io.graph_reader import check_float, float_inputs
 from hw_profiles.onnx_io.rewrites.half_precision import in_float32
 from hw_profiles.onnx_io.rewrites.normal_form import normal_form
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _FUNCTIONS = {"HardSwish": "hard_swish", "Sigmoid": "sigmoid", "Relu": "relu", "Gelu": "gelu"}
 _GATED = {"Sigmoid": "silu", "HardSigmoid": "hard_swish"}  # times its own input
+_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _FLOAT = onnx.TensorProto.FLOAT
 _LEAST_OPSET = 13  # the first in which each channel of a weight may have a scale of its own
 
@@ -78,12 +79,16 @@ def with_quantized_file(artifact: Artifact, stage: Quantize, context: Context) -
 
 def _in_integers(data: bytes, inputs: Inputs, calibration: str | None, *, signed: bool, per_channel: bool) -> bytes:
     model = in_float32(load_model(data))
+    for node in needed_nodes(model.graph):
+        check_straight(node)
     given = _checked_inputs(model, inputs)
     normal = normal_form(model, opset=_LEAST_OPSET)
     _add_biases_after_grouped(normal.graph)
     ready = _with_named_nodes(folded(normal))
     half = len(given) if calibration or len(given) < 2 else len(given) // 2
-    seen = histograms(ready, _float_tensors(ready), given[:half])
+    tensors = _float_tensors(ready)
+    seen = histograms(ready, tensors, given[:half], all_finite=False)
+    in_float = [name for name in tensors if name not in seen]
     consumers = consumers_of(onnx.load_model_from_string(ready).graph)
 
     def written(method: str) -> bytes:
@@ -91,7 +96,7 @@ def _in_integers(data: bytes, inputs: Inputs, calibration: str | None, *, signed
             name: calibrated_range(each, method, _function(consumers.get(name, []))) for name, each in seen.items()
         }
         scales = {name: scale_and_zero_point(*both, signed=signed) for name, both in ranges.items()}
-        return _quantized(ready, scales, dict(given[:1].arrays), signed=signed, per_channel=per_channel)
+        return _quantized(ready, scales, next(given.feeds(1)), in_float, signed=signed, per_channel=per_channel)
 
     if calibration or half == len(given):
         return written(calibration or "minmax")
@@ -135,6 +140,7 @@ def _checked_inputs(model: Any, images: Inputs) -> NamedInputs:
     check_float(graph)
     constants = {tensor.name for tensor in graph.initializer}
     values = {value.name: value.type.tensor_type for value in graph.input if value.name not in constants}
+    whole = isinstance(images, NamedInputs) and images.whole_calls
     if isinstance(images, NamedInputs):
         arrays = dict(images.arrays)
     elif len(values) == 1:
@@ -144,10 +150,10 @@ def _checked_inputs(model: Any, images: Inputs) -> NamedInputs:
     if set(arrays) != set(values):
         raise InputError(f"inputs must be given for {', '.join(values)}, got {', '.join(arrays)}")
     for name, array in arrays.items():
-        dims = values[name].shape.dim[1:]
+        dims = values[name].shape.dim[0 if whole else 1 :]
         check_images(array, [dim.dim_value if dim.dim_value > 0 else dim.dim_param or None for dim in dims])
         arrays[name] = array.astype(helper.tensor_dtype_to_np_dtype(values[name].elem_type))
-    return NamedInputs(arrays)
+    return NamedInputs(arrays, whole)
 
 
 def _float_tensors(data: bytes) -> list[str]:
@@ -185,9 +191,22 @@ def _swishes(consumers: Mapping[str, list[Any]]) -> list[str]:
     return [node.name for nodes in pairs for node in nodes]
 
 
+def _beside(graph: Any, tensors: Sequence[str]) -> list[str]:
+    """The nodes that read or make one of these."""
+    return [node.name for node in graph.node if not {*node.input, *node.output}.isdisjoint(tensors)]
+
+
 def _quantized(
-    data: bytes, scales: Mapping[str, tuple[float, int]], image: dict[str, Floats], *, signed: bool, per_channel: bool
+    data: bytes,
+    scales: Mapping[str, tuple[float, int]],
+    image: dict[str, Floats],
+    in_float: Sequence[str],
+    *,
+    signed: bool,
+    per_channel: bool,
 ) -> bytes:
+    """In 8-bit integers of these scales, but for the nodes that read or make a tensor of ``in_float``; where there is
+    one, only products are in integers, as the quantizer follows no other operation around what stays in float."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Once(CalibrationDataReader):  # type: ignore[misc]
@@ -215,7 +234,8 @@ def _quantized(
             per_channel=per_channel,
             activation_type=QuantType.QInt8 if signed else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=_swishes(consumers_of(model.graph)),
+            op_types_to_quantize=list(_PRODUCTS) if in_float else None,
+            nodes_to_exclude=[*_swishes(consumers_of(model.graph)), *_beside(model.graph, in_float)],
             extra_options={"TensorQuantOverrides": overrides, "QDQKeepRemovableActivations": False},
         )
         written = path.read_bytes()

@@ -216,3 +216,26 @@ def test_an_interruption_leaves_a_module_of_plain_weights(moment: str, monkeypat
     assert [type(module) for module in model.modules()] == kinds
     assert sorted(model.state_dict()) == keys
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_layer_of_zeros_alone_stays_one() -> None:
+    """As where a network begins without a branch: the scale of the normalisation after it is zero."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)
+    )
+    nn.init.zeros_(model[1].weight)
+    layers = weighted_layers(model)
+
+    def learn(module: nn.Module, before_step: object) -> None:
+        optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], 0.1)
+        module.train()
+        for _ in range(2):
+            before_step(0.5)
+            module(torch.randn(8, 1, 8, 8)).square().sum().backward()
+            optimizer.step()
+
+    found = Cluster(clusters=4).apply(model, layers, learn, input_shape=(1, 8, 8))
+    assert list(found) == ["5"]
+    assert not model[0].weight.any()
+    assert model[0].weight.requires_grad

@@ -219,3 +219,31 @@ def test_products_with_parameters_are_linear_operations() -> None:
     assert [(op.kind, op.weight_shape, op.bias) for op in workload.ops] == [
         ("linear", (4, 6), True), ("linear", (5, 4), False)
     ]  # fmt: skip
+
+
+class TwoTowers(nn.Module):
+    """Words and an image, and two outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image, self.numbers, self.head = nn.Conv2d(3, 8, 3), nn.Linear(5, 8), nn.Linear(8, 2)
+
+    def forward(self, image: torch.Tensor, numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mixed = self.image(image).mean((2, 3)) + self.numbers(numbers)
+        return self.head(mixed), mixed
+
+
+def test_a_module_of_several_inputs_is_profiled_by_their_names() -> None:
+    module, device = TwoTowers(), load_device("host")
+    found = profile(module, device, input_shape={"image": (3, 8, 8), "numbers": (5,)})
+    assert found.macs == 6 * 6 * 8 * 27 + 5 * 8 + 8 * 2
+    assert found.params == sum(p.numel() for p in module.parameters())
+    said = r"must take one tensor, or input_shape say the sides of each by name, \{name: sides\} for image, numbers"
+    for given in ((3, 8, 8), {"image": (3, 8, 8)}):
+        with pytest.raises(ValueError, match=said):
+            profile(module, device, input_shape=given)
+
+
+def test_a_module_that_reads_whole_numbers_is_traced() -> None:
+    module = nn.Sequential(nn.Embedding(50, 8), nn.Flatten(), nn.Linear(8 * 6, 3))
+    assert workload_of(module, (6,)).macs == 8 * 6 * 3

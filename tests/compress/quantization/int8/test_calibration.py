@@ -159,3 +159,9 @@ def test_signed_integers_stand_for_the_same_numbers_as_unsigned_ones() -> None:
         assert scale_and_zero_point(low, high, signed=True) == (scale, unsigned - 128)
         assert (0 - unsigned) * scale == pytest.approx(low, abs=scale / 2)
         assert (255 - unsigned) * scale == pytest.approx(high, abs=scale / 2)
+
+
+def test_small_numbers_have_small_steps() -> None:
+    """A network with random weights may make nothing above 1e-8; a tensor of zeros alone needs some scale."""
+    assert scale_and_zero_point(0.0, 2.55e-9)[0] == pytest.approx(1e-11)
+    assert scale_and_zero_point(0.0, 0.0)[0] > 0
