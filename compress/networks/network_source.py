@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from torch import nn
 
 from compress.atomic_files import write_bytes, write_text
 from compress.networks.module_copy import copied
+from compress.networks.slice_channels import REMOVED, of_original
 from compress.networks.timm_network import Timm
 from hw_profiles.errors import InputError
 from hw_profiles.network.workload import Workload
@@ -33,6 +34,7 @@ __all__ = [
     "read_source",
     "require_savable",
     "source_name",
+    "with_module",
     "write_source",
 ]
 
@@ -160,6 +162,22 @@ def stated_shape(source: Source) -> tuple[int, ...] | None:
     (3, 32, 32)
     """
     return source.stated_shape if isinstance(source, OnnxFile) else source.input_shape
+
+
+def with_module(source: Source, module: nn.Module, kept: Mapping[str, Sequence[int]]) -> Source:
+    """The source of a module of which only the channels in ``kept`` are left, as
+    :func:`compress.networks.slice_channels.cut_module` reads it: a model of timm remembers them by their first numbers.
+
+    >>> source = Timm(name="resnet18", input_shape=(3, 32, 32), kept={"conv1": (3, 5, 8)})
+    >>> with_module(source, source.build(), {"conv1": [0, 2]}).kept
+    {'conv1': (3, 8)}
+    """
+    if isinstance(source, GivenModule):
+        return replace(source, module=module)
+    assert isinstance(source, Timm)
+    removed = tuple(f"{key.removesuffix(REMOVED)}." for key in kept if key.endswith(REMOVED))
+    before = {key: numbers for key, numbers in source.kept.items() if not key.startswith(removed)}
+    return replace(source, kept={**before, **of_original(before, kept)})
 
 
 def source_name(source: Source) -> str:

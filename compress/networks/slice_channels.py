@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from hw_profiles.errors import InputError
 
-INPUTS, HEADS = ":inputs", ":heads"
+INPUTS, HEADS, REMOVED = ":inputs", ":heads", ":removed"
 FilterLayer = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
 SliceableLayer = FilterLayer | _BatchNorm | nn.PReLU
 
@@ -20,6 +20,7 @@ def cut_module(module: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.Modul
 
     ``kept["name"]`` are the output channels of a convolution, linear layer, batch normalisation or PReLU,
     ``"name:inputs"`` the input channels of one of the first two, and ``"name:heads"`` the heads of an attention module.
+    ``"name:removed"`` puts an identity in the place of a block.
     What is not named stays whole, so names have to be given for all layers that a channel goes through.
 
     Raises:
@@ -29,9 +30,17 @@ def cut_module(module: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.Modul
     >>> cut_module(net, {"0": [1, 3], "1:inputs": [1, 3]})(torch.zeros(1, 3, 8, 8)).shape
     torch.Size([1, 2, 8, 8])
     """
+    blocks = [key.removesuffix(REMOVED) for key in kept if key.endswith(REMOVED)]
+    layers = dict(module.named_modules())
+    for name in blocks:
+        if name not in layers or not name:
+            raise InputError(f"kept: there is no block {name!r:.100}")
+        module.set_submodule(name, nn.Identity())
     layers = dict(module.named_modules())
     for key, numbers in kept.items():
         name, colon, side = key.partition(":")
+        if colon + side == REMOVED:
+            continue
         layer = layers.get(name)
         if layer is None:
             raise InputError(f"kept: there is no layer {name!r:.100}")
@@ -44,6 +53,18 @@ def cut_module(module: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.Modul
                 f"kept: {name} must be a convolution, linear layer, batch normalisation or PReLU, got {_kind(layer)}"
             )
     return module
+
+
+def of_original(before: Mapping[str, Sequence[int]], now: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+    """The channels that are left ``now`` of those that were left ``before``, by their first numbers.
+
+    >>> of_original({"a": [3, 5, 8]}, {"a": [0, 2], "b": [1]})
+    {'a': (3, 8), 'b': (1,)}
+    """
+    return {
+        key: tuple(before[key][i] for i in channels) if key in before else tuple(channels)
+        for key, channels in now.items()
+    }
 
 
 def is_depthwise(layer: nn.Module) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from compress.networks.slice_channels import cut_module
+from compress.networks.slice_channels import REMOVED, cut_module
 from compress.training.random_generators import seeded
 from hw_profiles.errors import InputError
 from hw_profiles.network.workload import Workload
@@ -40,7 +40,8 @@ class Timm:
     """``timm.create_model(name, **kwargs)`` for images (channels, height, width), without weights.
 
     ``kwargs`` are numbers, texts and truth values, or pairs of numbers. ``kept`` names for each pruned layer the
-    channels that stayed, ascending, as :func:`compress.networks.slice_channels.cut_module` reads it.
+    channels that stayed, ascending, and the blocks that did not, as
+    :func:`compress.networks.slice_channels.cut_module` reads it.
 
     Raises:
         InputError: timm has no such model, an argument that is not plain or not allowed, or one too large.
@@ -62,6 +63,8 @@ class Timm:
         for name, value in self.kwargs.items():
             _check_argument(name, value)
         for name, channels in self.kept.items():
+            if name.endswith(REMOVED) and not channels:
+                continue
             if not channels or list(channels) != sorted(set(channels)) or channels[0] < 0:
                 raise InputError(f"Timm.kept: {name[:_LONGEST_TEXT]!r} must be ascending channels, at least one")
         object.__setattr__(self, "kept", {name: tuple(channels) for name, channels in self.kept.items()})

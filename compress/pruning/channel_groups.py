@@ -1,131 +1,100 @@
-"""What of an Arch can be pruned, and the smaller Arch and its weights."""
+"""Groups of channels and attention heads that are removed together: the description of a network that pruning reads."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from blocks.custom import CUSTOM_BLOCKS
-from blocks.spec import BlockSpec
-from compress.networks.weight_layers import weight_keys
-from hw_profiles.network.channel_groups import ChannelGroups, channel_groups
-from hw_profiles.network.workload import WEIGHTED, Workload
-from search_spaces.arch import Arch
+from compress.networks.slice_channels import HEADS, INPUTS, width_of
 
-Kept = Mapping[str, Tensor]  # group -> indices of the channels that stay, ascending
-
-
-def prunable_groups(arch: Arch) -> ChannelGroups:
-    """The groups of an Arch; those of a user's own block are fixed where its spec cannot say a smaller one.
-
-    >>> from search_spaces import preset
-    >>> len(prunable_groups(preset("resnet8")).prunable())
-    6
-    """
-    workload = arch.workload()
-    groups = channel_groups(workload)
-    for name, spec in arch.blocks():
-        if spec.kind in CUSTOM_BLOCKS:
-            ops = [op for op in workload.ops if op.name == name or op.name.startswith(f"{name}.")]
-            touched = {groups.of[tensor] for op in ops for tensor in (op.name, *op.inputs)}
-            if not _can_shrink(arch, groups, touched):
-                groups = replace(groups, fixed=groups.fixed | touched)
-    return groups
-
-
-def _can_shrink(arch: Arch, groups: ChannelGroups, touched: set[str]) -> bool:
-    """Whether the Arch with one channel less in each of these groups has the weights that pruning leaves."""
-    kept = {g: torch.arange(groups.width[g] - 1) for g in touched - groups.fixed if groups.width[g] > 1}
-    workload = arch.workload()
-    weights = {name: torch.empty(shape) for name, shape in workload.weights().items()}
-    expected = {name: tuple(w.shape) for name, w in pruned_weights(weights, workload, groups, kept).items()}
-    try:
-        return pruned_arch(arch, groups, kept).workload().weights() == expected
-    except ValueError:
-        return False
+Kept = Mapping[str, Tensor]  # group -> indices of the units that stay, ascending
 
 
 @dataclass(frozen=True, slots=True)
-class BlockGroups:
-    """The groups of a block's input, output, inner channels and squeezed channels; None where it has no such."""
+class Member:
+    """A layer that a group's channels go through: its channel ``places[i]`` is part of the group's ``units[i]``."""
 
-    read: str
-    written: str
-    inner: str | None
-    squeezed: str | None
+    layer: str
+    inputs: bool
+    places: tuple[int, ...]
+    units: tuple[int, ...]
 
-    def all(self) -> set[str]:
-        """Every group whose width is a width of the block."""
-        return {group for group in (self.read, self.written, self.inner, self.squeezed) if group is not None}
+    @property
+    def key(self) -> str:
+        """Its name for :func:`compress.networks.slice_channels.cut_module`."""
+        return self.layer + INPUTS * self.inputs
 
 
-def block_groups(arch: Arch, groups: ChannelGroups) -> dict[str, BlockGroups]:
-    """Which group gives each width of each block, by the block's place.
-
-    >>> from search_spaces import preset
-    >>> arch = preset("resnet8")
-    >>> block_groups(arch, channel_groups(arch.workload()))["stages.0.0"].inner
-    'stages.0.0.conv1'
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Channels that can be removed only from all these layers at once. ``width``: how many units, channels or heads,
+    can be removed one by one; ``attention``: the module whose heads they are.
     """
-    workload = arch.workload()
+
+    width: int
+    members: tuple[Member, ...]
+    attention: str | None = None
+
+    def channels_each(self, layer: str) -> int:
+        """How many channels that a layer writes are removed with one unit."""
+        written = [len(member.places) for member in self.members if member.layer == layer and not member.inputs]
+        return max(1, sum(written) // self.width)
+
+
+Groups = Mapping[str, Group]  # by the name of the first layer that writes the channels
+
+
+def in_order(members: Iterable[Member], model: nn.Module) -> tuple[Member, ...]:
+    """The members in the order of their layers in the module, so that sums over them are the same to the last bit."""
+    order = {name: number for number, (name, _) in enumerate(model.named_modules())}
+    return tuple(sorted(members, key=lambda member: (order[member.layer], member.inputs)))
+
+
+def kept_channels(groups: Groups, model: nn.Module, chosen: Kept) -> dict[str, list[int]]:
+    """What stays of each layer where the ``chosen`` units of each group do, for
+    :func:`compress.networks.slice_channels.cut_module`."""
+    layers = dict(model.named_modules())
+    gone: dict[str, set[int]] = {}
+    kept: dict[str, list[int]] = {}
+    for name, group in groups.items():
+        stays = set(chosen[name].tolist())
+        if len(stays) == group.width:
+            continue
+        if group.attention is not None:
+            kept[group.attention + HEADS] = sorted(stays)
+        for member in group.members:
+            leaving = {place for place, unit in zip(member.places, member.units, strict=True) if unit not in stays}
+            gone.setdefault(member.key, set()).update(leaving)
+    for key, places in gone.items():
+        width = width_of(layers[key.removesuffix(INPUTS)], inputs=key.endswith(INPUTS))
+        kept[key] = sorted(set(range(width)) - places)
+    return kept
+
+
+def narrowed(groups: Groups, chosen: Kept, kept: Mapping[str, list[int]]) -> dict[str, Group]:
+    """The groups of the network that :func:`kept_channels` leaves, their channels and units numbered anew.
+
+    >>> import torch
+    >>> groups = {"a": Group(3, (Member("a", False, (0, 1, 2), (0, 1, 2)),))}
+    >>> narrowed(groups, {"a": torch.tensor([0, 2])}, {"a": [0, 2]})["a"].members
+    (Member(layer='a', inputs=False, places=(0, 1), units=(0, 1)),)
+    """
+    places = {key: {channel: number for number, channel in enumerate(channels)} for key, channels in kept.items()}
     found = {}
-    for name, spec in arch.blocks():
-        ops = [op for op in workload.ops if op.name == name or op.name.startswith(f"{name}.")]
-        weighted = [op.name for op in ops if op.kind in WEIGHTED]
-        squeezed = next((op for op in weighted if op.endswith("se.reduce")), None)
-        found[name] = BlockGroups(
-            read=groups.of[ops[0].inputs[0]],
-            written=groups.of[ops[-1].name],
-            inner=groups.of[weighted[0]] if spec.mid_channels else None,
-            squeezed=groups.of[squeezed] if squeezed else None,
-        )
+    for name, group in groups.items():
+        units = {unit: number for number, unit in enumerate(chosen[name].tolist())}
+        members = tuple(_renumbered(member, units, places.get(member.key)) for member in group.members)
+        found[name] = Group(len(units), members, group.attention)
     return found
 
 
-def with_widths(arch: Arch, places: Mapping[str, BlockGroups], width: Mapping[str, int]) -> Arch:
-    """The Arch whose groups have these widths; ``places`` are its :func:`block_groups`."""
-    specs: dict[str, BlockSpec] = {}
-    for name, spec in arch.blocks():
-        groups = places[name]
-        specs[name] = replace(
-            spec,
-            in_channels=width[groups.read],
-            out_channels=width[groups.written],
-            mid_channels=width[groups.inner] if groups.inner else 0,
-            se_channels=width[groups.squeezed] if groups.squeezed else 0,
-        )
-    return replace(
-        arch,
-        stem=specs["stem"],
-        stages=tuple(tuple(specs[f"stages.{i}.{j}"] for j in range(len(stage))) for i, stage in enumerate(arch.stages)),
-        head=specs.get("head"),
+def _renumbered(member: Member, units: Mapping[int, int], places: Mapping[int, int] | None) -> Member:
+    pairs = [pair for pair in zip(member.places, member.units, strict=True) if pair[1] in units]
+    return Member(
+        member.layer,
+        member.inputs,
+        tuple(place if places is None else places[place] for place, _ in pairs),
+        tuple(units[unit] for _, unit in pairs),
     )
-
-
-def pruned_arch(arch: Arch, groups: ChannelGroups, kept: Kept) -> Arch:
-    """The Arch with the widths of the channels that stay."""
-    width = {group: len(kept[group]) if group in kept else count for group, count in groups.width.items()}
-    return with_widths(arch, block_groups(arch, groups), width)
-
-
-def pruned_weights(
-    weights: Mapping[str, Tensor], workload: Workload, groups: ChannelGroups, kept: Kept
-) -> dict[str, Tensor]:
-    """The state dict with only the channels that stay."""
-    sliced = dict(weights)
-    for op in workload.ops:
-        if op.kind not in WEIGHTED:
-            continue
-        written = kept.get(groups.of[op.name])
-        read = None if op.depthwise else kept.get(groups.of[op.inputs[0]])
-        for key in weight_keys(op, weights):
-            value = weights[key]
-            if written is not None and value.ndim:
-                value = value.index_select(0, written)
-            if read is not None and value.ndim > 1:
-                value = value.index_select(1, read)
-            sliced[key] = value.contiguous()
-    return sliced

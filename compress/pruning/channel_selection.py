@@ -32,7 +32,6 @@ def choose_channels(
     saved: Saved,
     enough: Enough,
     *,
-    start: Mapping[str, int] | None = None,
     least: Mapping[str, int] | None = None,
 ) -> dict[str, Tensor]:
     """Indices that stay in each group.
@@ -40,8 +39,7 @@ def choose_channels(
     Again and again the weakest channels of one group leave together, down to a multiple of ``multiple`` (one for all,
     or one for each): of the group where the sum of their scores, divided by what their leaving saves, is least. Where
     one multiple saves nothing, two are looked at, and so on. What saves nothing at all leaves last. At least one
-    multiple and a quarter of each group stay, or ``least``. ``start``: the widths to go on from, where some have left
-    already.
+    multiple and a quarter of each group stay, or ``least``.
 
     >>> import torch
     >>> scores = {"a": torch.tensor([1.0, 1.0]), "b": torch.tensor([2.0, 2.0])}
@@ -52,9 +50,9 @@ def choose_channels(
     {'a': 2, 'b': 1}
     """
     ranked = {group: score.sort().values.double().cumsum(0) for group, score in scores.items()}
-    width = {group: len(score) if start is None else start[group] for group, score in scores.items()}
+    width = {group: len(score) for group, score in scores.items()}
     multiples = _per_group_setting(scores, multiple)
-    least = least_widths({group: len(score) for group, score in scores.items()}, multiple) if least is None else least
+    least = least_widths(width, multiple) if least is None else least
     while True:
         ways = {
             group: range(_below(width[group], multiples[group]), least[group] - 1, -multiples[group]) for group in width
@@ -70,7 +68,10 @@ def choose_channels(
 
 
 def regrow(
-    kept: Mapping[str, Tensor], scores: Scores, multiple: int, holds: Callable[[Mapping[str, int]], bool]
+    kept: Mapping[str, Tensor],
+    scores: Scores,
+    multiple: int | Mapping[str, int],
+    holds: Callable[[Mapping[str, int]], bool],
 ) -> dict[str, Tensor]:
     """The indices that stay, and those that need not have left: a group grows by a multiple, the one first whose next
     channels matter most, as long as the limits hold at these widths.
@@ -83,11 +84,11 @@ def regrow(
     >>> regrow(kept, scores, 1, lambda width: sum(width.values()) <= 3)["b"]
     tensor([0, 1])
     """
-    found = dict(kept)
+    found, multiples = dict(kept), _per_group_setting(scores, multiple)
     while True:
         width = {group: len(indices) for group, indices in found.items()}
         smaller = [group for group, score in scores.items() if width[group] < len(score)]
-        grown = [(*_grown(found[group], scores[group], multiple), group) for group in smaller]
+        grown = [(*_grown(found[group], scores[group], multiples[group]), group) for group in smaller]
         for _, indices, group in sorted(grown, key=lambda each: -each[0]):
             if holds({**width, group: len(indices)}):
                 found[group] = indices

@@ -9,47 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from compress.networks.module_copy import copied
-from compress.networks.slice_channels import (
-    HEADS,
-    INPUTS,
-    FilterLayer,
-    SliceableLayer,
-    cut_module,
-    is_depthwise,
-    width_of,
-)
+from compress.networks.slice_channels import FilterLayer, SliceableLayer, cut_module, is_depthwise
 from compress.pruning.channel_dependencies import Key, Place, channel_places
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A layer that a group's channels go through: its channel ``places[i]`` is part of the group's ``units[i]``."""
-
-    layer: str
-    inputs: bool
-    places: tuple[int, ...]
-    units: tuple[int, ...]
-
-    @property
-    def key(self) -> str:
-        """Its name for :func:`compress.networks.slice_channels.cut_module`."""
-        return self.layer + INPUTS * self.inputs
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Channels that can leave only from all these layers at once. ``width``: how many units, channels or heads, may
-    leave one by one; ``attention``: the module whose heads they are.
-    """
-
-    width: int
-    members: tuple[Member, ...]
-    attention: str | None = None
-
-    def channels_each(self, layer: str) -> int:
-        """How many channels that a layer writes leave with one unit."""
-        written = [len(member.places) for member in self.members if member.layer == layer and not member.inputs]
-        return max(1, sum(written) // self.width)
+from compress.pruning.channel_groups import Group, Groups, Member, in_order, kept_channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +20,7 @@ class Found:
     channel stays, each with the reason.
     """
 
-    groups: Mapping[str, Group]
+    groups: Groups
     held: Mapping[str, str]
 
 
@@ -100,27 +62,6 @@ def find_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> Found:
     return Found(every, {name: reason for name, reason in held.items() if name not in written})
 
 
-def kept_channels(groups: Mapping[str, Group], model: nn.Module, chosen: Mapping[str, Tensor]) -> dict[str, list[int]]:
-    """What stays of each layer where the ``chosen`` units of each group do, for
-    :func:`compress.networks.slice_channels.cut_module`."""
-    layers = dict(model.named_modules())
-    gone: dict[str, set[int]] = {}
-    kept: dict[str, list[int]] = {}
-    for name, group in groups.items():
-        stays = set(chosen[name].tolist())
-        if len(stays) == group.width:
-            continue
-        if group.attention is not None:
-            kept[group.attention + HEADS] = sorted(stays)
-        for member in group.members:
-            leaving = {place for place, unit in zip(member.places, member.units, strict=True) if unit not in stays}
-            gone.setdefault(member.key, set()).update(leaving)
-    for key, places in gone.items():
-        width = width_of(layers[key.removesuffix(INPUTS)], inputs=key.endswith(INPUTS))
-        kept[key] = sorted(set(range(width)) - places)
-    return kept
-
-
 _COUNTED = "the module itself counts on the number of its channels, and does not run with fewer"
 _LOST = "its channels go through a view in a way that cannot be followed"
 _OUTPUT = "no layer after it reads its channels: they are the output"
@@ -148,7 +89,7 @@ def _channel_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> tupl
             held.update((names[each], reason) for each in written if isinstance(each, FilterLayer))
         else:
             units.setdefault(key[0], []).append(unit)
-    return {names[channels.layers[number]]: _group(each, names) for number, each in units.items()}, held
+    return {names[channels.layers[number]]: _group(each, names, model) for number, each in units.items()}, held
 
 
 def _why_held(
@@ -177,13 +118,14 @@ def _frozen_members(layers: Mapping[str, nn.Module], group: Group) -> bool:
     return any(is_frozen(layers[member.layer]) for member in group.members)
 
 
-def _group(units: Sequence[Sequence[Place]], names: Mapping[object, str]) -> Group:
+def _group(units: Sequence[Sequence[Place]], names: Mapping[object, str], model: nn.Module) -> Group:
     parts: dict[tuple[str, bool], list[tuple[int, int]]] = {}
     for number, unit in enumerate(units):
         for place in unit:
             if place.layer in names and _has_channels(place.layer):
                 parts.setdefault((names[place.layer], place.inputs), []).append((place.channel, number))
-    return Group(len(units), tuple(_member(layer, inputs, pairs) for (layer, inputs), pairs in parts.items()))
+    members = (_member(layer, inputs, pairs) for (layer, inputs), pairs in parts.items())
+    return Group(len(units), in_order(members, model))
 
 
 def _has_channels(layer: object) -> bool:
@@ -234,9 +176,7 @@ def _head_groups(layers: Mapping[str, nn.Module]) -> Iterator[tuple[str, Group]]
         )
 
 
-def _runnable(
-    fresh: nn.Module, groups: Mapping[str, Group], image: Tensor, produced: torch.Size
-) -> Mapping[str, Group]:
+def _runnable(fresh: nn.Module, groups: Groups, image: Tensor, produced: torch.Size) -> Groups:
     """The groups without one unit of which the module runs, by halves: few do not."""
     if not groups or _runs(fresh, groups, image, produced):
         return groups
@@ -247,7 +187,7 @@ def _runnable(
     return {name: group for part in parts for name, group in _runnable(fresh, part, image, produced).items()}
 
 
-def _runs(fresh: nn.Module, groups: Mapping[str, Group], image: Tensor, produced: torch.Size) -> bool:
+def _runs(fresh: nn.Module, groups: Groups, image: Tensor, produced: torch.Size) -> bool:
     """Whether the module runs without one unit of each group, and its output keeps its shape."""
     one_less = {name: torch.arange(1, group.width, device="cpu") for name, group in groups.items()}
     try:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from functools import partial
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from compress.argument_checks import is_number, is_whole
 from compress.distillation.guided_training import GuidedTraining, teacher_or_none
 from compress.networks.artifact import Artifact, check_trainable
 from compress.pruning.block_removal import without_weakest_block
-from compress.pruning.channel_groups import prunable_groups, pruned_arch, pruned_weights
+from compress.pruning.channel_groups import Kept
 from compress.pruning.channel_selection import (
     channels_saved,
     choose_channels,
@@ -22,19 +23,23 @@ from compress.pruning.channel_selection import (
     select_channels,
     so_many,
 )
-from compress.pruning.importance import CRITERIA, TAYLOR_IMAGES, Scores, channel_scores
+from compress.pruning.importance import CRITERIA, TAYLOR_IMAGES, Batch, Scores, channel_scores, taylor_batches
+from compress.pruning.prunable_network import PrunableNetwork, prunable_network, pruned_artifact
 from compress.pruning.width_costs import COST_NAMES, CostModel
 from compress.stage_interface import Context
 from compress.training.loop import Recipe
+from hw_profiles.devices.device import Device
 from hw_profiles.errors import InputError
-from hw_profiles.network.channel_groups import channel_groups
 from hw_profiles.network.tensor_formats import check_precision
-from search_spaces.arch import Arch
+from hw_profiles.profiling import profile
 
 __all__ = ["Prune", "remove_channels", "select_channels"]
 
 _USUAL_AMOUNT = 0.2
 _LOOKS = {"taylor": 4}  # in each step: what the loss owes to a channel depends on which others are still there
+_MOST_STEPS = 1000  # about so many are taken from the whole network to the narrowest
+
+Recover = Callable[[nn.Module], object]  # trains the module in place
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,131 +102,54 @@ class Prune:
         return {name: limit for name in COST_NAMES if (limit := getattr(self, name)) is not None}
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
-        """A smaller Arch with the weights that stay, trained on; the same artifact where no multiple can leave. Of
-        another source than an Arch the module is pruned, see :func:`compress.pruning.module_pruning.prune_module`."""
+        """A smaller Arch, timm model or module with the weights that stay, trained on; the same artifact where no
+        multiple can leave. ``metrics["held"]`` names the layers of a module that cannot become narrower, each with the
+        reason; the output and frozen layers are among them."""
         check_trainable("Prune", artifact)
-        if not isinstance(artifact.source, Arch):
-            from compress.pruning.module_pruning import pruned_module
+        training = self.training(artifact, context)
+        shallower = self._shallower(artifact, context)
+        network = prunable_network(shallower)
+        batches = partial(taylor_batches, context.data.train, artifact.preprocessing, context.seed)
+        smaller = self.narrow(network, context.device, batches, training, shallower is not artifact)
+        metrics = {} if training is None else training.metrics()
+        held = {"held": dict(network.held)} if network.held else {}
+        return replace(pruned_artifact(shallower, smaller), metrics={**metrics, **held})
 
-            return pruned_module(artifact, self, context)
-        pruned = self._shallower(artifact, context)
-        before = self._values(pruned, context)
-        if self.limits():
-            self._check_reachable(pruned, context)
-        training, trained = self.training(artifact, context), artifact
+    def narrow(
+        self,
+        network: PrunableNetwork,
+        device: Device,
+        batches: Callable[[], Iterable[Batch]],
+        recover: Recover | None = None,
+        is_changed: bool = False,
+    ) -> PrunableNetwork:
+        """The network with fewer channels; ``recover`` trains it after each step in which it changed, the first one
+        where it ``is_changed`` already. ``batches`` gives the images that ``"taylor"`` looks at."""
+        limits = self.limits()
+        cost_model = CostModel(network, device, self.precision, limits)
+        before = {name: cost_model.value(name, network.width) for name in limits}
+        run = _Run(self, cost_model, device, batches, before, sum(network.width.values()))
+        if limits:
+            run.check_reachable(network)
         for i in range(self.steps):
-            pruned = self._narrower(pruned, before, i, context)
-            if pruned.source != trained.source:
-                model = pruned.model()
-                if training is not None:
-                    training(model)
-                trained = pruned = pruned.with_model(model)
-        self._check_kept(pruned, context)
-        return replace(pruned, metrics={} if training is None else training.metrics())
+            narrower = run.narrower(network, i)
+            if recover is not None and (is_changed or narrower is not network):
+                recover(narrower.model)
+            is_changed, network = False, narrower
+        run.check_kept(network)
+        return network
 
     def _shallower(self, artifact: Artifact, context: Context) -> Artifact:
         images = context.data.train.some(TAYLOR_IMAGES, context.seed)
         for _ in range(self.blocks):
-            if self.limits() and not self._cost_model(artifact, self.limits(), context).broken():
+            now = profile(artifact.source, context.device, self.precision) if self.limits() else None
+            if now is not None and all(getattr(now, name) <= limit for name, limit in self.limits().items()):
                 break
             smaller = without_weakest_block(artifact, images, context.device, self.precision)
             if smaller is None:
                 break
             artifact = smaller
         return artifact
-
-    def _narrower(self, artifact: Artifact, before: Mapping[str, float], done: int, context: Context) -> Artifact:
-        """The artifact after one more of the steps; ``before``: the values before any channel left."""
-        multiple, looks = context.device.channel_multiple, _LOOKS.get(self.criterion, 1)
-        groups = prunable_groups(artifact.arch)
-        width = {group: groups.width[group] for group in groups.prunable()}
-        least = least_widths(width, multiple)
-        kept = {group: torch.arange(count) for group, count in width.items()}
-        first: Scores = {}
-        for i in range(looks):
-            share = (done + (i + 1) / looks) / self.steps
-            narrower = remove_channels(artifact, kept)
-            scores = self._scores(narrower, context)
-            first = first or scores
-            cost_model = self._cost_model(narrower, self._limits_at(share, before), context)
-            if cost_model.limits:
-                chosen = self._within(cost_model, scores, multiple, least)
-            else:
-                count = sum(map(len, scores.values())) - before["channels"] * (1 - self._amount() * share)
-                chosen = choose_channels(scores, multiple, channels_saved, so_many(scores, count), least=least)
-            kept = {group: kept[group][indices] for group, indices in chosen.items()}
-        if cost_model.limits:
-            kept = regrow(kept, first, multiple, lambda width: not cost_model.broken(width))
-        return remove_channels(artifact, kept)
-
-    def _limits_at(self, share: float, before: Mapping[str, float]) -> dict[str, float]:
-        """The limits at which a share of the total saving is reached."""
-        return {name: before[name] - share * max(0.0, before[name] - last) for name, last in self.limits().items()}
-
-    def _amount(self) -> float:
-        return _USUAL_AMOUNT if self.amount is None else self.amount
-
-    def _values(self, artifact: Artifact, context: Context) -> dict[str, float]:
-        groups, cost_model = prunable_groups(artifact.arch), self._cost_model(artifact, {}, context)
-        values = {name: cost_model.value(name, cost_model.width) for name in self.limits()}
-        return {**values, "channels": sum(groups.width[group] for group in groups.prunable())}
-
-    def _check_reachable(self, artifact: Artifact, context: Context) -> None:
-        """Before anything is trained, whether the steps together can come to where the limits hold.
-
-        The narrowest network is not always the cheapest: odd widths cost a runtime copies. So all are looked at that
-        the order of importance comes through.
-        """
-        cost_model, multiple = self._cost_model(artifact, self.limits(), context), context.device.channel_multiple
-        groups = prunable_groups(artifact.arch)
-        least = {group: groups.width[group] for group in groups.prunable()}
-        for _ in range(self.steps):
-            least = least_widths(least, multiple)
-        kept = self._within(cost_model, self._scores(artifact, context), multiple, least)
-        for name in cost_model.broken({group: len(indices) for group, indices in kept.items()}):
-            raise InputError(
-                f"Prune.{name} must be at least {cost_model.least(name):.6g}, the least found on the way to the "
-                f"fewest channels on {context.device.name} in {self.precision}, got {self.limits()[name]:g}"
-            )
-
-    def _check_kept(self, artifact: Artifact, context: Context) -> None:
-        """What was chosen after a training is not what was foreseen."""
-        cost_model = self._cost_model(artifact, self.limits(), context)
-        for name in cost_model.broken():
-            raise InputError(
-                f"Prune.{name} must be higher, or steps another number than {self.steps}: the channels left after the "
-                f"last step take {cost_model.value(name, cost_model.width):.6g}, got {self.limits()[name]:g}"
-            )
-
-    def _within(
-        self, cost_model: CostModel, scores: Scores, multiple: int, least: Mapping[str, int] | None = None
-    ) -> dict[str, Tensor]:
-        """What stays where the limits hold, or at the end of the way."""
-        return choose_channels(
-            scores,
-            multiple,
-            cost_model.saved_of_limits if self.cost_aware else channels_saved,
-            lambda width, group, narrower: not cost_model.broken(width),
-            least=least,
-        )
-
-    def _scores(self, artifact: Artifact, context: Context) -> Scores:
-        groups = prunable_groups(artifact.arch)
-        return channel_scores(artifact, groups, self.criterion, context.data.train, context.seed)
-
-    def _cost_model(self, artifact: Artifact, limits: Mapping[str, float], context: Context) -> CostModel:
-        return CostModel(artifact.arch, context.device, self.precision, limits)
-
-    def of_modules(self) -> dict[str, Any]:
-        """The arguments of :func:`compress.pruning.module_pruning.prune_module` that say the same.
-
-        Raises:
-            InputError: what only an Arch can.
-        """
-        if self.blocks:
-            raise InputError(f"Prune.blocks needs a network of blocks (Arch), got {self.blocks} for another module")
-        names = ("amount", *COST_NAMES, "criterion", "cost_aware", "precision", "steps")
-        return {name: getattr(self, name) for name in names}
 
     def training(self, artifact: Artifact, context: Context) -> GuidedTraining | None:
         """The trainings after each of the steps, with the current artifact as teacher; none without a recipe."""
@@ -234,12 +162,92 @@ class Prune:
         )  # fmt: skip
 
 
-def remove_channels(artifact: Artifact, kept: Mapping[str, Tensor]) -> Artifact:
-    """The artifact without the other channels; its outputs are those of the original with their activations at zero."""
-    workload = artifact.arch.workload()
-    groups = channel_groups(workload)
-    return replace(
-        artifact,
-        source=pruned_arch(artifact.arch, groups, kept),
-        weights=pruned_weights(artifact.weights, workload, groups, kept),
-    )
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One pruning: ``before`` are the values of what is limited, ``units`` how many there were."""
+
+    stage: Prune
+    cost_model: CostModel
+    device: Device
+    batches: Callable[[], Iterable[Batch]]
+    before: Mapping[str, float]
+    units: int
+
+    def narrower(self, network: PrunableNetwork, done: int) -> PrunableNetwork:
+        """The network after one more of the steps."""
+        looks = _LOOKS.get(self.stage.criterion, 1)
+        multiples = network.multiples(self.device.channel_multiple)
+        least = least_widths(network.width, multiples)
+        kept = {group: torch.arange(count) for group, count in network.width.items()}
+        first: Scores = {}
+        for i in range(looks):
+            share = (done + (i + 1) / looks) / self.stage.steps
+            scores = self._scores(network.without(kept))
+            first = first or scores
+            if self.before:
+                self.cost_model.limits = self._limits_at(share)
+                chosen = self._within(scores, multiples, least)
+            else:
+                count = sum(map(len, scores.values())) - self.units * (1 - self._amount() * share)
+                chosen = choose_channels(scores, multiples, channels_saved, so_many(scores, count), least=least)
+            kept = {group: kept[group][indices] for group, indices in chosen.items()}
+        if self.before:
+            kept = regrow(kept, first, multiples, lambda width: not self.cost_model.broken(width))
+        return network.without(kept)
+
+    def check_reachable(self, network: PrunableNetwork) -> None:
+        """Before anything is trained, whether the steps together can come to where the limits hold.
+
+        The narrowest network is not always the cheapest: odd widths cost a runtime copies. So all are looked at that
+        the order of importance comes through.
+        """
+        least, multiples = network.width, network.multiples(self.device.channel_multiple)
+        for _ in range(self.stage.steps):
+            least = least_widths(least, multiples)
+        self.cost_model.limits = self.stage.limits()
+        kept = self._within(self._scores(network), multiples, least)
+        for name in self.cost_model.broken({group: len(indices) for group, indices in kept.items()}):
+            raise InputError(
+                f"Prune.{name} must be at least {self.cost_model.least(name):.6g}, the least found on the way to the "
+                f"fewest channels on {self.device.name} in {self.stage.precision}, got {self.stage.limits()[name]:g}"
+            )
+
+    def check_kept(self, network: PrunableNetwork) -> None:
+        """What was chosen after a training is not what was foreseen."""
+        self.cost_model.limits = self.stage.limits()
+        for name in self.cost_model.broken(network.width):
+            raise InputError(
+                f"Prune.{name} must be higher, or steps another number than {self.stage.steps}: the channels left "
+                f"after the last step take {self.cost_model.value(name, network.width):.6g}, got "
+                f"{self.stage.limits()[name]:g}"
+            )
+
+    def _limits_at(self, share: float) -> dict[str, float]:
+        """The limits at which a share of the total saving is reached."""
+        limits = self.stage.limits()
+        return {name: value - share * max(0.0, value - limits[name]) for name, value in self.before.items()}
+
+    def _amount(self) -> float:
+        return _USUAL_AMOUNT if self.stage.amount is None else self.stage.amount
+
+    def _within(self, scores: Scores, multiples: Mapping[str, int], least: Mapping[str, int]) -> dict[str, Tensor]:
+        """What stays where the limits hold, or at the end of the way, of which a large network takes longer steps."""
+        room = {group: (len(score) - least[group]) // multiples[group] for group, score in scores.items()}
+        longer = max(1, round(sum(room.values()) / _MOST_STEPS))
+        return choose_channels(
+            scores,
+            {group: multiple * max(1, min(longer, room[group] // 4)) for group, multiple in multiples.items()},
+            self.cost_model.saved_of_limits if self.stage.cost_aware else channels_saved,
+            lambda width, group, narrower: not self.cost_model.broken(width),
+            least=least,
+        )
+
+    def _scores(self, network: PrunableNetwork) -> Scores:
+        batches = self.batches() if self.stage.criterion == "taylor" else ()
+        return channel_scores(network.model, network.groups, self.stage.criterion, batches)
+
+
+def remove_channels(artifact: Artifact, kept: Kept) -> Artifact:
+    """The artifact with only these channels of its groups; its outputs are those of the original with the activations
+    of the others at zero."""
+    return pruned_artifact(artifact, prunable_network(artifact).without(kept))

@@ -1,45 +1,46 @@
-"""The cost of an Arch at other widths, from the profile of a device."""
+"""The cost of a network at other widths of its groups of channels, from the profile of a device."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from compress.pruning.channel_groups import block_groups, prunable_groups, with_widths
+from compress.pruning.prunable_network import PrunableNetwork
 from hw_profiles.devices.device import Device
 from hw_profiles.memory.planner import plan
-from hw_profiles.profiling import Profile, profile
+from hw_profiles.network.workload import Workload
+from hw_profiles.profiling import Profile, profile, workload_of
 from hw_profiles.runtimes.fusion import fuse
-from search_spaces.arch import Arch
 
 COST_NAMES = ("latency_ms", "peak_ram_bytes", "macs")
+_NEAR = 2  # operations between two groups on which the cost of one may depend on the width of the other
 
 
 class CostModel:
-    """An Arch on a device, in the precision in which it will run, with its groups of channels at any widths.
+    """A network on a device, in the precision in which it will run, with its groups of channels at any widths.
 
+    >>> from compress.pruning.prunable_network import module_network
     >>> from hw_profiles import load_device
-    >>> from search_spaces import preset
-    >>> cost_model = CostModel(preset("resnet8"), load_device("host"), "fp32", {})
-    >>> cost_model.saved("macs", cost_model.width, "stages.0.0.conv1", 8)
+    >>> from search_spaces import build_model, preset
+    >>> network = module_network(build_model(preset("resnet8")).eval(), (3, 32, 32))
+    >>> cost_model = CostModel(network, load_device("host"), "fp32", {})
+    >>> cost_model.saved("macs", cost_model.width, "stages.0.0.conv1.conv", 8)
     2359296.0
     """
 
-    def __init__(self, arch: Arch, device: Device, precision: str, limits: Mapping[str, float]) -> None:
+    def __init__(self, network: PrunableNetwork, device: Device, precision: str, limits: Mapping[str, float]) -> None:
         self.limits = limits
-        self.width = dict(prunable_groups(arch).width)
-        self._arch, self._device, self._precision = arch, device, precision
-        self._places = block_groups(arch, prunable_groups(arch))
-        self._near = _neighbours([places.all() for places in self._places.values()])
+        self.width = network.width
+        self._at, self._device, self._precision = network.at, device, precision
+        self._near: Mapping[str, tuple[str, ...]] | None = None
         self._profiles: dict[tuple[int, ...], Profile] = {}
         self._savings: dict[tuple[object, ...], float] = {}
 
     def value(self, name: str, width: Mapping[str, int]) -> float:
-        """One of ``COST_NAMES`` at these widths of the prunable groups."""
+        """One of ``COST_NAMES`` at these widths of the groups."""
         return float(getattr(self._profile(width), name))
 
-    def broken(self, width: Mapping[str, int] | None = None) -> list[str]:
-        """The limits that do not hold at these widths, or as the network is."""
-        width = self.width if width is None else width
+    def broken(self, width: Mapping[str, int]) -> list[str]:
+        """The limits that do not hold at these widths."""
         return [name for name, limit in self.limits.items() if self.value(name, width) > limit]
 
     def least(self, name: str) -> float:
@@ -52,8 +53,10 @@ class CostModel:
         Of RAM it is what all kernels together need less above the limit, not the peak alone: where several need as
         much as each other, one that needs less lowers no peak, and yet it has to.
         """
-        # A block's cost depends on its own widths and, through the layout at its seams, on its neighbours'.
-        key = (name, group, narrower, *(width.get(near, 0) for near in self._near[group]))
+        if self._near is None:
+            self._near = self._neighbours()
+        # A group's cost depends on the widths of its own layers and, through the layout at their seams, of the next.
+        key = (name, self.limits.get(name), group, narrower, *(width[near] for near in self._near[group]))
         if key not in self._savings:
             changed = {**width, group: narrower}
             self._savings[key] = self._cost(name, width) - self._cost(name, changed)
@@ -66,25 +69,43 @@ class CostModel:
     def _cost(self, name: str, width: Mapping[str, int]) -> float:
         if name != "peak_ram_bytes":
             return self.value(name, width)
-        workload = self._at(width).workload().with_precision(self._precision)
+        workload = workload_of(self._at(width)).with_precision(self._precision)
         schedule = plan(workload, fuse(workload, self._device.runtime), self._device.runtime)
         return sum(max(0.0, live - self.limits.get(name, 0.0)) for live in schedule.live_bytes)
 
     def _profile(self, width: Mapping[str, int]) -> Profile:
-        key = tuple(width.values())
+        key = tuple(width[group] for group in self.width)
         if key not in self._profiles:
             self._profiles[key] = profile(self._at(width), self._device, self._precision)
         return self._profiles[key]
 
-    def _at(self, width: Mapping[str, int]) -> Arch:
-        return with_widths(self._arch, self._places, {**self.width, **width})
+    def _neighbours(self) -> dict[str, tuple[str, ...]]:
+        """For each group those that have operations in common with it, or with the operations next to its own."""
+        whole = workload_of(self._at(self.width))
+        changed = {
+            group: _different(whole, workload_of(self._at({**self.width, group: max(1, width - 1)})))
+            for group, width in self.width.items()
+        }
+        near = {group: _with_neighbours(whole, names, _NEAR) for group, names in changed.items()}
+        return {
+            group: tuple(other for other, names in changed.items() if other == group or names & near[group])
+            for group in changed
+        }
 
 
-def _neighbours(blocks: list[set[str]]) -> dict[str, tuple[str, ...]]:
-    """For each group those of the blocks that it is in, and of the blocks before and after them."""
-    near: dict[str, set[str]] = {}
-    for i, block in enumerate(blocks):
-        around = set().union(*blocks[max(0, i - 1) : i + 2])
-        for group in block:
-            near.setdefault(group, set()).update(around)
-    return {group: tuple(sorted(groups)) for group, groups in near.items()}
+def _different(one: Workload, other: Workload) -> set[str]:
+    """The operations whose output or weights have other sides."""
+    return {
+        op.name
+        for op, less in zip(one.ops, other.ops, strict=True)
+        if one.shapes[op.name] != other.shapes[op.name] or op.weight_shape != less.weight_shape
+    }
+
+
+def _with_neighbours(workload: Workload, names: Iterable[str], distance: int) -> set[str]:
+    """The operations and those that are so many tensors away from them."""
+    found = set(names)
+    for _ in range(distance):
+        touching = [{op.name, *op.inputs} for op in workload.ops]
+        found = set().union(*(each for each in touching if each & found)) - {workload.input}
+    return found

@@ -264,6 +264,18 @@ _FUNCTIONS = {
     "hardswish": "hard_swish", "hardsigmoid": "hard_sigmoid", "_softmax": "softmax", "_log_softmax": "log_softmax",
     "special_softmax": "softmax", "_safe_softmax": "softmax", "_to_copy": "cast",
 }  # fmt: skip
+ELEMENTWISE = {
+    "batch_norm",
+    "clamp",
+    "clip",
+    "hardtanh",
+    "clamp_min",
+    "clamp_max",
+    "hardswish",
+    "hardsigmoid",
+    *_SAME_NAME,
+}
+ELEMENTWISE -= {"softmax", "log_softmax", "cumsum"}  # these may make another type
 _MOVES = {
     **dict.fromkeys(("cat", "concat", "stack"), "concat"),
     **dict.fromkeys(("slice", "narrow", "split", "split_with_sizes", "chunk", "tensor_split", "unbind"), "slice"),

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from hw_profiles.errors import InputError
 from hw_profiles.network.simplify import MERGED, simplify
 from hw_profiles.network.workload import WEIGHTED, InputShape, Op, Shape, Workload, WorkloadBuilder
-from hw_profiles.torch_io.aten_ops import CONSTANT, KNOWN, NO_OP, Call, Operand, read_call
+from hw_profiles.torch_io.aten_ops import CONSTANT, ELEMENTWISE, KNOWN, NO_OP, Call, Operand, read_call
 
 INPUT = "input"
 _OPSET = 20
@@ -220,8 +220,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if result is not NotImplemented:
                 return result
         call_arguments = self._arguments(func, args, kwargs) if depends else {}
-        # Without numbers torch works a batch normalisation out step by step, which took half of the time of a trace.
-        result = torch.empty_like(args[0]) if kind == "batch_norm" else func(*args, **kwargs)
+        # Without numbers torch works these out step by step, which took most of the time of a trace.
+        if kind in ELEMENTWISE and args[0].is_floating_point():
+            result = args[0] if in_place else torch.empty_like(args[0])
+        else:
+            result = func(*args, **kwargs)
         if depends and kind not in CONSTANT:
             self._record(kind, call_arguments, result)
         return result

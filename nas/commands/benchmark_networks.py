@@ -7,7 +7,7 @@ import random
 import numpy as np
 import torch
 
-from compress.pruning.channel_groups import prunable_groups, pruned_arch
+from compress.pruning.arch_widths import prunable_groups, pruned_arch
 from hw_profiles.network.workload import Workload
 from search_spaces import Arch, list_spaces, sample
 

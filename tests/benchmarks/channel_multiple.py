@@ -14,13 +14,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress import Artifact, Preprocessing
-from compress.data.dataset import Split
-from compress.pruning.channel_groups import prunable_groups
 from compress.pruning.importance import channel_scores
+from compress.pruning.prunable_network import prunable_network
 from compress.pruning.prune import remove_channels, select_channels
 from hw_profiles import load_device
 from hw_profiles.measurement.latency_measurement import compare
@@ -49,9 +46,8 @@ def write(workload: Workload, precision: str, path: Path) -> Path:
 
 def run(case: str, seed: int) -> dict[str, Any]:
     artifact, device = artifact_of(seed), load_device("host")
-    groups = prunable_groups(artifact.source)
-    no_images = Split(np.zeros((0, 32, 32, 3), np.uint8), np.zeros(0, np.int64))
-    scores = channel_scores(artifact, groups, "l2", no_images)
+    network = prunable_network(artifact)
+    scores = channel_scores(network.model, network.groups, "l2")
     channels = sum(map(len, scores.values()))
     line: dict[str, Any] = {"channels": channels}
     with tempfile.TemporaryDirectory() as name:

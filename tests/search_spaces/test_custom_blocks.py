@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from blocks import BlockSpec, build_block
 from blocks.conv import ConvNormAct
 from blocks.custom import CUSTOM_BLOCKS
-from compress.pruning.channel_groups import prunable_groups, pruned_arch, pruned_weights
+from compress.networks.slice_channels import cut_module
+from compress.pruning.arch_widths import arch_groups, prunable_groups, pruned_arch
+from compress.pruning.channel_groups import kept_channels
 from hw_profiles.network.channel_groups import channel_groups
 from hw_profiles.network.workload import WorkloadBuilder
 from search_spaces import Arch, Space, build_model, load_space, register_block
@@ -132,9 +134,10 @@ def test_channels_that_a_spec_cannot_say_or_a_group_binds_stay(groups: int, shri
         found = prunable_groups(arch)
         assert [found.width[group] for group in found.prunable()] == shrink
         model = build_model(arch)
-        kept = {group: torch.arange(8) for group in found.prunable()}
-        smaller = build_model(pruned_arch(arch, found, kept))
-        smaller.load_state_dict(pruned_weights(model.state_dict(), arch.workload(), found, kept))
+        smaller = build_model(pruned_arch(arch, found, {group: torch.arange(8) for group in found.prunable()}))
+        layers = dict(arch_groups(arch, model).values())
+        kept = kept_channels(layers, model, {name: torch.arange(8) for name in layers})
+        smaller.load_state_dict(cut_module(model, kept).state_dict())
     finally:
         del LOWERINGS["hourglass"], CUSTOM_BLOCKS["hourglass"]
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import timm
 import torch
 from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 
-from compress.pruning.channel_groups import pruned_arch, pruned_weights
+from compress.networks.slice_channels import cut_module
+from compress.pruning.arch_widths import arch_groups, pruned_arch
+from compress.pruning.channel_groups import kept_channels
 from hw_profiles.network.channel_groups import channel_groups
 from hw_profiles.network.workload import WEIGHTED
 from search_spaces import build_model, list_presets, preset
@@ -86,7 +90,10 @@ def test_a_pruned_preset_is_the_preset_with_those_channels_unread(name: str) -> 
     whole = with_random_statistics(build_model(arch, seed=1))
     smaller = pruned_arch(arch, groups, kept)
     pruned = build_model(smaller).eval()
-    pruned.load_state_dict(pruned_weights(whole.state_dict(), workload, groups, kept))
+    layers = arch_groups(arch, whole)
+    chosen = {name: kept[group] for group, (name, _) in layers.items()}
+    cut = cut_module(copy.deepcopy(whole), kept_channels(dict(layers.values()), whole, chosen))
+    pruned.load_state_dict(cut.state_dict())
     assert smaller.workload().macs < 0.6 * workload.macs
 
     for op in workload.ops:

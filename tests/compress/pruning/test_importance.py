@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from compress import Artifact, Context, Prune
-from compress.pruning.channel_groups import prunable_groups
+from compress.pruning.arch_widths import prunable_groups
 from compress.pruning.importance import channel_scores
 from compress.pruning.module_groups import module_groups
-from compress.pruning.module_importance import group_scores
+from compress.pruning.prunable_network import prunable_network
 from tests.compress.model_kinds import BLINK
 
 PLACE = "stages.1.0.conv1"
@@ -30,12 +30,12 @@ def filters(shape: torch.Size) -> Tensor:
 
 
 @pytest.mark.parametrize("criterion", LEAST)
-def test_a_channel_counts_least_by_what_the_criterion_says(criterion: str, learnt: Artifact, context: Context) -> None:
+def test_a_channel_counts_least_by_what_the_criterion_says(criterion: str, learnt: Artifact) -> None:
     key = f"{PLACE}.conv.weight"
     changed = replace(learnt, weights={**learnt.weights, key: filters(learnt.weights[key].shape)})
-    groups = prunable_groups(learnt.arch)
-    scores = channel_scores(changed, groups, criterion, context.data.train)
-    assert scores[groups.of[PLACE]].argmin() == LEAST[criterion]
+    network = prunable_network(changed)
+    scores = channel_scores(network.model, network.groups, criterion)
+    assert scores[f"{PLACE}.conv"].argmin() == LEAST[criterion]
 
 
 @pytest.mark.parametrize("criterion", LEAST)
@@ -43,7 +43,7 @@ def test_so_it_does_in_any_module(criterion: str) -> None:
     module = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 4, 1))
     with torch.no_grad():
         module[0].weight.copy_(filters(module[0].weight.shape))
-    scores = group_scores(module, module_groups(module, (3, 8, 8)), criterion)
+    scores = channel_scores(module, module_groups(module, (3, 8, 8)), criterion)
     assert scores["0"].argmin() == LEAST[criterion]
 
 
@@ -63,7 +63,7 @@ def test_taylor_adds_up_what_all_writers_of_a_channel_do() -> None:
     """With its sign, as the gradient of one gate on all of them (1906.10771)."""
     torch.manual_seed(0)
     module, x, labels = Residual(), torch.randn(6, 3, 8, 8), torch.arange(6) % 4
-    (scores,) = group_scores(module, module_groups(module, (3, 8, 8)), "taylor", [(x, labels)]).values()
+    (scores,) = channel_scores(module, module_groups(module, (3, 8, 8)), "taylor", [(x, labels)]).values()
     gate = torch.ones(16, requires_grad=True)
     for writer in (module.first, module.second):
         writer.register_forward_hook(lambda layer, given, made: made * gate.view(1, -1, 1, 1))

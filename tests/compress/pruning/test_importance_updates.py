@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from compress import Artifact, Context, Prune, Recipe, load_data
 from compress.data.preprocessing import Preprocessing
-from compress.pruning.channel_groups import block_groups, prunable_groups, with_widths
+from compress.pruning.arch_widths import block_groups, prunable_groups, with_widths
+from compress.pruning.channel_groups import Groups
 from compress.pruning.channel_selection import least_widths
 from compress.pruning.importance import Scores
+from compress.pruning.prunable_network import prunable_network
 from hw_profiles import load_device
-from hw_profiles.network.channel_groups import ChannelGroups, channel_groups
+from hw_profiles.network.channel_groups import channel_groups
 from search_spaces import Arch, build_model, preset
 
 SHORT = Recipe(epochs=0.02)
@@ -41,10 +44,10 @@ def widths(arch: Arch) -> dict[str, int]:
 @pytest.fixture(autouse=True)
 def matters_more_once_narrowed(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     """All channels matter alike as long as their whole group is there, and more after."""
-    whole = widths(artifact.arch)
+    whole = prunable_network(artifact).width
 
-    def scores(now: Artifact, groups: ChannelGroups, *others: object) -> Scores:
-        return {g: torch.full((groups.width[g],), 1.0 if groups.width[g] == whole[g] else 9.0) for g in whole}
+    def scores(model: nn.Module, groups: Groups, *others: object) -> Scores:
+        return {g: torch.full((group.width,), 1.0 if group.width == whole[g] else 9.0) for g, group in groups.items()}
 
     monkeypatch.setattr("compress.pruning.prune.channel_scores", scores)
 

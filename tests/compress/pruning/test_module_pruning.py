@@ -17,7 +17,8 @@ from compress import load_data
 from compress.networks.slice_channels import INPUTS, cut_module
 from compress.pruning.importance import CRITERIA
 from compress.pruning.module_groups import module_groups
-from compress.pruning.module_pruning import PrunedModule, prune_module
+from compress.pruning.module_pruning import prune_module
+from compress.pruning.prunable_network import PrunableNetwork
 from hw_profiles import Device, load_device, profile
 from tests.contracts import with_random_statistics
 from tests.parameters import quick, slow
@@ -140,7 +141,7 @@ def test_a_channel_that_does_nothing_leaves_first(criterion: str, device: Device
         for value in (net[0].weight, net[1].weight, net[1].bias):
             value[idle] = 0.0
     pruned = prune_module(net, (1, 16, 16), device, amount=16 / 64, criterion=criterion, data=data)
-    assert pruned.kept["0"] == [i for i in range(64) if i not in idle]
+    assert list(pruned.kept["0"]) == [i for i in range(64) if i not in idle]
 
 
 def test_channels_leave_where_they_cost_most(device: Device) -> None:
@@ -160,7 +161,7 @@ def test_channels_leave_where_they_cost_most(device: Device) -> None:
     assert widths == {True: [64, 48, 64], False: [64, 64, 32]}
 
 
-def remade(pruned: PrunedModule, model: nn.Module) -> nn.Module:
+def remade(pruned: PrunableNetwork, model: nn.Module) -> nn.Module:
     again = cut_module(copy.deepcopy(model), pruned.kept)
     again.load_state_dict(pruned.model.state_dict())
     return again
@@ -216,7 +217,7 @@ def test_impossible_requests_are_refused(device: Device) -> None:
         prune_module(model, SHAPE, device, criterion="l3")
     with pytest.raises(ValueError, match="amount must be between 0 and 1, got 1"):
         prune_module(model, SHAPE, device, amount=1)
-    with pytest.raises(ValueError, match="takes one of amount, latency_ms, peak_ram_bytes, macs, got"):
+    with pytest.raises(ValueError, match="Prune takes an amount or limits, got"):
         prune_module(model, SHAPE, device, amount=0.5, macs=1e6)
     with pytest.raises(ValueError, match="'taylor' looks at images: data must be given"):
         prune_module(model, SHAPE, device, criterion="taylor")

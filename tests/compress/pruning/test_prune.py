@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from blocks.conv import ConvNormAct
 from compress import Artifact, Context, Preprocessing, Prune, Recipe, load_data
 from compress.data.dataset import Split
+from compress.pruning.arch_widths import arch_groups, block_groups, with_widths
 from compress.pruning.block_removal import removable_blocks, without_block, without_weakest_block
-from compress.pruning.channel_groups import block_groups, prunable_groups, with_widths
 from compress.pruning.channel_selection import channels_saved, choose_channels
 from compress.pruning.importance import channel_scores, distances_from_all
+from compress.pruning.prunable_network import prunable_network
 from compress.pruning.prune import remove_channels, select_channels
 from compress.pruning.width_costs import CostModel
 from compress.training.evaluation import predict
@@ -28,7 +29,6 @@ from tests.contracts import with_random_statistics
 from tests.parameters import quick
 
 SHORT = Recipe(epochs=0.1)
-NO_IMAGES = Split(np.zeros((0, 32, 32, 3), np.uint8), np.zeros(0, np.int64))
 MANY = [
     *(sample(space, seed=seed, input_shape=(3, 64, 64), num_classes=5) for space in list_spaces() for seed in (1, 2)),
     *(preset(name, input_shape=(3, 64, 64), num_classes=5) for name in ("mobilenetv3_small_050", "efficientnet_b0")),
@@ -64,21 +64,22 @@ def artifact() -> Artifact:
 
 def without_channels(model: nn.Module, arch: Arch, kept: dict[str, Tensor]) -> nn.Module:
     """The module with the activations of the channels that leave at zero."""
-    groups = channel_groups(arch.workload())
+    groups, names = channel_groups(arch.workload()), arch_groups(arch, model)
     for name, module in model.named_modules():
         group = groups.of.get(name if name in groups.of else f"{name}.conv", "")
-        if group in kept and isinstance(module, ConvNormAct | nn.Conv2d):
-            mask = torch.zeros(groups.width[group]).index_fill_(0, kept[group], 1.0).view(1, -1, 1, 1)
+        if group in names and isinstance(module, ConvNormAct | nn.Conv2d):
+            mask = torch.zeros(groups.width[group]).index_fill_(0, kept[names[group][0]], 1.0).view(1, -1, 1, 1)
             module.register_forward_hook(lambda m, i, o, mask=mask: o * mask)
     return model
 
 
 @pytest.mark.parametrize("arch", quick(MANY, MANY[:1] + MANY[-4:-1]), ids=lambda arch: arch.id)
 def test_networks_of_every_space_compute_what_they_did_with_those_channels_at_zero(arch: Arch) -> None:
-    artifact, groups = artifact_of(arch), prunable_groups(arch)
-    scores = channel_scores(artifact, groups, "fpgm", NO_IMAGES)
+    artifact = artifact_of(arch)
+    network = prunable_network(artifact)
+    scores = channel_scores(network.model, network.groups, "fpgm")
     kept = select_channels(scores, 0.4 * sum(map(len, scores.values())), 4)
-    assert {group for group in kept if len(kept[group]) < groups.width[group]}
+    assert {group for group in kept if len(kept[group]) < network.width[group]}
     x = torch.randn(2, *arch.input_shape, generator=torch.Generator().manual_seed(0)).double()
     with torch.inference_mode():
         got = remove_channels(artifact, kept).model().double()(x)
@@ -177,11 +178,12 @@ def test_a_multiple_that_saves_nothing_alone_leaves_with_the_next() -> None:
 )
 def test_the_same_latency_costs_less_importance_than_in_the_order_of_importance(arch: Arch, device: Device) -> None:
     artifact = artifact_of(arch)
-    scores = channel_scores(artifact, prunable_groups(arch), "l2", NO_IMAGES)
+    network = prunable_network(artifact)
+    scores = channel_scores(network.model, network.groups, "l2")
     limit = 0.7 * profile(arch, device).latency_ms
     lost, widths = {}, {}
     for cost_aware in (True, False):
-        cost_model = CostModel(arch, device, "fp32", {"latency_ms": limit})
+        cost_model = CostModel(network, device, "fp32", {"latency_ms": limit})
         order = cost_model.saved_of_limits if cost_aware else channels_saved
         kept = choose_channels(scores, 16, order, lambda width, group, narrower, p=cost_model: not p.broken(width))
         assert profile(remove_channels(artifact, kept).arch, device).latency_ms <= limit
@@ -193,11 +195,11 @@ def test_the_same_latency_costs_less_importance_than_in_the_order_of_importance(
 
 def test_what_is_saved_is_the_difference_of_two_profiles(artifact: Artifact, device: Device) -> None:
     """A cost that is remembered is that of the network as it is, however it came to be."""
-    cost_model = CostModel(artifact.arch, device, "fp32", {})
+    cost_model = CostModel(prunable_network(artifact), device, "fp32", {})
     width = dict(cost_model.width)
     generator = np.random.default_rng(0)
     for _ in range(30):
-        group = str(generator.choice(prunable_groups(artifact.arch).prunable()))
+        group = str(generator.choice(list(width)))
         narrower = max(16, width[group] - 16)
         before, after = (cost_model.value("latency_ms", w) for w in (width, {**width, group: narrower}))
         assert cost_model.saved("latency_ms", width, group, narrower) == pytest.approx(before - after, abs=1e-9)
@@ -208,8 +210,8 @@ def test_a_block_that_leaves_is_one_whose_branch_is_zero() -> None:
     arch = preset("mobilenetv2_050", input_shape=(3, 64, 64), num_classes=7)
     artifact = artifact_of(arch)
     x = torch.randn(2, 3, 64, 64)
-    assert len(removable_blocks(arch)) == 10
-    for place in removable_blocks(arch):
+    assert len(removable_blocks(artifact)) == 10
+    for place in removable_blocks(artifact):
         silent = artifact.model()
         norm = silent.get_submodule(f"{place}.project.norm")
         nn.init.zeros_(norm.weight), nn.init.zeros_(norm.bias)

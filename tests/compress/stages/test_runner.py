@@ -35,7 +35,9 @@ from compress.data.dataset import Split
 from compress.networks.artifact import ARTIFACT_SCHEMA
 from compress.networks.onnx_export import export_onnx, folded_weights, predict_onnx
 from compress.progress import Report
-from compress.pruning.importance import CRITERIA, channel_scores
+from compress.pruning.arch_widths import arch_groups
+from compress.pruning.importance import CRITERIA, Scores, channel_scores, taylor_batches
+from compress.pruning.prunable_network import prunable_network
 from compress.pruning.prune import remove_channels, select_channels
 from compress.quantization.int8.ptq import scale_and_zero_point
 from compress.stage_interface import Stage
@@ -131,14 +133,14 @@ def test_artifacts_are_saved_and_loaded(tmp_path: Path) -> None:
 
 def masked(model: nn.Module, artifact: Artifact, kept: dict[str, Tensor]) -> Iterator[None]:
     """Hooks that set the activations of the channels that leave to zero."""
-    groups = channel_groups(artifact.source.workload())
+    groups, names = channel_groups(artifact.arch.workload()), arch_groups(artifact.arch, model)
     handles = []
     for name, module in model.named_modules():
         if isinstance(module, ConvNormAct) or name.endswith(("se.reduce", "se.expand")):
             group = groups.of[name]
-            if group in kept:
+            if group in names:
                 mask = torch.zeros(groups.width[group])
-                mask[kept[group]] = 1
+                mask[kept[names[group][0]]] = 1
                 handles.append(module.register_forward_hook(lambda m, i, o, mask=mask: o * mask.view(1, -1, 1, 1)))
     yield
     for handle in handles:
@@ -153,13 +155,19 @@ def images_for(arch: Arch, count: int = 40) -> Split:
     )
 
 
+def scores_of(artifact: Artifact, criterion: str) -> Scores:
+    network = prunable_network(artifact)
+    batches = taylor_batches(images_for(artifact.arch), artifact.preprocessing, 0)
+    return channel_scores(network.model, network.groups, criterion, batches)
+
+
 @pytest.mark.parametrize("criterion", CRITERIA)
 @pytest.mark.parametrize("arch", quick(ARCHS, ARCHS[:3]), ids=lambda arch: arch.id)
 def test_a_pruned_network_is_the_original_with_those_activations_at_zero(arch: Arch, criterion: str) -> None:
     artifact = artifact_of(arch)
-    groups = channel_groups(arch.workload())
-    channels = sum(groups.width[group] for group in groups.prunable())
-    kept = select_channels(channel_scores(artifact, groups, criterion, images_for(arch)), 0.4 * channels, 4)
+    scores = scores_of(artifact, criterion)
+    channels = sum(map(len, scores.values()))
+    kept = select_channels(scores, 0.4 * channels, 4)
     assert sum(map(len, kept.values())) == pytest.approx(0.6 * channels, abs=4)
     pruned = remove_channels(artifact, kept)
     assert pruned.source.workload().macs < 0.9 * arch.workload().macs
@@ -190,9 +198,8 @@ def test_importance_finds_the_channel_that_does_nothing(criterion: str) -> None:
     for key in ("conv.weight", "norm.weight", "norm.bias"):
         weights[f"stages.1.0.conv1.{key}"] = weights[f"stages.1.0.conv1.{key}"].clone()
         weights[f"stages.1.0.conv1.{key}"][5] = 0
-    groups = channel_groups(ARCHS[0].workload())
-    scores = channel_scores(replace(artifact, weights=weights), groups, criterion, images_for(ARCHS[0]))
-    assert scores[groups.of["stages.1.0.conv1"]].argmin() == 5
+    scores = scores_of(replace(artifact, weights=weights), criterion)
+    assert scores["stages.1.0.conv1.conv"].argmin() == 5
     assert torch.cat(list(scores.values())).isfinite().all()
 
 
@@ -209,7 +216,7 @@ def test_taylor_scores_are_the_loss_gradients_of_a_gate_on_each_channel(name: st
     x = torch.from_numpy(artifact.preprocessing.tensor(images.images))
     torch.nn.functional.cross_entropy(model(x), torch.from_numpy(images.labels)).backward()
     expected = gate.grad.abs()
-    scores = channel_scores(artifact, groups, "taylor", images)[group]
+    scores = scores_of(artifact, "taylor")[arch_groups(ARCHS[0], model)[group][0]]
     torch.testing.assert_close(scores / scores.mean(), expected / expected.mean(), rtol=1e-3, atol=1e-4)
 
 

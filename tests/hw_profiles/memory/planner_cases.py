@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from ortools.sat.python import cp_model
 
-from compress.pruning.channel_groups import prunable_groups, pruned_arch
+from compress.pruning.arch_widths import prunable_groups, pruned_arch
 from hw_profiles.memory.inplace import overwritable, scratch_bytes
 from hw_profiles.network.workload import VIEWS, Op, Workload, WorkloadBuilder
 from hw_profiles.runtimes.fusion import Kernel

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 
-from compress.pruning.channel_groups import prunable_groups, pruned_arch
+from compress.pruning.arch_widths import prunable_groups, pruned_arch
 from hw_profiles.measurement.random_networks import is_attention, micro_network
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.workload import VIEWS, Workload, WorkloadBuilder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compress.pruning.channel_groups import prunable_groups
+from compress.pruning.arch_widths import prunable_groups
 from hw_profiles.network.quantization import fixed_quantization
 from nas.commands.benchmark_networks import narrowed, space_network
 from search_spaces import list_spaces, sample

@@ -1,0 +1,113 @@
+"""A network as pruning works on it, whatever it came from, and what came in with fewer channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from torch import nn
+
+from compress.networks.artifact import Artifact
+from compress.networks.module_copy import copied
+from compress.networks.network_source import with_module
+from compress.networks.slice_channels import cut_module, of_original
+from compress.pruning.arch_widths import arch_groups, block_groups, prunable_groups, with_widths
+from compress.pruning.channel_groups import Groups, Kept, kept_channels, narrowed
+from compress.pruning.module_groups import find_groups
+from compress.pruning.module_widths import ModuleWidths
+from hw_profiles.errors import InputError
+from hw_profiles.network.workload import Workload
+from search_spaces.arch import Arch
+from search_spaces.model import build_model
+
+_REASONS_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PrunableNetwork:
+    """A module with its groups of channels. ``held``: the layers that keep all output channels whatever the goal, each
+    with the reason. ``at`` gives what is profiled at other widths of the groups. ``kept`` says what
+    :func:`compress.networks.slice_channels.cut_module` must leave of the original's layers to make the same of it.
+    ``rebuild`` makes a module of these widths anew with the weights of the one that was cut.
+    """
+
+    model: nn.Module
+    groups: Groups
+    at: Callable[[Mapping[str, int]], Arch | Workload]
+    held: Mapping[str, str] = field(default_factory=dict)
+    kept: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    rebuild: Callable[[Mapping[str, int], nn.Module], nn.Module] = lambda width, cut: cut
+
+    @property
+    def width(self) -> dict[str, int]:
+        """How many units each group has."""
+        return {name: group.width for name, group in self.groups.items()}
+
+    def multiples(self, wanted: int) -> dict[str, int]:
+        """For each group how many units leave at once, so that layers keep multiples of so many channels; heads leave
+        one by one, and pieces of a split tensor several channels at once."""
+        return {
+            name: 1 if group.attention else max(1, wanted // group.channels_each(name))
+            for name, group in self.groups.items()
+        }
+
+    def without(self, chosen: Kept) -> PrunableNetwork:
+        """A smaller copy in which only the ``chosen`` units of each group are left; itself where all of them are."""
+        kept = kept_channels(self.groups, self.model, chosen)
+        if not kept:
+            return self
+        width = {name: len(units) for name, units in chosen.items()}
+        return replace(
+            self,
+            model=self.rebuild(width, cut_module(copied(self.model), kept)),
+            groups=narrowed(self.groups, chosen, kept),
+            kept={**self.kept, **of_original(self.kept, kept)},
+        )
+
+
+def prunable_network(artifact: Artifact) -> PrunableNetwork:
+    """The network of an artifact: an Arch says itself what belongs together, of any other module it is found.
+
+    Raises:
+        InputError: an ONNX file; a module that cannot be followed; no channels that can be removed, with the reasons.
+    """
+    if not isinstance(artifact.source, Arch):
+        return module_network(artifact.model(), artifact.source.input_shape)
+    arch, model = artifact.arch, artifact.model()
+    groups, places = arch_groups(arch, model), block_groups(arch, prunable_groups(arch))
+
+    def at(width: Mapping[str, int]) -> Arch:
+        return with_widths(arch, places, {ours: width[name] for ours, (name, _) in groups.items()})
+
+    def rebuild(width: Mapping[str, int], cut: nn.Module) -> nn.Module:
+        made = build_model(at(width))
+        made.load_state_dict(cut.state_dict())
+        return made.eval()
+
+    return PrunableNetwork(model=model, groups=dict(groups.values()), at=at, rebuild=rebuild)
+
+
+def module_network(model: nn.Module, input_shape: tuple[int, int, int]) -> PrunableNetwork:
+    """Any module, with what is found of it by :func:`compress.pruning.module_groups.find_groups`; see
+    :func:`prunable_network`."""
+    found = find_groups(model, input_shape)
+    if not found.groups:
+        raise InputError(f"{type(model).__name__}: has no channels that may leave{_listed(found.held)}")
+    at = ModuleWidths(model, found.groups, input_shape)
+    return PrunableNetwork(model=model, groups=found.groups, at=at, held=found.held)
+
+
+def pruned_artifact(artifact: Artifact, network: PrunableNetwork) -> Artifact:
+    """The artifact with what is left of its network: an Arch of smaller widths, a model of timm with the channels that
+    it keeps, or the module."""
+    smaller = network.at(network.width) if isinstance(artifact.source, Arch) else artifact.source
+    source = smaller if isinstance(smaller, Arch) else with_module(artifact.source, network.model, network.kept)
+    return replace(artifact, source=source).with_model(network.model)
+
+
+def _listed(held: Mapping[str, str]) -> str:
+    """The layers that stay whole, each with the reason; the first of each reason where they are many."""
+    first = {reason: name for name, reason in reversed(list(held.items()))}
+    shown = [f"{name}: {reason}" for reason, name in list(first.items())[::-1][:_REASONS_SHOWN]]
+    more = len(held) - len(shown)
+    return "".join(f"; {each}" for each in shown) + (f"; and {more} more" if more > 0 else "")
