@@ -19,7 +19,7 @@ from hw_profiles.errors import InputError
 from search_spaces import preset
 from tests.hw_profiles.device_kit.other_machine import Clock, other_machine
 
-NEWER = {"conv/": 0.6, "depthwise": 1.9, "integer_conv": 0.5, "other/": 1.5}
+NEWER = {"conv/": 0.6, "integer": 0.5, "other/": 1.2}
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from hw_profiles.devices.machine import conditions
 from hw_profiles.errors import InputError
 from hw_profiles.measurement.latency_measurement import reference_model
 from tests.hw_profiles.device_kit.ssh_server import NAME, SshServer, ssh_server
+from tests.parameters import slow
 
 RUNS = b"import sys; sys.stderr.write('1 of 1\\n'); open(sys.argv[-1], 'w').write('times')"
 
@@ -55,8 +56,8 @@ def test_the_kit_runs_there_and_nothing_is_left(server: SshServer, caplog: pytes
     [
         (b"raise SystemExit('no onnxruntime here')", f"{NAME}: no onnxruntime here"),
         (b"import time; time.sleep(10)", "must answer within 2 seconds, and did not"),
-        (b"print('x' * 3_000_000); import time; time.sleep(10)", "must print at most 1000000 bytes"),
-        (b"", "No such file or directory"),  # no result
+        slow((b"print('x' * 3_000_000); import time; time.sleep(10)", "must print at most 1000000 bytes")),
+        slow((b"", "No such file or directory")),  # no result
     ],
 )
 def test_a_script_that_fails_there_is_told_in_one_line_and_nothing_is_left(

@@ -16,6 +16,7 @@ from hw_profiles.device_kit.kit_networks import kit_digest, kit_names
 from nas.commands.main import main
 from tests.hw_profiles.device_kit.other_machine import Clock, kit_result, other_machine
 from tests.hw_profiles.device_kit.ssh_server import NAME, ssh_server
+from tests.parameters import slow
 
 FEW = 4
 
@@ -94,6 +95,7 @@ def test_a_check_is_a_table_with_a_verdict(
     assert "raspberry-pi-4 is not this machine" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_networks")
 def test_another_machine_is_measured_by_ssh(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with ssh_server(tmp_path / "ssh") as server:
