@@ -16,7 +16,6 @@ from hw_profiles.device_kit.kit_networks import kit_digest, kit_names
 from nas.commands.main import main
 from tests.hw_profiles.device_kit.other_machine import Clock, kit_result, other_machine
 from tests.hw_profiles.device_kit.ssh_server import NAME, ssh_server
-from tests.parameters import slow
 
 FEW = 4
 
