@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 
 from hw_profiles.measurement.random_networks import is_attention, micro_network
 from hw_profiles.network.quantization import fixed_quantization
@@ -75,6 +76,7 @@ def kit_file(name: str, precision: str) -> bytes:
     return write_onnx(workload, quantization=fixed_quantization(workload) if precision == "int8" else None)
 
 
+@cache
 def kit_digest() -> str:
     """Says which networks these are: times of others must not be taken for theirs.
 
