@@ -105,7 +105,8 @@ def adapt(
 def _kind(name: str, cost: KernelCost, networks: Sequence[Sequence[CostFeatures]], measured: Array) -> _Kind:
     found = [(row, each) for row, features in enumerate(networks) for each in features if each.kind == name]
     points = np.array(cost.points, float)
-    inverse: Array = np.linalg.inv(correction_covariance(name, points, points) + _JITTER * np.eye(len(points)))
+    covariance = correction_covariance(name, points, points) + _JITTER * np.eye(len(points))
+    inverse = np.asarray(np.linalg.inv(covariance), np.float64)
     parts = np.zeros((len(networks), len(points)))
     if found:
         rows = np.array([row for row, _ in found])
