@@ -159,7 +159,7 @@ def _first_pass(journal: _Journal, precisions: Sequence[str], span: tuple[float,
         number += 1
         if time.monotonic() - reported > _REPORT_SECONDS:
             reported = time.monotonic()
-            left = end - reported
+            left = max(0.0, end - reported)
             log.info("%d networks measured, %d:%02d left", len(journal.times), left // 60, left % 60)
 
 
