@@ -12,9 +12,11 @@ from pathlib import Path
 from hw_profiles.cost_model.features import CostFeatures, network_features
 from hw_profiles.cost_model.kernel_costs import CostTable, KernelCost
 from hw_profiles.cost_model.plain_costs import plain_costs
+from hw_profiles.cost_model.refine import Refined, refine
 from hw_profiles.cost_model.scaling import Scaling, scale
 from hw_profiles.devices.device import Device
 from hw_profiles.errors import InputError
+from hw_profiles.latency.estimate import NINETY
 from hw_profiles.profiling import Model, workload_of
 from hw_profiles.runtimes.fusion import fuse
 
@@ -23,6 +25,8 @@ _FEWEST_TO_JUDGE = 4  # measurements, of which one may be called an outlier
 _FAR_OFF = math.log(5)  # from what the others say: half way to ten-fold, on a scale of logarithms
 _MOST_SET_ASIDE = 1 / 3
 _FEWEST_TO_LEAVE_THE_BASE = 3
+_FEWEST_TO_SPREAD = 4  # measurements whose errors say how far others are off
+_LEAST_DEVIATION = 0.02
 _log = logging.getLogger("fitnas")
 
 
@@ -95,7 +99,9 @@ def calibration_report(
             f"calibrate: at least one measurement must be a positive number, got {'; '.join(set_aside):.200}"
         )
     features = {i: _features(base, measured[i][0], precision, input_shape) for i in times}
-    costs, found, outliers = _without_outliers(base, precision, features, times)
+    scaled, found, outliers = _without_outliers(base, precision, features, times)
+    kept = [i for i in times if i not in outliers]
+    refined = refine(scaled, [features[i] for i in kept], [1000 * times[i] for i in kept], found.left_out)
     set_aside += [
         f"{names[i]}: {times[i]:g} ms is {ratio:.2g} times what the others say" for i, ratio in outliers.items()
     ]
@@ -104,12 +110,24 @@ def calibration_report(
         base,
         source=f"{base.source.partition(_CALIBRATED)[0]}{_CALIBRATED} in {precision} with {used} measurements",
         calibrated=tuple(dict.fromkeys((*base.calibrated, precision))),
-        spread={**base.spread, precision: found.deviation},
-        costs={**base.costs, precision: costs},
+        spread={**base.spread, precision: _deviation(found, refined)},
+        costs={**base.costs, precision: refined.costs},
         held_out={name: held_out for name, held_out in base.held_out.items() if name != precision},
     )
-    error = sum(abs(math.expm1(each)) for each in found.left_out) / used if used > 1 else None
+    error = sum(abs(math.expm1(each)) for each in refined.left_out) / used if used > 1 else None
     return Calibration(device=device, used=used, set_aside=tuple(set_aside), left_out_error=error)
+
+
+def _deviation(found: Scaling, refined: Refined) -> float:
+    """What the estimate of a network like the measured ones may be off: what each of them would be without it, more
+    where few say so (Student's t).
+    """
+    count = len(refined.left_out)
+    if count < _FEWEST_TO_SPREAD:
+        return found.deviation
+    rms = math.sqrt(sum(each**2 for each in refined.left_out) / count)
+    wider = 1 + (NINETY**2 + 1) / (4 * (count - 1))  # the first term of Student's t around the normal distribution
+    return max(rms * wider, _LEAST_DEVIATION)
 
 
 def _without_outliers(

@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+_DATA = Path(tempfile.mkdtemp(prefix="fitnas-tests-"))
+
+
+def pytest_configure() -> None:
+    """Let the device ``host``, as it ships, be that of this machine, whichever it is: nothing is measured and kept in the
+    user's folder, and estimates are the same everywhere. Set before any test is collected.
+    """
+    os.environ["XDG_DATA_HOME"] = str(_DATA)
+    from hw_profiles.devices import device_file
+    from hw_profiles.devices.machine import conditions
+
+    shipped = (Path(device_file.__file__).parent / "host.toml").read_text(encoding="utf-8")
+    before, _, rest = shipped.partition("[conditions]\n")
+    here = "".join(f'{name} = "{value}"\n' for name, value in conditions(1).items())
+    kept = device_file.kept_file("host")
+    kept.parent.mkdir(parents=True)
+    kept.write_text(f"{before}[conditions]\n{here}\n[spread]{rest.partition('[spread]')[2]}", encoding="utf-8")
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing behind."""
+    shutil.rmtree(_DATA, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -124,8 +124,8 @@ def sources(network: Network) -> dict[str, str]:
         "model.c": _model(network, found),
         "kernels.h": _kernels_header(network, used),
         "kernels.c": _kernels(used),
-        "main.c": _piece("main.c"),
-        "Makefile": _piece("Makefile"),
+        "main.c": piece("main.c"),
+        "Makefile": piece("Makefile"),
     }
 
 
@@ -160,7 +160,7 @@ def _header(network: Network) -> str:
             *(f"    {string(name)}, \\" for name in record.class_names),
             "}",
         ]
-    return _piece("model.h").replace("@MACROS@", "\n".join(lines))
+    return piece("model.h").replace("@MACROS@", "\n".join(lines))
 
 
 def _model(network: Network, found: Sequence[tuple[Call, ...]]) -> str:
@@ -169,13 +169,13 @@ def _model(network: Network, found: Sequence[tuple[Call, ...]]) -> str:
         constants += [f"/* {i}: {label(layer.name)} */", *(c for call in steps for c in call.constants), ""]
         statements = [s for call in steps for s in call.statements]
         cases += [f"        case {i}:", *(f"            {s}" for s in statements), "            break;"]
-    text = _piece("model.c").replace("@CONSTANTS@", "\n".join(constants)).replace("@CASES@", "\n".join(cases))
+    text = piece("model.c").replace("@CONSTANTS@", "\n".join(constants)).replace("@CASES@", "\n".join(cases))
     return text.replace("@INPUT@", str(network.input_offset)).replace("@OUTPUT@", str(network.output_offset))
 
 
 def _kernels_header(network: Network, used: Sequence[str]) -> str:
     pieces = _chosen(_DECLARATIONS, used)
-    text = "\n".join(_piece(f"{name}.h") for name in pieces)
+    text = "\n".join(piece(f"{name}.h") for name in pieces)
     sizes = "\n".join(_buffer_sizes(network, used))
     return _guarded("KERNELS_H", f"#include <stdint.h>\n\n{sizes}\n\n{text}")
 
@@ -201,8 +201,8 @@ def _buffer_sizes(network: Network, used: Sequence[str]) -> list[str]:
 
 
 def _kernels(used: Sequence[str]) -> str:
-    text = "\n".join(_piece(f"{name}.c") for name in _chosen(_CODE, used))
-    return f'#include "kernels.h"\n\n#include <string.h>\n\n{_piece("kernels.c")}\n{text}'
+    text = "\n".join(piece(f"{name}.c") for name in _chosen(_CODE, used))
+    return f'#include "kernels.h"\n\n#include <string.h>\n\n{piece("kernels.c")}\n{text}'
 
 
 def _chosen(pieces: dict[str, tuple[str, ...]], used: Sequence[str]) -> list[str]:
@@ -233,5 +233,6 @@ def _rows(name: str, size: str, images: list[Integers]) -> str:
     return f"static const int8_t {name}[TEST_VECTORS][{size}] = {{\n{', '.join(rows)}\n}};"
 
 
-def _piece(name: str) -> str:
+def piece(name: str) -> str:
+    """A file of the folder ``sources``."""
     return files("compress.c99").joinpath("sources", name).read_text(encoding="utf-8")

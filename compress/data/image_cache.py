@@ -16,7 +16,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from compress.atomic_files import read_json, write_json
-from hw_profiles.cache_folder import cache_folder
+from hw_profiles.user_folders import cache_folder
 
 LARGEST_IN_MEMORY = 256 * 1024**2
 _CHUNK_BYTES = 8 * 1024**2

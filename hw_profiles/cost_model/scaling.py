@@ -212,6 +212,17 @@ class _Alike:
         return found + own**2 * np.eye(len(found))
 
 
+def prior_covariance(components: Sequence[tuple[str, int]], widths: tuple[float, ...]) -> Array:
+    """The covariance of the logarithms of the factors of some components before anything was measured, where
+    ``widths`` are the standard deviations by quantity, by kind and of their own.
+
+    >>> found = prior_covariance([("layer/conv", 1), ("layer/pool", 1)], (0.1, 0.2, 0.3))
+    >>> bool(found[0, 0] > found[0, 1])
+    True
+    """
+    return _Alike.of(components).covariance(widths)
+
+
 def _quantity(kind: str, i: int) -> str:
     """What a cost grows with: starts, nodes, MACs, weights or values."""
     name = QUANTITIES[family(kind)][i] if i >= 0 else "all"

@@ -12,10 +12,12 @@ from hw_profiles.cost_model.features import SCALES, family
 from hw_profiles.cost_model.kernel_costs import KernelCost, quantity_names
 from hw_profiles.devices.device import Device
 from hw_profiles.devices.facts import FACTS, Fact, HeldOut
+from hw_profiles.devices.machine import kind_of_machine
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import PRECISIONS
 from hw_profiles.runtimes.fusion import RUNTIMES
 from hw_profiles.spelling_suggestions import did_you_mean
+from hw_profiles.user_folders import calibrated_devices_folder
 
 DEVICE_SCHEMA = 4
 _FOLDER = Path(__file__).parent
@@ -39,13 +41,16 @@ def list_devices() -> list[str]:
 def load_device(name: str | Path) -> Device:
     """A device of ours by name, or a TOML file of the same form.
 
+    A device of ours that was calibrated to this machine (see :func:`hw_profiles.device_kit.first_use.device_here`) is
+    the calibrated one.
+
     Raises:
         InputError: no such device, or a file with a missing, unknown or impossible entry, which is named.
 
     >>> load_device("host").measurable
     True
     """
-    path = _FOLDER / f"{name}.toml" if name in list_devices() else Path(name)
+    path = _own_file(str(name)) if name in list_devices() else Path(name)
     if path.suffix != ".toml" or not path.is_file():
         hint = did_you_mean(str(name), list_devices())
         raise InputError(
@@ -55,6 +60,27 @@ def load_device(name: str | Path) -> Device:
         return _parse(_read(path))
     except ValueError as error:
         raise InputError(f"device file {path}: {error}") from None
+
+
+def shipped_device(name: str) -> Device:
+    """A device of ours as it ships, whatever this machine is.
+
+    >>> shipped_device("host").conditions["onnxruntime"]
+    '1.32.0'
+    """
+    return load_device(_FOLDER / f"{name}.toml")
+
+
+def kept_file(name: str) -> Path:
+    """Where a device of ours that was calibrated to this machine is kept: a file for each kind of machine and each
+    version of the device.
+    """
+    return calibrated_devices_folder() / f"{name}-{kind_of_machine((_FOLDER / f'{name}.toml').read_bytes())}.toml"
+
+
+def _own_file(name: str) -> Path:
+    kept = kept_file(name)
+    return kept if kept.is_file() else _FOLDER / f"{name}.toml"
 
 
 def to_toml(device: Device) -> str:

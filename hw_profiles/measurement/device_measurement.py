@@ -6,16 +6,19 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hw_profiles.cost_model.features import network_features
 from hw_profiles.cost_model.fit import Observation, cross_validated_errors, fit
+from hw_profiles.cost_model.kernel_costs import KernelCost
+from hw_profiles.cost_model.refine import adapt
 from hw_profiles.devices.device import Device
 from hw_profiles.devices.device_file import to_toml
 from hw_profiles.devices.machine import conditions
@@ -31,13 +34,15 @@ from hw_profiles.runtimes.fusion import fuse
 
 log = logging.getLogger("fitnas")
 
-FEWEST_NETWORKS = 60
+FEWEST_NETWORKS, FEWEST_WITH_PRIOR = 60, 10
+_MOST_WITH_PRIOR = 600  # networks, from which on they say more than another machine
 _MOST_ROUNDS = 40
 _FIRST_PASS = 0.85  # of the time; the rest measures again what does not fit
 _SUSPICIOUS = 0.05  # share of the networks that are measured again
 _CHANNEL_MULTIPLE = 16
 _REPORT_SECONDS = 10
 
+Array = NDArray[np.float64]
 Times = dict[tuple[str, int], list[float]]
 
 
@@ -48,8 +53,13 @@ def measure_device(
     threads: int = 1,
     precisions: Sequence[str] = ("fp32", "int8"),
     typical: Callable[[int], Workload] | None = None,
+    prior: Device | None = None,
 ) -> Device:
     """Measure random networks on this machine until the time is over, and write the device that predicts them.
+
+    With a ``prior``, a device of another machine with ONNX Runtime, the costs are those of the prior, corrected by the
+    measurements: good after seconds. Where many networks are measured, the costs are also fitted to them alone, and
+    those that predict left out networks better are taken.
 
     ``typical`` gives a network for each number from 0 on, as they will be asked for: every second network measured is
     one of these, and the interval of an estimate is that of their errors.
@@ -69,18 +79,20 @@ def measure_device(
     end = time.monotonic() + seconds
     _first_pass(journal, precisions, (time.monotonic(), time.monotonic() + _FIRST_PASS * seconds))
     for precision in precisions:
-        count = sum(1 for p, _ in journal.times if p == precision)
-        if count < FEWEST_NETWORKS:
+        count = _count(journal, precision)
+        fewest = FEWEST_NETWORKS if prior is None else FEWEST_WITH_PRIOR
+        if count < fewest:
             raise InputError(
-                f"at least {FEWEST_NETWORKS} networks must be measured in {precision}, got {count}: allow more time "
+                f"at least {fewest} networks must be measured in {precision}, got {count}: allow more time "
                 f"(rerun the same command to resume from {journal.path})"
             )
-    log.info("looking for times that do not fit the others")
-    for i, precision in enumerate(precisions):
-        share = (end - time.monotonic()) / (len(precisions) - i)
-        _measure_again(journal, precision, time.monotonic() + share)
+    if all(_count(journal, precision) >= FEWEST_NETWORKS for precision in precisions):
+        log.info("looking for times that do not fit the others")
+        for i, precision in enumerate(precisions):
+            share = (end - time.monotonic()) / (len(precisions) - i)
+            _measure_again(journal, precision, time.monotonic() + share)
     log.info("fitting the costs of kernels")
-    device = _device(out.stem, journal, precisions)
+    device = _device(out.stem, journal, precisions, prior)
     temporary = out.with_suffix(".toml.partial")
     temporary.write_text(to_toml(device))
     temporary.replace(out)
@@ -147,7 +159,7 @@ def _first_pass(journal: _Journal, precisions: Sequence[str], span: tuple[float,
         number += 1
         if time.monotonic() - reported > _REPORT_SECONDS:
             reported = time.monotonic()
-            left = end - reported
+            left = max(0.0, end - reported)
             log.info("%d networks measured, %d:%02d left", len(journal.times), left // 60, left % 60)
 
 
@@ -176,14 +188,32 @@ def _observation(journal: _Journal, precision: str, number: int) -> Observation:
     return Observation(tuple(network_features(workload, fuse(workload))), median(journal.times[precision, number]))
 
 
-def _device(name: str, journal: _Journal, precisions: Sequence[str]) -> Device:
+def _count(journal: _Journal, precision: str) -> int:
+    return sum(1 for each, _ in journal.times if each == precision)
+
+
+def _costs(
+    observations: Sequence[Observation], prior: Mapping[str, KernelCost] | None
+) -> tuple[Mapping[str, KernelCost], Array]:
+    """The costs that predict left out networks best, and log(predicted / measured) of each network when left out."""
+    found: list[tuple[Mapping[str, KernelCost], Array]] = []
+    if prior is None or len(observations) >= FEWEST_NETWORKS:
+        found.append((fit(observations), cross_validated_errors(observations)))
+    if prior is not None and len(observations) <= _MOST_WITH_PRIOR:
+        networks = [observation.all_features for observation in observations]
+        adapted = adapt(prior, networks, [observation.microseconds for observation in observations])
+        found.append((adapted.costs, np.array(adapted.left_out)))
+    return min(found, key=lambda each: float(np.mean(np.abs(each[1]))))
+
+
+def _device(name: str, journal: _Journal, precisions: Sequence[str], prior: Device | None) -> Device:
     times, threads = journal.times, journal.threads
     costs, spread = {}, {}
     for precision in precisions:
         numbers = [number for p, number in sorted(times) if p == precision]
         observations = [_observation(journal, precision, number) for number in numbers]
-        costs[precision] = fit(observations)
-        errors = np.abs(cross_validated_errors(observations))[[journal.networks.is_typical(n) for n in numbers]]
+        costs[precision], left_out = _costs(observations, None if prior is None else prior.costs.get(precision))
+        errors = np.abs(left_out)[[journal.networks.is_typical(n) for n in numbers]]
         spread[precision] = round(float(np.quantile(errors, 0.9)) / NINETY, 4)
         log.info("%s: %d networks, median error of those left out %.1f %%", precision, len(observations),
                  100 * float(np.median(errors)))  # fmt: skip
@@ -195,7 +225,7 @@ def _device(name: str, journal: _Journal, precisions: Sequence[str]) -> Device:
         threads=threads,
         channel_multiple=_CHANNEL_MULTIPLE,
         measurable=True,
-        source=f"nas devices measure: {len(times)} random networks",
+        source=f"nas devices measure: {len(times)} random networks{f', from {prior.name}' if prior else ''}",
         reference_ms=journal.reference_ms,
         conditions={**here, "date": date.today().isoformat()},
         spread=spread,

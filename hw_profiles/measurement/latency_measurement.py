@@ -7,8 +7,7 @@ import json
 import math
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,19 +16,17 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from hw_profiles.cache_folder import cache_folder
 from hw_profiles.devices.device import Device
 from hw_profiles.devices.machine import conditions, matches_this_machine
 from hw_profiles.errors import InputError
 from hw_profiles.latency.estimate import Latency
+from hw_profiles.measurement.interleaved_timing import alternate, clock_of, median_interval, median_seconds, repetitions
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.workload import InputShape, WorkloadBuilder
 from hw_profiles.onnx_io.session import open_session
 from hw_profiles.onnx_io.writer import write_onnx
+from hw_profiles.user_folders import cache_folder
 
-_WARMUP_RUNS = 10
-_ROUND_SECONDS = 0.002
-_FEWEST_ROUNDS = 15
 _NOMINAL_ROUNDS = 300
 _FLOAT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
@@ -75,8 +72,8 @@ def measure_here(
 ) -> Latency:
     """As :func:`measure`, with so many threads, and ``nominal`` milliseconds of the reference network."""
     with measuring_lock():
-        run, reference = _runner(model, threads, input_shape), _runner(_reference_model(), threads)
-        ratios, raw = _alternate(run, reference, max_rounds, precise)
+        run, reference = _runner(model, threads, input_shape), _runner(reference_model(), threads)
+        ratios, raw = alternate(run, reference, max_rounds, precise, clock_of(threads))
     low, high = median_interval(ratios)
     return Latency(
         ms=statistics.median(ratios) * nominal,
@@ -96,20 +93,8 @@ def compare(model: Path, other: Path, device: Device, *, max_rounds: int = 60) -
     _require_here(device)
     with measuring_lock():
         runs = [_runner(path, device.threads) for path in (model, other)]
-        ratios, _ = _alternate(runs[0], runs[1], max_rounds, precise=0.01)
+        ratios, _ = alternate(runs[0], runs[1], max_rounds, 0.01, clock_of(device.threads))
     return (statistics.median(ratios), *median_interval(ratios))
-
-
-def median_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 90 % interval of the median by order statistics.
-
-    >>> median_interval(list(range(101)))
-    (41, 59)
-    """
-    ordered = sorted(values)
-    reach = 0.5 * 1.645 * math.sqrt(len(ordered))
-    middle = (len(ordered) - 1) / 2
-    return ordered[max(0, math.floor(middle - reach))], ordered[min(len(ordered) - 1, math.ceil(middle + reach))]
 
 
 @contextmanager
@@ -138,39 +123,6 @@ def _require_here(device: Device) -> None:
         raise InputError(f"device {device.name} cannot be measured here: it is not this machine")
 
 
-def _alternate(
-    run: Callable[[], None], reference: Callable[[], None], max_rounds: int, precise: float
-) -> tuple[list[float], list[float]]:
-    times = [_repetitions(f) for f in (run, reference)]
-    ratios: list[float] = []
-    raw: list[float] = []
-    while len(ratios) < max_rounds:
-        ours = _median_seconds(run, times[0])
-        theirs = _median_seconds(reference, times[1])
-        ratios.append(ours / theirs)
-        raw.append(ours * 1000)
-        if len(ratios) >= _FEWEST_ROUNDS:
-            low, high = median_interval(ratios)
-            if (high - low) / 2 < precise * statistics.median(ratios):
-                break
-    return ratios, raw
-
-
-def _repetitions(run: Callable[[], None]) -> int:
-    for _ in range(_WARMUP_RUNS):
-        run()
-    return max(3, min(50, round(_ROUND_SECONDS / _median_seconds(run, 5))))
-
-
-def _median_seconds(run: Callable[[], None], times: int) -> float:
-    seconds = []
-    for _ in range(times):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
-
-
 def _runner(model: bytes | Path, threads: int, input_shape: InputShape = None) -> Callable[[], None]:
     session = open_session(model, threads)
     specs = session.get_inputs()
@@ -196,7 +148,7 @@ def _numbers(spec: Any, sides: tuple[int, ...] | None) -> NDArray[Any]:
     return np.zeros(shape, np.dtype(kind))
 
 
-def _reference_model() -> bytes:
+def reference_model() -> bytes:
     """Three 3×3 convolutions of 32 channels at 16×16, int8: 7 M MACs."""
     builder = WorkloadBuilder("input", (1, 32, 16, 16))
     x = "input"
@@ -216,9 +168,10 @@ def reference_ms(threads: int) -> float:
     with measuring_lock():
         if known := _kept_reference(cache):  # by another process, while this one waited
             return known
-        run = _runner(_reference_model(), threads)
-        times = _repetitions(run)
-        found = statistics.median(_median_seconds(run, times) for _ in range(_NOMINAL_ROUNDS)) * 1000
+        run = _runner(reference_model(), threads)
+        clock = clock_of(threads)
+        times = repetitions(run, clock)
+        found = statistics.median(median_seconds(run, times, clock) for _ in range(_NOMINAL_ROUNDS)) * 1000
         cache.parent.mkdir(parents=True, exist_ok=True)
         temporary = cache.with_suffix(".partial")
         temporary.write_text(json.dumps({"reference_ms": found, "conditions": where}, indent=1))

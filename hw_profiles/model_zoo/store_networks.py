@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from hw_profiles.devices.device_file import list_devices, load_device
+from hw_profiles.devices.device_file import list_devices, shipped_device
 from hw_profiles.model_zoo.stored_workloads import FILE, stored_networks, write_networks
 from hw_profiles.model_zoo.trace_models import read_lines
 from hw_profiles.model_zoo.zoo_features import features_file, work_out_features, write_features
@@ -32,7 +32,7 @@ def needed_features() -> set[tuple[str, str]]:
     >>> ("ort", "int8") in needed_features()
     True
     """
-    devices = [load_device(name) for name in list_devices()]
+    devices = [shipped_device(name) for name in list_devices()]
     return {(device.runtime, precision) for device in devices for precision in device.costs}
 
 

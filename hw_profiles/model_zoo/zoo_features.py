@@ -8,9 +8,11 @@ data, so that a device's costs are all that is left to apply.
 from __future__ import annotations
 
 import io
+import logging
 import lzma
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +27,8 @@ from hw_profiles.model_zoo.stored_workloads import StoredNetwork, stored_network
 from hw_profiles.runtimes.fusion import fuse
 
 _FOLDER = Path(__file__).parent
+_REPORT_SECONDS = 5.0
+_log = logging.getLogger("fitnas")
 
 Integers = NDArray[np.int64]
 
@@ -63,7 +67,20 @@ def zoo_features(runtime: str, precision: str) -> ZooFeatures:
     (True, 'call/call')
     """
     path = features_file(runtime, precision)
-    return read_features(path) if path.is_file() else work_out_features(stored_networks(), runtime, precision)
+    if path.is_file():
+        return read_features(path)
+    _log.info("nothing is stored for the runtime %s: working out all networks, half a minute or more", runtime)
+    return work_out_features(_told(stored_networks()), runtime, precision)
+
+
+def _told(networks: Iterable[StoredNetwork]) -> Iterator[StoredNetwork]:
+    """The networks, with a line in the log every few seconds."""
+    reported = time.monotonic()
+    for number, network in enumerate(networks):
+        if time.monotonic() - reported > _REPORT_SECONDS:
+            reported = time.monotonic()
+            _log.info("%d networks worked out", number)
+        yield network
 
 
 def features_file(runtime: str, precision: str) -> Path:

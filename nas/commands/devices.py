@@ -1,22 +1,22 @@
-"""``nas devices``: list the devices, show one, measure this machine, calibrate one with a table of latencies."""
+"""``nas devices``: list the devices, show one, check or measure this machine, calibrate one with measured latencies."""
 
 from __future__ import annotations
 
-import logging
 import shlex
-import sys
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from compress.atomic_files import json_text, write_text
 from hw_profiles import list_devices, load_device
 from hw_profiles.cost_model.features import family
 from hw_profiles.cost_model.kernel_costs import quantity_names
+from hw_profiles.device_kit.kit_results import device_of_result, read_result
 from hw_profiles.devices.device_file import to_toml
+from hw_profiles.devices.device_runtimes import with_runtime
+from nas.commands.device_kit import check_device, measure_remote, precisions_of, print_device, write_device_kit
 from nas.commands.latency_table import calibrated, read_latencies
 from nas.commands.output.device_text import device_facts, device_lines, device_table, kernel_costs
+from nas.commands.output.log_output import measurement_log
 from nas.commands.output.text_table import aligned, printable
 from nas.commands.profile_facts import parse_shape
 from nas.config import quantity
@@ -24,6 +24,7 @@ from nas.errors import InputError, user_input
 
 _MOST_THREADS = 1024
 _DEFAULT_TIME = "10min"
+_BASE, _NO_BASE = "host", "none"
 
 
 def run_devices(parsed: Namespace) -> None:
@@ -32,7 +33,12 @@ def run_devices(parsed: Namespace) -> None:
     Raises:
         InputError: no such device, or an option that is missing or wrong.
     """
-    {None: _list, "show": _show, "measure": _measure, "calibrate": _calibrate}[parsed.what](parsed)
+    verbs = {
+        None: _list, "show": _show, "check": check_device, "measure": _measure, "kit": write_device_kit,
+        "calibrate": _calibrate,
+    }  # fmt: skip
+    with measurement_log():
+        verbs[parsed.what](parsed)
 
 
 def _list(parsed: Namespace) -> None:
@@ -61,18 +67,25 @@ def _show(parsed: Namespace) -> None:
 
 
 def _measure(parsed: Namespace) -> None:
+    out = _out(parsed)
+    if out.suffix != ".toml":
+        raise InputError(f"a device is written to a .toml file, got {str(out)!r}")
+    if not 1 <= parsed.threads <= _MOST_THREADS:
+        raise InputError(f"--threads must be in 1..{_MOST_THREADS}, got {parsed.threads}")
+    with user_input():
+        seconds = quantity("time", parsed.time or _DEFAULT_TIME)
+    if parsed.ssh is not None:
+        measure_remote(parsed, out, seconds)
+        return
     from hw_profiles.measurement.device_measurement import measure_device
     from nas.commands.benchmark_networks import space_network
 
-    out = _out(parsed)
-    if not 1 <= parsed.threads <= _MOST_THREADS:
-        raise InputError(f"--threads must be in 1..{_MOST_THREADS}, got {parsed.threads}")
-    precisions = tuple(dict.fromkeys(name.strip() for name in parsed.precision.split(",")))
-    with user_input(), _progress():
-        seconds = quantity("time", parsed.time or _DEFAULT_TIME)
+    with user_input():
+        prior = None if parsed.base == _NO_BASE else with_runtime(parsed.base or _BASE, "ort")
         device = measure_device(
-            out, seconds=seconds, threads=parsed.threads, precisions=precisions, typical=space_network
-        )
+            out, seconds=seconds, threads=parsed.threads, precisions=precisions_of(parsed.precision),
+            typical=space_network, prior=prior,
+        )  # fmt: skip
     facts = device_facts(device)
     if parsed.json:
         print(json_text({**facts, "file": str(out)}))
@@ -93,35 +106,25 @@ def _out(parsed: Namespace) -> Path:
 def _calibrate(parsed: Namespace) -> None:
     out = _out(parsed)
     if parsed.base is None or parsed.table is None:
-        raise InputError("devices calibrate needs --base, the device to start from, and --from, a table of latencies")
+        raise InputError(
+            "devices calibrate needs --base, the device to start from, and --from, a table of latencies or result.json"
+        )
+    if parsed.table.endswith(".json"):
+        _calibrate_by_kit(parsed, out)
+        return
     with user_input():
         shape = None if parsed.input_shape is None else parse_shape(parsed.input_shape)
-        base = load_device(parsed.base)
+        base = with_runtime(parsed.base, parsed.runtime)
         found = calibrated(base, read_latencies(Path(parsed.table)), shape, parsed.name or out.stem)
         write_text(out, to_toml(found.device))
-    facts = device_facts(found.device)
-    if parsed.json:
-        print(json_text({**facts, "file": str(out), "used": found.used, "set_aside": found.set_aside}))
-        return
-    print("\n".join(device_lines(facts)))
-    for precision, error in found.left_out_errors.items():
-        print(f"  {precision:<11}  mean error of each network estimated from the others: {100 * error:.1f} %")
-    for said in found.set_aside:
-        print(f"  set aside    {printable(said)}")
-    print(f"  file         {printable(out)}\nto use it: nas profile resnet8 --device {shlex.quote(printable(out))}")
+    print_device(found, out, parsed.json)
 
 
-@contextmanager
-def _progress() -> Iterator[None]:
-    """Show the log of a measurement on stderr."""
-    log = logging.getLogger("fitnas")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("nas: %(message)s"))
-    level = log.level
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
+def _calibrate_by_kit(parsed: Namespace, out: Path) -> None:
+    with user_input():
+        result = read_result(Path(parsed.table))
+        if parsed.runtime not in (None, result.runtime):
+            raise InputError(f"--runtime must be that of {parsed.table}, {result.runtime}, got {parsed.runtime!r}")
+        found = device_of_result(with_runtime(parsed.base, result.runtime), result, parsed.name or out.stem)
+        write_text(out, to_toml(found.device))
+    print_device(found, out, parsed.json)

@@ -31,9 +31,17 @@ EXAMPLES = {
         "nas devices show host",
         "nas devices show my.toml",
     ),
+    "devices check": (
+        "nas devices check",
+        "nas devices check my.toml --json",
+    ),
     "devices measure": (
-        "nas devices measure --out my.toml",
-        "nas devices measure --out four_threads.toml --threads 4 --precision int8 --time 20min",
+        "nas devices measure --out four_threads.toml --threads 4 --time 2min",
+        "nas devices measure --ssh pi@raspberrypi.local --base raspberry-pi-4 --out my_pi.toml",
+    ),
+    "devices kit": (
+        "nas devices kit --out kit",
+        "nas devices kit --out board --board",
     ),
     "profile": (
         "nas profile resnet8 --precision int8",
@@ -41,7 +49,7 @@ EXAMPLES = {
     ),
     "devices calibrate": (
         "nas devices calibrate --base raspberry-pi-4 --from latencies.csv --out my.toml",
-        "nas devices calibrate --base host --from latencies.csv --out laptop.toml --input-shape 3x224x224",
+        "nas devices calibrate --base host --from result.json --out laptop.toml",
     ),
     "select": (
         "nas select --device raspberry-pi-4 --latency 30ms --precision int8",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hw_profiles import Device
 from hw_profiles.calibration import calibration_report
+from hw_profiles.device_kit.kit_results import CalibratedDevice
 from hw_profiles.network.tensor_formats import PRECISIONS
 from hw_profiles.profiling import Model
 from nas.commands.profile_facts import find_model
@@ -27,18 +28,6 @@ class MeasuredLatency:
     model: str
     latency_ms: float
     precision: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CalibratedDevice:
-    """A device made of a table: how many rows were used, which were set aside, and by precision the mean error of
-    each network as the others alone predict it.
-    """
-
-    device: Device
-    used: int
-    set_aside: tuple[str, ...]
-    left_out_errors: dict[str, float]
 
 
 def read_latencies(path: Path) -> list[MeasuredLatency]:

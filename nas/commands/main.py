@@ -85,10 +85,12 @@ _SENTENCES = {
     "worker": "Train candidates of a search that another process or machine has started, until it is complete.",
     "report": "Write report.html of a finished run again, from the files in its folder.",
     "list": "List the search spaces, the preset networks and the devices.",
-    "devices": "List the known devices, show one of them, measure this machine, or calibrate a device.",
+    "devices": "List the known devices, show one, check or measure this machine, measure another one, calibrate one.",
     "devices show": "Show a device: where its figures come from, how accurate its estimates are, its kernel costs.",
-    "devices measure": "Measure networks on this machine and write a device file, from which latency is estimated.",
-    "devices calibrate": "Write a device file from a similar device and a table of latencies measured on the new one.",
+    "devices check": "Run ten networks on this machine and compare their times with the estimates of a device file.",
+    "devices measure": "Measure networks on this machine, or on another one by ssh, and write its device file.",
+    "devices kit": "Write small networks and a script that times them on a device with Python and onnxruntime.",
+    "devices calibrate": "Write a device file from a similar device and a few latencies measured on the new one.",
     "select": "Rank timm's pretrained models within the limits by their published ImageNet accuracy.",
     "profile": "Show MACs, bytes, memory and latency of a network on a device, layer by layer.",
     "export": "Write an int8 network as C99 source code that needs neither a heap nor a library.",
@@ -210,28 +212,55 @@ def _add_option(parser: argparse.ArgumentParser, option: str, text: str | None =
 
 
 def _add_devices(verbs: Any) -> None:
-    devices = verbs.add_parser("devices", help="list devices, show one, measure this machine, or calibrate a device")
+    devices = verbs.add_parser("devices", help="list devices, show one, or make one from measurements")
     devices.add_argument("--json", action="store_true", help=_JSON)
     devices.set_defaults(what=None)
-    what = devices.add_subparsers(dest="what", metavar="show | measure | calibrate")
+    what = devices.add_subparsers(dest="what", metavar="show | check | measure | kit | calibrate")
     shown = what.add_parser("show", help="show a device's specifications and kernel costs")
     shown.add_argument("device", help="name or .toml file (required)")
-    measured = what.add_parser("measure", help="measure this machine and write a device file")
+    checked = what.add_parser("check", help="run ten networks to see whether a device file fits this machine")
+    checked.add_argument("device", nargs="?", default="host", help="name or .toml file (default: host)")
+    measured = what.add_parser("measure", help="measure this machine, or another one by ssh, and write a device file")
     measured.add_argument("--out", metavar="FILE", help=".toml file to write (required); rerun the command to resume")
     measured.add_argument("--time", metavar="TIME", help="time for the whole measurement (default: 10min)")
+    measured.add_argument(
+        "--base", metavar="DEVICE",
+        help="name or .toml file of the device to start from; none starts from nothing (default: host)",
+    )  # fmt: skip
+    measured.add_argument(
+        "--ssh", metavar="USER@HOST", help="machine to measure by the kit in place of this one (default: this machine)"
+    )
+    measured.add_argument("--ssh-config", metavar="FILE", help="configuration file of ssh (default: that of ssh)")
+    measured.add_argument(
+        "--remote-python",
+        default="python3",
+        metavar="PROGRAM",
+        help="its Python with onnxruntime (default: python3)",
+    )
     measured.add_argument("--threads", type=int, default=1, metavar="N", help="threads per network (default: 1)")
     measured.add_argument("--precision", default="fp32,int8", help="fp32, int8 or both (default: fp32,int8)")
+    kit = what.add_parser("kit", help="write networks and a script that times them on a device")
+    kit.add_argument("--out", metavar="FOLDER", help="new or empty folder (required)")
+    kit.add_argument(
+        "--board", action="store_true", help="a C99 project for a microcontroller instead, in int8 (default: off)"
+    )
+    kit.add_argument("--precision", default="fp32,int8", help="fp32, int8 or both (default: fp32,int8)")
     calibrated = what.add_parser("calibrate", help="write a device file from a few latencies measured on the device")
     calibrated.add_argument("--base", metavar="DEVICE", help="name or .toml file of the most similar device (required)")
     calibrated.add_argument(
-        "--from", dest="table", metavar="TABLE.csv", help="columns model,latency_ms[,precision] (required)"
+        "--from", dest="table", metavar="FILE",
+        help="result.json of the kit, or a .csv file with the columns model,latency_ms[,precision] (required)",
+    )  # fmt: skip
+    calibrated.add_argument(
+        "--runtime", help="runtime of the times, one of those of the base (default: that of the base or of result.json)"
     )
     calibrated.add_argument("--out", metavar="FILE", help=".toml file to write (required)")
     calibrated.add_argument("--name", help="name of the new device (default: the name of the file)")
     calibrated.add_argument(
         "--input-shape", metavar="CxHxW", help="such as 3x224x224 (default: the input shape of each model)"
     )
-    for name, part in (("show", shown), ("measure", measured), ("calibrate", calibrated)):
+    parts = {"show": shown, "check": checked, "measure": measured, "kit": kit, "calibrate": calibrated}
+    for name, part in parts.items():
         part.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=_JSON)
         part.description, part.epilog = _wrapped(f"devices {name}"), epilog(f"devices {name}")
 

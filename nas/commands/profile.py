@@ -7,7 +7,8 @@ from argparse import Namespace
 from pathlib import Path
 
 from compress.atomic_files import json_text
-from hw_profiles import load_device
+from hw_profiles.device_kit.first_use import device_here
+from nas.commands.output.log_output import measurement_log
 from nas.commands.output.output_files import check_page
 from nas.commands.output.text_table import aligned, cut, printable, short
 from nas.commands.profile_facts import (
@@ -38,7 +39,8 @@ def run_profile(parsed: Namespace) -> None:
         check_page(Path(parsed.html))
     with user_input():
         shape = None if parsed.input_shape is None else parse_input_shape(parsed.input_shape)
-        device = load_device(parsed.device)
+        with measurement_log():
+            device = device_here(parsed.device)
         facts = profile_facts(parsed.model, device, parsed.precision, input_shape=shape, measured=parsed.measure)
     print(json_text(facts) if parsed.json else "\n".join([*layer_lines(facts), "", *total_lines(facts)]))
     if parsed.html is not None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from compress.atomic_files import json_text
-from hw_profiles import load_device
+from hw_profiles.device_kit.first_use import device_here
+from nas.commands.output.log_output import measurement_log
 from nas.commands.output.output_files import check_page
 from nas.commands.output.text_table import aligned, printable, short
 from nas.config import budget_of
@@ -34,8 +35,8 @@ def run_select(parsed: Namespace) -> None:
     for option, fewest in (("top", 1), ("measure", 0)):
         if getattr(parsed, option) < fewest:
             raise InputError(f"--{option} must be at least {fewest}, got {getattr(parsed, option)}")
-    with user_input():
-        device = load_device(parsed.device)
+    with user_input(), measurement_log():
+        device = device_here(parsed.device)
         budget = budget_of(latency=parsed.latency, ram=parsed.ram, flash=parsed.flash, energy=parsed.energy)
         if parsed.measure:
             check_measurable(device)

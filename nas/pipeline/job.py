@@ -16,6 +16,7 @@ from compress.pruning.importance import CRITERIA
 from compress.stage_interface import Context
 from compress.training.recipe import FEW_IMAGES
 from hw_profiles.budget import Budget
+from hw_profiles.device_kit.first_use import device_here
 from hw_profiles.devices.device import Device
 from hw_profiles.devices.device_file import load_device
 from hw_profiles.devices.machine import matches_this_machine
@@ -117,7 +118,7 @@ def prepare(config: Config, device: Device | None = None) -> Job:
     Raises:
         InputError: with what must hold, and what came.
     """
-    device = load_device(config.device) if device is None else device
+    device = _device_of(config) if device is None else device
     if config.latency_from == "measured" and not device.measurable:
         raise InputError(f"latency_from 'measured' needs a device file of this machine, got {config.device!r}")
     if config.latency_from == "measured" and config.storage is not None:
@@ -151,6 +152,11 @@ def prepare(config: Config, device: Device | None = None) -> Job:
         space, weights = pretrained_space(init.preset, init.path, input_shape=shape, num_classes=classes), init.path
     measured = device.measurable and config.latency_from != "estimated"
     return Job(config, data, device, budget, space, weights, measured, warm_start, facts)
+
+
+def _device_of(config: Config) -> Device:
+    """The device, made to fit this machine where files are going to be measured on it."""
+    return load_device(config.device) if config.latency_from == "estimated" else device_here(config.device)
 
 
 def _with_energy_as_latency(budget: Budget, device: Device) -> Budget:

@@ -13,9 +13,9 @@ from threading import Thread
 from torch import Tensor
 
 from compress.atomic_files import write_bytes
-from hw_profiles.cache_folder import cache_folder
 from hw_profiles.errors import InputError
 from hw_profiles.spelling_suggestions import did_you_mean
+from hw_profiles.user_folders import cache_folder
 from search_spaces import identify_weights, list_presets, preset
 from search_spaces.trained_weights.efficientnet_pytorch_keys import with_timm_keys
 from search_spaces.trained_weights.weights_file import file_of_weights, read_state

@@ -11,7 +11,7 @@ import optuna
 
 from compress.atomic_files import write_text
 from compress.progress import progress
-from hw_profiles.cache_folder import cache_folder
+from hw_profiles.user_folders import cache_folder
 from nas.config import Config, load_config
 from nas.engine.pareto import pareto_front
 from nas.errors import user_input

@@ -28,10 +28,11 @@ import numpy as np
 from scipy.optimize import nnls
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from hw_profiles import Device, load_device
+from hw_profiles import Device
 from hw_profiles.cost_model.features import network_features
 from hw_profiles.cost_model.plain_costs import plain_costs
 from hw_profiles.cost_model.scaling import CostShares, cost_shares, scale_shares
+from hw_profiles.devices.device_file import shipped_device
 from hw_profiles.network.workload import Workload
 from hw_profiles.runtimes.fusion import fuse
 from tests.benchmarks.lines import extend
@@ -223,7 +224,7 @@ def main() -> None:
     parser.add_argument("--timm", type=Path)
     parser.add_argument("--cache", type=Path, default=Path("timm_shares.jsonl"))
     options = parser.parse_args()
-    base = load_device("host")
+    base = shipped_device("host")
     tables = published_tables(options.tables, base)
     if options.timm is not None:
         tables = {

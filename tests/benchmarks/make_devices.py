@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from hw_profiles import Device, load_device
+from hw_profiles import Device
 from hw_profiles.cost_model.features import LAYER_KINDS
 from hw_profiles.cost_model.kernel_costs import KernelCost
-from hw_profiles.devices.device_file import to_toml
+from hw_profiles.devices.device_file import shipped_device, to_toml
 from hw_profiles.devices.facts import ASSUMED, FACTS, Fact, HeldOut
 from hw_profiles.latency.estimate import NINETY
 from tests.benchmarks.published.devices import SPECS, Spec, Tables
@@ -183,7 +183,7 @@ def main() -> None:
             }
             print(spec.name, device.spread, missed, len(LAYER_KINDS))
     if options.only in (None, "x86-64-vnni"):
-        text = to_toml(x86(load_device("host"))).partition("\n[costs.")[0]
+        text = to_toml(x86(shipped_device("host"))).partition("\n[costs.")[0]
         head, newline, rest = text.partition("\n\n")
         (options.out / "x86-64-vnni.toml").write_text(f'{head}\ncosts = "host"{newline}{rest}')
 

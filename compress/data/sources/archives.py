@@ -21,8 +21,8 @@ from typing import IO, Any, cast
 from filelock import FileLock
 
 from compress.data.sources.folder_layout import TABLES, is_hidden, is_image
-from hw_profiles.cache_folder import cache_folder
 from hw_profiles.errors import InputError
+from hw_profiles.user_folders import cache_folder
 
 _MOST_FILES = 2_000_000
 _MOST_TIMES, _MOST_BYTES = 100, 256 * 1024**2  # images hardly shrink: what unpacks to more than both is a bomb

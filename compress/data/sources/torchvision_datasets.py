@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from compress.data.sources.image_source import ImageSource, LabelledImages
-from hw_profiles.cache_folder import cache_folder
 from hw_profiles.errors import InputError
 from hw_profiles.spelling_suggestions import did_you_mean
+from hw_profiles.user_folders import cache_folder
 
 _TIMEOUT_SECONDS = 30.0
 _BY_FLAG: Mapping[str, Mapping[str, Any]] = {"train": {"train": True}, "test": {"train": False}}

@@ -27,6 +27,22 @@ def _is_not_the_error(record: logging.LogRecord) -> bool:
 
 
 @contextmanager
+def measurement_log() -> Iterator[None]:
+    """Within it, what measurements of devices say appears on stderr; no library is loaded for it."""
+    log = logging.getLogger("fitnas")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("nas: %(message)s"))
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
+@contextmanager
 def log_on_stderr(*, verbose: bool = False, quiet: bool = False) -> Iterator[None]:
     """Within it, log records appear on stderr as ``nas: message``, and warnings of libraries do not appear.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from hw_profiles.measurement import device_measurement, latency_measurement
 from hw_profiles.measurement.benchmark_set import MeasuredNetworks
 from hw_profiles.measurement.device_measurement import FEWEST_NETWORKS, measure_device
 from hw_profiles.measurement.random_networks import is_attention, is_long, micro_network
-from tests.hw_profiles.synthetic import features_of, micro_features, true_costs
+from tests.hw_profiles.synthetic import device_of, features_of, micro_features, true_costs
 from tests.parameters import slow
 
 PRECISIONS = ("fp32", "int8")
@@ -103,6 +104,18 @@ def test_a_device_predicts_networks_that_were_not_measured(machine: Machine, tmp
         assert 0 < read.spread[precision] < 0.15
         one, other = (profile(micro_network(301), d, precision).latency_ms for d in (device, read))
         assert one == pytest.approx(other, rel=5e-3)
+
+
+@pytest.mark.slow
+def test_a_device_to_start_from_makes_few_networks_enough(machine: Machine, tmp_path: Path) -> None:
+    truth = true_costs(micro_features("int8", range(300)))
+    twice = {
+        kind: replace(cost, coefficients=tuple(2 * each for each in cost.coefficients)) for kind, cost in truth.items()
+    }
+    device = measure_device(tmp_path / "new.toml", seconds=25, precisions=["int8"], prior=device_of({"int8": twice}))
+    assert len(set(machine.measured)) < FEWEST_NETWORKS / 2
+    assert median_error(device, machine, "int8") < 0.04
+    assert device.source.endswith("random networks, from made_up")
 
 
 @pytest.mark.slow

@@ -55,11 +55,11 @@ def test_milliseconds_are_ratios_to_the_reference_times_its_nominal_ones(
 ) -> None:
     """The reference network itself takes what it took when the device was measured, however busy the machine is now."""
     device = replace(device_of(COSTS), reference_ms=40.0)
-    found = measure(latency_measurement._reference_model(), device, max_rounds=31)
+    found = measure(latency_measurement.reference_model(), device, max_rounds=31)
     assert found.ms == pytest.approx(40, rel=0.25)
     assert not cache.exists()
     elsewhere = replace(device_of(COSTS, cpu="another"), reference_ms=40.0)
-    assert measure(latency_measurement._reference_model(), elsewhere, max_rounds=15).ms < 20
+    assert measure(latency_measurement.reference_model(), elsewhere, max_rounds=15).ms < 20
     assert found.raw_ms is not None
     assert found.raw_ms < 20
 

@@ -78,3 +78,20 @@ def test_a_precision_that_the_device_lacks_is_named() -> None:
         zoo_profiles(without(load_device("host"), "-"), "int8")
     with pytest.raises(InputError, match="precision must be one of"):
         zoo_profiles(load_device("host"), "int3")
+
+
+def test_what_is_not_stored_is_worked_out_and_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from itertools import islice
+
+    from hw_profiles.model_zoo import zoo_features as module
+    from hw_profiles.model_zoo.stored_workloads import stored_networks
+
+    monkeypatch.setattr(module, "stored_networks", lambda: islice(stored_networks(), 3))
+    monkeypatch.setattr(module, "_REPORT_SECONDS", 0.0)
+    with caplog.at_level("INFO", "fitnas"):
+        found = module.zoo_features.__wrapped__("torch", "fp32")
+    assert len(found.architectures) == 3
+    assert "nothing is stored for the runtime torch" in caplog.text
+    assert "2 networks worked out" in caplog.text

@@ -53,7 +53,8 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def measure(out: Path, *arguments: str) -> int:
-    return main(["devices", "measure", "--out", str(out), "--precision", "fp32", *arguments])
+    """From nothing: to correct the costs of another device takes time."""
+    return main(["devices", "measure", "--out", str(out), "--precision", "fp32", "--base", "none", *arguments])
 
 
 def test_the_list_names_every_device_and_what_is_known_of_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,7 +216,9 @@ def test_an_interrupted_measurement_tells_how_to_go_on_and_repeats_nothing(
     with monkeypatch.context() as patched:
         patched.setattr("hw_profiles.measurement.device_measurement.measure_here", interrupted)
         assert measure(out, "--time", "2s") == 130
-    assert f"to resume: nas devices measure --out {out} --precision fp32 --time 2s" in capsys.readouterr().err
+    assert (
+        f"to resume: nas devices measure --out {out} --precision fp32 --base none --time 2s" in capsys.readouterr().err
+    )
     assert [json.loads(line)["microseconds"] for line in journal.read_text().splitlines()[1:]] == [7000.0] * 3
     assert not out.exists()
     assert measure(out, "--time", "2s", "--json") == 0

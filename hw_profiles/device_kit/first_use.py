@@ -1,0 +1,68 @@
+"""The device of this machine: one that ships, calibrated once where this machine is not the one it was measured on."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+from filelock import FileLock
+
+from hw_profiles.device_kit.kit_networks import FIRST, kit_names
+from hw_profiles.device_kit.kit_results import KitResult, device_of_result
+from hw_profiles.device_kit.machine_check import compared, kit_times
+from hw_profiles.devices.device import Device
+from hw_profiles.devices.device_file import kept_file, list_devices, load_device, to_toml
+from hw_profiles.devices.machine import conditions, differing_conditions, matches_this_machine
+from hw_profiles.measurement.latency_measurement import reference_ms
+
+_log = logging.getLogger("fitnas")
+
+
+def device_here(name: str | Path) -> Device:
+    """As :func:`hw_profiles.load_device`, but a device that ships and is measured on this machine is made to fit it.
+
+    Where this machine is not of the kind on which the device was measured, ten networks are run, which takes a few
+    seconds. If their times are as estimated, the device is used as it is; otherwise more networks are run, half a
+    minute all together, and its costs are corrected. Either is said in the log of ``fitnas``, and kept in the user's
+    folder: the next call on such a machine, and each :func:`hw_profiles.load_device`, takes it from there.
+
+    Raises:
+        InputError: no such device, or a broken file.
+    """
+    device = load_device(name)
+    if name not in list_devices() or not device.measurable or matches_this_machine(device.conditions, device.threads):
+        return device
+    kept = kept_file(str(name))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(kept.with_suffix(".lock")):
+        if not kept.is_file():  # another process may have made it while this one waited
+            fitting = _fitted_to_this_machine(device)
+            temporary = kept.with_suffix(".partial")
+            temporary.write_text(to_toml(fitting), encoding="utf-8")
+            temporary.replace(kept)
+            _log.info("device %s as it is on this machine is kept in %s", device.name, kept)
+    return load_device(name)
+
+
+def _fitted_to_this_machine(device: Device) -> Device:
+    here = conditions(device.threads)
+    _log.info(
+        "device %s was not measured on this kind of machine (other %s): running %d networks to see whether it fits",
+        device.name, ", ".join(differing_conditions(device.conditions, device.threads)), FIRST,
+    )  # fmt: skip
+    nominal, precisions = round(reference_ms(device.threads), 6), tuple(device.costs)
+    times = kit_times(kit_names()[:FIRST], precisions, device.threads, nominal)
+    check = compared(device, times)
+    said = ", ".join(f"{100 * check.share_close(each):.0f} % in {each}" for each in check.precisions)
+    if check.holds:
+        _log.info("it fits: estimates are within 10 %% of the measurement for %s", said)
+        return replace(device, conditions={**here, "date": date.today().isoformat()}, reference_ms=nominal)
+    _log.info("it does not fit: estimates are within 10 %% for %s; calibrating it, half a minute, once", said)
+    times += kit_times(kit_names()[FIRST:], precisions, device.threads, nominal)
+    result = KitResult(conditions=here, runtime=device.runtime, reference_ms=nominal, times=tuple(times))
+    found = device_of_result(device, result, device.name, measurable=True)
+    errors = ", ".join(f"{100 * error:.1f} % in {name}" for name, error in found.left_out_errors.items())
+    _log.info("calibrated: mean error of each network estimated from the others %s", errors)
+    return replace(found.device, facts=device.facts)
