@@ -12,12 +12,12 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from compress.atomic_files import write_text
-from compress.c99.instruction_counts import tick_table
+from compress.c99.instruction_counts import instruction_table
 from compress.c99.layers import Integers, Network, ProgramLayer, Tensor
 from compress.c99.network_reader import read_network
 from compress.c99.numpy_reference import quantize_images, run_layers
 from compress.c99.program_readme import readme
-from compress.c99.target_machines import MACHINES, Machine, Sizes, build, run, sizes
+from compress.c99.target_machines import MACHINES, USUAL_MACHINES, Machine, Sizes, build, run, sizes
 from hw_profiles.errors import InputError
 from hw_profiles.spelling_suggestions import did_you_mean
 
@@ -29,7 +29,8 @@ class Measured:
     """One machine. Of ``values`` numbers that the layers made of the reference's own inputs, ``exact`` are the
     reference's, and the worst is ``largest`` steps off; of ``images`` outputs ``equal`` are the reference's.
 
-    ``stack_bytes`` and ``ticks`` (of 25 MHz, one number a layer) are 0 and empty where they are not counted.
+    ``stack_bytes`` and ``instructions`` (one number a layer, to the next 50, 0 where there were too many to count) are
+    0 and empty where they are not counted.
     """
 
     machine: str
@@ -40,7 +41,12 @@ class Measured:
     equal: int
     sizes: Sizes
     stack_bytes: int
-    ticks: tuple[int, ...]
+    instructions: tuple[int, ...]
+
+    @property
+    def total_instructions(self) -> int | None:
+        """Of one image; None where they were not counted, or a layer has too many."""
+        return sum(self.instructions) if self.instructions and all(self.instructions) else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +74,7 @@ def verify(
     file: Path,
     images: NDArray[np.float32],
     *,
-    machines: Sequence[str | Machine] = tuple(MACHINES),
+    machines: Sequence[str | Machine] = USUAL_MACHINES,
     layer_images: int = 2,
     emulated_images: int = 2,
 ) -> Verification:
@@ -83,8 +89,8 @@ def verify(
         out: a folder that :func:`compress.c99.write_c99` wrote.
         file: the ONNX file that it was written from.
         images: network inputs (N, C, H, W).
-        machines: of ``host``, ``cortex-m4`` and ``cortex-m7``, or machines; one whose compiler or emulator is missing
-            is skipped, but without ``host`` nothing is verified.
+        machines: names of :data:`compress.c99.target_machines.MACHINES`, or machines; one whose compiler or emulator is
+            missing is skipped, but without ``host`` nothing is verified.
         layer_images: so many images go through the layers one by one.
         emulated_images: so many go through an emulated processor.
 
@@ -109,7 +115,7 @@ def verify(
         problems=tuple(problems),
         skipped=tuple(skipped),
     )
-    table = tick_table([layer.name for layer in network.layers], {m.machine: m.ticks for m in found})
+    table = instruction_table([layer.name for layer in network.layers], {m.machine: m.instructions for m in found})
     write_text(out / "README.md", readme(network, file.name, "\n\n".join(filter(None, (summary(result), table)))))
     return result
 
@@ -227,7 +233,9 @@ class _Case:
             equal=int(equal.sum()),
             sizes=size,
             stack_bytes=max((int(words[1]) for words in told if words[0] == "stack"), default=0),
-            ticks=tuple(int(words[2]) for words in told if words[0] == "ticks"),
+            instructions=tuple(
+                round(machine.instructions_per_tick * int(words[2])) for words in told if words[0] == "ticks"
+            ),
         )
 
 

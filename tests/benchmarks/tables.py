@@ -13,6 +13,7 @@ from scipy.optimize import nnls
 from scipy.stats import spearmanr
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.benchmarks.boards import boards
 from tests.benchmarks.c99_tables import c99, trained_presets
 from tests.benchmarks.compression_tables import deep_compression, encode_speed, ptq
 from tests.benchmarks.device_tables import few_points, held_out_families
@@ -141,7 +142,7 @@ def channel_multiple() -> str:
 
 
 _SECTIONS = (
-    held_out_families, few_points, simulated_int8, c99, trained_presets, deep_compression, methods, ptq, prune_peers, encode_speed, training_speed,
+    held_out_families, few_points, simulated_int8, c99, boards, trained_presets, deep_compression, methods, ptq, prune_peers, encode_speed, training_speed,
     photographs, pretrained_start, search_samplers, halving, search_workers, search_overhead,
 )  # fmt: skip
 

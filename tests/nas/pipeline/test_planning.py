@@ -68,7 +68,7 @@ def test_the_winners_speed_is_timed_once_and_decides_what_is_kept(
     monkeypatch.setattr(planning, "training_speeds", lambda networks: {name: next(speeds) for name in networks})
     plan, clock = plan_of(1000), Clock(tmp_path / "plan.json", 600.0, {})
     for _ in range(2):
-        assert planning.winner_speed(preset("resnet8"), plan, tmp_path, clock) == 100
+        assert planning.winner_speed(preset("resnet8"), plan, job, clock) == 100
     assert clock.reserve == seconds_after_training(1438, 100) > plan.after_seconds
     facts = planning.plan_facts(plan, Recipe(epochs=1000, seconds=143.8), 100)
     assert facts["winner_epochs"] == pytest.approx(10)

@@ -1,0 +1,49 @@
+"""Which processor runs our C99 programs on each microcontroller, and the cycles that an instruction takes there.
+
+The cycles are published cycles of other programs on a network, divided by the instructions that ours takes for it
+(``c99_instruction_costs.py cycles`` prints them): the geometric mean, and the range as the interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hw_profiles.devices.facts import ASSUMED, Fact
+
+_TINY = "mlcommons/tiny_results_v0.7 to v1.3, closed division"
+_NOTE = "published cycles over the instructions of our program for the same networks"
+
+_CYCLES = {
+    "cortex-m0plus": Fact(value=1.0, low=0.5, high=2.0, source=f"{_TINY}, STM32G0B1RE", note=_NOTE),
+    "cortex-m4": Fact(value=1.3, low=0.7, high=2.6, source=f"{_TINY}, Cortex-M4", note=_NOTE),
+    "cortex-m7": Fact(value=0.75, low=0.4, high=1.5, source=f"{_TINY}, STM32H7A3ZI", note=_NOTE),
+    "cortex-m33": Fact(value=1.0, low=0.5, high=2.0, source=f"{_TINY}, STM32U575ZI and STM32U585AI", note=_NOTE),
+    "cortex-m55": Fact(value=1.0, source=ASSUMED),
+    "xtensa-lx7": Fact(
+        value=2.2, low=1.1, high=4.4, source="espressif/esp-nn README.md, ANSI C kernels on the ESP32-S3",
+        note="published cycles over the instructions of our portable code for the same kind of kernel",
+    ),
+    "rv32": Fact(
+        value=1.6, low=0.8, high=3.2, source="espressif/esp-nn README.md, ANSI C kernels on the ESP32-P4",
+        note="published cycles over the instructions of our portable code for the same kind of kernel",
+    ),
+}  # fmt: skip
+
+_PROCESSORS = {
+    "rp2040": "cortex-m0plus",
+    "stm32l4r5": "cortex-m4", "stm32f412": "cortex-m4", "nrf52840": "cortex-m4",
+    "stm32f746": "cortex-m7", "stm32h743": "cortex-m7", "stm32h747": "cortex-m7",
+    "stm32u575": "cortex-m33", "nrf5340": "cortex-m33", "rp2350": "cortex-m33",
+    "stm32n6": "cortex-m55", "ra8d1": "cortex-m55",
+    "esp32-s3": "xtensa-lx7", "esp32-p4": "rv32",
+}  # fmt: skip
+_NOTES = {"ra8d1": "a Cortex-M85, which runs the instructions of a Cortex-M55"}
+
+
+def c99_facts(device: str) -> Mapping[str, Fact]:
+    """The facts of a microcontroller; none of any other device."""
+    processor = _PROCESSORS.get(device)
+    if processor is None:
+        return {}
+    named = Fact(value=processor, source="compress.c99.target_machines", note=_NOTES.get(device, ""))
+    return {"c99_processor": named, "c99_cycles_per_instruction": _CYCLES[processor]}
