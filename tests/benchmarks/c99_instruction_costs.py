@@ -4,8 +4,8 @@
     python tests/benchmarks/c99_instruction_costs.py fit
     python tests/benchmarks/c99_instruction_costs.py cycles --models FOLDER --tables FOLDER
 
-``count`` appends, for networks with random weights, the instructions of each layer on an emulated Cortex-M4 (the code with
-DSP instructions) and Cortex-M0+ (the portable code). ``fit`` writes ``hw_profiles/cost_model/c99_instructions.py``: for each
+``count`` appends, for networks with random weights, the instructions of each layer on an emulated Cortex-M4, with DSP
+instructions and without, and on a Cortex-M0+, which has no floating-point unit either. ``fit`` writes ``hw_profiles/cost_model/c99_instructions.py``: for each
 kind of kernel non-negative least squares of relative errors, judged on networks that are left out, a fifth at a time.
 ``cycles`` counts the instructions of MLPerf Tiny's reference networks, and prints by core what published cycles of other
 programs on the same networks are in our instructions.
@@ -20,6 +20,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from scipy.optimize import nnls
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress.c99 import verify, write_c99
 from compress.c99.network_reader import read_network
+from compress.c99.target_machines import MACHINES, Machine
 from hw_profiles.cost_model.features import LAYER_KINDS, layer_features
 from hw_profiles.onnx_io.reader import read_onnx
 from hw_profiles.runtimes.fusion import fuse
@@ -37,7 +39,12 @@ from tests.benchmarks.lines import ROOT, extend, read
 from tests.compress.c99.files import network_file
 
 NAME = "c99_counts"
-MACHINES = {"dsp": "cortex-m4", "portable": "cortex-m0plus"}
+_M4 = MACHINES["cortex-m4"]
+CODES: dict[str, Machine] = {
+    "dsp": _M4,
+    "portable": replace(_M4, name="portable", flags=(*_M4.flags, "-DKERNEL_PORTABLE")),
+    "soft_float": MACHINES["cortex-m0plus"],
+}
 CASES = [
     *((f"tiny@{side}x{channels}", seed) for seed in range(3) for side, channels in ((28, 1), (32, 3), (64, 3), (96, 3))),
     *((f"{space}@32x3", seed) for seed in range(2) for space in ("mobilenet", "fused", "efficientnet")),
@@ -58,7 +65,7 @@ def arch_of(case: str, seed: int) -> Arch:
     return preset(name, input_shape=shape, num_classes=10)
 
 
-def count(file: Path, machines: Mapping[str, str] = MACHINES) -> dict[str, Any]:
+def count(file: Path) -> dict[str, Any]:
     """Of each layer its kind, quantities and instructions; and bytes of code, constants and stack."""
     workload, network = read_onnx(file), read_network(file)
     kernels = {kernel.output: kernel for kernel in fuse(workload, "c99")}
@@ -66,8 +73,8 @@ def count(file: Path, machines: Mapping[str, str] = MACHINES) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         write_c99(file, Path(folder, "c"))
         x = np.random.default_rng(1).standard_normal((1, *shape)).astype(np.float32)
-        found = verify(Path(folder, "c"), file, x, machines=list(machines.values()), layer_images=1, emulated_images=1)
-    measured = dict(zip(machines, found.machines, strict=True))
+        found = verify(Path(folder, "c"), file, x, machines=list(CODES.values()), layer_images=1, emulated_images=1)
+    measured = dict(zip(CODES, found.machines, strict=True))
     layers = []
     for i, layer in enumerate(network.layers):
         features = layer_features(workload, kernels[layer.output.name])
@@ -130,7 +137,7 @@ def fit() -> None:
     """Write the costs into the package."""
     lines = read(NAME)
     tables, unseen, deviations = {}, {}, {}
-    for column, code in enumerate(MACHINES):
+    for column, code in enumerate(CODES):
         costs = fitted(lines, column)
         unseen[code] = tuple(f"layer/{kind}" for kind in LAYER_KINDS if f"layer/{kind}" not in costs)
         for kind in unseen[code]:
@@ -161,7 +168,7 @@ def _table_text(tables: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
 
 
 _NETWORKS = {"ic": "resnet8_int8.onnx", "kws": "kws_int8.onnx", "ad": "ad_int8.onnx", "vww": ""}
-_CORES = {"Cortex-M0+": "portable", "Cortex-M4": "dsp", "Cortex-M7": "dsp", "Cortex-M33": "dsp"}
+_CORES = {"Cortex-M0+": "soft_float", "Cortex-M4": "dsp", "Cortex-M7": "dsp", "Cortex-M33": "dsp"}
 
 
 def cycles(models: Path, tables: Path) -> None:
@@ -174,9 +181,7 @@ def cycles(models: Path, tables: Path) -> None:
                 found = count(network_file(Path(folder, "model.onnx"), arch))
             else:
                 found = count(models / file)
-        counted[name] = {
-            code: sum(layer[4 + column] for layer in found["layers"]) for column, code in enumerate(MACHINES)
-        }
+        counted[name] = {code: sum(layer[4 + column] for layer in found["layers"]) for column, code in enumerate(CODES)}
         print(name, counted[name], found["problems"])
     with (tables / "mcu_mlperf_tiny.csv").open(encoding="utf-8", newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if _usable(row)]
