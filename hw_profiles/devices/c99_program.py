@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 from hw_profiles.cost_model.c99_instructions import (
+    CALL_INSTRUCTIONS,
     CODE_BYTES,
     DEVIATION,
     INSTRUCTIONS,
@@ -21,7 +22,6 @@ from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import PRECISIONS
 
 _CALL = "call/call"
-_CALL_INSTRUCTIONS = 500.0  # the input is copied, and the output
 _FACTOR_OF_TWO = math.log(2) / NINETY
 _DOUBT = 1.0
 _NEEDED = ("c99_processor", "c99_cycles_per_instruction", "clock_mhz")
@@ -84,7 +84,7 @@ def with_c99_costs(device: Device) -> Device:
         raise InputError(f"device {device.name} runs no C99 program: its file states no {', '.join(missing)}")
     facts = {
         **device.facts,
-        "runtime_ram_bytes": Fact(value=STACK_BYTES, source=_EMULATED, note="stack"),
+        "runtime_ram_bytes": Fact(value=STACK_BYTES, source=_EMULATED, note="stack, beside buffers of kernels"),
         "runtime_flash_bytes": Fact(value=CODE_BYTES, source=_EMULATED, note="code"),
     }
     if device.runtime == "c99" and "int8" in device.calibrated:
@@ -100,6 +100,7 @@ def with_c99_costs(device: Device) -> Device:
     return replace(
         device,
         runtime="c99",
+        facts=facts,
         source=f"instructions counted under emulation; cycles of each: {cycles.source}",
         costs={"int8": int8, "fp32": {kind: _times(cost, slower) for kind, cost in int8.items()}},
         spread={
@@ -113,7 +114,7 @@ def with_c99_costs(device: Device) -> Device:
 
 def _costs(code: str, microseconds: float) -> dict[str, KernelCost]:
     """``microseconds`` are those of one instruction."""
-    costs = {_CALL: KernelCost(coefficients=(_CALL_INSTRUCTIONS * microseconds, 0.0, 0.0, 0.0, 0.0))}
+    costs = {_CALL: KernelCost(coefficients=(CALL_INSTRUCTIONS * microseconds, 0.0, 0.0, 0.0, 0.0))}
     for kind, (start, *millions) in INSTRUCTIONS[code].items():
         coefficients = (start * microseconds, *(1e6 * each * microseconds for each in millions))
         costs[kind] = KernelCost(coefficients=coefficients, doubt=_DOUBT if kind in UNSEEN[code] else 0.0)

@@ -2,19 +2,18 @@
 
     python tests/benchmarks/c99_instruction_costs.py count --minutes 20
     python tests/benchmarks/c99_instruction_costs.py fit
-    python tests/benchmarks/c99_instruction_costs.py cycles --models FOLDER --tables FOLDER
+    python tests/benchmarks/c99_instruction_costs.py cycles --tables FOLDER
 
 ``count`` appends, for networks with random weights, the instructions of each layer on an emulated Cortex-M4, with DSP
 instructions and without, and on a Cortex-M0+, which has no floating-point unit either. ``fit`` writes ``hw_profiles/cost_model/c99_instructions.py``: for each
 kind of kernel non-negative least squares of relative errors, judged on networks that are left out, a fifth at a time.
-``cycles`` counts the instructions of MLPerf Tiny's reference networks, and prints by core what published cycles of other
-programs on the same networks are in our instructions.
+``cycles`` prints by core what published cycles of other programs (MLPerf Tiny; Espressif's kernels in plain C) are in
+instructions of ours for the same networks and layers.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 import re
 import sys
@@ -25,17 +24,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
+from scipy.optimize import lsq_linear
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress.c99 import verify, write_c99
 from compress.c99.network_reader import read_network
 from compress.c99.target_machines import MACHINES, Machine
+from hw_profiles.cost_model.c99_instructions import CALL_INSTRUCTIONS, INSTRUCTIONS
 from hw_profiles.cost_model.features import LAYER_KINDS, layer_features
+from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_io.reader import read_onnx
 from hw_profiles.runtimes.fusion import fuse
 from search_spaces import Arch, preset, sample
 from tests.benchmarks.lines import ROOT, extend, read
+from tests.benchmarks.published.tables import TINY, features_of, table_of
+from tests.benchmarks.published.workloads import single_layer
 from tests.compress.c99.files import network_file
 
 NAME = "c99_counts"
@@ -53,7 +56,10 @@ CASES = [
     )),
 ]  # fmt: skip
 _PARTS = 5
-_ALIKE = {"grouped": "depthwise", "conv_transpose": "conv", "matmul": "linear"}
+_LARGEST_START = 5000.0  # instructions: what is more belongs to the size of a layer
+_ALIKE = {
+    "grouped": "depthwise", "conv_transpose": "conv", "matmul": "linear", "nonlinear": "elementwise", "copy": "elementwise",
+}  # fmt: skip
 _FILE = ROOT / "hw_profiles" / "cost_model" / "c99_instructions.py"
 
 
@@ -103,14 +109,21 @@ def fitted(lines: Sequence[Mapping[str, Any]], column: int) -> dict[str, tuple[f
         for kind, macs, moved, weights, *instructions in line["layers"]:
             if instructions[column]:
                 rows.setdefault(kind, []).append(([1.0, 1e6 * macs, 1e6 * moved, 1e6 * weights], instructions[column]))
-    costs = {}
-    for kind, found in rows.items():
-        quantities = np.array([each for each, _ in found])
-        wanted = np.array([each for _, each in found], dtype=float)
-        relative = quantities / wanted[:, None]
-        scales = relative.max(axis=0) + 1e-30
-        costs[kind] = tuple(float(v) for v in nnls(relative / scales, np.ones(len(wanted)))[0] / scales)
-    return costs
+    return {kind: _of_kind(kind, found) for kind, found in rows.items()}
+
+
+def _of_kind(kind: str, rows: Sequence[tuple[list[float], float]]) -> tuple[float, ...]:
+    """Least squares of relative errors, none below zero. A linear layer takes its MACs, as they grow with what it reads
+    and with what it writes; of other layers what they read and write counts as well."""
+    quantities = np.array([each for each, _ in rows])
+    wanted = np.array([each for _, each in rows], dtype=float)
+    relative = quantities / wanted[:, None]
+    most = np.array([_LARGEST_START, np.inf, 1e-12 if kind == "layer/linear" else np.inf, 1e-12])
+    scales = relative.max(axis=0) + 1e-30
+    found = lsq_linear(relative / scales, np.ones(len(wanted)), bounds=(0, most * scales + 1e-15))
+    return tuple(
+        float(v) if v > 1e-9 and scale > 1e-29 else 0.0 for v, scale in zip(found.x / scales, scales, strict=True)
+    )
 
 
 def total(line: Mapping[str, Any], costs: Mapping[str, Sequence[float]]) -> float:
@@ -142,8 +155,7 @@ def fit() -> None:
         unseen[code] = tuple(f"layer/{kind}" for kind in LAYER_KINDS if f"layer/{kind}" not in costs)
         for kind in unseen[code]:
             name = kind.partition("/")[2]
-            alike = f"layer/{_ALIKE.get(name, '')}"
-            costs[kind] = costs[alike] if alike in costs else max(costs.values(), key=lambda each: each[2])
+            costs[kind] = costs[f"layer/{_ALIKE[name]}"]
         tables[code] = {f"layer/{kind}": costs[f"layer/{kind}"] for kind in LAYER_KINDS}
         deviations[code] = round(deviation(lines, column), 4)
     print(deviations, unseen)
@@ -157,6 +169,10 @@ def fit() -> None:
     _FILE.write_text(text)
 
 
+def _literal(value: Any) -> str:
+    return repr(value).replace("'", '"')
+
+
 def _table_text(tables: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     lines = ["{"]
     for code, costs in tables.items():
@@ -167,54 +183,56 @@ def _table_text(tables: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     return "\n".join([*lines, "}"])
 
 
-_NETWORKS = {"ic": "resnet8_int8.onnx", "kws": "kws_int8.onnx", "ad": "ad_int8.onnx", "vww": ""}
 _CORES = {"Cortex-M0+": "soft_float", "Cortex-M4": "dsp", "Cortex-M7": "dsp", "Cortex-M33": "dsp"}
 
 
-def cycles(models: Path, tables: Path) -> None:
-    """Print, by core, published cycles of MLPerf Tiny's networks in our instructions."""
-    counted: dict[str, dict[str, int]] = {}
-    for name, file in _NETWORKS.items():
-        with tempfile.TemporaryDirectory() as folder:
-            if not file:  # the layers of its reference
-                arch = preset("mobilenetv1_025", input_shape=(3, 96, 96), num_classes=2)
-                found = count(network_file(Path(folder, "model.onnx"), arch))
-            else:
-                found = count(models / file)
-        counted[name] = {code: sum(layer[4 + column] for layer in found["layers"]) for column, code in enumerate(CODES)}
-        print(name, counted[name], found["problems"])
-    with (tables / "mcu_mlperf_tiny.csv").open(encoding="utf-8", newline="") as stream:
-        rows = [row for row in csv.DictReader(stream) if _usable(row)]
-    for core, code in _CORES.items():
-        ratios: dict[str, list[float]] = {}
-        for row in rows:
-            if row["core"] == core:
-                taken = 1000 * float(row["latency_ms"]) * float(row["clock_mhz"])
-                ratios.setdefault(row["benchmark"], []).append(taken / counted[row["benchmark"]][code])
-        means = {name: math.exp(float(np.mean(np.log(found)))) for name, found in ratios.items()}
-        whole = [each for found in ratios.values() for each in found]
+def cycles(folder: Path) -> None:
+    """Print, by core, published cycles of MLPerf Tiny's networks, and of Espressif's kernels in plain C, in instructions
+    of our programs for the same."""
+    ratios: dict[str, dict[str, list[float]]] = {}
+    for row in table_of(folder / "mcu_mlperf_tiny.csv"):
+        usual = row["precision"] == "int8" and row["division"] == "closed" and row["benchmark"] in TINY
+        if usual and not row["flag"] and not row["accelerator"] and row["core"] in _CORES and row["latency_ms"]:
+            taken = 1000 * float(row["latency_ms"]) * float(row["clock_mhz"])
+            ours = _instructions(TINY[row["benchmark"]](), _CORES[row["core"]])
+            ratios.setdefault(row["core"], {}).setdefault(row["benchmark"], []).append(taken / ours)
+    for row in table_of(folder / "mcu_kernels.csv"):
+        if row["variant"] == "ansi_c" and row["cin"] and row["macs"]:
+            pairs = [tuple(int(float(row[key] or 1)) for key in keys)
+                     for keys in (("kh", "kw"), ("stride_h", "stride_w"), ("h_in", "w_in"))]  # fmt: skip
+            channels = int(float(row["cin"])), int(float(row["cout"] or row["cin"]))
+            layer = single_layer(row["kind"], *channels, pairs)
+            if layer is not None:
+                taken = float(row["cycles"]) / _instructions(layer, "portable", call=False)
+                ratios.setdefault(row["device"], {}).setdefault(row["kind"], []).append(taken)
+    for core, found in ratios.items():
+        means = {name: math.exp(float(np.mean(np.log(each)))) for name, each in found.items()}
+        whole = [each for several in found.values() for each in several]
         middle = math.exp(float(np.mean(np.log(list(means.values())))))
         print(core, f"{middle:.3f} ({min(whole):.3f} to {max(whole):.3f})", {n: round(m, 3) for n, m in means.items()})
 
 
-def _usable(row: Mapping[str, str]) -> bool:
-    usual = row["precision"] == "int8" and row["division"] == "closed" and row["benchmark"] in _NETWORKS
-    return usual and not row["flag"] and not row["accelerator"] and bool(row["clock_mhz"] and row["latency_ms"])
+def _instructions(workload: Workload, code: str, *, call: bool = True) -> float:
+    costs = INSTRUCTIONS[code]
+    total = CALL_INSTRUCTIONS if call else 0.0
+    for features in features_of(workload, "c99", "int8")[1:]:
+        units = (features.quantities[0], *(1e6 * each for each in features.quantities[1:]))
+        total += sum(cost * unit for cost, unit in zip(costs[features.kind], units, strict=True))
+    return total
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["count", "fit", "cycles"])
     parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--models", type=Path, help="folder with resnet8_int8.onnx, kws_int8.onnx and ad_int8.onnx")
-    parser.add_argument("--tables", type=Path, help="folder with mcu_mlperf_tiny.csv")
+    parser.add_argument("--tables", type=Path, help="folder with mcu_mlperf_tiny.csv and mcu_kernels.csv")
     given = parser.parse_args()
     if given.what == "count":
         extend(NAME, CASES, count_case, given.minutes)
     elif given.what == "fit":
         fit()
     else:
-        cycles(given.models, given.tables)
+        cycles(given.tables)
 
 
 if __name__ == "__main__":

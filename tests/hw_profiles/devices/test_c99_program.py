@@ -46,7 +46,7 @@ def test_every_board_estimates_our_program_with_an_honest_interval(name: str) ->
     assert found.energy_mj is not None
     assert found.energy_high_mj is not None
     assert found.energy_high_mj >= 1.99 * found.energy_mj
-    assert found.peak_ram_bytes == 49_152 + 4096  # the arena of the program and its stack
+    assert 49_152 + 3824 <= found.peak_ram_bytes <= 49_152 + 3824 + 768  # the arena of the program and its stack
     assert "no board" in str(device.facts["measured_with"].value)
     assert device.held_out == {}
     processor = processor_of(device)
