@@ -20,12 +20,12 @@ _CYCLES = {
         value=1.4, source=ASSUMED,
         note="one instruction at a time, loads and branches take two cycles; published programs take fewer instructions",
     ),
-    "cortex-m4": Fact(value=1.47, low=1.0, high=3.06, source=f"{_TINY}, STM32L4R5ZI", note=_NOTE),
-    "cortex-m7": Fact(value=0.72, low=0.5, high=1.23, source=f"{_TINY}, STM32H7A3ZI", note=_NOTE),
-    "cortex-m33": Fact(value=1.0, low=0.62, high=1.55, source=f"{_TINY}, STM32U575ZI and STM32U585AI", note=_NOTE),
+    "cortex-m4": Fact(value=1.46, low=1.0, high=2.97, source=f"{_TINY}, STM32L4R5ZI", note=_NOTE),
+    "cortex-m7": Fact(value=0.71, low=0.5, high=1.22, source=f"{_TINY}, STM32H7A3ZI", note=_NOTE),
+    "cortex-m33": Fact(value=0.99, low=0.62, high=1.51, source=f"{_TINY}, STM32U575ZI and STM32U585AI", note=_NOTE),
     "cortex-m55": Fact(value=1.0, source=ASSUMED),
-    "xtensa-lx7": Fact(value=1.81, low=0.54, high=2.68, source="espressif/esp-nn README.md, ANSI C on the ESP32-S3", note=_LAYERS),
-    "rv32": Fact(value=1.23, low=0.72, high=2.01, source="espressif/esp-nn README.md, ANSI C on the ESP32-P4", note=_LAYERS),
+    "xtensa-lx7": Fact(value=1.82, low=0.55, high=2.68, source="espressif/esp-nn README.md, ANSI C on the ESP32-S3", note=_LAYERS),
+    "rv32": Fact(value=1.24, low=0.73, high=2.04, source="espressif/esp-nn README.md, ANSI C on the ESP32-P4", note=_LAYERS),
 }  # fmt: skip
 
 _PROCESSORS = {

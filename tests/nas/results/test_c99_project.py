@@ -11,7 +11,7 @@ from compress.c99.target_machines import MACHINES
 from hw_profiles import load_device
 from hw_profiles.devices.c99_program import microseconds_of_instruction, with_c99_costs
 from nas.results.c99_project import c99_project, measured_values, verification_text
-from search_spaces import sample
+from search_spaces import preset
 from tests.compress.c99.files import images, network_file
 from tests.optional_parts import require
 
@@ -20,7 +20,7 @@ SHAPE = (1, 16, 16)
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    arch = sample("tiny", seed=0, input_shape=SHAPE, num_classes=3)
+    arch = preset("resnet8", input_shape=SHAPE, num_classes=3)
     return network_file(tmp_path_factory.mktemp("file") / "model.int8.onnx", arch)
 
 
