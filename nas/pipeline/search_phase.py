@@ -55,7 +55,14 @@ def check_feasible(job: Job, folder: Path) -> None:
     with progress("limits"):
         why = why_infeasible(job.space, CandidateCost(job.device, limits, measured=False), limits, job.config.seed)
         if why is not None and not (job.init is None and any_plain_network_fits(job)):
-            raise NothingFitsError(why)
+            raise NothingFitsError(f"{why}{_energy_note(job)}")
+
+
+def _energy_note(job: Job) -> str:
+    """What a limit on energy was turned into."""
+    if job.asked.energy_mj is None:
+        return ""
+    return f"; the limit of {job.asked.energy_mj:g} mJ allows {job.budget.latency_ms:.4g} ms on {job.device.name}"
 
 
 def search_networks(job: Job, folder: Path, clock: Clock, candidate_seconds: float | None = None) -> optuna.Study:

@@ -106,7 +106,7 @@ def _warnings(lines: list[str]) -> str:
 
 
 def _tiles(final: Metrics) -> str:
-    tiles = (
+    tiles: tuple[tuple[str, str], ...] = (
         (percent(final["test_accuracy"]), f"accuracy on {final['test_images']} test images, "
          f"95 %: {_percents(final['test_accuracy_low'], final['test_accuracy_high'])}"),
         (percent(final["test_balanced_accuracy"]), "balanced accuracy, the mean recall of the classes"),
@@ -115,6 +115,9 @@ def _tiles(final: Metrics) -> str:
         (_size(final["file_bytes"]), f"file in {final['precision']}, {final['weight_bytes']:,} bytes of weights"),
         (_size(final["peak_ram_bytes"]), f"peak RAM, {value_sources(final)['peak_ram_bytes']}"),
     )  # fmt: skip
+    if final.get("expected_energy_mj") is not None:
+        low, high = final["energy_low_mj"], final["energy_high_mj"]
+        tiles += ((f"{final['expected_energy_mj']:.3g} mJ", f"energy, estimated, 90 %: {low:.3g} to {high:.3g}"),)
     shown = "".join(f'<div class="tile"><b>{words(value)}</b><span>{words(what)}</span></div>' for value, what in tiles)
     return f'<div class="tiles">{shown}</div>'
 

@@ -26,7 +26,7 @@ from compress.training.teachers import teacher_accuracy
 from hw_profiles.budget import Budget, violations
 from hw_profiles.devices.c99_program import deploys_c99
 from hw_profiles.devices.device import Device
-from hw_profiles.latency.energy import energy_upper_bound_mj
+from hw_profiles.latency.energy import energy, energy_upper_bound_mj
 from hw_profiles.onnx_io.reader import read_onnx
 from nas.config import Config
 from nas.engine.search import candidate, ranked_trials
@@ -86,7 +86,7 @@ def collect(found: Findings) -> Result:
     final |= measured_values(project)
     shown = (*_LATENCY, "peak_ram_bytes", "flash_bytes")
     next(row for row in rows if row.get("deployed")).update({name: final[name] for name in shown})
-    final["energy_mj"] = energy_upper_bound_mj(found.context.device, latency_upper_bound(final))
+    final |= energy_facts(final, found.context.device)
     excess = violations(limited_values(final), found.asked.limits())
     predictions = runs.predictions(deployed, artifact, test)
     formatted = artifact.source.workload().with_precision(artifact.precision)
@@ -299,6 +299,25 @@ def _winner_trial(found: Findings) -> int | None:
     """The number of the trial that became the winner."""
     chosen = Artifact.load(found.folder / "winner").source
     return next((t.number for t in ranked_trials(found.study) if candidate(found.study, t) == chosen), None)
+
+
+def energy_facts(final: Mapping[str, Any], device: Device) -> dict[str, float | None]:
+    """``energy_mj`` that is held against a limit, and what is expected with its 90 % interval; None where the device
+    states no power.
+
+    >>> from hw_profiles import load_device
+    >>> latency = {"latency_ms": 10.0, "latency_low_ms": 5.0, "latency_high_ms": 20.0, "latency_source": "estimated"}
+    >>> found = energy_facts(latency, load_device("stm32l4r5"))
+    >>> found["energy_low_mj"] < found["expected_energy_mj"] < found["energy_mj"] < found["energy_high_mj"]
+    True
+    """
+    expected = energy(device, final["latency_ms"], final["latency_low_ms"], final["latency_high_ms"])
+    return {
+        "energy_mj": energy_upper_bound_mj(device, latency_upper_bound(final)),
+        "expected_energy_mj": expected and expected.mj,
+        "energy_low_mj": expected and expected.low_mj,
+        "energy_high_mj": expected and expected.high_mj,
+    }
 
 
 def value_sources(final: Mapping[str, Any]) -> dict[str, str]:

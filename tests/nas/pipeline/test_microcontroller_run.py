@@ -63,6 +63,11 @@ def test_nothing_fits_is_told_before_anything_is_trained_with_what_would_do(
         check_feasible(prepare(load_config(None, {**asked, "ram": less})), tmp_path)
 
 
+def test_a_limit_on_energy_that_nothing_keeps_is_told_with_what_it_allows(tmp_path: Path) -> None:
+    with pytest.raises(NothingFitsError, match=r"the limit of 0.001 mJ allows 0.0025 ms on stm32f746"):
+        check_feasible(prepare(load_config(None, {**ASKED, "energy": "1uJ"})), tmp_path)
+
+
 def test_a_folder_with_a_study_is_not_asked_again(tmp_path: Path) -> None:
     (tmp_path / "study.db").touch()
     check_feasible(prepare(Config(data="digits", device="rp2040", ram="1kB", trials=1)), tmp_path)
@@ -85,4 +90,7 @@ def test_a_run_ends_in_a_verified_program_that_keeps_the_budget(tmp_path: Path) 
     assert (tmp_path / "run" / "c99" / "README.md").is_file()
     page = (tmp_path / "run" / "report.html").read_text()
     assert "C99 program" in page
+    final = metrics["final"]
+    assert final["energy_low_mj"] < final["expected_energy_mj"] < final["energy_high_mj"]
+    assert "energy, estimated, 90 %" in page
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["c99"]["instructions"] > 10_000
