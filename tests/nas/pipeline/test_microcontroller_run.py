@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 import nas
 from compress.c99.target_machines import MACHINES
+from compress.quantization.int8.ptq import Quantize
 from hw_profiles import load_device
 from nas.commands.main import main
 from nas.config import Config, load_config
 from nas.errors import InputError, NothingFitsError
+from nas.pipeline import run as pipeline
 from nas.pipeline.job import prepare
 from nas.pipeline.search_phase import check_feasible
+from nas.pipeline.time_budget import Clock
 from tests.optional_parts import require
 
 ASKED = {"data": "digits", "size": 16, "device": "stm32f746", "time": "60s", "teacher": "none"}
@@ -71,6 +76,31 @@ def test_a_limit_on_energy_that_nothing_keeps_is_told_with_what_it_allows(tmp_pa
 def test_a_folder_with_a_study_is_not_asked_again(tmp_path: Path) -> None:
     (tmp_path / "study.db").touch()
     check_feasible(prepare(Config(data="digits", device="rp2040", ram="1kB", trials=1)), tmp_path)
+
+
+@pytest.mark.parametrize(("device", "precisions"), [
+    ("stm32f746", ["int8"]), ("stm32f746", ["fp32", "int8"]), ("stm32f746", ["fp32", "fp32"]), ("host", ["fp32"]),
+])  # fmt: skip
+def test_what_int8_spoils_is_trained_in_integers_for_a_microcontroller(
+    device: str, precisions: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def stages_run(winner: Any, stages: Any, context: Any, folder: Path, **how: Any) -> Any:
+        asked.append([stage.name for stage in stages])
+        history = ({"rejection_reason": "less accurate: 3.00 points of validation accuracy lost, 1.00 allowed"},)
+        return SimpleNamespace(precision=precisions[len(asked) - 1], history=history)
+
+    monkeypatch.setattr(pipeline, "shielded_stages", stages_run)
+    job, clock = prepare(load_config(None, {**ASKED, "device": device})), Clock(tmp_path / "plan.json", 60.0, {})
+    context = cast("Any", None)
+    if precisions[-1] == "fp32" and device != "host":
+        with pytest.raises(NothingFitsError, match=r"runs 8-bit integers alone.*3.00 points.*--max-accuracy-drop"):
+            pipeline._compressed(job, context, [Quantize()], context, clock)
+    else:
+        found = pipeline._compressed(job, context, [Quantize()], context, clock)
+        assert found.precision == precisions[-1]
+    assert asked == [["int8"], ["int8", "qat"]][: len(precisions)]
 
 
 @pytest.mark.slow

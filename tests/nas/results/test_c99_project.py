@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from compress.c99.target_machines import MACHINES
@@ -53,10 +54,10 @@ def test_a_processor_without_emulator_is_verified_here_and_that_is_said(file: Pa
 def test_a_program_that_computes_something_else_is_not_called_verified(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CC", "cc")
     device = with_c99_costs(load_device("esp32-s3"))
-    monkeypatch.setattr("compress.c99.verification._CHANCE", -1.0)  # every program disagrees too often
+    # As if ONNX Runtime put every image into another class.
+    monkeypatch.setattr("compress.c99.verification._classes", lambda file, x, *, optimised: np.full(len(x), 99))
     found = c99_project(file, tmp_path / "c99", images(SHAPE, 2), device)
     assert not found["verified"]
     assert found["verified_on"] == []
-    assert "NOT verified: 0.0% of the images" in verification_text(found)
+    assert "NOT verified: 100.0% of the images" in verification_text(found)
