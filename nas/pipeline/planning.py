@@ -71,12 +71,12 @@ def planned(job: Job, folder: Path, clock: Clock) -> tuple[TimePlan | None, Job]
 
 
 def _speeds(job: Job, seconds: float) -> dict[str, float]:
-    """Of the known networks, unless the user names weights to start from, and of the space where it begins with weights
-    or none of those fits."""
+    """Of the known networks, unless the user names weights to start from, and of the space where it begins with
+    weights, none of those fits, or a microcontroller's networks train much faster than those."""
     with progress("plan"):
         compared = job.config.init in (None, WEIGHTS_AT_HAND) and job.config.storage is None
         known = plain_networks(job, seconds) if compared else {}
-        if known and job.init is None:
+        if known and job.init is None and not deploys_c99(job.device):
             return known
         return {**known, **training_speeds({OF_THE_SPACE: _small_network(job)})}
 
