@@ -43,7 +43,7 @@ _KEPT = (
 def measure(case: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     asked = dict(CASES[case])
     if asked["data"].endswith(".npz"):
-        asked["data"] = str(_first_images(given.data / asked["data"], given.images, given.out))
+        asked["data"] = str(_some_images(given.data / asked["data"], given.images, given.out))
     out = given.out / f"{case.replace(', ', '_').replace(' ', '_')}_{seed}"
     metrics = nas.run(**asked, time=given.time, seed=seed, out=out).metrics
     winner = next(row for row in metrics["rows"] if row["role"] == "winner")
@@ -66,13 +66,15 @@ def measure(case: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _first_images(path: Path, count: int | None, folder: Path) -> Path:
-    """The file with so many of its training images, or as it is."""
+def _some_images(path: Path, count: int | None, folder: Path) -> Path:
+    """The file with so many of its training images, evenly from the first to the last, or as it is."""
     if count is None:
         return path
     folder.mkdir(parents=True, exist_ok=True)
     with np.load(path) as packed:
-        arrays = {name: packed[name][:count] if name.endswith("_train") else packed[name] for name in packed.files}
+        arrays = {name: packed[name] for name in packed.files}
+    step = max(1, len(arrays["y_train"]) // count)
+    arrays |= {name: arrays[name][::step][:count] for name in ("x_train", "y_train")}
     made = folder / f"{path.stem}_{count}.npz"
     np.savez(made, **arrays)
     return made
@@ -88,7 +90,7 @@ def boards() -> str:
             line[name] for name in ("ram", "flash", "latency") if name in line and isinstance(line[name], str)
         )
         instructions = line["instructions"]
-        few = f", first {line['train_images']:,} training images" if line.get("train_images") else ""
+        few = f", {line['train_images']:,} training images" if line.get("train_images") else ""
         rows.append((
             f"{line['case']}{few}", line["device"], asked, line["time"], f"{line['test_accuracy']:.2%}", f"{line['float_accuracy']:.2%}",
             line["macs"], line["peak_ram_bytes"], line["flash_bytes"], " and ".join(line["verified_on"]) or "no",
@@ -113,7 +115,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--only", default="", help="part of the names of cases")
-    parser.add_argument("--images", type=int, help="of the training images the first N (default: all)")
+    parser.add_argument("--images", type=int, help="so many of the training images (default: all)")
     parser.add_argument("--time", default="5min")
     parser.add_argument("--out", type=Path, default=Path("runs/boards"))
     given = parser.parse_args()
