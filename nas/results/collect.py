@@ -314,9 +314,9 @@ def energy_facts(final: Mapping[str, Any], device: Device) -> dict[str, float | 
     expected = energy(device, final["latency_ms"], final["latency_low_ms"], final["latency_high_ms"])
     return {
         "energy_mj": energy_upper_bound_mj(device, latency_upper_bound(final)),
-        "expected_energy_mj": expected and expected.mj,
-        "energy_low_mj": expected and expected.low_mj,
-        "energy_high_mj": expected and expected.high_mj,
+        "expected_energy_mj": None if expected is None else expected.mj,
+        "energy_low_mj": None if expected is None else expected.low_mj,
+        "energy_high_mj": None if expected is None else expected.high_mj,
     }
 
 
