@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from hw_profiles.devices.device import Device
+from hw_profiles.devices.footprint import flash_bytes, ram_bytes
 from hw_profiles.errors import InputError
 from hw_profiles.latency.block_costs import parts_table
 from hw_profiles.latency.energy import energy
 from hw_profiles.latency.estimate import Latency, estimate, latency_from, upper_bound_ms
 from hw_profiles.measurement.latency_measurement import measure
-from hw_profiles.memory.planner import plan
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.tensor_formats import check_precision
 from hw_profiles.network.workload import InputShape, Workload
@@ -45,8 +45,9 @@ Model = HasWorkload | Workload | str | Path | Callable[..., Any]  # a callable i
 class Profile:
     """Costs of one network in one precision on one device; None where nobody can say.
 
-    ``latency_low_ms`` and ``latency_high_ms`` hold 90 %. ``peak_ram_bytes`` are activations that live at once.
-    ``flash_bytes`` are weights with their scales. ``macs`` are those of convolutions, linear and matmul operations.
+    ``latency_low_ms`` and ``latency_high_ms`` hold 90 %. ``peak_ram_bytes`` are activations that live at once, and
+    ``flash_bytes`` weights with their scales, each with what the device's file says of the runtime. ``macs`` are those
+    of convolutions, linear and matmul operations.
     ``energy_mj`` is active power times latency, of one inference, where the device states its power.
     """
 
@@ -116,8 +117,8 @@ def profile(
         latency = estimate(workload, kernels, device)
     return Profile(
         **timing_fields(latency, device),
-        peak_ram_bytes=plan(workload, kernels, device.runtime).arena_bytes,
-        flash_bytes=workload.weight_bytes,
+        peak_ram_bytes=ram_bytes(workload, kernels, device),
+        flash_bytes=flash_bytes(workload, kernels, device),
         macs=workload.macs,
         params=params,
         weight_count=workload.weight_count,

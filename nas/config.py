@@ -14,6 +14,8 @@ import tomli_w
 
 from compress.argument_checks import LARGEST_SEED
 from hw_profiles.budget import Budget
+from hw_profiles.devices.c99_program import runs_c99
+from hw_profiles.devices.device_file import load_device
 from hw_profiles.errors import InputError
 from hw_profiles.spelling_suggestions import did_you_mean
 
@@ -25,6 +27,8 @@ _UNITS: dict[str, dict[str, float]] = {
     "time": {"s": 1, "min": 60, "h": 3600},
 }
 DEFAULT_TIME = "30min"
+_DEFAULT_DEVICE = "host"
+SPACE_OF_MICROCONTROLLERS = "tiny"
 LATENCIES = ("auto", "measured", "estimated")
 UNREADABLE = ("refuse", "skip")
 EXECUTORS = ("processes", "ray")
@@ -57,6 +61,7 @@ class Config:
     - ``latency_from``: ``measured``, ``estimated``, or ``auto``: files are measured if the device is this machine, and
       candidates are estimated if the device file was measured here, with the finalists measured.
     - ``*_epochs`` apply without ``time``; with it, the time decides.
+    - ``space`` is ``tiny`` by default where ``device`` is a microcontroller.
     - ``init`` replaces ``space``: ``timm:NAME``, a file of timm's weights, or ``auto`` (whatever weights are found).
       The search then chooses width, depth and resolution of that network.
     - ``workers``: by default, with ``time``, the number that is fastest on this machine; otherwise 1.
@@ -69,7 +74,7 @@ class Config:
     """
 
     data: str = "digits"
-    device: str = "host"
+    device: str = _DEFAULT_DEVICE
     latency: str | None = None
     ram: str | None = None
     flash: str | None = None
@@ -205,6 +210,8 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
     given |= {name: value for name, value in (overrides or {}).items() if value is not None}
     if given.get("time") is None and given.get("trials") is None:
         given["time"] = DEFAULT_TIME
+    if given.get("space") is None and runs_c99(load_device(given.get("device", _DEFAULT_DEVICE))):
+        given["space"] = SPACE_OF_MICROCONTROLLERS
     known = [field.name for field in fields(Config)]
     for name in given:
         if name not in known:

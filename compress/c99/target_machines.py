@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,16 +14,48 @@ from compress.atomic_files import write_text
 from hw_profiles.errors import InputError
 
 STRICT = ("-std=c99", "-ffp-contract=off", "-Wall", "-Wextra", "-Wconversion", "-pedantic")
-_ARM_FLAGS = ("-mthumb", "-mfloat-abi=hard", "-Os")
+_ARM_FLAGS = ("-mthumb", "-Os")
+_HARD_FLOAT = "-mfloat-abi=hard"
 _PATIENCE = 1800  # seconds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BoardMemory:
+    """Where a board of QEMU has memory, as (address, length) of a linker script: for code, constants, and data."""
+
+    code: tuple[str, str] = ("0x00000000", "1M")
+    constants: tuple[str, str] = ("0x00100000", "3M")
+    data: tuple[str, str] = ("0x20000000", "4M")
+
+    @property
+    def flash_bytes(self) -> int:
+        """Room for code and constants."""
+        return _in_bytes(self.code[1]) + _in_bytes(self.constants[1])
+
+    @property
+    def ram_bytes(self) -> int:
+        """Room for data."""
+        return _in_bytes(self.data[1])
+
+    def script(self, template: str) -> str:
+        """The linker script, of which ``template`` leaves these open."""
+        for name, (origin, length) in (("CODE", self.code), ("CONSTANTS", self.constants), ("DATA", self.data)):
+            template = template.replace(f"@{name}@", f"ORIGIN = {origin}, LENGTH = {length}")
+        return template
+
+
+def _in_bytes(length: str) -> int:
+    return int(length[:-1]) * {"K": 1024, "M": 1024**2}[length[-1]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
     """A compiler with its flags, and the board that QEMU shows, or none for this machine.
 
-    >>> MACHINES["cortex-m7"].board
-    'mps2-an500'
+    ``clock_mhz`` is that of the board's timer; QEMU is told to run one instruction a nanosecond.
+
+    >>> MACHINES["cortex-m7"].board, MACHINES["cortex-m7"].instructions_per_tick
+    ('mps2-an500', 40.0)
     """
 
     name: str
@@ -31,6 +63,13 @@ class Machine:
     size: str
     flags: tuple[str, ...]
     board: str = ""
+    clock_mhz: float = 25.0
+    memory: BoardMemory = field(default_factory=BoardMemory)
+
+    @property
+    def instructions_per_tick(self) -> float:
+        """Instructions that are run under emulation in one tick of the timer."""
+        return 1000 / self.clock_mhz
 
     def missing(self) -> str:
         """What must be installed, or nothing."""
@@ -51,16 +90,34 @@ class Sizes:
     zeros: int
 
 
-def _arm(name: str, board: str, *cpu: str) -> Machine:
-    prefix = "arm-none-eabi-"
-    return Machine(name=name, compiler=f"{prefix}gcc", size=f"{prefix}size", flags=(*cpu, *_ARM_FLAGS), board=board)
+def _arm(name: str, board: str, *cpu: str, clock_mhz: float = 25.0, memory: BoardMemory | None = None) -> Machine:
+    prefix, flags = "arm-none-eabi-", (f"-mcpu={name}", *cpu, *_ARM_FLAGS)
+    return Machine(
+        name=name, compiler=f"{prefix}gcc", size=f"{prefix}size", flags=flags, board=board, clock_mhz=clock_mhz,
+        memory=memory or BoardMemory(),
+    )  # fmt: skip
 
+
+_M33_MEMORY = BoardMemory(
+    code=("0x10000000", "1M"), constants=("0x10100000", "3M"), data=("0x38000000", "4M")
+)  # what the secure state sees
+_M55_MEMORY = BoardMemory(
+    code=("0x00000000", "512K"), constants=("0x60000000", "16M"), data=("0x61000000", "16M")
+)  # fmt: skip
 
 MACHINES: Mapping[str, Machine] = {
     "host": Machine(name="host", compiler=os.environ.get("CC", "cc"), size="size", flags=("-O3",)),
-    "cortex-m4": _arm("cortex-m4", "mps2-an386", "-mcpu=cortex-m4", "-mfpu=fpv4-sp-d16"),
-    "cortex-m7": _arm("cortex-m7", "mps2-an500", "-mcpu=cortex-m7", "-mfpu=fpv5-d16"),
+    # QEMU has no Cortex-M0+; its Cortex-M3 runs all instructions of ARMv6-M.
+    "cortex-m0plus": _arm("cortex-m0plus", "mps2-an385", "-mfloat-abi=soft"),
+    "cortex-m4": _arm("cortex-m4", "mps2-an386", "-mfpu=fpv4-sp-d16", _HARD_FLOAT),
+    "cortex-m7": _arm("cortex-m7", "mps2-an500", "-mfpu=fpv5-d16", _HARD_FLOAT),
+    "cortex-m33": _arm(
+        "cortex-m33", "mps2-an505", "-mfpu=fpv5-sp-d16", _HARD_FLOAT, clock_mhz=20.0, memory=_M33_MEMORY
+    ),
+    "cortex-m55": _arm("cortex-m55", "mps3-an547", _HARD_FLOAT, clock_mhz=32.0, memory=_M55_MEMORY),
 }
+USUAL_MACHINES = ("host", "cortex-m4", "cortex-m7")
+"""Where a program is verified unless a machine is named."""
 
 
 def build(machine: Machine, folder: Path, program: Path, build_folder: Path) -> Path:
@@ -71,7 +128,7 @@ def build(machine: Machine, folder: Path, program: Path, build_folder: Path) -> 
     """
     for name in ("verify.c", *(("arm_startup.c", "arm_counters.h", "arm.ld") if machine.board else ())):
         source = files("compress.c99").joinpath("sources", name).read_text(encoding="utf-8")
-        write_text(build_folder / name, source)
+        write_text(build_folder / name, machine.memory.script(source) if name == "arm.ld" else source)
     sources = [str(build_folder / "verify.c"), str(build_folder / f"{machine.name}_kernels.o")]
     extra: list[str] = []
     if machine.board:

@@ -12,19 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.atomic_files import write_text
-from compress.c99.instruction_counts import INSTRUCTIONS_PER_TICK, tick_table
+from compress.c99.instruction_counts import instruction_table
 from compress.c99.layers import Integers, Network, ProgramLayer, Tensor
 from compress.c99.network_reader import read_network
 from compress.c99.numpy_reference import quantize_images, run_layers
 from compress.c99.program_readme import readme
 from compress.c99.runtime_layers import RuntimeComparison, as_file_input, compared
-from compress.c99.target_machines import MACHINES, Machine, Sizes, build, run, sizes
+from compress.c99.target_machines import MACHINES, USUAL_MACHINES, Machine, Sizes, build, run, sizes
 from hw_profiles.errors import InputError
 from hw_profiles.spelling_suggestions import did_you_mean
 
 _RANDOM_WORK = 2_000_000_000  # multiply-accumulates of all random inputs together
 _RANDOM_INPUTS = (4, 100)
-_BOARD_BYTES = 4 * 1024**2 - 128 * 1024  # of code and constants, and of the arena, beside what verifying takes
+_BESIDE_PROGRAM = 128 * 1024  # bytes of the emulated board's memory that verifying takes itself, of each kind
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +32,8 @@ class Measured:
     """One machine. Of ``values`` numbers that the layers made of the reference's own inputs, ``exact`` are the
     reference's, and the worst is ``largest`` steps off; of ``images`` outputs ``equal`` are the reference's.
 
-    ``stack_bytes`` and ``ticks`` (of 25 MHz, one number a layer) are 0 and empty where they are not counted.
+    ``stack_bytes`` and ``instructions`` (one number a layer, to the next 50, 0 where there were too many to count) are
+    0 and empty where they are not counted.
     ``instructions_per_mac``: of the whole network, for each multiply-accumulate of its weights; None where it is not
     counted.
     """
@@ -45,8 +46,13 @@ class Measured:
     equal: int
     sizes: Sizes
     stack_bytes: int
-    ticks: tuple[int, ...]
+    instructions: tuple[int, ...]
     instructions_per_mac: float | None = None
+
+    @property
+    def total_instructions(self) -> int | None:
+        """Of one image; None where they were not counted, or a layer has too many."""
+        return sum(self.instructions) if self.instructions and all(self.instructions) else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +85,7 @@ def verify(
     file: Path,
     images: NDArray[Any] | None = None,
     *,
-    machines: Sequence[str | Machine] = tuple(MACHINES),
+    machines: Sequence[str | Machine] = USUAL_MACHINES,
     layer_images: int = 2,
     emulated_images: int = 2,
 ) -> Verification:
@@ -97,8 +103,8 @@ def verify(
         file: the ONNX file that it was written from.
         images: network inputs as the file takes them, (N, C, H, W) or otherwise; None for random ones, each number
             drawn from the whole range that the input's scale covers, by a fixed seed.
-        machines: of ``host``, ``cortex-m4`` and ``cortex-m7``, or machines; one whose compiler or emulator is missing
-            is skipped, but without ``host`` nothing is verified.
+        machines: names of :data:`compress.c99.target_machines.MACHINES`, or machines; one whose compiler or emulator is
+            missing is skipped, but without ``host`` nothing is verified.
         layer_images: so many images go through the layers one by one.
         emulated_images: so many go through an emulated processor.
 
@@ -120,7 +126,7 @@ def verify(
         skipped=tuple(skipped),
         random_inputs=images is None,
     )
-    table = tick_table([layer.name for layer in network.layers], {m.machine: m.ticks for m in found})
+    table = instruction_table([layer.name for layer in network.layers], {m.machine: m.instructions for m in found})
     write_text(out / "README.md", readme(network, file.name, "\n\n".join(filter(None, (summary(result), table)))))
     return result
 
@@ -222,10 +228,11 @@ class _Case:
             write_text(folder / "verify.h", _blocks(self.network, self.layer_images, images))
             (folder / "inputs.bin").write_bytes(self._stored(images))
             size = sizes(machine, self.folder, folder)
-            if machine.board and max(size.code + size.constants, size.zeros) > _BOARD_BYTES:
+            flash, ram = (room - _BESIDE_PROGRAM for room in (machine.memory.flash_bytes, machine.memory.ram_bytes))
+            if machine.board and (size.code + size.constants > flash or size.zeros > ram):
                 raise _TooLargeError(
-                    f"the emulated board has {_BOARD_BYTES} bytes for code and constants, and as many for the arena; "
-                    f"the program has {size.code + size.constants} and {size.zeros}"
+                    f"the emulated board has {flash} bytes for code and constants, and {ram} for the arena; the program "
+                    f"has {size.code + size.constants} and {size.zeros}"
                 )
             program = build(machine, self.folder, folder / "program.elf", folder)
             printed = run(machine, program, folder)
@@ -254,7 +261,9 @@ class _Case:
         whole = np.stack([t[output.name].reshape(-1) for t in self.tensors[:images]])
         equal = (produced[values.size :].reshape(images, output.size) == whole).all(axis=1)
         told = [line.split() for line in printed.splitlines()]
-        ticks = tuple(int(words[2]) for words in told if words[0] == "ticks")
+        instructions = tuple(
+            round(machine.instructions_per_tick * int(words[2])) for words in told if words[0] == "ticks"
+        )
         return Measured(
             machine=machine.name,
             values=values.size,
@@ -264,13 +273,13 @@ class _Case:
             equal=int(equal.sum()),
             sizes=size,
             stack_bytes=max((int(words[1]) for words in told if words[0] == "stack"), default=0),
-            ticks=ticks,
-            instructions_per_mac=self._per_mac(ticks),
+            instructions=instructions,
+            instructions_per_mac=self._per_mac(instructions),
         )
 
-    def _per_mac(self, ticks: tuple[int, ...]) -> float | None:
-        counted = len(ticks) == len(self.network.layers) and min(ticks) > 0 and self.network.macs
-        return INSTRUCTIONS_PER_TICK * sum(ticks) / self.network.macs if counted else None
+    def _per_mac(self, instructions: tuple[int, ...]) -> float | None:
+        counted = len(instructions) == len(self.network.layers) and min(instructions) > 0 and self.network.macs
+        return sum(instructions) / self.network.macs if counted else None
 
 
 def _machine(name: str) -> Machine:

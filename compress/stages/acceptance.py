@@ -41,7 +41,7 @@ def upper_bounds(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     return {
         "latency_ms": latency_upper_bound(metrics),
         "peak_ram_bytes": metrics["peak_ram_bytes"],
-        "flash_bytes": metrics["weight_bytes"],
+        "flash_bytes": metrics["flash_bytes"],
         "energy_mj": None,
     }
 

@@ -16,9 +16,9 @@ from compress.networks.network_source import require_savable
 from compress.networks.onnx_export import differing, export_onnx, predict_onnx
 from compress.stage_interface import Context
 from compress.training.evaluation import accuracy
+from hw_profiles.devices.footprint import flash_bytes, ram_bytes
 from hw_profiles.latency.estimate import estimate
 from hw_profiles.measurement.latency_measurement import compare, measure
-from hw_profiles.memory.planner import plan
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.runtimes.fusion import fuse
 from search_spaces.arch import Arch
@@ -71,7 +71,8 @@ def file_metrics(artifact: Artifact, path: Path, context: Context) -> dict[str, 
         "latency_high_ms": latency.high_ms,
         "latency_source": latency.source,
         "latency_raw_ms": latency.raw_ms,
-        "peak_ram_bytes": plan(formatted, kernels).peak_bytes,
+        "peak_ram_bytes": ram_bytes(formatted, kernels, context.device),
+        "flash_bytes": flash_bytes(formatted, kernels, context.device),
     }
 
 

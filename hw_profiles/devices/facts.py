@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from hw_profiles.errors import InputError
+
+NINETY = NormalDist().inv_cdf(0.95)
+"""Standard deviations either way that hold 90 %."""
 
 ASSUMED = "assumed"
 """The source of a fact that nobody has read anywhere."""
@@ -21,11 +25,14 @@ FACTS: dict[str, type] = {
     "measured_with": str,
     "runtime_ram_bytes": int,
     "runtime_flash_bytes": int,
+    "c99_processor": str,
+    "c99_cycles_per_instruction": float,
     "active_power_mw": float,
     "idle_power_mw": float,
 }
 """The facts that a device may state. ``measured_with`` is the software of the published latencies; the runtime's RAM
-and flash are what it takes beside activations and weights; power is that of ``note``'s scope, board or chip."""
+and flash are what it takes beside activations and weights; ``c99_processor`` and ``c99_cycles_per_instruction`` are
+what estimates of our own C99 programs need; power is that of ``note``'s scope, board or chip."""
 _LARGEST = 1e15
 
 

@@ -15,7 +15,9 @@ from hw_profiles.cost_model.features import (
     network_features,
     size_coordinate,
 )
+from hw_profiles.devices.c99_program import microseconds_of_instruction
 from hw_profiles.devices.device import Device
+from hw_profiles.devices.facts import NINETY
 from hw_profiles.devices.machine import matches_this_machine
 from hw_profiles.network.quantization import operations_in_float
 from hw_profiles.network.workload import Workload
@@ -23,7 +25,6 @@ from hw_profiles.runtimes.fusion import is_mixed
 from hw_profiles.runtimes.kernels import Kernel
 from hw_profiles.runtimes.ort_mixed import weights_in_float
 
-NINETY = NormalDist().inv_cdf(0.95)  # standard deviations either way that hold 90 %
 _CHANCE = NormalDist().inv_cdf(0.9)
 _OF_ANOTHER_MACHINE = math.log(2) / NINETY
 
@@ -107,6 +108,19 @@ def _mixed(workload: Workload, kernels: Sequence[Kernel], device: Device) -> Lat
     return max(
         (latency_from(microseconds, doubt, device, precision) for precision in groups), key=lambda found: found.high_ms
     )
+
+
+def counted_latency(instructions: int, device: Device) -> Latency:
+    """The estimate for a C99 program whose instructions were counted under emulation, on a device that
+    :func:`hw_profiles.devices.c99_program.with_c99_costs` made.
+
+    >>> from hw_profiles import load_device
+    >>> from hw_profiles.devices.c99_program import with_c99_costs
+    >>> found = counted_latency(1_000_000, with_c99_costs(load_device("stm32l4r5")))
+    >>> found.source, found.low_ms < 10 < found.high_ms
+    ('estimated', True)
+    """
+    return latency_from(instructions * microseconds_of_instruction(device), 0.0, device, "int8")
 
 
 def latency_from(microseconds: float, doubt: float, device: Device, precision: str) -> Latency:

@@ -21,9 +21,9 @@ from hw_profiles.cost_model.kernel_costs import KernelCost
 from hw_profiles.cost_model.refine import adapt
 from hw_profiles.devices.device import Device
 from hw_profiles.devices.device_file import to_toml
+from hw_profiles.devices.facts import NINETY
 from hw_profiles.devices.machine import conditions
 from hw_profiles.errors import InputError
-from hw_profiles.latency.estimate import NINETY
 from hw_profiles.measurement.benchmark_set import MeasuredNetworks
 from hw_profiles.measurement.latency_measurement import measure_here, reference_ms
 from hw_profiles.network.quantization import fixed_quantization

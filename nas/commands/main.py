@@ -17,7 +17,7 @@ from compress.atomic_files import json_text
 from nas.commands.examples import epilog
 from nas.commands.interrupts import no_interrupt_lost
 from nas.commands.output.log_output import add_verbosity, log_on_stderr
-from nas.config import DEFAULT_TIME, Config, load_config, parse_assignment
+from nas.config import DEFAULT_TIME, SPACE_OF_MICROCONTROLLERS, Config, load_config, parse_assignment
 from nas.errors import CrashError, InputError, NothingFitsError, disk_is_full, user_input
 
 _DEFAULTS = Config()
@@ -26,15 +26,16 @@ _RUN_OPTIONS = {
     f"(default: {_DEFAULTS.data})",
     "--device": f"name (see `nas devices`) or .toml file of the target device (default: {_DEFAULTS.device})",
     "--latency": "limit on the time of one image, such as 5ms or 250us (default: no limit)",
-    "--ram": "limit on the memory of the activations, such as 256kB (default: no limit)",
-    "--flash": "limit on the bytes of the weights, such as 1MB (default: no limit)",
+    "--ram": "limit on the memory of the activations, such as 256kB (default: that of a microcontroller, or no limit)",
+    "--flash": "limit on the bytes of the weights, such as 1MB (default: that of a microcontroller, or no limit)",
     "--energy": "limit on the energy of one image, such as 2mJ, for devices with known power (default: no limit)",
     "--max-accuracy-drop": "percentage points of accuracy that all compression stages together may lose "
     f"(default: {_DEFAULTS.max_accuracy_drop:g})",
     "--time": f"time for the whole run, such as 30min (default: {DEFAULT_TIME}, or no limit if --trials is given)",
     "--trials": "number of candidates to train; without --time the result does not depend on the clock "
     "(default: as many as the time allows)",
-    "--space": f"search space: a name (see `nas list`) or module:function (default: {_DEFAULTS.space})",
+    "--space": f"search space: a name (see `nas list`) or module:function (default: {SPACE_OF_MICROCONTROLLERS} "
+    f"for microcontrollers, otherwise {_DEFAULTS.space})",
     "--init": "pretrained weights to start from, in place of a space: auto, timm:NAME, or a file of timm's weights "
     "(default: none)",
     "--sampler": f"how candidates are proposed: surrogate, tpe or random (default: {_DEFAULTS.sampler})",

@@ -88,6 +88,10 @@ def total_lines(facts: Facts) -> list[str]:
     ]
     if facts["params"] is not None:
         lines.append(("parameters", f"{facts['params']:,} of the trainable module"))
+    if facts["c99"] is not None:
+        found = facts["c99"]
+        lines.append(("our C99", f"{interval(found, 'latency')}, estimated from instructions; no board has run it"))
+        lines.append(("", f"{found['peak_ram_bytes']:,} bytes of RAM, {found['flash_bytes']:,} of flash"))
     lines += [("caution", doubt) for doubt in doubts(facts)]
     return [f"{name:<12} {text}".rstrip() for name, text in lines]
 

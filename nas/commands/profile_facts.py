@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from hw_profiles import Device, profile
+from hw_profiles.devices.c99_program import runs_c99, with_c99_costs
 from hw_profiles.errors import InputError
 from hw_profiles.latency.estimate import precision_of
 from hw_profiles.layer_profile import layers
-from hw_profiles.network.workload import InputShape
+from hw_profiles.network.workload import InputShape, Workload
 from hw_profiles.profiling import workload_of
 from hw_profiles.spelling_suggestions import did_you_mean
 from nas.commands.output.text_table import cut, printable
@@ -25,6 +26,7 @@ Facts = Mapping[str, Any]
 _Model = Arch | Path | str
 
 
+_OF_C99 = ("latency_ms", "latency_low_ms", "latency_high_ms", "peak_ram_bytes", "flash_bytes")
 _LARGEST_JSON = 16 * 1024**2
 _MOST_AXES = 8
 _KIND_WIDTH = 17
@@ -72,6 +74,7 @@ def profile_facts(
         "peak_layer": parts.peak.name,
         "call": {"microseconds": parts.call_microseconds, "share": parts.call_share},
         "unknown_ops": dict(parts.unknown),
+        "c99": _c99_facts(model if isinstance(model, Path) else workload, precision_of(workload), device),
         "sources": {
             "latency_ms": found.latency_source,
             "energy_mj": _energy_source(device),
@@ -82,6 +85,14 @@ def profile_facts(
         },
         "layers": [asdict(layer) for layer in parts.layers],
     }
+
+
+def _c99_facts(model: Path | Workload, precision: str, device: Device) -> dict[str, Any] | None:
+    """What our own program takes on a microcontroller; None elsewhere, and in float32."""
+    if precision != "int8" or not runs_c99(device):
+        return None
+    found = profile(model, with_c99_costs(device), precision).to_dict()
+    return {name: found[name] for name in _OF_C99}
 
 
 def energy_text(facts: Facts) -> str:

@@ -10,8 +10,8 @@ from compress.data.folds import fold
 from compress.training.evaluation import predict
 from compress.training.loop import Recipe, train
 from hw_profiles.budget import violations
+from hw_profiles.devices.c99_program import deployed_precisions
 from hw_profiles.devices.device import Device
-from hw_profiles.network.tensor_formats import PRECISIONS
 from hw_profiles.profiling import profile
 from nas.engine.score import Score
 from search_spaces.arch import Arch
@@ -21,7 +21,7 @@ from search_spaces.model import build_model
 @dataclass(frozen=True, slots=True)
 class CandidateCost:
     """Costs of an Arch in the form in which it will run: int8 or float32, whichever keeps ``limits`` better, or else
-    is faster.
+    is faster; on a microcontroller int8.
 
     Of a measured latency the upper end of its 90 % interval counts, of an estimated one what is kept with a chance of
     90 %.
@@ -33,7 +33,7 @@ class CandidateCost:
 
     def __call__(self, arch: Arch) -> dict[str, float]:
         """Latency, memory and size by name; ``bits`` tells the form."""
-        return min((self._in(arch, precision) for precision in PRECISIONS), key=self._worse)
+        return min((self._in(arch, precision) for precision in deployed_precisions(self.device)), key=self._worse)
 
     def _worse(self, costs: Mapping[str, float]) -> tuple[float, float]:
         return max([0.0, *violations(costs, self.limits).values()]), costs["latency_ms"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ from hw_profiles.budget import violations
 
 UNITS = {"latency_ms": "ms", "peak_ram_bytes": "bytes of RAM", "flash_bytes": "bytes of flash", "energy_mj": "mJ"}
 
-_CHANGE = "the smallest change of one limit"
+_CHANGE, _TOGETHER = "the smallest change of one limit", "the smallest change of all limits"
+_OPTIONS = {"latency_ms": ("--latency", "ms"), "peak_ram_bytes": ("--ram", "B"), "flash_bytes": ("--flash", "B")}
 
 
 @dataclass(slots=True)
@@ -25,7 +27,7 @@ class Infeasibility:
     none of 3 candidates is within the budget
     the limit that binds is latency_ms: at most 1 ms, the smallest found was 2
     the smallest found for flash_bytes was 500 (at most 1000 bytes of flash)
-    the smallest change of one limit that would work: latency_ms of 3 ms
+    the smallest change of one limit that would work: latency_ms of 3 ms (--latency 3ms)
     """
 
     limits: Mapping[str, float]
@@ -35,6 +37,7 @@ class Infeasibility:
     _smallest: dict[str, float] = field(default_factory=dict)
     _extremes: dict[str, Mapping[str, float]] = field(default_factory=dict)
     _change: tuple[float, str, float] | None = None  # the relative change, the limit, the value that would do
+    _least_excess: float = math.inf
 
     def add(self, costs: Mapping[str, float], limits: Mapping[str, float] | None = None) -> None:
         """Count one candidate; ``limits`` are those that it was held against, where they are others."""
@@ -46,6 +49,8 @@ class Infeasibility:
         for name in self.limits:
             if name not in self._smallest or costs[name] < self._smallest[name]:
                 self._smallest[name], self._extremes[name] = costs[name], costs
+        if over and sum(over.values()) < self._least_excess:
+            self._least_excess, self._extremes[_TOGETHER] = sum(over.values()), costs
         if len(over) == 1:
             [(name, value)] = over.items()
             change = (value, name, self.limits[name] * (1 + value))
@@ -69,7 +74,15 @@ class Infeasibility:
                 lines.append(f"the smallest found for {name} was {smallest} ({allowed})")
         if self._change is not None:
             _, name, enough = self._change
-            lines.append(f"the smallest change of one limit that would work: {name} of {_enough(enough)}{_unit(name)}")
+            lines.append(
+                f"the smallest change of one limit that would work: {name} of {_enough(enough)}{_unit(name)}"
+                f"{_as_options({name: enough})}"
+            )
+        elif _TOGETHER in self._extremes:
+            closest = self._extremes[_TOGETHER]
+            needed = {name: closest[name] for name, limit in self.limits.items() if closest[name] > limit}
+            told = ", ".join(f"{name} of {_enough(value)}{_unit(name)}" for name, value in needed.items())
+            lines.append(f"no change of one limit would work, the smallest of several: {told}{_as_options(needed)}")
         return "; ".join(lines)
 
 
@@ -79,6 +92,21 @@ def _enough(limit: float) -> str:
     if float(shown) >= limit:
         return shown
     return f"{float(Context(prec=6, rounding=ROUND_CEILING).create_decimal(Decimal(limit))):g}"
+
+
+def _as_options(limits: Mapping[str, float]) -> str:
+    """
+    >>> _as_options({"peak_ram_bytes": 14_336.0}), _as_options({"size": 2.0})
+    (' (--ram 14336B)', '')
+    """
+    if not limits.keys() <= _OPTIONS.keys():
+        return ""
+    return f" ({' '.join(_as_option(name, Decimal(_enough(value))) for name, value in limits.items())})"
+
+
+def _as_option(name: str, limit: Decimal) -> str:
+    option, unit = _OPTIONS[name]
+    return f"{option} {math.ceil(limit) if unit == 'B' else format(limit, 'f')}{unit}"
 
 
 def _unit(name: str) -> str:

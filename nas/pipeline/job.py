@@ -17,6 +17,7 @@ from compress.stage_interface import Context
 from compress.training.recipe import FEW_IMAGES
 from hw_profiles.budget import Budget
 from hw_profiles.device_kit.first_use import device_here
+from hw_profiles.devices.c99_program import deploys_c99, runs_c99, with_c99_costs
 from hw_profiles.devices.device import Device
 from hw_profiles.devices.device_file import load_device
 from hw_profiles.devices.machine import matches_this_machine
@@ -24,7 +25,7 @@ from hw_profiles.errors import InputError
 from hw_profiles.latency.energy import latency_limit_ms
 from nas.config import Config
 from nas.pipeline.pretrained_weights import AUTO, InitialWeights, initial_weights, weights_at_hand
-from nas.pipeline.stage_plan import baseline_of, stage_names
+from nas.pipeline.stage_plan import C99_STAGES, baseline_of, stage_names
 from nas.pipeline.teacher import AutoTeacher, auto_teacher, check_teacher, check_teacher_file
 from nas.pipeline.warm_start import best_of_earlier_run
 from nas.results.teacher_info import TeacherInfo
@@ -40,11 +41,13 @@ _DRIFT = 0.97  # measurements of one file differ by some percent: the search kee
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The checked input of a run."""
+    """The checked input of a run. ``asked`` are all limits, those of a microcontroller's memory included; in ``budget``
+    a limit on energy is one on latency."""
 
     config: Config
     data: Dataset
     device: Device
+    asked: Budget
     budget: Budget
     space: Space | SpaceWithPresets
     init: Path | None
@@ -125,10 +128,14 @@ def prepare(config: Config, device: Device | None = None) -> Job:
         raise InputError(
             "latency_from 'measured' works on one machine only: with --storage, latencies come from the device file"
         )
-    budget = _with_energy_as_latency(config.budget, device)
+    asked = config.budget
+    if runs_c99(device):
+        device = with_c99_costs(device)
+        asked = _within_memory(asked, device)
+    budget = _with_energy_as_latency(asked, device)
     check_teacher(config.teacher)
     sampler_named(config.sampler)
-    stage_names(config)
+    _check_integers(stage_names(config), device)
     if config.prune_criterion not in CRITERIA:
         raise InputError(f"prune_criterion must be one of {', '.join(CRITERIA)}, got {config.prune_criterion!r}")
     baseline = baseline_of(config)
@@ -151,7 +158,22 @@ def prepare(config: Config, device: Device | None = None) -> Job:
     else:
         space, weights = pretrained_space(init.preset, init.path, input_shape=shape, num_classes=classes), init.path
     measured = device.measurable and config.latency_from != "estimated"
-    return Job(config, data, device, budget, space, weights, measured, warm_start, facts)
+    return Job(config, data, device, asked, budget, space, weights, measured, warm_start, facts)
+
+
+def _within_memory(budget: Budget, device: Device) -> Budget:
+    """The budget with the device's RAM and flash where it names no smaller ones."""
+    memory = {"peak_ram_bytes": device.number("ram_bytes"), "flash_bytes": device.number("flash_bytes")}
+    limits = {name: [each for each in (getattr(budget, name), size) if each] for name, size in memory.items()}
+    return replace(budget, **{name: min(found) for name, found in limits.items() if found})
+
+
+def _check_integers(stages: Sequence[str], device: Device) -> None:
+    if deploys_c99(device) and not {*stages} & {*C99_STAGES}:
+        raise InputError(
+            f"stages must hold one of {', '.join(C99_STAGES)} for {device.name}, whose program computes in 8-bit "
+            f"integers, got {', '.join(stages) or 'none'}"
+        )
 
 
 def _device_of(config: Config) -> Device:

@@ -48,6 +48,11 @@ def plain_networks(job: Job, seconds: float) -> dict[str, float]:
     return chosen
 
 
+def any_plain_network_fits(job: Job) -> bool:
+    """Whether one of the known networks that a run with a limit of time tries keeps the limits."""
+    return job.config.seconds is not None and bool(_fitting(job))
+
+
 def network_named(name: str, job: Job) -> Arch:
     """The network of a name that :func:`plain_networks` gave."""
     preset_name, _, size = name.partition(_AT)

@@ -12,6 +12,7 @@ from compress.quantization.int8.ptq import Quantize
 from compress.stage_interface import Stage
 from compress.training.recipe import FEW_IMAGES, Recipe, from_random_weights
 from hw_profiles.budget import violations
+from hw_profiles.devices.c99_program import deploys_c99
 from hw_profiles.profiling import profile
 from nas.pipeline.job import Job
 from nas.pipeline.plain_networks import network_named, plain_networks
@@ -22,7 +23,15 @@ from nas.pipeline.run_folder import log
 from nas.pipeline.stage_plan import baseline_of, with_stage_weights
 from nas.pipeline.teacher import AUTO, may_be_trained
 from nas.pipeline.time_budget import Clock
-from nas.pipeline.time_plan import OF_THE_SPACE, ONE_NETWORK, TimePlan, duration, seconds_after_training, time_plan
+from nas.pipeline.time_plan import (
+    C99_SECONDS,
+    OF_THE_SPACE,
+    ONE_NETWORK,
+    TimePlan,
+    duration,
+    seconds_after_training,
+    time_plan,
+)
 from nas.pipeline.training_speed import training_speeds
 from search_spaces.arch import Arch
 
@@ -48,7 +57,9 @@ def planned(job: Job, folder: Path, clock: Clock) -> tuple[TimePlan | None, Job]
         plan = TimePlan.from_json(read_json(kept))
     else:
         images, speeds = len(job.for_shipping().data.train), _speeds(job, _TRAINING_SHARE * seconds)
-        plan = time_plan(seconds, clock.spent, images, speeds)  # what the timing took is spent, too
+        plan = time_plan(
+            seconds, clock.spent, images, speeds, _seconds_at_the_end(job)
+        )  # what the timing took is spent, too
         write_json(kept, plan.to_json())
     for line in plan.lines():
         log.info("plan: %s", line)
@@ -60,12 +71,12 @@ def planned(job: Job, folder: Path, clock: Clock) -> tuple[TimePlan | None, Job]
 
 
 def _speeds(job: Job, seconds: float) -> dict[str, float]:
-    """Of the known networks, unless the user names weights to start from, and of the space where it begins with weights
-    or none of those fits."""
+    """Of the known networks, unless the user names weights to start from, and of the space where it begins with
+    weights, none of those fits, or a microcontroller's networks train much faster than those."""
     with progress("plan"):
         compared = job.config.init in (None, WEIGHTS_AT_HAND) and job.config.storage is None
         known = plain_networks(job, seconds) if compared else {}
-        if known and job.init is None:
+        if known and job.init is None and not deploys_c99(job.device):
             return known
         return {**known, **training_speeds({OF_THE_SPACE: _small_network(job)})}
 
@@ -83,14 +94,19 @@ def _small_network(job: Job) -> Arch:
     return min(map(job.space.sample, range(_SAMPLES)), key=lambda arch: arch.workload().macs)
 
 
-def winner_speed(arch: Arch, plan: TimePlan, folder: Path, clock: Clock) -> float:
+def _seconds_at_the_end(job: Job) -> float:
+    """What a run takes at its end beside the usual: a microcontroller's builds and emulates a program."""
+    return C99_SECONDS if deploys_c99(job.device) else 0.0
+
+
+def winner_speed(arch: Arch, plan: TimePlan, job: Job, clock: Clock) -> float:
     """Images a second that the chosen network trains at here, timed once and kept; the clock keeps what it needs after
     its training."""
-    kept = folder / "winner_speed.json"
+    kept = clock.path.with_name("winner_speed.json")
     if not kept.is_file():
         write_json(kept, {"images_per_second": training_speeds({"the winner": arch}).get("the winner", 0.0)})
     speed = float(read_json(kept, "images_per_second")["images_per_second"])
-    clock.reserve = seconds_after_training(plan.images, speed)
+    clock.reserve = seconds_after_training(plan.images, speed, _seconds_at_the_end(job))
     return speed
 
 
@@ -134,8 +150,8 @@ def _teacher_may_pay(plan: TimePlan, job: Job) -> bool:
 
 def pays(stage: Stage, job: Job, artifact: Artifact) -> bool:
     """Whether a stage may make the network better on the device: int8 does not where it is expected to be slower than
-    float32, and float32 keeps the budget."""
-    if not isinstance(stage, Quantize):
+    float32, and float32 keeps the budget. A microcontroller runs int8 alone."""
+    if not isinstance(stage, Quantize) or deploys_c99(job.device):
         return True
     arch = artifact.arch
     in_float, in_int8 = (profile(arch, job.device, precision, measured=False) for precision in ("fp32", "int8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from compress.atomic_files import json_text, write_text
 from compress.networks.artifact import Artifact
 from compress.progress import progress, whole_work
 from compress.pruning.prune import Prune
-from compress.stage_interface import Stage
+from compress.quantization.int8.qat import QuantizeAware
+from compress.stage_interface import Context, Stage
 from compress.training.loop import Recipe
+from hw_profiles.devices.c99_program import deploys_c99
 from nas.config import load_config
 from nas.errors import NothingFitsError, user_input
 from nas.execution.kept_processes import kept_processes
@@ -20,7 +23,7 @@ from nas.execution.long_trainings import shielded_stages, trained_network
 from nas.pipeline.job import Job, prepare
 from nas.pipeline.planning import pays, plan_facts, planned, winner_recipe, winner_speed
 from nas.pipeline.run_folder import check_config, check_data, check_init, log, open_folder
-from nas.pipeline.search_phase import best_accuracy, chosen_network, search_networks
+from nas.pipeline.search_phase import best_accuracy, check_feasible, chosen_network, search_networks
 from nas.pipeline.stage_plan import AUTO, baseline_of, planned_stages, recipe_for, stage_names
 from nas.pipeline.teacher import prepare_teacher
 from nas.pipeline.time_budget import Clock
@@ -57,6 +60,7 @@ def run(config: str | Path | None = None, **overrides: Any) -> Result:
 
 
 def _all_phases(job: Job, folder: Path, clock: Clock) -> Result:
+    check_feasible(job, folder)
     with user_input():
         plan, searching = planned(job, folder, clock)
     study = search_networks(searching, folder, clock, plan.candidate_seconds if plan else None)
@@ -67,7 +71,7 @@ def _all_phases(job: Job, folder: Path, clock: Clock) -> Result:
     if teacher_info.teacher is None:
         clock.weights = {name: weight for name, weight in clock.weights.items() if name != "teacher"}
     shipped = job.for_shipping() if plan is not None else job
-    speed = 0.0 if plan is None else winner_speed(arch, plan, folder, clock)
+    speed = 0.0 if plan is None else winner_speed(arch, plan, job, clock)
     recipe, facts = _recipe(job, "train", clock), None
     if plan is not None:
         recipe = winner_recipe(recipe, arch, plan, speed)
@@ -80,14 +84,13 @@ def _all_phases(job: Job, folder: Path, clock: Clock) -> Result:
         stages = [stage for stage in stages if pays(stage, job, winner)]
     context = shipped.context(winner, teacher_info)
     with user_input():  # a stage that was asked for may not fit the network that was found
-        artifact = shielded_stages(
-            winner, stages, context, folder / "stages", home=folder / "winner", what="a stage of the winner"
-        )
+        artifact = _compressed(job, winner, stages, context, clock)
     baseline = _baseline(
         shipped, teacher_info, folder / "baseline", clock, winners_shape=arch.input_shape, winners_recipe=recipe
     )
     findings = Findings(
         config=job.config,
+        asked=job.asked,
         folder=folder,
         data=job.data,
         teacher_info=teacher_info,
@@ -129,6 +132,36 @@ def _stages(job: Job, teacher_info: TeacherInfo, clock: Clock) -> list[Stage]:
         return _recipe(job, phase, clock)
 
     return planned_stages(job.config, recipe, has_teacher=teacher_info.teacher is not None)
+
+
+def _compressed(job: Job, winner: Artifact, stages: Sequence[Stage], context: Context, clock: Clock) -> Artifact:
+    """The winner after its stages. Where it must be in integers, because a microcontroller runs it, and the stages lost
+    too much accuracy, it is trained in integers as well.
+
+    Raises:
+        NothingFitsError: that loses too much, too.
+    """
+
+    folder = clock.path.parent
+
+    def after(stages: Sequence[Stage]) -> Artifact:
+        home, what = folder / "winner", "a stage of the winner"
+        return shielded_stages(winner, stages, context, folder / "stages", home=home, what=what)
+
+    artifact = after(stages)
+    if not deploys_c99(job.device) or artifact.precision == "int8":
+        return artifact
+    log.info("int8 loses too much accuracy, so the network is trained in integers")
+    left = clock.left
+    recipe = recipe_for(QuantizeAware.name, job.config, None if left is None else max(left / 2, 1.0))
+    artifact = after([*stages, QuantizeAware(recipe=recipe)])
+    if artifact.precision != "int8":
+        why = artifact.history[-1]["rejection_reason"]
+        raise NothingFitsError(
+            f"{job.device.name} runs 8-bit integers alone, and training in integers was refused: {why}; allow more "
+            "with --max-accuracy-drop, or more --time"
+        )
+    return artifact
 
 
 def _baseline(

@@ -23,7 +23,7 @@ from nas.errors import InputError, user_input
 log = logging.getLogger("fitnas")
 _BEFORE_THE_CONFIG = ("run.lock", "env.json", "env.json.partial", "config.toml.partial")  # what a kill may leave
 FOLDERS_STUDY = "search"  # the name of the study in study.db
-RUN_SCHEMA = 2  # of everything that a run leaves in its folder; it rises when an earlier run cannot be resumed
+RUN_SCHEMA = 3  # of everything that a run leaves in its folder; it rises when an earlier run cannot be resumed
 _PACKAGES = ("fitnas", "torch", "optuna", "timm", "onnx", "onnxruntime", "numpy")
 
 

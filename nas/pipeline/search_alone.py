@@ -20,7 +20,7 @@ from nas.execution.worker_count import Layout
 from nas.execution.worker_processes import available_cores
 from nas.pipeline.job import Job, prepare
 from nas.pipeline.run_folder import check_config, check_data, check_init, open_folder
-from nas.pipeline.search_phase import chosen_network, search_candidates, search_networks
+from nas.pipeline.search_phase import check_feasible, chosen_network, search_candidates, search_networks
 from nas.pipeline.shared_study import check_record, device_of, download_init, read_record, recipe_of, record_of
 from nas.pipeline.time_budget import Clock
 from nas.results.tables import trials_csv
@@ -66,6 +66,7 @@ def search_alone(config: str | Path | None = None, **overrides: Any) -> Found:
         check_data(folder, job.data)
         check_init(folder, job.init_facts)
         clock = Clock(folder / "plan.json", job.config.seconds, {"search": 1.0})
+        check_feasible(job, folder)
         with user_input():
             study = search_networks(job, folder, clock)
         write_text(folder / "trials.csv", trials_csv(study))

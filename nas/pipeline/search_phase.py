@@ -16,15 +16,17 @@ from compress.training.evaluation import training_place
 from compress.training.recipe import Recipe, from_random_weights
 from nas.config import Config
 from nas.engine.candidate_evaluation import CandidateCost, ShortTraining
+from nas.engine.feasibility import why_infeasible
 from nas.engine.repeated_scores import RepeatedTraining, leading_trials, repeat_scores
 from nas.engine.search import ranked_trials, search
 from nas.engine.winner_selection import choose_winner
-from nas.errors import UserFunctionError
+from nas.errors import NothingFitsError, UserFunctionError
 from nas.execution.executor import Executor
 from nas.execution.ray_tasks import RayTasks
 from nas.execution.worker_count import Layout, measured_layout
 from nas.execution.worker_processes import WorkerProcesses, available_cores
 from nas.pipeline.job import Job
+from nas.pipeline.plain_networks import any_plain_network_fits
 from nas.pipeline.run_folder import FOLDERS_STUDY
 from nas.pipeline.shared_study import publish, record_of, shared_device
 from nas.pipeline.stage_plan import LONGEST
@@ -39,6 +41,28 @@ _CANDIDATE_SECONDS = (1.5, 60.0)
 _WORTH_MEASURING = 60.0  # seconds of search from which on the number of workers is measured
 _IMAGES_MEASURED = 320
 _BEFORE_REPEATS = 0.8  # of the time of a search; the best candidates are scored again in the rest
+
+
+def check_feasible(job: Job, folder: Path) -> None:
+    """End a run in which nothing fits before anything is trained, where costs are estimated.
+
+    Raises:
+        NothingFitsError: with the limit that binds and the smallest change that would work.
+    """
+    if (folder / "study.db").is_file() or job.config.storage is not None or not job.predicts:
+        return
+    limits = job.search_limits()
+    with progress("limits"):
+        why = why_infeasible(job.space, CandidateCost(job.device, limits, measured=False), limits, job.config.seed)
+        if why is not None and not (job.init is None and any_plain_network_fits(job)):
+            raise NothingFitsError(f"{why}{_energy_note(job)}")
+
+
+def _energy_note(job: Job) -> str:
+    """What a limit on energy was turned into."""
+    if job.asked.energy_mj is None:
+        return ""
+    return f"; the limit of {job.asked.energy_mj:g} mJ allows {job.budget.latency_ms:.4g} ms on {job.device.name}"
 
 
 def search_networks(job: Job, folder: Path, clock: Clock, candidate_seconds: float | None = None) -> optuna.Study:

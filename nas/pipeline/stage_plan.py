@@ -21,6 +21,8 @@ AUTO = "auto"
 _USUAL, _WITH_TIME = ("distill", "prune", "int8"), ("int8",)
 # With a limit of time, at most so many times the epochs of the config: there the time decides how long is trained.
 LONGEST, _LONGEST_TRAINING = 4.0, 100.0
+C99_STAGES = ("int8", "qat")
+"""Those after which a network is in 8-bit integers as a whole, as C99 programs need it."""
 _IN_INTEGERS, _IN_FLOAT = ("int8", "qat", "mixed"), ("fp16", "int4", "binary")
 # The part of the learning rate with which each phase trains.
 _RATES: Mapping[str, float] = {

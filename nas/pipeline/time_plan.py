@@ -22,6 +22,8 @@ _BESIDE_TRAINING = 1.0  # seconds that a candidate takes to be proposed, built a
 _SHARE_OF_PRESETS = 0.25
 # Writing, measuring and testing three files, and int8: seconds, and images that are looked at, in a few passes.
 _AFTER_SECONDS, _AFTER_PASSES = 10.0, 4.0
+C99_SECONDS = 20.0
+"""A C99 program is written, built, and run here and under emulation."""
 _BEFORE_SECONDS = 10.0  # processes start, and their first steps are slow
 
 
@@ -86,17 +88,21 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.3g} min"
 
 
-def seconds_after_training(images: int, speed: float) -> float:
-    """What int8, measuring and testing take with a network that trains at so many images a second.
+def seconds_after_training(images: int, speed: float, more: float = 0.0) -> float:
+    """What int8, measuring and testing take with a network that trains at so many images a second; ``more`` is for what
+    else a run does.
 
     >>> seconds_after_training(1500, 500)
     14.0
     """
-    return _AFTER_SECONDS + (_AFTER_PASSES * images / (3 * speed) if speed else 0.0)
+    return _AFTER_SECONDS + more + (_AFTER_PASSES * images / (3 * speed) if speed else 0.0)
 
 
-def time_plan(seconds: float, spent: float, images: int, speeds: Mapping[str, float]) -> TimePlan:
-    """The plan for networks that train so fast, of which ``spent`` seconds are over.
+def time_plan(
+    seconds: float, spent: float, images: int, speeds: Mapping[str, float], more_after: float = 0.0
+) -> TimePlan:
+    """The plan for networks that train so fast, of which ``spent`` seconds are over; ``more_after`` are seconds that
+    are needed at the end beside the usual ones.
 
     Raises:
         InputError: the time is too short for anything, with the least that is needed.
@@ -106,7 +112,7 @@ def time_plan(seconds: float, spent: float, images: int, speeds: Mapping[str, fl
     ('a small search', 21, 215)
     """
     fastest = max(speeds.values(), default=0.0)
-    after = seconds_after_training(images, fastest)
+    after = seconds_after_training(images, fastest, more_after)
     left = seconds - spent - after - _BEFORE_SECONDS
     least = 2 * max(3 * _SHORTEST, images / fastest if fastest else 0.0)
     if left < least:

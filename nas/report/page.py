@@ -31,6 +31,10 @@ _LIMITS = {
     "flash_bytes": ("flash", "bytes"),
     "energy_mj": ("energy", "mJ"),
 }
+_C99_FACTS = (
+    ("stack", "stack_bytes", "bytes"), ("code", "code_bytes", "bytes"), ("constants", "constant_bytes", "bytes"),
+    ("instructions for one image", "instructions", ""),
+)  # fmt: skip
 _LARGEST_METRICS = 64 * 1024**2
 _HEAD = ["", "val acc", "test acc (95 %)", "balanced", "params", "MACs", "file bytes", "latency ms (90 %)", "source",
          "estimate ms", "peak RAM", ""]  # fmt: skip
@@ -51,6 +55,7 @@ def render(metrics: Metrics, study: optuna.Study) -> str:
         section("plan", "Time", plan_section(metrics)) if metrics.get("plan") else "",
         section("budget", "Budget", _budget(metrics)),
         section("candidates", "Candidates", *candidates_section(metrics, study)),
+        section("c99", "C99 program", _c99(metrics)) if metrics.get("c99") else "",
         section("stages", "From the winner to the deployed file", *_stages(metrics)),
         section("architecture", "Architecture", architecture_svg(metrics["architecture"])),
         section("memory", "Memory over time", *_memory(metrics)),
@@ -101,15 +106,18 @@ def _warnings(lines: list[str]) -> str:
 
 
 def _tiles(final: Metrics) -> str:
-    tiles = (
+    tiles: tuple[tuple[str, str], ...] = (
         (percent(final["test_accuracy"]), f"accuracy on {final['test_images']} test images, "
          f"95 %: {_percents(final['test_accuracy_low'], final['test_accuracy_high'])}"),
         (percent(final["test_balanced_accuracy"]), "balanced accuracy, the mean recall of the classes"),
         (f"{final['latency_ms']:.4g} ms", f"latency, {final['latency_source']}, "
          f"90 %: {final['latency_low_ms']:.4g} to {final['latency_high_ms']:.4g}"),
         (_size(final["file_bytes"]), f"file in {final['precision']}, {final['weight_bytes']:,} bytes of weights"),
-        (_size(final["peak_ram_bytes"]), "peak RAM of activations, planned"),
+        (_size(final["peak_ram_bytes"]), f"peak RAM, {value_sources(final)['peak_ram_bytes']}"),
     )  # fmt: skip
+    if final.get("expected_energy_mj") is not None:
+        low, high = final["energy_low_mj"], final["energy_high_mj"]
+        tiles += ((f"{final['expected_energy_mj']:.3g} mJ", f"energy, estimated, 90 %: {low:.3g} to {high:.3g}"),)
     shown = "".join(f'<div class="tile"><b>{words(value)}</b><span>{words(what)}</span></div>' for value, what in tiles)
     return f'<div class="tiles">{shown}</div>'
 
@@ -174,6 +182,24 @@ def _budget(metrics: Metrics) -> str:
         "value that it stays below with a probability of 90 %."
     )
     return "".join(rows) + f'<p class="quiet">{note}</p>'
+
+
+def _c99(metrics: Metrics) -> str:
+    """The program of a microcontroller's run."""
+    project = metrics["c99"]
+    facts: dict[str, object] = {
+        "folder": f"{project['folder']}/, whose README.md says how to use it",
+        "processor": project["processor"],
+        "verified": ", ".join(project["verified_on"]) or f"no: {'; '.join(project['problems'])}",
+        "not run on": "; ".join(project["not_run"]) or "–",
+        "arena": f"{project['arena_bytes']:,} bytes",
+        **{name: f"{project[key]:,} {unit}" for name, key, unit in _C99_FACTS if project.get(key) is not None},
+    }
+    note = (
+        "The latency is an estimate: instructions counted under emulation, times the cycles of an instruction that "
+        "published latencies of other programs support (see the device file). No board has run the program."
+    )
+    return f'{listing(facts)}<p class="quiet">{note}</p>'
 
 
 def _stages(metrics: Metrics) -> tuple[str, ...]:

@@ -16,18 +16,23 @@ from compress.data.dataset import Dataset, Split
 from compress.fnz.encode_stage import Encode
 from compress.networks.artifact import Artifact
 from compress.networks.onnx_export import differing, predict_onnx
+from compress.progress import progress
 from compress.stage_interface import Context
 from compress.stages.acceptance import latency_upper_bound, upper_bounds
 from compress.stages.deployed_file import file_metrics
 from compress.stages.stage_order import STAGES
 from compress.training.evaluation import accuracy, balanced_accuracy
 from compress.training.teachers import teacher_accuracy
-from hw_profiles.budget import violations
+from hw_profiles.budget import Budget, violations
+from hw_profiles.devices.c99_program import deploys_c99
 from hw_profiles.devices.device import Device
-from hw_profiles.latency.energy import energy_upper_bound_mj
+from hw_profiles.latency.energy import energy, energy_upper_bound_mj
 from hw_profiles.onnx_io.reader import read_onnx
 from nas.config import Config
 from nas.engine.search import candidate, ranked_trials
+from nas.results.c99_project import FOLDER as C99_FOLDER
+from nas.results.c99_project import IMAGES as C99_IMAGES
+from nas.results.c99_project import c99_project, measured_values, verification_text
 from nas.results.network_facts import architecture_facts, estimated_latency, memory_facts
 from nas.results.prediction_statistics import Predictions, class_counts, class_facts, flips, interval_of
 from nas.results.run_warnings import failed_candidates, lost_on_test, missing_weights, run_warnings
@@ -35,7 +40,7 @@ from nas.results.search_gain import search_gain
 from nas.results.teacher_info import TeacherInfo
 from nas.results.twice_the_time import gain_of_twice_the_time
 
-METRICS_SCHEMA = 3
+METRICS_SCHEMA = 4
 _LABELS = {"distill": "distilled", "prune": "pruned", "int8": "int8"}
 _LATENCY = ("latency_ms", "latency_low_ms", "latency_high_ms", "latency_source", "latency_raw_ms")
 
@@ -53,10 +58,11 @@ class Result:
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Findings:
     """What the phases of a run made; ``data`` has the size in which it was read, ``context`` the artifact's;
-    ``seconds`` is the time of the whole run so far, earlier starts included; ``baseline`` is a preset by name;
-    ``plan`` is what was planned where the time was limited."""
+    ``asked`` are all limits; ``seconds`` is the time of the whole run so far, earlier starts included; ``baseline`` is
+    a preset by name; ``plan`` is what was planned where the time was limited."""
 
     config: Config
+    asked: Budget
     folder: Path
     data: Dataset
     teacher_info: TeacherInfo
@@ -76,9 +82,12 @@ def collect(found: Findings) -> Result:
     rows = _rows(found, runs)
     deployed = _copy_files(artifact, folder)
     final = file_metrics(artifact, deployed, found.context)
-    next(row for row in rows if row.get("deployed")).update({name: final[name] for name in _LATENCY})
-    final["energy_mj"] = energy_upper_bound_mj(found.context.device, latency_upper_bound(final))
-    excess = violations(limited_values(final), config.budget.limits())
+    project = _c99_project(found, deployed)
+    final |= measured_values(project)
+    shown = (*_LATENCY, "peak_ram_bytes", "flash_bytes")
+    next(row for row in rows if row.get("deployed")).update({name: final[name] for name in shown})
+    final |= energy_facts(final, found.context.device)
+    excess = violations(limited_values(final), found.asked.limits())
     predictions = runs.predictions(deployed, artifact, test)
     formatted = artifact.source.workload().with_precision(artifact.precision)
     on_test = _on_test(predictions, test)
@@ -89,10 +98,10 @@ def collect(found: Findings) -> Result:
         "test_accuracy": on_test["test_accuracy"],
         "latency_ms": final["latency_ms"],
         "peak_ram_bytes": final["peak_ram_bytes"],
-        "flash_bytes": final["weight_bytes"],
+        "flash_bytes": final["flash_bytes"],
         "budget_met": all(value <= 0 for value in excess.values()),
         "seconds": found.seconds,
-        "asked": {"data": config.data, "device": config.device, **config.budget.limits()},
+        "asked": {"data": config.data, "device": config.device, **found.asked.limits()},
         "threads": found.context.device.threads,
         "config": asdict(config),
         "environment": _kept(folder / "env.json"),
@@ -104,6 +113,7 @@ def collect(found: Findings) -> Result:
             *lost_on_test(rows, config.max_accuracy_drop),
         ],
         "excess": excess,
+        "c99": project,
         "final": {
             **final,
             **on_test,
@@ -125,6 +135,16 @@ def collect(found: Findings) -> Result:
     }
     metrics["verdict"] = verdict(metrics)
     return Result(folder, deployed, metrics["budget_met"], metrics)
+
+
+def _c99_project(found: Findings, deployed: Path) -> dict[str, Any]:
+    """Of a microcontroller's run the program, which is what is shipped; nothing of any other run."""
+    device, test = found.context.device, found.context.data.test
+    if not deploys_c99(device):
+        return {}
+    with progress("C99 program"):
+        images = found.artifact.preprocessing.tensor(test.images[:C99_IMAGES])
+        return c99_project(deployed, found.folder / C99_FOLDER, images, device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,13 +301,33 @@ def _winner_trial(found: Findings) -> int | None:
     return next((t.number for t in ranked_trials(found.study) if candidate(found.study, t) == chosen), None)
 
 
+def energy_facts(final: Mapping[str, Any], device: Device) -> dict[str, float | None]:
+    """``energy_mj`` that is held against a limit, and what is expected with its 90 % interval; None where the device
+    states no power.
+
+    >>> from hw_profiles import load_device
+    >>> latency = {"latency_ms": 10.0, "latency_low_ms": 5.0, "latency_high_ms": 20.0, "latency_source": "estimated"}
+    >>> found = energy_facts(latency, load_device("stm32l4r5"))
+    >>> found["energy_low_mj"] < found["expected_energy_mj"] < found["energy_mj"] < found["energy_high_mj"]
+    True
+    """
+    expected = energy(device, final["latency_ms"], final["latency_low_ms"], final["latency_high_ms"])
+    return {
+        "energy_mj": energy_upper_bound_mj(device, latency_upper_bound(final)),
+        "expected_energy_mj": None if expected is None else expected.mj,
+        "energy_low_mj": None if expected is None else expected.low_mj,
+        "energy_high_mj": None if expected is None else expected.high_mj,
+    }
+
+
 def value_sources(final: Mapping[str, Any]) -> dict[str, str]:
     """Where each value that is held against a limit comes from.
 
     >>> value_sources({"latency_source": "measured"})
     {'latency_ms': 'measured', 'peak_ram_bytes': 'planned', 'flash_bytes': 'counted'}
     """
-    latency = {"latency_ms": final["latency_source"], "peak_ram_bytes": "planned", "flash_bytes": "counted"}
+    memory = ("compiled", "compiled") if final.get("compiled") else ("planned", "counted")
+    latency = {"latency_ms": final["latency_source"], "peak_ram_bytes": memory[0], "flash_bytes": memory[1]}
     return latency if final.get("energy_mj") is None else {**latency, "energy_mj": "latency times power"}
 
 
@@ -304,8 +344,9 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     values = limited_values(final)
     shown = ", ".join(f"{name} {values[name]:.4g} of {limit:.4g} ({sources[name]})" for name, limit in limits.items())
     state = "no limit was given" if not limits else f"budget {'met' if metrics['budget_met'] else 'NOT met'}: {shown}"
+    program = f"; {verification_text(metrics['c99'])}" if metrics.get("c99") else ""
     return (
         f"{metrics['deployed']} is deployed ({final['file_bytes']} bytes); {state}; run on {final['test_images']} "
         f"test images in ONNX Runtime: accuracy {final['test_accuracy']:.2%}, "
-        f"{final['test_differing_from_pytorch']} predictions differ from PyTorch"
+        f"{final['test_differing_from_pytorch']} predictions differ from PyTorch{program}"
     )

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from compress.c99 import verify, write_c99
-from compress.c99.instruction_counts import INSTRUCTIONS_PER_TICK
 from compress.c99.kernel_calls import direct
 from compress.c99.layers import Convolution, ProgramLayer
 from compress.c99.network_reader import read_network
@@ -47,9 +46,9 @@ def kind(layer: ProgramLayer) -> str:
 def by_kind(layers: tuple[ProgramLayer, ...], measured: Measured) -> dict[str, float]:
     """Instructions for each MAC of the layers of one kind, and ``whole``: of all layers for each MAC of the network."""
     totals: dict[str, list[int]] = {}
-    for layer, ticks in zip(layers, measured.ticks, strict=True):
+    for layer, instructions in zip(layers, measured.instructions, strict=True):
         total = totals.setdefault(kind(layer), [0, 0])
-        total[0] += INSTRUCTIONS_PER_TICK * ticks
+        total[0] += instructions
         total[1] += layer.macs
     whole = [sum(total[i] for total in totals.values()) for i in (0, 1)]
     found = {name: round(n / m, 3) for name, (n, m) in totals.items() if m}

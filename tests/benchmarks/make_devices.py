@@ -18,8 +18,8 @@ from hw_profiles import Device
 from hw_profiles.cost_model.features import LAYER_KINDS
 from hw_profiles.cost_model.kernel_costs import KernelCost
 from hw_profiles.devices.device_file import shipped_device, to_toml
-from hw_profiles.devices.facts import ASSUMED, FACTS, Fact, HeldOut
-from hw_profiles.latency.estimate import NINETY
+from hw_profiles.devices.facts import ASSUMED, FACTS, NINETY, Fact, HeldOut
+from tests.benchmarks.published.c99_cycles import c99_facts
 from tests.benchmarks.published.devices import SPECS, Spec, Tables
 from tests.benchmarks.published.fits import deviation_of, fitted, leave_families_out, mean_error, pooled
 from tests.benchmarks.published.tables import Published, rows
@@ -45,7 +45,7 @@ def facts_of(spec: Spec, folder: Path) -> dict[str, Fact]:
             if value is not None:
                 sourced = row["source_kind"] in ("primary", "secondary")
                 found[name] = Fact(value=value, source=source if sourced and source else ASSUMED)
-    found |= dict(spec.facts)
+    found |= {**spec.facts, **c99_facts(spec.name)}
     if spec.measured_with:
         found["measured_with"] = Fact(value=spec.measured_with, source="the published latencies of `source`")
     return {name: found[name] for name in FACTS if name in found}

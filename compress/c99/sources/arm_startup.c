@@ -1,4 +1,4 @@
-/* From reset to main on QEMU's boards mps2-an386 and mps2-an500. */
+/* From reset to main on QEMU's boards mps2 and mps3; without a floating-point unit the first write does nothing. */
 
 #include <stdint.h>
 #include <stdlib.h>

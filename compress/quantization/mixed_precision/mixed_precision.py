@@ -26,9 +26,9 @@ from compress.quantization.mixed_precision.precision_sensitivity import (
 from compress.stage_interface import Context
 from compress.weight_codecs.codecs import GROUP, check_group
 from hw_profiles.budget import violations
+from hw_profiles.devices.footprint import flash_bytes, ram_bytes
 from hw_profiles.errors import InputError
 from hw_profiles.latency.estimate import upper_bound_ms
-from hw_profiles.memory.planner import plan
 from hw_profiles.runtimes.fusion import fuse
 from search_spaces.arch import Arch
 
@@ -139,10 +139,11 @@ def _breaks_more(candidate: Artifact, before: Artifact, context: Context) -> boo
 
 
 def _costs(artifact: Artifact, context: Context) -> dict[str, float | None]:
-    latency, workload = estimated(artifact, context), artifact.workload()
+    latency, workload, device = estimated(artifact, context), artifact.workload(), context.device
+    kernels = fuse(workload, device.runtime)
     return {
         "latency_ms": upper_bound_ms(latency.ms, latency.high_ms, latency.source),
-        "peak_ram_bytes": plan(workload, fuse(workload, context.device.runtime)).peak_bytes,
-        "flash_bytes": workload.weight_bytes,
+        "peak_ram_bytes": ram_bytes(workload, kernels, device),
+        "flash_bytes": flash_bytes(workload, kernels, device),
         "energy_mj": None,
     }

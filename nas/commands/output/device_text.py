@@ -10,8 +10,9 @@ from typing import Any
 
 from hw_profiles import Device
 from hw_profiles.cost_model.kernel_costs import quantity_names
+from hw_profiles.devices.facts import NINETY
 from hw_profiles.devices.machine import matches_this_machine
-from hw_profiles.latency.estimate import NINETY, prediction_deviation
+from hw_profiles.latency.estimate import prediction_deviation
 from nas.commands.output.text_table import WIDTH, aligned, printable, short
 
 _FIELDS = ("name", "description", "runtime", "threads", "channel_multiple", "measurable", "source")

@@ -11,7 +11,7 @@ import numpy as np
 from hw_profiles.cost_model.features import LAYER_KINDS
 from hw_profiles.cost_model.kernel_costs import CostTable, KernelCost
 from hw_profiles.cost_model.scaling import Scaling, scale
-from hw_profiles.latency.estimate import NINETY
+from hw_profiles.devices.facts import NINETY
 from tests.benchmarks.published.tables import Published
 
 # Microseconds for a start, a million MACs, a megabyte moved and a megabyte of weights on a core of no particular speed:

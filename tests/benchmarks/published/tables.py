@@ -52,7 +52,7 @@ def rows(folder: Path) -> list[Published]:
     return [*cpu_networks(folder), *mcu_networks(folder), *mlperf_tiny(folder), *kernels(folder), *nrf5340(folder)]
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def table_of(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -73,7 +73,7 @@ def cpu_networks(folder: Path) -> Iterator[Published]:
     """Networks on boards, phones and computers, on their CPUs."""
     traced = json.loads(TRACED.read_text()) if TRACED.is_file() else {}
     runtimes = {"ncnn": "ncnn", "TFLite": "tflite", "TensorFlow Lite": "tflite", "ArmNN": "tflite"}
-    for row in _read(folder / "cpu_networks.csv"):
+    for row in table_of(folder / "cpu_networks.csv"):
         if row["runtime"] not in runtimes or row["compute_unit"] not in ("", "CPU") or row["accelerator"]:
             continue
         precision = "int8" if row["precision"] == "int8" else "fp32" if row["precision"] in _FLOATS else None
@@ -182,7 +182,7 @@ def _mcu_workload(name: str, side: int, channels: int) -> Workload | None:
 def mcu_networks(folder: Path) -> Iterator[Published]:
     """Networks of ST's model zoo on its microcontrollers, and of TensorFlow Lite Micro on others."""
     runtimes = {"STM32Cube.AI": "c99", "tflite-micro + ESP-NN": "tflite", "tflite-micro + CMSIS-NN": "tflite"}
-    for row in _read(folder / "mcu_networks.csv"):
+    for row in table_of(folder / "mcu_networks.csv"):
         ms = _number(row["latency_ms"])
         runtime = runtimes.get(row["runtime"])
         if runtime is None or not ms or row["precision"] != "int8" or not row["input"] or "2 cores" in row["config"]:
@@ -200,20 +200,20 @@ def mcu_networks(folder: Path) -> Iterator[Published]:
         )  # fmt: skip
 
 
-_TINY = {"ic": lambda: resnet_v1(8), "kws": ds_cnn, "vww": lambda: mobilenet_v1(0.25, 96, 2), "ad": autoencoder}
+TINY = {"ic": lambda: resnet_v1(8), "kws": ds_cnn, "vww": lambda: mobilenet_v1(0.25, 96, 2), "ad": autoencoder}
 
 
 def mlperf_tiny(folder: Path) -> Iterator[Published]:
     """MLPerf Tiny on CPUs; rows in which dead channels were dropped are left out."""
-    for row in _read(folder / "mcu_mlperf_tiny.csv"):
+    for row in table_of(folder / "mcu_mlperf_tiny.csv"):
         ms = _number(row["latency_ms"])
         if row["division"] != "closed" or row["accelerator"] or row["flag"] or not ms or row["precision"] != "int8":
             continue
-        if row["benchmark"] not in _TINY:
+        if row["benchmark"] not in TINY:
             continue
         software = row["software"].partition(";")[0].partition(",")[0].strip()
         runtime = "tflite" if "ensorFlow Lite" in software or "tflite" in software else "c99"
-        workload = _TINY[row["benchmark"]]()
+        workload = TINY[row["benchmark"]]()
         yield Published(
             table=f"{row['mcu'][:11]}|{software}|{row['clock_mhz']}", network=row["model"], family=row["benchmark"],
             runtime=runtime, precision="int8", ms=ms, macs=float(row["macs"]),
@@ -226,7 +226,7 @@ def mlperf_tiny(folder: Path) -> Iterator[Published]:
 
 def kernels(folder: Path) -> Iterator[Published]:
     """Layers that were measured alone."""
-    for row in _read(folder / "mcu_kernels.csv"):
+    for row in table_of(folder / "mcu_kernels.csv"):
         ms, macs = _number(row["time_us"]), _number(row["macs"])
         if row["accelerator"] or row["bits"] != "8" or not ms or not macs or row["runtime"] == "esp-dl":
             continue
@@ -248,7 +248,7 @@ def kernels(folder: Path) -> Iterator[Published]:
 
 def nrf5340(folder: Path) -> Iterator[Published]:
     """Cells of NAS-Bench-201 on the nRF5340."""
-    for row in _read(folder / "nb201_mcu_nrf5340.csv"):
+    for row in table_of(folder / "nb201_mcu_nrf5340.csv"):
         workload = nas_bench_201(row["arch_code"])
         yield Published(
             table="nRF5340|tflite-micro", network=row["arch_code"], family=row["arch_code"][0], runtime="tflite",

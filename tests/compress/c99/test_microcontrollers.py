@@ -22,7 +22,7 @@ from tests.compress.c99.more_graphs import MORE_GRAPHS
 from tests.compress.c99.test_graphs import GRAPHS, Draft, Graph
 from tests.compress.c99.test_program import STRICT
 from tests.optional_parts import require
-from tests.parameters import quick
+from tests.parameters import quick, slow
 
 PORTABLE = "-DKERNEL_PORTABLE"
 
@@ -67,6 +67,22 @@ def test_every_kernel_computes_the_same_numbers(make: Callable[[], Graph], tmp_p
     assert len(result.machines) == 2
 
 
+@pytest.mark.parametrize("name", ["cortex-m33", slow("cortex-m0plus"), slow("cortex-m55")])
+def test_other_cores_compute_the_same_and_count_the_same_instructions(name: str, tmp_path: Path) -> None:
+    """The boards' timers differ; code with DSP instructions is the same on M4, M33 and M55, so are its instructions."""
+    nodes, weights, shape = padded_far()
+    file = graph_file(tmp_path / "model.onnx", nodes, weights, shape)
+    write_c99(file, tmp_path / "c")
+    result = verify(tmp_path / "c", file, images(shape, 1, seed=1), machines=["cortex-m4", name], layer_images=1)
+    m4, other = result.machines
+    assert other.exact == other.values
+    assert other.equal == other.images == 1
+    assert m4.total_instructions is not None
+    assert other.total_instructions is not None
+    ratio = other.total_instructions / m4.total_instructions
+    assert ratio > 3 if name == "cortex-m0plus" else ratio == pytest.approx(1, rel=0.05)
+
+
 def test_sums_are_cut_off_where_the_activation_says(tmp_path: Path) -> None:
     """Limits within the integers, as a scale that is shared with another tensor makes them."""
     arch = preset("mobilenetv2_035", input_shape=(3, 32, 32), num_classes=10)
@@ -97,7 +113,7 @@ def test_dsp_instructions_halve_what_convolutions_take(name: str, tmp_path: Path
     for kind in ("depthwise", "1x1"):
         chosen = [i for i, layer in enumerate(layers) if kind == kind_of(layer)]
         assert len(chosen) > 10
-        assert 2 * sum(fast.ticks[i] for i in chosen) <= sum(slower.ticks[i] for i in chosen), kind
+        assert 2 * sum(fast.instructions[i] for i in chosen) <= sum(slower.instructions[i] for i in chosen), kind
     assert written.buffer_bytes <= fast.stack_bytes <= written.buffer_bytes + 1024
 
 

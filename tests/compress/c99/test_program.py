@@ -151,18 +151,18 @@ def test_on_microcontrollers_it_computes_the_same_in_few_bytes(name: str, most_c
     assert "**verified**" in readme
     rows = [line.split(" | ") for line in readme.splitlines() if line.startswith("| ") and line.count(" | ") == 2]
     told = [[int(cell.strip(" |").replace(",", "")) for cell in row[1:]] for row in rows if row[1][0].isdigit()]
-    assert told == [[40 * m.ticks[i] for m in result.machines[1:]] for i in range(len(network.layers))]
+    assert told == [[m.instructions[i] for m in result.machines[1:]] for i in range(len(network.layers))]
     for m in result.machines[1:]:
         assert m.exact == m.values
         assert m.sizes.code <= most_code
         assert m.sizes.constants <= 1.1 * network.weights + 8 * network.weighted_channels
         assert 0 < m.stack_bytes < 8192
-        assert len(m.ticks) == len(network.layers)
-        assert m.instructions_per_mac == 40 * sum(m.ticks) / network.macs
+        assert len(m.instructions) == len(network.layers)
+        assert m.instructions_per_mac == sum(m.instructions) / network.macs
         assert f"{m.instructions_per_mac:.2f} instructions per MAC" in readme
-        assert min(m.ticks) > 0
+        assert min(m.instructions) > 0
     again = verify(tmp_path / "c", file, images((3, 32, 32), 2), machines=["cortex-m7"], layer_images=1)
-    assert again.machines[0].ticks == result.machines[2].ticks
+    assert again.machines[0].instructions == result.machines[2].instructions
 
 
 def test_the_arena_is_the_planned_one_to_the_byte(program: Exported) -> None:

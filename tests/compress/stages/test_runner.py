@@ -379,7 +379,7 @@ def test_a_pruning_that_can_remove_nothing_is_undone_and_says_so(
 
 BEFORE = {
     "arch": "a", "precision": "fp32", "val_accuracy": 0.90, "latency_ms": 1.0, "latency_high_ms": 1.1,
-    "latency_source": "measured", "file_bytes": 1000, "weight_bytes": 900, "peak_ram_bytes": 500,
+    "latency_source": "measured", "file_bytes": 1000, "weight_bytes": 900, "flash_bytes": 900, "peak_ram_bytes": 500,
     "coded_bytes": 700, "weight_form": "",
 }  # fmt: skip
 

@@ -15,7 +15,7 @@ import torch
 from compress import Quantize
 from compress.training.loop import Recipe
 from compress.training.teachers import teacher_network
-from hw_profiles import Budget, load_device
+from hw_profiles import load_device
 from nas.config import Config
 from nas.pipeline import plain_networks, planning
 from nas.pipeline.job import Job, prepare
@@ -35,8 +35,9 @@ def test_a_limit_of_energy_is_one_of_latency_at_the_highest_published_power() ->
     power = load_device("stm32l4r5").facts["active_power_mw"]
     asked = {"data": "digits", "device": "stm32l4r5", "energy": "2mJ", "trials": 2}
     found = prepare(Config(**asked)).budget
-    assert found.limits() == {"latency_ms": pytest.approx(2000 / power.high)}
-    assert prepare(Config(**asked, latency="1ms")).budget == Budget(latency_ms=1.0)
+    assert found.latency_ms == pytest.approx(2000 / power.high)
+    assert found.energy_mj is None
+    assert prepare(Config(**asked, latency="1ms")).budget.latency_ms == 1.0
     assert prepare(Config(**asked, latency="1s", ram="9kB")).budget.latency_ms == found.latency_ms
 
 
@@ -68,7 +69,7 @@ def test_the_winners_speed_is_timed_once_and_decides_what_is_kept(
     monkeypatch.setattr(planning, "training_speeds", lambda networks: {name: next(speeds) for name in networks})
     plan, clock = plan_of(1000), Clock(tmp_path / "plan.json", 600.0, {})
     for _ in range(2):
-        assert planning.winner_speed(preset("resnet8"), plan, tmp_path, clock) == 100
+        assert planning.winner_speed(preset("resnet8"), plan, job, clock) == 100
     assert clock.reserve == seconds_after_training(1438, 100) > plan.after_seconds
     facts = planning.plan_facts(plan, Recipe(epochs=1000, seconds=143.8), 100)
     assert facts["winner_epochs"] == pytest.approx(10)

@@ -25,7 +25,7 @@ from compress.quantization.int8.ptq import Quantize
 from compress.stage_interface import Context
 from compress.stages.deployed_file import deploy
 from compress.stages.runner import run_stages
-from hw_profiles import load_device
+from hw_profiles import Budget, load_device
 from hw_profiles.latency.estimate import estimate
 from hw_profiles.runtimes.fusion import fuse
 from nas import search
@@ -77,7 +77,7 @@ def row(name: str, role: str, latency: float, right: float, **more: Any) -> dict
     low, high = wilson(round(right * 200), 200)
     return {
         "label": name, "role": role, "precision": "fp32", "val_accuracy": right, "params": 1000, "macs": 2000,
-        "file_bytes": 30_000, "weight_bytes": 20_000, "latency_ms": latency, "latency_low_ms": 0.9 * latency,
+        "file_bytes": 30_000, "weight_bytes": 20_000, "flash_bytes": 20_000, "latency_ms": latency, "latency_low_ms": 0.9 * latency,
         "latency_high_ms": 1.1 * latency, "latency_source": "measured", "peak_ram_bytes": 4096, "estimated_ms": 9.875,
         "estimated_low_ms": 4.9, "estimated_high_ms": 19.8, "test_accuracy": right, "test_accuracy_low": low,
         "test_accuracy_high": high, "test_balanced_accuracy": right - 0.01, **more,
@@ -346,7 +346,7 @@ def test_the_numbers_come_from_the_files_and_each_file_is_run_once(
     monkeypatch.setattr(nas.results.collect, "predict_onnx", counted)
     found = collect(
         Findings(
-            config=Config(), folder=tmp_path, data=data, teacher_info=TeacherInfo(), study=study, artifact=artifact,
+            config=Config(), asked=Budget(), folder=tmp_path, data=data, teacher_info=TeacherInfo(), study=study, artifact=artifact,
             baseline=None, context=context, seconds=1.0,
         )
     )  # fmt: skip
