@@ -21,7 +21,7 @@ from nas.pipeline.job import Job, prepare
 from nas.pipeline.planning import pays, plan_facts, planned, winner_speed
 from nas.pipeline.run_folder import check_config, check_data, check_init, log, open_folder
 from nas.pipeline.search_phase import best_accuracy, chosen_network, search_networks
-from nas.pipeline.stage_plan import AUTO, baseline_of, planned_stages, recipe_for, stage_names
+from nas.pipeline.stage_plan import AUTO, baseline_of, int8_ladder, planned_stages, recipe_for, stage_names
 from nas.pipeline.teacher import prepare_teacher
 from nas.pipeline.time_budget import Clock
 from nas.report.page import render
@@ -79,7 +79,13 @@ def _all_phases(job: Job, folder: Path, clock: Clock) -> Result:
     context = shipped.context(winner, teacher_info)
     with user_input():  # a stage that was asked for may not fit the network that was found
         artifact = shielded_stages(
-            winner, stages, context, folder / "stages", home=folder / "winner", what="a stage of the winner"
+            winner,
+            stages,
+            context,
+            folder / "stages",
+            home=folder / "winner",
+            what="a stage of the winner",
+            ladder=int8_ladder(job.config),
         )
     baseline = _baseline(shipped, teacher_info, folder / "baseline", clock, arch.input_shape)
     findings = Findings(
@@ -156,5 +162,6 @@ def _baseline(
         folder / "stages",
         home=folder / "trained",
         what=f"a stage of {name}",
+        ladder=int8_ladder(job.config),
         show=lambda label: progress(f"{name}, {label}"),
     )
