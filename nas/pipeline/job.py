@@ -124,7 +124,7 @@ def prepare(config: Config, device: Device | None = None) -> Job:
         raise InputError(
             "latency_from 'measured' works on one machine only: with --storage, latencies come from the device file"
         )
-    budget = _with_energy_as_latency(config.budget, device)
+    budget = with_energy_as_latency(config.budget, device)
     check_teacher(config.teacher)
     sampler_named(config.sampler)
     stage_names(config)
@@ -153,7 +153,7 @@ def prepare(config: Config, device: Device | None = None) -> Job:
     return Job(config, data, device, budget, space, weights, measured, warm_start, facts)
 
 
-def _with_energy_as_latency(budget: Budget, device: Device) -> Budget:
+def with_energy_as_latency(budget: Budget, device: Device) -> Budget:
     """The budget with the latency that keeps its energy: on one device energy is latency times a power that hardly
     depends on the network.
     """
