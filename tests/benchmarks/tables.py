@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.benchmarks.c99_tables import c99, trained_presets
-from tests.benchmarks.compression_tables import deep_compression, encode_speed, ptq
+from tests.benchmarks.compression_tables import deep_compression, encode_speed, promise, ptq
 from tests.benchmarks.device_tables import few_points, held_out_families
 from tests.benchmarks.lines import FOLDER, ROOT, read
 from tests.benchmarks.markdown import commits, table
@@ -141,7 +141,7 @@ def channel_multiple() -> str:
 
 
 _SECTIONS = (
-    held_out_families, few_points, simulated_int8, c99, trained_presets, deep_compression, methods, ptq, prune_peers, encode_speed, training_speed,
+    held_out_families, few_points, simulated_int8, c99, trained_presets, deep_compression, promise, methods, ptq, prune_peers, encode_speed, training_speed,
     photographs, pretrained_start, search_samplers, halving, search_workers, search_overhead,
 )  # fmt: skip
 
