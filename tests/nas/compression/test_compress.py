@@ -115,6 +115,7 @@ def test_a_folder_of_another_network_is_refused(file: Path, learnt: Artifact, pl
         nas.compress(copy, plan=plan, max_accuracy_drop=5, out=tmp_path / "run", **QUICK)
 
 
+@pytest.mark.slow
 def test_a_size_that_cannot_be_held_names_the_nearest_on_both_sides(file: Path, tmp_path: Path) -> None:
     """An ONNX file is not trained, so most zeros cost more accuracy than is allowed."""
     with pytest.raises(nas.NothingFitsError) as error:
