@@ -17,14 +17,19 @@ from hw_profiles.devices.device import Device
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Context:
     """What stages work with. ``data`` has the size that the artifact reads. ``max_accuracy_drop`` is in percentage
-    points and holds for all stages together. ``checkpoint`` is where a training may keep its state, ``folder`` where
-    a stage may leave files.
+    points and holds for all stages together; it is judged by the upper end of an interval with the one-sided
+    ``confidence``, at 0.5 by the estimate. ``target_bytes`` is what the coded file may have; ``smaller_suffices``: a
+    smaller architecture need not be faster, only no slower. ``checkpoint`` is where a training may keep its state,
+    ``folder`` where a stage may leave files.
     """
 
     data: Dataset
     device: Device
     budget: Budget = Budget()
     max_accuracy_drop: float = 1.0
+    confidence: float = 0.5
+    target_bytes: int | None = None
+    smaller_suffices: bool = False
     teacher: Teacher | None = None
     seed: int = 0
     measured: bool = True

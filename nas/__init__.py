@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nas.compression.compress_model import compress
     from nas.config import Config
     from nas.engine.pareto import pareto_front
     from nas.engine.search import candidate, search, winner
@@ -21,6 +22,7 @@ __all__ = [
     "SelectedModel",
     "UserFunctionError",
     "candidate",
+    "compress",
     "pareto_front",
     "run",
     "search",
@@ -36,6 +38,7 @@ _HOMES = {
     "UserFunctionError": "errors",
     "SelectedModel": "model_selection.zoo_selection",
     "candidate": "engine.search",
+    "compress": "compression.compress_model",
     "pareto_front": "engine.pareto",
     "run": "pipeline.run",
     "search": "engine.search",

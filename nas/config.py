@@ -25,7 +25,9 @@ _UNITS: dict[str, dict[str, float]] = {
     "flash": {"B": 1, "kB": 1e3, "KiB": 1024, "MB": 1e6, "MiB": 1024**2, "GB": 1e9},
     "energy": {"uJ": 1e-3, "mJ": 1.0, "J": 1e3},
     "time": {"s": 1, "min": 60, "h": 3600},
+    "target_size": {"B": 1, "kB": 1e3, "KiB": 1024, "MB": 1e6, "MiB": 1024**2, "GB": 1e9},
 }
+_QUANTITIES = ("latency", "ram", "flash", "energy", "time")
 DEFAULT_TIME = "30min"
 _DEFAULT_DEVICE = "host"
 SPACE_OF_MICROCONTROLLERS = "tiny"
@@ -114,11 +116,8 @@ class Config:
     learning_rate: float = 0.1
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None or not str(field.type).endswith("| None"):
-                object.__setattr__(self, field.name, _typed(field.name, value, str(field.type)))
-        for name in _UNITS:
+        check_types(self)
+        for name in _QUANTITIES:
             self._number(name)
         if self.storage is not None and self.trials is None:
             raise InputError("storage needs trials, so that all workers know when the study is complete")
@@ -232,6 +231,18 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         return name.strip(), tomllib.loads(f"x = {value}")["x"]
     except (tomllib.TOMLDecodeError, RecursionError):
         return name.strip(), value
+
+
+def check_types(config: Any) -> None:
+    """Make every entry of a frozen dataclass one of its type, such as a float of a whole number.
+
+    Raises:
+        InputError: an entry of another type.
+    """
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if value is not None or not str(field.type).endswith("| None"):
+            object.__setattr__(config, field.name, _typed(field.name, value, str(field.type)))
 
 
 def _read(path: Path) -> dict[str, Any]:

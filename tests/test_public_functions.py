@@ -97,6 +97,14 @@ CALLS: dict[str, Callable[[Path], Any]] = {
     ),
     "search_spaces.register_block": lambda folder: register(),
     "search_spaces.sample": lambda folder: search_spaces.sample("tiny", seed=0),
+    "nas.compress": lambda folder: nas.compress(
+        written(folder),
+        data="digits",
+        size=16,
+        latency_from="estimated",
+        max_accuracy_drop=100,
+        out=folder / str(next(REGISTERED)),
+    ),
     "compress.cluster": lambda folder: compress.cluster(network(), clusters=4),
     "compress.decode": lambda folder: compress.decode(encoded(folder), folder / "again.onnx"),
     "compress.distill": lambda folder: compress.distill(

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from hw_profiles.onnx_io.writer import write_onnx
+from compress.data.dataset import load_data
+from hw_profiles.onnx_io.writer import random_weights, write_onnx
 from nas.commands.main import main
 from search_spaces import preset
 
@@ -32,6 +33,8 @@ SHORT = ["--trials", "1", "--teacher", "none", "--baseline", "none", "--max-accu
 
 SHORT_SEARCH = ["--trials", "1", "--set=latency_from=estimated", "--set=search_epochs=0.1"]
 
+SHORT_COMPRESSION = ["--latency-from", "estimated", "--max-accuracy-drop", "100"]
+
 
 def write_photos(folder: Path) -> None:
     digits = load_digits()
@@ -47,10 +50,12 @@ def test_commands_run_one_after_the_other(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_photos(tmp_path / "photos")
-    (tmp_path / "model.onnx").write_bytes(write_onnx(preset("resnet8").workload()))
+    preprocessing = load_data(tmp_path / "photos").preprocessing
+    workload = preset("resnet8", input_shape=preprocessing.input_shape, num_classes=3).workload()
+    (tmp_path / "model.onnx").write_bytes(write_onnx(workload, random_weights(workload)))
     commands = [shlex.split(command) for command in re.findall(r"^nas (.+)$", README, re.MULTILINE)]
     assert [command[0] for command in commands] == [
-        "run", "search", "worker", "select", "profile", "profile", "list", "report",
+        "run", "search", "worker", "compress", "select", "profile", "profile", "list", "report",
     ]  # fmt: skip
     for command in commands:
         if command[0] == "run":
@@ -58,6 +63,8 @@ def test_commands_run_one_after_the_other(
             command[at:] = [*command[at + 2 :], *SHORT]
         if command[0] == "search":
             command.extend(SHORT_SEARCH)
+        if command[0] == "compress":
+            command.extend(SHORT_COMPRESSION)
         assert main(command) == 0, command
         assert capsys.readouterr().out
     assert (tmp_path / "runs" / "photos" / "report.html").is_file()

@@ -231,8 +231,8 @@ class _Case:
             flash, ram = (room - _BESIDE_PROGRAM for room in (machine.memory.flash_bytes, machine.memory.ram_bytes))
             if machine.board and (size.code + size.constants > flash or size.zeros > ram):
                 raise _TooLargeError(
-                    f"the emulated board has {flash} bytes for code and constants, and {ram} for the arena; the program "
-                    f"has {size.code + size.constants} and {size.zeros}"
+                    f"the emulated board has {flash} bytes for code and constants, and {ram} for the arena; the "
+                    f"program has {size.code + size.constants} and {size.zeros}"
                 )
             program = build(machine, self.folder, folder / "program.elf", folder)
             printed = run(machine, program, folder)

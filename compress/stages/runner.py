@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import replace
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from compress.atomic_files import write_json
 from compress.networks.artifact import Artifact
 from compress.networks.network_source import require_savable
 from compress.networks.onnx_export import onnx_bytes
-from compress.progress import Report, progress
+from compress.progress import progress
 from compress.stage_interface import Context, Stage
-from compress.stages.acceptance import points_lost, rejection_reason
+from compress.stages.acceptance import points_lost
+from compress.stages.accuracy_change import confidence_on
+from compress.stages.attempts import Attempt, Home, InapplicableStageError, Judge, ProgressFactory
 from compress.stages.deployed_file import deploy
-from compress.stages.provenance import ORIGIN, check_origin, config_of, matches, origin_of
+from compress.stages.provenance import config_of
+from compress.stages.tolerance_ladder import Ladder
 from hw_profiles.errors import InputError
 
-ProgressFactory = Callable[[str], AbstractContextManager[Report]]
+log = logging.getLogger("fitnas")
+AS_PLANNED = "as planned"
 
 
 def run_stages(
@@ -29,6 +32,8 @@ def run_stages(
     folder: Path,
     *,
     home: Path | None = None,
+    ladder: Ladder | None = None,
+    skip_inapplicable: bool = False,
     show: ProgressFactory = progress,
 ) -> Artifact:
     """Run the stages one after the other, each in ``folder/NN_name``; what is finished there is not run again.
@@ -41,6 +46,11 @@ def run_stages(
     history, and the next stage starts from what was there before. The reference is the last artifact before any lossy
     stage. A stage is told how many points are left to lose.
 
+    With a ``ladder``, such as :class:`compress.stages.tolerance_ladder.Int8Ladder`, a stage that loses too much
+    accuracy is not reverted at once: what the ladder names is tried in its place, the cheapest first, each in a folder
+    of its own, until one holds. The history tells what each brought and cost, under ``tried``. With
+    ``skip_inapplicable`` a stage that cannot be applied is left out, with the reason in the history.
+
     Raises:
         InputError: a stage, which is named, cannot be applied to this artifact, the artifact cannot be saved, or the
             folder holds what came of another one, of other options, images, seed, device or budget. What earlier
@@ -51,35 +61,117 @@ def run_stages(
     if home is None:
         home = folder / "00_start"
         artifact = _started(artifact, home) if (home / "artifact.json").is_file() else deploy(artifact, context, home)
-    reference = in_float = artifact
+    current = in_float = Home(artifact=artifact, folder=home)
+    judge = Judge(context=context, reference=current, show=show)
     for number, stage in enumerate(stages, 1):
         place = folder / f"{number:02}_{stage.name}"
-        left = context.max_accuracy_drop - points_lost(reference.metrics, in_float.metrics)
+        left = context.max_accuracy_drop - points_lost(judge.reference.metrics, in_float.metrics)
         told = replace(context, max_accuracy_drop=max(0.0, left))
-        after = _run_stage(artifact, stage, told, (home, place), show)
-        why = rejection_reason(artifact.metrics, after.metrics, reference.metrics, context)
-        if stage.lossy and _file(home, artifact) == _file(place, after):
-            why = "it changed neither the architecture nor the precision"
-        record = {
-            "stage": stage.name,
-            "config": config_of(stage, place),
-            "folder": place.name,
-            "before": dict(artifact.metrics),
-            "after": dict(after.metrics),
-            "accepted": why is None,
-            "rejection_reason": why,
-        }
-        accepted, home = (after, place) if why is None else (artifact, home)
-        artifact = replace(accepted, history=(*artifact.history, record))
-        if artifact.precision == "fp32":  # what quantization is compared with
-            in_float = artifact
-        if not stage.lossy:
-            reference = artifact
-    return artifact
+        try:
+            tried = [judge.attempt(stage, current, place, told, AS_PLANNED)]
+        except InapplicableStageError as error:
+            if not skip_inapplicable:
+                raise
+            current = _with(current, _left_out(stage, current, str(error)))
+            continue
+        if ladder is not None and tried[0].may_be_fixed:
+            rungs = _Rungs(ladder, coming=frozenset(each.name for each in stages[number:]))
+            tried.extend(rungs.climbed(judge, current, tried[0], told))
+        last = tried[-1]
+        best = last if last.why_not is None else tried[0]
+        record = _record(best, current, [attempt.facts(context) for attempt in tried])
+        current = _with(current if best.why_not else best.home, record, current.artifact.history)
+        if current.artifact.precision == "fp32":  # what quantization is compared with
+            in_float = current
+        if not any(each.lossy for each in stages[:number]):
+            judge.reference = current
+    return current.artifact
 
 
-def _file(folder: Path, artifact: Artifact) -> bytes:
-    return (folder / artifact.files["onnx"]).read_bytes()
+@dataclass(frozen=True, slots=True)
+class _Rungs:
+    """A ladder without the stages that are still ``coming``, which cannot be applied twice."""
+
+    ladder: Ladder
+    coming: frozenset[str]
+
+    def climbed(self, judge: Judge, before: Home, failed: Attempt, context: Context) -> Iterator[Attempt]:
+        """The rungs in turn, up to the first that holds or the end of the time for them."""
+        allowed, spent, seconds = _with_margin(failed, context), 0.0, self.ladder.seconds
+        _log(failed, failed.stage)
+        rungs = (
+            self.ladder.faster(failed.stage, allowed)
+            if failed.costly is not None
+            else self.ladder(failed.stage, before.artifact, allowed)
+        )
+        for number, rung in enumerate(rungs, 1):
+            place = failed.home.folder.with_name(f"{failed.home.folder.name}.{number}_{rung.stage.name}")
+            if seconds is not None and spent >= seconds and not place.is_dir():
+                return
+            if rung.stage.name in self.coming:
+                continue
+            try:
+                attempt = judge.attempt(rung.stage, before, place, allowed, rung.name)
+            except InapplicableStageError:
+                continue
+            spent += attempt.seconds
+            _log(attempt, failed.stage)
+            yield attempt
+            if attempt.why_not is None:
+                return
+
+
+def _log(attempt: Attempt, stage: Stage) -> None:
+    """What it brought and cost."""
+    metrics = attempt.home.metrics
+    log.info(
+        "%s, %s: validation accuracy %.2f %%, %d bytes coded, %.3f ms, in %.1f s: %s",
+        *(stage.name, attempt.rung, 100 * metrics["val_accuracy"], metrics["coded_bytes"], metrics["latency_ms"]),
+        *(attempt.seconds, "accepted" if attempt.why_not is None else f"rejected, {attempt.why_not}"),
+    )
+
+
+def _with_margin(failed: Attempt, context: Context) -> Context:
+    """Told to lose less, so that what is asked for holds at the upper end of an interval."""
+    if failed.change is None:
+        return context
+    asked = confidence_on(failed.change.images, context.max_accuracy_drop, context.confidence)
+    margin = failed.change.upper(asked) - failed.change.points_lost
+    return replace(context, max_accuracy_drop=max(0.0, context.max_accuracy_drop - margin))
+
+
+def _record(chosen: Attempt, before: Home, tried: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "stage": chosen.stage.name,
+        "config": config_of(chosen.stage, chosen.home.folder),
+        "folder": chosen.home.folder.name,
+        "before": dict(before.metrics),
+        "after": dict(chosen.home.metrics),
+        "accepted": chosen.why_not is None,
+        "rejection_reason": chosen.why_not,
+        "seconds": sum(each["seconds"] for each in tried),
+        "tried": list(tried),
+    }
+
+
+def _left_out(stage: Stage, before: Home, why: str) -> dict[str, Any]:
+    """The record of a stage that was not run."""
+    return {
+        "stage": stage.name,
+        "config": {},
+        "folder": before.folder.name,
+        "before": dict(before.metrics),
+        "after": dict(before.metrics),
+        "accepted": False,
+        "rejection_reason": why,
+        "seconds": 0.0,
+        "tried": [],
+    }
+
+
+def _with(home: Home, record: dict[str, Any], history: Sequence[Any] | None = None) -> Home:
+    earlier = home.artifact.history if history is None else history
+    return replace(home, artifact=replace(home.artifact, history=(*earlier, record)))
 
 
 def _check_size(artifact: Artifact, context: Context) -> None:
@@ -91,30 +183,6 @@ def _check_size(artifact: Artifact, context: Context) -> None:
 def _started(artifact: Artifact, home: Path) -> Artifact:
     """What is there already, if it is the same network."""
     found = Artifact.load(home)
-    if onnx_bytes(artifact) != _file(home, found):
+    if onnx_bytes(artifact) != (home / found.files["onnx"]).read_bytes():
         raise InputError(f"{home.parent}: holds the stages of another network; choose another folder")
     return found
-
-
-def _run_stage(
-    artifact: Artifact, stage: Stage, context: Context, folders: tuple[Path, Path], show: ProgressFactory
-) -> Artifact:
-    """``folders``: where the artifact's file is, and where the stage's file goes."""
-    before, folder = folders
-    origin = origin_of(stage, context, _file(before, artifact))
-    if (folder / "artifact.json").is_file():
-        check_origin(origin, folder)
-        return Artifact.load(folder)
-    partial = folder.with_name(folder.name + ".partial")
-    if partial.is_dir() and not matches(origin, partial):
-        shutil.rmtree(partial)  # what other options had begun
-    partial.mkdir(parents=True, exist_ok=True)
-    write_json(partial / ORIGIN, origin)
-    with show(stage.name) as report:
-        bare = replace(artifact, metrics={}, files={}, history=())
-        inside = replace(context, checkpoint=partial / "checkpoint.pt", folder=partial, report=report)
-        try:
-            after = stage(bare, inside)
-        except InputError as error:
-            raise InputError(f"stage {stage.name} cannot be applied: {error}") from error
-    return deploy(after, context, folder, before)

@@ -11,6 +11,10 @@ EXAMPLES = {
         "nas search --data photos --latency 2ms --trials 100 --out runs/search",
         "nas search --data photos --latency 2ms --trials 100 --storage search.journal --study photos --out runs/search",
     ),
+    "compress": (
+        "nas compress runs/photos --max-accuracy-drop 1 --target-size 50kB --out runs/small",
+        "nas compress model.onnx --data photos --device raspberry-pi-4 --out runs/small",
+    ),
     "worker": (
         "nas worker photos --storage search.journal --data photos",
         "nas worker photos --storage postgresql://nas@db.example.com/studies --data photos --workers 4",

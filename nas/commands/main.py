@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.atomic_files import json_text
+from nas.commands.compress import add_compress_options, compression_text, run_compress
 from nas.commands.examples import epilog
 from nas.commands.interrupts import no_interrupt_lost
 from nas.commands.output.log_output import add_verbosity, log_on_stderr
@@ -95,6 +96,7 @@ _SENTENCES = {
     "select": "Rank timm's pretrained models within the limits by their published ImageNet accuracy.",
     "profile": "Show MACs, bytes, memory and latency of a network on a device, layer by layer.",
     "export": "Write an int8 network as C99 source code that needs neither a heap nor a library.",
+    "compress": "Make a trained network smaller and faster on a device without losing more than a promised accuracy.",
     "compare": "Run two files on the same test images: accuracy, agreement, and the first layer that diverges.",
 }
 
@@ -167,6 +169,9 @@ def _parser() -> argparse.ArgumentParser:
     searched = verbs.add_parser("search", help="search only: find the most accurate network within the budget")
     _add_run_options(searched, tuple(option for option in _RUN_OPTIONS if option not in _NOT_OF_A_SEARCH))
     searched.add_argument("--json", action="store_true", help=_JSON)
+    compressed = verbs.add_parser("compress", help="make a trained network smaller within a promised accuracy")
+    add_compress_options(compressed, _JSON)
+    add_verbosity(compressed)
     worker = verbs.add_parser("worker", help="train candidates for a search that was started with --storage")
     worker.add_argument("study", help="name of the study (required)")
     worker.add_argument("--storage", required=True, help="where the study is stored (required)")
@@ -362,6 +367,14 @@ def _search(parsed: argparse.Namespace) -> None:
         run_search(parsed, overrides)
 
 
+def _compress(parsed: argparse.Namespace) -> None:
+    with log_on_stderr(verbose=parsed.verbose, quiet=parsed.quiet):
+        metrics = run_compress(parsed)
+    for line in metrics["warnings"]:
+        print(f"nas: warning: {line}", file=sys.stderr)
+    print(compression_text(metrics, as_json=parsed.json))
+
+
 def _worker(parsed: argparse.Namespace) -> None:
     with log_on_stderr(verbose=parsed.verbose, quiet=parsed.quiet):
         from nas.commands.search import run_worker
@@ -422,8 +435,8 @@ def _compare(parsed: argparse.Namespace) -> None:
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
-    "run": _run, "search": _search, "worker": _worker, "report": _report, "list": _list, "devices": _devices,
-    "profile": _profile, "select": _select, "export": _export, "compare": _compare,
+    "run": _run, "search": _search, "compress": _compress, "worker": _worker, "report": _report, "list": _list,
+    "devices": _devices, "profile": _profile, "select": _select, "export": _export, "compare": _compare,
 }  # fmt: skip
 
 if __name__ == "__main__":

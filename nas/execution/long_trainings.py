@@ -12,8 +12,10 @@ from compress.distillation.guided_training import GuidedTraining
 from compress.networks.artifact import Artifact
 from compress.progress import Report, no_report, progress
 from compress.stage_interface import Context, Stage
+from compress.stages.attempts import ProgressFactory
 from compress.stages.deployed_file import deploy
-from compress.stages.runner import ProgressFactory, run_stages
+from compress.stages.runner import run_stages
+from compress.stages.tolerance_ladder import Ladder
 from compress.training.evaluation import training_place
 from compress.training.loop import Recipe
 from compress.training.teachers import RememberingTeacher, Teacher, trained_teacher
@@ -67,6 +69,33 @@ def _train_network(arch: Arch, context: Context, recipe: Recipe, folder: Path, r
     return deploy(artifact.with_model(model.cpu()), context, folder)
 
 
+def trained_artifact(
+    artifact: Artifact, context: Context, recipe: Recipe, folder: Path, *, what: str, report: Report = no_report
+) -> Artifact:
+    """As :func:`trained_network`, of any network that can be trained, from the weights that it has."""
+    if (folder / "artifact.json").is_file():
+        return Artifact.load(folder)
+    return cast(
+        "Artifact",
+        run_shielded(
+            _train_artifact,
+            *(artifact, context, recipe, folder),
+            what=what,
+            report=report,
+            after_crash=(artifact, context, recipe.alternative, folder),
+            note=_note(folder),
+        ),
+    )
+
+
+def _train_artifact(artifact: Artifact, context: Context, recipe: Recipe, folder: Path, report: Report) -> Artifact:
+    checkpoint = folder.with_name(folder.name + ".partial") / "checkpoint.pt"
+    model = artifact.model().to(training_place())
+    learn = GuidedTraining(data=context.data, recipe=recipe, seed=context.seed, checkpoint=checkpoint, report=report)
+    learn(model)
+    return deploy(replace(artifact.with_model(model.cpu()), metrics=learn.metrics()), context, folder)
+
+
 def shielded_stages(
     artifact: Artifact,
     stages: Sequence[Stage],
@@ -75,6 +104,8 @@ def shielded_stages(
     *,
     home: Path,
     what: str,
+    ladder: Ladder | None = None,
+    skip_inapplicable: bool = False,
     show: ProgressFactory = progress,
 ) -> Artifact:
     """As :func:`compress.stages.runner.run_stages`, all stages in one process of their own.
@@ -89,7 +120,7 @@ def shielded_stages(
         run_shielded(
             run_stages,
             *(artifact, stages, context, folder),
-            keywords={"home": home},
+            keywords={"home": home, "ladder": ladder, "skip_inapplicable": skip_inapplicable},
             what=what,
             show=show,
             after_crash=(artifact, others, context, folder),

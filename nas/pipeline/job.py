@@ -132,7 +132,7 @@ def prepare(config: Config, device: Device | None = None) -> Job:
     if runs_c99(device):
         device = with_c99_costs(device)
         asked = _within_memory(asked, device)
-    budget = _with_energy_as_latency(asked, device)
+    budget = with_energy_as_latency(asked, device)
     check_teacher(config.teacher)
     sampler_named(config.sampler)
     _check_integers(stage_names(config), device)
@@ -181,7 +181,7 @@ def _device_of(config: Config) -> Device:
     return load_device(config.device) if config.latency_from == "estimated" else device_here(config.device)
 
 
-def _with_energy_as_latency(budget: Budget, device: Device) -> Budget:
+def with_energy_as_latency(budget: Budget, device: Device) -> Budget:
     """The budget with the latency that keeps its energy: on one device energy is latency times a power that hardly
     depends on the network.
     """

@@ -24,7 +24,7 @@ from nas.pipeline.job import Job, prepare
 from nas.pipeline.planning import pays, plan_facts, planned, winner_recipe, winner_speed
 from nas.pipeline.run_folder import check_config, check_data, check_init, log, open_folder
 from nas.pipeline.search_phase import best_accuracy, check_feasible, chosen_network, search_networks
-from nas.pipeline.stage_plan import AUTO, baseline_of, planned_stages, recipe_for, stage_names
+from nas.pipeline.stage_plan import AUTO, baseline_of, int8_ladder, planned_stages, recipe_for, stage_names
 from nas.pipeline.teacher import prepare_teacher
 from nas.pipeline.time_budget import Clock
 from nas.report.page import render
@@ -135,18 +135,18 @@ def _stages(job: Job, teacher_info: TeacherInfo, clock: Clock) -> list[Stage]:
 
 
 def _compressed(job: Job, winner: Artifact, stages: Sequence[Stage], context: Context, clock: Clock) -> Artifact:
-    """The winner after its stages. Where it must be in integers, because a microcontroller runs it, and the stages lost
-    too much accuracy, it is trained in integers as well.
+    """The winner after its stages. Where int8 loses too much accuracy, the cheapest change that mends it is searched;
+    where it must be in integers as a whole, because a microcontroller runs it, it is trained in integers instead.
 
     Raises:
         NothingFitsError: that loses too much, too.
     """
 
-    folder = clock.path.parent
+    folder, ladder = clock.path.parent, None if deploys_c99(job.device) else int8_ladder(job.config)
 
     def after(stages: Sequence[Stage]) -> Artifact:
         home, what = folder / "winner", "a stage of the winner"
-        return shielded_stages(winner, stages, context, folder / "stages", home=home, what=what)
+        return shielded_stages(winner, stages, context, folder / "stages", home=home, what=what, ladder=ladder)
 
     artifact = after(stages)
     if not deploys_c99(job.device) or artifact.precision == "int8":
@@ -199,5 +199,6 @@ def _baseline(
         folder / "stages",
         home=folder / "trained",
         what=f"a stage of {name}",
+        ladder=int8_ladder(job.config),
         show=lambda label: progress(f"{name}, {label}"),
     )

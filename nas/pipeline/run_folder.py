@@ -6,18 +6,18 @@ import hashlib
 import logging
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from filelock import FileLock, Timeout
 
 from compress.atomic_files import read_json, write_json, write_text
 from compress.data.dataset import Dataset
 from hw_profiles.devices.machine import conditions
-from nas.config import Config, load_config
+from nas.config import load_config
 from nas.errors import InputError, user_input
 
 log = logging.getLogger("fitnas")
@@ -27,8 +27,26 @@ RUN_SCHEMA = 3  # of everything that a run leaves in its folder; it rises when a
 _PACKAGES = ("fitnas", "torch", "optuna", "timm", "onnx", "onnxruntime", "numpy")
 
 
-def check_config(config: Config) -> Config:
-    """The config, unless its folder holds a run of another one, or something else than a run.
+class FolderConfig(Protocol):
+    """The settings to which a folder is bound."""
+
+    @property
+    def out(self) -> str:
+        """The folder."""
+
+    def to_toml(self) -> str:
+        """What is written to its config.toml."""
+
+    def differing(self, other: Any) -> Sequence[str]:
+        """Names of the entries in which they differ from others."""
+
+
+C = TypeVar("C", bound=FolderConfig)
+
+
+def check_config(config: C, load: Callable[[Path], FolderConfig] = load_config) -> C:
+    """The config, unless its folder holds a run of another one, or something else than a run; ``load`` reads such a
+    config from a file.
 
     Raises:
         InputError: with the names of the entries that differ.
@@ -40,7 +58,7 @@ def check_config(config: Config) -> Config:
     if saved.is_file():
         _check_schema(folder)
         try:
-            differing = config.differing(load_config(saved))
+            differing = config.differing(load(saved))
         except ValueError as error:
             raise InputError(f"{saved}: not a config of this version ({error})") from None
         if differing:
@@ -104,7 +122,7 @@ def data_digest(data: Dataset) -> str:
 
 
 @contextmanager
-def open_folder(config: Config) -> Iterator[Path]:
+def open_folder(config: FolderConfig, load: Callable[[Path], FolderConfig] = load_config) -> Iterator[Path]:
     """The run's folder, locked; config.toml and env.json are written, and run.log is appended to.
 
     Raises:
@@ -120,7 +138,7 @@ def open_folder(config: Config) -> Iterator[Path]:
         raise InputError(f"another run is using {folder}: wait for it or choose another --out") from None
     handler = None
     try:
-        check_config(config)
+        check_config(config, load)
         if not (folder / "config.toml").is_file():
             write_json(folder / "env.json", environment())
             write_text(folder / "config.toml", config.to_toml())

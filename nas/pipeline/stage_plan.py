@@ -10,10 +10,10 @@ from compress.distillation.distill import Distill
 from compress.pruning.prune import Prune
 from compress.quantization.int8.qat import QuantizeAware
 from compress.stage_interface import Stage
-from compress.stages.stage_order import STAGES
+from compress.stages.stage_order import STAGES, check_order
+from compress.stages.tolerance_ladder import Int8Ladder
 from compress.training.loop import Recipe
 from hw_profiles.errors import InputError
-from hw_profiles.spelling_suggestions import did_you_mean
 from nas.config import Config
 from nas.pipeline.teacher import NO_TEACHER
 
@@ -23,13 +23,14 @@ _USUAL, _WITH_TIME = ("distill", "prune", "int8"), ("int8",)
 LONGEST, _LONGEST_TRAINING = 4.0, 100.0
 C99_STAGES = ("int8", "qat")
 """Those after which a network is in 8-bit integers as a whole, as C99 programs need it."""
-_IN_INTEGERS, _IN_FLOAT = ("int8", "qat", "mixed"), ("fp16", "int4", "binary")
 # The part of the learning rate with which each phase trains.
 _RATES: Mapping[str, float] = {
     "train": 1.0, "distill": 0.5, "prune": 0.3, "sparsify": 0.3, "binary": 0.5, "qat": 0.02, "cluster": 0.1
 }  # fmt: skip
 # Shares of the time of the stages that are not usual, beside those of the other phases.
 _WEIGHTS: Mapping[str, float] = {"sparsify": 0.05, "binary": 0.09, "qat": 0.05, "cluster": 0.04}
+
+_LADDER_SHARE = 0.1
 
 RecipeOf = Callable[[str], Recipe]
 
@@ -50,18 +51,7 @@ def stage_names(config: Config) -> tuple[str, ...]:
     if config.stages == AUTO:
         return tuple(name for name in _USUAL if name != Distill.name or config.teacher != NO_TEACHER)
     names = tuple(name for part in config.stages.split(",") if (name := part.strip()))
-    for name in names:
-        if name not in STAGES:
-            raise InputError(
-                f"stages must be {AUTO} or names of {', '.join(STAGES)}, got {name!r}{did_you_mean(name, STAGES)}"
-            )
-    if list(names) != [name for name in STAGES if name in names]:
-        raise InputError(f"stages must each be given once, in the order {', '.join(STAGES)}, got {', '.join(names)}")
-    if {*names} & {*_IN_INTEGERS} and {*names} & {*_IN_FLOAT}:
-        raise InputError(
-            f"stages must not combine one of {', '.join(_IN_FLOAT)}, which store float weights in fewer bits, with one "
-            f"of {', '.join(_IN_INTEGERS)}, which compute in 8-bit integers, got {', '.join(names)}"
-        )
+    check_order(names)
     if Distill.name in names and config.teacher == NO_TEACHER:
         raise InputError(f"stages: distill needs a teacher, got teacher {NO_TEACHER!r}")
     return names
@@ -101,6 +91,17 @@ def recipe_for(phase: str, config: Config, seconds: float | None) -> Recipe:
     bfloat16 = False if phase == QuantizeAware.name else None
     longest = _LONGEST_TRAINING if phase == "train" else LONGEST
     return replace(recipe, epochs=epochs * longest, seconds=seconds, bfloat16=bfloat16)
+
+
+def int8_ladder(config: Config) -> Int8Ladder:
+    """What is tried where int8 loses too much accuracy; with a limit of time for a tenth of it.
+
+    >>> int8_ladder(Config(time="10min")).seconds, int8_ladder(Config(trials=3)).seconds
+    (60.0, None)
+    """
+    seconds = None if config.seconds is None else _LADDER_SHARE * config.seconds
+    recipe = recipe_for(QuantizeAware.name, config, None if seconds is None else seconds / 2)
+    return Int8Ladder(qat=recipe, seconds=seconds)
 
 
 def with_stage_weights(weights: Mapping[str, float], config: Config) -> dict[str, float]:

@@ -10,17 +10,18 @@ from typing import Any
 import optuna
 from sqlalchemy.exc import SQLAlchemyError
 
-from compress.atomic_files import read_json
 from compress.data.preprocessing import METADATA_KEY
 from hw_profiles.errors import InputError
 from nas.config import Config
 from nas.report.candidates_section import candidates_section
 from nas.report.charts import architecture_svg, memory_svg, stages_svg
+from nas.report.compression_page import is_compression, render_compression_folder
 from nas.report.html import grid, listing, page, percent, section
 from nas.report.plan_section import plan_section
 from nas.report.predictions_section import data_section, on_test_section
 from nas.report.svg import words
 from nas.results.collect import METRICS_SCHEMA, limited_values, value_sources
+from nas.results.metrics_file import read_metrics
 from nas.storages.sqlite_file import sqlite_url
 
 Metrics = Mapping[str, Any]
@@ -35,7 +36,6 @@ _C99_FACTS = (
     ("stack", "stack_bytes", "bytes"), ("code", "code_bytes", "bytes"), ("constants", "constant_bytes", "bytes"),
     ("instructions for one image", "instructions", ""),
 )  # fmt: skip
-_LARGEST_METRICS = 64 * 1024**2
 _HEAD = ["", "val acc", "test acc (95 %)", "balanced", "params", "MACs", "file bytes", "latency ms (90 %)", "source",
          "estimate ms", "peak RAM", ""]  # fmt: skip
 
@@ -71,6 +71,8 @@ def render_run(folder: Path) -> str:
     Raises:
         InputError: the folder holds no finished run of this version.
     """
+    if is_compression(folder):
+        return render_compression_folder(folder)
     for name in ("metrics.json", "study.db"):
         if not (folder / name).is_file():
             raise InputError(f"{folder}: must be the folder of a finished run, but it has no {name}")
@@ -82,9 +84,7 @@ def render_run(folder: Path) -> str:
 
 
 def _read_metrics(path: Path) -> Metrics:
-    if path.stat().st_size > _LARGEST_METRICS:
-        raise InputError(f"{path}: must be at most {_LARGEST_METRICS} bytes, got {path.stat().st_size}")
-    metrics = read_json(path)
+    metrics = read_metrics(path)
     schema = metrics.get("schema")
     if schema != METRICS_SCHEMA:
         raise InputError(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
-from compress.argument_checks import is_whole
+from compress.argument_checks import is_whole, is_within
 from compress.networks.artifact import Artifact
 from compress.networks.network_graph import network_graph
 from compress.networks.network_source import OnnxFile, source_name
@@ -45,9 +45,10 @@ class MixedPrecision:
 
     All operations begin in low precision. Those that lose most for what they save, by :func:`sensitivity` on ``images``
     training images (of estimated latency for 8 bits, of bytes for 4), leave it one after the other until no more than
-    ``max_accuracy_drop`` points of validation accuracy are lost against the float network; one that would break the
-    budget stays. Accuracy is that of the file in ONNX Runtime; latency is estimated in between, and measured where the
-    file is deployed.
+    ``max_accuracy_drop`` points (None: the context's) of validation accuracy are lost against the float network; one
+    that would break the budget stays. With ``only_faster`` those that 8 bits make no faster, by the estimate, are in
+    float from the start, such as hard-swish blocks where a runtime does not fuse them. Accuracy is that of the file in
+    ONNX Runtime; latency is estimated in between, and measured where the file is deployed.
 
     >>> MixedPrecision(bits=4).name
     'mixed'
@@ -59,8 +60,14 @@ class MixedPrecision:
     bits: int = 8
     group: int = GROUP
     images: int = 256
+    max_accuracy_drop: float | None = None
+    only_faster: bool = False
 
     def __post_init__(self) -> None:
+        if self.max_accuracy_drop is not None and not is_within(self.max_accuracy_drop, 0, 100):
+            raise InputError(
+                f"MixedPrecision.max_accuracy_drop must be in 0..100 percentage points, got {self.max_accuracy_drop!r}"
+            )
         Lowering(bits=self.bits)
         check_group("MixedPrecision.group", self.group)
         if not is_whole(self.images, 1):
@@ -78,12 +85,15 @@ class MixedPrecision:
             lowering = Lowering(bits=self.bits, group=self.group).corrected(artifact, context)
         table = sensitivity(artifact, context, lowering, images=self.images)
         evaluator = fidelity_evaluator(artifact, context.data.val)
-        raised: list[str] = []
-        chosen = lowering(artifact)
+        allowed = context.max_accuracy_drop if self.max_accuracy_drop is None else self.max_accuracy_drop
+        raised = [row.name for row in table if self.only_faster and row.saved_ms <= 0]
+        chosen = lowering(artifact, raised)
         fidelity = evaluator(onnx_bytes(chosen))
         for row in ranked(table, by_latency=self.bits == 8):
-            if fidelity.points_lost <= context.max_accuracy_drop:
+            if fidelity.points_lost <= allowed:
                 break
+            if row.name in raised:
+                continue
             candidate = lowering(artifact, [*raised, row.name])
             if not _breaks_more(candidate, chosen, context):
                 raised.append(row.name)

@@ -390,6 +390,8 @@ BEFORE = {
         ({"precision": "int8", "latency_ratio": (0.9, 0.89, 0.91), "file_bytes": 300}, {}, None),
         ({"precision": "int8", "latency_ratio": (1.1, 1.05, 1.2), "file_bytes": 300}, {}, "slower: 1.100 times"),
         ({"precision": "int8", "latency_ratio": (1.03, 1.01, 1.05), "file_bytes": 300}, {}, None),
+        ({"precision": "int8", "latency_ratio": (1.0, 0.99, 1.01)}, {}, "neither faster nor smaller: 1.000 times"),
+        ({"precision": "int8", "latency_ratio": (0.9, 0.89, 0.91)}, {}, None),
         ({"arch": "b", "latency_ratio": (0.98, 0.96, 0.99), "file_bytes": 300}, {}, "not faster: 0.980 times"),
         ({"arch": "b", "latency_ratio": (0.9, 0.9, 0.9), "file_bytes": 1001}, {}, "larger: 1001 bytes, before 1000"),
         ({"weight_form": "c", "latency_ratio": (1.0, 0.9, 1.1), "coded_bytes": 90, "file_bytes": 1001}, {}, None),

@@ -1,0 +1,1 @@
+"""``nas compress``: a given network made smaller within a promised accuracy."""

@@ -1,0 +1,201 @@
+"""What ``nas compress`` is given as MODEL, as an artifact and the images that it was made with."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from compress.atomic_files import read_json
+from compress.data.dataset import Dataset
+from compress.networks.artifact import Artifact
+from compress.networks.as_artifact import Model, as_artifact
+from compress.networks.network_source import GivenModule, OnnxFile, source_name
+from compress.networks.onnx_export import onnx_bytes
+from compress.networks.timm_network import timm_for
+from compress.stages.stage_order import STAGES
+from hw_profiles.errors import InputError
+from hw_profiles.spelling_suggestions import did_you_mean
+from hw_profiles.torch_io.timm_models import check_timm_name
+from nas.compression.settings import load_settings
+from nas.config import Config, load_config
+from search_spaces.arch import Arch
+from search_spaces.presets import list_presets, preset
+
+_TIMM = "timm:"
+_VALID = "a run folder, an arch.json, an .onnx file, a preset, timm:NAME or module:name"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Given:
+    """A model before its data are known: a ``label`` for people, the run that it comes from, if any, and what is
+    loaded of it: an artifact with weights, or a name or an Arch (``unloaded``)."""
+
+    label: str
+    run: Config | None = None
+    artifact: Artifact | None = None
+    unloaded: Model | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loaded:
+    """A network that reads the images that it was loaded for. ``notes`` tell what cannot be done with it."""
+
+    artifact: Artifact
+    notes: tuple[str, ...] = ()
+
+
+def given_model(model: Model) -> Given:
+    """What a model is, from its name, path or object.
+
+    Raises:
+        InputError: nothing of that name, or a folder or file that holds no network.
+    """
+    if isinstance(model, Artifact):
+        return Given(label=source_name(model.source), artifact=replace(model, metrics={}, files={}, history=()))
+    if isinstance(model, Arch | nn.Module):
+        label = f"Arch {model.id}" if isinstance(model, Arch) else type(model).__name__
+        return Given(label=label, unloaded=model)
+    return _of_path(Path(model)) or _of_name(str(model))
+
+
+def loaded_model(given: Given, data: Dataset, *, trains: bool) -> Loaded:
+    """The network with its weights, for these images; with ``trains`` one without weights is made, to be trained.
+
+    Raises:
+        InputError: no weights and nothing may train, or a network that does not read these images.
+    """
+    if given.artifact is not None:
+        return Loaded(artifact=as_artifact(given.artifact, data))
+    model = given.unloaded
+    if isinstance(model, str) and not model.startswith(_TIMM):
+        model = preset(model, input_shape=data.preprocessing.input_shape, num_classes=data.num_classes)
+    if isinstance(model, Arch):
+        if model.weights is None and not trains:
+            raise InputError(f"{given.label}: has no weights: give the folder that holds them, or --train-epochs N")
+        return Loaded(artifact=as_artifact(model, data))
+    if isinstance(model, str):
+        return _of_timm(model, data, trains=trains)
+    assert model is not None
+    artifact = as_artifact(model, data)
+    if isinstance(artifact.source, GivenModule):
+        return _as_file(artifact, given.label)
+    notes = (f"{given.label}: an ONNX file is not trained: no pruning, no QAT",) if _is_file(artifact) else ()
+    return Loaded(artifact=artifact, notes=notes)
+
+
+def _of_path(path: Path) -> Given | None:
+    """The network in a file or folder; None where the text is no path."""
+    if path.is_dir():
+        return _of_folder(path)
+    if path.suffix not in (".json", ".onnx"):
+        return None
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file")
+    return _of_arch_file(path) if path.suffix == ".json" else Given(label=str(path), unloaded=path)
+
+
+def _of_name(text: str) -> Given:
+    if text.startswith(_TIMM):
+        check_timm_name(text.removeprefix(_TIMM))
+        return Given(label=text, unloaded=text)
+    if ":" in text:
+        return Given(label=text, unloaded=_users_own(text))
+    if text in list_presets():
+        return Given(label=text, unloaded=text)
+    hint = did_you_mean(text, list_presets())
+    raise InputError(f"MODEL must be {_VALID}, got {text!r}{hint}")
+
+
+def _is_file(artifact: Artifact) -> bool:
+    return isinstance(artifact.source, OnnxFile)
+
+
+def _of_timm(model: str, data: Dataset, *, trains: bool) -> Loaded:
+    """With timm's weights; where they are not to be had, random ones if it may train."""
+    try:
+        return Loaded(artifact=as_artifact(model, data, trains=trains))
+    except InputError as error:
+        if not trains:
+            raise InputError(f"{error}, or let it be trained: --train-epochs N") from None
+    source = timm_for(model.removeprefix(_TIMM), data.preprocessing.input_shape, data.num_classes)
+    bare = Artifact(source=source, weights={}, preprocessing=data.preprocessing)
+    return Loaded(artifact=bare.with_model(source.build()))
+
+
+def _as_file(artifact: Artifact, label: str) -> Loaded:
+    """A module that nobody could build again, as its ONNX file."""
+    file = OnnxFile(data=onnx_bytes(artifact), label=label, stated_shape=artifact.source.input_shape)
+    kept = Artifact(source=file, weights={}, preprocessing=artifact.preprocessing)
+    note = (
+        f"{label}: nothing says how this module is built again, so its ONNX file is compressed, which is not trained: "
+        "no pruning, no QAT"
+    )
+    return Loaded(artifact=kept, notes=(note,))
+
+
+def _of_folder(folder: Path) -> Given:
+    """The network of a run in float, or an artifact."""
+    if not (folder / "artifact.json").is_file():
+        raise InputError(f"{folder}: holds no finished run and no artifact (MODEL must be {_VALID})")
+    artifact, run = Artifact.load(folder), None
+    if (folder / "metrics.json").is_file():
+        home = folder / _last_trainable(artifact, folder)
+        artifact = Artifact.load(home) if (home / "artifact.json").is_file() else artifact
+        run = _config_of(folder)
+    return Given(label=str(folder), run=run, artifact=replace(artifact, metrics={}, files={}, history=()))
+
+
+def _last_trainable(artifact: Artifact, folder: Path) -> str:
+    """Where the last accepted network of a run is before any lossy stage."""
+    place = "winner" if (folder / "winner").is_dir() else "reference"
+    for record in artifact.history:
+        if STAGES[record["stage"]].lossy:
+            break
+        if record["accepted"]:
+            place = f"stages/{Path(record['folder']).name}"
+    return place
+
+
+def _config_of(folder: Path) -> Config | None:
+    """How the run read its images."""
+    saved = folder / "config.toml"
+    if not saved.is_file():
+        return None
+    try:
+        return load_config(saved)
+    except InputError:  # the folder of nas compress
+        settings = load_settings(saved)
+        return Config(data=settings.data or "digits", seed=settings.seed or 0, size=settings.size)
+
+
+def _of_arch_file(path: Path) -> Given:
+    """An Arch; with the weights beside it where it lies in the folder of an artifact."""
+    if (path.parent / "artifact.json").is_file() and read_json(path.parent / "artifact.json").get("source") == "arch":
+        artifact = Artifact.load(path.parent)
+        return Given(label=str(path), artifact=replace(artifact, metrics={}, files={}, history=()))
+    try:
+        arch = Arch.from_json(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path}: not the JSON of an Arch ({error})") from None
+    return Given(label=str(path), unloaded=arch)
+
+
+def _users_own(text: str) -> Model:
+    """``module:name``, a module of torch or a function that makes one; the current folder is searched last."""
+    module, _, attribute = text.partition(":")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)
+    try:
+        found: Any = getattr(importlib.import_module(module), attribute)
+        made = found if isinstance(found, nn.Module | Arch) else found()
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{text}: {type(error).__name__}: {error}") from error
+    if not isinstance(made, nn.Module | Arch):
+        raise InputError(f"{text}: must be a torch module, an Arch or a function that returns one, got {type(made)}")
+    return made

@@ -1,0 +1,147 @@
+"""The checked input of a compression: a network, its images, a device, limits and the plan, if one is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from compress.data.dataset import Dataset, load_data
+from compress.networks.artifact import Artifact
+from compress.networks.as_artifact import fitted
+from compress.networks.network_source import OnnxFile
+from compress.progress import progress
+from compress.stage_interface import Context
+from compress.stages.plan_file import Plan, read_plan
+from compress.training.teachers import OnnxTeacher, Teacher
+from hw_profiles.budget import Budget
+from hw_profiles.devices.device import Device
+from hw_profiles.devices.device_file import load_device
+from hw_profiles.errors import InputError
+from nas.compression.given_model import Given, loaded_model
+from nas.compression.settings import NO_TEACHER, CompressSettings
+from nas.pipeline.job import with_energy_as_latency
+from nas.pipeline.teacher import check_teacher_file
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompressJob:
+    """The checked input. ``data`` have the size that the network reads; ``notes`` are what cannot be done with this
+    network."""
+
+    settings: CompressSettings
+    data: Dataset
+    data_name: str
+    device: Device
+    budget: Budget
+    artifact: Artifact
+    plan: Plan | None
+    teacher: Teacher | None
+    seed: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def measured(self) -> bool:
+        """Whether files are timed on this machine."""
+        return self.device.measurable and self.settings.latency_from != "estimated"
+
+    def context(self, *, max_accuracy_drop: float | None = None) -> Context:
+        """What the stages work with; the tolerance is that of the settings unless another is given."""
+        allowed = self.settings.max_accuracy_drop if max_accuracy_drop is None else max_accuracy_drop
+        return Context(
+            data=self.data,
+            device=self.device,
+            budget=self.budget,
+            max_accuracy_drop=allowed,
+            confidence=self.settings.confidence,
+            target_bytes=self.settings.target_bytes,
+            smaller_suffices=True,
+            teacher=self.teacher,
+            seed=self.seed,
+            measured=self.measured,
+        )
+
+
+def prepare_job(settings: CompressSettings, given: Given) -> CompressJob:
+    """Read and check everything that can be wrong with the input, before a folder is made.
+
+    Raises:
+        InputError: with what must hold, and what came.
+    """
+    device = load_device(settings.device)
+    if settings.latency_from == "measured" and not device.measurable:
+        raise InputError(f"latency_from 'measured' needs a device file of this machine, got {settings.device!r}")
+    budget = with_energy_as_latency(settings.budget, device)
+    plan = None if settings.plan is None else read_plan(settings.plan)
+    reading = _reading(settings, given)
+    with progress("reading images") as report:
+        data = load_data(**reading, on_progress=lambda share: report(share, ""))
+    trains = settings.train_epochs is not None
+    loaded = loaded_model(given, data, trains=trains)
+    read = fitted(data, loaded.artifact)
+    artifact = replace(loaded.artifact, preprocessing=read.preprocessing)
+    _check_float(artifact, given.label)
+    if plan is not None:
+        _check_plan(plan, artifact, settings)
+    if settings.teacher != NO_TEACHER:
+        check_teacher_file(settings.teacher, read)
+    return CompressJob(
+        settings=settings,
+        data=read,
+        data_name=str(reading["source"]),
+        device=device,
+        budget=budget,
+        artifact=artifact,
+        plan=plan,
+        teacher=None if settings.teacher == NO_TEACHER else OnnxTeacher(Path(settings.teacher), read),
+        seed=int(reading["seed"]),
+        notes=loaded.notes,
+    )
+
+
+def _check_float(artifact: Artifact, label: str) -> None:
+    """Raise an InputError where a network is int8 already or stores its weights in other formats."""
+    if artifact.precision != "fp32" or artifact.weight_formats or artifact.deployed is not None:
+        formats = len(artifact.weight_formats)
+        raise InputError(
+            f"{label}: must be a float32 network, got {artifact.precision} with {formats} weights in formats of their "
+            "own: give the network that it was made from"
+        )
+
+
+def _reading(settings: CompressSettings, given: Given) -> Mapping[str, Any]:
+    """How the images are read: as the run did that the network comes from, so that test images stay test images.
+
+    Raises:
+        InputError: another seed than that of the run, by which some test images were trained on.
+    """
+    run = given.run
+    data = settings.data or ("digits" if run is None else run.data)
+    seed = 0 if settings.seed is None else settings.seed
+    if run is not None and data == run.data:
+        if settings.seed not in (None, run.seed):
+            raise InputError(
+                f"--seed must be that of the run, {run.seed}, got {settings.seed}: by another one, images that the "
+                "network was trained on would be test images"
+            )
+        seed = run.seed
+    size = settings.size or (None if run is None else run.size)
+    unreadable = settings.unreadable or ("refuse" if run is None else run.unreadable)
+    return {"source": data, "seed": seed, "size": size, "unreadable": unreadable}
+
+
+def _check_plan(plan: Plan, artifact: Artifact, settings: CompressSettings) -> None:
+    """Raise an InputError where a stage cannot be applied to such a network."""
+    trains = [stage.name for stage in plan.stages if _must_train(stage)]
+    if isinstance(artifact.source, OnnxFile) and trains:
+        raise InputError(
+            f"plan: {', '.join(trains)} must train, which an ONNX file cannot be: leave it out, set recipe to "
+            '"none" where that is possible, or give a run, an Arch or a model of timm'
+        )
+    if "distill" in plan.names and settings.teacher == NO_TEACHER:
+        raise InputError("plan: distill needs a teacher: give --teacher FILE.onnx")
+
+
+def _must_train(stage: Any) -> bool:
+    return stage.name in ("distill", "prune", "qat", "binary") or getattr(stage, "recipe", None) is not None

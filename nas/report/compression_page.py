@@ -1,0 +1,104 @@
+"""Renders the report of a compression as one self-contained HTML page, from its metrics.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hw_profiles.errors import InputError
+from nas.report.html import grid, listing, page, percent, section
+from nas.report.svg import words
+from nas.results.metrics_file import read_metrics
+from nas.results.waterfall import WATERFALL_HEAD, lost, tried_lines, waterfall_cells
+
+Metrics = Mapping[str, Any]
+
+COMPRESSION = "compression"
+COMPRESSION_SCHEMA = 1
+
+
+def is_compression(folder: Path) -> bool:
+    """Whether a folder holds a finished compression and not a run."""
+    path = folder / "metrics.json"
+    return path.is_file() and not (folder / "study.db").is_file() and read_metrics(path).get("kind") == COMPRESSION
+
+
+def render_compression_folder(folder: Path) -> str:
+    """The page of a finished compression.
+
+    Raises:
+        InputError: metrics.json is of another version, or damaged.
+    """
+    metrics = read_metrics(folder / "metrics.json")
+    if metrics.get("schema") != COMPRESSION_SCHEMA:
+        raise InputError(
+            f"{folder}: schema must be {COMPRESSION_SCHEMA}, got {metrics.get('schema')!r}: it was written by another "
+            "version of fitnas"
+        )
+    try:
+        return render_compression(metrics)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise InputError(f"{folder}: metrics.json is not that of a finished compression ({error!r})") from None
+
+
+def render_compression(metrics: Metrics) -> str:
+    """The page of a compression."""
+    met = metrics["budget_met"] and metrics["target_met"]
+    config = metrics["config"]
+    warnings = "".join(f"<li>{words(line)}</li>" for line in metrics["warnings"])
+    return page(
+        f"fitnas: {config['model']}",
+        f"<h1>{words(metrics['deployed'])} for {words(config['device'])}</h1>",
+        f'<p class="quiet">{words(config["model"])}, data: {words(metrics["asked"]["data"])}</p>',
+        f'<p class="verdict{"" if met else " broken"}">{words(metrics["verdict"])}</p>',
+        f'<ul class="warnings" role="note">{warnings}</ul>' if warnings else "",
+        _tiles(metrics),
+        section("settings", "Settings", listing({name: each for name, each in config.items() if each is not None})),
+        section("stages", "What each stage brought and cost", *_waterfall(metrics)),
+        section("plans", "Plans that were run", _plans(metrics)),
+    )
+
+
+def _tiles(metrics: Metrics) -> str:
+    reference, promise, test = metrics["reference"], metrics["promise"], metrics["test_change"]
+    tiles = (
+        (f"{metrics['coded_bytes']:,} bytes", f"coded file; as given {reference['coded_bytes']:,}"),
+        (f"{metrics['file_bytes']:,} bytes", f"ONNX file; as given {reference['file_bytes']:,}"),
+        (lost(promise), f"points lost on {promise['images']} validation images, {promise['allowed']:g} allowed; "
+         f"judged by {promise['judged_by']}"),
+        (percent(metrics["test_accuracy"]), f"accuracy on {metrics['test_images']} test images; as given "
+         f"{percent(metrics['reference_test_accuracy'])}, lost {lost(test)} points"),
+        (f"{metrics['latency_ms']:.4g} ms", f"latency, {metrics['final']['latency_source']}; as given "
+         f"{reference['latency_ms']:.4g} ms"),
+    )  # fmt: skip
+    shown = "".join(f'<div class="tile"><b>{words(value)}</b><span>{words(what)}</span></div>' for value, what in tiles)
+    return f'<div class="tiles">{shown}</div>'
+
+
+def _waterfall(metrics: Metrics) -> tuple[str, ...]:
+    rows = metrics["waterfall"]
+    kinds = ["" if row["accepted"] else "reverted" for row in rows]
+    lines = "".join(f"<li>{words(line)}</li>" for line in tried_lines(rows))
+    return (
+        grid(list(WATERFALL_HEAD), [list(waterfall_cells(row)) for row in rows], "wide", kinds),
+        f"<h3>Tried where a stage lost too much</h3><ul>{lines}</ul>" if lines else "",
+        "<p class='quiet'>Points lost: against the network as given, on the same validation images, with the interval. "
+        "Test images were used only for the final evaluation. plan.toml in the folder repeats the accepted stages.</p>",
+    )
+
+
+def _plans(metrics: Metrics) -> str:
+    head = ["plan", "stages", "within the tolerance", "coded bytes", "val acc", "latency ms"]
+    rows = [
+        [
+            plan["label"],
+            ", ".join(plan["stages"]),
+            "yes" if plan["within_tolerance"] else "not asked for",
+            f"{plan['coded_bytes']:,}",
+            percent(plan["val_accuracy"]),
+            f"{plan['latency_ms']:.3f}",
+        ]
+        for plan in metrics["plans"]
+    ]
+    return grid(head, rows)

@@ -1,0 +1,44 @@
+"""The interval of the accuracy that is lost, and when there are images enough to ask for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from compress.stages.accuracy_change import AccuracyChange, check_confidence, confidence_on
+
+
+@pytest.mark.parametrize(("lost", "gained", "images"), [(0.03, 0.02, 1000), (0.01, 0.01, 5000), (0.02, 0.0, 400)])
+def test_the_upper_end_is_exceeded_as_rarely_as_it_says(lost: float, gained: float, images: int) -> None:
+    draws = np.random.default_rng(0).multinomial(images, [lost, gained, 1 - lost - gained], size=3000)
+    found = [AccuracyChange(lost=int(a), gained=int(b), images=images) for a, b, _ in draws]
+    held = np.mean([each.upper(0.9) >= 100 * (lost - gained) for each in found])
+    assert 0.88 <= held <= 0.95
+    held = np.mean([each.lower(0.9) <= 100 * (lost - gained) for each in found])
+    assert held >= 0.85
+
+
+def test_images_are_compared_one_by_one() -> None:
+    before, after = np.array([True, True, False, False, True]), np.array([False, True, True, False, False])
+    change = AccuracyChange.between(before, after)
+    assert (change.lost, change.gained, change.points_lost) == (2, 1, 20.0)
+    assert change.upper(0.5) == change.lower(0.5) == 20.0
+    assert change.lower(0.9) < 20 < change.upper(0.9)
+
+
+def test_few_images_are_not_asked_for_an_interval() -> None:
+    assert confidence_on(100, 1.0, 0.9) == 0.5
+    assert confidence_on(100, 10.0, 0.9) == 0.9
+    assert confidence_on(1000, 1.0, 0.9) == 0.9
+
+
+@pytest.mark.parametrize(("lost", "gained", "images"), [(1, 0, 0), (-1, 0, 5), (3, 3, 5)])
+def test_impossible_changes_are_refused(lost: int, gained: int, images: int) -> None:
+    with pytest.raises(ValueError, match="lost and gained must be parts of at least one image"):
+        AccuracyChange(lost=lost, gained=gained, images=images)
+
+
+@pytest.mark.parametrize("confidence", [0.4, 1.0, "x"])
+def test_impossible_confidences_are_refused(confidence: float) -> None:
+    with pytest.raises(ValueError, match=r"confidence must be at least 0\.5 and below 1"):
+        check_confidence(confidence)
