@@ -38,7 +38,9 @@ def run_profile(parsed: Namespace) -> None:
     with user_input():
         shape = None if parsed.input_shape is None else parse_shape(parsed.input_shape)
         device = load_device(parsed.device)
-        facts = profile_facts(parsed.model, device, parsed.precision, input_shape=shape, measured=parsed.measure)
+        facts = profile_facts(
+            parsed.model, device, parsed.precision, input_shape=shape, measured=parsed.measure, checked=parsed.check
+        )
     print(json_text(facts) if parsed.json else "\n".join([*layer_lines(facts), "", *total_lines(facts)]))
     if parsed.html is not None:
         from compress.atomic_files import write_text
@@ -86,8 +88,27 @@ def total_lines(facts: Facts) -> list[str]:
     ]
     if facts["params"] is not None:
         lines.append(("parameters", f"{facts['params']:,} of the trainable module"))
+    lines += _check_lines(facts)
     lines += [("caution", doubt) for doubt in doubts(facts)]
     return [f"{name:<12} {text}".rstrip() for name, text in lines]
+
+
+def _check_lines(facts: Facts) -> list[tuple[str, str]]:
+    """What fvcore counts, and by how much our counts differ."""
+    if "fvcore" not in facts:
+        return []
+    return [
+        ("fvcore", f"{facts['fvcore'][name]:,} {unit}: {_difference(facts[name], facts['fvcore'][name])}")
+        for name, unit in (("macs", "MACs"), ("params", "parameters"))
+    ]
+
+
+def _difference(ours: int, theirs: int) -> str:
+    """
+    >>> _difference(3, 3), _difference(110, 100)
+    ('the same', 'the count above differs by +10.00 %')
+    """
+    return "the same" if ours == theirs else f"the count above differs by {100 * (ours / theirs - 1):+.2f} %"
 
 
 def _row(index: int, layer: Facts, facts: Facts) -> list[str]:
