@@ -25,7 +25,7 @@ def joined(parts: Iterable[object]) -> Markup:
     >>> joined(["a < b", Markup("<br>")])
     Markup('a &lt; b<br>')
     """
-    return Markup("").join(parts)
+    return Markup("").join(map(escape, parts))
 
 
 def label(x: float, y: float, text: object, **attributes: object) -> Markup:
@@ -44,8 +44,9 @@ def title(text: object) -> Markup:
 
 
 def picture(width: float, height: float, name: str, *content: object) -> Markup:
-    """A whole SVG; ``name`` says what it shows to those who cannot see it."""
-    return element("svg", *content, viewBox=f"0 0 {width:g} {height:g}", role="group", aria_label=name)
+    """A whole SVG, which scrolls where the window is too narrow to read it; ``name`` is for those who cannot see it."""
+    least = f"min-width:{0.8 * width:.0f}px"
+    return element("svg", *content, viewBox=f"0 0 {width:g} {height:g}", style=least, role="group", aria_label=name)
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
