@@ -86,7 +86,7 @@ def _setting(
 class Config:
     """The settings of a run. Quantities are text with a unit, such as ``"5ms"``; the methods return numbers.
 
-    Each field says what it sets and what holds without it (:func:`settings`); the options of the command line, the
+    Each field has its meaning, default and example (:func:`settings`); the options of the command line, the
     file of ``nas init`` and docs/settings.md have their texts from here. The numbers of epochs apply without ``time``;
     with it, the time decides.
     """

@@ -48,7 +48,7 @@ class Verification:
     """What was found. ``disagreement`` is the share of images that the program puts into another class than ONNX
     Runtime's unoptimised graph does, ``runtime_disagreement`` that of ONNX Runtime's optimised graph.
 
-    ``verified`` holds only if ``problems`` is empty; ``skipped`` says which machines were not there.
+    ``verified`` holds only if ``problems`` is empty; ``skipped`` names the machines that were not available.
     """
 
     machines: tuple[Measured, ...]

@@ -122,7 +122,7 @@ def prune_module(
 
     They leave until the module with an input of ``example_shape`` (C, H, W) keeps ``latency_ms``, ``peak_ram_bytes`` or
     ``macs``, as the device's profile predicts in ``precision``, or until ``amount``, a share of all that may leave, has
-    left (a fifth where nothing is said; a head counts as one). For a limit they leave in the order of importance lost
+    left (by default a fifth; a head counts as one). For a limit they leave in the order of importance lost
     for each microsecond, byte or MAC saved, a layer's cost being divided among its channels and looked at again on the
     way; with ``cost_aware=False``, and for an amount, in the order of importance alone. Channels leave in the device's
     multiples.

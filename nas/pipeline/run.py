@@ -36,11 +36,11 @@ def run(config: str | Path | None = None, **overrides: Any) -> Result:
     """Find, train, compress and verify a network for ``data`` within a budget on ``device``.
 
     ``config`` is a TOML file; keyword arguments are its entries and win over it (see :class:`nas.config.Config`).
-    Everything is kept in the folder ``out``; the same call again resumes an interrupted run.
+    All results are written into the folder ``out``; the same call resumes an interrupted run.
 
     Raises:
         InputError: wrong input, described in one line.
-        NothingFitsError: no network was found that keeps the budget.
+        NothingFitsError: no network was found that meets the budget.
     """
     began = time.monotonic()  # reading the images counts
     with user_input():

@@ -43,7 +43,7 @@ class _Panel:
 
 def stages_svg(rows: Sequence[Row], limit_ms: float | None) -> Markup:
     """Bytes, latency with its 90 % interval and test accuracy with its 95 % interval from stage to stage; what was
-    reverted is pale and says why.
+    reverted is pale, with the reason.
     """
     height = _STAGES_TOP + _STAGE_HEIGHT * len(rows)
     drawn = []

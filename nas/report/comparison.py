@@ -71,7 +71,7 @@ def _results(runs: Sequence[FinishedRun]) -> Markup:
 
 
 def names_of(runs: Sequence[FinishedRun]) -> list[str]:
-    """The names of their folders, with as many parents as are needed to tell them apart.
+    """The names of their folders, with as many parents as are needed to make them different.
 
     >>> names_of([FinishedRun(Path(path), {}, None) for path in ("/a/x/run", "/a/y/run")])
     ['x/run', 'y/run']

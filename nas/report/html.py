@@ -49,7 +49,7 @@ def _environment() -> Environment:
 
 
 def part(name: str, *arguments: Any) -> Markup:
-    """What a macro of parts.html makes of its arguments, with every text escaped.
+    """The result of a macro of parts.html, with all text escaped.
 
     >>> part("warnings", ["a < b"])
     Markup('<ul class="warnings" role="note"><li>a &lt; b</li></ul>')

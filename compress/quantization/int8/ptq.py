@@ -58,7 +58,7 @@ class Quantize:
     ``adaround``: see :func:`compress.quantization.int8.adaround.rounded_weights`, about a minute for a network of 10
     million MACs. What is None is decided by as many other training images, on which the file that diverges least from
     the float network wins; AdaRound is then only tried where they lose more accuracy than the context allows.
-    ``metrics`` says what was chosen.
+    ``metrics`` has what was chosen.
 
     ``per_channel``: a scale for each output channel of a weight, else one for the whole. ``activations``: unsigned
     ones, or signed ones; None takes signed ones on 64-bit ARM, whose integer products take signed numbers on both
