@@ -81,8 +81,8 @@ def search(
 
     ``n_trials`` counts candidates whose evaluation started, earlier runs on the same storage included; ``timeout`` is
     in seconds. The search also ends where no candidate is left that keeps the budget and is new, or where most
-    evaluations fail; the study's attribute ``ended`` gives the reason. ``rungs`` are the fidelities at which a candidate
-    is judged, the last is 1 (asynchronous successive halving, 1810.05934).
+    evaluations fail; the study's attribute ``ended`` gives the reason. ``rungs`` are the fidelities at which candidates
+    are judged, the last is 1 (asynchronous successive halving, 1810.05934).
 
     ``sampler`` is one of Optuna's, a name (``surrogate``, ``tpe``, ``random``), or a function that makes one from a
     seed; by default a Gaussian process over the choices (:class:`nas.samplers.surrogate.SurrogateSampler`), seeded
