@@ -48,7 +48,7 @@ def fvcore_counts(model: nn.Module | str, input_shape: tuple[int, ...]) -> Fvcor
 @contextmanager
 def _separate_attention() -> Iterator[None]:
     """Within it, timm makes attention of matrix products, which fvcore counts; it does not know the fused operation."""
-    from timm.layers import set_fused_attn, use_fused_attn
+    from timm.layers.config import set_fused_attn, use_fused_attn
 
     log = logging.getLogger("fvcore")
     fused, level = use_fused_attn(), log.level

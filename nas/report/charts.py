@@ -231,11 +231,11 @@ def memory_svg(memory: Mapping[str, Any], limit_bytes: float | None) -> Markup:
     drawn.append(_peak_words(memory, left + (memory["peak_index"] + 0.5) * step, y(peak) - 6))
     if limit_bytes is not None and near:
         drawn.append(line(left, y(limit_bytes), _WIDTH, y(limit_bytes), "limit"))
-        said = f"limit {limit_bytes:,.0f} bytes"
-        drawn.append(label(_WIDTH, y(limit_bytes) - 5, said, text_anchor="end", class_="red"))
+        text = f"limit {limit_bytes:,.0f} bytes"
+        drawn.append(label(_WIDTH, y(limit_bytes) - 5, text, text_anchor="end", class_="red"))
     elif limit_bytes is not None:
-        said = f"the limit of {limit_bytes:,.0f} bytes is above the chart"
-        drawn.append(label(_WIDTH, 12, said, text_anchor="end", class_="red"))
+        text = f"the limit of {limit_bytes:,.0f} bytes is above the chart"
+        drawn.append(label(_WIDTH, 12, text, text_anchor="end", class_="red"))
     drawn.append(line(left, y(0), _WIDTH, y(0), "axis"))
     run = f"{len(kernels)} kernels in order of execution"
     drawn.append(label((left + _WIDTH) / 2, _MEMORY_HEIGHT - 8, run, text_anchor="middle", class_="quiet"))

@@ -118,9 +118,9 @@ def _setting(value: object) -> str:
 def deployed_svg(runs: Sequence[FinishedRun]) -> Markup:
     """The deployed file of each run as a cross of its two intervals."""
     finals = [run.metrics["final"] for run in runs]
-    right = 1.08 * max(final["latency_high_ms"] for final in finals)
-    low = max(0.0, min(final["test_accuracy_low"] for final in finals) - 0.01)
-    high = min(1.0, max(final["test_accuracy_high"] for final in finals) + 0.01)
+    right: float = 1.08 * max(final["latency_high_ms"] for final in finals)
+    low: float = max(0.0, min(final["test_accuracy_low"] for final in finals) - 0.01)
+    high: float = min(1.0, max(final["test_accuracy_high"] for final in finals) + 0.01)
 
     def x(ms: float) -> float:
         return _LEFT + ms / right * (_WIDTH - _LEFT - _RIGHT)

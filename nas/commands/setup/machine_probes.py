@@ -48,7 +48,7 @@ def probe_training(channels_last: bool) -> TrainingProbe:
 
     from search_spaces import build_model, preset
 
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # a recent function of torch
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # a recent function of torch
     step_ms = {}
     for name in _NETWORKS:
         model = build_model(preset(name, input_shape=(3, _SIDE, _SIDE), num_classes=10), seed=0).train()
