@@ -5,7 +5,7 @@
 :func:`compress.networks.as_artifact.as_dataset`; where nothing is trained, also images without labels, in an array, a
 folder or batches, see :func:`compress.networks.calibration_data.calibration_dataset`. All return an :class:`Artifact`:
 ``.model()`` is the float32 module, :func:`compress.export_onnx` writes the file that runs, and with images ``.metrics``
-says how far its outputs are from those of the file before: the signal-to-noise ratio in decibels, the share of images
+compares its outputs with those of the file before: the signal-to-noise ratio in decibels, the share of images
 that get the same class, and with labels the accuracy of both on validation images.
 """
 
@@ -71,7 +71,7 @@ def quantize(
 
     - ``"int8"``: :class:`compress.Quantize`. The only one that also computes in fewer bits, with ``"qat"`` and
     ``"mixed"``.
-      Where nothing is said, and this loses more than a point of accuracy of an Arch, ``"mixed"`` follows.
+      By default, if this loses more than a point of accuracy of an Arch, ``"mixed"`` follows.
     - ``"qat"``: the same, weights and scales trained (:class:`compress.QuantizeAware`).
     - ``"mixed"``: the same, but for what loses most (:class:`compress.MixedPrecision`).
     - ``"fp16"``, ``"int4"`` (:class:`compress.Half`, :class:`compress.Int4`): weights are stored in fewer bits and

@@ -11,9 +11,11 @@ from contextvars import ContextVar
 from tqdm import tqdm
 
 Report = Callable[[float, str], None]
+Listener = Callable[[str, float, str], None]
 _TERMINAL = "{desc:<22} {percentage:3.0f}%|{bar:24}| {elapsed}, {remaining} left {postfix}"
 _end_of_all: ContextVar[float | None] = ContextVar("end_of_all", default=None)
 _hidden: ContextVar[bool] = ContextVar("hidden", default=False)
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
 @contextmanager
@@ -44,6 +46,27 @@ def no_progress() -> Iterator[None]:
         _hidden.reset(token)
 
 
+@contextmanager
+def progress_to(listener: Listener | None) -> Iterator[None]:
+    """Within it, ``listener(phase, share, note)`` is called in place of bars, with shares in 0..1; None has no effect.
+
+    >>> with progress_to(lambda phase, share, note: print(phase, share)), progress("a part") as report:
+    ...     report(0.5, "half of it")
+    a part 0.0
+    a part 0.5
+    a part 1.0
+    """
+    if listener is None:
+        yield
+        return
+    token = _listener.set(listener)
+    try:
+        with no_progress():
+            yield
+    finally:
+        _listener.reset(token)
+
+
 def no_report(share: float, note: str = "") -> None:
     """A report function that does nothing."""
 
@@ -58,6 +81,8 @@ def progress(label: str) -> Iterator[Report]:
     ...     report(0.5, "half of it")
     """
     terminal = sys.stderr.isatty()
+    listener = _listener.get() or _nobody
+    listener(label, 0.0, "")
     with tqdm(
         total=1000,
         disable=_hidden.get(),
@@ -69,11 +94,17 @@ def progress(label: str) -> Iterator[Report]:
     ) as bar:
 
         def report(share: float, note: str = "") -> None:
+            listener(label, share, note)
             bar.set_postfix_str(", ".join(filter(None, (note, _left_of_all()))), refresh=False)
             bar.update(min(1000, int(share * 1000)) - bar.n)
 
         yield report
         bar.update(1000 - bar.n)
+    listener(label, 1.0, "")
+
+
+def _nobody(phase: str, share: float, note: str) -> None:
+    """Listen to nothing."""
 
 
 def _left_of_all() -> str:

@@ -6,7 +6,7 @@ import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ _UNITS: dict[str, dict[str, float]] = {
     "target_size": {"B": 1, "kB": 1e3, "KiB": 1024, "MB": 1e6, "MiB": 1024**2, "GB": 1e9},
 }
 _QUANTITIES = ("latency", "ram", "flash", "energy", "time")
+_TYPES: dict[str, type[str] | type[int] | type[float]] = {"str": str, "int": int, "float": float}
 DEFAULT_TIME = "30min"
 _DEFAULT_DEVICE = "host"
 SPACE_OF_MICROCONTROLLERS = "tiny"
@@ -54,66 +55,203 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 )
 
 
+TASK, PLACE, SEARCH, TRAINING = "Task and limits", "Time and place", "Search", "Training and compression"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """What a user reads about one setting: its section, its meaning, what holds where it is ``None``, and an example.
+
+    ``option``: the command line has an option of that name; the others are given by ``--set`` and in files.
+    """
+
+    section: str
+    text: str
+    unset: str
+    example: str | int | None
+    metavar: str | None
+    option: bool
+
+
+def _setting(
+    default: Any,
+    section: str,
+    text: str,
+    *,
+    unset: str = "none",
+    example: str | int | None = None,
+    metavar: str | None = None,
+    option: bool = True,
+) -> Any:
+    """A field of :class:`Config` with its :class:`Setting`."""
+    setting = Setting(section=section, text=text, unset=unset, example=example, metavar=metavar, option=option)
+    return field(default=default, metadata={"setting": setting})
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     """The settings of a run. Quantities are text with a unit, such as ``"5ms"``; the methods return numbers.
 
-    docs/settings.md describes each setting. In short:
-
-    - ``latency_from``: ``measured``, ``estimated``, or ``auto``: files are measured if the device is this machine, and
-      candidates are estimated if the device file was measured here, with the finalists measured.
-    - ``*_epochs`` apply without ``time``; with it, the time decides.
-    - ``space`` is ``tiny`` by default where ``device`` is a microcontroller.
-    - ``init`` replaces ``space``: ``timm:NAME``, a file of timm's weights, or ``auto`` (whatever weights are found).
-      The search then chooses width, depth and resolution of that network.
-    - ``workers``: by default, with ``time``, the number that is fastest on this machine; otherwise 1.
-    - ``storage``, ``study``, ``artifacts``: a study that several machines share (docs/machines.md).
-    - ``executor``, ``address``, ``cpus``, ``gpus``: whether processes of this machine or Ray train candidates.
-    - ``stages``: names of ``compress.STAGES`` in their order, separated by commas. ``auto`` is int8 with ``time``, and
-      otherwise distillation if there is a teacher, pruning and int8.
-    - ``baseline``: a preset that is trained as long as the winner, or ``none``. ``auto`` is ResNet-8, or none with
-      ``time``.
+    Each field has its meaning, default and example (:func:`settings`); the options of the command line, the
+    file of ``nas init`` and docs/settings.md have their texts from here. The numbers of epochs apply without ``time``;
+    with it, the time decides.
     """
 
-    data: str = "digits"
-    device: str = _DEFAULT_DEVICE
-    latency: str | None = None
-    ram: str | None = None
-    flash: str | None = None
-    energy: str | None = None
-    max_accuracy_drop: float = 1.0
-    time: str | None = None
-    trials: int | None = None
-    space: str = "mobilenet"
-    init: str | None = None
-    sampler: str = "surrogate"
-    warm_start: str | None = None
-    workers: int | None = None
-    storage: str | None = None
-    study: str = "search"
-    artifacts: str | None = None
-    executor: str = "processes"
-    address: str | None = None
-    cpus: float = 1.0
-    gpus: float = 0.0
-    teacher: str = "auto"
-    baseline: str = "auto"
-    out: str = "runs/run"
-    seed: int = 0
-    size: int | None = None
-    unreadable: str = "refuse"
-    latency_from: str = "auto"
-    search_epochs: float = 2.0
-    teacher_epochs: float = 10.0
-    train_epochs: float = 20.0
-    distill_epochs: float = 10.0
-    prune_epochs: float = 5.0
-    prune_amount: float = 0.2
-    prune_steps: int = 2
-    prune_criterion: str = "taylor"
-    stages: str = "auto"
-    stage_epochs: float = 5.0
-    learning_rate: float = 0.1
+    data: str = _setting(
+        "digits", TASK, "digits, a folder of images, a zip or tar of one, an .npz file, or torchvision:NAME"
+    )
+    device: str = _setting(_DEFAULT_DEVICE, TASK, "name (see `nas devices`) or .toml file of the target device")
+    latency: str | None = _setting(
+        None,
+        TASK,
+        "limit on the time of one image, such as 5ms or 250us",
+        unset="no limit",
+        metavar="TIME",
+        example="5ms",
+    )
+    ram: str | None = _setting(
+        None,
+        TASK,
+        "limit on the memory of the activations, such as 256kB",
+        unset="that of a microcontroller, or no limit",
+        metavar="SIZE",
+        example="256kB",
+    )
+    flash: str | None = _setting(
+        None,
+        TASK,
+        "limit on the bytes of the weights, such as 1MB",
+        unset="that of a microcontroller, or no limit",
+        metavar="SIZE",
+        example="1MB",
+    )
+    energy: str | None = _setting(
+        None,
+        TASK,
+        "limit on the energy of one image, such as 2mJ, for devices with known power",
+        unset="no limit",
+        metavar="ENERGY",
+        example="2mJ",
+    )
+    max_accuracy_drop: float = _setting(
+        1.0, TASK, "percentage points of accuracy that all compression stages together may lose", metavar="POINTS"
+    )
+    size: int | None = _setting(
+        None,
+        TASK,
+        "side in pixels to which images are resized",
+        unset="their own size, or the median size but at most 160",
+        option=False,
+        example=64,
+    )
+    unreadable: str = _setting(
+        "refuse", TASK, "what to do with images that cannot be read: refuse or skip", option=False
+    )
+    latency_from: str = _setting(
+        "auto",
+        TASK,
+        "measured, estimated, or auto: candidates are estimated if the device file was measured on this "
+        "machine, finalists and files are measured",
+        option=False,
+    )
+    time: str | None = _setting(
+        None,
+        PLACE,
+        "time for the whole run, such as 30min",
+        unset=f"{DEFAULT_TIME}, or no limit if trials is given",
+        metavar="TIME",
+        example="30min",
+    )
+    trials: int | None = _setting(
+        None,
+        PLACE,
+        "number of candidates to train; without time the result does not depend on the clock",
+        unset="as many as the time allows",
+        metavar="N",
+        example=50,
+    )
+    out: str = _setting("runs/run", PLACE, "run folder; rerun the same command to resume", metavar="FOLDER")
+    seed: int = _setting(0, PLACE, "seed of splits, search and training", metavar="N")
+    workers: int | None = _setting(
+        None,
+        PLACE,
+        "candidates trained at the same time, each in its own process",
+        unset="with time, the number that is fastest on this machine; with ray, the number of CPU cores; otherwise 1",
+        metavar="N",
+        example=2,
+    )
+    storage: str | None = _setting(
+        None,
+        PLACE,
+        "study shared by several machines: FILE.db, FILE.journal, postgresql://..., mysql://... or "
+        "grpc://HOST:PORT; needs trials",
+        unset="a file in the run folder",
+        example="search.journal",
+    )
+    study: str = _setting("search", PLACE, "name of the study in storage", metavar="NAME")
+    artifacts: str | None = _setting(
+        None,
+        PLACE,
+        "folder that all machines can read, through which the weights of init travel",
+        metavar="FOLDER",
+        example="/mnt/shared",
+    )
+    executor: str = _setting("processes", PLACE, "what trains the candidates: processes (on this machine) or ray")
+    address: str | None = _setting(
+        None, PLACE, "Ray cluster, such as auto or HOST:PORT", unset="start Ray on this machine", example="auto"
+    )
+    cpus: float = _setting(1.0, PLACE, "CPUs that Ray reserves for each candidate", metavar="N")
+    gpus: float = _setting(0.0, PLACE, "GPUs that Ray reserves for each candidate", metavar="N")
+    space: str = _setting(
+        "mobilenet",
+        SEARCH,
+        "search space: a name (see `nas list`) or module:function; tiny by default for microcontrollers",
+    )
+    init: str | None = _setting(
+        None,
+        SEARCH,
+        "pretrained weights to start from, in place of a space: auto, timm:NAME, or a file of timm's weights",
+        example="auto",
+    )
+    sampler: str = _setting("surrogate", SEARCH, "how candidates are proposed: surrogate, tpe or random")
+    warm_start: str | None = _setting(
+        None,
+        SEARCH,
+        "folder of an earlier run with the same space; its best networks are tried first",
+        metavar="FOLDER",
+        example="runs/earlier",
+    )
+    baseline: str = _setting(
+        "auto",
+        SEARCH,
+        "preset trained as long as the winner, for comparison; none; or auto, which is none with time and "
+        "resnet8 otherwise",
+    )
+    teacher: str = _setting(
+        "auto",
+        TRAINING,
+        "network to distil from: timm:NAME (trained on your images first), an ONNX file, none, or auto, "
+        "a small timm network if there is time to train it",
+    )
+    learning_rate: float = _setting(0.1, TRAINING, "highest learning rate, for batches of 128", option=False)
+    search_epochs: float = _setting(2.0, TRAINING, "epochs of each candidate", option=False)
+    teacher_epochs: float = _setting(10.0, TRAINING, "epochs of the teacher", option=False)
+    train_epochs: float = _setting(20.0, TRAINING, "epochs of the winner", option=False)
+    distill_epochs: float = _setting(10.0, TRAINING, "epochs of the distillation", option=False)
+    prune_epochs: float = _setting(5.0, TRAINING, "epochs after pruning", option=False)
+    prune_amount: float = _setting(0.2, TRAINING, "share of the channels to remove", option=False)
+    prune_steps: int = _setting(2, TRAINING, "number of pruning steps", option=False)
+    prune_criterion: str = _setting(
+        "taylor", TRAINING, "importance of a channel: taylor, l1, l2, bn_scale or fpgm", option=False
+    )
+    stages: str = _setting(
+        "auto",
+        TRAINING,
+        "compression steps in order, separated by commas; auto is int8 with time, otherwise "
+        "distillation if there is a teacher, pruning and int8",
+        option=False,
+    )
+    stage_epochs: float = _setting(5.0, TRAINING, "epochs of every other step that trains", option=False)
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -154,6 +292,35 @@ class Config:
     def _number(self, name: str) -> float | None:
         text = getattr(self, name)
         return None if text is None else quantity(name, text)
+
+
+def settings() -> dict[str, Setting]:
+    """The settings of a run by name, in the order in which they are shown.
+
+    >>> settings()["latency"].unset
+    'no limit'
+    """
+    return {each.name: each.metadata["setting"] for each in fields(Config)}
+
+
+def default_text(name: str) -> str:
+    """What holds where a setting is not given.
+
+    >>> default_text("max_accuracy_drop"), default_text("latency")
+    ('1', 'no limit')
+    """
+    value = getattr(_DEFAULTS, name)
+    return settings()[name].unset if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def type_of(name: str) -> type[str] | type[int] | type[float]:
+    """The type of a setting that is given.
+
+    >>> type_of("trials")
+    <class 'int'>
+    """
+    kind = str(next(each.type for each in fields(Config) if each.name == name))
+    return _TYPES[kind.partition(" ")[0]]
 
 
 def budget_of(
@@ -211,7 +378,7 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
         given["time"] = DEFAULT_TIME
     if given.get("space") is None and runs_c99(load_device(given.get("device", _DEFAULT_DEVICE))):
         given["space"] = SPACE_OF_MICROCONTROLLERS
-    known = [field.name for field in fields(Config)]
+    known = list(settings())
     for name in given:
         if name not in known:
             raise InputError(f"unknown entry {name!r}{did_you_mean(name, known)} (valid: {', '.join(known)})")
@@ -239,10 +406,10 @@ def check_types(config: Any) -> None:
     Raises:
         InputError: an entry of another type.
     """
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if value is not None or not str(field.type).endswith("| None"):
-            object.__setattr__(config, field.name, _typed(field.name, value, str(field.type)))
+    for each in fields(config):
+        value = getattr(config, each.name)
+        if value is not None or not str(each.type).endswith("| None"):
+            object.__setattr__(config, each.name, _typed(each.name, value, str(each.type)))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -257,9 +424,12 @@ def _read(path: Path) -> dict[str, Any]:
 def _typed(name: str, value: Any, kind: str) -> Any:
     if kind.startswith("float") and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    wanted = {"s": str, "i": int, "f": float}[kind[0]]
+    wanted = _TYPES[kind.partition(" ")[0]]
     if isinstance(value, Path) and wanted is str:
         return str(value)
     if not isinstance(value, wanted) or isinstance(value, bool):
         raise InputError(f"{name} must be of type {kind.split(' |', maxsplit=1)[0]}, got {value!r}")
     return value
+
+
+_DEFAULTS = Config()

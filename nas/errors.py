@@ -16,18 +16,18 @@ __all__ = ["CrashError", "InputError", "NothingFitsError", "UserFunctionError", 
 
 
 class NothingFitsError(Exception):
-    """No network keeps the budget: an explanation, exit code 3."""
+    """No network meets the budget: an explanation, exit code 3."""
 
 
 class CrashError(Exception):
     """A process that did a part of the work was ended by a signal, or ended itself: one line, exit code 1.
 
-    It is neither wrong input nor a bug of ours that a traceback would show; what was done before is kept.
+    It is neither wrong input nor a bug that a traceback would show. Finished work remains usable.
     """
 
 
 class UserFunctionError(ValueError):
-    """A function that was given to a search failed: what it raised stands in the text and is the cause.
+    """A function that was given to a search failed. The exception that it raised is in the text and is the cause.
 
     ``study`` is the study as it was left, where the search came to its end.
     """

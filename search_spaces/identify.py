@@ -13,8 +13,8 @@ from search_spaces.trained_weights.weights_file import noted_preset, read_state,
 def identify_weights(path: Path | str) -> str:
     """The preset whose tensors, the classifier aside, a file of timm's weights holds.
 
-    Networks of the same tensors, such as timm's ``tf_`` variants with another padding, cannot be told apart, unless the
-    file says which one it is of, as those do that a run keeps in its cache.
+    Networks of the same tensors, such as timm's ``tf_`` variants with another padding, cannot be distinguished, unless
+    the file names its preset, as the files in the cache of runs do.
 
     Raises:
         InputError: the file cannot be read, or holds the weights of no preset.

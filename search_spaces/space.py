@@ -73,15 +73,6 @@ class Space:
         """A random Arch."""
         return self.build(self.sample_params(seed))
 
-    def mutate(self, params: Mapping[str, Choice], seed: int) -> dict[str, Choice]:
-        """``params`` with one choice changed to another value, if any choice has one."""
-        generator = random.Random(seed)
-        open_choices = [name for name, values in self.choices.items() if len(values) > 1]
-        if not open_choices:
-            return dict(params)
-        name = generator.choice(open_choices)
-        return {**params, name: generator.choice([v for v in self.choices[name] if v != params[name]])}
-
     def encode(self, params: Mapping[str, Choice]) -> list[float]:
         """Each value's position among its choices, 0..1."""
         return [values.index(params[name]) / max(len(values) - 1, 1) for name, values in self.choices.items()]

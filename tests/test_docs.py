@@ -19,7 +19,7 @@ from compress.data.preprocessing import METADATA_KEY
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.writer import random_weights, write_onnx
 from nas.commands.main import _parser, main
-from nas.config import Config
+from nas.config import default_text, settings
 from search_spaces import preset
 from tests.optional_parts import require
 from tests.parameters import slow
@@ -108,12 +108,7 @@ def test_every_page_is_in_the_navigation_and_the_index() -> None:
 
 def test_the_settings_are_those_of_the_config() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+) \|$", text_of("settings.md"), re.MULTILINE)
-    default = Config()
-    stated = {name: value for name, value, _ in rows}
-    assert stated == {
-        name: "not set" if getattr(default, name) is None else f"`{getattr(default, name)}`"
-        for name in stated.keys() | Config.__dataclass_fields__
-    }
+    assert rows == [(name, default_text(name), setting.text) for name, setting in settings().items()]
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/command_line.md"])

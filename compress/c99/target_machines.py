@@ -124,7 +124,7 @@ def build(machine: Machine, folder: Path, program: Path, build_folder: Path) -> 
     """Compile the verification program of ``build_folder`` with the model of ``folder``, after :func:`sizes`.
 
     Raises:
-        InputError: the compiler refuses; its first lines are told.
+        InputError: the compiler fails; the message has its first lines.
     """
     for name in ("verify.c", *(("arm_startup.c", "arm_counters.h", "arm.ld") if machine.board else ())):
         source = files("compress.c99").joinpath("sources", name).read_text(encoding="utf-8")

@@ -59,8 +59,8 @@ class Measured:
 class Verification:
     """What was found on each machine, and beside ONNX Runtime (None where nothing was run).
 
-    ``random_inputs``: the images were random ones. ``verified`` holds only if ``problems`` is empty; ``skipped`` says
-    which machines were not there.
+    ``random_inputs``: the images were random ones. ``verified`` holds only if ``problems`` is empty; ``skipped`` names
+    the machines that were not available.
     """
 
     machines: tuple[Measured, ...]

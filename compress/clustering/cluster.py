@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,13 @@ from torch import Tensor, nn
 from compress.argument_checks import is_whole
 from compress.clustering.kmeans_1d import STARTS
 from compress.clustering.shared_weights import apply_weight_sharing, remove_weight_sharing
-from compress.data.dataset import Dataset
 from compress.distillation.guided_training import Learn, guided_training
 from compress.networks.artifact import Artifact
 from compress.networks.batchnorm_folding import fold_normalisation, frozen_batchnorm
 from compress.networks.network_source import OnnxFile
 from compress.networks.onnx_export import folded_weights
 from compress.networks.onnx_weights import with_changed_weights
-from compress.networks.weight_layers import WeightLayer, layers_of, per_layer_setting, weighted_layers
+from compress.networks.weight_layers import WeightLayer, layers_of, per_layer_setting
 from compress.stage_interface import Context
 from compress.training.loop import Recipe
 from hw_profiles.errors import InputError
@@ -154,27 +153,6 @@ def check_can_share(artifact: Artifact) -> None:
         raise InputError(
             "Cluster must come before an external network is int8 or weights are stored in fewer bits, here they are"
         )
-
-
-def cluster_module(
-    model: nn.Module, clusters: Clusters = 16, *, data: Dataset | None = None, seed: int = 0, **options: Any
-) -> dict[str, int]:
-    """Let each layer of any module share a few values, in place; how many each has, by its name.
-
-    Normalisations that follow a layer are folded into it. With ``data`` (of the size that the module reads) the values
-    are trained, with the earlier module as teacher. ``options`` are those of :class:`Cluster`.
-
-    Raises:
-        InputError: an option that is not valid, or a module without convolutions and linear layers.
-
-    >>> model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.Flatten(), nn.Linear(16, 10)).eval()
-    >>> cluster_module(model, 4), len(model[3].weight.unique())
-    ({'0': 4, '3': 4}, 4)
-    """
-    stage = Cluster(clusters=clusters, **options)
-    training = None if data is None else guided_training(stage.recipe, data, model, data.preprocessing, seed=seed)
-    shape = None if data is None else data.preprocessing.input_shape
-    return stage.apply(model, weighted_layers(model), training, seed=seed, input_shape=shape)
 
 
 def integer_steps(artifact: Artifact) -> dict[str, NDArray[np.float32]]:

@@ -96,7 +96,7 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, text: str) -> Preprocessing:
-        """Parse what :meth:`to_json` wrote; an InputError says what is wrong."""
+        """Parse what :meth:`to_json` wrote; an InputError names what is wrong."""
         try:
             data: Mapping[str, Any] = json.loads(text)
             if data["schema"] != PREPROCESSING_SCHEMA:

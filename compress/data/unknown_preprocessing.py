@@ -1,4 +1,4 @@
-"""The preprocessing of a module about which nothing was said."""
+"""The preprocessing of a module for which none was given."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class UnknownPreprocessing(Preprocessing):
     class_names: tuple[str, ...] = ()
 
     def tensor(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Refuses: nothing says how."""
+        """Raises an InputError: the preprocessing is unknown."""
         raise InputError("how an image becomes the input was not said: give data beside the model")
 
     def to_json(self) -> str:

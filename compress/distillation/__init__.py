@@ -1,1 +1,1 @@
-"""Distillation: a network trained with what its teachers make of the images."""
+"""Distillation: a network trained with the outputs of its teachers."""

@@ -25,7 +25,7 @@ _USUAL_WEIGHTS = {"hints": 1.0, "attention": 10.0}
 
 
 class FeatureConfig(Protocol):
-    """What feature distillation must be told, see :class:`compress.distillation.distill.Distill`."""
+    """The settings of feature distillation, see :class:`compress.distillation.distill.Distill`."""
 
     @property
     def method(self) -> str:

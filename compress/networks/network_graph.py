@@ -29,7 +29,7 @@ _PARITY_RUNS = 2
 
 def network_graph(artifact: Artifact, input_shape: tuple[int, ...] | None = None) -> Graph:
     """The float32 network of an artifact: of an Arch what it says of itself, of any other what its file says;
-    ``input_shape`` is what it shall read where a file leaves its sides open and nothing said them.
+    ``input_shape`` is its input where a file leaves sizes open and they are not known otherwise.
 
     Raises:
         InputError: a module that cannot be exported, or a file that is no float32 network of one input, see

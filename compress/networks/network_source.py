@@ -102,9 +102,9 @@ def _file_workload(data: bytes, stated_shape: tuple[int, ...] | None) -> Workloa
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class GivenModule:
-    """Any module of torch, for one call: nothing says how it is built again, so it cannot be saved.
+    """Any module of torch, for one call: it cannot be saved, because how to rebuild it is unknown.
 
-    ``stated_shape`` (C, H, W) is what it reads, None where nobody said so yet.
+    ``stated_shape`` (C, H, W) is what it reads, None if that is not known yet.
     """
 
     module: nn.Module
@@ -118,7 +118,7 @@ class GivenModule:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of what it reads; an InputError where nobody said so."""
+        """(channels, height, width) of what it reads; an InputError if it is unknown."""
         if self.stated_shape is None:
             raise InputError(
                 f"{type(self.module).__name__}: a module does not say what it reads: "
@@ -213,7 +213,7 @@ def write_source(source: Source, folder: Path) -> str:
 
 
 def require_savable(source: Source) -> None:
-    """Raise an InputError where nothing says how the network is built again."""
+    """Raise an InputError if it is unknown how to rebuild the network."""
     if isinstance(source, GivenModule):
         raise InputError(
             f"{source_name(source)}: a module cannot be saved, as nothing says how it is built again: "

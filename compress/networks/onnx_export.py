@@ -104,7 +104,7 @@ def predict_onnx(path: Path, split: Split, preprocessing: Preprocessing, batch_s
 def onnx_logits(
     model: bytes | Path, images: NDArray[np.uint8], preprocessing: Preprocessing, batch_size: int = 250
 ) -> NDArray[np.float32]:
-    """(N, classes) that ONNX Runtime makes of images (N, H, W, C); one after the other where the file reads one."""
+    """Logits (N, classes) of ONNX Runtime for images (N, H, W, C); one at a time where the file reads one."""
     return next(iter(onnx_outputs(model, images, preprocessing, batch_size).values()))
 
 

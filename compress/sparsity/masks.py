@@ -111,7 +111,7 @@ class Masks:
             raise
 
     def scores(self) -> dict[str, Tensor]:
-        """What the criterion says of each weight: the magnitude that it has or had, or its movement."""
+        """The criterion's score of each weight: the magnitude that it has or had, or its movement."""
         return {name: mask.movement if mask.moving else self._beneath(name).abs() for name, mask in self.of.items()}
 
     def set(self, kept: Kept) -> None:

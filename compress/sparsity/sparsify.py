@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import nn
 
@@ -15,7 +15,7 @@ from compress.distillation.guided_training import Learn, guided_training
 from compress.networks.artifact import Artifact
 from compress.networks.network_source import OnnxFile
 from compress.networks.onnx_weights import with_changed_weights
-from compress.networks.weight_layers import WeightLayer, layers_of, per_layer_setting, weighted_layers
+from compress.networks.weight_layers import WeightLayer, layers_of, per_layer_setting
 from compress.sparsity.layer_sensitivity import equal_amounts, layer_losses
 from compress.sparsity.masks import Kept, Masks, Scores, cubic, keep_in_groups, keep_of_all, keep_of_each
 from compress.stage_interface import Context
@@ -198,33 +198,6 @@ def check_can_be_sparse(artifact: Artifact) -> None:
             "Sparsify changes float weights: it must come before they are made integers or shared "
             "or are stored in fewer bits"
         )
-
-
-def sparsify_module(
-    model: nn.Module, amount: Amount = 0.8, *, data: Dataset | None = None, seed: int = 0, **options: Any
-) -> dict[str, float]:
-    """Make any module sparse in place; its layers' densities (share of weights that are not zero) by name.
-
-    With ``data`` (of the size that the module reads) it is trained while it becomes sparse, with its earlier self as
-    teacher; without data, the weakest weights leave at once. ``options`` are those of :class:`Sparsify`.
-
-    Raises:
-        InputError: an option that is not valid, or a module without convolutions and linear layers.
-
-    >>> model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Flatten(), nn.Linear(16, 10))
-    >>> {name: round(density, 2) for name, density in sparsify_module(model, {"linear": 0.75}).items()}
-    {'0': 1.0, '2': 0.25}
-    """
-    if data is None:
-        options = {"schedule": "iterative", "recipe": None, **options}
-    stage = Sparsify(amount=amount, **options)
-    layers = weighted_layers(model)
-    training = loss_of = None
-    if data is not None:
-        training = guided_training(stage.recipe, data, model, data.preprocessing, seed=seed, parts=stage.rounds)
-        loss_of = validation_loss(data, data.preprocessing)
-    stage.apply(model, layers, training, loss_of)
-    return densities(layers)
 
 
 def densities(layers: Mapping[str, WeightLayer]) -> dict[str, float]:

@@ -44,7 +44,7 @@ def run_stages(
     whose file is slower or larger than the one before, unless the budget needs it, or that takes the accuracy more
     than ``max_accuracy_drop`` points below the reference, is reverted: its folder stays, the reason is in the
     history, and the next stage starts from what was there before. The reference is the last artifact before any lossy
-    stage. A stage is told how many points are left to lose.
+    stage. A stage gets the number of points that are left to lose.
 
     With a ``ladder``, such as :class:`compress.stages.tolerance_ladder.Int8Ladder`, a stage that loses too much
     accuracy is not reverted at once: what the ladder names is tried in its place, the cheapest first, each in a folder

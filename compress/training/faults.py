@@ -15,7 +15,7 @@ _NO_KERNEL = ("could not create a primitive",)  # of oneDNN, for want of memory 
 
 
 class TrainingError(InputError):
-    """A training that cannot go on although its state is kept: one line says what was tried and what may help."""
+    """A training that cannot continue although its state is stored: one line with what was tried and what may help."""
 
 
 class DivergedError(TrainingError):

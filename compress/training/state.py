@@ -223,7 +223,7 @@ class State:
         self.kept = record
 
     def save(self, path: Path) -> None:
-        """Write what is kept."""
+        """Write the last good state."""
         buffer = io.BytesIO()
         torch.save(self.kept, buffer)
         write_bytes(path, buffer.getvalue())

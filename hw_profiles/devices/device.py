@@ -19,9 +19,9 @@ class Device:
     ``costs[precision][kind]`` is what a kind of kernel costs; ``spread[precision]`` the relative standard deviation of
     what such estimates miss; ``conditions`` under which this was measured, but for the precisions in ``calibrated``,
     which were corrected by later measurements; ``reference_ms`` what the reference network took then, which times
-    measured under these conditions are relative to; ``measurable`` whether this process runs on it; ``source`` who says
-    so; ``facts`` what else is known, see :data:`hw_profiles.devices.facts.FACTS`; ``held_out[precision]`` how far
-    estimates missed on networks that were not fitted, where somebody published some.
+    measured under these conditions are relative to; ``measurable`` whether this process runs on it; ``source`` where
+    the figures come from; ``facts`` what else is known, see :data:`hw_profiles.devices.facts.FACTS`;
+    ``held_out[precision]`` how far estimates missed on networks that were not fitted, where somebody published some.
     """
 
     name: str

@@ -38,7 +38,7 @@ _LARGEST = 1e15
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fact:
-    """A value and who says so. ``low`` and ``high`` are the ends of a published range; of a number that is assumed
+    """A value and its source. ``low`` and ``high`` are the ends of a published range; of a number that is assumed
     they are half and twice of it. ``note`` says what a reader must know to use it.
 
     >>> Fact(value=30.0, source=ASSUMED).high

@@ -159,7 +159,7 @@ def reference_model() -> bytes:
 
 
 def reference_ms(threads: int) -> float:
-    """The reference network's milliseconds on this machine, measured once for these conditions and kept."""
+    """The reference network's milliseconds on this machine, measured once for these conditions and stored."""
     where = conditions(threads)
     key = hashlib.sha256(json.dumps(where, sort_keys=True).encode()).hexdigest()[:12]
     cache = cache_folder() / f"host-{key}.json"

@@ -51,11 +51,6 @@ class Schedule:
         """The largest sum of activations that live together: no arena can be smaller in this order."""
         return max(self.live_bytes)
 
-    @property
-    def peak_kernel(self) -> Kernel:
-        """The kernel that runs at the peak."""
-        return self.kernels[self.live_bytes.index(self.peak_bytes)]
-
 
 def plan(workload: Workload, kernels: Sequence[Kernel], runtime: str = "ort") -> Schedule:
     """When each tensor lives, and where.

@@ -42,7 +42,7 @@ class Graph:
     """A float32 network: what it does, as a workload, and its weights and biases by the workload's names, batch
     normalisation folded.
 
-    ``kept`` has the nodes of each operation that the writer cannot say in its own words: those of kind ``"other"``,
+    ``kept`` has the nodes of each operation that the writer cannot write itself: those of kind ``"other"``,
     around which everything stays float, and some that only move numbers. ``opsets`` are those of the kept nodes, by
     domain. ``input`` and ``outputs`` say what stands in the file where it is not what the workload says; each output
     comes with the tensor that it is, the first one with the workload's output.

@@ -56,7 +56,7 @@ UINT8 = TensorFormat(bits=8, signed=False)
 
 
 def check_precision(precision: str) -> str:
-    """``precision`` itself, or an InputError that says what is valid."""
+    """``precision`` itself, or an InputError that lists what is valid."""
     if precision not in PRECISIONS:
         raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     return precision

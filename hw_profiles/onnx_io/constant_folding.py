@@ -16,7 +16,7 @@ _INTEGER_LIMIT = 2**62
 
 
 def fold(kind: str, values: Sequence[Value | None], attributes: Attributes) -> Value | None:
-    """What the operation makes of these values, or None where it cannot be told. The caller knows that it is small.
+    """The result of the operation for these values, or None if it is unknown. The caller knows that it is small.
 
     >>> fold("Concat", [np.array([1]), np.array([2, 3])], {"axis": 0})
     array([1, 2, 3])

@@ -1,4 +1,4 @@
-"""Reads a float32 ONNX file as a Graph: operations with weights, and whole nodes where the writer has no words."""
+"""Reads a float32 ONNX file as a Graph: operations with weights, and whole nodes that the writer cannot write."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hw_profiles.onnx_io.reader import Names, read_with_names
 from hw_profiles.onnx_io.rewrites.half_precision import in_float32
 from hw_profiles.onnx_io.rewrites.normal_form import normal_form
 from hw_profiles.onnx_io.rewrites.runtime_folding import folded
-from hw_profiles.onnx_io.said_ops import Place, said_weights
 from hw_profiles.onnx_io.untrusted_file import load_model, shown
+from hw_profiles.onnx_io.writable_ops import Place, writable_weights
 
 _QUANTIZERS = (
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QGemm",
@@ -31,7 +31,7 @@ def read_graph(source: Path | bytes, input_shape: tuple[int, ...] | None = None)
     """The graph of a float32 file in its normal form (:func:`hw_profiles.onnx_io.rewrites.normal_form.normal_form`),
     with constants and batch normalisation folded as ONNX Runtime folds them. One that computes in float16 is widened.
 
-    An operation that :func:`hw_profiles.onnx_io.writer.write_graph` has words for is read with its weights; the nodes
+    An operation that :func:`hw_profiles.onnx_io.writer.write_graph` can write is read with its weights; the nodes
     of any other stay as they are. Names of the input and the outputs, an open batch and metadata are those of the file.
     A weight that several operations read is held once; each has a bias of its own, which in integers has a scale of
     its own.
@@ -136,9 +136,9 @@ class _GraphReader:
         node = self.makers.get(op.name) or self.makers[op.name.removesuffix(".pool")]
         plain = not self._formatted(op.name, *op.inputs, op.weight, op.bias_name)
         place = Place(op, node, self.makers.get(end, node), self.workload.shapes, self.constants, self.makers)
-        weights = said_weights(place) if plain else None
+        weights = writable_weights(place) if plain else None
         if weights is not None:
-            return self._said(op, weights)
+            return self._written(op, weights)
         nodes, read = self._between(op.name, end)
         used = {name: self.constants[name] for each in nodes for name in reads(each) if name in self.constants}
         own = {end: op.name} if end == op.name else {end: op.name, op.name: f"{op.name}.before"}
@@ -147,7 +147,7 @@ class _GraphReader:
             return Op(op.name, op.kind, tuple(read))
         return Op(op.name, UNKNOWN, tuple(read), function=node.op_type)
 
-    def _said(self, op: Op, weights: dict[str, Any]) -> Op:
+    def _written(self, op: Op, weights: dict[str, Any]) -> Op:
         """The operation with its weights noted; it shares one that is read in the same way alone."""
         own = replace(op, shared_weight="")
         same = self.readers.setdefault(op.weight, op.kind) == op.kind

@@ -42,7 +42,7 @@ def write_onnx(
     DequantizeLinear, and weights are signed 8-bit integers.
 
     Raises:
-        InputError: a weight is missing or has another shape than the workload says.
+        InputError: a weight is missing or has another shape than in the workload.
     """
     weights = random_weights(workload) if weights is None else weights
     return write_graph(Graph(workload=workload, weights=weights, metadata=metadata or {}), quantization)

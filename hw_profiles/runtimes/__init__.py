@@ -1,1 +1,1 @@
-"""The kernels that each runtime makes of a network: its fusion rules."""
+"""The kernels that each runtime executes for a network: its fusion rules."""

@@ -97,7 +97,7 @@ def _checked_shapes(module: nn.Module, input_shape: InputShape) -> dict[str, Sha
 
 
 def export(module: nn.Module, input_shape: tuple[int, ...]) -> bytes:
-    """The float32 ONNX file that torch makes of a module in eval mode, weights inside, to be run and timed.
+    """The float32 ONNX file that torch exports for a module in eval mode, with its weights, to be run and timed.
 
     Raises:
         InputError: torch cannot export it.

@@ -7,6 +7,14 @@ EXAMPLES = {
         "nas run --data photos --device host --latency 2ms --time 1h --out runs/photos",
         "nas run --data digits --latency 0.15ms --trials 20 --set train_epochs=50 --out runs/digits",
     ),
+    "init": (
+        "nas init",
+        "nas init photos.toml --data photos --latency 2ms --time 1h",
+    ),
+    "doctor": (
+        "nas doctor",
+        "nas doctor --json",
+    ),
     "search": (
         "nas search --data photos --latency 2ms --trials 100 --out runs/search",
         "nas search --data photos --latency 2ms --trials 100 --storage search.journal --study photos --out runs/search",
@@ -21,7 +29,7 @@ EXAMPLES = {
     ),
     "report": (
         "nas report runs/photos",
-        "nas report runs/demo",
+        "nas report runs/first runs/second --out comparison.html",
     ),
     "list": (
         "nas list",

@@ -1,4 +1,4 @@
-"""Ctrl-C is never lost."""
+"""Makes sure that Ctrl-C always ends a command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _AGAIN_SECONDS = 0.05
 def no_interrupt_lost() -> Iterator[None]:
     """Inside, a KeyboardInterrupt that falls into a finalizer or a callback of a weak reference is raised again.
 
-    Python prints what is raised there and goes on, as if the user had not pressed Ctrl-C.
+    Python prints what is raised there and continues, as if the user had not pressed Ctrl-C.
     """
     earlier = sys.unraisablehook
 

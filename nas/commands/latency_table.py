@@ -1,4 +1,4 @@
-"""A table of latencies that somebody measured, and the device that it makes of another one."""
+"""A table of measured latencies, and the device file that follows from it and a similar device."""
 
 from __future__ import annotations
 

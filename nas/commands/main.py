@@ -10,7 +10,6 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from compress.atomic_files import json_text
@@ -18,63 +17,20 @@ from nas.commands.compress import add_compress_options, compression_text, run_co
 from nas.commands.examples import epilog
 from nas.commands.interrupts import no_interrupt_lost
 from nas.commands.output.log_output import add_verbosity, log_on_stderr
-from nas.config import DEFAULT_TIME, SPACE_OF_MICROCONTROLLERS, Config, load_config, parse_assignment
+from nas.commands.setup.completion import add_completion
+from nas.config import default_text, load_config, parse_assignment, settings, type_of
 from nas.errors import CrashError, InputError, NothingFitsError, disk_is_full, user_input
 
-_DEFAULTS = Config()
+# Those of `nas run`, with their help.
 _RUN_OPTIONS = {
-    "--data": "digits, a folder of images, a zip or tar of one, an .npz file, or torchvision:NAME "
-    f"(default: {_DEFAULTS.data})",
-    "--device": f"name (see `nas devices`) or .toml file of the target device (default: {_DEFAULTS.device})",
-    "--latency": "limit on the time of one image, such as 5ms or 250us (default: no limit)",
-    "--ram": "limit on the memory of the activations, such as 256kB (default: that of a microcontroller, or no limit)",
-    "--flash": "limit on the bytes of the weights, such as 1MB (default: that of a microcontroller, or no limit)",
-    "--energy": "limit on the energy of one image, such as 2mJ, for devices with known power (default: no limit)",
-    "--max-accuracy-drop": "percentage points of accuracy that all compression stages together may lose "
-    f"(default: {_DEFAULTS.max_accuracy_drop:g})",
-    "--time": f"time for the whole run, such as 30min (default: {DEFAULT_TIME}, or no limit if --trials is given)",
-    "--trials": "number of candidates to train; without --time the result does not depend on the clock "
-    "(default: as many as the time allows)",
-    "--space": f"search space: a name (see `nas list`) or module:function (default: {SPACE_OF_MICROCONTROLLERS} "
-    f"for microcontrollers, otherwise {_DEFAULTS.space})",
-    "--init": "pretrained weights to start from, in place of a space: auto, timm:NAME, or a file of timm's weights "
-    "(default: none)",
-    "--sampler": f"how candidates are proposed: surrogate, tpe or random (default: {_DEFAULTS.sampler})",
-    "--warm-start": "folder of an earlier run with the same space; its best networks are tried first (default: none)",
-    "--workers": "candidates trained at the same time, each in its own process (default: with --time, the number that "
-    "is fastest on this machine; with ray, the number of CPU cores; otherwise 1)",
-    "--storage": "study shared by several machines: FILE.db, FILE.journal, postgresql://..., mysql://... or "
-    "grpc://HOST:PORT (default: a file in the run folder)",
-    "--study": f"name of the study in --storage (default: {_DEFAULTS.study})",
-    "--artifacts": "folder that all machines can read, through which the weights of --init travel (default: none)",
-    "--executor": f"what trains the candidates: processes (on this machine) or ray (default: {_DEFAULTS.executor})",
-    "--address": "Ray cluster, such as auto or HOST:PORT (default: start Ray on this machine)",
-    "--cpus": f"CPUs that Ray reserves for each candidate (default: {_DEFAULTS.cpus:g})",
-    "--gpus": f"GPUs that Ray reserves for each candidate (default: {_DEFAULTS.gpus:g})",
-    "--teacher": "network to distil from: timm:NAME (trained on your images first), an ONNX file, none, or auto, "
-    f"a small timm network if there is time to train it (default: {_DEFAULTS.teacher})",
-    "--baseline": "preset trained as long as the winner, for comparison; none; or auto, which is none with --time and "
-    f"resnet8 otherwise (default: {_DEFAULTS.baseline})",
-    "--out": f"run folder; rerun the same command to resume (default: {_DEFAULTS.out})",
-    "--seed": f"seed of splits, search and training (default: {_DEFAULTS.seed})",
+    f"--{name.replace('_', '-')}": f"{setting.text} (default: {default_text(name)})"
+    for name, setting in settings().items()
+    if setting.option
 }
-_METAVARS = {
-    "--latency": "TIME", "--ram": "SIZE", "--flash": "SIZE", "--energy": "ENERGY", "--max-accuracy-drop": "POINTS",
-    "--time": "TIME", "--trials": "N", "--warm-start": "FOLDER", "--workers": "N", "--artifacts": "FOLDER",
-    "--cpus": "N", "--gpus": "N", "--out": "FOLDER", "--seed": "N", "--study": "NAME",
-}  # fmt: skip
 _JSON = "print JSON instead of text (default: off)"
 _DESCRIPTION = """\
 Find, train and compress an image classifier that fits a device.
 Give it labelled images and limits on latency, memory and file size."""
-_NUMBERS: dict[str, Callable[[str], Any]] = {
-    "--max-accuracy-drop": float,
-    "--trials": int,
-    "--workers": int,
-    "--cpus": float,
-    "--gpus": float,
-    "--seed": int,
-}
 # Options of `nas run` that `nas search` does not have.
 _NOT_OF_A_SEARCH = ("--max-accuracy-drop", "--teacher", "--baseline")
 _WORKER_OPTIONS = ("--workers", "--artifacts", "--executor", "--address", "--cpus", "--gpus")
@@ -82,10 +38,13 @@ _WORKER_HELP = {"--workers": "candidates trained at the same time, each in its o
 
 
 _SENTENCES = {
+    "doctor": "Check whether a run works on this machine: packages, a training step, ONNX Runtime, compilers, noise.",
+    "init": "Write a TOML file with all settings of `nas run`, each with its meaning and default.",
     "run": "Find, train and compress a network within the limits, run the file on the test images, write a report.",
     "search": "Search for the most accurate network within the limits, and print the Pareto front.",
     "worker": "Train candidates of a search that another process or machine has started, until it is complete.",
-    "report": "Write report.html of a finished run again, from the files in its folder.",
+    "report": "Write report.html of a finished run again, from the files in its folder. With several folders: one page "
+    "that compares them.",
     "list": "List the search spaces, the preset networks and the devices.",
     "devices": "List the known devices, show one, check or measure this machine, measure another one, calibrate one.",
     "devices show": "Show a device: where its figures come from, how accurate its estimates are, its kernel costs.",
@@ -166,6 +125,9 @@ def _parser() -> argparse.ArgumentParser:
     run = verbs.add_parser("run", help="search, train, compress and verify a network")
     _add_run_options(run, tuple(_RUN_OPTIONS))
     run.add_argument("--json", action="store_true", help="print metrics.json instead of the table (default: off)")
+    _add_init(verbs)
+    examined = verbs.add_parser("doctor", help="check the installation and this machine")
+    examined.add_argument("--json", action="store_true", help=_JSON)
     searched = verbs.add_parser("search", help="search only: find the most accurate network within the budget")
     _add_run_options(searched, tuple(option for option in _RUN_OPTIONS if option not in _NOT_OF_A_SEARCH))
     searched.add_argument("--json", action="store_true", help=_JSON)
@@ -179,8 +141,13 @@ def _parser() -> argparse.ArgumentParser:
     for option in _WORKER_OPTIONS:
         _add_option(worker, option, _WORKER_HELP.get(option))
     add_verbosity(worker)
-    reported = verbs.add_parser("report", help="write report.html of a finished run again")
-    reported.add_argument("run", help="folder of the run (required)")
+    reported = verbs.add_parser("report", help="write report.html of a finished run again, or compare runs on one page")
+    reported.add_argument(
+        "run", nargs="+", metavar="FOLDER", help="folder of a run; two to four of them are compared (required)"
+    )
+    reported.add_argument(
+        "--out", metavar="FILE", help="page to write (default: report.html in the folder, or comparison.html here)"
+    )
     listed = verbs.add_parser("list", help="list search spaces, presets and devices")
     listed.add_argument("--json", action="store_true", help=_JSON)
     _add_devices(verbs)
@@ -191,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     for verb, parts in verbs.choices.items():
         parts.description = _wrapped(verb)
         parts.epilog = epilog(verb)
+    add_completion(parser)
     return parser
 
 
@@ -199,22 +167,39 @@ def _wrapped(verb: str) -> str:
 
 
 def _add_run_options(parser: argparse.ArgumentParser, options: Sequence[str]) -> None:
-    parser.add_argument("config", nargs="?", help="TOML file with the same names as the options (default: none)")
+    parser.add_argument("config", nargs="?", help="TOML file of settings, such as `nas init` writes (default: none)")
+    _add_settings(parser, options)
+    add_verbosity(parser)
+
+
+def _add_init(verbs: Any) -> None:
+    init = verbs.add_parser("init", help="write a commented TOML file with all settings of `nas run`")
+    init.add_argument("file", nargs="?", default="fitnas.toml", help=".toml file to write (default: fitnas.toml)")
+    init.add_argument("--force", action="store_true", help="overwrite a file that exists (default: off)")
+    _add_settings(init, tuple(_RUN_OPTIONS))
+
+
+def _add_settings(parser: argparse.ArgumentParser, options: Sequence[str]) -> None:
+    sections = {setting.section: parser.add_argument_group(setting.section) for setting in settings().values()}
     for option in options:
-        _add_option(parser, option)
+        _add_option(sections[settings()[_name(option)].section], option)
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="any other entry of the config, such as train_epochs=50; can be repeated (default: none)",
+        help="any other setting, such as train_epochs=50; can be repeated (default: none)",
     )
-    add_verbosity(parser)
 
 
-def _add_option(parser: argparse.ArgumentParser, option: str, text: str | None = None) -> None:
-    kind, metavar = _NUMBERS.get(option, str), _METAVARS.get(option)
-    parser.add_argument(option, type=kind, metavar=metavar, help=text or _RUN_OPTIONS[option])
+def _name(option: str) -> str:
+    """That of the setting."""
+    return option[2:].replace("-", "_")
+
+
+def _add_option(parser: argparse._ActionsContainer, option: str, text: str | None = None) -> None:
+    name = _name(option)
+    parser.add_argument(option, type=type_of(name), metavar=settings()[name].metavar, help=text or _RUN_OPTIONS[option])
 
 
 def _add_devices(verbs: Any) -> None:
@@ -282,6 +267,9 @@ def _add_profile(verbs: Any) -> None:
         help="such as 3x224x224, or image=3x64x64,sizes=2 for several inputs (default: the input shape of the model)",
     )
     profiled.add_argument("--measure", action="store_true", help="also run it on this machine (default: off)")
+    profiled.add_argument(
+        "--check", action="store_true", help="also show what fvcore counts for the network (default: off)"
+    )
     profiled.add_argument("--html", metavar="FILE", help="also write an HTML page with charts (default: none)")
     profiled.add_argument("--json", action="store_true", help=_JSON)
 
@@ -336,12 +324,17 @@ def _add_compare(verbs: Any) -> None:
 
 def _overrides(parsed: argparse.Namespace) -> dict[str, Any]:
     """The entries of the config that a command line gives, checked before torch is loaded."""
-    names = [option[2:].replace("-", "_") for option in _RUN_OPTIONS]
-    overrides = {name: getattr(parsed, name) for name in names if hasattr(parsed, name)}
+    overrides = _given(parsed)
     with user_input():
-        overrides |= dict(parse_assignment(text) for text in parsed.set)
         load_config(parsed.config, overrides)
     return overrides
+
+
+def _given(parsed: argparse.Namespace) -> dict[str, Any]:
+    """The settings that a command line gives, by ``--set`` as well."""
+    with user_input():
+        assigned = dict(parse_assignment(text) for text in parsed.set)
+    return {name: getattr(parsed, name) for name in map(_name, _RUN_OPTIONS) if hasattr(parsed, name)} | assigned
 
 
 def _run(parsed: argparse.Namespace) -> None:
@@ -357,6 +350,18 @@ def _run(parsed: argparse.Namespace) -> None:
         print(json_text(result.metrics))
     else:
         print(f"\n{table(result.metrics)}\n\n{result.metrics['verdict']}\nreport: {result.folder / 'report.html'}")
+
+
+def _init(parsed: argparse.Namespace) -> None:
+    from nas.commands.setup.settings_file import run_init
+
+    run_init(parsed, _given(parsed))
+
+
+def _doctor(parsed: argparse.Namespace) -> int:
+    from nas.commands.setup.doctor import run_doctor
+
+    return run_doctor(parsed)
 
 
 def _search(parsed: argparse.Namespace) -> None:
@@ -384,13 +389,9 @@ def _worker(parsed: argparse.Namespace) -> None:
 
 
 def _report(parsed: argparse.Namespace) -> None:
-    from compress.atomic_files import write_text
-    from nas.report.page import render_run
+    from nas.commands.report import run_report
 
-    path = Path(parsed.run) / "report.html"
-    with user_input():
-        write_text(path, render_run(Path(parsed.run)))
-    print(f"report: {path}")
+    run_report(parsed)
 
 
 def _list(parsed: argparse.Namespace) -> None:
@@ -435,8 +436,9 @@ def _compare(parsed: argparse.Namespace) -> None:
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
-    "run": _run, "search": _search, "compress": _compress, "worker": _worker, "report": _report, "list": _list,
-    "devices": _devices, "profile": _profile, "select": _select, "export": _export, "compare": _compare,
+    "run": _run, "init": _init, "doctor": _doctor, "search": _search, "compress": _compress, "worker": _worker,
+    "report": _report, "list": _list, "devices": _devices, "profile": _profile, "select": _select, "export": _export,
+    "compare": _compare,
 }  # fmt: skip
 
 if __name__ == "__main__":

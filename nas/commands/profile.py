@@ -41,7 +41,9 @@ def run_profile(parsed: Namespace) -> None:
         shape = None if parsed.input_shape is None else parse_input_shape(parsed.input_shape)
         with measurement_log():
             device = device_here(parsed.device)
-        facts = profile_facts(parsed.model, device, parsed.precision, input_shape=shape, measured=parsed.measure)
+        facts = profile_facts(
+            parsed.model, device, parsed.precision, input_shape=shape, measured=parsed.measure, checked=parsed.check
+        )
     print(json_text(facts) if parsed.json else "\n".join([*layer_lines(facts), "", *total_lines(facts)]))
     if parsed.html is not None:
         from compress.atomic_files import write_text
@@ -92,8 +94,27 @@ def total_lines(facts: Facts) -> list[str]:
         found = facts["c99"]
         lines.append(("our C99", f"{interval(found, 'latency')}, estimated from instructions; no board has run it"))
         lines.append(("", f"{found['peak_ram_bytes']:,} bytes of RAM, {found['flash_bytes']:,} of flash"))
+    lines += _check_lines(facts)
     lines += [("caution", doubt) for doubt in doubts(facts)]
     return [f"{name:<12} {text}".rstrip() for name, text in lines]
+
+
+def _check_lines(facts: Facts) -> list[tuple[str, str]]:
+    """What fvcore counts, and by how much our counts differ."""
+    if "fvcore" not in facts:
+        return []
+    return [
+        ("fvcore", f"{facts['fvcore'][name]:,} {unit}: {_difference(facts[name], facts['fvcore'][name])}")
+        for name, unit in (("macs", "MACs"), ("params", "parameters"))
+    ]
+
+
+def _difference(ours: int, theirs: int) -> str:
+    """
+    >>> _difference(3, 3), _difference(110, 100)
+    ('the same', 'the count above differs by +10.00 %')
+    """
+    return "the same" if ours == theirs else f"the count above differs by {100 * (ours / theirs - 1):+.2f} %"
 
 
 def _row(index: int, layer: Facts, facts: Facts) -> list[str]:

@@ -39,8 +39,11 @@ def profile_facts(
     *,
     input_shape: InputShape = None,
     measured: bool = False,
+    checked: bool = False,
 ) -> dict[str, Any]:
     """Everything about a model as JSON types: its totals, where they come from, and its layers as a list.
+
+    ``checked`` adds what fvcore counts for its module.
 
     Raises:
         InputError: no such model, options that do not fit it, or a device without costs for it.
@@ -51,6 +54,8 @@ def profile_facts(
     True
     """
     model = find_model(name, input_shape)
+    if isinstance(model, Path) and checked:
+        raise InputError(f"--check needs a PyTorch network: a preset, timm:NAME or an arch.json, got the file {name!r}")
     if isinstance(model, Path) and precision is not None:
         raise InputError(f"--precision does not apply to files, whose precision is fixed, got {precision!r}")
     precision = precision or "fp32"
@@ -84,6 +89,7 @@ def profile_facts(
             "macs": "counted",
         },
         "layers": [asdict(layer) for layer in parts.layers],
+        **({"fvcore": _fvcore(model, workload.shapes[workload.input][1:])} if checked else {}),
     }
 
 
@@ -93,6 +99,14 @@ def _c99_facts(model: Path | Workload, precision: str, device: Device) -> dict[s
         return None
     found = profile(model, with_c99_costs(device), precision).to_dict()
     return {name: found[name] for name in _OF_C99}
+
+
+def _fvcore(model: Arch | Path | str, input_shape: tuple[int, ...]) -> dict[str, Any]:
+    from hw_profiles.torch_io.fvcore_counts import fvcore_counts
+    from search_spaces import build_model
+
+    assert not isinstance(model, Path)
+    return asdict(fvcore_counts(build_model(model) if isinstance(model, Arch) else model, input_shape))
 
 
 def energy_text(facts: Facts) -> str:

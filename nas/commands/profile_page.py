@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from markupsafe import Markup
 
 from nas.commands.output.text_table import cut, printable, short
 from nas.commands.profile_facts import bits_of, doubts, interval, kind_of, reads_text, shape_text
 from nas.report.charts import memory_svg
-from nas.report.html import grid, listing, page, section
-from nas.report.svg import element, label, line, picture, ticks, title, words
+from nas.report.html import figure, grid, listing, note, page, part, section
+from nas.report.svg import element, joined, label, line, picture, ticks, title
 
 Facts = Mapping[str, Any]
 
@@ -29,19 +31,24 @@ def render_profile(facts: Facts) -> str:
     True
     """
     model, device = printable(facts["model"]), printable(facts["device"])
+    head = joined(
+        (
+            element("h1", f"{model} on {device}"),
+            note(f"{facts['precision']}, {reads_text(facts)}"),
+            part("warnings", doubts(facts)),
+            _tiles(facts),
+        )
+    )
     return page(
         f"fitnas: {model} on {device}",
-        f"<h1>{words(model)} on {words(device)}</h1>",
-        f'<p class="quiet">{words(facts["precision"])}, {words(reads_text(facts))}</p>',
-        _warnings(doubts(facts)),
-        _tiles(facts),
-        section("memory", "Memory over time", memory_svg(memory_of(facts), None), _note(
+        head,
+        section("memory", "Memory over time", memory_svg(memory_of(facts), None), note(
             "Bytes of the activations that must exist while each layer runs, planned from their lifetimes; weights are "
             "not included. Hover over a bar to see its name.")),
-        section("time", "Time by layer", latency_svg(facts), _note(
+        section("time", "Time by layer", latency_svg(facts), note(
             "Share of the estimated latency, in the same order. A pale bar has no measured cost of its own."),
-            "<h3>Slowest layers</h3>", slowest(facts)),
-        section("layers", "All layers", _table(facts), _note(
+            element("h3", "Slowest layers"), slowest(facts)),
+        section("layers", "All layers", _table(facts), note(
             "Bytes: weights with their scales; activations that a layer reads and writes (moved); all activations that "
             "exist while it runs (live). A time with ~ uses the cost of another kind of kernel.")),
         section("sources", "Where the numbers come from", _sources(facts)),
@@ -57,7 +64,7 @@ def memory_of(facts: Facts) -> dict[str, Any]:
     return {"kernels": kernels, "peak_bytes": kernels[peak]["live_bytes"], "peak_index": peak}
 
 
-def latency_svg(facts: Facts) -> str:
+def latency_svg(facts: Facts) -> Markup:
     """The share of each layer in the estimate as a bar, in the order in which they run; the slowest is named."""
     layers = facts["layers"]
     shares = [float(layer["share"]) for layer in layers]
@@ -80,27 +87,26 @@ def latency_svg(facts: Facts) -> str:
     drawn.append(line(_LEFT, ground, _WIDTH, ground, "axis"))
     run = f"{len(layers)} layers in order of execution"
     drawn.append(label((_LEFT + _WIDTH) / 2, _HEIGHT - 8, run, text_anchor="middle", class_="quiet"))
-    return picture(_WIDTH, _HEIGHT, "share of each layer in the estimated latency", *drawn)
+    drawing = picture(_WIDTH, _HEIGHT, "share of each layer in the estimated latency", *drawn)
+    rows = [[str(i), _name(layer), _time(layer), f"{100 * layer['share']:.1f} %"] for i, layer in enumerate(layers)]
+    return figure(drawing, ["#", "layer", "time", "share"], rows)
 
 
-def slowest(facts: Facts) -> str:
+def slowest(facts: Facts) -> Markup:
     """The layers that take most of the time, as bars beside their names."""
     ranked = sorted(enumerate(facts["layers"]), key=lambda pair: -pair[1]["share"])[:_SLOWEST]
-    rows = "".join(
-        f"<tr><td>{words(_name(layer))}</td><td>{index}</td><td>{words(_time(layer))}</td>"
-        f'<td>{100 * layer["share"]:.1f} %</td><td class="words"><div class="bar" style="width:22em">'
-        f'<div style="width:{100 * layer["share"] / ranked[0][1]["share"]:.1f}%"></div></div></td></tr>'
+    longest = ranked[0][1]["share"]
+    rows = [
+        {
+            "cells": [_name(layer), str(index), _time(layer), f"{100 * layer['share']:.1f} %"],
+            "width": 100 * layer["share"] / longest,
+        }
         for index, layer in ranked
-    )
-    head = '<th>layer</th><th>#</th><th>time</th><th>share</th><th class="words"></th>'
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    ]
+    return part("slowest", rows)
 
 
-def _warnings(said: Sequence[str]) -> str:
-    return f'<ul class="warnings">{"".join(f"<li>{words(text)}</li>" for text in said)}</ul>' if said else ""
-
-
-def _tiles(facts: Facts) -> str:
+def _tiles(facts: Facts) -> Markup:
     low, high = facts["latency_low_ms"], facts["latency_high_ms"]
     tiles = [
         (f"{facts['latency_ms']:.4g} ms", f"{facts['latency_source']} latency, 90\u00a0%: {low:.4g} to {high:.4g}"),
@@ -110,11 +116,10 @@ def _tiles(facts: Facts) -> str:
         (short(facts["macs"], " "), "MACs"),
         (f"{len(facts['layers'])}", "executed layers"),
     ]
-    drawn = (f'<div class="tile"><b>{words(value)}</b><span>{words(name)}</span></div>' for value, name in tiles)
-    return f'<div class="tiles">{"".join(drawn)}</div>'
+    return part("tiles", tiles)
 
 
-def _table(facts: Facts) -> str:
+def _table(facts: Facts) -> Markup:
     rows = [_row(i, layer) for i, layer in enumerate(facts["layers"])]
     call = facts["call"]
     rows.append(["per-call overhead", "", *[""] * 9, f"{call['microseconds']:.2f}", f"{100 * call['share']:.1f} %"])
@@ -142,7 +147,7 @@ def _row(index: int, layer: Facts) -> list[str]:
     ]
 
 
-def _sources(facts: Facts) -> str:
+def _sources(facts: Facts) -> Markup:
     pairs: dict[str, object] = {"latency": f"{interval(facts, 'latency')}, {facts['latency_source']}"}
     if facts["latency_source"] != "estimated":
         pairs["latency, estimated"] = interval(facts, "estimated")
@@ -165,7 +170,3 @@ def _name(layer: Facts) -> str:
 
 def _time(layer: Facts) -> str:
     return f"{'~' if layer['fallback_cost'] else ''}{layer['microseconds']:.2f} µs"
-
-
-def _note(text: str) -> str:
-    return f'<p class="quiet">{words(text)}</p>'

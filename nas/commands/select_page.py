@@ -6,10 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+from markupsafe import Markup
+
 from nas.commands.output.text_table import printable, short
 from nas.model_selection.zoo_selection import CAVEAT, SelectedModel, Selection
-from nas.report.html import grid, page, section
-from nas.report.svg import element, label, line, picture, ticks, title, words
+from nas.report.html import grid, note, page, section
+from nas.report.svg import element, joined, label, line, picture, ticks, title
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 1080, 460, 64, 20, 34, 48
 _SHOWN_BEYOND = 4.0  # how many times the limit, or the slowest model within it, the axis reaches
@@ -30,22 +32,21 @@ def render_selection(found: Selection, listed: Sequence[SelectedModel], notes: S
     """
     measured = any(model.measured for model in listed)
     device = printable(found.device.name)
-    explained = "".join(f"<li>{words(printable(text))}</li>" for text in notes)
     return page(
         f"fitnas: models for {device}",
-        f"<h1>Pretrained models for {words(device)}</h1>",
-        f'<p class="quiet">{words(printable(found.device.description))}, {words(found.precision)}, one image</p>',
-        section("plot", "Published accuracy over latency", zoo_svg(found), _note(
+        element("h1", f"Pretrained models for {device}")
+        + note(f"{printable(found.device.description)}, {found.precision}, one image"),
+        section("plot", "Published accuracy over latency", zoo_svg(found), note(
             "A dot is a published result of timm; blue: on the Pareto front of those within the budget; pale: within "
             "it; hollow: beyond it, also where the chance to keep the limit is less than 90 %. Point at a dot for its "
             "name.")),
         section("models", f"The {len(listed)} most accurate within the budget", _table(listed, measured)),
         section("front", "Pareto front of accuracy and latency", _table(found.front, False)),
-        section("notes", "What the numbers are", f"<ul>{explained}</ul>"),
+        section("notes", "What the numbers are", element("ul", *(element("li", printable(text)) for text in notes))),
     )  # fmt: skip
 
 
-def zoo_svg(found: Selection) -> str:
+def zoo_svg(found: Selection) -> Markup:
     """All models as dots: published top-1 over estimated latency on a logarithmic scale, the limit dashed."""
     limit = found.budget.latency_ms
     reach = _SHOWN_BEYOND * max([limit or 0.0, *(model.latency_ms for model in found.within)])
@@ -62,7 +63,7 @@ def zoo_svg(found: Selection) -> str:
     def y(top1: float) -> float:
         return _HEIGHT - _BOTTOM - (top1 - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
 
-    return picture(
+    drawing = picture(
         _WIDTH,
         _HEIGHT,
         "published ImageNet accuracy over estimated latency of timm's models",
@@ -73,9 +74,10 @@ def zoo_svg(found: Selection) -> str:
         *(_dot(model, x, y, "front") for model in found.front),
         _limit(limit, x),
     )
+    return element("div", drawing, class_="picture", tabindex=0)  # the tables below hold its numbers
 
 
-def _axes(x: Scale, y: Scale, latencies: tuple[float, float], accuracies: tuple[float, float]) -> str:
+def _axes(x: Scale, y: Scale, latencies: tuple[float, float], accuracies: tuple[float, float]) -> Markup:
     ground = _HEIGHT - _BOTTOM
     rows = [
         line(_LEFT, y(a), _WIDTH - _RIGHT, y(a), "grid")
@@ -85,7 +87,7 @@ def _axes(x: Scale, y: Scale, latencies: tuple[float, float], accuracies: tuple[
     columns = [label(x(ms), ground + 18, f"{ms:g}", text_anchor="middle") for ms in log_ticks(*latencies)]
     base = line(_LEFT, ground, _WIDTH - _RIGHT, ground, "axis")
     below = label((_LEFT + _WIDTH) / 2, _HEIGHT - 8, "estimated latency, ms", text_anchor="middle", class_="quiet")
-    return "".join([*rows, *columns, base, below, label(8, 14, f"ImageNet top-1: {CAVEAT}", class_="quiet")])
+    return joined([*rows, *columns, base, below, label(8, 14, f"ImageNet top-1: {CAVEAT}", class_="quiet")])
 
 
 def log_ticks(low: float, high: float) -> list[float]:
@@ -99,7 +101,7 @@ def log_ticks(low: float, high: float) -> list[float]:
     return [value for value in every if low <= value <= high]
 
 
-def _steps(front: Sequence[SelectedModel], x: Scale, y: Scale) -> str:
+def _steps(front: Sequence[SelectedModel], x: Scale, y: Scale) -> Markup:
     """From each model level to the latency of the next more accurate one, then up to it."""
     points = [(x(model.latency_ms), y(model.published_top1)) for model in sorted(front, key=lambda m: m.latency_ms)]
     corners = [(right, height) for (_, height), (right, _) in pairwise(points)]
@@ -107,21 +109,23 @@ def _steps(front: Sequence[SelectedModel], x: Scale, y: Scale) -> str:
     return element("polyline", points=" ".join(f"{px:.1f},{py:.1f}" for px, py in path), class_="steps")
 
 
-def _dot(model: SelectedModel, x: Scale, y: Scale, kind: str) -> str:
+def _dot(model: SelectedModel, x: Scale, y: Scale, kind: str) -> Markup:
     side = model.input_shape[-1]
     said = title(f"{model.name} at {side} × {side}: {100 * model.published_top1:.2f} %, {model.latency_ms:.4g} ms")
-    radius = 4.5 if kind == "front" else 3.0
-    return element("circle", said, cx=x(model.latency_ms), cy=y(model.published_top1), r=radius, class_=kind)
+    place: dict[str, object] = {"cx": x(model.latency_ms), "cy": y(model.published_top1)}
+    if kind == "front":
+        return element("circle", said, **place, r=4.5, class_=kind, role="img", tabindex=0)
+    return element("circle", said, **place, r=3.0, class_=kind)
 
 
-def _limit(limit: float | None, x: Scale) -> str:
+def _limit(limit: float | None, x: Scale) -> Markup:
     if limit is None:
-        return ""
+        return Markup()
     named = label(x(limit) - 5, _TOP - 6, f"limit {limit:g} ms", text_anchor="end", class_="red")
     return line(x(limit), _TOP - 16, x(limit), _HEIGHT - _BOTTOM, "limit") + named
 
 
-def _table(models: Sequence[SelectedModel], measured: bool) -> str:
+def _table(models: Sequence[SelectedModel], measured: bool) -> Markup:
     energy = any(model.energy_mj is not None for model in models)
     head = [*_HEAD, *(["energy"] if energy else []), *(["measured"] if measured else [])]
     kinds = ["deployed" if model.on_front else "" for model in models]
@@ -145,7 +149,3 @@ def _row(model: SelectedModel, energy: bool, measured: bool) -> list[str]:
     if measured:
         cells.append("–" if model.measured is None else f"{model.measured.ms:.4g} ms")
     return cells
-
-
-def _note(text: str) -> str:
-    return f'<p class="quiet">{words(text)}</p>'

@@ -53,7 +53,7 @@ class History:
 
     @property
     def started(self) -> int:
-        """How many evaluations were started, those that go on included."""
+        """How many evaluations were started, including those that are still running."""
         return self._started + sum(map(started, self.open))
 
     def at_rung(self, rung: float) -> list[FrozenTrial]:
@@ -62,7 +62,7 @@ class History:
         return [*self._rungs.get(key, []), *(trial for trial in self.open if key in trial.user_attrs)]
 
     def rejected_in_a_row(self) -> int:
-        """How many of the last trials were not worth an evaluation; those that go on are passed over."""
+        """How many of the last trials were rejected without an evaluation; running ones are skipped."""
         finished = (trial for trial in reversed(self.trials) if trial.state.is_finished())
         return sum(1 for _ in itertools.takewhile(rejected, finished))
 

@@ -62,7 +62,7 @@ class Infeasibility:
         return list({id(costs): costs for costs in self._extremes.values()}.values())
 
     def explain(self, searched: Mapping[str, float] | None = None) -> str:
-        """One line; ``searched`` are the limits that the search kept to, at most those of the budget."""
+        """One line; ``searched`` are the limits that the search used, at most those of the budget."""
         binding = max(self.limits, key=lambda name: self._broken[name])
         lines = [f"none of {self.count} candidates is within the budget"]
         for name in sorted(self.limits, key=lambda name: name != binding):

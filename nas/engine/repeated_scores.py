@@ -1,4 +1,4 @@
-"""The best candidates of a search, scored once more where the validation images do not tell them apart."""
+"""The best candidates of a search, scored again where the error of their scores is larger than their differences."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def repeat_scores(study: optuna.Study, executor: Executor, seconds: float, *, ea
 
 
 def leading_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """The best trials, as far as the error of their scores does not tell them apart."""
+    """The best trials whose scores differ by less than their error."""
     ranked = ranked_trials(study)
     if not ranked or STANDARD_ERROR not in ranked[0].user_attrs:
         return ranked[:1]

@@ -1,4 +1,4 @@
-"""What an evaluation may tell beside an accuracy, and whether the validation images tell candidates apart."""
+"""What an evaluation may return beside an accuracy, and whether the validation images are enough to rank candidates."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Score:
 def agreement_of_halves(study: optuna.Study) -> float | None:
     """The rank correlation (Spearman) of the candidates' accuracies on the two halves of the validation images.
 
-    Near 1 the images tell the candidates apart; near 0 the order of the candidates is chance. None for fewer than six
+    Near 1 the ranking of the candidates is reliable; near 0 it is chance. None for fewer than six
     candidates, or where they are all alike.
     """
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

@@ -81,12 +81,12 @@ def search(
 
     ``n_trials`` counts candidates whose evaluation started, earlier runs on the same storage included; ``timeout`` is
     in seconds. The search also ends where no candidate is left that keeps the budget and is new, or where most
-    evaluations fail; the study's attribute ``ended`` says why. ``rungs`` are the fidelities at which a candidate is
-    judged, the last is 1 (asynchronous successive halving, 1810.05934).
+    evaluations fail; the study's attribute ``ended`` gives the reason. ``rungs`` are the fidelities at which candidates
+    are judged, the last is 1 (asynchronous successive halving, 1810.05934).
 
     ``sampler`` is one of Optuna's, a name (``surrogate``, ``tpe``, ``random``), or a function that makes one from a
     seed; by default a Gaussian process over the choices (:class:`nas.samplers.surrogate.SurrogateSampler`), seeded
-    anew for each trial from (seed, number), so that a search that was interrupted goes on as if it had not been. A
+    anew for each trial from (seed, number), so that an interrupted search continues as if nothing had happened. A
     sampler that is handed over as an object has a state of its own, so then that is not promised.
 
     With ``isolated``, or with several ``workers``, candidates are evaluated in processes of their own: one that dies,

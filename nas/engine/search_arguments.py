@@ -109,10 +109,10 @@ def checked_costs(costs: Mapping[str, Any], needed: Iterable[str]) -> dict[str, 
 
 
 def told_costs(cost: Callable[[Any], Mapping[str, Any]], found: Hashable, needed: Iterable[str]) -> dict[str, float]:
-    """What ``cost`` says of a candidate, checked.
+    """What ``cost`` returns for a candidate, checked.
 
     Raises:
-        InputError: it told no numbers, or not those that are needed.
+        InputError: it returned no numbers, or not those that are needed.
         UserFunctionError: it failed.
     """
     try:

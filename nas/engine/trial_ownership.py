@@ -29,7 +29,7 @@ class Ownership(Protocol):
         """It is evaluated."""
 
     def holds(self, trial_id: int) -> bool:
-        """Whether a result may still be told."""
+        """Whether a result may still be reported."""
 
     def left(self, open_trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """Trials that nobody evaluates any more."""

@@ -36,7 +36,7 @@ def choose_winner(
     Where two halves of the validation images do not agree on the order of the candidates, that order is chance, and the
     first ``tried_first`` of them are preferred: known networks, and the likely part of a pretrained one.
 
-    ``searched`` are the limits that the search kept to, at most those of the budget. The costs of these finalists,
+    ``searched`` are the limits that the search used, at most those of the budget. The costs of these finalists,
     three at least, are kept in the study under ``FINALISTS``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a child process tells while it works, told again here."""
+"""Progress and log messages of a child process, shown by this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes that are kept for the next work, so that torch is loaded once."""
+"""Processes that are reused, so that torch is loaded once."""
 
 from __future__ import annotations
 

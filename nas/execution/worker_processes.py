@@ -1,4 +1,4 @@
-"""Evaluates candidates in processes of their own, which are kept from one candidate to the next."""
+"""Evaluates candidates in processes of their own, which are reused from one candidate to the next."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def select(
 
     Raises:
         InputError: no such device, precision or unit, or a limit on what the device cannot say.
-        NothingFitsError: no model keeps the budget; it says which limit binds and what would be enough.
+        NothingFitsError: no model meets the budget; the message names the limit that binds and what would be enough.
 
     >>> import nas
     >>> found = nas.select("host", latency="1000ms", flash="3MB", precision="int8", top=2)

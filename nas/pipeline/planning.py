@@ -44,7 +44,7 @@ def planned(job: Job, folder: Path, clock: Clock) -> tuple[TimePlan | None, Job]
     """The plan, and the job of the search with the networks that it tries first; None and the job as it is where the
     time is not limited.
 
-    The plan is made once and kept in ``folder``; the clock gets the shares of the phases.
+    The plan is made once and stored in ``folder``; the clock gets the shares of the phases.
 
     Raises:
         InputError: the time is too short for anything.

@@ -48,7 +48,7 @@ class InitialWeights:
 def initial_weights(init: str) -> InitialWeights:
     """The preset and the file of weights that ``--init`` names.
 
-    ``timm:NAME`` is downloaded once and kept in the user's cache folder; of a file the preset is found by its shapes.
+    ``timm:NAME`` is downloaded once into the user's cache folder; of a file the preset is found by its shapes.
 
     Raises:
         InputError: no such preset or file, weights of another network, or no network to download from.

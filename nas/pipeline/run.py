@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from compress.atomic_files import json_text, write_text
 from compress.networks.artifact import Artifact
-from compress.progress import progress, whole_work
+from compress.progress import Listener, progress, progress_to, whole_work
 from compress.pruning.prune import Prune
 from compress.quantization.int8.qat import QuantizeAware
 from compress.stage_interface import Context, Stage
@@ -35,16 +35,23 @@ from search_spaces.arch import Arch
 from search_spaces.presets import preset
 
 
-def run(config: str | Path | None = None, **overrides: Any) -> Result:
+def run(config: str | Path | None = None, *, on_progress: Listener | None = None, **overrides: Any) -> Result:
     """Find, train, compress and verify a network for ``data`` within a budget on ``device``.
 
     ``config`` is a TOML file; keyword arguments are its entries and win over it (see :class:`nas.config.Config`).
-    Everything is kept in the folder ``out``; the same call again resumes an interrupted run.
+    ``on_progress(phase, share, note)`` is called while a phase works, with its finished share in 0..1, in place of
+    progress bars.
+    All results are written into the folder ``out``; the same call resumes an interrupted run.
 
     Raises:
         InputError: wrong input, described in one line.
-        NothingFitsError: no network was found that keeps the budget.
+        NothingFitsError: no network was found that meets the budget.
     """
+    with progress_to(on_progress):
+        return _run(config, overrides)
+
+
+def _run(config: str | Path | None, overrides: Mapping[str, Any]) -> Result:
     began = time.monotonic()  # reading the images counts
     with user_input():
         job = prepare(check_config(load_config(config, overrides)))

@@ -83,7 +83,7 @@ def _check_schema(folder: Path) -> None:
 
 
 def check_data(folder: Path, data: Dataset) -> None:
-    """Refuse to go on with other images than the run began with.
+    """Refuse to resume a run with other images than it was started with.
 
     Raises:
         InputError: labels, splits, sizes or the colours' statistics differ.
@@ -97,7 +97,7 @@ def check_data(folder: Path, data: Dataset) -> None:
 
 
 def check_init(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Keep in ``folder/init.json`` what a run with ``--init`` starts from, and refuse to go on from something else.
+    """Store in ``folder/init.json`` what a run with ``--init`` starts from, and refuse to resume it from anything else.
 
     Raises:
         InputError: other weights are found now than when the run began.

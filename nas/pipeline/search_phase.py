@@ -179,7 +179,7 @@ def _seconds_of_each(seconds: float) -> float:
 
 
 def layout_of(job: Job, folder: Path, seconds: float | None) -> Layout:
-    """How many candidates are trained at a time, decided once and kept.
+    """How many candidates are trained at a time, decided once and stored.
 
     Without a limit of time it is one, because the order in which several end depends on the clock. Where every
     candidate is measured it is one too, because trainings beside a measurement would make it slower.

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import optuna
+from markupsafe import Markup
 
 from nas.engine.winner_selection import FINALISTS
 from nas.report.html import grid
 from nas.report.pareto_plot import legend, pareto_marks, pareto_points, pareto_svg
-from nas.report.svg import words
+from nas.report.svg import element
 from nas.samplers.trial_attributes import COST
 
 _STATES = {
@@ -22,14 +23,17 @@ _STATES = {
 }
 
 
-def candidates_section(metrics: Mapping[str, Any], study: optuna.Study) -> tuple[str, ...]:
+def candidates_section(metrics: Mapping[str, Any], study: optuna.Study) -> tuple[Markup, ...]:
     """Accuracy over latency of all candidates, and the finalists with both of their latencies."""
     points = pareto_points(study, metrics["winner_trial"])
     return (
         pareto_svg(points, pareto_marks(metrics["rows"]), metrics["asked"].get("latency_ms")),
         legend(),
-        f"<p>{words(counts(metrics['trials']))} The blue line is the Pareto front: the candidates that no other one "
-        "beats in both accuracy and latency.</p>",
+        element(
+            "p",
+            counts(metrics["trials"]),
+            " The blue line is the Pareto front: the candidates that no other one beats in both accuracy and latency.",
+        ),
         *_finalists(study),
     )
 
@@ -44,7 +48,7 @@ def counts(trials: Mapping[str, int]) -> str:
     return f"{sum(trials.values())} candidates: {said or 'none'}."
 
 
-def _finalists(study: optuna.Study) -> tuple[str, ...]:
+def _finalists(study: optuna.Study) -> tuple[Markup, ...]:
     """The latencies of the finalists in the search, and when they were checked again."""
     trials = study.get_trials(deepcopy=False)
     rows = [
@@ -63,4 +67,4 @@ def _finalists(study: optuna.Study) -> tuple[str, ...]:
         "and the latency when the finalist was checked again. For a measurement it is the upper end of the 90 % "
         "interval, for an estimate the value that it stays below with a probability of 90 %."
     )
-    return f"<p>{note}</p>", grid(["", "in the search", "checked again", "precision"], rows)
+    return element("p", note), grid(["", "in the search", "checked again", "precision"], rows)

@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nas.report.svg import element, label, line, picture, ticks, title, words
+from markupsafe import Markup
+
+from nas.report.html import figure
+from nas.report.svg import element, joined, label, line, picture, ticks, title
 
 Row = Mapping[str, Any]
 
@@ -38,9 +41,9 @@ class _Panel:
         return self.left + (value - self.low) / max(self.high - self.low, 1e-12) * _PANEL_WIDTH
 
 
-def stages_svg(rows: Sequence[Row], limit_ms: float | None) -> str:
+def stages_svg(rows: Sequence[Row], limit_ms: float | None) -> Markup:
     """Bytes, latency with its 90 % interval and test accuracy with its 95 % interval from stage to stage; what was
-    reverted is pale and says why.
+    reverted is pale, with the reason.
     """
     height = _STAGES_TOP + _STAGE_HEIGHT * len(rows)
     drawn = []
@@ -53,7 +56,23 @@ def stages_svg(rows: Sequence[Row], limit_ms: float | None) -> str:
             drawn.append(label(at + 4, 28, f"limit {limit_ms:g}", class_="small red"))
         drawn += [_stage_bar(panel, rows, i) for i in range(len(rows))]
     drawn += [_stage_words(row, _STAGES_TOP + i * _STAGE_HEIGHT) for i, row in enumerate(rows)]
-    return picture(_WIDTH, height, "bytes, latency and accuracy of each step", *drawn)
+    drawing = picture(_WIDTH, height, "bytes, latency and accuracy of each step", *drawn)
+    return figure(drawing, ["step", *_STAGES_HEAD, ""], [_stage_row(row) for row in rows])
+
+
+_STAGES_HEAD = ("file bytes", "latency, ms", "90 % interval", "test accuracy", "95 % interval")
+
+
+def _stage_row(row: Row) -> list[str]:
+    return [
+        row["label"],
+        f"{row['file_bytes']:,}",
+        f"{row['latency_ms']:.4g}",
+        f"{row['latency_low_ms']:.4g} to {row['latency_high_ms']:.4g}",
+        f"{100 * row['test_accuracy']:.2f} %",
+        f"{100 * row['test_accuracy_low']:.2f} to {100 * row['test_accuracy_high']:.2f} %",
+        _outcome(row),
+    ]
 
 
 def _panels(rows: Sequence[Row], limit_ms: float | None) -> tuple[_Panel, ...]:
@@ -69,7 +88,7 @@ def _panels(rows: Sequence[Row], limit_ms: float | None) -> tuple[_Panel, ...]:
     )  # fmt: skip
 
 
-def _stage_bar(panel: _Panel, rows: Sequence[Row], index: int) -> str:
+def _stage_bar(panel: _Panel, rows: Sequence[Row], index: int) -> Markup:
     row, y = rows[index], float(_STAGES_TOP + index * _STAGE_HEIGHT)
     value, kind = float(row[panel.name]), _kind(row)
     at = end = panel.x(value)
@@ -80,7 +99,7 @@ def _stage_bar(panel: _Panel, rows: Sequence[Row], index: int) -> str:
         drawn = element("rect", said, x=panel.left, y=y, width=max(at - panel.left, 1.0), height=18, class_=kind)
     if panel.interval is not None:
         low, high = (panel.x(float(row[name])) for name in panel.interval)
-        ends = "".join(line(x, y + 4, x, y + 14, "whisker") for x in (low, high))
+        ends = joined(line(x, y + 4, x, y + 14, "whisker") for x in (low, high))
         drawn = line(low, y + 9, high, y + 9, "whisker") + ends + drawn
         end = max(end, high)
     earlier = next((r for r in reversed(rows[:index]) if not r.get("rejection_reason")), None)
@@ -96,23 +115,22 @@ def _change(name: str, row: Row, earlier: Row | None) -> str:
     return f" ({100 * (row[name] / earlier[name] - 1):+.0f} %)"
 
 
-def _stage_words(row: Row, y: float) -> str:
-    note = (
-        f"reverted: {row['rejection_reason']}"
-        if row.get("rejection_reason")
-        else "deployed"
-        if row.get("deployed")
-        else ""
-    )
+def _stage_words(row: Row, y: float) -> Markup:
     kind = "small red" if row.get("rejection_reason") else "small green"
-    return label(0, y + 14, row["label"], class_="strong") + label(_LABEL_WIDTH, y + 35, note, class_=kind)
+    return label(0, y + 14, row["label"], class_="strong") + label(_LABEL_WIDTH, y + 35, _outcome(row), class_=kind)
+
+
+def _outcome(row: Row) -> str:
+    if row.get("rejection_reason"):
+        return f"reverted: {row['rejection_reason']}"
+    return "deployed" if row.get("deployed") else ""
 
 
 def _kind(row: Row) -> str:
     return "reverted" if row.get("rejection_reason") else "deployed" if row.get("deployed") else "accepted"
 
 
-def architecture_svg(architecture: Mapping[str, Any]) -> str:
+def architecture_svg(architecture: Mapping[str, Any]) -> Markup:
     """One box for each block from the input down, as wide as it has output channels."""
     blocks = architecture["blocks"]
     widest = max(block["out_channels"] for block in blocks)
@@ -125,20 +143,31 @@ def architecture_svg(architecture: Mapping[str, Any]) -> str:
     bottom = 24 + _BLOCK_HEIGHT * (len(blocks) + 1)
     pooled = "" if blocks[-1]["resolution"] == [1, 1] else "global average pooling, "
     drawn.append(_end(f"{pooled}{architecture['features']} → {architecture['num_classes']} classes", bottom))
-    return picture(_WIDTH, bottom + _BLOCK_HEIGHT, "the blocks of the deployed network", *drawn)
+    drawing = picture(_WIDTH, bottom + _BLOCK_HEIGHT, "the blocks of the deployed network", *drawn)
+    rows = [
+        [
+            block["name"],
+            describe(block),
+            "{} × {}".format(*block["resolution"]),
+            f"{block['params']:,}",
+            f"{block['macs']:,}",
+        ]
+        for block in blocks
+    ]
+    return figure(drawing, ["name", "block", "output", "parameters", "MACs"], rows)
 
 
-def _end(text: str, y: float) -> str:
+def _end(text: str, y: float) -> Markup:
     box = element("rect", x=_AXIS - 135, y=y, width=270, height=22, rx=11, class_="end")
     return box + label(_AXIS, y + 15, text, text_anchor="middle", class_="small inside")
 
 
-def _block(block: Row, y: float, widest: int) -> str:
+def _block(block: Row, y: float, widest: int) -> Markup:
     wide = max(26.0, _WIDEST * block["out_channels"] / widest)
     text, (height, width) = describe(block), block["resolution"]
     box = element("rect", title(f"{block['name']}: {text}"), x=_AXIS - wide / 2, y=y, width=wide, height=22, rx=3,
                   class_=f"block {block['kind']}")  # fmt: skip
-    shortcut = ""
+    shortcut = Markup()
     if block["shortcut"] != "none":
         edge = _AXIS + wide / 2
         path = f"M{edge:.1f},{y + 3} h10 v16 h-10"
@@ -149,14 +178,14 @@ def _block(block: Row, y: float, widest: int) -> str:
         (890.0, f"{block['params']:,}"),
         (1000.0, f"{block['macs']:,}"),
     )
-    return "".join(
+    return joined(
         (
             line(_AXIS, y - _BLOCK_HEIGHT + 22, _AXIS, y, "axis"),
             label(0, y + 15, block["name"], class_="small quiet"),
             box,
             shortcut,
             label(_AXIS, y + 15, block["out_channels"], text_anchor="middle", class_="small inside"),
-            *(label(x, y + 15, words_, class_="small") for x, words_ in columns),
+            *(label(x, y + 15, column, class_="small") for x, column in columns),
         )
     )
 
@@ -179,7 +208,7 @@ def describe(block: Row) -> str:
     return ", ".join(parts)
 
 
-def memory_svg(memory: Mapping[str, Any], limit_bytes: float | None) -> str:
+def memory_svg(memory: Mapping[str, Any], limit_bytes: float | None) -> Markup:
     """Bytes of activations that exist while each kernel runs, with the peak and, if it is near, the limit."""
     kernels, peak = memory["kernels"], int(memory["peak_bytes"])
     near = limit_bytes is not None and limit_bytes < 3 * peak
@@ -202,18 +231,20 @@ def memory_svg(memory: Mapping[str, Any], limit_bytes: float | None) -> str:
     drawn.append(_peak_words(memory, left + (memory["peak_index"] + 0.5) * step, y(peak) - 6))
     if limit_bytes is not None and near:
         drawn.append(line(left, y(limit_bytes), _WIDTH, y(limit_bytes), "limit"))
-        said = f"limit {limit_bytes:,.0f} bytes"
-        drawn.append(label(_WIDTH, y(limit_bytes) - 5, said, text_anchor="end", class_="red"))
+        text = f"limit {limit_bytes:,.0f} bytes"
+        drawn.append(label(_WIDTH, y(limit_bytes) - 5, text, text_anchor="end", class_="red"))
     elif limit_bytes is not None:
-        said = f"the limit of {limit_bytes:,.0f} bytes is above the chart"
-        drawn.append(label(_WIDTH, 12, said, text_anchor="end", class_="red"))
+        text = f"the limit of {limit_bytes:,.0f} bytes is above the chart"
+        drawn.append(label(_WIDTH, 12, text, text_anchor="end", class_="red"))
     drawn.append(line(left, y(0), _WIDTH, y(0), "axis"))
-    run = f"{words(len(kernels))} kernels in order of execution"
+    run = f"{len(kernels)} kernels in order of execution"
     drawn.append(label((left + _WIDTH) / 2, _MEMORY_HEIGHT - 8, run, text_anchor="middle", class_="quiet"))
-    return picture(_WIDTH, _MEMORY_HEIGHT, "bytes of activations that exist while each kernel runs", *drawn)
+    drawing = picture(_WIDTH, _MEMORY_HEIGHT, "bytes of activations that exist while each kernel runs", *drawn)
+    rows = [[str(i), kernel["name"], kernel["kind"], f"{kernel['live_bytes']:,}"] for i, kernel in enumerate(kernels)]
+    return figure(drawing, ["#", "kernel", "kind", "bytes"], rows)
 
 
-def _peak_words(memory: Mapping[str, Any], x: float, y: float) -> str:
+def _peak_words(memory: Mapping[str, Any], x: float, y: float) -> Markup:
     name = memory["kernels"][memory["peak_index"]]["name"]
     anchor = "start" if x < _WIDTH * 0.35 else "end" if x > _WIDTH * 0.65 else "middle"
     return label(x, y, f"peak {memory['peak_bytes']:,} bytes at {name}", text_anchor=anchor, class_="strong")

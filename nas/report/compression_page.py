@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from hw_profiles.errors import InputError
-from nas.report.html import grid, listing, page, percent, section
-from nas.report.svg import words
+from nas.report.html import grid, listing, note, page, part, percent, section
+from nas.report.svg import element, joined
 from nas.results.metrics_file import read_metrics
 from nas.results.waterfall import WATERFALL_HEAD, lost, tried_lines, waterfall_cells
 
@@ -46,21 +48,25 @@ def render_compression(metrics: Metrics) -> str:
     """The page of a compression."""
     met = metrics["budget_met"] and metrics["target_met"]
     config = metrics["config"]
-    warnings = "".join(f"<li>{words(line)}</li>" for line in metrics["warnings"])
+    head = joined(
+        (
+            element("h1", f"{metrics['deployed']} for {config['device']}"),
+            note(f"{config['model']}, data: {metrics['asked']['data']}"),
+            element("p", metrics["verdict"], class_="verdict" if met else "verdict broken"),
+            part("warnings", metrics["warnings"]),
+            _tiles(metrics),
+        )
+    )
     return page(
         f"fitnas: {config['model']}",
-        f"<h1>{words(metrics['deployed'])} for {words(config['device'])}</h1>",
-        f'<p class="quiet">{words(config["model"])}, data: {words(metrics["asked"]["data"])}</p>',
-        f'<p class="verdict{"" if met else " broken"}">{words(metrics["verdict"])}</p>',
-        f'<ul class="warnings" role="note">{warnings}</ul>' if warnings else "",
-        _tiles(metrics),
+        head,
         section("settings", "Settings", listing({name: each for name, each in config.items() if each is not None})),
         section("stages", "What each stage brought and cost", *_waterfall(metrics)),
         section("plans", "Plans that were run", _plans(metrics)),
     )
 
 
-def _tiles(metrics: Metrics) -> str:
+def _tiles(metrics: Metrics) -> Markup:
     reference, promise, test = metrics["reference"], metrics["promise"], metrics["test_change"]
     tiles = (
         (f"{metrics['coded_bytes']:,} bytes", f"coded file; as given {reference['coded_bytes']:,}"),
@@ -72,23 +78,24 @@ def _tiles(metrics: Metrics) -> str:
         (f"{metrics['latency_ms']:.4g} ms", f"latency, {metrics['final']['latency_source']}; as given "
          f"{reference['latency_ms']:.4g} ms"),
     )  # fmt: skip
-    shown = "".join(f'<div class="tile"><b>{words(value)}</b><span>{words(what)}</span></div>' for value, what in tiles)
-    return f'<div class="tiles">{shown}</div>'
+    return part("tiles", tiles)
 
 
-def _waterfall(metrics: Metrics) -> tuple[str, ...]:
+def _waterfall(metrics: Metrics) -> tuple[Markup, ...]:
     rows = metrics["waterfall"]
     kinds = ["" if row["accepted"] else "reverted" for row in rows]
-    lines = "".join(f"<li>{words(line)}</li>" for line in tried_lines(rows))
+    lines = [element("li", line) for line in tried_lines(rows)]
     return (
         grid(list(WATERFALL_HEAD), [list(waterfall_cells(row)) for row in rows], "wide", kinds),
-        f"<h3>Tried where a stage lost too much</h3><ul>{lines}</ul>" if lines else "",
-        "<p class='quiet'>Points lost: against the network as given, on the same validation images, with the interval. "
-        "Test images were used only for the final evaluation. plan.toml in the folder repeats the accepted stages.</p>",
+        *([element("h3", "Tried where a stage lost too much"), element("ul", *lines)] if lines else []),
+        note(
+            "Points lost: against the network as given, on the same validation images, with the interval. "
+            "Test images were used only for the final evaluation. plan.toml in the folder repeats the accepted stages."
+        ),
     )
 
 
-def _plans(metrics: Metrics) -> str:
+def _plans(metrics: Metrics) -> Markup:
     head = ["plan", "stages", "within the tolerance", "coded bytes", "val acc", "latency ms"]
     rows = [
         [

@@ -8,21 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from sqlalchemy.exc import SQLAlchemyError
+from markupsafe import Markup
 
 from compress.data.preprocessing import METADATA_KEY
-from hw_profiles.errors import InputError
 from nas.config import Config
 from nas.report.candidates_section import candidates_section
 from nas.report.charts import architecture_svg, memory_svg, stages_svg
 from nas.report.compression_page import is_compression, render_compression_folder
-from nas.report.html import grid, listing, page, percent, section
+from nas.report.html import grid, listing, note, page, part, percent, section
 from nas.report.plan_section import plan_section
 from nas.report.predictions_section import data_section, on_test_section
-from nas.report.svg import words
-from nas.results.collect import METRICS_SCHEMA, limited_values, value_sources
-from nas.results.metrics_file import read_metrics
-from nas.storages.sqlite_file import sqlite_url
+from nas.report.run_files import belongs_to_a_run, read_run
+from nas.report.svg import element, joined
+from nas.results.collect import limited_values, value_sources
 
 Metrics = Mapping[str, Any]
 
@@ -42,20 +40,24 @@ _HEAD = ["", "val acc", "test acc (95 %)", "balanced", "params", "MACs", "file b
 
 def render(metrics: Metrics, study: optuna.Study) -> str:
     """The page of a run from its metrics.json and its study."""
-    asked, final = metrics["asked"], metrics["final"]
-    broken = "" if metrics["budget_met"] else " broken"
+    asked = metrics["asked"]
+    head = joined(
+        (
+            element("h1", f"{metrics['deployed']} for {asked['device']}"),
+            note(f"image classifier with {len(metrics['classes'])} classes, data: {asked['data']}"),
+            element("p", metrics["verdict"], class_="verdict" if metrics["budget_met"] else "verdict broken"),
+            part("warnings", metrics["warnings"]),
+            _tiles(metrics["final"]),
+        )
+    )
     return page(
         f"fitnas: {asked['data']}",
-        f"<h1>{words(metrics['deployed'])} for {words(asked['device'])}</h1>",
-        f'<p class="quiet">image classifier with {len(metrics["classes"])} classes, data: {words(asked["data"])}</p>',
-        f'<p class="verdict{broken}">{words(metrics["verdict"])}</p>',
-        _warnings(metrics["warnings"]),
-        _tiles(final),
+        head,
         section("asked", "Settings", _asked(metrics)),
-        section("plan", "Time", plan_section(metrics)) if metrics.get("plan") else "",
+        *([section("plan", "Time", plan_section(metrics))] if metrics.get("plan") else []),
         section("budget", "Budget", _budget(metrics)),
         section("candidates", "Candidates", *candidates_section(metrics, study)),
-        section("c99", "C99 program", _c99(metrics)) if metrics.get("c99") else "",
+        *([section("c99", "C99 program", _c99(metrics))] if metrics.get("c99") else []),
         section("stages", "From the winner to the deployed file", *_stages(metrics)),
         section("architecture", "Architecture", architecture_svg(metrics["architecture"])),
         section("memory", "Memory over time", *_memory(metrics)),
@@ -73,39 +75,12 @@ def render_run(folder: Path) -> str:
     """
     if is_compression(folder):
         return render_compression_folder(folder)
-    for name in ("metrics.json", "study.db"):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder}: must be the folder of a finished run, but it has no {name}")
-    metrics, study = _read_metrics(folder / "metrics.json"), _read_study(folder / "study.db")
-    try:
-        return render(metrics, study)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise InputError(f"{folder}: metrics.json and study.db do not belong to a finished run ({error!r})") from None
+    run = read_run(folder)
+    with belongs_to_a_run(folder):
+        return render(run.metrics, run.study)
 
 
-def _read_metrics(path: Path) -> Metrics:
-    metrics = read_metrics(path)
-    schema = metrics.get("schema")
-    if schema != METRICS_SCHEMA:
-        raise InputError(
-            f"{path}: schema must be {METRICS_SCHEMA}, got {schema!r}: it was written by another version of fitnas"
-        )
-    return metrics
-
-
-def _read_study(path: Path) -> optuna.Study:
-    try:
-        return optuna.load_study(study_name="search", storage=sqlite_url(path))
-    except (KeyError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
-        raise InputError(f"{path}: not the study of a run ({type(error).__name__})") from None
-
-
-def _warnings(lines: list[str]) -> str:
-    shown = "".join(f"<li>{words(line)}</li>" for line in lines)
-    return f'<ul class="warnings" role="note">{shown}</ul>' if lines else ""
-
-
-def _tiles(final: Metrics) -> str:
+def _tiles(final: Metrics) -> Markup:
     tiles: tuple[tuple[str, str], ...] = (
         (percent(final["test_accuracy"]), f"accuracy on {final['test_images']} test images, "
          f"95 %: {_percents(final['test_accuracy_low'], final['test_accuracy_high'])}"),
@@ -118,11 +93,10 @@ def _tiles(final: Metrics) -> str:
     if final.get("expected_energy_mj") is not None:
         low, high = final["energy_low_mj"], final["energy_high_mj"]
         tiles += ((f"{final['expected_energy_mj']:.3g} mJ", f"energy, estimated, 90 %: {low:.3g} to {high:.3g}"),)
-    shown = "".join(f'<div class="tile"><b>{words(value)}</b><span>{words(what)}</span></div>' for value, what in tiles)
-    return f'<div class="tiles">{shown}</div>'
+    return part("tiles", tiles)
 
 
-def _asked(metrics: Metrics) -> str:
+def _asked(metrics: Metrics) -> Markup:
     config, data = metrics["config"], metrics["data"]
     images, environment = data["images"], metrics["environment"]
     wishes: dict[str, object] = {
@@ -145,7 +119,7 @@ def _asked(metrics: Metrics) -> str:
         **environment.get("measuring", {}),
         **environment.get("packages", {}),
     }
-    return f'<div class="columns">{listing(wishes)}{listing(machine)}</div>'
+    return element("div", listing(wishes), listing(machine), class_="columns")
 
 
 def _start(metrics: Metrics) -> dict[str, object]:
@@ -165,26 +139,22 @@ def _quantity(key: str, value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f} bytes" if unit == "bytes" else f"{value:,.4g} {unit}"
 
 
-def _budget(metrics: Metrics) -> str:
+def _budget(metrics: Metrics) -> Markup:
     if not metrics["excess"]:
-        return "<p>No limit was given.</p>"
+        return element("p", "No limit was given.")
     values, sources, rows = limited_values(metrics["final"]), value_sources(metrics["final"]), []
     for name, excess in metrics["excess"].items():
         share = 100 * (1 + excess)
-        said = f"{_quantity(name, values[name])} of {_quantity(name, metrics['asked'][name])}, {share:.1f} %"
-        rows.append(
-            f'<div class="limit-row"><span>{words(_LIMITS[name][0])}, {words(sources[name])}</span>'
-            f'<div class="bar{" broken" if excess > 0 else ""}"><div style="width:{min(share, 100):.1f}%"></div></div>'
-            f"<span>{words(said)}</span></div>"
-        )
-    note = (
+        text = f"{_quantity(name, values[name])} of {_quantity(name, metrics['asked'][name])}, {share:.1f} %"
+        row = {"name": _LIMITS[name][0], "source": sources[name], "text": text}
+        rows.append({**row, "width": min(share, 100.0), "broken": excess > 0})
+    return part("limits", rows) + note(
         "A measured latency is compared with the limit by the upper end of its 90 % interval, an estimated one by the "
         "value that it stays below with a probability of 90 %."
     )
-    return "".join(rows) + f'<p class="quiet">{note}</p>'
 
 
-def _c99(metrics: Metrics) -> str:
+def _c99(metrics: Metrics) -> Markup:
     """The program of a microcontroller's run."""
     project = metrics["c99"]
     facts: dict[str, object] = {
@@ -195,14 +165,13 @@ def _c99(metrics: Metrics) -> str:
         "arena": f"{project['arena_bytes']:,} bytes",
         **{name: f"{project[key]:,} {unit}" for name, key, unit in _C99_FACTS if project.get(key) is not None},
     }
-    note = (
+    return listing(facts) + note(
         "The latency is an estimate: instructions counted under emulation, times the cycles of an instruction that "
         "published latencies of other programs support (see the device file). No board has run the program."
     )
-    return f'{listing(facts)}<p class="quiet">{note}</p>'
 
 
-def _stages(metrics: Metrics) -> tuple[str, ...]:
+def _stages(metrics: Metrics) -> tuple[Markup, ...]:
     rows = metrics["rows"]
     steps = [row for row in rows if row["role"] in ("winner", "stage")]
     kinds = ["reverted" if row.get("rejection_reason") else "deployed" if row.get("deployed") else "" for row in rows]
@@ -210,13 +179,19 @@ def _stages(metrics: Metrics) -> tuple[str, ...]:
     threads = "one thread" if metrics["threads"] == 1 else f"{metrics['threads']} threads"
     return (
         stages_svg(steps, metrics["asked"].get("latency_ms")),
-        "<p class='quiet'>In parentheses: the change from the last accepted step, in percent for bytes and latency, in "
-        "percentage points for accuracy.</p><h3>All networks</h3>",
+        note(
+            "In parentheses: the change from the last accepted step, in percent for bytes and latency, in percentage "
+            "points for accuracy."
+        ),
+        element("h3", "All networks"),
         grid(_HEAD, [_cells(row) for row in rows], "wide", kinds),
-        f"<p>Latency: {words(source)}, batch size 1, {words(threads)}; the column “source” gives the source for each "
-        "network. The estimate comes from the device file and is not used where a latency was measured. File bytes are "
-        "those of the ONNX file. Peak RAM is planned from the lifetimes of the activations. Test images were used only "
-        "for the final evaluation.</p>",
+        element(
+            "p",
+            f"Latency: {source}, batch size 1, {threads}; the column “source” gives the source for each network. The "
+            "estimate comes from the device file and is not used where a latency was measured. File bytes are those of "
+            "the ONNX file. Peak RAM is planned from the lifetimes of the activations. Test images were used only for "
+            "the final evaluation.",
+        ),
     )
 
 
@@ -227,7 +202,7 @@ def _cells(row: Metrics) -> list[str]:
     latency = "–"
     if row.get("latency_ms") is not None:
         latency = f"{row['latency_ms']:.3f} ({row['latency_low_ms']:.3f}–{row['latency_high_ms']:.3f})"
-    note = row.get("note", "deployed" if row.get("deployed") else "")
+    remark = row.get("note", "deployed" if row.get("deployed") else "")
     return [
         row["label"],
         "n/a (trained on)" if row.get("val_seen") else percent(row["val_accuracy"]),
@@ -240,28 +215,32 @@ def _cells(row: Metrics) -> list[str]:
         row.get("latency_source") or "–",
         show("estimated_ms", ".3f"),
         show("peak_ram_bytes", ","),
-        "reverted" if row.get("rejection_reason") else note,
+        "reverted" if row.get("rejection_reason") else remark,
     ]
 
 
-def _memory(metrics: Metrics) -> tuple[str, ...]:
-    note = (
+def _memory(metrics: Metrics) -> tuple[Markup, ...]:
+    text = (
         "Bytes of the activations that must exist while each kernel runs, in the deployed precision, planned from "
         "their lifetimes. Weights are not included. Hover over a bar to see the name of the kernel."
     )
-    return memory_svg(metrics["memory"], metrics["asked"].get("peak_ram_bytes")), f'<p class="quiet">{note}</p>'
+    return memory_svg(metrics["memory"], metrics["asked"].get("peak_ram_bytes")), note(text)
 
 
-def _use(metrics: Metrics) -> tuple[str, ...]:
+def _use(metrics: Metrics) -> tuple[Markup, ...]:
     config = Config(**metrics["config"]).to_toml()
     return (
-        "<p>The file takes float32 images of shape (N, C, H, W) and returns logits. Its metadata entry "
-        f"<code>{words(METADATA_KEY)}</code> says how an image becomes the input; an image of another size is cropped "
-        "and resized bilinearly to each of <code>sizes</code> in turn. The code needs only onnxruntime and numpy:</p>",
-        f'<pre id="snippet">{words(snippet(metrics["deployed"]))}</pre>',
-        "<h3>Repeat the run</h3><p>Save this as <code>config.toml</code> (the run folder has it as well); "
-        "<code>nas run config.toml --out runs/again</code> repeats the run.</p>",
-        f"<pre>{words(config)}</pre>",
+        Markup(
+            "<p>The file takes float32 images of shape (N, C, H, W) and returns logits. Its metadata entry "
+            "<code>{}</code> says how an image becomes the input; an image of another size is cropped and resized "
+            "bilinearly to each of <code>sizes</code> in turn. The code needs only onnxruntime and numpy:</p>"
+        ).format(METADATA_KEY),
+        element("pre", snippet(metrics["deployed"]), id="snippet"),
+        Markup(
+            "<h3>Repeat the run</h3><p>Save this as <code>config.toml</code> (the run folder has it as well); "
+            "<code>nas run config.toml --out runs/again</code> repeats the run.</p>"
+        ),
+        element("pre", config),
     )
 
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from markupsafe import Markup
 
 from compress.stages.acceptance import latency_upper_bound
 from nas.engine.pareto import pareto_front
 from nas.engine.search import ranked_trials
-from nas.report.svg import element, label, line, picture, ticks, title
+from nas.report.html import figure
+from nas.report.svg import element, joined, label, line, picture, ticks, title
 from nas.samplers.trial_attributes import COST
 
 _WIDTH, _HEIGHT = 760, 380
@@ -83,10 +85,10 @@ def pareto_marks(rows: Sequence[Mapping[str, Any]]) -> list[Mark]:
     return marks
 
 
-def pareto_svg(points: Sequence[Point], marks: Sequence[Mark], limit_ms: float | None) -> str:
+def pareto_svg(points: Sequence[Point], marks: Sequence[Mark], limit_ms: float | None) -> Markup:
     """Candidates as dots, the front as a stepped line, the limit dashed, and the marks."""
     if not points:
-        return "<p>No candidate was evaluated.</p>"
+        return element("p", "No candidate was evaluated.")
     accuracies = [p.accuracy for p in points] + [m.accuracy for m in marks]
     right = 1.06 * max([limit_ms or 0.0, *(p.latency_ms for p in points), *(m.latency_ms for m in marks)])
     low, high = max(0.0, min(accuracies) - 0.03), min(1.0, max(accuracies) + 0.03)
@@ -97,7 +99,7 @@ def pareto_svg(points: Sequence[Point], marks: Sequence[Mark], limit_ms: float |
     def y(accuracy: float) -> float:
         return _HEIGHT - _BOTTOM - (accuracy - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
 
-    return picture(
+    drawing = picture(
         _WIDTH,
         _HEIGHT,
         "validation accuracy and latency of the candidates",
@@ -107,9 +109,15 @@ def pareto_svg(points: Sequence[Point], marks: Sequence[Mark], limit_ms: float |
         *(_dot(point, x, y) for point in points),
         *(_mark(mark, x, y) for mark in marks),
     )
+    shown = sorted((p for p in points if p.on_front or p.chosen), key=lambda p: p.latency_ms)
+    rows = [[p.label, f"{p.latency_ms:.4f}", f"{p.accuracy:.2%}", "winner" if p.chosen else "front"] for p in shown]
+    rows += [[f"{m.kind}: {m.label}", f"{m.latency_ms:.4f}", f"{m.accuracy:.2%}", "fully trained"] for m in marks]
+    return figure(
+        drawing, ["network", "latency, ms", "validation accuracy", ""], rows, ": Pareto front and final networks"
+    )
 
 
-def _axes(scales: tuple[Scale, Scale], accuracies: tuple[float, float], right: float) -> str:
+def _axes(scales: tuple[Scale, Scale], accuracies: tuple[float, float], right: float) -> Markup:
     (x, y), bottom = scales, _HEIGHT - _BOTTOM
     rows = [
         line(_LEFT, y(a), _WIDTH - _RIGHT, y(a), "grid")
@@ -121,10 +129,10 @@ def _axes(scales: tuple[Scale, Scale], accuracies: tuple[float, float], right: f
     below = label(
         (_LEFT + _WIDTH) / 2, _HEIGHT - 8, "latency compared with the limit, ms", text_anchor="middle", class_="quiet"
     )
-    return "".join([*rows, *columns, base, below, label(8, 14, "validation accuracy", class_="quiet")])
+    return joined([*rows, *columns, base, below, label(8, 14, "validation accuracy", class_="quiet")])
 
 
-def _front(points: Sequence[Point], x: Scale, y: Scale) -> str:
+def _front(points: Sequence[Point], x: Scale, y: Scale) -> Markup:
     front = sorted((p for p in points if p.on_front), key=lambda p: p.latency_ms)
     steps = " ".join(
         f"{x(p.latency_ms):.1f},{y(q.accuracy):.1f} {x(p.latency_ms):.1f},{y(p.accuracy):.1f}"
@@ -133,32 +141,35 @@ def _front(points: Sequence[Point], x: Scale, y: Scale) -> str:
     return element("polyline", points=steps, class_="steps")
 
 
-def _limit(limit_ms: float | None, x: Scale) -> str:
+def _limit(limit_ms: float | None, x: Scale) -> Markup:
     if limit_ms is None:
-        return ""
+        return Markup()
     at = x(limit_ms)
-    words = label(at - 5, _TOP - 8, f"limit {limit_ms:g} ms", text_anchor="end", class_="red")
-    return line(at, _TOP - 16, at, _HEIGHT - _BOTTOM, "limit") + words
+    text = label(at - 5, _TOP - 8, f"limit {limit_ms:g} ms", text_anchor="end", class_="red")
+    return line(at, _TOP - 16, at, _HEIGHT - _BOTTOM, "limit") + text
 
 
-def _dot(point: Point, x: Scale, y: Scale) -> str:
+def _dot(point: Point, x: Scale, y: Scale) -> Markup:
     kind = "chosen" if point.chosen else "front" if point.on_front else "other"
     note = ", chosen as winner" if point.chosen else ", on the Pareto front" if point.on_front else ""
     said = title(f"{point.label}: {point.accuracy:.2%} after a short training, {point.latency_ms:.4f} ms{note}")
-    size = 3.5 if kind == "other" else 5.0
-    return element("circle", said, cx=x(point.latency_ms), cy=y(point.accuracy), r=size, class_=kind)
+    place: dict[str, object] = {"cx": x(point.latency_ms), "cy": y(point.accuracy)}
+    if kind == "other":
+        return element("circle", said, **place, r=3.5, class_=kind)
+    return element("circle", said, **place, r=5.0, class_=kind, role="img", tabindex=0)
 
 
-def _mark(mark: Mark, x: Scale, y: Scale) -> str:
+def _mark(mark: Mark, x: Scale, y: Scale) -> Markup:
     said = title(
         f"{mark.kind}{'' if mark.kind == mark.label else f' ({mark.label})'}: {mark.accuracy:.2%} fully trained, "
         f"{mark.latency_ms:.4f} ms"
     )
     place = f"translate({x(mark.latency_ms):.1f} {y(mark.accuracy):.1f})"
-    return element("path", said, d=_SHAPES[mark.kind], transform=place, class_=f"mark {mark.kind}")
+    return element("path", said, d=_SHAPES[mark.kind], transform=place, class_=f"mark {mark.kind}", role="img",
+                   tabindex=0)  # fmt: skip
 
 
-def legend() -> str:
+def legend() -> Markup:
     """The legend of the plot."""
     # The dots are drawn as rounded squares, so that circles in the page are candidates and nothing else.
     dots = {"candidate": "other", "on the Pareto front": "front", "chosen as winner": "chosen"}

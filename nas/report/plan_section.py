@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from markupsafe import Markup
+
 from nas.report.html import listing, percent
-from nas.report.svg import words
+from nas.report.svg import element, joined
 
 Facts = Mapping[str, Any]
 
 
-def plan_section(metrics: Facts) -> str:
+def plan_section(metrics: Facts) -> Markup:
     """The three lines of the plan, and what was done."""
     plan = metrics["plan"]
     more = f"{plan['twice_the_time_points']:.2f} percentage points more accuracy expected"
@@ -23,7 +25,7 @@ def plan_section(metrics: Facts) -> str:
         "twice the time": f"{more}, if the error keeps falling as a power of the training time",
         "whole run": f"{metrics['seconds']:.0f} s of {plan['seconds']:.0f} s",
     }
-    lines = "".join(f"<p>{words(line[:1].upper() + line[1:])}.</p>" for line in plan["lines"])
+    lines = joined(element("p", f"{line[:1].upper()}{line[1:]}.") for line in plan["lines"])
     return lines + listing({name: value for name, value in came.items() if value})
 
 

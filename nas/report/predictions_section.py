@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nas.report.html import grid, listing, percent, section
-from nas.report.svg import words
+from markupsafe import Markup
+
+from nas.report.html import Section, grid, listing, part, percent, section
+from nas.report.svg import element
 from nas.results.prediction_statistics import MOST_CLASSES, named
 
 Metrics = Mapping[str, Any]
@@ -14,25 +16,25 @@ Metrics = Mapping[str, Any]
 _MOST_ITEMS = 8
 
 
-def on_test_section(metrics: Metrics) -> str:
+def on_test_section(metrics: Metrics) -> Section:
     """Accuracy beside balanced accuracy, confusions, classes, and what flipped against the float32 reference."""
     final, test, classes = metrics["final"], metrics["test"], metrics["classes"]
     accuracies = (
-        f"<p>Accuracy {percent(final['test_accuracy'])} ({test['right']:,} of {test['images']:,} correct), 95 % "
+        f"Accuracy {percent(final['test_accuracy'])} ({test['right']:,} of {test['images']:,} correct), 95 % "
         f"interval {percent(final['test_accuracy_low'])} to {percent(final['test_accuracy_high'])} (Wilson). "
-        f"Balanced accuracy, the mean recall of the classes: {percent(final['test_balanced_accuracy'])}.</p>"
+        f"Balanced accuracy, the mean recall of the classes: {percent(final['test_balanced_accuracy'])}."
     )
     return section(
         "tested",
         "Results on the test images",
-        accuracies,
+        element("p", accuracies),
         _confusion(test, classes),
         _classes(metrics),
         _flips(test, classes, metrics["deployed"]),
     )
 
 
-def data_section(metrics: Metrics) -> str:
+def data_section(metrics: Metrics) -> Section:
     """What is known of the images: counts, and what was noticed when they were read."""
     data = metrics["data"]
     pairs: dict[str, object] = {"images": _shown(data["images"])}
@@ -64,45 +66,33 @@ def _near_duplicates(fact: Metrics, images: Metrics) -> str:
     )
 
 
-def _confusion(test: Metrics, classes: Sequence[str]) -> str:
+def _confusion(test: Metrics, classes: Sequence[str]) -> Markup:
     matrix = test["matrix"]
     if matrix is None:
         return _confused_pairs(test, classes)
     most = max((n for i, row in enumerate(matrix) for j, n in enumerate(row) if i != j), default=0)
-    head = "".join(f'<th title="{words(name)}">{words(_short(name))}</th>' for name in classes)
-    body = "".join(
-        f'<tr><th title="{words(classes[i])}">{words(_short(classes[i]))}</th>'
-        + "".join(_confusion_cell(n, sum(row) if i == j else most, right=i == j) for j, n in enumerate(row))
-        + "</tr>"
+    rows = [
+        (classes[i], [_confusion_cell(n, sum(row) if i == j else most, right=i == j) for j, n in enumerate(row)])
         for i, row in enumerate(matrix)
-    )
-    long = " long" if max(map(len, classes)) > 3 else ""
-    return (
-        '<h3>Confusion matrix</h3><p class="quiet">'
-        "Rows are true classes, columns are predicted classes; correct "
-        "predictions are green, wrong ones red.</p>"
-        f'<div class="scroll"><table class="confusion{long}"><thead><tr><th></th>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    ]
+    return part("confusion", classes, rows, max(map(len, classes)) > 3)
 
 
-def _confusion_cell(count: int, most: int, *, right: bool) -> str:
-    if not count:
-        return '<td class="quiet">·</td>'
-    colour = "26,127,75" if right else "179,38,30"
-    return f'<td style="background:rgba({colour},{0.08 + 0.4 * count / most:.2f})">{count}</td>'
+def _confusion_cell(count: int, most: int, *, right: bool) -> dict[str, object]:
+    """``share`` of the darkest colour of its kind."""
+    return {"count": count, "kind": "right" if right else "wrong", "share": count / most if count else 0.0}
 
 
-def _confused_pairs(test: Metrics, classes: Sequence[str]) -> str:
+def _confused_pairs(test: Metrics, classes: Sequence[str]) -> Markup:
     rows = [[named(classes, p["true"]), named(classes, p["predicted"]), str(p["count"])] for p in test["most_confused"]]
     if not rows:
-        return "<h3>Confusions</h3><p>There are none.</p>"
-    return f"<h3>The {len(rows)} most confused pairs of {len(classes)} classes</h3>" + grid(
+        return element("h3", "Confusions") + element("p", "There are none.")
+    return element("h3", f"The {len(rows)} most confused pairs of {len(classes)} classes") + grid(
         ["true class", "predicted", "images"], rows, "names"
     )
 
 
-def _classes(metrics: Metrics) -> str:
+def _classes(metrics: Metrics) -> Markup:
     """Recall of each class beside its counts; of many classes the worst ones."""
     per_class, classes, counts = metrics["test"]["per_class"], metrics["classes"], metrics["data"]["class_counts"]
     order = list(range(len(classes)))
@@ -110,53 +100,43 @@ def _classes(metrics: Metrics) -> str:
     if len(classes) > MOST_CLASSES:
         order = sorted(order, key=lambda i: (_recall(per_class[i]), i))[:MOST_CLASSES]
         head = f"The {MOST_CLASSES} of {len(classes)} classes with the lowest recall"
-    body = "".join(
-        f"<tr><td>{words(classes[i])}</td>{''.join(f'<td>{counts[s][i]:,}</td>' for s in ('train', 'val', 'test'))}"
-        f"{_recall_cells(per_class[i])}</tr>"
-        for i in order
-    )
-    heads = "".join(f"<th>{name}</th>" for name in ("class", "train", "val", "test", "correct", "recall", "95 %", ""))
-    table = f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<h3>{head}</h3><div class="scroll">{table}</div>'
+    rows = []
+    for i in order:
+        images = [f"{counts[split][i]:,}" for split in ("train", "val", "test")]
+        recall = per_class[i]["recall"]
+        bar = None if recall is None else 100 * recall
+        rows.append({"cells": [classes[i], *images, *_recall_cells(per_class[i])], "recall": bar})
+    return part("classes", head, rows)
 
 
 def _recall(facts: Metrics) -> float:
     return 1.0 if facts["recall"] is None else float(facts["recall"])
 
 
-def _recall_cells(facts: Metrics) -> str:
+def _recall_cells(facts: Metrics) -> tuple[str, str, str]:
     if facts["recall"] is None:
-        return "<td>–</td>" * 3 + "<td></td>"
-    bar = f'<div class="bar recall"><div style="width:{100 * facts["recall"]:.1f}%"></div></div>'
-    interval = f"{100 * facts['low']:.1f}–{100 * facts['high']:.1f}"
-    return f"<td>{facts['right']:,}</td><td>{percent(facts['recall'])}</td><td>{interval}</td><td>{bar}</td>"
+        return ("–", "–", "–")
+    return f"{facts['right']:,}", percent(facts["recall"]), f"{100 * facts['low']:.1f}–{100 * facts['high']:.1f}"
 
 
-def _flips(test: Metrics, classes: Sequence[str], deployed: str) -> str:
+def _flips(test: Metrics, classes: Sequence[str], deployed: str) -> Markup:
     flips = test["flips"]
     reference = flips["reference"]
-    head = "<h3>Predictions changed by compression</h3>"
+    head = element("h3", "Predictions changed by compression")
     if not flips["changed"]:
-        same = (
-            f"<p>{words(deployed)} predicts the same class as the float32 reference ({words(reference)}) for every "
-            "test image.</p>"
-        )
-        return head + same
+        same = f"{deployed} predicts the same class as the float32 reference ({reference}) for every test image."
+        return head + element("p", same)
     said = (
-        f"<p>{flips['changed']:,} of {test['images']:,} predictions of {words(deployed)} differ from those of the "
-        f"float32 reference ({words(reference)}): {flips['right_before_wrong_now']:,} were correct before and are "
+        f"{flips['changed']:,} of {test['images']:,} predictions of {deployed} differ from those of the "
+        f"float32 reference ({reference}): {flips['right_before_wrong_now']:,} were correct before and are "
         f"wrong now, {flips['wrong_before_right_now']:,} were wrong before and are correct now, "
-        f"{flips['both_wrong_but_different']:,} are wrong in both but differ. The first {len(flips['examples'])}:</p>"
+        f"{flips['both_wrong_but_different']:,} are wrong in both but differ. The first {len(flips['examples'])}:"
     )
     rows = [
         [str(e.get("file", e["index"])), *(named(classes, e[key]) for key in ("true", "before", "after"))]
         for e in flips["examples"]
     ]
-    return head + said + grid(["test image", "true class", "before", "after"], rows, "names")
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 24 else f"{name[:23]}…"
+    return head + element("p", said) + grid(["test image", "true class", "before", "after"], rows, "names")
 
 
 def _shown(fact: object) -> str:

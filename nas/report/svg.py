@@ -1,46 +1,52 @@
-"""SVG and HTML elements; all text is escaped."""
+"""SVG and HTML elements. Text is escaped wherever it enters: what is markup already has the type ``Markup``."""
 
 from __future__ import annotations
 
 import math
-from html import escape
+from collections.abc import Iterable
+
+from markupsafe import Markup, escape
 
 
-def element(name: str, *content: str, **attributes: object) -> str:
-    """An element around pieces that are markup already. ``class_`` is ``class``, ``text_anchor`` is ``text-anchor``;
-    numbers keep one decimal.
+def element(name: str, *content: object, **attributes: object) -> Markup:
+    """An element around text and markup. ``class_`` is ``class``, ``text_anchor`` is ``text-anchor``; numbers keep one
+    decimal.
 
-    >>> element("text", words("a < b"), x=1.25, text_anchor="end")
-    '<text x="1.2" text-anchor="end">a &lt; b</text>'
+    >>> element("text", "a < b", x=1.25, text_anchor="end")
+    Markup('<text x="1.2" text-anchor="end">a &lt; b</text>')
     """
     shown = "".join(f' {key.rstrip("_").replace("_", "-")}="{_value(value)}"' for key, value in attributes.items())
-    return f"<{name}{shown}>{''.join(content)}</{name}>"
+    return Markup(f"<{name}{shown}>{joined(content)}</{name}>")  # each piece is escaped
 
 
-def words(text: object) -> str:
-    """Text of a user as markup."""
-    return escape(str(text))
+def joined(parts: Iterable[object]) -> Markup:
+    """Text and markup one after the other.
+
+    >>> joined(["a < b", Markup("<br>")])
+    Markup('a &lt; b<br>')
+    """
+    return Markup("").join(map(escape, parts))
 
 
-def label(x: float, y: float, text: object, **attributes: object) -> str:
+def label(x: float, y: float, text: object, **attributes: object) -> Markup:
     """Text in a picture."""
-    return element("text", words(text), x=x, y=y, **attributes)
+    return element("text", text, x=x, y=y, **attributes)
 
 
-def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
-    """A line whose colour its class ``kind`` says."""
+def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
+    """A line with the colour of its class ``kind``."""
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=kind)
 
 
-def title(text: object) -> str:
-    """What is shown over the element that it stands in."""
-    return element("title", words(text))
+def title(text: object) -> Markup:
+    """What is shown over the element that it is in."""
+    return element("title", text)
 
 
-def picture(width: float, height: float, name: str, *content: str) -> str:
-    """A whole SVG that scrolls where the window is too narrow to read it; ``name`` is for those who cannot see it."""
-    drawn = element("svg", *content, viewBox=f"0 0 {width:g} {height:g}", role="img", aria_label=name)
-    return element("div", drawn, class_="picture")
+def picture(width: float, height: float, name: str, *content: object) -> Markup:
+    """A whole SVG, which scrolls where the window is too narrow to read it; ``name`` is for those who cannot see it."""
+    least = f"min-width:{0.8 * width:.0f}px"
+    return element("svg", *content, viewBox=f"0 0 {width:g} {height:g}", style=least, role="group", aria_label=name)
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -56,5 +62,5 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _value(value: object) -> str:
-    return f"{value:.1f}" if isinstance(value, float) else escape(str(value))
+def _value(value: object) -> Markup:
+    return escape(f"{value:.1f}" if isinstance(value, float) else value)

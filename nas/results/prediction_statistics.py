@@ -102,7 +102,7 @@ def class_counts(labels: Predictions, num_classes: int) -> list[int]:
 
 
 def named(names: Sequence[str], index: int) -> str:
-    """The name of a class; its number where a network tells more classes apart than there are names.
+    """The name of a class; its number where a network has more classes than there are names.
 
     >>> named(["cat", "dog"], 1), named(["cat", "dog"], 7)
     ('dog', '7')

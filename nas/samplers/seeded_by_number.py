@@ -16,7 +16,7 @@ class SeededByNumber(BaseSampler):
     """Asks ``make(number)`` for a sampler for each trial.
 
     A sampler's random state lives in its process. With a new one for each trial, seeded by the trial's number, a
-    search that was interrupted goes on with the values that it would have had.
+    search that was interrupted continues with the values that it would have had.
     """
 
     def __init__(self, make: Callable[[int], BaseSampler]) -> None:

@@ -46,7 +46,7 @@ def started(trial: FrozenTrial) -> bool:
 
 
 def rejected(trial: FrozenTrial) -> bool:
-    """Whether a trial was not worth an evaluation."""
+    """Whether a trial was rejected without an evaluation."""
     return WHY in trial.user_attrs and not started(trial)
 
 

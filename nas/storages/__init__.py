@@ -1,1 +1,1 @@
-"""Where studies are kept: storages by address, their failures, and signs of life of the workers on them."""
+"""Where studies are stored: storages by address, their failures, and which of their workers are alive."""

@@ -1,4 +1,4 @@
-"""A new trial is kept in memory until it is known what becomes of it, and then written as a whole."""
+"""A new trial stays in memory until its proposal is complete, and is then written as a whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A storage that waits while its server does not answer, and goes on."""
+"""A storage that waits while its server does not answer, and then continues."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class PatientStorage(ForwardingStorage):
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether waiting may mend an error of a storage: its server is down or starting, or others hold its locks.
+    """Whether waiting may help against an error of a storage: its server is down or starting, or others hold its locks.
 
     >>> is_transient(ValueError("a value is too long"))
     False
@@ -145,7 +145,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def innermost(error: BaseException) -> str:
-    """What the driver said, on one line, without the statement and its values."""
+    """The driver's message on one line, without the statement and its values."""
     links = list(_chain(error))
     drivers = [link.orig for link in links if isinstance(link, DBAPIError) and link.orig is not None]
     said = drivers[-1] if drivers else links[-1]

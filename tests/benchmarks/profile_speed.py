@@ -16,10 +16,11 @@ from __future__ import annotations
 import argparse
 import itertools
 import logging
+import random
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,7 @@ from fvcore.nn import FlopCountAnalysis
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from hw_profiles import Device, load_device, profile
 from search_spaces import Arch, Space, arch, build_model, list_spaces, load_space
+from search_spaces.space import Choice
 from tests.benchmarks.lines import extend
 
 NETWORKS = 20
@@ -57,11 +59,18 @@ class Pair:
         return {name: round(value, 4) for name, value in {**medians, **ratios}.items()}
 
 
+def mutated(space: Space, params: Mapping[str, Choice], seed: int) -> dict[str, Choice]:
+    """One choice changed to another value."""
+    generator = random.Random(seed)
+    name = generator.choice([name for name, values in space.choices.items() if len(values) > 1])
+    return {**params, name: generator.choice([v for v in space.choices[name] if v != params[name]])}
+
+
 def pair(space: Space, seed: int) -> Pair:
     """Of the mutations of the seed's sample the first that builds another network."""
     params = space.sample_params(seed)
     first = space.build(params)
-    mutations = (space.build(space.mutate(params, seed=seed + NETWORKS * i)) for i in itertools.count())
+    mutations = (space.build(mutated(space, params, seed=seed + NETWORKS * i)) for i in itertools.count())
     changed = next(network for network in mutations if network != first)
     return Pair(first, changed, build_model(changed).eval())
 

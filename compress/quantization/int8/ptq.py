@@ -62,7 +62,7 @@ class Quantize:
     that these are not corrected. ``adaround``: see :func:`compress.quantization.int8.adaround.rounded_weights`, about a
     minute for a network of 10 million MACs. What is None is decided by as many other training images, on which the file
     that diverges least from the float network wins; weights are fitted where nothing is said about biases, and AdaRound
-    is only tried where they were not and more accuracy is lost than the context allows. ``metrics`` says what was
+    is only tried where they were not and more accuracy is lost than the context allows. ``metrics`` has what was
     chosen.
 
     ``per_channel``: a scale for each output channel of a weight, else one for the whole. ``activations``: unsigned

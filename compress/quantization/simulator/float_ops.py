@@ -14,7 +14,7 @@ from hw_profiles.network.workload import WEIGHTED, Op
 
 
 def computed(op: Op, inputs: list[Tensor], weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-    """What an operation makes of float tensors; ``weight`` and ``bias`` are its own.
+    """The output of an operation for float tensors; ``weight`` and ``bias`` are its own.
 
     >>> computed(Op("a", "activation", ("x",), function="relu6"), [torch.tensor([-1.0, 9.0])]).tolist()
     [0.0, 6.0]

@@ -61,12 +61,6 @@ def normal_form(
     return normal
 
 
-def normal_bytes(model: Any, **options: Any) -> bytes:
-    """The bytes of :func:`normal_form`."""
-    data: bytes = normal_form(model, **options).SerializeToString(deterministic=True)
-    return data
-
-
 def inlined(model: Any) -> Any:
     """A copy in which no node calls a function of the file.
 

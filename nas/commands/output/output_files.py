@@ -7,10 +7,10 @@ from pathlib import Path
 from nas.errors import InputError
 
 
-def check_page(path: Path) -> None:
-    """Raise an InputError where the page of ``--html`` cannot be written."""
+def check_page(path: Path, option: str = "--html") -> None:
+    """Raise an InputError where the page that an option names cannot be written."""
     if path.is_dir():
-        raise InputError(f"--html must be a file, got the folder {str(path)!r}")
+        raise InputError(f"{option} must be a file, got the folder {str(path)!r}")
     nearest = next(parent for parent in path.absolute().parents if parent.exists())
     if not nearest.is_dir():
-        raise InputError(f"--html must be in a folder, got {str(path)!r}, but {str(nearest)!r} is a file")
+        raise InputError(f"{option} must be in a folder, got {str(path)!r}, but {str(nearest)!r} is a file")

@@ -16,7 +16,7 @@ from torch import nn
 
 from compress import Artifact, Context, Recipe
 from compress.clustering import cluster
-from compress.clustering.cluster import Cluster, cluster_module
+from compress.clustering.cluster import Cluster
 from compress.clustering.kmeans_1d import STARTS
 from compress.clustering.shared_weights import apply_weight_sharing
 from compress.networks.onnx_export import export_onnx, folded_weights, predict_onnx
@@ -24,6 +24,7 @@ from compress.networks.weight_layers import weighted_layers
 from compress.quantization.int8.ptq import Quantize
 from compress.sparsity.sparsify import Sparsify
 from compress.training.evaluation import accuracy
+from tests.compress.stages_of_modules import cluster_module
 from tests.contracts import with_random_statistics
 
 SHORT = Recipe(epochs=1, learning_rate=0.01)

@@ -18,10 +18,11 @@ from torch.nn import functional as F
 from compress import Artifact, Context, Recipe
 from compress.networks.onnx_export import export_onnx, folded_weights, predict_onnx
 from compress.networks.weight_layers import layers_of, weighted_layers
-from compress.sparsity.sparsify import Sparsify, densities, sparsify_module
+from compress.sparsity.sparsify import Sparsify, densities
 from compress.training.evaluation import accuracy, evaluate
 from compress.training.loop import train
 from search_spaces import build_model, preset
+from tests.compress.stages_of_modules import sparsify_module
 from tests.contracts import with_random_statistics
 
 SHORT = Recipe(epochs=1.5, learning_rate=0.02)

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from hw_profiles.onnx_io.reader import read_onnx
-from hw_profiles.onnx_io.rewrites.normal_form import normal_bytes, normal_form
+from hw_profiles.onnx_io.rewrites.normal_form import normal_form
 from tests.onnx_forms import BODY, FORMS, MACS, WEIGHTS, Node, held, model, numbers, run
 
 
@@ -148,4 +148,4 @@ def test_a_function_of_functions_that_would_grow_without_end_is_refused() -> Non
         made.functions.append(helper.make_function("mine", f"F{i}", ["u"], ["o"], body, opsets))
     made.opset_import.append(helper.make_opsetid("mine", 1))
     with pytest.raises(ValueError, match="at most 50000 nodes, with its functions it has more"):
-        normal_bytes(made)
+        normal_form(made)

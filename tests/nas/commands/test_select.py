@@ -62,7 +62,7 @@ def test_the_page_draws_every_model_within_and_needs_no_other_file(
     facts = json.loads(capsys.readouterr().out)
     page = Page(file.read_text())
     assert facts["rows_within"] <= page.circles <= facts["rows_within"] + facts["rows_beyond"]
-    assert page.addresses == ["data:,"]
+    assert [each for each in page.addresses if not each.startswith("#")] == ["data:,"]
     assert CAVEAT in file.read_text()
     assert facts["models"][0]["name"] in file.read_text()
 

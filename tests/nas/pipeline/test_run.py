@@ -26,6 +26,7 @@ from compress.data.preprocessing import METADATA_KEY
 from hw_profiles.onnx_io.reader import read_metadata, read_onnx
 from hw_profiles.onnx_io.writer import write_onnx
 from nas.commands.main import main
+from nas.pipeline.run import run
 from nas.pipeline.time_budget import Clock
 from search_spaces import Arch, preset
 
@@ -451,3 +452,14 @@ def test_the_clock_divides_what_is_left_and_remembers_it(tmp_path: Path) -> None
     assert again.seconds_for("b") == pytest.approx(1000 - 10 - 600, abs=1)
     assert again.left_of("a") == 0.0
     assert Clock(tmp_path / "none.json", None, {"a": 1.0}).seconds_for("a") is None
+
+
+def test_progress_is_told_to_a_function(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    heard: list[tuple[str, float]] = []
+    with pytest.raises(ValueError, match="nothing"):
+        run(
+            data=str(tmp_path / "nothing"), trials=1, out=str(tmp_path / "run"),
+            on_progress=lambda phase, share, note: heard.append((phase, share)),
+        )  # fmt: skip
+    assert heard == [("reading images", 0.0)]
+    assert capsys.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""Which nodes of an ONNX file the writer says in its own words, and the weights that they read."""
+"""The nodes of an ONNX file that the writer can write as operations, and the weights that they read."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class Place:
         return value
 
 
-def said_weights(place: Place) -> Weights | None:
-    """The weights, if any, of an operation that the writer says exactly; None for one that it has no words for."""
-    known = _SAID.get(place.op.kind)
+def writable_weights(place: Place) -> Weights | None:
+    """The weights, if any, of an operation that the writer can write exactly; None for any other."""
+    known = _WRITABLE.get(place.op.kind)
     if known is None or place.node.domain not in _OWN_DOMAINS:
         return None
     if place.op.normalized and (place.op.kind != "linear" or place.last.op_type != "BatchNormalization"):
@@ -177,7 +177,7 @@ _FUNCTIONS = {
     "relu": ("Relu", "Clip", "Max"), "relu6": ("Clip",), "hard_swish": ("HardSwish",), "sigmoid": ("Sigmoid",),
     "hard_sigmoid": ("HardSigmoid",), "gelu": ("Gelu",),
 }  # fmt: skip
-_SAID: Mapping[str, Callable[[Place], Weights | None]] = {
+_WRITABLE: Mapping[str, Callable[[Place], Weights | None]] = {
     "conv": _conv,
     "linear": _linear,
     "activation": _activation,
