@@ -15,8 +15,8 @@ from hw_profiles.cost_model.plain_costs import plain_costs
 from hw_profiles.cost_model.refine import Refined, refine
 from hw_profiles.cost_model.scaling import Scaling, scale
 from hw_profiles.devices.device import Device
+from hw_profiles.devices.facts import NINETY
 from hw_profiles.errors import InputError
-from hw_profiles.latency.estimate import NINETY
 from hw_profiles.profiling import Model, workload_of
 from hw_profiles.runtimes.fusion import fuse
 

@@ -47,7 +47,7 @@ def placed(layers: Sequence[ProgramLayer], source: Tensor, output: Tensor) -> Pl
     problem = Storages(
         of=of,
         sizes=tuple(_aligned(size) for size in sizes),
-        source=0,
+        sources=(0,),
         result=of[output.name],
         reads=tuple(tuple(dict.fromkeys(of[t.name] for t in layer.inputs)) for layer in layers),
         writes=tuple(of[layer.output.name] for layer in layers),

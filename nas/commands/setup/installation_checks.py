@@ -10,10 +10,10 @@ from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from hw_profiles.cache_folder import cache_folder
 from packaging.requirements import Requirement
 
 from compress.c99.target_machines import MACHINES
+from hw_profiles.user_folders import cache_folder
 from nas.execution.memory_limits import available_bytes
 
 _EXTRAS = {
