@@ -45,7 +45,7 @@ def run_select(parsed: Namespace) -> None:
     print(json_text(selection_facts(found, listed)) if parsed.json else "\n".join(selection_lines(found, listed)))
     if parsed.html is not None:
         from compress.atomic_files import write_text
-        from nas.commands.select_page import render_selection
+        from nas.commands.output.select_page import render_selection
 
         with user_input():
             write_text(
