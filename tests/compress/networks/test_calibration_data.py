@@ -42,7 +42,7 @@ def network() -> nn.Module:
 def test_a_network_of_timm_is_calibrated_without_labels() -> None:
     after = compress.quantize(timm.create_model("mobilenetv3_small_050"), PIXELS)
     assert after.metrics["val_snr_db"] > 15
-    assert after.metrics["val_same_class"] > 0.8
+    assert after.metrics["val_same_class"] >= 0.8
 
 
 def loader(*tensors: Tensor) -> Any:

@@ -57,7 +57,7 @@ def test_a_run_starts_from_the_weights_of_a_file_and_keeps_its_network(tmp_path:
     assert result.metrics["rows"][0]["label"] == "winner"
     text = f"starts from {NAME}'s weights (file some.safetensors)"
     assert result.metrics["init"] == {"preset": NAME, "text": text}
-    assert text in (tmp_path / "run" / "report.html").read_text().replace("&#x27;", "'")
+    assert text in (tmp_path / "run" / "report.html").read_text().replace("&#39;", "'")
     assert text in (tmp_path / "run" / "run.log").read_text()
 
 
