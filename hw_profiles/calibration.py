@@ -26,7 +26,7 @@ _FAR_OFF = math.log(5)  # from what the others say: half way to ten-fold, on a s
 _MOST_SET_ASIDE = 1 / 3
 _FEWEST_TO_LEAVE_THE_BASE = 3
 _FEWEST_TO_SPREAD = 4  # measurements whose errors say how far others are off
-_LEAST_DEVIATION = 0.02
+_LEAST_DEVIATION, _MANY = 0.02, 10
 _log = logging.getLogger("fitnas")
 
 
@@ -120,14 +120,15 @@ def calibration_report(
 
 def _deviation(found: Scaling, refined: Refined) -> float:
     """What the estimate of a network like the measured ones may be off: what each of them would be without it, more
-    where few say so (Student's t).
+    where few say so (Student's t). A few errors may all be small by chance: until
+    there are ten it is not less than after factors alone.
     """
     count = len(refined.left_out)
     if count < _FEWEST_TO_SPREAD:
         return found.deviation
     rms = math.sqrt(sum(each**2 for each in refined.left_out) / count)
     wider = 1 + (NINETY**2 + 1) / (4 * (count - 1))  # the first term of Student's t around the normal distribution
-    return max(rms * wider, _LEAST_DEVIATION)
+    return max(rms * wider, _LEAST_DEVIATION if count >= _MANY else found.deviation)
 
 
 def _without_outliers(

@@ -80,7 +80,8 @@ def test_other_cores_compute_the_same_and_count_the_same_instructions(name: str,
     assert m4.total_instructions is not None
     assert other.total_instructions is not None
     ratio = other.total_instructions / m4.total_instructions
-    assert ratio > 3 if name == "cortex-m0plus" else ratio == pytest.approx(1, rel=0.1)
+    least, most = {"cortex-m0plus": (3, 10), "cortex-m33": (0.95, 1.05), "cortex-m55": (0.95, 1.1)}[name]
+    assert least < ratio < most
 
 
 def test_sums_are_cut_off_where_the_activation_says(tmp_path: Path) -> None:
