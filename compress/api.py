@@ -71,7 +71,8 @@ def quantize(
 
     - ``"int8"``: :class:`compress.Quantize`. The only one that also computes in fewer bits, with ``"qat"`` and
     ``"mixed"``.
-      By default, if this loses more than a point of accuracy of an Arch, ``"mixed"`` follows.
+      By default, if this loses more than a point of accuracy of an Arch, ``"mixed"`` follows, where there are
+      labels.
     - ``"qat"``: the same, weights and scales trained (:class:`compress.QuantizeAware`).
     - ``"mixed"``: the same, but for what loses most (:class:`compress.MixedPrecision`).
     - ``"fp16"``, ``"int4"`` (:class:`compress.Half`, :class:`compress.Int4`): weights are stored in fewer bits and
@@ -283,15 +284,16 @@ def _told(done: Artifact, stage: Precision, context: Context) -> Artifact:
     """With how many images were given, and of how many the ranges are."""
     used = {}
     if isinstance(stage, Quantize):
-        used["calibration_images"] = min(2 * stage.images, len(context.data.train))
+        used["calibration_images"] = min(stage.images, len(context.data.train))
     given = {GIVEN: context.data.facts[GIVEN]} if GIVEN in context.data.facts else {}
     return replace(done, metrics={**done.metrics, **given, **used})
 
 
 def _mixed_where_it_loses(done: Artifact, context: Context) -> Artifact:
     """What loses most of an int8 Arch in float, where the whole loses more on images that it was not calibrated on than
-    is allowed."""
-    if not isinstance(done.source, Arch) or done.metrics["quantization"]["points_lost"] <= context.max_accuracy_drop:
+    is allowed. Without labels no loss of accuracy is known, and the many files that this tries would answer nothing."""
+    labelled = isinstance(done.source, Arch) and context.data.train.is_labelled
+    if not labelled or done.metrics["quantization"]["points_lost"] <= context.max_accuracy_drop:
         return done
     return MixedPrecision()(done, context)
 

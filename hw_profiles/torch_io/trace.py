@@ -21,6 +21,7 @@ from hw_profiles.errors import InputError
 from hw_profiles.network.simplify import MERGED, simplify
 from hw_profiles.network.workload import WEIGHTED, InputShape, Op, Shape, Workload, WorkloadBuilder
 from hw_profiles.torch_io.aten_ops import CONSTANT, ELEMENTWISE, KNOWN, NO_OP, Call, Operand, read_call
+from hw_profiles.torch_io.exportable import ExportableCalls
 
 INPUT = "input"
 _OPSET = 20
@@ -106,7 +107,12 @@ def export(module: nn.Module, input_shape: tuple[int, ...]) -> bytes:
     True
     """
     try:
-        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder, in_eval_mode(module):
+        with (
+            warnings.catch_warnings(),
+            tempfile.TemporaryDirectory() as folder,
+            in_eval_mode(module),
+            ExportableCalls(),
+        ):
             warnings.simplefilter("ignore")
             path = Path(folder) / "model.onnx"
             torch.onnx.export(module, (torch.zeros(1, *input_shape),), path, dynamo=False, opset_version=_OPSET)

@@ -56,6 +56,8 @@ def histograms(model: bytes, names: Sequence[str], images: Inputs, *, all_finite
             if left and not all_finite:
                 found.pop(name, None)
                 continue
+            if not value.size:  # nothing to hold
+                continue
             try:
                 found[name].add(value)
             except ValueError as error:

@@ -44,6 +44,7 @@ from hw_profiles.network.workload import VIEWS, WEIGHTED, Workload
 from hw_profiles.onnx_io.writer import write_graph
 from hw_profiles.spelling_suggestions import did_you_mean
 
+_OPTIONS = ("calibration", "equalize", "bias_correction", "least_squares", "adaround")
 _SCREENED = 128  # images on which calibrations are compared
 _KNOWS_GATES = "ort"  # the runtime with kernels for sigmoids and products in integers, but for no SiLU
 _WORTH_GATES = 1.5  # times the divergence that the time which gates in integers save is worth
@@ -61,7 +62,8 @@ class Quantize:
     ``least_squares``: see :func:`compress.quantization.int8.least_squares.fitted_weights`, which takes biases in, so
     that these are not corrected. ``adaround``: see :func:`compress.quantization.int8.adaround.rounded_weights`, about a
     minute for a network of 10 million MACs. What is None is decided by as many other training images, on which the file
-    that diverges least from the float network wins; weights are fitted where nothing is said about biases, and AdaRound
+    that diverges least from the float network wins (where there are not twice ``images``, half of them calibrate until
+    that is decided, then all); weights are fitted where nothing is said about biases, and AdaRound
     is only tried where they were not and more accuracy is lost than the context allows. ``metrics`` has what was
     chosen.
 
@@ -108,32 +110,49 @@ class Quantize:
         if has_no_graph(artifact):
             return with_quantized_file(artifact, self, context)
         shape = np.shape(artifact.preprocessing.tensor(_of_one_input(context.data.train.images[:1])))[1:]
-        search = self._search(network_graph(artifact, shape), artifact.preprocessing, context)
-        best = search.best()
-        chosen = {**best.choice, "activations": search.activations, "per_channel": self.per_channel}
-        metrics = {**chosen, **best.fidelity.to_dict(), "tried": search.tried}
+        best, tried = self._best(network_graph(artifact, shape), artifact.preprocessing, context)
+        chosen = {
+            **best.choice, "activations": self.activations_on(context.device), "per_channel": self.per_channel
+        }  # fmt: skip
+        metrics = {**chosen, **best.fidelity.to_dict(), "tried": tried}
         changed = with_integers(artifact, best.graph, best.quantization)
         return replace(changed, metrics={**artifact.metrics, "quantization": metrics})
 
     def calibrated(self, graph: Graph, preprocessing: Preprocessing, context: Context) -> tuple[Graph, Quantization]:
         """A network that reads images made by ``preprocessing`` with weights as its scales fit them, and the scales."""
-        best = self._search(graph, preprocessing, context).best()
+        best, _ = self._best(graph, preprocessing, context)
         return best.graph, best.quantization
 
-    def _search(self, graph: Graph, preprocessing: Preprocessing, context: Context) -> _Search:
+    def _best(self, graph: Graph, preprocessing: Preprocessing, context: Context) -> tuple[_Candidate, int]:
+        """What does best, and how many candidates were tried. Where there are few images, half of them choose what is
+        open, and what was chosen is done again with all."""
         workload, train = graph.workload, context.data.train
         if not any(op.kind in (*WEIGHTED, "matmul") for op in workload.ops):
             raise InputError("nothing in this network can be held as integers: no convolution or matrix product")
         order = np.random.default_rng(context.seed).permutation(len(train))
-        count = max(1, min(self.images, len(order) // 2))
-        calibrating, judging = train.take(np.sort(order[:count])), train.take(np.sort(order[-count:]))
-        images, judged = (
-            preprocessing.tensor(_of_one_input(each.images, workload.input)) for each in (calibrating, judging)
+        count, most = max(1, min(self.images, len(order) // 2)), min(self.images, len(order))
+        calibrating, judging, everything = (
+            train.take(np.sort(each)) for each in (order[:count], order[-count:], order[:most])
+        )
+        judged, images = (
+            preprocessing.tensor(_of_one_input(each.images, workload.input)) for each in (judging, everything)
         )
         check_images(images, workload.shapes[workload.input][1:])
         labels = judging.labels if judging.is_labelled else None
         evaluator = FidelityEvaluator(write_graph(graph), judged, labels)
-        return _Search(self, graph, images, evaluator, context, self.activations_on(context.device))
+        search = _Search(self, graph, images, evaluator, context, self.activations_on(context.device))
+        if self._is_decided() or count == most:
+            return search.best(), search.tried
+        half = preprocessing.tensor(_of_one_input(calibrating.images, workload.input))
+        choosing = replace(search, images=half)
+        chosen = choosing.best()
+        decided = replace(self, **{name: chosen.choice[name] for name in _OPTIONS})
+        again = replace(search, stage=decided).best()
+        return replace(again, fidelity=chosen.fidelity), choosing.tried  # on images that it was not made of
+
+    def _is_decided(self) -> bool:
+        """Whether no option is left open; weights are not fitted where something is said of biases."""
+        return all(getattr(self, name) is not None for name in _OPTIONS if name != "least_squares")
 
     def activations_on(self, device: Device) -> str:
         """``"unsigned"`` or ``"signed"``, as it was asked for or as the device computes faster."""

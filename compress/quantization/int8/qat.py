@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from compress.data.preprocessing import Preprocessing
 from compress.distillation.distill import check_teaching, soft_target_loss
 from compress.networks.artifact import Artifact
 from compress.networks.network_graph import network_graph, with_integers
+from compress.networks.network_source import source_name
+from compress.networks.torch_export import distance
 from compress.quantization.int8.learned_integers import START, LearnedIntegers
 from compress.stage_interface import Context
 from compress.training.loop import Recipe, Training, train
 from compress.training.teachers import ModuleTeacher
 from compress.weight_codecs.sparse_formats import zeros_alone
 from hw_profiles.errors import InputError
+
+_PARITY = 0.05  # of the largest logit: a sum in another order may round otherwise
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +34,9 @@ class QuantizeAware:
     It starts from the artifact's scales, or where it has none from the extremes of calibration images. Batch
     normalisation is folded. Zeros of a stage before stay zeros. Weights have a scale for each output channel,
     activations one for each tensor; a scale's gradient is divided by the square root of the numbers that it serves
-    times the largest integer. ``weight`` and ``temperature`` are those of :class:`compress.Distill`.
+    times the largest integer. Operations that no integer arithmetic is known for, such as normalisations of layers,
+    stay in float, with their constants as they are. ``weight`` and ``temperature`` are those of
+    :class:`compress.Distill`.
     """
 
     name: ClassVar[str] = "qat"
@@ -48,7 +58,7 @@ class QuantizeAware:
         these integers.
 
         Raises:
-            InputError: an ONNX file, or a module whose file has operations that no integer arithmetic is known for.
+            InputError: an ONNX file, or a module whose file has a node that cannot be trained, which is named.
         """
         if artifact.deployed is not None and artifact.precision != "int8":
             raise InputError(
@@ -60,7 +70,9 @@ class QuantizeAware:
             graph, quantization = START.calibrated(graph, artifact.preprocessing, context)
         zeros = bool(zeros_alone(artifact.weight_formats))
         sparse = [name for name, value in graph.weights.items() if zeros and value.ndim > 1 and not value.all()]
-        model = LearnedIntegers(graph.workload, graph.weights, quantization, sparse=sparse)
+        model = LearnedIntegers(graph.workload, graph.weights, quantization, nodes=graph.kept, sparse=sparse)
+        if graph.kept:
+            _check_batches(model, artifact.preprocessing.tensor(context.data.train.images[:2]), artifact)
         training = self.train(model, teacher, artifact.preprocessing, context)
         learnt = with_integers(artifact, graph.with_weights(model.weights_on_the_grid()), model.quantization())
         return replace(learnt, metrics={"training": asdict(training)})
@@ -77,4 +89,20 @@ class QuantizeAware:
             seed=context.seed,
             checkpoint=context.checkpoint,
             report=context.report,
+        )
+
+
+@torch.no_grad()
+def _check_batches(model: LearnedIntegers, images: NDArray[np.float32], artifact: Artifact) -> None:
+    """Raise an InputError where a network whose nodes are kept as its file has them says something else of images in a
+    batch than of each alone: the file may be made for one."""
+    x = torch.from_numpy(images)
+    try:
+        off = distance(model(x).numpy(), torch.cat([model(each) for each in x.split(1)]).numpy())
+    except RuntimeError:  # a shape that fits one image
+        off = math.inf
+    if not off < _PARITY:
+        raise InputError(
+            f"{source_name(artifact.source)}: its file takes one image at a time, which cannot be trained in integers; "
+            "quantize it after training (int8)"
         )
