@@ -63,7 +63,8 @@ class Quantize:
     that these are not corrected. ``adaround``: see :func:`compress.quantization.int8.adaround.rounded_weights`, about a
     minute for a network of 10 million MACs. What is None is decided by as many other training images, on which the file
     that diverges least from the float network wins (where there are not twice ``images``, half of them calibrate until
-    that is decided, then all); weights are fitted where nothing is said about biases, and AdaRound
+    that is decided, then all; calibrations and equalisations are then compared on all, since a range of few images that
+    cuts off what others hold is best seen on many); weights are fitted where nothing is said about biases, and AdaRound
     is only tried where they were not and more accuracy is lost than the context allows. ``metrics`` has what was
     chosen.
 
@@ -144,7 +145,8 @@ class Quantize:
         if self._is_decided() or count == most:
             return search.best(), search.tried
         half = preprocessing.tensor(_of_one_input(calibrating.images, workload.input))
-        choosing = replace(search, images=half)
+        screening = FidelityEvaluator(write_graph(graph), images)
+        choosing = replace(search, images=half, screening=screening)
         chosen = choosing.best()
         decided = replace(self, **{name: chosen.choice[name] for name in _OPTIONS})
         again = replace(search, stage=decided).best()
@@ -187,6 +189,8 @@ class _Search:
     evaluator: FidelityEvaluator
     context: Context
     activations: str
+    screening: FidelityEvaluator | None = None
+    """Compares calibrations and equalisations, where that is not done on the images of ``evaluator``."""
     tried: int = field(default=0)
 
     def best(self) -> _Candidate:
@@ -196,7 +200,7 @@ class _Search:
             for equalization in (EQUALIZATIONS if self.stage.equalize is None else (self.stage.equalize,))
             for calibration in (CALIBRATIONS if self.stage.calibration is None else (self.stage.calibration,))
         ]
-        evaluator = self.evaluator.first(_SCREENED) if len(settings) > 1 else self.evaluator
+        evaluator = (self.screening or self.evaluator).first(_SCREENED) if len(settings) > 1 else self.evaluator
         plain = min(self._calibrated(settings, evaluator), key=_divergence)
         if evaluator is not self.evaluator:
             plain = replace(plain, fidelity=self.evaluator(write_graph(plain.graph, plain.quantization)))

@@ -34,6 +34,7 @@ class StepwiseRun:
         self.input = parsed.graph.input[0].name
         dims = parsed.graph.input[0].type.tensor_type.shape.dim
         self.batch = dims[0].dim_value if dims and dims[0].dim_value > 0 else _BATCH
+        self.count = len(images)
         self.held: dict[str, NDArray[Any]] = {self.input: images}
         self.done: set[str] = set()  # the first outputs of nodes that were computed
         self.model = parsed
@@ -46,7 +47,7 @@ class StepwiseRun:
             self.constants[tensor.name].CopyFrom(tensor)
 
     def __len__(self) -> int:
-        return len(next(iter(self.held.values())))
+        return self.count
 
     def advance(self, name: str) -> NDArray[Any]:
         """Compute a tensor, for all images."""
@@ -68,6 +69,7 @@ class StepwiseRun:
         parts = list(run(self.model.SerializeToString(), names, images))
         for name in names:
             self.held[name] = np.concatenate([self.held[name], *(part[name] for part in parts)])
+        self.count += len(images)
 
     def _missing(self, name: str) -> list[Any]:
         """The nodes that are needed for a tensor and were not computed, in the file's order."""
@@ -115,8 +117,18 @@ class StepwiseRun:
         return {name: np.concatenate([batch[name] for batch in batches]) for name in wanted}
 
     def _batches(self, given: Arrays) -> Iterator[dict[str, NDArray[Any]]]:
-        for start in range(0, len(self), self.batch):
-            yield {name: np.ascontiguousarray(value[start : start + self.batch]) for name, value in given.items()}
+        """What each batch made; the first side may be one of several for each image, or of a batch as a whole."""
+        batches = -(-self.count // self.batch)
+        for i in range(batches):
+            yield {
+                name: np.ascontiguousarray(value[self._rows(len(value), i, batches)]) for name, value in given.items()
+            }
+
+    def _rows(self, rows: int, i: int, batches: int) -> slice:
+        if rows % self.count:
+            return slice(i * rows // batches, (i + 1) * rows // batches)
+        each = self.batch * rows // self.count
+        return slice(i * each, (i + 1) * each)
 
 
 def constants_of(graph: Graph, quantization: Quantization | None, op: Op) -> list[Any]:
