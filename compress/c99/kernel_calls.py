@@ -313,7 +313,7 @@ def _softmax(step: Softmax, place: Place) -> Call:
 
 
 def _softmax_of(step: SoftmaxOf, place: Place) -> Call:
-    parts = {"coarse": EIGHTHS, "fine": PARTS_OF_EIGHTHS}
+    parts: dict[str, NDArray[np.float32] | None] = {"coarse": EIGHTHS, "fine": PARTS_OF_EIGHTHS}
     parts |= {"numbers": step.numbers} if step.lines is None else dict(zip(("up", "shift"), step.lines, strict=True))
     constants = [array(f"{place.name}_{name}", values) for name, values in parts.items() if values is not None]
     pointers = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compress.c99.layers import PARTS, Interpolate, Step, Target, Window
 from compress.c99.qdq_graph import TensorQuantization, place
@@ -12,8 +13,9 @@ from compress.c99.reading.builder import Builder
 from compress.c99.reading.movement import moved
 from compress.c99.reading.values import Draft, Value, channels_last
 from compress.c99.reading.weighted import check_sides
-from compress.c99.strided_copies import Index
 from hw_profiles.errors import InputError
+
+Places = NDArray[np.int32]
 
 _WHERE = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
 
@@ -71,7 +73,7 @@ def _scales(builder: Builder, node: Any, shape: tuple[int, ...]) -> tuple[list[f
     return [int(new) / side for side, new in zip(shape, given, strict=True)], tuple(map(int, given))
 
 
-def _between(side: int, wanted: int, scale: float, where: str) -> tuple[Index, Index]:
+def _between(side: int, wanted: int, scale: float, where: str) -> tuple[Places, Places]:
     """The place before each number along an axis, and how many parts of the next one count.
 
     >>> [each.tolist() for each in _between(2, 4, 2.0, "half_pixel")]

@@ -27,7 +27,8 @@ _HIGHEST = {"relu6": 6 / 255}  # a coarser scale would let more than 6 through, 
 class LearnedIntegers(nn.Module):
     """A workload in integers whose weights, biases and scales are parameters: (N, C, H, W) images -> logits. In the
     weights that are ``sparse`` the zeros stay. ``nodes`` are those of operations that the workload only names, which
-    are computed in float with constants that stay."""
+    are computed in float with constants that stay. ``one_at_a_time``: these are for one image, so that a batch is run
+    image by image."""
 
     highest: Tensor
     pace: Tensor
@@ -45,6 +46,7 @@ class LearnedIntegers(nn.Module):
         workload = with_gates(workload, quantization)
         self.workload = workload
         self.steps = steps(workload, nodes)
+        self.one_at_a_time = False
         self.initial = quantization
         ops = [step.op for step in self.steps if step.op.kind in WEIGHTED]
         self.places = {op.name: i for i, op in enumerate(ops)}
@@ -63,7 +65,9 @@ class LearnedIntegers(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits of the integers as they are now; a gradient reaches every weight and scale."""
-        return run_integers(self.workload, self.steps, _Learned(self), x)
+        numbers = _Learned(self)
+        parts = x.split(1) if self.one_at_a_time else (x,)
+        return torch.cat([run_integers(self.workload, self.steps, numbers, part) for part in parts])
 
     def activation_scales(self) -> Tensor:
         """The scale of each distinct tensor, with the gradient that it learns from."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
@@ -15,7 +14,6 @@ from compress.data.preprocessing import Preprocessing
 from compress.distillation.distill import check_teaching, soft_target_loss
 from compress.networks.artifact import Artifact
 from compress.networks.network_graph import network_graph, with_integers
-from compress.networks.network_source import source_name
 from compress.networks.torch_export import distance
 from compress.quantization.int8.learned_integers import START, LearnedIntegers
 from compress.stage_interface import Context
@@ -71,8 +69,8 @@ class QuantizeAware:
         zeros = bool(zeros_alone(artifact.weight_formats))
         sparse = [name for name, value in graph.weights.items() if zeros and value.ndim > 1 and not value.all()]
         model = LearnedIntegers(graph.workload, graph.weights, quantization, nodes=graph.kept, sparse=sparse)
-        if graph.kept:
-            _check_batches(model, artifact.preprocessing.tensor(context.data.train.images[:2]), artifact)
+        images = artifact.preprocessing.tensor(context.data.train.images[:2])
+        model.one_at_a_time = bool(graph.kept) and not _runs_in_batches(model, images)
         training = self.train(model, teacher, artifact.preprocessing, context)
         learnt = with_integers(artifact, graph.with_weights(model.weights_on_the_grid()), model.quantization())
         return replace(learnt, metrics={"training": asdict(training)})
@@ -93,16 +91,12 @@ class QuantizeAware:
 
 
 @torch.no_grad()
-def _check_batches(model: LearnedIntegers, images: NDArray[np.float32], artifact: Artifact) -> None:
-    """Raise an InputError where a network whose nodes are kept as its file has them says something else of images in a
-    batch than of each alone: the file may be made for one."""
+def _runs_in_batches(model: LearnedIntegers, images: NDArray[np.float32]) -> bool:
+    """Whether it says of images in a batch what it says of each alone: where nodes are kept as the file has them, that
+    may be made for one image."""
     x = torch.from_numpy(images)
     try:
-        off = distance(model(x).numpy(), torch.cat([model(each) for each in x.split(1)]).numpy())
+        together = model(x).numpy()
     except RuntimeError:  # a shape that fits one image
-        off = math.inf
-    if not off < _PARITY:
-        raise InputError(
-            f"{source_name(artifact.source)}: its file takes one image at a time, which cannot be trained in integers; "
-            "quantize it after training (int8)"
-        )
+        return False
+    return distance(together, torch.cat([model(each) for each in x.split(1)]).numpy()) < _PARITY

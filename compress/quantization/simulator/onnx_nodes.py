@@ -22,6 +22,7 @@ from hw_profiles.errors import InputError
 from hw_profiles.network.graph import KeptNodes
 from hw_profiles.onnx_io.shapes import where
 
+_LEAST = 1e-24
 Run = Callable[[list[Tensor]], Tensor]
 
 
@@ -85,7 +86,7 @@ def _prelu(said: Attributes, given: Given) -> Tensor:
 
 
 def _hard_sigmoid(said: Attributes, given: Given) -> Tensor:
-    return (first(given) * said.get("alpha", 0.2) + said.get("beta", 0.5)).clamp(0, 1)
+    return (first(given) * float(said.get("alpha", 0.2)) + float(said.get("beta", 0.5))).clamp(0, 1)
 
 
 def _gelu(said: Attributes, given: Given) -> Tensor:
@@ -106,7 +107,7 @@ def _standardised(x: Tensor, axes: list[int], epsilon: float) -> Tensor:
 
 def _batch_norm(said: Attributes, given: Given) -> Tensor:
     x, scale, shift, mean, variance = tensors(given)
-    factor = scale / (variance + said.get("epsilon", 1e-5)).sqrt()
+    factor = scale / (variance + float(said.get("epsilon", 1e-5))).sqrt()
     along = (-1, *[1] * (x.ndim - 2))
     return x * factor.view(along) + (shift - mean * factor).view(along)
 
@@ -162,7 +163,7 @@ def _slice(said: Attributes, given: Given) -> Tensor:
 def _split(said: Attributes, given: Given) -> list[Tensor]:
     x, axis = first(given), said.get("axis", 0)
     sizes = integers(said, given, 1, "split") or -(-x.shape[axis] // said["outputs"])
-    return list(x.split(sizes, axis))
+    return list(torch.split(x, sizes, axis))  # type: ignore[no-untyped-call]
 
 
 def _gather(said: Attributes, given: Given) -> Tensor:
@@ -183,7 +184,7 @@ def _concat(said: Attributes, given: Given) -> Tensor:
 
 def _expand(said: Attributes, given: Given) -> Tensor:
     x, sides = first(given), integers(said, given, 1, "shape") or []
-    return x.expand(torch.broadcast_shapes(x.shape, sides))
+    return x.expand(torch.broadcast_shapes(x.shape, sides))  # type: ignore[no-untyped-call]
 
 
 def _pad(said: Attributes, given: Given) -> Tensor:
@@ -221,8 +222,8 @@ def _global(function: Callable[[Tensor, list[int], bool], Tensor]) -> Callable[[
 def _gemm(said: Attributes, given: Given) -> Tensor:
     a, b, *c = tensors(given)
     product = (a.T if said.get("transA", 0) else a) @ (b.T if said.get("transB", 0) else b)
-    product = product * said.get("alpha", 1.0)
-    return product + said.get("beta", 1.0) * c[0] if c else product
+    product = product * float(said.get("alpha", 1.0))
+    return product + float(said.get("beta", 1.0)) * c[0] if c else product
 
 
 def _depth_to_space(said: Attributes, given: Given) -> Tensor:
@@ -243,7 +244,13 @@ def _softmax(said: Attributes, given: Given) -> Tensor:
 def _norm(said: Attributes, given: Given) -> Tensor:
     """LpNormalization, and the norms that are reductions."""
     x, order = first(given), said.get("p", 2)
-    return x / x.norm(order, said.get("axis", -1), keepdim=True)
+    length: Tensor = torch.linalg.vector_norm(x, order, said.get("axis", -1), True)
+    return x / length.clamp_min(_LEAST)
+
+
+def _root(x: Tensor) -> Tensor:
+    """Without the infinite gradient that it has at zero, which integers often are."""
+    return x.clamp_min(_LEAST).sqrt()
 
 
 def _mean(x: Tensor, axes: list[int], keep: bool) -> Tensor:
@@ -260,7 +267,7 @@ def _largest(x: Tensor, axes: list[int], keep: bool) -> Tensor:
 
 _NODES: Mapping[str, Callable[[Attributes, Given], Tensor | list[Tensor]]] = {
     "Abs": _one(torch.abs), "Neg": _one(torch.neg), "Exp": _one(torch.exp), "Log": _one(torch.log),
-    "Sqrt": _one(torch.sqrt), "Reciprocal": _one(torch.reciprocal), "Erf": _one(torch.erf), "Sin": _one(torch.sin),
+    "Sqrt": _one(_root), "Reciprocal": _one(torch.reciprocal), "Erf": _one(torch.erf), "Sin": _one(torch.sin),
     "Cos": _one(torch.cos), "Relu": _one(torch.relu), "Sigmoid": _one(torch.sigmoid), "Tanh": _one(torch.tanh),
     "Softplus": _one(F.softplus), "Softsign": _one(F.softsign), "Mish": _one(F.mish), "HardSwish": _one(F.hardswish),
     "Identity": _one(lambda x: x), "Dropout": _one(lambda x: x), "Selu": _one(F.selu),
@@ -278,7 +285,7 @@ _NODES: Mapping[str, Callable[[Attributes, Given], Tensor | list[Tensor]]] = {
     "Tile": lambda said, given: first(given).repeat(integers(said, given, 1, "repeats") or []),
     "Concat": _concat,
     "ReduceMean": _reduction(_mean), "ReduceSum": _reduction(_sum), "ReduceMax": _reduction(_largest),
-    "ReduceL2": _reduction(lambda x, axes, keep: x.square().sum(axes, keepdim=keep).sqrt()),
+    "ReduceL2": _reduction(lambda x, axes, keep: torch.linalg.vector_norm(x, 2, axes, keep)),
     "GlobalAveragePool": _global(_mean), "GlobalMaxPool": _global(_largest),
     "MaxPool": max_pool, "AveragePool": average_pool, "Conv": convolution, "ConvTranspose": transposed_convolution,
     "Gemm": _gemm, "Resize": resize, "DepthToSpace": _depth_to_space,

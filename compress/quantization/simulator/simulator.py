@@ -166,17 +166,19 @@ def _check_known(op: Op) -> None:
 def _run_of(op: Op, workload: Workload, nodes: Mapping[str, KeptNodes]) -> Run | None:
     if op.name not in nodes:
         return None
-    if all(node.op_type in _RESHAPES for node in nodes[op.name].nodes):
-        return _view(workload.shapes[op.inputs[0]], workload.shapes[op.name])
-    return function_of_nodes(nodes[op.name], op.inputs, op.name)
+    *first, last = nodes[op.name].nodes
+    if last.op_type not in _RESHAPES:
+        return function_of_nodes(nodes[op.name], op.inputs, op.name)
+    before = function_of_nodes(KeptNodes(tuple(first), nodes[op.name].constants), op.inputs, last.input[0])
+    return _viewed(before, workload.shapes[op.inputs[0]], workload.shapes[op.name])
 
 
-def _view(read: Shape, made: Shape) -> Run:
-    """Other sides; those of a file for one image say how many of them each image takes of the first axis."""
+def _viewed(before: Run, read: Shape, made: Shape) -> Run:
+    """With other sides; those for one image say how many of the first axis each image takes."""
 
     def run(values: list[Tensor]) -> Tensor:
         images = values[0].shape[0] // read[0]
-        return values[0].reshape(images * made[0], *made[1:])
+        return before(values).reshape(images * made[0], *made[1:])
 
     return run
 

@@ -104,6 +104,15 @@ def test_every_node_that_is_known_is_tried() -> None:
     assert _NODES.keys() - rare == {case[0] for case in CASES}
 
 
+@pytest.mark.parametrize("kind", ["Sqrt", "ReduceL2", "LpNormalization"])
+def test_gradients_at_zero_are_finite(kind: str) -> None:
+    x = torch.zeros(2, 3, requires_grad=True)
+    made = function_of_nodes(KeptNodes((helper.make_node(kind, ["x"], ["y"]),), ()), ["x"], "y")([x])
+    made.sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+
+
 def test_nodes_one_after_the_other_are_one_function() -> None:
     nodes = (helper.make_node("Mul", ["x", "two"], ["m"]), helper.make_node("Add", ["m", "y"], ["z"]))
     run = function_of_nodes(KeptNodes(nodes, (numpy_helper.from_array(np.float32(2), "two"),)), ["x", "y"], "z")
