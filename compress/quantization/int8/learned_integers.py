@@ -66,7 +66,7 @@ class LearnedIntegers(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The logits of the integers as they are now; a gradient reaches every weight and scale."""
         numbers = _Learned(self)
-        parts = x.split(1) if self.one_at_a_time else (x,)
+        parts = torch.split(x, 1) if self.one_at_a_time else (x,)
         return torch.cat([run_integers(self.workload, self.steps, numbers, part) for part in parts])
 
     def activation_scales(self) -> Tensor:

@@ -99,4 +99,4 @@ def _runs_in_batches(model: LearnedIntegers, images: NDArray[np.float32]) -> boo
         together = model(x).numpy()
     except RuntimeError:  # a shape that fits one image
         return False
-    return distance(together, torch.cat([model(each) for each in x.split(1)]).numpy()) < _PARITY
+    return distance(together, torch.cat([model(each) for each in torch.split(x, 1)]).numpy()) < _PARITY

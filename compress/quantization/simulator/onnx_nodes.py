@@ -163,7 +163,7 @@ def _slice(said: Attributes, given: Given) -> Tensor:
 def _split(said: Attributes, given: Given) -> list[Tensor]:
     x, axis = first(given), said.get("axis", 0)
     sizes = integers(said, given, 1, "split") or -(-x.shape[axis] // said["outputs"])
-    return list(torch.split(x, sizes, axis))  # type: ignore[no-untyped-call]
+    return list(torch.split(x, sizes, axis))
 
 
 def _gather(said: Attributes, given: Given) -> Tensor:

@@ -238,6 +238,15 @@ def test_an_arch_is_calibrated_without_labels(data: np.ndarray) -> None:
     )
 
 
+@pytest.mark.slow
+def test_without_labels_nothing_is_mixed() -> None:
+    """Which layers to keep in float takes two files for each layer, and no accuracy is known to be lost."""
+    after = compress.quantize(preset("resnet8", input_shape=(3, 16, 16)), PIXELS[:8, :16, :16])
+    assert after.quantization is not None
+    assert "mixed" not in after.metrics
+    assert not after.quantization.in_float
+
+
 def test_a_network_of_ours_keeps_its_record_where_floats_calibrate(tmp_path: Path) -> None:
     data = compress.load_data("digits", size=16)
     first = compress.quantize(preset("resnet8", input_shape=(1, 16, 16)), data, precision="fp16")
