@@ -29,7 +29,8 @@ from hw_profiles.spelling_suggestions import did_you_mean
 Amount = float | Mapping[str, float]
 LossOf = Callable[[nn.Module], float]
 
-CRITERIA = ("magnitude", "movement")
+CRITERIA = ("magnitude", "movement", "surgery")
+_IN_TRAINING = ("movement", "surgery")  # criteria that are known during a training only
 SCOPES = ("global", "layer", "sensitivity")
 SCHEDULES = ("gradual", "iterative")
 PATTERNS = {"": (0, 0), "2:4": (2, 4), "4:8": (4, 8)}
@@ -41,10 +42,11 @@ class Sparsify:
     """Set the least important ``amount`` of the weights to zero and train on with them held there.
 
     ``amount``: of all weights, or by layer or kind (``{"conv": 0.6, "classifier": 0.9}``). ``criterion``:
-    ``"magnitude"``, or ``"movement"``, away from zero during training (2005.07683). ``scope``: weights are ranked over
-    the whole network, in each layer, or in each layer with amounts that cost all layers as much loss on validation
-    images. ``pattern``: of every 4 (8) neighbours along the input axis 2 (4) stay; ``amount`` and ``scope`` are then
-    not read, and layers that it does not divide stay as they are.
+    ``"magnitude"``; ``"movement"``, away from zero during training (2005.07683); or ``"surgery"``: magnitude, but what
+    left goes on learning and comes back where it grows (1608.04493). ``scope``: weights are ranked over the whole
+    network, in each layer, or in each layer with amounts that cost all layers as much loss on validation images.
+    ``pattern``: of every 4 (8) neighbours along the input axis 2 (4) stay; ``amount`` and ``scope`` are then not read,
+    and layers that it does not divide stay as they are.
 
     ``schedule``: ``"gradual"``, fast at first and then ever slower while one training goes on (1710.01878), or
     ``"iterative"``: in ``rounds`` equal trainings, each with a learning rate of its own that starts high again
@@ -86,9 +88,9 @@ class Sparsify:
     def _check_schedule(self) -> None:
         if self.schedule == "gradual" and (self.rounds > 1 or self.rewind):
             raise InputError("Sparsify: rounds and rewind are for schedule='iterative', the schedule is 'gradual'")
-        if self.criterion == "movement" and (self.schedule != "gradual" or self.recipe is None):
+        if self.criterion in _IN_TRAINING and (self.schedule != "gradual" or self.recipe is None):
             raise InputError(
-                "Sparsify: movement is known during a training only: it needs schedule='gradual' and a recipe"
+                f"Sparsify: {self.criterion} is known during a training only: it needs schedule='gradual' and a recipe"
             )
         if self.scope == "sensitivity" and isinstance(self.amount, Mapping):
             raise InputError(
@@ -138,8 +140,8 @@ class Sparsify:
 
     def untrained(self) -> Sparsify:
         """The same without a training; an InputError where it needs one."""
-        if self.criterion == "movement":
-            raise InputError("Sparsify: movement is known during a training only: it needs images to train on")
+        if self.criterion in _IN_TRAINING:
+            raise InputError(f"Sparsify: {self.criterion} is known during a training only: it needs images to train on")
         return replace(self, recipe=None)
 
     def _of_file(self, model: nn.Module, layers: Mapping[str, WeightLayer]) -> dict[str, TensorFormat]:
