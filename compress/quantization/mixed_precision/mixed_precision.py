@@ -14,6 +14,7 @@ from compress.networks.onnx_export import onnx_bytes
 from compress.networks.store_weights import require_float
 from compress.quantization.int8.fidelity import Fidelity
 from compress.quantization.int8.ptq import Quantize
+from compress.quantization.mixed_precision.measured_groups import faster_in_float
 from compress.quantization.mixed_precision.precision_sensitivity import (
     FileLowering,
     Lowering,
@@ -46,9 +47,10 @@ class MixedPrecision:
     All operations begin in low precision. Those that lose most for what they save, by :func:`sensitivity` on ``images``
     training images (of estimated latency for 8 bits, of bytes for 4), leave it one after the other until no more than
     ``max_accuracy_drop`` points (None: the context's) of validation accuracy are lost against the float network; one
-    that would break the budget stays. With ``only_faster`` those that 8 bits make no faster, by the estimate, are in
-    float from the start, such as hard-swish blocks where a runtime does not fuse them. Accuracy is that of the file in
-    ONNX Runtime; latency is estimated in between, and measured where the file is deployed.
+    that would break the budget stays. With ``only_faster`` those that 8 bits make no faster are in float from the
+    start, such as hard-swish blocks where a runtime does not fuse them: on this machine by blocks that are measured
+    apart, for another device by the estimate. Accuracy is that of the file in ONNX Runtime; otherwise latency is
+    estimated in between, and measured where the file is deployed.
 
     >>> MixedPrecision(bits=4).name
     'mixed'
@@ -86,7 +88,7 @@ class MixedPrecision:
         table = sensitivity(artifact, context, lowering, images=self.images)
         evaluator = fidelity_evaluator(artifact, context.data.val)
         allowed = context.max_accuracy_drop if self.max_accuracy_drop is None else self.max_accuracy_drop
-        raised = [row.name for row in table if self.only_faster and row.saved_ms <= 0]
+        raised = self._no_faster(artifact, lowering, table, context)
         chosen = lowering(artifact, raised)
         fidelity = evaluator(onnx_bytes(chosen))
         for row in ranked(table, by_latency=self.bits == 8):
@@ -99,6 +101,16 @@ class MixedPrecision:
                 raised.append(row.name)
                 chosen, fidelity = candidate, evaluator(onnx_bytes(candidate))
         return replace(chosen, metrics={**artifact.metrics, "mixed": self._metrics(raised, table, fidelity)})
+
+    def _no_faster(
+        self, artifact: Artifact, lowering: Lowering | FileLowering, table: Sequence[Sensitivity], context: Context
+    ) -> list[str]:
+        """What ``only_faster`` leaves in float: by blocks that are measured on this machine, else as estimated."""
+        if not self.only_faster:
+            return []
+        if context.measured and self.bits == 8:
+            return faster_in_float(artifact, lowering, [row.name for row in table], context.device)
+        return [row.name for row in table if row.saved_ms <= 0]
 
     def _start(self, artifact: Artifact) -> Artifact:
         """The artifact; another network than an Arch as its file, which is written once."""
