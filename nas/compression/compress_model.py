@@ -62,15 +62,16 @@ def compress(
     size.
 
     The promise is judged on validation images: the upper end of the interval with the one-sided ``confidence`` must be
-    within the tolerance; where the images are too few for that, the estimate, and a warning says so. A stage that
+    within the tolerance; where the images are too few for that, with a lower one, and a warning says so. A stage that
     breaks it is replaced by the cheapest of the remedies that holds
     (:class:`compress.stages.tolerance_ladder.Int8Ladder`), or left out. One whose file is neither faster nor smaller on
     ``device`` is left out. ``target_size`` is what the coded file (``model.fnz``) may have. ``plan`` is a TOML file of
     stages (:class:`compress.stages.plan_file.Plan`); the plan that was applied is written to ``plan.toml``.
 
     ``trials`` plans are tried with a short recovery by Optuna, which chooses the stages and their strength; the best
-    are recovered fully. With ``time`` there are as many as half of it allows; without both, one plan of a usual
-    strength is run, or those from the one that ``target_size`` needs.
+    are recovered fully, and judged on other validation images, where there are enough. With ``time`` there are as many
+    as half of it allows; without both, one plan of a usual strength is run, or those from the one that ``target_size``
+    needs.
 
     ``stage_epochs`` is how long a stage trains; with ``time`` each training gets a part of it. Everything is kept in
     the folder ``out``; the same call again resumes.
@@ -78,7 +79,7 @@ def compress(
     Raises:
         InputError: wrong input, described in one line.
         NothingFitsError: the size or a limit cannot be reached within the tolerance; the text names the nearest file on
-            both sides, and metrics.json and the report are written.
+            both sides (within the tolerance, and with all that was asked), and metrics.json and the report are written.
 
     >>> import nas, tempfile
     >>> from hw_profiles.onnx_io.writer import write_onnx
