@@ -25,7 +25,7 @@ from compress.clustering.values_per_layer import (
 from compress.distillation.guided_training import Learn, guided_training
 from compress.networks.artifact import Artifact
 from compress.networks.batchnorm_folding import fold_normalisation, frozen_batchnorm
-from compress.networks.network_source import OnnxFile
+from compress.networks.network_source import stated_shape
 from compress.networks.onnx_export import folded_weights
 from compress.networks.onnx_weights import with_changed_weights
 from compress.networks.weight_layers import WeightLayer, layers_of, per_layer_setting
@@ -33,6 +33,7 @@ from compress.stage_interface import Context
 from compress.training.loop import Recipe
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
+from hw_profiles.network.workload import InputShape
 from hw_profiles.spelling_suggestions import did_you_mean
 
 Clusters = int | Mapping[str, int]
@@ -91,8 +92,10 @@ class Cluster:
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The same network with shared weights, each normalisation folded into the weights before it."""
         check_can_share(artifact)
-        if isinstance(artifact.source, OnnxFile) and self.recipe is None:
-            return with_changed_weights(artifact, lambda model, layers: self._of_file(model, layers, context.seed))
+        if self.scope == "sensitivity" and not artifact.weights:
+            raise InputError("Cluster: scope='sensitivity' measures a module, an ONNX file takes layer")
+        if self.scope == "layer" and self.recipe is None and artifact.quantization is None:
+            return self._untrained(artifact, context)
         model = artifact.model()
         training = guided_training(
             self.recipe, context.data, model, artifact.preprocessing, seed=context.seed,
@@ -104,7 +107,7 @@ class Cluster:
             images = context.data.train.spread(_PROBED_IMAGES).images
             divergence_of = divergence_on(model, images, artifact.preprocessing)
         books = self.apply(
-            model, layers, training, steps=steps, seed=context.seed, input_shape=artifact.source.input_shape,
+            model, layers, training, steps=steps, seed=context.seed, input_shape=stated_shape(artifact.source),
             divergence_of=divergence_of,
         )  # fmt: skip
         formats = {f"{name}.weight": stored_as(layers[name], book, name in steps) for name, book in books.items()}
@@ -118,11 +121,15 @@ class Cluster:
         scales = {**artifact.quantization.weights, **{f"{name}.weight": value for name, value in steps.items()}}
         return replace(changed, quantization=replace(artifact.quantization, weights=scales))
 
-    def _of_file(self, model: nn.Module, layers: Mapping[str, WeightLayer], seed: int) -> dict[str, TensorFormat]:
-        if self.scope == "sensitivity":
-            raise InputError("Cluster: scope='sensitivity' measures a module, an ONNX file takes layer")
-        books = self.apply(model, layers, seed=seed)
-        return {name: stored_as(layers[name], values, False) for name, values in books.items()}
+    def _untrained(self, artifact: Artifact, context: Context) -> Artifact:
+        books: dict[str, int] = {}
+
+        def change(model: nn.Module, layers: Mapping[str, WeightLayer]) -> dict[str, TensorFormat]:
+            books.update(self.apply(model, layers, seed=context.seed, input_shape=stated_shape(artifact.source)))
+            return {name: stored_as(layers[name], values, False) for name, values in books.items()}
+
+        done = with_changed_weights(artifact, change)
+        return replace(done, metrics={**done.metrics, "codebooks": books})
 
     def apply(
         self,
@@ -132,7 +139,7 @@ class Cluster:
         *,
         steps: Steps | None = None,
         seed: int = 0,
-        input_shape: tuple[int, ...] | None = None,
+        input_shape: InputShape = None,
         divergence_of: DivergenceOf | None = None,
     ) -> dict[str, int]:
         """Share the weights of ``layers`` of ``model`` in place, by any training; how many values each has.
@@ -186,7 +193,7 @@ def _held(weights: Sequence[Tensor]) -> Iterator[None]:
 
 def check_can_share(artifact: Artifact) -> None:
     """Raise an InputError where shared values would undo what an earlier stage made of the file."""
-    stored = artifact.deployed is not None and not isinstance(artifact.source, OnnxFile)  # whose file is all there is
+    stored = artifact.deployed is not None and bool(artifact.weights)  # an ONNX file is all there is
     if stored or any(f.bits < FLOAT32.bits and not f.codebook for f in artifact.weight_formats.values()):
         raise InputError(
             "Cluster must come before an external network is int8 or weights are stored in fewer bits, here they are"

@@ -11,8 +11,8 @@ from compress.networks.onnx_export import onnx_bytes
 from hw_profiles.devices.device import Device
 from hw_profiles.measurement.latency_measurement import compare
 
-LowerAllBut = Callable[[Artifact, Collection[str]], Artifact]
-"""The artifact with all its operations in low precision but those named."""
+LowerAllBut = Callable[[Collection[str]], Artifact]
+"""A network with all its operations in low precision but those named."""
 
 _FASTER = 0.98  # below that at the upper end of the interval
 _TOGETHER = 4  # operations whose names say nothing of blocks
@@ -36,7 +36,7 @@ def groups_of(names: Sequence[str]) -> Mapping[str, Sequence[str]]:
     return found | blocks
 
 
-def faster_in_float(artifact: Artifact, lower: LowerAllBut, names: Sequence[str], device: Device) -> list[str]:
+def faster_in_float(lower: LowerAllBut, names: Sequence[str], device: Device) -> list[str]:
     """The operations of the groups that stay in float because the file is faster so: one group after the other, each
     beside the file in which it is in integers and those before it are as was best.
 
@@ -46,9 +46,9 @@ def faster_in_float(artifact: Artifact, lower: LowerAllBut, names: Sequence[str]
     kept: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
-        before.write_bytes(onnx_bytes(lower(artifact, kept)))
+        before.write_bytes(onnx_bytes(lower(kept)))
         for group in groups_of(names).values():
-            after.write_bytes(onnx_bytes(lower(artifact, [*kept, *group])))
+            after.write_bytes(onnx_bytes(lower([*kept, *group])))
             _, _, high = compare(after, before, device, max_rounds=_ROUNDS)
             if high < _FASTER:
                 kept.extend(group)
