@@ -20,7 +20,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     What is no regular file, such as a device or a pipe, is written to and stays what it is.
     """
     if path.is_dir():
-        raise InputError(f"{path}: must be the name of a file, is a folder")
+        raise InputError(f"{path} is a folder, expected the name of a file")
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return
@@ -69,7 +69,7 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InputError(f"{path}: must hold a JSON object, got {type(data).__name__}")
     if missing := [key for key in keys if key not in data]:
-        raise InputError(f"{path}: must hold {missing[0]!r}, which is missing")
+        raise InputError(f"{path}: missing key {missing[0]!r}")
     return data
 
 

@@ -97,7 +97,7 @@ def _check_parity(graph: Graph, data: bytes, label: str) -> None:
     expected, got = (_outputs(each, x) for each in (wide, write_graph(graph)))
     off = distance(got, expected)
     if not off < PARITY:
-        raise InputError(f"{label}: read and written again, its file gives outputs that are off by {off:.1e}")
+        raise InputError(f"{label}: its outputs changed by {off:.1e} after its file was read and written again")
 
 
 def _outputs(data: bytes, x: np.ndarray) -> np.ndarray:

@@ -120,10 +120,7 @@ class GivenModule:
     def input_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of what it reads; an InputError if it is unknown."""
         if self.stated_shape is None:
-            raise InputError(
-                f"{type(self.module).__name__}: a module does not say what it reads: "
-                "input_shape must be given, such as (3, 224, 224)"
-            )
+            raise InputError(f"{type(self.module).__name__}: input_shape is required for modules, e.g. (3, 224, 224)")
         return self.stated_shape
 
     def workload(self) -> Workload:
@@ -216,8 +213,8 @@ def require_savable(source: Source) -> None:
     """Raise an InputError if it is unknown how to rebuild the network."""
     if isinstance(source, GivenModule):
         raise InputError(
-            f"{source_name(source)}: a module cannot be saved, as nothing says how it is built again: "
-            "use an Arch or a model of timm, or keep its ONNX file"
+            f"{source_name(source)}: a module cannot be saved, because it cannot be rebuilt: "
+            "use an Arch or a timm model, or keep its ONNX file"
         )
 
 

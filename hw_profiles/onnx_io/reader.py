@@ -71,7 +71,7 @@ def read_with_names(model: Any, input_shape: InputShape = None) -> tuple[Workloa
     try:
         return _read(model, input_shape)
     except UnicodeDecodeError:
-        raise InputError("an ONNX file must hold its names as UTF-8, and does not") from None
+        raise InputError("names in the ONNX file are not valid UTF-8") from None
 
 
 def _read(model: Any, input_shape: InputShape) -> tuple[Workload, Names]:

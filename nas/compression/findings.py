@@ -24,7 +24,7 @@ from hw_profiles.latency.energy import energy_upper_bound_mj
 from nas.compression.job import CompressJob
 from nas.compression.plan_runs import Nearest, PlanRun
 from nas.report.compression_page import COMPRESSION, COMPRESSION_SCHEMA
-from nas.results.collect import Result, limited_values
+from nas.results.collect import Result, limit_text, limited_values, points_text
 from nas.results.prediction_statistics import interval_of
 from nas.results.waterfall import waterfall
 
@@ -72,7 +72,9 @@ def collect_compression(found: Findings) -> Result:
         "promise": {
             "allowed": settings.max_accuracy_drop,
             **promise.to_dict(confidence),
-            "judged_by": f"the interval at {100 * asked:g} %" if asked == confidence else "the estimate",
+            "judged_by": f"the upper bound at {100 * asked:g}% confidence"
+            if asked == confidence
+            else "the point estimate",
         },
         "asked": {"data": job.data_name, "device": settings.device, **settings.budget.limits()},
         "excess": excess,
@@ -156,8 +158,9 @@ def _too_few_images(change: AccuracyChange, allowed: float, confidence: float) -
     if change.upper(confidence) <= allowed or confidence_on(change.images, allowed, confidence) == confidence:
         return []
     return [
-        f"{change.images} validation images are too few to show with {100 * confidence:g} % confidence that at most "
-        f"{allowed:g} points are lost: the estimate decided, the interval reaches {change.upper(confidence):.2f} points"
+        f"With only {change.images} validation images, a drop of at most {points_text(allowed)} cannot be shown at "
+        f"{100 * confidence:g}% confidence (upper bound: {change.upper(confidence):.2f} points), so the point estimate "
+        "was used."
     ]
 
 
@@ -166,22 +169,22 @@ def compression_verdict(metrics: Mapping[str, Any]) -> str:
     promise, final = metrics["promise"], metrics["final"]
     times = metrics["reference"]["coded_bytes"] / metrics["coded_bytes"]
     parts = [
-        f"{metrics['deployed']} is deployed ({final['file_bytes']} bytes, {metrics['coded_bytes']} coded: "
-        f"{times:.1f} times smaller)",
-        f"{promise['points']:.2f} points of validation accuracy lost (up to {promise['high']:.2f} with "
-        f"{100 * promise['confidence']:g} % confidence) of {promise['allowed']:g} allowed",
+        f"{metrics['deployed']}: {final['file_bytes']:,} bytes, {metrics['coded_bytes']:,} compressed ({times:.1f}x "
+        "smaller)",
+        f"validation accuracy drop {promise['points']:.2f} points (at most {promise['high']:.2f} with "
+        f"{100 * promise['confidence']:g}% confidence; limit: {promise['allowed']:g})",
     ]
     limits = {name: limit for name, limit in metrics["asked"].items() if name in metrics["excess"]}
     values = limited_values(final)
     parts.extend(
-        f"{name} {values[name]:.4g} of {limit:.4g}{'' if metrics['excess'][name] <= 0 else ' (NOT met)'}"
+        f"{limit_text(name, values[name], limit)}{'' if metrics['excess'][name] <= 0 else ' (exceeded)'}"
         for name, limit in limits.items()
     )
     if not metrics["target_met"]:
         parts.append(_both_sides(metrics))
     parts.append(
-        f"run on {metrics['test_images']} test images in ONNX Runtime: accuracy {metrics['test_accuracy']:.2%}, the "
-        f"network as given {metrics['reference_test_accuracy']:.2%}"
+        f"test accuracy ({metrics['test_images']:,} images, ONNX Runtime): {metrics['test_accuracy']:.2%}, original "
+        f"model: {metrics['reference_test_accuracy']:.2%}"
     )
     return "; ".join(parts)
 
@@ -189,11 +192,10 @@ def compression_verdict(metrics: Mapping[str, Any]) -> str:
 def _both_sides(metrics: Mapping[str, Any]) -> str:
     """What can be held: the smallest file within the tolerance, and the smallest loss at the asked size."""
     nearest, target = metrics["nearest"], metrics["target_bytes"]
-    within = f"within {metrics['promise']['allowed']:g} points the smallest file has {metrics['coded_bytes']} bytes"
+    reached = f"target size of {target:,} bytes NOT reached"
+    limit = points_text(metrics["promise"]["allowed"])
+    within = f"the smallest file within the limit of {limit} has {metrics['coded_bytes']:,} bytes"
     if nearest is None:
         smallest = min(plan["coded_bytes"] for plan in metrics["plans"])
-        return f"{target} bytes NOT reached: {within}; no plan came to {target} bytes, the smallest has {smallest}"
-    return (
-        f"{target} bytes NOT reached: {within}; at {nearest['coded_bytes']} bytes {nearest['points_lost']:.2f} points "
-        "are lost"
-    )
+        return f"{reached}: {within}; no plan reached the target, the smallest file has {smallest:,} bytes"
+    return f"{reached}: {within}; at {nearest['coded_bytes']:,} bytes the drop is {nearest['points_lost']:.2f} points"

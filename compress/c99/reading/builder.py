@@ -137,7 +137,9 @@ class Builder:
             return Tensor(name=tensor.name, shape=shape, quantization=tensor.quantization)
         boxes = strided_boxes(index)
         if boxes is None:
-            raise InputError(f"{place(node)}: no C99 kernel is known for how it moves numbers; reshape in other steps")
+            raise InputError(
+                f"{place(node)}: unsupported change of the data layout; use simpler Reshape and Transpose operations"
+            )
         fill = tensor.quantization.zero_point if fill is None else fill
         step = Move(boxes=boxes, fill=fill if (flat == OUTSIDE).any() else None)
         return self.layer(f"{tensor.name}:moved", (tensor,), shape, tensor.quantization, (step,))

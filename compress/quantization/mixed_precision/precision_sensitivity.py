@@ -200,8 +200,8 @@ def ranked(table: Collection[Sensitivity], *, by_latency: bool) -> Iterator[Sens
 
 def _in_float(artifact: Artifact, raised: Collection[str]) -> Artifact:
     if artifact.quantization is None:
-        raise InputError("operations are put in float in a network that has 8-bit scales, this one has none")
+        raise InputError("an int8 network is required, this one is not quantized")
     if artifact.quantization.in_float:
-        raise InputError("a network whose operations are put in float must have all of them in integers, this has not")
+        raise InputError("a network with all operations in int8 is required, in this one some are in float")
     workload = artifact.arch.workload()
     return replace(artifact, quantization=with_in_float(workload, artifact.quantization, raised))

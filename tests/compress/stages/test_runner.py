@@ -36,9 +36,10 @@ from compress.networks.artifact import ARTIFACT_SCHEMA
 from compress.networks.onnx_export import export_onnx, folded_weights, predict_onnx
 from compress.progress import Report
 from compress.pruning.arch_widths import arch_groups
+from compress.pruning.channel_selection import channels_saved, choose_channels, so_many
 from compress.pruning.importance import CRITERIA, Scores, channel_scores, taylor_batches
 from compress.pruning.prunable_network import prunable_network
-from compress.pruning.prune import remove_channels, select_channels
+from compress.pruning.prune import remove_channels
 from compress.quantization.int8.ptq import scale_and_zero_point
 from compress.stage_interface import Stage
 from compress.stages.acceptance import rejection_reason
@@ -161,13 +162,18 @@ def scores_of(artifact: Artifact, criterion: str) -> Scores:
     return channel_scores(network.model, network.groups, criterion, batches)
 
 
+def weakest_removed(scores: Scores, count: float, multiple: int) -> dict[str, torch.Tensor]:
+    """Indices that stay in each group when about ``count`` channels are removed."""
+    return choose_channels(scores, multiple, channels_saved, so_many(scores, count))
+
+
 @pytest.mark.parametrize("criterion", CRITERIA)
 @pytest.mark.parametrize("arch", quick(ARCHS, ARCHS[:3]), ids=lambda arch: arch.id)
 def test_a_pruned_network_is_the_original_with_those_activations_at_zero(arch: Arch, criterion: str) -> None:
     artifact = artifact_of(arch)
     scores = scores_of(artifact, criterion)
     channels = sum(map(len, scores.values()))
-    kept = select_channels(scores, 0.4 * channels, 4)
+    kept = weakest_removed(scores, 0.4 * channels, 4)
     assert sum(map(len, kept.values())) == pytest.approx(0.6 * channels, abs=4)
     pruned = remove_channels(artifact, kept)
     assert pruned.source.workload().macs < 0.9 * arch.workload().macs
@@ -183,12 +189,12 @@ def test_a_pruned_network_is_the_original_with_those_activations_at_zero(arch: A
 
 def test_the_weakest_channels_leave_in_multiples() -> None:
     scores = {"a": torch.arange(16.0), "b": torch.arange(16.0) + 8, "c": torch.tensor([0.1, 0.2])}
-    kept = select_channels(scores, 17, 4)
+    kept = weakest_removed(scores, 17, 4)
     assert {name: len(k) for name, k in kept.items()} == {"a": 4, "b": 12, "c": 2}
     assert kept["a"].tolist() == [12, 13, 14, 15]
-    assert len(select_channels({"a": torch.zeros(64), "b": torch.ones(64)}, 64, 4)["a"]) == 16
-    assert len(select_channels({"a": torch.arange(10.0)}, 1, 8)["a"]) == 8
-    assert len(select_channels({"a": torch.arange(16.0)}, 3, 8)["a"]) == 16
+    assert len(weakest_removed({"a": torch.zeros(64), "b": torch.ones(64)}, 64, 4)["a"]) == 16
+    assert len(weakest_removed({"a": torch.arange(10.0)}, 1, 8)["a"]) == 8
+    assert len(weakest_removed({"a": torch.arange(16.0)}, 3, 8)["a"]) == 16
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
@@ -314,9 +320,7 @@ def test_a_folder_of_other_stages_or_networks_is_refused(learnt: Artifact, few: 
 
     done = pruned(0.3)
     assert pruned(0.3, learning_rate=0.01).history == done.history  # how it was trained is settled where it is found
-    with pytest.raises(
-        ValueError, match=r"01_prune: holds what was made with amount 0.3, wanted is 0.5; choose another"
-    ):
+    with pytest.raises(ValueError, match=r"01_prune was created with amount=0.3, now it is 0.5; choose another"):
         pruned(0.5)
     with pytest.raises(ValueError, match="made with seed 0, wanted is 7"):
         pruned(0.3, around=replace(estimated, seed=7))
@@ -397,7 +401,7 @@ BEFORE = {
         ({"weight_form": "c", "latency_ratio": (1.0, 0.9, 1.1), "coded_bytes": 90, "file_bytes": 1001}, {}, None),
         ({"weight_form": "c", "latency_ratio": (1.0, 0.9, 1.1), "coded_bytes": 701}, {}, "larger: 701 bytes coded"),
         ({"weight_form": "c", "latency_ratio": (1.1, 1.05, 1.2), "coded_bytes": 90}, {}, "slower: 1.100 times"),
-        ({"arch": "b", "latency_ratio": (0.9, 0.9, 0.9), "val_accuracy": 0.889}, {}, "less accurate: 1.10 points"),
+        ({"arch": "b", "latency_ratio": (0.9, 0.9, 0.9), "val_accuracy": 0.889}, {}, "accuracy drop of 1.10 points"),
         ({"arch": "b", "latency_ratio": (0.9, 0.9, 0.9), "val_accuracy": 0.890}, {}, None),
         (
             {"val_accuracy": 0.899, "latency_ratio": (1.2, 1.2, 1.2)},

@@ -240,5 +240,5 @@ def test_files_that_are_no_float_networks_of_one_input_are_refused() -> None:
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.DOUBLE
     with pytest.raises(InputError, match="one float32 input is needed, got 1, 0 of them of this type"):
         read_graph(model.SerializeToString())
-    with pytest.raises(InputError, match=r"the shape of .y. must follow from the file"):
+    with pytest.raises(InputError, match=r"the shape of .y. cannot be inferred from the file"):
         read_graph(file_of([node("Whirl", "x")], {}))
