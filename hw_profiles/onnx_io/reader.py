@@ -135,7 +135,7 @@ class _Reader:
     def workload(self) -> tuple[Workload, dict[str, str]]:
         output = self.alias.get(self.outputs[0])
         if output is None:
-            raise InputError(f"output {shown(self.outputs[0])} must depend on the input, and does not")
+            raise InputError(f"output {shown(self.outputs[0])} does not depend on the input")
         shapes = {op.name: self._shape(op) for op in self.ops.values()}
         kept = {self.alias.get(name, name) for name in (*self.stored, *self.outputs)}
         for op in self.ops.values():

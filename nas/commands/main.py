@@ -34,7 +34,7 @@ given labelled images and limits on latency, memory and model size."""
 # Options of `nas run` that `nas search` does not have.
 _NOT_OF_A_SEARCH = ("--max-accuracy-drop", "--teacher", "--baseline")
 _WORKER_OPTIONS = ("--workers", "--artifacts", "--executor", "--address", "--cpus", "--gpus")
-_WORKER_HELP = {"--workers": "candidates trained at the same time, each in its own process (default: 1)"}
+_WORKER_HELP = {"--workers": "number of candidates trained in parallel, each in its own process (default: 1)"}
 
 
 _SENTENCES = {

@@ -71,7 +71,7 @@ def prepare_job(settings: CompressSettings, given: Given) -> CompressJob:
     """
     device = load_device(settings.device)
     if settings.latency_from == "measured" and not device.measurable:
-        raise InputError(f"latency_from 'measured' needs a device file of this machine, got {settings.device!r}")
+        raise InputError(f"latency_from='measured' requires a device file of this machine, got {settings.device!r}")
     budget = with_energy_as_latency(settings.budget, device)
     plan = None if settings.plan is None else read_plan(settings.plan)
     reading = _reading(settings, given)

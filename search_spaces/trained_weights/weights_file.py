@@ -129,4 +129,4 @@ def state_difference(wanted: Mapping[str, tuple[int, ...]], state: Mapping[str, 
         if tuple(state[key].shape) != shape:
             return f"{key} must have the shape {shape}, got {tuple(state[key].shape)}"
     unexpected = next((key for key in state if key not in wanted), None)
-    return None if unexpected is None else f"must hold nothing else, got {unexpected}"
+    return None if unexpected is None else f"unexpected key {unexpected}"

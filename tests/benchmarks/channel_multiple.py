@@ -16,10 +16,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress import Artifact, Preprocessing
-from compress.pruning.channel_selection import channels_saved, choose_channels, so_many
 from compress.pruning.importance import channel_scores
 from compress.pruning.prunable_network import prunable_network
-from compress.pruning.prune import remove_channels
 from hw_profiles import load_device
 from hw_profiles.measurement.latency_measurement import compare
 from hw_profiles.network.quantization import fixed_quantization
@@ -28,6 +26,7 @@ from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces import build_model, sample
 from tests.benchmarks.lines import extend
+from tests.prunings import remove_channels, select_channels
 
 MULTIPLES = (8, 16)
 AMOUNT = 0.2
@@ -54,7 +53,7 @@ def run(case: str, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for multiple in MULTIPLES:
-            kept = choose_channels(scores, multiple, channels_saved, so_many(scores, AMOUNT * channels))
+            kept = select_channels(scores, AMOUNT * channels, multiple)
             pruned = remove_channels(artifact, kept).source.workload()
             line[f"left_{multiple}"] = round(sum(map(len, kept.values())) / channels, 4)
             for precision in PRECISIONS:

@@ -177,7 +177,7 @@ Handler = Callable[[Builder, Any], None]
 
 def unknown(node: Any) -> str:
     """The message for a node that nothing is known of."""
-    return f"{place(node)}: no C99 kernel is known for it; known are {KNOWN}: replace it or leave it out"
+    return f"{place(node)}: no C99 kernel is known for it; known are {KNOWN}: replace or remove it"
 
 
 def wanted_quantizations(graph: Graph, moving: frozenset[str]) -> dict[str, TensorQuantization]:

@@ -149,7 +149,7 @@ def concatenated(builder: Builder, node: Any) -> None:
         within[(slice(None),) * axis + (slice(start, start + value.shape[axis]),)] = value.index
         boxes = strided_boxes(in_program_order(within))
         if boxes is None:
-            raise InputError(f"{place(node)}: no C99 kernel is known for how it moves numbers; reshape in other steps")
+            raise InputError(f"{place(node)}: unsupported change of the data layout; use simpler Reshape and Transpose")
         moves.append(Move(boxes=boxes))
         tables.append(None if tensor.quantization == to else to.of(tensor.quantization.to_float(INTEGERS)))
     step = Concat(moves=tuple(moves), tables=tuple(tables))

@@ -15,10 +15,9 @@ from compress import Artifact, Context, Preprocessing, Prune, Recipe, load_data
 from compress.data.dataset import Split
 from compress.pruning.arch_widths import arch_groups, block_groups, with_widths
 from compress.pruning.block_removal import removable_blocks, without_block, without_weakest_block
-from compress.pruning.channel_selection import channels_saved, choose_channels, so_many
+from compress.pruning.channel_selection import channels_saved, choose_channels
 from compress.pruning.importance import channel_scores, distances_from_all
 from compress.pruning.prunable_network import prunable_network
-from compress.pruning.prune import remove_channels
 from compress.pruning.width_costs import CostModel
 from compress.training.evaluation import predict
 from hw_profiles import Device, load_device, profile
@@ -27,6 +26,7 @@ from hw_profiles.network.quantization import Quantization
 from search_spaces import Arch, build_model, list_spaces, preset, sample
 from tests.contracts import with_random_statistics
 from tests.parameters import quick
+from tests.prunings import remove_channels, select_channels
 
 SHORT = Recipe(epochs=0.1)
 MANY = [
@@ -78,7 +78,7 @@ def test_networks_of_every_space_compute_what_they_did_with_those_channels_at_ze
     artifact = artifact_of(arch)
     network = prunable_network(artifact)
     scores = channel_scores(network.model, network.groups, "fpgm")
-    kept = choose_channels(scores, 4, channels_saved, so_many(scores, 0.4 * sum(map(len, scores.values()))))
+    kept = select_channels(scores, 0.4 * sum(map(len, scores.values())), 4)
     assert {group for group in kept if len(kept[group]) < network.width[group]}
     x = torch.randn(2, *arch.input_shape, generator=torch.Generator().manual_seed(0)).double()
     with torch.inference_mode():

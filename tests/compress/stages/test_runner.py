@@ -36,10 +36,8 @@ from compress.networks.artifact import ARTIFACT_SCHEMA
 from compress.networks.onnx_export import export_onnx, folded_weights, predict_onnx
 from compress.progress import Report
 from compress.pruning.arch_widths import arch_groups
-from compress.pruning.channel_selection import channels_saved, choose_channels, so_many
 from compress.pruning.importance import CRITERIA, Scores, channel_scores, taylor_batches
 from compress.pruning.prunable_network import prunable_network
-from compress.pruning.prune import remove_channels
 from compress.quantization.int8.ptq import scale_and_zero_point
 from compress.stage_interface import Stage
 from compress.stages.acceptance import rejection_reason
@@ -53,6 +51,7 @@ from hw_profiles.onnx_io.reader import read_onnx
 from search_spaces import Arch, build_model, preset, sample
 from tests.contracts import with_random_statistics
 from tests.parameters import quick
+from tests.prunings import remove_channels, select_channels
 
 ARCHS = [
     preset("resnet8", input_shape=(3, 32, 32)),
@@ -162,18 +161,13 @@ def scores_of(artifact: Artifact, criterion: str) -> Scores:
     return channel_scores(network.model, network.groups, criterion, batches)
 
 
-def weakest_removed(scores: Scores, count: float, multiple: int) -> dict[str, torch.Tensor]:
-    """Indices that stay in each group when about ``count`` channels are removed."""
-    return choose_channels(scores, multiple, channels_saved, so_many(scores, count))
-
-
 @pytest.mark.parametrize("criterion", CRITERIA)
 @pytest.mark.parametrize("arch", quick(ARCHS, ARCHS[:3]), ids=lambda arch: arch.id)
 def test_a_pruned_network_is_the_original_with_those_activations_at_zero(arch: Arch, criterion: str) -> None:
     artifact = artifact_of(arch)
     scores = scores_of(artifact, criterion)
     channels = sum(map(len, scores.values()))
-    kept = weakest_removed(scores, 0.4 * channels, 4)
+    kept = select_channels(scores, 0.4 * channels, 4)
     assert sum(map(len, kept.values())) == pytest.approx(0.6 * channels, abs=4)
     pruned = remove_channels(artifact, kept)
     assert pruned.source.workload().macs < 0.9 * arch.workload().macs
@@ -189,12 +183,12 @@ def test_a_pruned_network_is_the_original_with_those_activations_at_zero(arch: A
 
 def test_the_weakest_channels_leave_in_multiples() -> None:
     scores = {"a": torch.arange(16.0), "b": torch.arange(16.0) + 8, "c": torch.tensor([0.1, 0.2])}
-    kept = weakest_removed(scores, 17, 4)
+    kept = select_channels(scores, 17, 4)
     assert {name: len(k) for name, k in kept.items()} == {"a": 4, "b": 12, "c": 2}
     assert kept["a"].tolist() == [12, 13, 14, 15]
-    assert len(weakest_removed({"a": torch.zeros(64), "b": torch.ones(64)}, 64, 4)["a"]) == 16
-    assert len(weakest_removed({"a": torch.arange(10.0)}, 1, 8)["a"]) == 8
-    assert len(weakest_removed({"a": torch.arange(16.0)}, 3, 8)["a"]) == 16
+    assert len(select_channels({"a": torch.zeros(64), "b": torch.ones(64)}, 64, 4)["a"]) == 16
+    assert len(select_channels({"a": torch.arange(10.0)}, 1, 8)["a"]) == 8
+    assert len(select_channels({"a": torch.arange(16.0)}, 3, 8)["a"]) == 16
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)

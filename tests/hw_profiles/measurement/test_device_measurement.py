@@ -245,7 +245,7 @@ def test_a_device_that_is_there_stays_until_the_new_one_is_whole(machine: Machin
 
 
 def test_what_cannot_be_is_refused_before_anything_is_measured(machine: Machine, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"a device is written to a .toml file, got '.*new.json'"):
+    with pytest.raises(ValueError, match=r"a device file must be a .toml file, got '.*new.json'"):
         measure_device(tmp_path / "new.json", seconds=200)
     with pytest.raises(ValueError, match="precision must be one of fp32, int8, got 'int4'"):
         measure_device(tmp_path / "new.toml", seconds=200, precisions=["int4"])
