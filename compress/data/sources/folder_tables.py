@@ -53,7 +53,7 @@ class FilesByName:
             raise InputError(f"{table}: {name!r} may be {found[0]!r} or {found[1]!r}; name the folder too")
         if not found:
             hint = did_you_mean(name, sorted(self.paths)[:_HINTS])
-            raise InputError(f"{table}: {name!r} is no image of the folder{hint}")
+            raise InputError(f"{table}: {name!r} is not an image in this folder{hint}")
         return found[0]
 
 

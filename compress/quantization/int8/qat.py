@@ -27,14 +27,14 @@ _PARITY = 0.05  # of the largest logit: a sum in another order may round otherwi
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QuantizeAware:
-    """Train the weights and all scales in 8-bit integers, led by the float network (LSQ, 1902.08153).
+    """Quantization-aware training with learned scales (LSQ, 1902.08153) and the float network as teacher.
 
-    It starts from the artifact's scales, or where it has none from the extremes of calibration images. Batch
-    normalisation is folded. Zeros of a stage before stay zeros. Weights have a scale for each output channel,
-    activations one for each tensor; a scale's gradient is divided by the square root of the numbers that it serves
-    times the largest integer. Operations that no integer arithmetic is known for, such as normalisations of layers,
-    stay in float, with their constants as they are. ``weight`` and ``temperature`` are those of
-    :class:`compress.Distill`.
+    It starts from the scales of the artifact, or if there are none, from the minima and maxima of calibration images.
+    Batch normalization is folded. Zeros of an earlier stage stay zero. Weights have one scale per output channel,
+    activations one per tensor; the gradient of a scale is divided by the square root of the number of values that it
+    applies to times the largest integer. Operations without integer arithmetic, such as
+    layer normalization, are computed in float, and their constants are not trained. ``weight`` and ``temperature`` are
+    those of :class:`compress.Distill`.
     """
 
     name: ClassVar[str] = "qat"
@@ -65,7 +65,8 @@ class QuantizeAware:
         teacher, artifact = artifact.model(), replace(artifact, deployed=None)
         graph, quantization = network_graph(artifact), artifact.quantization
         if quantization is None:
-            graph, quantization = START.calibrated(graph, artifact.preprocessing, context)
+            found = START.calibrated(graph, artifact.preprocessing, context)
+            graph, quantization = found.graph, found.quantization
         zeros = bool(zeros_alone(artifact.weight_formats))
         sparse = [name for name, value in graph.weights.items() if zeros and value.ndim > 1 and not value.all()]
         model = LearnedIntegers(graph.workload, graph.weights, quantization, nodes=graph.kept, sparse=sparse)

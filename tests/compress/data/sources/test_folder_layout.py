@@ -47,7 +47,7 @@ def test_splits_are_called_in_many_ways(tmp_path: Path, train: str, val: str, te
 def test_two_folders_of_one_split_are_refused(tmp_path: Path) -> None:
     for name in ("train", "val", "valid"):
         write(tmp_path / name)
-    with pytest.raises(ValueError, match="val/ and valid/ are both val; put them together"):
+    with pytest.raises(ValueError, match="val/ and valid/ both are the val split; merge them"):
         load_data(tmp_path)
 
 
@@ -314,8 +314,8 @@ def test_tables_come_as_programs_write_them(tmp_path: Path, text: str) -> None:
         ("", "the first line must be 'file,label', got ''"),
         ("file,label\n0.png,a,b\n", "line 2 must be a file and its label, got '0.png,a,b'"),
         ("file,label\n0.png,a\n0,b\n", "'0.png' has two rows, one of them as '0'"),
-        ("file,label\n9.png,a\n", "'9.png' is no image of the folder"),
-        ("file,label\n../x.png,a\n", "'../x.png' is no image of the folder"),
+        ("file,label\n9.png,a\n", "'9.png' is not an image in this folder"),
+        ("file,label\n../x.png,a\n", "'../x.png' is not an image in this folder"),
         ("file,label\n0.png,a\n0.png,b\n", "'0.png' has two rows"),
         ("file,label\n0.png,a\n1.png,a\n", r"at least two classes are needed, got 1 \(a\)"),
     ],
