@@ -19,10 +19,12 @@ from nas.execution.kept_processes import kept_processes
 from nas.execution.worker_count import Layout
 from nas.execution.worker_processes import available_cores
 from nas.pipeline.job import Job, prepare
+from nas.pipeline.planning import planned_search
 from nas.pipeline.run_folder import check_config, check_data, check_init, open_folder
 from nas.pipeline.search_phase import check_feasible, chosen_network, search_candidates, search_networks
 from nas.pipeline.shared_study import check_record, device_of, download_init, read_record, recipe_of, record_of
 from nas.pipeline.time_budget import Clock
+from nas.pipeline.time_plan import TimePlan
 from nas.results.tables import trials_csv
 from nas.samplers.trial_attributes import COST, ENDED, started
 from search_spaces.arch import Arch
@@ -30,14 +32,15 @@ from search_spaces.arch import Arch
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search found: the study, and the network that it chose."""
+    """What a search found: the study, and the network that it chose; ``plan`` is that of a search with a time limit."""
 
     folder: Path
     study: optuna.Study
     winner: Arch
+    plan: TimePlan | None
 
     def facts(self) -> dict[str, Any]:
-        """The winner, the front of accuracy and latency and the counts, in JSON types."""
+        """The winner, the front of accuracy and latency, the counts and the plan, in JSON types."""
         trials = self.study.get_trials(deepcopy=False)
         return {
             "winner": {"id": self.winner.id, "file": str(self.folder / "winner.json")},
@@ -45,6 +48,7 @@ class Found:
             "evaluated": sum(map(started, trials)),
             "proposed": len(trials),
             "ended": self.study.user_attrs.get(ENDED),
+            "plan": None if self.plan is None else self.plan.to_json(),
         }
 
 
@@ -68,11 +72,12 @@ def search_alone(config: str | Path | None = None, **overrides: Any) -> Found:
         clock = Clock(folder / "plan.json", job.config.seconds, {"search": 1.0})
         check_feasible(job, folder)
         with user_input():
-            study = search_networks(job, folder, clock)
+            plan = planned_search(job, folder, clock)
+            study = search_networks(job, folder, clock, None if plan is None else plan.candidate_seconds)
         write_text(folder / "trials.csv", trials_csv(study))
         winner = chosen_network(job, study, folder / "winner.json")
         clock.save()
-    return Found(folder, study, winner)
+    return Found(folder, study, winner, plan)
 
 
 def join(study_name: str, **where: Any) -> optuna.Study:
