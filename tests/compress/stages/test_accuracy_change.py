@@ -29,6 +29,9 @@ def test_images_are_compared_one_by_one() -> None:
 def test_few_images_are_not_asked_for_an_interval() -> None:
     assert confidence_on(100, 1.0, 0.9) == 0.5
     assert confidence_on(100, 10.0, 0.9) == 0.9
+    least = next(images for images in range(10, 2000) if confidence_on(images, 1.0, 0.9) == 0.9)
+    changed = round(0.01 * least)
+    assert 0.9 < AccuracyChange(lost=changed, gained=changed, images=least).upper(0.9) <= 1.0
     assert confidence_on(1000, 1.0, 0.9) == 0.9
 
 

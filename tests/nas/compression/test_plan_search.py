@@ -28,6 +28,18 @@ def test_the_search_does_better_than_the_ready_plans_within_the_tolerance() -> N
     assert lost == sorted(lost)
 
 
+def test_proposals_learn_what_costs_too_much_accuracy() -> None:
+    runs: list[Scored] = []
+
+    def run(strength: Strength) -> Scored:
+        runs.append(made_up(strength))
+        return runs[-1]
+
+    searched_strengths(run, allowed=1.0, trials=40, trains=True)
+    later = [each.points_lost <= 1.0 for each in runs[12:]]
+    assert sum(later) > 0.4 * len(later)  # a sixth where the loss is not told
+
+
 def test_nothing_is_run_twice_and_the_same_seed_proposes_the_same() -> None:
     runs: list[Strength] = []
 

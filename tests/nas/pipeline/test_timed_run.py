@@ -11,7 +11,7 @@ import nas
 from nas.commands.main import main
 from nas.results.tables import table
 
-ASKED = {"data": "digits", "size": 16, "latency": "1ms", "latency_from": "estimated", "teacher": "none", "time": "100s"}
+ASKED = {"data": "digits", "size": 16, "latency": "1ms", "latency_from": "estimated", "teacher": "none", "time": "75s"}
 
 
 @pytest.mark.slow

@@ -71,7 +71,8 @@ def test_what_is_hurt_is_put_in_float_and_no_more(hurt: Artifact, int8: Artifact
 
 
 def test_a_float_network_is_quantized_first_and_needs_nothing_in_float(learnt: Artifact, context: Context) -> None:
-    after = MixedPrecision(images=64)(learnt, replace(context, max_accuracy_drop=10.0))
+    few = replace(context.data, train=context.data.train.some(128, 0))
+    after = MixedPrecision(images=64)(learnt, replace(context, data=few, max_accuracy_drop=10.0))
     assert after.precision == "int8"
     assert after.metrics["mixed"]["raised"] == []
     assert after.metrics["quantization"]["tried"] > 0
