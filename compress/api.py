@@ -20,7 +20,7 @@ from typing import Any, cast
 import numpy as np
 from torch import Tensor, nn
 
-from compress.clustering.cluster import Cluster, check_can_share, stored_as
+from compress.clustering.cluster import Cluster
 from compress.data.dataset import Dataset, Split
 from compress.data.network_inputs import NetworkInputs
 from compress.distillation.distill import Distill
@@ -29,9 +29,7 @@ from compress.fnz.files import Encoded, decode_file, encode_file
 from compress.networks.artifact import Artifact
 from compress.networks.as_artifact import Data, Model, Shape, as_artifact, as_dataset, fitted
 from compress.networks.calibration_data import GIVEN, Inputs, calibration_dataset, fitted_inputs, of_one_input
-from compress.networks.network_source import GivenModule, OnnxFile
 from compress.networks.onnx_export import onnx_bytes, onnx_outputs
-from compress.networks.weight_layers import WeightLayer, layers_of, weighted_layers
 from compress.pruning.prune import Prune
 from compress.quantization.int8.fidelity import tells_classes
 from compress.quantization.int8.ptq import Quantize
@@ -40,14 +38,13 @@ from compress.quantization.mixed_precision.mixed_precision import MixedPrecision
 from compress.quantization.precisions import Precision, check_needs_no_images, stage_of
 from compress.quantization.weight_only.binary import Binarize
 from compress.quantization.weight_only.int4 import Int4
-from compress.sparsity.sparsify import Sparsify, check_can_be_sparse, densities, sparse_formats
+from compress.sparsity.sparsify import Sparsify
 from compress.stage_interface import Context
 from compress.training.evaluation import accuracy, signal_to_noise_db
 from compress.training.teachers import ModuleTeacher, OnnxTeacher, Teacher, pixels_of
 from hw_profiles.budget import Budget
 from hw_profiles.devices.device_file import load_device
 from hw_profiles.errors import InputError
-from hw_profiles.network.tensor_formats import TensorFormat
 from search_spaces.arch import Arch
 
 _JUDGED_IMAGES = 1000
@@ -71,7 +68,7 @@ def quantize(
 
     - ``"int8"``: :class:`compress.Quantize`. The only one that also computes in fewer bits, with ``"qat"`` and
     ``"mixed"``.
-      By default, if this loses more than a point of accuracy of an Arch, ``"mixed"`` follows.
+      By default, if labelled images show that this loses more than a point of accuracy, ``"mixed"`` follows.
     - ``"qat"``: the same, weights and scales trained (:class:`compress.QuantizeAware`).
     - ``"mixed"``: the same, but for what loses most (:class:`compress.MixedPrecision`).
     - ``"fp16"``, ``"int4"`` (:class:`compress.Half`, :class:`compress.Int4`): weights are stored in fewer bits and
@@ -105,7 +102,7 @@ def quantize(
     context = replace(context, budget=budget or context.budget)
     done = stage(artifact, context)
     if precision is None and config is None:
-        done = _mixed_where_it_loses(done, context)
+        done = _mixed_where_it_loses(artifact, done, context)
     check_budget(done, context, stage.name)
     return done if data is None else _judged(artifact, _told(done, stage, context), context)
 
@@ -181,13 +178,7 @@ def sparsify(
         artifact, context = _begin(model, data, seed, trains=learns)
         return _judged(artifact, stage(artifact, context), context)
     artifact = as_artifact(model, None)
-    check_can_be_sparse(artifact)
-    if isinstance(artifact.source, OnnxFile):
-        return stage.untrained()(artifact, _without_images(artifact, seed))
-    changed = artifact.model()
-    layers = _layers(artifact, changed)
-    stage.apply(changed, layers)
-    return _stored_as(artifact.with_model(changed), sparse_formats(densities(layers)))
+    return stage.untrained()(artifact, _without_images(artifact, seed))
 
 
 def cluster(
@@ -214,14 +205,7 @@ def cluster(
         artifact, context = _begin(model, data, seed, trains=stage.recipe is not None)
         return _judged(artifact, stage(artifact, context), context)
     artifact = as_artifact(model, None)
-    check_can_share(artifact)
-    if artifact.precision == "int8" or isinstance(artifact.source, OnnxFile):
-        return replace(stage, recipe=None)(artifact, _without_images(artifact, seed))
-    changed = artifact.model()
-    layers = _layers(artifact, changed)
-    books = stage.apply(changed, layers, seed=seed)
-    formats = {f"{name}.weight": stored_as(layers[name], book, False) for name, book in books.items()}
-    return _stored_as(artifact.with_model(changed), formats)
+    return replace(stage, recipe=None)(artifact, _without_images(artifact, seed))
 
 
 def encode(model: Model, out: Path | str, *, input_shape: Shape | None = None) -> Encoded:
@@ -288,30 +272,19 @@ def _told(done: Artifact, stage: Precision, context: Context) -> Artifact:
     return replace(done, metrics={**done.metrics, **given, **used})
 
 
-def _mixed_where_it_loses(done: Artifact, context: Context) -> Artifact:
-    """What loses most of an int8 Arch in float, where the whole loses more on images that it was not calibrated on than
-    is allowed."""
-    if not isinstance(done.source, Arch) or done.metrics["quantization"]["points_lost"] <= context.max_accuracy_drop:
+def _mixed_where_it_loses(artifact: Artifact, done: Artifact, context: Context) -> Artifact:
+    """What loses most in float, where the whole in int8 loses more on labelled images that it was not calibrated on
+    than is allowed."""
+    points_lost = done.metrics["quantization"]["points_lost"]
+    if not context.data.train.is_labelled or points_lost <= context.max_accuracy_drop:
         return done
-    return MixedPrecision()(done, context)
+    return MixedPrecision()(artifact if done.quantization is None else done, context)
 
 
 def _without_images(artifact: Artifact, seed: int, device: str = "host") -> Context:
-    file = isinstance(artifact.source, OnnxFile)  # which may read anything
-    channels, height, width = (1, 1, 1) if file else artifact.source.input_shape
-    none = Split(np.empty((0, height, width, channels), np.uint8), np.empty(0, np.int64))
+    none = Split(np.empty((0, 1, 1, 1), np.uint8), np.empty(0, np.int64))
     data = Dataset(name="no images", train=none, val=none, test=none, preprocessing=artifact.preprocessing)
     return Context(data=data, device=load_device(device), seed=seed, measured=False)
-
-
-def _stored_as(artifact: Artifact, formats: Mapping[str, TensorFormat]) -> Artifact:
-    return replace(artifact, weight_formats={**artifact.weight_formats, **formats})
-
-
-def _layers(artifact: Artifact, module: nn.Module) -> Mapping[str, WeightLayer]:
-    source = artifact.source
-    nameless = isinstance(source, GivenModule) and source.stated_shape is None
-    return weighted_layers(module) if nameless else layers_of(artifact, module)
 
 
 def _teachers(given: Model | Teacher | Sequence[Model | Teacher] | None, data: Dataset) -> Teacher | None:

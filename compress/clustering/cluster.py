@@ -18,7 +18,7 @@ from compress.clustering.shared_weights import apply_weight_sharing, remove_weig
 from compress.distillation.guided_training import Learn, guided_training
 from compress.networks.artifact import Artifact
 from compress.networks.batchnorm_folding import fold_normalisation, frozen_batchnorm
-from compress.networks.network_source import OnnxFile
+from compress.networks.network_source import stated_shape
 from compress.networks.onnx_export import folded_weights
 from compress.networks.onnx_weights import with_changed_weights
 from compress.networks.weight_layers import WeightLayer, layers_of, per_layer_setting
@@ -26,6 +26,7 @@ from compress.stage_interface import Context
 from compress.training.loop import Recipe
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
+from hw_profiles.network.workload import InputShape
 from hw_profiles.spelling_suggestions import did_you_mean
 
 Clusters = int | Mapping[str, int]
@@ -75,8 +76,8 @@ class Cluster:
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The same network with shared weights, each normalisation folded into the weights before it."""
         check_can_share(artifact)
-        if isinstance(artifact.source, OnnxFile) and self.recipe is None:
-            return with_changed_weights(artifact, lambda model, layers: self._of_file(model, layers, context.seed))
+        if self.recipe is None and artifact.quantization is None:
+            return self._untrained(artifact, context)
         model = artifact.model()
         training = guided_training(
             self.recipe, context.data, model, artifact.preprocessing, seed=context.seed,
@@ -84,7 +85,7 @@ class Cluster:
         )  # fmt: skip
         layers, steps = layers_of(artifact, model), integer_steps(artifact)
         books = self.apply(
-            model, layers, training, steps=steps, seed=context.seed, input_shape=artifact.source.input_shape
+            model, layers, training, steps=steps, seed=context.seed, input_shape=stated_shape(artifact.source)
         )
         formats = {f"{name}.weight": stored_as(layers[name], book, name in steps) for name, book in books.items()}
         changed = replace(
@@ -97,9 +98,15 @@ class Cluster:
         scales = {**artifact.quantization.weights, **{f"{name}.weight": value for name, value in steps.items()}}
         return replace(changed, quantization=replace(artifact.quantization, weights=scales))
 
-    def _of_file(self, model: nn.Module, layers: Mapping[str, WeightLayer], seed: int) -> dict[str, TensorFormat]:
-        books = self.apply(model, layers, seed=seed)
-        return {name: stored_as(layers[name], values, False) for name, values in books.items()}
+    def _untrained(self, artifact: Artifact, context: Context) -> Artifact:
+        books: dict[str, int] = {}
+
+        def change(model: nn.Module, layers: Mapping[str, WeightLayer]) -> dict[str, TensorFormat]:
+            books.update(self.apply(model, layers, seed=context.seed, input_shape=stated_shape(artifact.source)))
+            return {name: stored_as(layers[name], values, False) for name, values in books.items()}
+
+        done = with_changed_weights(artifact, change)
+        return replace(done, metrics={**done.metrics, "codebooks": books})
 
     def apply(
         self,
@@ -109,7 +116,7 @@ class Cluster:
         *,
         steps: Steps | None = None,
         seed: int = 0,
-        input_shape: tuple[int, ...] | None = None,
+        input_shape: InputShape = None,
     ) -> dict[str, int]:
         """Share the weights of ``layers`` of ``model`` in place, by any training; how many values each has.
 
@@ -148,7 +155,7 @@ def _held(weights: Sequence[Tensor]) -> Iterator[None]:
 
 def check_can_share(artifact: Artifact) -> None:
     """Raise an InputError where shared values would undo what an earlier stage made of the file."""
-    stored = artifact.deployed is not None and not isinstance(artifact.source, OnnxFile)  # whose file is all there is
+    stored = artifact.deployed is not None and bool(artifact.weights)  # an ONNX file is all there is
     if stored or any(f.bits < FLOAT32.bits and not f.codebook for f in artifact.weight_formats.values()):
         raise InputError(
             "Cluster must come before an external network is int8 or weights are stored in fewer bits, here they are"

@@ -119,17 +119,10 @@ def _divided(data: Dataset, seed: int) -> Dataset:
 
 
 def of_one_input(data: Dataset) -> Dataset:
-    """The data for a network whose input has no name.
-
-    Raises:
-        InputError: there are several inputs.
-    """
+    """The data for a network whose input, where it is one, has no name."""
     inputs = data.train.images
-    if not isinstance(inputs, NamedInputs):
+    if not isinstance(inputs, NamedInputs) or len(inputs.arrays) > 1:
         return data
-    if len(inputs.arrays) > 1:
-        names = ", ".join(inputs.arrays)
-        raise InputError(f"several inputs by name are for ONNX files, a module or an Arch takes one: got {names}")
     alone = inputs_dataset(next(iter(inputs.arrays.values())), data.train.labels)
     return replace(alone, facts=data.facts)
 

@@ -14,13 +14,11 @@ from compress.argument_checks import is_number, is_whole
 from compress.distillation.guided_training import GuidedTraining, teacher_or_none
 from compress.networks.artifact import Artifact, check_trainable
 from compress.pruning.block_removal import without_weakest_block
-from compress.pruning.channel_groups import Kept
 from compress.pruning.channel_selection import (
     channels_saved,
     choose_channels,
     least_widths,
     regrow,
-    select_channels,
     so_many,
 )
 from compress.pruning.importance import CRITERIA, TAYLOR_IMAGES, Batch, Scores, channel_scores, taylor_batches
@@ -32,8 +30,6 @@ from hw_profiles.devices.device import Device
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import check_precision
 from hw_profiles.profiling import profile
-
-__all__ = ["Prune", "remove_channels", "select_channels"]
 
 _USUAL_AMOUNT = 0.2
 _LOOKS = {"taylor": 4}  # in each step: what the loss owes to a channel depends on which others are still there
@@ -245,9 +241,3 @@ class _Run:
     def _scores(self, network: PrunableNetwork) -> Scores:
         batches = self.batches() if self.stage.criterion == "taylor" else ()
         return channel_scores(network.model, network.groups, self.stage.criterion, batches)
-
-
-def remove_channels(artifact: Artifact, kept: Kept) -> Artifact:
-    """The artifact with only these channels of its groups; its outputs are those of the original with the activations
-    of the others at zero."""
-    return pruned_artifact(artifact, prunable_network(artifact).without(kept))

@@ -13,7 +13,6 @@ from compress.data.dataset import Dataset
 from compress.data.preprocessing import Preprocessing
 from compress.distillation.guided_training import Learn, guided_training
 from compress.networks.artifact import Artifact
-from compress.networks.network_source import OnnxFile
 from compress.networks.onnx_weights import with_changed_weights
 from compress.networks.weight_layers import WeightLayer, layers_of, per_layer_setting
 from compress.sparsity.layer_sensitivity import equal_amounts, layer_losses
@@ -98,22 +97,21 @@ class Sparsify:
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The same network with zeros, trained with the earlier network as teacher."""
         check_can_be_sparse(artifact)
-        if isinstance(artifact.source, OnnxFile) and self.recipe is None:
-            done = with_changed_weights(artifact, self._of_file)
-            shares = {name: stored.density for name, stored in done.weight_formats.items()}
-            return replace(done, metrics={**done.metrics, "densities": shares})
+        if self.recipe is None:
+            return self._untrained(artifact, context)
         model, record = artifact.model(), artifact.preprocessing
         layers = layers_of(artifact, model)
         training = guided_training(
             self.recipe, context.data, model, record, seed=context.seed, parts=self.rounds,
             checkpoint=context.checkpoint, report=context.report,
         )  # fmt: skip
+        assert training is not None
         self.apply(model, layers, training, validation_loss(context.data, record))
         shares = densities(layers)
         return replace(
             artifact.with_model(model),
             weight_formats={**artifact.weight_formats, **sparse_formats(shares)},
-            metrics={**(training.metrics() if training else {}), "densities": shares},
+            metrics={**training.metrics(), "densities": shares},
         )
 
     def apply(
@@ -142,11 +140,19 @@ class Sparsify:
             raise InputError("Sparsify: movement is known during a training only: it needs images to train on")
         return replace(self, recipe=None)
 
-    def _of_file(self, model: nn.Module, layers: Mapping[str, WeightLayer]) -> dict[str, TensorFormat]:
-        if self.scope == "sensitivity":
+    def _untrained(self, artifact: Artifact, context: Context) -> Artifact:
+        if self.scope == "sensitivity" and not artifact.weights:
             raise InputError("Sparsify: scope='sensitivity' measures a module, an ONNX file takes global or layer")
-        self.apply(model, layers)
-        return {name: sparse_format(share) for name, share in densities(layers).items()}
+        shares: dict[str, float] = {}
+
+        def change(model: nn.Module, layers: Mapping[str, WeightLayer]) -> dict[str, TensorFormat]:
+            loss_of = validation_loss(context.data, artifact.preprocessing) if len(context.data.val) else None
+            self.apply(model, layers, None, loss_of)
+            shares.update(densities(layers))
+            return {name: sparse_format(share) for name, share in shares.items()}
+
+        done = with_changed_weights(artifact, change)
+        return replace(done, metrics={**done.metrics, "densities": shares})
 
     def _targets(self, model: nn.Module, layers: Mapping[str, WeightLayer], loss_of: LossOf | None) -> dict[str, float]:
         """The final amount of each layer that gets zeros; with global ranking they are those of all together."""
@@ -192,7 +198,7 @@ class Sparsify:
 def check_can_be_sparse(artifact: Artifact) -> None:
     """Raise an InputError where zeros would undo what an earlier stage made of the weights."""
     fewer = any(stored.codebook or stored.bits < FLOAT32.bits for stored in artifact.weight_formats.values())
-    stored = artifact.deployed is not None and not isinstance(artifact.source, OnnxFile)  # whose file is all there is
+    stored = artifact.deployed is not None and bool(artifact.weights)  # an ONNX file is all there is
     if artifact.quantization is not None or stored or fewer:
         raise InputError(
             "Sparsify changes float weights: it must come before they are made integers or shared "

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from hw_profiles.atomic_writes import write_text
 from hw_profiles.device_kit.kit_networks import FIRST, kit_names
 from hw_profiles.device_kit.kit_results import KitResult, device_of_result
 from hw_profiles.device_kit.machine_check import compared, kit_times
@@ -39,9 +40,7 @@ def device_here(name: str | Path) -> Device:
     with FileLock(kept.with_suffix(".lock")):
         if not kept.is_file():  # another process may have made it while this one waited
             fitting = _fitted_to_this_machine(device)
-            temporary = kept.with_suffix(".partial")
-            temporary.write_text(to_toml(fitting), encoding="utf-8")
-            temporary.replace(kept)
+            write_text(kept, to_toml(fitting))
             _log.info("device %s as it is on this machine is kept in %s", device.name, kept)
     return load_device(name)
 

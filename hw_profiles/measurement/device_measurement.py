@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hw_profiles.atomic_writes import write_text
 from hw_profiles.cost_model.features import network_features
 from hw_profiles.cost_model.fit import Observation, cross_validated_errors, fit
 from hw_profiles.cost_model.kernel_costs import KernelCost
@@ -93,9 +94,7 @@ def measure_device(
             _measure_again(journal, precision, time.monotonic() + share)
     log.info("fitting the costs of kernels")
     device = _device(out.stem, journal, precisions, prior)
-    temporary = out.with_suffix(".toml.partial")
-    temporary.write_text(to_toml(device))
-    temporary.replace(out)
+    write_text(out, to_toml(device))
     journal.path.unlink()
     return device
 

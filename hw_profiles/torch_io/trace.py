@@ -96,8 +96,29 @@ def _checked_shapes(module: nn.Module, input_shape: InputShape) -> dict[str, Sha
     return {key: (1, *each) for key, each in sides.items()}
 
 
-def export(module: nn.Module, input_shape: tuple[int, ...]) -> bytes:
+def example_of(module: nn.Module, input_shape: InputShape) -> dict[str, Tensor]:
+    """Zeros for each input of a module, in the order in which its ``forward`` takes them.
+
+    >>> {name: x.shape for name, x in example_of(nn.Bilinear(3, 4, 5), {"input2": (4,), "input1": (3,)}).items()}
+    {'input1': torch.Size([1, 3]), 'input2': torch.Size([1, 4])}
+    """
+    zeros = {name: torch.zeros(shape) for name, shape in _checked_shapes(module, input_shape).items()}
+    by_name = isinstance(input_shape, Mapping)
+    return dict(inspect.signature(module.forward).bind(**zeros).arguments) if by_name else zeros
+
+
+def run_once(module: nn.Module, input_shape: InputShape) -> Any:
+    """What a module makes of zeros (1, C, H, W), or of several such tensors by name.
+
+    >>> run_once(nn.Conv2d(3, 4, 3), (3, 8, 8)).shape
+    torch.Size([1, 4, 6, 6])
+    """
+    return module(*example_of(module, input_shape).values())
+
+
+def export(module: nn.Module, input_shape: InputShape) -> bytes:
     """The float32 ONNX file that torch exports for a module in eval mode, with its weights, to be run and timed.
+    Several inputs have the names that its ``forward`` gives them.
 
     Raises:
         InputError: torch cannot export it.
@@ -105,11 +126,15 @@ def export(module: nn.Module, input_shape: tuple[int, ...]) -> bytes:
     >>> len(export(nn.Conv2d(3, 4, 3), (3, 8, 8))) > 432
     True
     """
+    zeros = example_of(module, input_shape)
+    names = list(zeros) if isinstance(input_shape, Mapping) else None
     try:
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder, in_eval_mode(module):
             warnings.simplefilter("ignore")
             path = Path(folder) / "model.onnx"
-            torch.onnx.export(module, (torch.zeros(1, *input_shape),), path, dynamo=False, opset_version=_OPSET)
+            torch.onnx.export(
+                module, tuple(zeros.values()), path, dynamo=False, opset_version=_OPSET, input_names=names
+            )
             return path.read_bytes()
     except Exception as error:
         raise InputError(f"{type(module).__name__}: torch cannot export it to ONNX ({short_reason(error)})") from None

@@ -20,6 +20,7 @@ from tests.benchmarks.c99_tables import c99, trained_presets
 from tests.benchmarks.compression_tables import deep_compression, encode_speed, promise, ptq
 from tests.benchmarks.device_tables import few_points, held_out_families
 from tests.benchmarks.few_images import few_images
+from tests.benchmarks.final_training import final_training
 from tests.benchmarks.imagenet_int8 import imagenet_int8
 from tests.benchmarks.lines import FOLDER, ROOT, read
 from tests.benchmarks.markdown import commits, table
@@ -147,7 +148,7 @@ def channel_multiple() -> str:
 
 _SECTIONS = (
     held_out_families, few_points, simulated_int8, timm_table, onnx_files, c99, c99_mlperf_tiny.section, boards, trained_presets, deep_compression, promise, methods, ptq, imagenet_int8, prune_peers, encode_speed, training_speed,
-    photographs, few_images, pretrained_start, search_samplers, halving, search_workers, search_overhead,
+    final_training, photographs, few_images, pretrained_start, search_samplers, halving, search_workers, search_overhead,
 )  # fmt: skip
 
 

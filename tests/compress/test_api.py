@@ -245,8 +245,8 @@ def test_what_int8_loses_most_by_stays_in_float_where_nothing_is_said(data: Data
         return replace(lossy, metrics={"quantization": {"points_lost": points}})
 
     little = told(1.0)
-    assert _mixed_where_it_loses(little, context) is little
-    mixed = _mixed_where_it_loses(told(1.1), context)
+    assert _mixed_where_it_loses(artifact, little, context) is little
+    mixed = _mixed_where_it_loses(artifact, told(1.1), context)
     assert mixed.quantization is not None
     assert f"{name}.act" not in mixed.quantization.activations
     assert mixed.metrics["mixed"]["points_lost"] <= 1
@@ -254,7 +254,7 @@ def test_what_int8_loses_most_by_stays_in_float_where_nothing_is_said(data: Data
 
 @pytest.mark.parametrize("said", [{}, {"precision": "int8"}, {"config": Quantize(calibration="minmax")}])
 def test_int8_that_was_asked_for_is_int8(said: dict[str, Any], few: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compress.api._mixed_where_it_loses", lambda done, context: replace(done, history=({},)))
+    monkeypatch.setattr("compress.api._mixed_where_it_loses", lambda _, done, context: replace(done, history=({},)))
     arch = preset("resnet8", input_shape=(1, 8, 8))
     assert bool(compress.quantize(arch, few, **said).history) == (not said)
 

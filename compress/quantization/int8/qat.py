@@ -57,7 +57,8 @@ class QuantizeAware:
         teacher, artifact = artifact.model(), replace(artifact, deployed=None)
         graph, quantization = network_graph(artifact), artifact.quantization
         if quantization is None:
-            graph, quantization = START.calibrated(graph, artifact.preprocessing, context)
+            found = START.calibrated(graph, artifact.preprocessing, context)
+            graph, quantization = found.graph, found.quantization
         zeros = bool(zeros_alone(artifact.weight_formats))
         sparse = [name for name, value in graph.weights.items() if zeros and value.ndim > 1 and not value.all()]
         model = LearnedIntegers(graph.workload, graph.weights, quantization, sparse=sparse)

@@ -24,7 +24,7 @@ def folded(model: Any) -> Any:
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with tempfile.TemporaryDirectory() as folder, quiet():
+    with tempfile.TemporaryDirectory() as folder, _quiet():
         given, path = Path(folder) / "given.onnx", Path(folder) / "prepared.onnx"
         given.write_bytes(model.SerializeToString())  # a model in memory loses constants that shapes depend on
         try:
@@ -38,7 +38,7 @@ def folded(model: Any) -> Any:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     """Without what ONNX Runtime's quantizer logs for those who run it by hand."""
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)

@@ -18,7 +18,6 @@ from compress.networks.network_source import GivenModule, OnnxFile, Timm, build
 from compress.networks.onnx_export import export_onnx, onnx_bytes
 from compress.networks.timm_network import timm_for, timm_of
 from compress.networks.torch_export import export_module
-from compress.pruning.module_pruning import prune_module
 from compress.stages.deployed_file import deploy
 from hw_profiles import Budget, load_device
 from hw_profiles.network.quantization import fixed_quantization
@@ -27,6 +26,7 @@ from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.profiling import workload_of
 from search_spaces import preset
 from tests.parameters import slow
+from tests.prunings import prune_module
 
 RECORD = Preprocessing(
     channels=3, sizes=((32, 32),), mean=(0.5,) * 3, std=(0.25,) * 3, class_names=tuple(map(str, range(10)))

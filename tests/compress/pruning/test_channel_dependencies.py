@@ -15,10 +15,10 @@ import compress
 from compress.networks.slice_channels import INPUTS
 from compress.pruning.importance import CRITERIA
 from compress.pruning.module_groups import find_groups
-from compress.pruning.module_pruning import prune_module
 from hw_profiles import Device, load_device
 from tests.contracts import with_random_statistics
 from tests.parameters import slow
+from tests.prunings import prune_module
 
 SHAPE = (3, 16, 16)
 GENERATOR = np.random.default_rng(0)

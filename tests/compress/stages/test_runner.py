@@ -38,7 +38,6 @@ from compress.progress import Report
 from compress.pruning.arch_widths import arch_groups
 from compress.pruning.importance import CRITERIA, Scores, channel_scores, taylor_batches
 from compress.pruning.prunable_network import prunable_network
-from compress.pruning.prune import remove_channels, select_channels
 from compress.quantization.int8.ptq import scale_and_zero_point
 from compress.stage_interface import Stage
 from compress.stages.acceptance import rejection_reason
@@ -52,6 +51,7 @@ from hw_profiles.onnx_io.reader import read_onnx
 from search_spaces import Arch, build_model, preset, sample
 from tests.contracts import with_random_statistics
 from tests.parameters import quick, slow
+from tests.prunings import remove_channels, select_channels
 
 ARCHS = [
     preset("resnet8", input_shape=(3, 32, 32)),
