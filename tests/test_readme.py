@@ -12,6 +12,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from compress.data.dataset import load_data
+from compress.data.preprocessing import METADATA_KEY
+from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.writer import random_weights, write_onnx
 from nas.commands.main import _parser, main
 from search_spaces import preset
@@ -23,6 +25,8 @@ README = (ROOT / "README.md").read_text()
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
 def test_python_examples_run(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    workload = preset("resnet8", input_shape=(1, 16, 16)).workload()
+    (tmp_path / "model.onnx").write_bytes(write_onnx(workload, random_weights(workload)))
     exec(compile(code, "README.md", "exec"), {})
 
 
@@ -50,7 +54,7 @@ COMMANDS = [shlex.split(command) for command in re.findall(r"^nas (.+)$", README
 
 def test_commands_exist() -> None:
     assert [_parser().parse_args(command).verb for command in COMMANDS] == [
-        "run", "search", "worker", "compress", "select", "profile", "profile", "list", "report",
+        "run", "search", "worker", "compress", "select", "profile", "profile", "compare", "report",
     ]  # fmt: skip
 
 
@@ -62,7 +66,10 @@ def test_commands_run_one_after_the_other(
     write_photos(tmp_path / "photos")
     preprocessing = load_data(tmp_path / "photos", size=16).preprocessing
     workload = preset("resnet8", input_shape=preprocessing.input_shape, num_classes=3).workload()
-    (tmp_path / "model.onnx").write_bytes(write_onnx(workload, random_weights(workload)))
+    record, scales = {METADATA_KEY: preprocessing.to_json()}, fixed_quantization(workload)
+    weights = random_weights(workload)
+    (tmp_path / "model.onnx").write_bytes(write_onnx(workload, weights, metadata=record))
+    (tmp_path / "model.int8.onnx").write_bytes(write_onnx(workload, weights, quantization=scales, metadata=record))
     for command in map(list, COMMANDS):
         if command[0] == "run":
             at = command.index("--time")

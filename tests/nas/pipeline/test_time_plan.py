@@ -67,7 +67,7 @@ def test_known_networks_are_a_quarter_of_the_candidates_at_most() -> None:
 
 
 def test_too_short_for_anything_is_refused_with_the_least_time() -> None:
-    with pytest.raises(InputError, match=r"time must be at least (\d+)s for 1,651 training images") as error:
+    with pytest.raises(InputError, match=r"at least (\d+)s are needed for 1,651 training images") as error:
         hands(40)
     least = int(str(error.value).split("at least ")[1].split("s")[0])
     assert hands(least + 1).train_seconds > 0
@@ -93,7 +93,7 @@ def test_a_search_alone_gets_the_whole_time_and_says_how_often_candidates_see_th
     slow = search_plan(600, 20, HANDS, {OF_THE_SPACE: 20})
     assert plan.candidate_seconds < slow.candidate_seconds <= 60  # longer, so that networks can be told apart
     with pytest.raises(
-        InputError, match=r"time must be at least 23s for 1,651 training images on this machine, got 20s"
+        InputError, match=r"time=20s is too short: at least 23s are needed for 1,651 training images on this machine"
     ):
         search_plan(20, 10, HANDS, {})
 
@@ -101,7 +101,7 @@ def test_a_search_alone_gets_the_whole_time_and_says_how_often_candidates_see_th
 def test_where_no_known_network_fits_there_is_a_search_all_the_same() -> None:
     plan = time_plan(720, 20, HANDS, {})
     assert (plan.kind, plan.presets()) == (SMALL_SEARCH, ())
-    assert "images per second in training: not known" in plan.lines()[0]
+    assert "training throughput in images per second: not known" in plan.lines()[0]
     of_the_space = time_plan(720, 20, HANDS, {OF_THE_SPACE: 300.0})
     assert (of_the_space.kind, of_the_space.presets()) == (SMALL_SEARCH, ())
     assert of_the_space.candidate_seconds == pytest.approx(2 * HANDS / 300)
@@ -217,7 +217,7 @@ def test_the_folder_keeps_the_plan(
     clock = Clock(tmp_path / "plan.json", 600.0, {})
     plan, searching = planning.planned(job, tmp_path, clock)
     assert plan is not None
-    assert "ImageNet weights are available (weights 1.0): --init auto starts from them" in caplog.text
+    assert "ImageNet weights found (weights 1.0); use --init auto to start from them" in caplog.text
     assert searching.warm_start == [{NETWORK: "resnet8 at 32 px"}]
     assert clock.reserve == plan.after_seconds
     assert clock.weights["train"] > clock.weights["search"]
