@@ -44,6 +44,7 @@ from hw_profiles.onnx_io.writer import write_graph
 from hw_profiles.spelling_suggestions import did_you_mean
 
 _SCREENED = 128  # images on which calibrations are compared
+_FEW = 32  # images below which all calibrate and judge: a range of half of them says too little
 _KNOWS_GATES = "ort"  # the runtime with kernels for sigmoids and products in integers, but for no SiLU
 _WORTH_GATES = 1.5  # times the divergence that the time which gates in integers save is worth
 _SIGNED_MACHINES = ("aarch64", "arm64")
@@ -59,8 +60,8 @@ class Quantize:
     does not. ``bias_correction``: see :func:`compress.quantization.int8.bias_correction.corrected_biases`.
     ``least_squares``: see :func:`compress.quantization.int8.least_squares.fitted_weights`, which takes biases in, so
     that these are not corrected. ``adaround``: see :func:`compress.quantization.int8.adaround.rounded_weights`, about a
-    minute for a network of 10 million MACs. What is None is decided by as many other training images, on which the file
-    that diverges least from the float network wins; weights are fitted where nothing is said about biases, and AdaRound
+    minute for a network of 10 million MACs. What is None is decided by as many other training images (by the same where fewer than 32 are
+    given), on which the file that diverges least from the float network wins; weights are fitted where nothing is said about biases, and AdaRound
     is only tried where they were not and more accuracy is lost than the context allows. ``metrics`` has what was
     chosen.
 
@@ -121,7 +122,7 @@ class Quantize:
         if not any(op.kind in (*WEIGHTED, "matmul") for op in workload.ops):
             raise InputError("nothing in this network can be held as integers: no convolution or matrix product")
         order = np.random.default_rng(context.seed).permutation(len(train))
-        count = max(1, min(self.images, len(order) // 2))
+        count = min(self.images, len(order) // 2 if len(order) >= _FEW else len(order))
         calibrating, judging = train.take(np.sort(order[:count])), train.take(np.sort(order[-count:]))
         images, judged = (inputs_of(graph, preprocessing, each) for each in (calibrating, judging))
         labels = judging.labels if judging.is_labelled else None
