@@ -44,6 +44,7 @@ from hw_profiles.onnx_io.writer import write_graph
 from hw_profiles.spelling_suggestions import did_you_mean
 
 _SCREENED = 128  # images on which calibrations are compared
+_FEW = 32  # images below which all calibrate and judge: a range of half of them says too little
 _KNOWS_GATES = "ort"  # the runtime with kernels for sigmoids and products in integers, but for no SiLU
 _WORTH_GATES = 1.5  # times the divergence that the time which gates in integers save is worth
 _SIGNED_MACHINES = ("aarch64", "arm64")
@@ -60,9 +61,9 @@ class Quantize:
     ``least_squares``: see :func:`compress.quantization.int8.least_squares.fitted_weights`, which includes the biases,
     so that these are not corrected. ``adaround``: see :func:`compress.quantization.int8.adaround.rounded_weights`,
     about a minute for a network of 10 million MACs. Options set to None are chosen automatically: the variant closest
-    to the float network on a second set of images is used. Weights are fitted unless an option for biases is given, and
-    AdaRound is only tried if they were not fitted and more accuracy is lost than the context allows. ``metrics`` has
-    the chosen options.
+    to the float network on a second set of images (the same images if fewer than 32 are given) is used. Weights are
+    fitted unless an option for biases is given, and AdaRound is only tried if they were not fitted and more accuracy is
+    lost than the context allows. ``metrics`` has the chosen options.
 
     ``per_channel``: one scale per output channel of a weight, otherwise one for the whole tensor. ``activations``:
     ``"unsigned"`` or ``"signed"``; None uses signed ones on 64-bit ARM, where both factors of an integer product are
@@ -121,7 +122,7 @@ class Quantize:
         if not any(op.kind in (*WEIGHTED, "matmul") for op in workload.ops):
             raise InputError("nothing to quantize: the network has no convolution or matrix product")
         order = np.random.default_rng(context.seed).permutation(len(train))
-        count = max(1, min(self.images, len(order) // 2))
+        count = min(self.images, len(order) // 2 if len(order) >= _FEW else len(order))
         calibrating, judging = train.take(np.sort(order[:count])), train.take(np.sort(order[-count:]))
         images, judged = (inputs_of(graph, preprocessing, each) for each in (calibrating, judging))
         labels = judging.labels if judging.is_labelled else None
