@@ -86,7 +86,7 @@ def total_lines(facts: Facts) -> list[str]:
         ("peak RAM", f"{peak} (layer {facts['peak_index']})"),
         ("weights", f"{facts['flash_bytes']:,} bytes with their scales"),
         ("", f"{facts['weight_count']:,} values, batch normalisation folded"),
-        ("MACs", f"{facts['macs']:,}"),
+        ("MACs", f"{facts['macs']:,}{_dead(facts['dead_macs'])}"),
     ]
     if facts["params"] is not None:
         lines.append(("parameters", f"{facts['params']:,} of the trainable module"))
@@ -97,6 +97,14 @@ def total_lines(facts: Facts) -> list[str]:
     lines += _check_lines(facts)
     lines += [("caution", doubt) for doubt in doubts(facts)]
     return [f"{name:<12} {text}".rstrip() for name, text in lines]
+
+
+def _dead(macs: int) -> str:
+    """
+    >>> _dead(0), _dead(1200)
+    ('', '; the runtime leaves out 1,200 of channels that change nothing')
+    """
+    return f"; the runtime leaves out {macs:,} of channels that change nothing" if macs else ""
 
 
 def _check_lines(facts: Facts) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from hw_profiles.errors import InputError
 from hw_profiles.latency.estimate import precision_of
 from hw_profiles.layer_profile import layers
 from hw_profiles.network.workload import InputShape, Workload
-from hw_profiles.profiling import workload_of
+from hw_profiles.profiling import workload_of, workload_on
 from hw_profiles.spelling_suggestions import did_you_mean
 from nas.commands.output.text_table import cut, printable
 from search_spaces import list_presets, preset
@@ -64,7 +64,7 @@ def profile_facts(
     found = profile(model if reread else workload, device, precision, input_shape=input_shape, measured=measured)
     if not isinstance(model, Path):
         workload = workload.with_precision(precision)
-    parts = layers(workload, device)
+    parts = layers(workload_on(device, model, workload, input_shape), device)
     return {
         "model": name,
         "device": device.name,
@@ -79,6 +79,7 @@ def profile_facts(
         "peak_layer": parts.peak.name,
         "call": {"microseconds": parts.call_microseconds, "share": parts.call_share},
         "unknown_ops": dict(parts.unknown),
+        "dead_macs": found.macs - parts.macs,
         "c99": _c99_facts(model if isinstance(model, Path) else workload, precision_of(workload), device),
         "sources": {
             "latency_ms": found.latency_source,

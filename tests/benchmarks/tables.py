@@ -17,10 +17,12 @@ from tests.benchmarks import c99_mlperf_tiny
 from tests.benchmarks.any_network_tables import onnx_files, timm_table
 from tests.benchmarks.boards import boards
 from tests.benchmarks.c99_tables import c99, trained_presets
+from tests.benchmarks.cell_latencies import cell_latencies
 from tests.benchmarks.compression_tables import deep_compression, encode_speed, promise, ptq
 from tests.benchmarks.device_tables import few_points, held_out_families
 from tests.benchmarks.few_images import few_images
 from tests.benchmarks.imagenet_int8 import imagenet_int8
+from tests.benchmarks.kit_threads import kit_threads
 from tests.benchmarks.lines import FOLDER, ROOT, read
 from tests.benchmarks.markdown import commits, table
 from tests.benchmarks.methods_tables import methods, training_speed
@@ -146,7 +148,7 @@ def channel_multiple() -> str:
 
 
 _SECTIONS = (
-    held_out_families, few_points, simulated_int8, timm_table, onnx_files, c99, c99_mlperf_tiny.section, boards, trained_presets, deep_compression, promise, methods, ptq, imagenet_int8, prune_peers, encode_speed, training_speed,
+    held_out_families, few_points, cell_latencies, kit_threads, simulated_int8, timm_table, onnx_files, c99, c99_mlperf_tiny.section, boards, trained_presets, deep_compression, promise, methods, ptq, imagenet_int8, prune_peers, encode_speed, training_speed,
     photographs, few_images, pretrained_start, search_samplers, halving, search_workers, search_overhead,
 )  # fmt: skip
 
