@@ -18,6 +18,7 @@ from nas.commands.profile_facts import (
     energy_text,
     interval,
     kind_of,
+    of_runtime,
     parse_input_shape,
     profile_facts,
     reads_text,
@@ -60,7 +61,8 @@ def layer_lines(facts: Facts) -> list[str]:
     call = facts["call"]
     blank = [""] * 8
     rows.append(["", "per-call overhead", *blank, f"{call['microseconds']:.2f}", f"{100 * call['share']:.1f}"])
-    sums = ["", "", "", "", short(facts["macs"]), short(facts["flash_bytes"]), "", ""]
+    weights = facts["flash_bytes"] - facts["runtime_flash_bytes"]
+    sums = ["", "", "", "", short(facts["macs"]), short(weights), "", ""]
     rows.append(["", "total, estimated", *sums, f"{1000 * facts['estimated_ms']:.2f}", "100.0"])
     signs = ["weights, moved and live are bytes; k is 1000", "* peak"]
     if any(layer["fallback_cost"] for layer in facts["layers"]):
@@ -72,7 +74,9 @@ def layer_lines(facts: Facts) -> list[str]:
 
 def total_lines(facts: Facts) -> list[str]:
     """The totals, how each was obtained, and what makes them uncertain."""
-    peak = f"{facts['peak_ram_bytes']:,} bytes of activations, planned; reached at {printable(facts['peak_layer'])}"
+    runtime = of_runtime(facts["runtime_ram_bytes"])
+    layer = printable(facts["peak_layer"])
+    peak = f"{facts['peak_ram_bytes']:,} bytes of activations, planned{runtime}; reached at {layer}"
     lines = [
         ("model", f"{printable(facts['model'])}, {facts['precision']}, {reads_text(facts)}"),
         ("device", printable(facts["device"])),
@@ -84,7 +88,7 @@ def total_lines(facts: Facts) -> list[str]:
         lines.append(("energy", f"{energy_text(facts)} per inference, {facts['sources']['energy_mj']}"))
     lines += [
         ("peak RAM", f"{peak} (layer {facts['peak_index']})"),
-        ("weights", f"{facts['flash_bytes']:,} bytes with their scales"),
+        ("weights", f"{facts['flash_bytes']:,} bytes with their scales{of_runtime(facts['runtime_flash_bytes'])}"),
         ("", f"{facts['weight_count']:,} values, batch normalisation folded"),
         ("MACs", f"{facts['macs']:,}{_dead(facts['dead_macs'])}"),
     ]

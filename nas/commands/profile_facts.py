@@ -10,6 +10,7 @@ from typing import Any
 
 from hw_profiles import Device, profile
 from hw_profiles.devices.c99_program import runs_c99, with_c99_costs
+from hw_profiles.devices.footprint import runtime_bytes
 from hw_profiles.errors import InputError
 from hw_profiles.latency.estimate import precision_of
 from hw_profiles.layer_profile import layers
@@ -80,6 +81,7 @@ def profile_facts(
         "call": {"microseconds": parts.call_microseconds, "share": parts.call_share},
         "unknown_ops": dict(parts.unknown),
         "dead_macs": found.macs - parts.macs,
+        **dict(zip(("runtime_ram_bytes", "runtime_flash_bytes"), runtime_bytes(device), strict=True)),
         "c99": _c99_facts(model if isinstance(model, Path) else workload, precision_of(workload), device),
         "sources": {
             "latency_ms": found.latency_source,
@@ -108,6 +110,15 @@ def _fvcore(model: Arch | Path | str, input_shape: tuple[int, ...]) -> dict[str,
 
     assert not isinstance(model, Path)
     return asdict(fvcore_counts(build_model(model) if isinstance(model, Arch) else model, input_shape))
+
+
+def of_runtime(size: int) -> str:
+    """What a total holds beside the network's own.
+
+    >>> of_runtime(0), of_runtime(16_800)
+    ('', ', 16,800 of them of the runtime')
+    """
+    return f", {size:,} of them of the runtime" if size else ""
 
 
 def energy_text(facts: Facts) -> str:

@@ -85,7 +85,7 @@ def notes(found: Selection, measured: bool) -> list[str]:
     lines = [
         f"top-1: {CAVEAT}",
         f"ms: latency, estimated on {found.device.name} in {found.precision}; kept if the chance is 90 %",
-        "px: side of the image; RAM: activations; flash: weights with their scales",
+        "px: side of the image; RAM: activations; flash: weights with their scales; both with the runtime's if known",
         "*: on the Pareto front of top-1 and latency",
         f"budget: {limits or 'no limit'}: kept by {len(found.within)} of {total} published results",
         f"front: {len(found.front)} of them (all with --json or --html)",
