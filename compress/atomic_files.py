@@ -1,41 +1,18 @@
-"""Atomic file writes: to a temporary neighbour first, then renamed, so that an interrupted write leaves no half
-file."""
+"""JSON files and folders that are written whole or not at all."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hw_profiles.atomic_writes import write_bytes, write_text
 from hw_profiles.errors import InputError
 
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data`` at once; an InputError where a folder has that name.
-
-    What is no regular file, such as a device or a pipe, is written to and stays what it is.
-    """
-    if path.is_dir():
-        raise InputError(f"{path}: must be the name of a file, is a folder")
-    if path.exists() and not path.is_file():
-        path.write_bytes(data)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace ``path`` by UTF-8 text at once."""
-    write_bytes(path, text.encode())
+__all__ = ["finish_folder", "json_text", "read_json", "write_bytes", "write_json", "write_text"]
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
@@ -69,7 +46,7 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InputError(f"{path}: must hold a JSON object, got {type(data).__name__}")
     if missing := [key for key in keys if key not in data]:
-        raise InputError(f"{path}: must hold {missing[0]!r}, which is missing")
+        raise InputError(f"{path}: missing key {missing[0]!r}")
     return data
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.dataset import Dataset
-from compress.data.network_inputs import NamedInputs, NetworkInputs
+from compress.data.network_inputs import NamedInputs, NetworkInputs, sides_of
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.layer_errors import Feed, LayerError, difference, finite, layer_errors
 from compress.networks.calibration_data import with_fitting_labels
@@ -59,6 +59,11 @@ class Comparison:
     file_bytes: tuple[int, int]
     threshold: float
     layers: tuple[LayerError, ...]
+
+    @property
+    def rows(self) -> tuple[LayerError, ...]:
+        """The layers (see :func:`nas.records`)."""
+        return self.layers
 
     @property
     def diverges_at(self) -> LayerError | None:
@@ -126,7 +131,7 @@ class _Side:
     def of(cls, file: bytes, other: bytes, data: Dataset) -> _Side:
         if isinstance(data.preprocessing, NetworkInputs):
             record: Preprocessing = data.preprocessing
-            workload = _workload(file, _sides_of(data.test.images))
+            workload = _workload(file, sides_of(data.test.images))
             inputs = data.test.images
         else:
             record = _record(file) or _record(other) or data.preprocessing
@@ -252,10 +257,3 @@ def _workload(file: bytes, sides: InputShape) -> Workload:
         return read_onnx(file)
     except ValueError:
         return read_onnx(file, sides)
-
-
-def _sides_of(inputs: Any) -> InputShape:
-    """What is given, without the axis of examples."""
-    if not isinstance(inputs, NamedInputs):
-        return tuple(inputs.shape[1:])
-    return inputs.sides

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import helper
 
 from compress.data.preprocessing import Preprocessing
 from compress.data.unknown_preprocessing import UnknownPreprocessing
 from hw_profiles.errors import InputError
+from hw_profiles.network.graph import Value
+from hw_profiles.network.workload import InputShape
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,8 +37,9 @@ class NamedInputs:
         if not counts or len(set(counts.values())) != 1 or () in counts.values():
             shapes = ", ".join(f"{name} {array.shape}" for name, array in self.arrays.items()) or "none"
             raise InputError(
-                f"inputs by name must be arrays (N, ...) of one N, got {shapes}; what single calls read is given as a "
-                "list of such inputs, one for each call"
+                f"named inputs must be arrays (N, ...) with the same N, got {shapes}; for inputs "
+                f"without a batch dimension "
+                "pass a list of dictionaries, one per call"
             )
 
     def __len__(self) -> int:
@@ -72,24 +76,83 @@ class NamedInputs:
             yield {name: array[start : start + size] for name, array in self.arrays.items()}
 
 
+Inputs = NDArray[Any] | NamedInputs
+"""What a network reads: an array (N, ...) of one input, or arrays of several by name."""
+
+
+def sides_of(inputs: Inputs) -> InputShape:
+    """What is given, without the axis of examples.
+
+    >>> sides_of(np.zeros((5, 3, 8, 8)))
+    (3, 8, 8)
+    """
+    return inputs.sides if isinstance(inputs, NamedInputs) else tuple(inputs.shape[1:])
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkInputs(UnknownPreprocessing):
-    """In the place of a record for inputs that are given as the network reads them; ``shape`` without N.
+    """In the place of a record for inputs that are given as the network reads them; ``shape`` without N, by name
+    where there are several.
 
     ``stands_for`` is the record that the network has otherwise, for images.
     """
 
-    shape: tuple[int, ...]
+    shape: InputShape
     stands_for: Preprocessing = field(default_factory=UnknownPreprocessing)
 
     @property
-    def input_shape(self) -> tuple[int, ...]:  # type: ignore[override]
+    def input_shape(self) -> InputShape:  # type: ignore[override]
         """What one input is, without N."""
         return self.shape
 
     def tensor(self, pixels: Any) -> Any:
         """The inputs themselves."""
         return pixels
+
+
+def check_images(images: NDArray[Any], shape: Sequence[int | str | None]) -> None:
+    """Refuse images that calibration cannot use; ``shape`` (C, H, W) is what the network reads, names where it is open.
+
+    Raises:
+        InputError: no images, another shape, or numbers that are not finite.
+
+    >>> check_images(np.zeros((4, 3, 8, 8), np.float32), (3, 32, 32))
+    Traceback (most recent call last):
+    hw_profiles.errors.InputError: calibration images must have the shape (N, 3, 32, 32), got (4, 3, 8, 8)
+    """
+    fits = images.ndim == len(shape) + 1 and all(
+        not isinstance(side, int) or side == got for side, got in zip(shape, images.shape[1:], strict=True)
+    )
+    if not fits or not len(images):
+        wanted = ", ".join(map(str, ("N", *shape)))
+        raise InputError(f"calibration images must have the shape ({wanted}), got {images.shape}")
+    if not np.isfinite(images).all():
+        count = int(np.sum(~np.isfinite(images).reshape(len(images), -1).all(axis=1)))
+        raise InputError(f"calibration images must be finite, got NaN or infinity in {count} of {len(images)}")
+
+
+def checked_inputs(inputs: Sequence[Value], images: Inputs) -> NamedInputs:
+    """What is given for each of a network's ``inputs``, in its type.
+
+    Raises:
+        InputError: no images, other names, another shape, or numbers that are not finite.
+
+    >>> checked_inputs([Value("x", ("N", 2))], np.zeros((4, 2), np.float32)).arrays["x"].shape
+    (4, 2)
+    """
+    names = ", ".join(each.name for each in inputs)
+    if not isinstance(images, NamedInputs):
+        if len(inputs) > 1:
+            raise InputError(f"the network has the inputs {names}: arrays for all must be given by name")
+        images = NamedInputs({inputs[0].name: images})
+    if set(images.arrays) != {each.name for each in inputs}:
+        raise InputError(f"inputs must be given for {names}, got {', '.join(images.arrays)}")
+    arrays = {}
+    for each in inputs:
+        array = images.arrays[each.name]
+        check_images(array, each.shape if images.whole_calls else each.shape[1:])
+        arrays[each.name] = np.asarray(array, helper.tensor_dtype_to_np_dtype(each.data_type))
+    return NamedInputs(arrays, images.whole_calls)
 
 
 def as_inputs(values: Any) -> NDArray[Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from compress.data.dataset import Dataset, Split, channel_statistics
 from compress.data.decoding import ImageFileReader, ImageReader, read_images, resize_step
-from compress.data.network_inputs import NamedInputs, NetworkInputs
+from compress.data.network_inputs import Inputs, NetworkInputs, sides_of
 from compress.data.preprocessing import Preprocessing
 from compress.data.sources.archives import is_archive, unpacked
 from compress.data.sources.folder_layout import content_root, images_below
@@ -54,7 +54,7 @@ def _without_classes(source: Path, folder: Path) -> ImageSource:
     left = LeftOut()
     paths = sorted(images_below(folder, folder.resolve(), left), key=lambda path: path.parts)
     if not paths:
-        raise InputError(f"--data {source}: holds no image{f' ({left.text()})' if left.counts else ''}")
+        raise InputError(f"--data {source}: no images found{f' ({left.text()})' if left.counts else ''}")
     part = LabelledImages(reader=ImageFileReader(folder, paths), labels=np.zeros(len(paths), np.int64))
     return ImageSource.of({"train": part}, (), left)
 
@@ -89,14 +89,13 @@ def pixels_dataset(
     return _of_one_part(x, labels, record, name)
 
 
-def inputs_dataset(inputs: NDArray[Any] | NamedInputs, labels: NDArray[np.int64] = NO_LABELS) -> Dataset:
+def inputs_dataset(inputs: Inputs, labels: NDArray[np.int64] = NO_LABELS) -> Dataset:
     """Inputs as a network reads them, of any rank, as a data set of one part.
 
     >>> inputs_dataset(np.zeros((4, 7), np.float32)).preprocessing.input_shape
     (7,)
     """
-    shape = () if isinstance(inputs, NamedInputs) else inputs.shape[1:]
-    return _of_one_part(inputs, labels, NetworkInputs(shape=shape), "the given inputs")
+    return _of_one_part(inputs, labels, NetworkInputs(shape=sides_of(inputs)), "the given inputs")
 
 
 def _of_one_part(images: Any, labels: NDArray[np.int64], record: Preprocessing, name: str) -> Dataset:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import ClassVar, Protocol, TypeGuard
+from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from compress.argument_checks import is_number, is_within
@@ -14,22 +14,13 @@ from compress.distillation.ensemble import wanted_logits
 from compress.distillation.feature_distillation import FEATURE_METHODS, FeatureDistillation
 from compress.distillation.losses import decoupled_divergences, soft_target_divergence
 from compress.networks.artifact import Artifact, check_trainable
+from compress.networks.network_source import begun_anew
 from compress.stage_interface import Context
 from compress.training.loop import Loss, Recipe, train
-from compress.training.random_generators import seeded
 from compress.training.teachers import ModuleTeacher, Teacher
 from hw_profiles.errors import InputError
-from search_spaces.arch import Arch
-from search_spaces.model import build_model
 
 METHODS = ("soft_targets", "decoupled", *FEATURE_METHODS, "self")
-
-
-class Resettable(Protocol):
-    """A layer that can get new random weights, as those of torch can."""
-
-    def reset_parameters(self) -> None:
-        """Draws them."""
 
 
 # divergence(logits, the teacher's logits, labels)
@@ -38,21 +29,21 @@ Divergence = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Distill:
-    """Train further, with the outputs of a teacher and the labels. ``weight`` is the teacher's share of the loss,
+    """Train further with the outputs of a teacher and the labels. ``weight`` is the teacher's share of the loss,
     ``temperature`` divides both logits.
 
-    - ``"soft_targets"``: the teacher's softened outputs (Hinton et al., 1503.02531).
-    - ``"decoupled"``: the same in two parts, ``target_weight`` × how likely the label is and ``others_weight`` × how
-      likely the other classes are among themselves (Zhao et al., 2203.08679).
-    - ``"hints"``: soft targets, and ``feature_weight`` × the distance of a learnt convolution of one feature map from
-      the teacher's (FitNets, Romero et al., 1412.6550); both parts at once, as the network is trained already.
+    - ``"soft_targets"``: the softened outputs of the teacher (Hinton et al., 1503.02531).
+    - ``"decoupled"``: the same in two parts, ``target_weight`` × the probability of the label and ``others_weight`` ×
+      the distribution over the other classes (Zhao et al., 2203.08679).
+    - ``"hints"``: soft targets, and ``feature_weight`` × the distance of a learned convolution of a feature map from
+      that of the teacher (FitNets, Romero et al., 1412.6550); in one training, because the network is already trained.
     - ``"attention"``: soft targets, and ``feature_weight`` × the distance of the attention maps of every resolution
       (Zagoruyko and Komodakis, 1612.03928).
-    - ``"self"``: the architecture begins anew with other random weights, and what the artifact was is its teacher by
-      soft targets (born-again networks, Furlanello et al., 1805.04770).
+    - ``"self"``: re-initialize the network and train it with the original as teacher (born-again networks, Furlanello
+      et al., 1805.04770).
 
-    ``layers`` and ``teacher_layers`` are the modules whose feature maps are compared, in pairs; without them the
-    deepest ones of each resolution, the last of both networks together, and for hints the middle pair.
+    ``layers`` and ``teacher_layers`` are the modules whose feature maps are compared, in pairs; by default the deepest
+    ones of each resolution, the last of both networks together, and for hints the middle pair.
 
     Raises:
         InputError: when called: no teacher, one whose features cannot be read, an artifact that has been quantized or
@@ -91,7 +82,10 @@ class Distill:
         model = artifact.model()
         teacher = context.teacher
         if self.method == "self":
-            teacher, model = ModuleTeacher(model, artifact.preprocessing), _begun_anew(artifact, context.seed)
+            teacher, model = (
+                ModuleTeacher(model, artifact.preprocessing),
+                begun_anew(artifact.source, model, context.seed),
+            )
         if teacher is None:
             raise InputError("Distill needs a teacher; the context has none")
         loss = divergence_loss(teacher, self._divergence, self.temperature, self.weight)
@@ -132,8 +126,8 @@ def divergence_loss(teacher: Teacher, divergence: Divergence, temperature: float
     """``weight`` × a divergence from the teacher, the rest cross-entropy."""
 
     def loss(logits: Tensor, labels: Tensor, pixels: Tensor) -> Tensor:
-        told = divergence(logits, wanted_logits(teacher, pixels, temperature), labels)
-        return weight * told + (1 - weight) * F.cross_entropy(logits, labels)
+        distilled = divergence(logits, wanted_logits(teacher, pixels, temperature), labels)
+        return weight * distilled + (1 - weight) * F.cross_entropy(logits, labels)
 
     return loss
 
@@ -142,28 +136,3 @@ def check_teaching(stage: str, temperature: float, weight: float) -> None:
     """Raise an InputError unless distillation can use these."""
     if not is_number(temperature, 0) or not is_within(weight, 0, 1):
         raise InputError(f"{stage}: temperature must be above 0 and weight in 0..1, got {temperature!r} and {weight!r}")
-
-
-def _begun_anew(artifact: Artifact, seed: int) -> nn.Module:
-    if isinstance(artifact.source, Arch):
-        return build_model(artifact.source, seed=seed + 1)
-    model = artifact.model()
-    bound = [name for name, module in model.named_modules() if _has_weights(module) and not _can_begin_anew(module)]
-    if bound:
-        raise InputError(
-            f"Distill.method 'self' begins with new weights, which {bound[0] or type(model).__name__} cannot get: "
-            "give an Arch or a module of layers of torch"
-        )
-    with seeded(seed + 1):
-        for module in model.modules():
-            if _can_begin_anew(module):
-                module.reset_parameters()
-    return model
-
-
-def _has_weights(module: nn.Module) -> bool:
-    return any(True for _ in module.parameters(recurse=False))
-
-
-def _can_begin_anew(module: nn.Module) -> TypeGuard[Resettable]:
-    return callable(getattr(module, "reset_parameters", None))

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 from compress.fnz.codes.element_kinds import KINDS
 from hw_profiles.errors import InputError
+from hw_profiles.onnx_io.protobuf_fields import BYTES, VARINT, BrokenFieldsError, Fields
 
 SHORTEST = 32  # bytes; anything shorter is as small among the names around it, as are equal bytes that are not long
 MOST_SPANS = 10_000
 MOST_FIELDS = 2_000_000
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_LONGEST_VARINT = 10
 _LONG = 4096
 
 # Messages within messages: the fields of each that lead to tensors.
@@ -56,48 +55,16 @@ def find_spans(data: bytes) -> list[Span]:
     Raises:
         InputError: not an ONNX file, too many fields, or weights that lie outside the file.
     """
-    fields = _Fields(data)
-    spans = [span for start, end in _tensors(fields) if (span := _span(fields, start, end))]
+    fields = Fields(data, MOST_FIELDS)
+    try:
+        spans = [span for start, end in _tensors(fields) if (span := _span(fields, start, end))]
+    except BrokenFieldsError as error:
+        raise InputError(f"not an ONNX file ({error})") from None
     spans.sort(key=lambda span: span.start - span.end)
     return sorted(spans[:MOST_SPANS], key=lambda span: span.start)
 
 
-class _Fields:
-    """The fields of messages, counted over all of them."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.left = MOST_FIELDS
-
-    def of(self, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-        """Number, wire type, and the place of the value, of each field of a message."""
-        while at < end:
-            self.left -= 1
-            if self.left < 0:
-                raise InputError(f"an ONNX file must have at most {MOST_FIELDS} fields")
-            tag, start = self.number(at, end)
-            wire, size = tag & 7, {_FIXED32: 4, _FIXED64: 8}.get(tag & 7, 0)
-            if wire == _BYTES:
-                size, start = self.number(start, end)
-            elif wire == _VARINT:
-                size = self.number(start, end)[1] - start
-            at = start + size
-            if at > end or wire not in (_VARINT, _FIXED64, _BYTES, _FIXED32):
-                raise InputError(f"not an ONNX file (a field is broken at byte {start})")
-            yield tag >> 3, wire, start, at
-
-    def number(self, at: int, end: int) -> tuple[int, int]:
-        """A varint and where it ends."""
-        value = 0
-        for place in range(min(_LONGEST_VARINT, end - at)):
-            byte = self.data[at + place]
-            value |= (byte & 0x7F) << 7 * place
-            if byte < 0x80:
-                return value, at + place + 1
-        raise InputError(f"not an ONNX file (a field is broken at byte {at})")
-
-
-def _tensors(fields: _Fields) -> Iterator[tuple[int, int]]:
+def _tensors(fields: Fields) -> Iterator[tuple[int, int]]:
     waiting, graphs = [(0, len(fields.data), "model")], 0
     while waiting:
         start, end, message = waiting.pop()
@@ -106,26 +73,26 @@ def _tensors(fields: _Fields) -> Iterator[tuple[int, int]]:
             continue
         graphs += message == "graph"
         for number, wire, at, after in fields.of(start, end):
-            inner = _INNER[message].get(number) if wire == _BYTES else None
+            inner = _INNER[message].get(number) if wire == BYTES else None
             if inner:
                 waiting.append((at, after, inner))
     if not graphs:
         raise InputError("not an ONNX file (it holds no graph)")
 
 
-def _span(fields: _Fields, start: int, end: int) -> Span | None:
+def _span(fields: Fields, start: int, end: int) -> Span | None:
     data, dims, place, varints, name, kind = fields.data, list[int](), (0, 0), False, "", 0
     for number, wire, at, after in fields.of(start, end):
         if number == _LOCATION and fields.number(at, after)[0] == _EXTERNAL:
             raise InputError(f"weights must be inside the file, those of {name[:80]!r} are not")
-        if number == _TYPE and wire == _VARINT:
+        if number == _TYPE and wire == VARINT:
             kind = fields.number(at, after)[0]
         elif number == _DIMS and len(dims) < 2 and at < after:
             dims.append(fields.number(at, after)[0])
-            dims += [0] if wire == _BYTES else []  # several in one field
+            dims += [0] if wire == BYTES else []  # several in one field
         elif number == _NAME:
             name = data[at:after].decode(errors="replace")
-        elif number in (_RAW, _FLOATS, _DOUBLES, _INT32S) and wire == _BYTES:
+        elif number in (_RAW, _FLOATS, _DOUBLES, _INT32S) and wire == BYTES:
             place, varints = (at, after), number == _INT32S
     if (
         kind not in _KINDS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from search_spaces.model import build_model
 Model = nn.Module | Arch | Artifact | str | Path
 Data = Dataset | str | Path | tuple[Any, Any]
 Shape = tuple[int, int, int]
+Sides = Shape | Mapping[str, tuple[int, ...]]
+"""(C, H, W), or of several tensors {name: sides}."""
 
 
 def as_dataset(data: Data, seed: int = 0) -> Dataset:
@@ -52,7 +55,7 @@ def as_dataset(data: Data, seed: int = 0) -> Dataset:
 
 
 def as_artifact(
-    model: Model, data: Dataset | None, *, input_shape: Shape | None = None, trains: bool = False
+    model: Model, data: Dataset | None, *, input_shape: Sides | None = None, trains: bool = False
 ) -> Artifact:
     """Any model as an artifact that reads images as ``data`` makes them, or as the model itself says.
 
@@ -68,6 +71,9 @@ def as_artifact(
     'fp32'
     """
     shape = input_shape or (data.preprocessing.input_shape if data is not None else None)
+    takes_several = isinstance(model, nn.Module | Artifact) or str(model).endswith(".onnx")
+    if isinstance(shape, Mapping) and not takes_several:
+        raise InputError(f"several inputs by name are for ONNX files and modules, got {', '.join(shape)}")
     if isinstance(model, Artifact):
         found = model
     elif isinstance(model, Arch):
@@ -78,7 +84,7 @@ def as_artifact(
         found = _of_name(str(model), data, input_shape, trains=trains)
     else:
         raise InputError(
-            "a model must be a module, an Arch, an Artifact, a name of timm or the path of an ONNX file, "
+            "model must be a module, an Arch, an Artifact, a timm model name or the path of an ONNX file, "
             f"got {type(model).__name__}"
         )
     if input_shape is not None:
@@ -86,7 +92,7 @@ def as_artifact(
     return found if data is None else _reading(found, data)
 
 
-def with_input_shape(artifact: Artifact, input_shape: Shape) -> Artifact:
+def with_input_shape(artifact: Artifact, input_shape: Sides) -> Artifact:
     """The artifact of a model that reads images of any size, for this size (channels, height, width).
 
     Raises:
@@ -95,7 +101,8 @@ def with_input_shape(artifact: Artifact, input_shape: Shape) -> Artifact:
     source = artifact.source
     if isinstance(source, GivenModule) and source.stated_shape is None:
         return replace(artifact, source=replace(source, stated_shape=input_shape))
-    if isinstance(source, Timm) and isinstance(artifact.preprocessing, UnknownPreprocessing):
+    unknown = isinstance(artifact.preprocessing, UnknownPreprocessing)
+    if isinstance(source, Timm) and unknown and not isinstance(input_shape, Mapping):
         return replace(artifact, source=replace(source, input_shape=input_shape))
     if tuple(input_shape) != source.input_shape:
         raise InputError(
@@ -117,13 +124,15 @@ def fitted(data: Dataset, artifact: Artifact) -> Dataset:
             f"{name} reads {channels} channels, the images of {data.name} have {data.preprocessing.channels}"
         )
     workload = artifact.workload()
-    said = workload.shapes[workload.output][1:]
-    if len(said) != 1:
-        raise InputError(f"{name} must give one number for each class, (N, {data.num_classes}), gives (N, *{said})")
+    output_shape = workload.shapes[workload.output][1:]
+    if len(output_shape) != 1:
+        raise InputError(
+            f"{name} must output one logit per class, shape (N, {data.num_classes}), got (N, *{output_shape})"
+        )
     if isinstance(artifact.source, GivenModule):
         _check_gives_a_tensor(artifact.source)
-    if said[0] != data.num_classes:
-        raise InputError(f"{name} has {said[0]} classes, {data.name} has {data.num_classes}")
+    if output_shape[0] != data.num_classes:
+        raise InputError(f"{name} has {output_shape[0]} classes, {data.name} has {data.num_classes}")
     resized = data.resized(height, width)
     return replace(resized, preprocessing=replace(artifact.preprocessing, class_names=data.preprocessing.class_names))
 
@@ -151,11 +160,13 @@ def _artifact(source: Arch | Timm | GivenModule, module: nn.Module) -> Artifact:
     return Artifact(source=source, weights={}, preprocessing=UnknownPreprocessing()).with_model(module)
 
 
-def _of_module(module: nn.Module, shape: Shape | None) -> Artifact:
+def _of_module(module: nn.Module, shape: Sides | None) -> Artifact:
     _check_plain(module)
     if any(parameter.device.type != "cpu" for parameter in module.parameters()):
         module = copied(module).cpu()
-    source = timm_of(module, shape or trained_shape(module) or (3, 224, 224))
+    source = None
+    if not isinstance(shape, Mapping):
+        source = timm_of(module, shape or trained_shape(module) or (3, 224, 224))
     frozen = any(not parameter.requires_grad for parameter in module.parameters())  # a name would forget that
     if source is not None and not frozen and _is_made_by(source, module):
         return _artifact(source, module)
@@ -167,14 +178,14 @@ def _check_plain(module: nn.Module) -> None:
     """Raise an InputError where weights are not float32, not there, or computed of others in each pass."""
     for name, parameter in module.named_parameters():
         if parameter.is_meta:
-            raise InputError(f"a module must have weights, {name} is on the device meta and has none")
+            raise InputError(f"the module has no weights: {name} is on the meta device")
         if parameter.is_floating_point() and parameter.dtype != torch.float32:
             raise InputError(f"a module must have float32 weights, {name} is {parameter.dtype}: call .float() first")
     for name, each in module.named_modules():
         hooked = isinstance(each, WeightLayer) and "weight" not in dict(each.named_parameters(recurse=False))
         if is_parametrized(each) or hooked:
             raise InputError(
-                f"a module must have its weights as they are, those of {name or 'the module'} are computed of others: "
+                f"{name or 'the module'} uses weight parametrizations, which are not supported: "
                 "call torch.nn.utils.parametrize.remove_parametrizations, remove_weight_norm or prune.remove first"
             )
 
@@ -188,7 +199,7 @@ def _is_made_by(source: Timm, module: nn.Module) -> bool:
     return nothing_changed(again, module, source.input_shape)
 
 
-def _of_name(name: str, data: Dataset | None, input_shape: Shape | None, *, trains: bool) -> Artifact:
+def _of_name(name: str, data: Dataset | None, input_shape: Sides | None, *, trains: bool) -> Artifact:
     if name.endswith(".onnx"):
         file = _opened(name, input_shape or (data.preprocessing.input_shape if data is not None else None))
         text = file.metadata.get(METADATA_KEY)
@@ -197,7 +208,7 @@ def _of_name(name: str, data: Dataset | None, input_shape: Shape | None, *, trai
     return _pretrained(name.removeprefix("timm:"), data, input_shape, trains=trains)
 
 
-def _opened(name: str, shape: Shape | None) -> OnnxFile:
+def _opened(name: str, shape: Sides | None) -> OnnxFile:
     """The file at its own size, at ``shape`` where it leaves that open."""
     file = OnnxFile.read(name)
     try:
@@ -207,7 +218,7 @@ def _opened(name: str, shape: Shape | None) -> OnnxFile:
     return file
 
 
-def _pretrained(name: str, data: Dataset | None, input_shape: Shape | None, *, trains: bool) -> Artifact:
+def _pretrained(name: str, data: Dataset | None, input_shape: Sides | None, *, trains: bool) -> Artifact:
     import timm
 
     check_timm_name(name)
@@ -216,6 +227,7 @@ def _pretrained(name: str, data: Dataset | None, input_shape: Shape | None, *, t
         raise InputError(f"timm:{name}: timm has no weights for it; give a module, or an Arch to be trained")
     channels, height, width = cfg.input_size
     shape = input_shape or ((channels, height, width) if data is None else data.preprocessing.input_shape)
+    assert not isinstance(shape, Mapping)  # as_artifact refuses several inputs
     source = timm_for(name, shape, data.num_classes if trains and data is not None else None)
     options: dict[str, Any] = dict(source.kwargs)
     try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -13,11 +15,11 @@ from blocks.conv import ConvNormAct
 from compress.networks.observed_pairs import can_be_folded, observed_pairs
 from compress.networks.weight_layers import WeightLayer
 from hw_profiles.errors import InputError
+from hw_profiles.network.batch_norm import folded_norm
+from hw_profiles.network.workload import InputShape
 
 
-def fold_normalisation(
-    model: nn.Module, input_shape: tuple[int, ...] | None = None
-) -> list[tuple[WeightLayer, _BatchNorm]]:
+def fold_normalisation(model: nn.Module, input_shape: InputShape = None) -> list[tuple[WeightLayer, _BatchNorm]]:
     """Give each layer that a batch normalisation follows the weights of both, in place, and the normalisation scale 1,
     mean 0, variance 1 - epsilon, and the bias of both; these pairs. What the module computes in evaluation mode stays.
 
@@ -59,19 +61,29 @@ def frozen_batchnorm(pairs: Sequence[tuple[WeightLayer, _BatchNorm]]) -> Iterato
 
 @torch.no_grad()
 def _fold(layer: WeightLayer, norm: _BatchNorm) -> None:
-    mean, variance = norm.running_mean, norm.running_var
-    assert mean is not None
-    assert variance is not None
-    # In double and through the same steps as the export, whose folding then finds nothing left to do.
-    scale = norm.weight.double() / (variance.double() + norm.eps).sqrt()
-    before = 0.0 if layer.bias is None else layer.bias.double()
-    norm.bias.copy_(norm.bias.double() + (before - mean.double()) * scale)
-    layer.weight.copy_(layer.weight.double() * scale.view(-1, *[1] * (layer.weight.ndim - 1)) + 0.0)
+    weight, bias = folded_pair(layer, norm)
+    layer.weight.copy_(torch.from_numpy(weight))
+    norm.bias.copy_(torch.from_numpy(bias))
     if layer.bias is not None:
         layer.bias.zero_()
     norm.weight.fill_(1.0)
-    mean.zero_()
-    variance.fill_(1.0 - norm.eps)
+    for statistic, neutral in ((norm.running_mean, 0.0), (norm.running_var, 1.0 - norm.eps)):
+        assert statistic is not None
+        statistic.fill_(neutral)
+
+
+def folded_pair(layer: WeightLayer, norm: _BatchNorm) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The weights and biases of a layer and the normalisation behind it as one. Of a folded pair they are what the pair
+    has.
+
+    >>> layer, norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+    >>> [part.shape for part in folded_pair(layer, norm)]
+    [(4, 3, 1, 1), (4,)]
+    """
+    found = (layer.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    weight, scale, shift, mean, variance = (each.detach().cpu().numpy() for each in found if each is not None)
+    bias = 0.0 if layer.bias is None else layer.bias.detach().cpu().numpy()
+    return folded_norm(weight, bias, scale=scale, shift=shift, mean=mean, variance=variance, epsilon=norm.eps)
 
 
 class _Tracer(fx.Tracer):
@@ -79,7 +91,7 @@ class _Tracer(fx.Tracer):
         return isinstance(m, WeightLayer | _BatchNorm | ConvNormAct) or super().is_leaf_module(m, module_qualified_name)
 
 
-def _pairs(model: nn.Module, input_shape: tuple[int, ...] | None) -> list[tuple[WeightLayer, _BatchNorm]]:
+def _pairs(model: nn.Module, input_shape: InputShape) -> list[tuple[WeightLayer, _BatchNorm]]:
     ours = [(block.conv, block.norm) for block in model.modules() if isinstance(block, ConvNormAct)]
     within = {id(norm) for _, norm in ours}
     others = [norm for norm in model.modules() if isinstance(norm, _BatchNorm) and id(norm) not in within]

@@ -119,17 +119,10 @@ def _divided(data: Dataset, seed: int) -> Dataset:
 
 
 def of_one_input(data: Dataset) -> Dataset:
-    """The data for a network whose input has no name.
-
-    Raises:
-        InputError: there are several inputs.
-    """
+    """The data for a network whose input, where it is one, has no name."""
     inputs = data.train.images
-    if not isinstance(inputs, NamedInputs):
+    if not isinstance(inputs, NamedInputs) or len(inputs.arrays) > 1:
         return data
-    if len(inputs.arrays) > 1:
-        names = ", ".join(inputs.arrays)
-        raise InputError(f"several inputs by name are for ONNX files, a module or an Arch takes one: got {names}")
     alone = inputs_dataset(next(iter(inputs.arrays.values())), data.train.labels)
     return replace(alone, facts=data.facts)
 
@@ -144,7 +137,10 @@ def fitted_inputs(data: Dataset, artifact: Artifact) -> Dataset:
         return data if not data.train.labels.size else _fitting(data, artifact)
     shape = artifact.source.input_shape
     if len(shape) != 3:
-        raise InputError(f"{source_name(artifact.source)} reads {shape}, and images are (C, H, W): give what it reads")
+        raise InputError(
+            f"{source_name(artifact.source)} expects inputs {shape}, but images are (C, H, W): pass "
+            f"arrays in its input format"
+        )
     channels, height, width = shape
     if channels != data.preprocessing.channels:
         raise InputError(
@@ -186,14 +182,14 @@ def with_fitting_labels(data: Dataset, classes: int | None, name: str) -> Datase
         return _with_labels(data, lambda labels: np.searchsorted(met, labels))
     if met[-1] >= classes or met[0] < 0:
         raise InputError(
-            f"{name} has {classes} classes, {data.name} has labels up to {met[-1]}; without labels the images "
-            "do as well"
+            f"{name} has {classes} classes, {data.name} has labels up to {met[-1]}; images "
+            "without labels can be used instead"
         )
     return data
 
 
 def _without_labels(data: Dataset, why: str) -> Dataset:
-    log.warning("judged without labels: %s", why)
+    log.warning("evaluating without labels: %s", why)
     bare = _with_labels(data, lambda labels: NO_LABELS)
     return replace(bare, preprocessing=replace(data.preprocessing, class_names=()))
 

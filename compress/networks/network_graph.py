@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from onnx import helper
 
+from compress.data.dataset import Split
+from compress.data.network_inputs import Inputs, NamedInputs, checked_inputs, sides_of
+from compress.data.preprocessing import Preprocessing
 from compress.networks.artifact import Artifact
 from compress.networks.batchnorm_folding import fold_normalisation
 from compress.networks.folded_weights import with_folded_weights
-from compress.networks.network_source import OnnxFile, Source, source_name
+from compress.networks.network_source import OnnxFile, Source, source_name, stated_shape
 from compress.networks.onnx_export import folded_weights, onnx_bytes
 from compress.networks.onnx_weights import with_int8_file
 from compress.networks.torch_export import PARITY, distance
+from compress.weight_codecs.apply_formats import store_formats
 from compress.weight_codecs.sparse_formats import zeros_alone
 from hw_profiles.errors import InputError
-from hw_profiles.network.graph import Graph
+from hw_profiles.network.graph import FLOAT, Graph, Value
 from hw_profiles.network.quantization import Quantization
+from hw_profiles.network.tensor_formats import TensorFormat
+from hw_profiles.network.workload import InputShape, Shape
 from hw_profiles.onnx_io.graph_reader import read_graph
 from hw_profiles.onnx_io.rewrites.half_precision import in_float32
-from hw_profiles.onnx_io.session import open_session
+from hw_profiles.onnx_io.session import open_session, run_session
 from hw_profiles.onnx_io.untrusted_file import load_model
 from hw_profiles.onnx_io.writer import write_graph
 from search_spaces.arch import Arch
@@ -27,12 +38,12 @@ from search_spaces.arch import Arch
 _PARITY_RUNS = 2
 
 
-def network_graph(artifact: Artifact, input_shape: tuple[int, ...] | None = None) -> Graph:
-    """The float32 network of an artifact: of an Arch what it says of itself, of any other what its file says;
-    ``input_shape`` is its input where a file leaves sizes open and they are not known otherwise.
+def network_graph(artifact: Artifact, given: Inputs | None = None) -> Graph:
+    """The float32 network of an artifact: of an Arch what it says of itself, of any other what its file says; ``given``
+    are inputs of it, for sizes that a file leaves open and where they are not known otherwise.
 
     Raises:
-        InputError: a module that cannot be exported, or a file that is no float32 network of one input, see
+        InputError: a module that cannot be exported, or a file that is no float32 network, see
             :func:`hw_profiles.onnx_io.graph_reader.read_graph`.
 
     >>> from compress import Preprocessing
@@ -47,21 +58,28 @@ def network_graph(artifact: Artifact, input_shape: tuple[int, ...] | None = None
         workload = artifact.arch.workload()
         return Graph(workload=workload, weights=folded_weights(artifact.model(), workload))
     data = onnx_bytes(_folded(artifact))
-    graph = read_graph(data, _sides(artifact.source, input_shape))
-    _check_parity(graph, data, source_name(artifact.source))
+    graph = read_graph(data, _sides(artifact.source, given))
+    _check_parity(graph, data, source_name(artifact.source), given)
     return graph
 
 
-def _sides(source: Source, input_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
+def inputs_of(graph: Graph, preprocessing: Preprocessing, split: Split) -> NamedInputs:
+    """What the network reads of these images, each input in its type.
+
+    Raises:
+        InputError: see :func:`compress.data.network_inputs.checked_inputs`.
+    """
+    return checked_inputs(graph.input_values, preprocessing.tensor(split.images))
+
+
+def _sides(source: Source, given: Inputs | None) -> InputShape:
     """The sides that a file is read with; None where it says all."""
-    if not isinstance(source, OnnxFile):
-        return source.input_shape
-    if source.stated_shape is not None:
-        return source.stated_shape
+    if stated_shape(source) is not None or not isinstance(source, OnnxFile):
+        return stated_shape(source)
     try:
         source.workload()
     except InputError:  # sides are open, or it is told what is wrong where it is read
-        return input_shape
+        return None if given is None else sides_of(given)
     return None
 
 
@@ -89,19 +107,43 @@ def with_integers(artifact: Artifact, graph: Graph, quantization: Quantization) 
     return replace(changed, quantization=quantization, weight_formats=zeros_alone(artifact.weight_formats))
 
 
-def _check_parity(graph: Graph, data: bytes, label: str) -> None:
-    """That the file was read right: what is written of the graph says the same of random images."""
-    batch, *sides = graph.workload.shapes[graph.workload.input]
-    x = np.random.default_rng(0).standard_normal((_PARITY_RUNS, batch, *sides)).astype(np.float32)
+def with_weights(
+    artifact: Artifact, graph: Graph, formats: Mapping[str, TensorFormat] = MappingProxyType({})
+) -> Artifact:
+    """The artifact with the weights of its graph, of which those in ``formats`` are stored so: an Arch says it, of any
+    other network the file is written so."""
+    if isinstance(artifact.source, Arch):
+        changed = with_folded_weights(artifact, graph.weights)
+        return replace(changed, weight_formats={**artifact.weight_formats, **formats})
+    label = f"{source_name(artifact.source)} with other weights"
+    data = store_formats(write_graph(graph), formats)
+    return replace(artifact, deployed=OnnxFile(data=data, label=label, stated_shape=stated_shape(artifact.source)))
+
+
+def _check_parity(graph: Graph, data: bytes, label: str, given: Inputs | None) -> None:
+    """That the file was read right: what is written of the graph says the same of random images, or of what is
+    ``given`` for several inputs or one that is not float32."""
+    values, shapes = graph.input_values, graph.workload.shapes
+    numbers = np.random.default_rng(0)
+    if given is not None and [each.data_type for each in values] != [FLOAT]:
+        feeds = list(checked_inputs(values, given).feeds(1))
+    else:
+        feeds = [{each.name: _random(numbers, each, shapes[each.name]) for each in values} for _ in range(_PARITY_RUNS)]
     wide: bytes = in_float32(load_model(data)).SerializeToString()
-    expected, got = (_outputs(each, x) for each in (wide, write_graph(graph)))
+    expected, got = (_outputs(each, feeds) for each in (wide, write_graph(graph)))
     off = distance(got, expected)
     if not off < PARITY:
-        raise InputError(f"{label}: read and written again, its file gives outputs that are off by {off:.1e}")
+        raise InputError(f"{label}: its outputs changed by {off:.1e} after its file was read and written again")
 
 
-def _outputs(data: bytes, x: np.ndarray) -> np.ndarray:
+def _random(numbers: np.random.Generator, value: Value, shape: Shape) -> NDArray[Any]:
+    """Numbers for an input; those that are not float may be the places of a table, of which there is a second one."""
+    kind = helper.tensor_dtype_to_np_dtype(value.data_type)
+    return numbers.standard_normal(shape).astype(np.float32) if kind == np.float32 else np.ones(shape, kind)
+
+
+def _outputs(data: bytes, feeds: Sequence[Mapping[str, NDArray[Any]]]) -> NDArray[Any]:
     """What a file makes of each batch."""
     session = open_session(data)
-    name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
-    return np.concatenate([session.run([output], {name: batch})[0] for batch in x])
+    output = session.get_outputs()[0].name
+    return np.concatenate([np.atleast_1d(run_session(session, [output], feed)[0]) for feed in feeds])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Protocol, TypeGuard
 
 import torch
 from torch import nn
@@ -16,8 +17,9 @@ from compress.atomic_files import write_bytes, write_text
 from compress.networks.module_copy import copied
 from compress.networks.slice_channels import REMOVED, of_original
 from compress.networks.timm_network import Timm
+from compress.training.random_generators import seeded
 from hw_profiles.errors import InputError
-from hw_profiles.network.workload import Workload
+from hw_profiles.network.workload import InputShape, Workload
 from hw_profiles.onnx_io.reader import read_metadata, read_onnx
 from hw_profiles.onnx_io.untrusted_file import load_model, self_contained
 from hw_profiles.torch_io.trace import in_eval_mode, trace
@@ -29,6 +31,7 @@ __all__ = [
     "OnnxFile",
     "Source",
     "Timm",
+    "begun_anew",
     "build",
     "nothing_changed",
     "read_source",
@@ -52,12 +55,12 @@ class OnnxFile:
 
     data: bytes
     label: str = "the given bytes"
-    stated_shape: tuple[int, ...] | None = None
+    stated_shape: InputShape = None
 
     @classmethod
-    def read(cls, path: Path | str, input_shape: tuple[int, ...] | None = None) -> OnnxFile:
+    def read(cls, path: Path | str, input_shape: InputShape = None) -> OnnxFile:
         """The file at ``path``, with the weights that it keeps beside it; ``input_shape`` (C, H, W) is what it reads
-        where it leaves that open."""
+        where it leaves that open, {name: sides} of several inputs."""
         load_model(Path(path))  # refuses what is too large, before it is read
         return cls(data=self_contained(Path(path)), label=str(path), stated_shape=input_shape)
 
@@ -92,23 +95,28 @@ class OnnxFile:
 
     def workload(self) -> Workload:
         """Its operations, with the formats that the file stores."""
+        if isinstance(self.stated_shape, Mapping):
+            return _file_workload(self.data, None, tuple(self.stated_shape.items()))
         return _file_workload(self.data, self.stated_shape)
 
 
 @lru_cache(maxsize=8)
-def _file_workload(data: bytes, stated_shape: tuple[int, ...] | None) -> Workload:
-    return read_onnx(data, stated_shape)
+def _file_workload(
+    data: bytes, shape: tuple[int, ...] | None, by_name: tuple[tuple[str, tuple[int, ...]], ...] = ()
+) -> Workload:
+    return read_onnx(data, dict(by_name) or shape)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class GivenModule:
     """Any module of torch, for one call: it cannot be saved, because how to rebuild it is unknown.
 
-    ``stated_shape`` (C, H, W) is what it reads, None if that is not known yet.
+    ``stated_shape`` (C, H, W) is what it reads, of several tensors {name: sides} by the names that its ``forward``
+    gives them, None if that is not known yet.
     """
 
     module: nn.Module
-    stated_shape: tuple[int, int, int] | None = None
+    stated_shape: tuple[int, int, int] | Mapping[str, tuple[int, ...]] | None = None
 
     @property
     def id(self) -> str:
@@ -118,17 +126,23 @@ class GivenModule:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of what it reads; an InputError if it is unknown."""
+        """(channels, height, width) of what it reads; an InputError if it is unknown, or several tensors."""
+        shape = self.reads
+        if isinstance(shape, Mapping):
+            names = ", ".join(shape)
+            raise InputError(f"{type(self.module).__name__}: must read one tensor for this, reads {names} by name")
+        return shape
+
+    @property
+    def reads(self) -> tuple[int, int, int] | Mapping[str, tuple[int, ...]]:
+        """What it reads; an InputError if that is unknown."""
         if self.stated_shape is None:
-            raise InputError(
-                f"{type(self.module).__name__}: a module does not say what it reads: "
-                "input_shape must be given, such as (3, 224, 224)"
-            )
+            raise InputError(f"{type(self.module).__name__}: input_shape is required for modules, e.g. (3, 224, 224)")
         return self.stated_shape
 
     def workload(self) -> Workload:
         """Its operations, in evaluation mode."""
-        return trace(self.module, self.input_shape)
+        return trace(self.module, self.reads)
 
 
 Source = Arch | Timm | OnnxFile | GivenModule
@@ -155,13 +169,56 @@ def build(source: Source) -> nn.Module:
     )
 
 
-def stated_shape(source: Source) -> tuple[int, ...] | None:
-    """What was said that a source reads, for a file made of it: of an ONNX file nothing where it says so itself.
+class Resettable(Protocol):
+    """A layer that can get new random weights, as those of torch can."""
+
+    def reset_parameters(self) -> None:
+        """Draws them."""
+
+
+def begun_anew(source: Source, model: nn.Module, seed: int) -> nn.Module:
+    """The network of a source with other random weights; ``model`` is its module.
+
+    Raises:
+        InputError: nothing says how the weights of a layer are drawn.
+
+    >>> from search_spaces import preset
+    >>> arch = preset("resnet8")
+    >>> bool((begun_anew(arch, build(arch), 0).classifier.weight == build(arch).classifier.weight).any())
+    False
+    """
+    if isinstance(source, Arch):
+        return build_model(source, seed=seed + 1)
+    found = copied(model)
+    bound = [name for name, module in found.named_modules() if _has_weights(module) and not _can_begin_anew(module)]
+    if bound:
+        raise InputError(
+            f"Distill.method 'self' re-initializes the weights, which {bound[0] or type(model).__name__} does not "
+            "support: pass an Arch or a module built from torch layers"
+        )
+    with seeded(seed + 1):
+        for module in found.modules():
+            if _can_begin_anew(module):
+                module.reset_parameters()
+    return found
+
+
+def _has_weights(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters(recurse=False))
+
+
+def _can_begin_anew(module: nn.Module) -> TypeGuard[Resettable]:
+    return callable(getattr(module, "reset_parameters", None))
+
+
+def stated_shape(source: Source) -> InputShape:
+    """What was said that a source reads, for a file made of it: of an ONNX file nothing where it says so itself, of a
+    module nothing where nobody did.
 
     >>> stated_shape(Timm(name="resnet18", input_shape=(3, 32, 32)))
     (3, 32, 32)
     """
-    return source.stated_shape if isinstance(source, OnnxFile) else source.input_shape
+    return source.stated_shape if isinstance(source, OnnxFile | GivenModule) else source.input_shape
 
 
 def with_module(source: Source, module: nn.Module, kept: Mapping[str, Sequence[int]]) -> Source:
@@ -216,8 +273,8 @@ def require_savable(source: Source) -> None:
     """Raise an InputError if it is unknown how to rebuild the network."""
     if isinstance(source, GivenModule):
         raise InputError(
-            f"{source_name(source)}: a module cannot be saved, as nothing says how it is built again: "
-            "use an Arch or a model of timm, or keep its ONNX file"
+            f"{source_name(source)}: a module cannot be saved, because it cannot be rebuilt: "
+            "use an Arch or a timm model, or keep its ONNX file"
         )
 
 

@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_leaves
 from compress.networks.module_copy import copied
 from compress.networks.weight_layers import WeightLayer
 from hw_profiles.errors import InputError
-from hw_profiles.torch_io.trace import short_reason
+from hw_profiles.network.workload import InputShape
+from hw_profiles.torch_io.trace import run_once, short_reason
 
 _READS_NUMBERS = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "masked_select", "equal")
 
@@ -24,9 +25,9 @@ def can_be_folded(norm: _BatchNorm) -> bool:
     return norm.running_mean is not None and norm.affine
 
 
-def observed_pairs(model: nn.Module, input_shape: tuple[int, ...]) -> list[tuple[WeightLayer, _BatchNorm]]:
+def observed_pairs(model: nn.Module, input_shape: InputShape) -> list[tuple[WeightLayer, _BatchNorm]]:
     """Layers called once whose output goes into one normalisation, called once, and nowhere else, when a copy of the
-    module is run with an input of ``input_shape`` (C, H, W).
+    module is run with an input of ``input_shape`` (C, H, W), or several by name.
 
     Raises:
         InputError: the module cannot be run, or what it does depends on the numbers of its input.
@@ -44,7 +45,7 @@ def observed_pairs(model: nn.Module, input_shape: tuple[int, ...]) -> list[tuple
             module.register_forward_pre_hook(lambda _, given, name=name: run.reads(name, given[0]))
     try:
         with torch.inference_mode(), run:
-            outputs = own(torch.zeros(1, *input_shape))
+            outputs = run_once(own, input_shape)
     except Exception as error:  # whatever a module raises when it is run
         raise InputError(
             f"{type(model).__name__}: which layer a batch normalisation follows must not depend on the input "

@@ -19,7 +19,8 @@ from compress.data.network_inputs import NamedInputs
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.data.unknown_preprocessing import UnknownPreprocessing
 from compress.networks.artifact import Artifact
-from compress.networks.network_source import OnnxFile
+from compress.networks.batchnorm_folding import folded_pair
+from compress.networks.network_source import GivenModule, OnnxFile
 from compress.networks.torch_export import PARITY, distance, export_module
 from compress.training.evaluation import predict
 from compress.weight_codecs.apply_formats import store_formats
@@ -56,7 +57,8 @@ def onnx_bytes(artifact: Artifact) -> bytes:
         return source.data
     if isinstance(source, Arch):
         return _arch_bytes(artifact, source)
-    return with_metadata(export_module(artifact.model(), source.input_shape), _metadata(artifact))
+    reads = source.reads if isinstance(source, GivenModule) else source.input_shape
+    return with_metadata(export_module(artifact.model(), reads), _metadata(artifact))
 
 
 def with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
@@ -87,7 +89,7 @@ def folded_weights(model: nn.Module, workload: Workload) -> dict[str, NDArray[np
             continue
         module = model.get_submodule(op.name)
         if isinstance(module, ConvNormAct):
-            weights[op.weight], weights[op.bias_name] = _folded(module)
+            weights[op.weight], weights[op.bias_name] = folded_pair(module.conv, module.norm)
         else:
             weights[op.weight] = _array(module.weight)
             if op.bias:
@@ -166,16 +168,6 @@ def _metadata(artifact: Artifact) -> dict[str, str]:
         else {METADATA_KEY: artifact.preprocessing.to_json()}
     )
     return known | {"fitnas.arch": artifact.source.id}
-
-
-def _folded(module: ConvNormAct) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    norm = module.norm
-    assert norm.running_var is not None
-    assert norm.running_mean is not None
-    scale = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
-    weight = module.conv.weight.detach().double() * scale.view(-1, 1, 1, 1)
-    bias = norm.bias.detach().double() - norm.running_mean.double() * scale
-    return weight.float().contiguous().numpy(), bias.float().numpy()
 
 
 def _array(parameter: object) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from torch import nn
 from compress.networks.artifact import Artifact
 from compress.networks.network_source import OnnxFile, source_name, stated_shape
 from compress.networks.onnx_export import onnx_bytes
-from compress.networks.weight_layers import WeightLayer
+from compress.networks.weight_layers import WeightLayer, layers_of
 from compress.weight_codecs.onnx_storage import Weight, tensors_of, weights_of
 from compress.weight_codecs.sparse_formats import sparse_format, zeros_alone
 from hw_profiles.errors import InputError
@@ -22,18 +22,22 @@ from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.onnx_io.rewrites.normal_form import normal_form
 from hw_profiles.onnx_io.untrusted_file import load_model
 
-# change(module, layers): changes the layers, which are all that the module holds; the format of each one's weight.
+# change(module, layers): changes the layers, which are all that the module of a file holds; the format of each weight.
 Change = Callable[[nn.Module, Mapping[str, WeightLayer]], Mapping[str, TensorFormat]]
 
 _LINEAR = ("Gemm", "MatMul")
 
 
 def with_changed_weights(artifact: Artifact, change: Change) -> Artifact:
-    """The artifact of an ONNX file whose weights of convolutions and linear layers are what ``change`` made of them.
+    """The artifact whose weights of convolutions and linear layers are what ``change`` made of them.
 
     Raises:
-        InputError: the file has no float32 weights of such layers.
+        InputError: the network has no float32 weights of such layers.
     """
+    if not isinstance(artifact.source, OnnxFile):
+        module = artifact.model()
+        stored = {f"{name}.weight": each for name, each in change(module, layers_of(artifact, module)).items()}
+        return replace(artifact.with_model(module), weight_formats={**artifact.weight_formats, **stored})
     model = normal_form(load_model(onnx_bytes(artifact)))
     weights = {weight.name: weight for weight in weights_of(model.graph)}
     if not weights:
@@ -52,8 +56,8 @@ def with_changed_weights(artifact: Artifact, change: Change) -> Artifact:
     file = OnnxFile(data=changed, label=source_name(artifact.source), stated_shape=stated_shape(artifact.source))
     read_by = {node.input[1]: node.output[0] for node in model.graph.node if len(node.input) > 1}
     operations = {op.name: op.weight for op in artifact.workload().ops}
-    told = {operations[read_by[n]]: each for n, each in formats.items() if read_by[n] in operations}
-    return replace(artifact, deployed=file, weight_formats={**artifact.weight_formats, **told})
+    stored = {operations[read_by[n]]: each for n, each in formats.items() if read_by[n] in operations}
+    return replace(artifact, deployed=file, weight_formats={**artifact.weight_formats, **stored})
 
 
 def with_int8_file(artifact: Artifact, data: bytes) -> Artifact:

@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from compress.networks.artifact import Artifact
-from compress.networks.folded_weights import with_folded_weights
+from compress.networks.network_graph import network_graph, with_weights
 from compress.networks.network_source import OnnxFile, source_name, stated_shape
-from compress.networks.onnx_export import folded_weights, onnx_bytes
-from compress.weight_codecs.onnx_storage import Codec, Floats, Weight, store
+from compress.networks.onnx_export import onnx_bytes
+from compress.weight_codecs.onnx_storage import Codec, Weight, store
 from hw_profiles.errors import InputError
+from hw_profiles.network.graph import Graph
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.network.workload import WEIGHTED
 from search_spaces.arch import Arch
@@ -35,17 +36,25 @@ def with_stored_weights(artifact: Artifact, codec: Codec, chosen: Chosen | None 
         data = store(onnx_bytes(artifact), codec, chosen)
         label = f"{source_name(artifact.source)} in fewer bits"
         return replace(artifact, deployed=OnnxFile(data=data, label=label, stated_shape=stated_shape(artifact.source)))
-    weights = folded_weights(artifact.model(), artifact.arch.workload())
-    fitting = [each for each in _weights(artifact.arch, weights) if chosen is None or chosen(each)]
-    if not fitting and artifact.weight_formats:  # all have fewer bits already
-        return artifact
-    stored = [each for each in fitting if codec.stored(each).bytes < 4 * each.value.size]
-    if not stored:
+    graph = network_graph(artifact)
+    if chosen is not None and artifact.weight_formats and not any(map(chosen, _weights(graph))):
+        return artifact  # all have fewer bits already
+    rounded, formats = fewer_bits(graph, codec, chosen, artifact.weight_formats)
+    if not formats:
         raise InputError("a network must have weights that get smaller by being stored in fewer bits, this has none")
-    formats = {each.name: _format(codec, each, artifact.weight_formats) for each in stored}
+    return with_weights(artifact, rounded, formats)
+
+
+def fewer_bits(
+    graph: Graph, codec: Codec, chosen: Chosen | None, before: Mapping[str, TensorFormat]
+) -> tuple[Graph, dict[str, TensorFormat]]:
+    """The network with its ``chosen`` weights as ``codec`` stores them, where that is smaller, and their formats; those
+    that it had ``before`` say how many are zero."""
+    fitting = [each for each in _weights(graph) if chosen is None or chosen(each)]
+    stored = [each for each in fitting if codec.stored(each).bytes < 4 * each.value.size]
+    formats = {each.name: _format(codec, each, before) for each in stored}
     rounded = {each.name: each.shaped(codec.rounded(each.rows)) for each in stored}
-    changed = with_folded_weights(artifact, {**weights, **rounded})
-    return replace(changed, weight_formats={**artifact.weight_formats, **formats})
+    return graph.with_weights({**graph.weights, **rounded}), formats
 
 
 def wider_than(artifact: Artifact, bits: int) -> Chosen:
@@ -77,10 +86,10 @@ def require_float(artifact: Artifact) -> None:
         raise InputError(f"weights must be stored one by one to get other formats: those of {shared[0]} share values")
 
 
-def _weights(arch: Arch, weights: Mapping[str, Floats]) -> Iterator[Weight]:
-    for op in arch.workload().ops:
+def _weights(graph: Graph) -> Iterator[Weight]:
+    for op in graph.workload.ops:
         if op.kind in WEIGHTED:
-            yield Weight(op.weight, weights[op.weight], 1 if op.kind == "conv_transpose" else 0)
+            yield Weight(op.weight, graph.weights[op.weight], 1 if op.kind == "conv_transpose" else 0)
 
 
 def _format(codec: Codec, weight: Weight, before: Mapping[str, TensorFormat]) -> TensorFormat:

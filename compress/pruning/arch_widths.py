@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from torch import nn
+from torch import Tensor, nn
 
 from blocks.custom import CUSTOM_BLOCKS
 from blocks.spec import BlockSpec
@@ -13,6 +14,8 @@ from compress.pruning.channel_groups import Group, Kept, Member, in_order
 from hw_profiles.network.channel_groups import ChannelGroups, channel_groups
 from hw_profiles.network.workload import WEIGHTED, Shape
 from search_spaces.arch import Arch
+
+_PLACE = re.compile(r"stages\.(\d+)\.(\d+)\.(.*)")
 
 
 def prunable_groups(arch: Arch) -> ChannelGroups:
@@ -137,3 +140,37 @@ def with_widths(arch: Arch, places: Mapping[str, BlockGroups], width: Mapping[st
 def pruned_arch(arch: Arch, groups: ChannelGroups, kept: Kept) -> Arch:
     """The Arch with the widths of the channels that stay."""
     return with_widths(arch, block_groups(arch, groups), {group: len(channels) for group, channels in kept.items()})
+
+
+def arch_blocks(arch: Arch) -> list[str]:
+    """The places of the blocks with an identity shortcut, in a stage that has another block.
+
+    >>> from search_spaces import preset
+    >>> arch_blocks(preset("mobilenetv2_100"))[:2]
+    ['stages.1.1', 'stages.2.1']
+    """
+    return [
+        f"stages.{i}.{j}"
+        for i, stage in enumerate(arch.stages)
+        for j, spec in enumerate(stage)
+        if len(stage) > 1 and spec.shortcut == "identity"
+    ]
+
+
+def without_arch_block(arch: Arch, weights: Mapping[str, Tensor], place: str) -> tuple[Arch, dict[str, Tensor]]:
+    """The Arch and its weights with one block less; the later blocks of its stage move up by one place."""
+    i, j = map(int, place.split(".")[1:])
+    stage = arch.stages[i]
+    stages = (*arch.stages[:i], (*stage[:j], *stage[j + 1 :]), *arch.stages[i + 1 :])
+    return replace(arch, stages=stages), _moved(weights, i, j)
+
+
+def _moved(weights: Mapping[str, Tensor], stage: int, gone: int) -> dict[str, Tensor]:
+    moved = {}
+    for key, value in weights.items():
+        match = _PLACE.fullmatch(key)
+        if match is None or int(match[1]) != stage or int(match[2]) < gone:
+            moved[key] = value
+        elif int(match[2]) > gone:
+            moved[f"stages.{stage}.{int(match[2]) - 1}.{match[3]}"] = value
+    return moved

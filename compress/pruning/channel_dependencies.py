@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import nn
 
 from compress.networks.slice_channels import FilterLayer, width_of
 from hw_profiles.errors import InputError
+from hw_profiles.network.workload import InputShape
+from hw_profiles.torch_io.trace import example_of
 
 Key = tuple[int, int]  # a channel: the number of the layer that writes it, and its place there
 
@@ -39,7 +40,7 @@ class Channels:
     lost: set[Key]
 
 
-def channel_places(model: nn.Module, input_shape: tuple[int, int, int]) -> Channels:
+def channel_places(model: nn.Module, input_shape: InputShape) -> Channels:
     """The places of all channels that convolutions and linear layers write.
 
     The graph (2301.12900) says which channels follow from one that leaves. Here each place is followed once and two
@@ -65,10 +66,10 @@ def channel_places(model: nn.Module, input_shape: tuple[int, int, int]) -> Chann
         return _Couples(graph).channels()
 
 
-def _graph(model: nn.Module, input_shape: tuple[int, int, int]) -> Any:
+def _graph(model: nn.Module, input_shape: InputShape) -> Any:
     import torch_pruning
 
-    return torch_pruning.DependencyGraph().build_dependency(model, torch.zeros(1, *input_shape))
+    return torch_pruning.DependencyGraph().build_dependency(model, tuple(example_of(model, input_shape).values()))
 
 
 @contextmanager

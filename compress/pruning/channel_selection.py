@@ -106,16 +106,6 @@ def _grown(kept: Tensor, score: Tensor, multiple: int) -> tuple[float, Tensor]:
     return float(score[indices].sum() - score[kept].sum()), indices
 
 
-def select_channels(scores: Scores, count: float, multiple: int) -> dict[str, Tensor]:
-    """Indices that stay in each group when about ``count`` channels leave, those of the lowest mean scores first.
-
-    >>> import torch
-    >>> select_channels({"a": torch.tensor([3.0, 1.0, 2.0, 4.0])}, 2, 2)["a"]
-    tensor([0, 3])
-    """
-    return choose_channels(scores, multiple, channels_saved, so_many(scores, count))
-
-
 def channels_saved(width: Mapping[str, int], group: str, narrower: int) -> float:
     """The number of channels that leave: each costs the same."""
     return width[group] - narrower

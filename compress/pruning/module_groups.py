@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from compress.networks.module_copy import copied
 from compress.networks.slice_channels import FilterLayer, SliceableLayer, cut_module, is_depthwise
 from compress.pruning.channel_dependencies import Key, Place, channel_places
 from compress.pruning.channel_groups import Group, Groups, Member, in_order, kept_channels
+from hw_profiles.network.workload import InputShape
+from hw_profiles.torch_io.trace import run_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Found:
     held: Mapping[str, str]
 
 
-def module_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, Group]:
+def module_groups(model: nn.Module, input_shape: InputShape) -> dict[str, Group]:
     """The groups of :func:`find_groups` that may shrink.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 2, 1))
@@ -34,7 +36,7 @@ def module_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> dict[s
     return dict(find_groups(model, input_shape).groups)
 
 
-def find_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> Found:
+def find_groups(model: nn.Module, input_shape: InputShape) -> Found:
     """The groups that may shrink (2301.12900), and why other layers may not.
 
     Held whole are the channels of the output, of grouped convolutions, of anything with parameters that is no
@@ -54,8 +56,8 @@ def find_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> Found:
     found = {name: group for name, group in found.items() if not bound & {member.layer for member in group.members}}
     every = {**found, **heads}
     with torch.inference_mode():
-        fresh, image = copied(model).cpu().eval(), torch.zeros(1, *input_shape)
-        runs = _runnable(fresh, every, image, copied(fresh)(image).shape)
+        fresh = copied(model).cpu().eval()
+        runs = _runnable(fresh, every, input_shape, run_once(copied(fresh), input_shape).shape)
     held |= {name: _COUNTED for name in every if name not in runs}
     every = dict(runs)
     written = {member.layer for group in every.values() for member in group.members if not member.inputs}
@@ -67,7 +69,7 @@ _LOST = "its channels go through a view in a way that cannot be followed"
 _OUTPUT = "no layer after it reads its channels: they are the output"
 
 
-def _channel_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[dict[str, Group], dict[str, str]]:
+def _channel_groups(model: nn.Module, input_shape: InputShape) -> tuple[dict[str, Group], dict[str, str]]:
     """The groups, and the layers with channels that stay."""
     names: dict[object, str] = {layer: name for name, layer in model.named_modules()}
     parameters = {parameter: name for name, parameter in model.named_parameters()}
@@ -103,7 +105,7 @@ def _why_held(
     if layer in shared:
         return f"{names[layer]!r} shares its weights with another layer"
     if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and not _can_be_cut(layer):
-        return f"{names[layer]!r} is a grouped convolution, whose channels are bound to their places"
+        return f"{names[layer]!r} is a grouped convolution, whose channels cannot be removed"
     if not _can_be_cut(layer):
         return f"its channels go through {names[layer]!r} ({type(layer).__name__}), which cannot be cut"
     return f"{names[layer]!r} is frozen (requires_grad is False)" if is_frozen(layer) else ""
@@ -176,22 +178,22 @@ def _head_groups(layers: Mapping[str, nn.Module]) -> Iterator[tuple[str, Group]]
         )
 
 
-def _runnable(fresh: nn.Module, groups: Groups, image: Tensor, produced: torch.Size) -> Groups:
+def _runnable(fresh: nn.Module, groups: Groups, input_shape: InputShape, produced: torch.Size) -> Groups:
     """The groups without one unit of which the module runs, by halves: few do not."""
-    if not groups or _runs(fresh, groups, image, produced):
+    if not groups or _runs(fresh, groups, input_shape, produced):
         return groups
     if len(groups) == 1:
         return {}
     names, half = list(groups), len(groups) // 2
     parts = ({name: groups[name] for name in some} for some in (names[:half], names[half:]))
-    return {name: group for part in parts for name, group in _runnable(fresh, part, image, produced).items()}
+    return {name: group for part in parts for name, group in _runnable(fresh, part, input_shape, produced).items()}
 
 
-def _runs(fresh: nn.Module, groups: Groups, image: Tensor, produced: torch.Size) -> bool:
+def _runs(fresh: nn.Module, groups: Groups, input_shape: InputShape, produced: torch.Size) -> bool:
     """Whether the module runs without one unit of each group, and its output keeps its shape."""
     one_less = {name: torch.arange(1, group.width, device="cpu") for name, group in groups.items()}
     try:
         kept = kept_channels(groups, fresh, one_less)
-        return bool(cut_module(copied(fresh), kept)(image).shape == produced)
+        return bool(run_once(cut_module(copied(fresh), kept), input_shape).shape == produced)
     except (RuntimeError, ValueError, AssertionError, AttributeError, IndexError):
         return False

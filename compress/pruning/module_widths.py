@@ -15,7 +15,7 @@ from compress.networks.module_copy import copied
 from compress.networks.slice_channels import cut_module
 from compress.pruning.channel_groups import Groups, kept_channels
 from hw_profiles.errors import InputError
-from hw_profiles.network.workload import Op, Workload
+from hw_profiles.network.workload import InputShape, Op, Workload
 from hw_profiles.torch_io.trace import trace
 
 
@@ -33,7 +33,7 @@ class ModuleWidths:
     [(5, 3, 3, 3), (2, 5, 1, 1)]
     """
 
-    def __init__(self, model: nn.Module, groups: Groups, input_shape: tuple[int, int, int]) -> None:
+    def __init__(self, model: nn.Module, groups: Groups, input_shape: InputShape) -> None:
         self._model, self._groups, self._input_shape = model, groups, input_shape
         self._whole: Workload | None = None
 
@@ -80,7 +80,10 @@ class ModuleWidths:
         cut = cut_module(copied(empty), kept_channels(groups, empty, chosen))
         less = trace(cut, self._input_shape)
         if [op.name for op in less.ops] != [op.name for op in whole.ops]:
-            raise InputError(f"{type(self._model).__name__}: must compute the same with fewer channels, and does not")
+            raise InputError(
+                f"{type(self._model).__name__}: cannot be narrowed, because its computation depends on "
+                f"the number of channels"
+            )
         return less
 
 

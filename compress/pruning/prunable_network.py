@@ -9,14 +9,22 @@ from torch import nn
 
 from compress.networks.artifact import Artifact
 from compress.networks.module_copy import copied
-from compress.networks.network_source import with_module
-from compress.networks.slice_channels import cut_module, of_original
-from compress.pruning.arch_widths import arch_groups, block_groups, prunable_groups, with_widths
+from compress.networks.network_source import stated_shape, with_module
+from compress.networks.slice_channels import REMOVED, cut_module, of_original
+from compress.pruning.arch_widths import (
+    arch_blocks,
+    arch_groups,
+    block_groups,
+    prunable_groups,
+    with_widths,
+    without_arch_block,
+)
 from compress.pruning.channel_groups import Groups, Kept, kept_channels, narrowed
+from compress.pruning.module_blocks import module_blocks
 from compress.pruning.module_groups import find_groups
 from compress.pruning.module_widths import ModuleWidths
 from hw_profiles.errors import InputError
-from hw_profiles.network.workload import Workload
+from hw_profiles.network.workload import InputShape, Workload
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
 
@@ -72,7 +80,7 @@ def prunable_network(artifact: Artifact) -> PrunableNetwork:
         InputError: an ONNX file; a module that cannot be followed; no channels that can be removed, with the reasons.
     """
     if not isinstance(artifact.source, Arch):
-        return module_network(artifact.model(), artifact.source.input_shape)
+        return module_network(artifact.model(), stated_shape(artifact.source))
     arch, model = artifact.arch, artifact.model()
     groups, places = arch_groups(arch, model), block_groups(arch, prunable_groups(arch))
 
@@ -87,12 +95,12 @@ def prunable_network(artifact: Artifact) -> PrunableNetwork:
     return PrunableNetwork(model=model, groups=dict(groups.values()), at=at, rebuild=rebuild)
 
 
-def module_network(model: nn.Module, input_shape: tuple[int, int, int]) -> PrunableNetwork:
+def module_network(model: nn.Module, input_shape: InputShape) -> PrunableNetwork:
     """Any module, with what is found of it by :func:`compress.pruning.module_groups.find_groups`; see
     :func:`prunable_network`."""
     found = find_groups(model, input_shape)
     if not found.groups:
-        raise InputError(f"{type(model).__name__}: has no channels that may leave{_listed(found.held)}")
+        raise InputError(f"{type(model).__name__}: has no prunable channels{_listed(found.held)}")
     at = ModuleWidths(model, found.groups, input_shape)
     return PrunableNetwork(model=model, groups=found.groups, at=at, held=found.held)
 
@@ -103,6 +111,30 @@ def pruned_artifact(artifact: Artifact, network: PrunableNetwork) -> Artifact:
     smaller = network.at(network.width) if isinstance(artifact.source, Arch) else artifact.source
     source = smaller if isinstance(smaller, Arch) else with_module(artifact.source, network.model, network.kept)
     return replace(artifact, source=source).with_model(network.model)
+
+
+def removable_blocks(artifact: Artifact) -> list[str]:
+    """Places of the blocks whose input can take the place of their output, see
+    :func:`compress.pruning.arch_widths.arch_blocks` and :func:`compress.pruning.module_blocks.module_blocks`.
+
+    >>> from compress.networks.as_artifact import as_artifact
+    >>> from search_spaces import preset
+    >>> removable_blocks(as_artifact(preset("mobilenetv2_100", num_classes=2), None))[:2]
+    ['stages.1.1', 'stages.2.1']
+    """
+    if isinstance(artifact.source, Arch):
+        return arch_blocks(artifact.source)
+    return module_blocks(artifact.model(), artifact.source.workload(), stated_shape(artifact.source))
+
+
+def without(artifact: Artifact, place: str) -> Artifact:
+    """The artifact without one of these blocks; in a module that is no Arch an identity takes its place."""
+    source = artifact.source
+    if isinstance(source, Arch):
+        smaller, weights = without_arch_block(source, artifact.weights, place)
+        return replace(artifact, source=smaller, weights=weights)
+    model = cut_module(artifact.model(), {place + REMOVED: ()})
+    return replace(artifact, source=with_module(source, model, {place + REMOVED: ()})).with_model(model)
 
 
 def _listed(held: Mapping[str, str]) -> str:

@@ -14,13 +14,11 @@ from compress.argument_checks import is_number, is_whole
 from compress.distillation.guided_training import GuidedTraining, teacher_or_none
 from compress.networks.artifact import Artifact, check_trainable
 from compress.pruning.block_removal import without_weakest_block
-from compress.pruning.channel_groups import Kept
 from compress.pruning.channel_selection import (
     channels_saved,
     choose_channels,
     least_widths,
     regrow,
-    select_channels,
     so_many,
 )
 from compress.pruning.importance import CRITERIA, TAYLOR_IMAGES, Batch, Scores, channel_scores, taylor_batches
@@ -33,8 +31,6 @@ from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import check_precision
 from hw_profiles.profiling import profile
 
-__all__ = ["Prune", "remove_channels", "select_channels"]
-
 _USUAL_AMOUNT = 0.2
 _LOOKS = {"taylor": 4}  # in each step: what the loss owes to a channel depends on which others are still there
 _MOST_STEPS = 1000  # about so many are taken from the whole network to the narrowest
@@ -44,20 +40,19 @@ Recover = Callable[[nn.Module], object]  # trains the module in place
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prune:
-    """Remove channels until a limit holds, then train further, with the unpruned network as teacher.
+    """Remove channels until a limit is met, then fine-tune with the unpruned network as teacher.
 
-    Limits are ``latency_ms``, ``peak_ram_bytes`` and ``macs``, as the device's profile predicts them in ``precision``,
-    or else ``amount``, the share of all channels to leave (a fifth where nothing is said). Channels leave in the order
-    of the importance lost for each microsecond, byte or MAC that their leaving saves; with ``cost_aware=False``, and
-    for an ``amount``, in the order of importance alone. ``criterion``: see
-    :func:`compress.pruning.importance.channel_scores`. They leave in multiples of the device's
-    (``channel_multiple``), so that no lane of its vector unit is idle, and those that the limits turn out to have
-    room for come back (:func:`compress.pruning.channel_selection.regrow`).
+    Limits are ``latency_ms``, ``peak_ram_bytes`` and ``macs``, as estimated for the device in ``precision``; without a
+    limit, ``amount`` is the fraction of channels to remove (default 0.2). Channels are removed in order of importance
+    lost per microsecond, byte or MAC saved; with ``cost_aware=False``, and for an ``amount``, in order of importance
+    alone. ``criterion``: see :func:`compress.pruning.importance.channel_scores`. They are removed in multiples of the
+    ``channel_multiple`` of the device, so that no lane of its vector unit is idle, and channels are restored if the
+    limits allow (:func:`compress.pruning.channel_selection.regrow`).
 
-    With ``steps`` they leave in so many parts, and the ``recipe`` is divided among them: the network recovers after
-    each, and the next ones are chosen on what it became (1611.06440); ``"taylor"`` also looks again within a step.
-    ``recipe`` None trains nothing. Before the channels up to ``blocks`` residual blocks leave whole, those first that
-    raise the loss least for each microsecond saved.
+    With ``steps`` they are removed in several steps, among which ``recipe`` is divided: the network is fine-tuned after
+    each step, and the next channels are chosen on the result (1611.06440); ``"taylor"`` also updates its scores within
+    a step. ``recipe`` None disables fine-tuning. Before channel pruning, up to ``blocks`` residual blocks are removed
+    entirely, first those that raise the loss least per microsecond saved.
 
     Raises:
         InputError: when called: a limit below what the least network takes, which is named; an artifact that has been
@@ -208,8 +203,8 @@ class _Run:
         kept = self._within(self._scores(network), multiples, least)
         for name in self.cost_model.broken({group: len(indices) for group, indices in kept.items()}):
             raise InputError(
-                f"Prune.{name} must be at least {self.cost_model.least(name):.6g}, the least found on the way to the "
-                f"fewest channels on {self.device.name} in {self.stage.precision}, got {self.stage.limits()[name]:g}"
+                f"Prune.{name} must be at least {self.cost_model.least(name):.6g}, the smallest value that pruning can "
+                f"reach on {self.device.name} in {self.stage.precision}, got {self.stage.limits()[name]:g}"
             )
 
     def check_kept(self, network: PrunableNetwork) -> None:
@@ -245,9 +240,3 @@ class _Run:
     def _scores(self, network: PrunableNetwork) -> Scores:
         batches = self.batches() if self.stage.criterion == "taylor" else ()
         return channel_scores(network.model, network.groups, self.stage.criterion, batches)
-
-
-def remove_channels(artifact: Artifact, kept: Kept) -> Artifact:
-    """The artifact with only these channels of its groups; its outputs are those of the original with the activations
-    of the others at zero."""
-    return pruned_artifact(artifact, prunable_network(artifact).without(kept))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compress.networks.artifact import Artifact
-from compress.networks.network_source import GivenModule
+from compress.networks.network_source import source_name, stated_shape
 from compress.quantization.int8.ptq import Quantize
 from compress.quantization.int8.qat import QuantizeAware
 from compress.quantization.mixed_precision.mixed_precision import MixedPrecision
@@ -55,5 +55,5 @@ def check_needs_no_images(stage: Precision, artifact: Artifact) -> None:
     trains = isinstance(stage, Int4) and stage.recipe is not None
     if trains or not isinstance(stage, Half | Int4):
         raise InputError(f"precision {stage.name!r} needs images: data must be given (without: fp16, int4)")
-    if isinstance(artifact.source, GivenModule) and artifact.source.stated_shape is None:
-        raise InputError(f"{type(artifact.source.module).__name__}: does not say what it reads: data must be given")
+    if artifact.weights and stated_shape(artifact.source) is None:
+        raise InputError(f"{source_name(artifact.source)}: does not say what it reads: data must be given")

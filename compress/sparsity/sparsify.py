@@ -13,7 +13,6 @@ from compress.data.dataset import Dataset
 from compress.data.preprocessing import Preprocessing
 from compress.distillation.guided_training import Learn, guided_training
 from compress.networks.artifact import Artifact
-from compress.networks.network_source import OnnxFile
 from compress.networks.onnx_weights import with_changed_weights
 from compress.networks.weight_layers import WeightLayer, layers_of, per_layer_setting
 from compress.sparsity.layer_sensitivity import equal_amounts, layer_losses
@@ -29,7 +28,8 @@ from hw_profiles.spelling_suggestions import did_you_mean
 Amount = float | Mapping[str, float]
 LossOf = Callable[[nn.Module], float]
 
-CRITERIA = ("magnitude", "movement")
+CRITERIA = ("magnitude", "movement", "surgery")
+_IN_TRAINING = ("movement", "surgery")  # criteria that are known during a training only
 SCOPES = ("global", "layer", "sensitivity")
 SCHEDULES = ("gradual", "iterative")
 PATTERNS = {"": (0, 0), "2:4": (2, 4), "4:8": (4, 8)}
@@ -38,18 +38,19 @@ _SCANNED_IMAGES = 1000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sparsify:
-    """Set the least important ``amount`` of the weights to zero and train on with them held there.
+    """Set the least important weights to zero and fine-tune with the mask fixed.
 
-    ``amount``: of all weights, or by layer or kind (``{"conv": 0.6, "classifier": 0.9}``). ``criterion``:
-    ``"magnitude"``, or ``"movement"``, away from zero during training (2005.07683). ``scope``: weights are ranked over
-    the whole network, in each layer, or in each layer with amounts that cost all layers as much loss on validation
-    images. ``pattern``: of every 4 (8) neighbours along the input axis 2 (4) stay; ``amount`` and ``scope`` are then
-    not read, and layers that it does not divide stay as they are.
+    ``amount``: fraction of all weights, or by layer or kind (``{"conv": 0.6, "classifier": 0.9}``). ``criterion``:
+    ``"magnitude"``, ``"movement"`` towards zero during training (2005.07683), or ``"surgery"``: by magnitude, but
+    removed weights are still trained and may return (1608.04493). ``scope``: weights are ranked over the whole network,
+    in each layer, or in each layer with amounts that cost all layers the same loss on validation images. ``pattern``:
+    2:4 (4:8) structured sparsity along the input axis; ``amount`` and ``scope`` are then ignored, and layers whose size
+    is not divisible stay dense.
 
-    ``schedule``: ``"gradual"``, fast at first and then ever slower while one training goes on (1710.01878), or
-    ``"iterative"``: in ``rounds`` equal trainings, each with a learning rate of its own that starts high again
-    (2003.02389), after the weights that leave in it have left; one round is one-shot. With ``rewind`` the weights that
-    stay go back, before each of them, to what the stage was given (1912.05671). ``recipe`` None trains nothing.
+    ``schedule``: ``"gradual"``, fast at first and then slower during one training (1710.01878), or ``"iterative"``: in
+    ``rounds`` equal trainings, each with its own learning-rate schedule (2003.02389), after the weights of the round
+    are removed; one round is one-shot. With ``rewind`` the remaining weights are reset to the input of the stage before
+    each round (1912.05671). ``recipe`` None disables training.
 
     >>> Sparsify(amount=0.9, scope="layer").schedule
     'gradual'
@@ -85,10 +86,10 @@ class Sparsify:
 
     def _check_schedule(self) -> None:
         if self.schedule == "gradual" and (self.rounds > 1 or self.rewind):
-            raise InputError("Sparsify: rounds and rewind are for schedule='iterative', the schedule is 'gradual'")
-        if self.criterion == "movement" and (self.schedule != "gradual" or self.recipe is None):
+            raise InputError("Sparsify: rounds and rewind require schedule='iterative', got 'gradual'")
+        if self.criterion in _IN_TRAINING and (self.schedule != "gradual" or self.recipe is None):
             raise InputError(
-                "Sparsify: movement is known during a training only: it needs schedule='gradual' and a recipe"
+                f"Sparsify: criterion='{self.criterion}' requires training: schedule='gradual' and a recipe"
             )
         if self.scope == "sensitivity" and isinstance(self.amount, Mapping):
             raise InputError(
@@ -98,22 +99,21 @@ class Sparsify:
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The same network with zeros, trained with the earlier network as teacher."""
         check_can_be_sparse(artifact)
-        if isinstance(artifact.source, OnnxFile) and self.recipe is None:
-            done = with_changed_weights(artifact, self._of_file)
-            shares = {name: stored.density for name, stored in done.weight_formats.items()}
-            return replace(done, metrics={**done.metrics, "densities": shares})
+        if self.recipe is None:
+            return self._untrained(artifact, context)
         model, record = artifact.model(), artifact.preprocessing
         layers = layers_of(artifact, model)
         training = guided_training(
             self.recipe, context.data, model, record, seed=context.seed, parts=self.rounds,
             checkpoint=context.checkpoint, report=context.report,
         )  # fmt: skip
+        assert training is not None
         self.apply(model, layers, training, validation_loss(context.data, record))
         shares = densities(layers)
         return replace(
             artifact.with_model(model),
             weight_formats={**artifact.weight_formats, **sparse_formats(shares)},
-            metrics={**(training.metrics() if training else {}), "densities": shares},
+            metrics={**training.metrics(), "densities": shares},
         )
 
     def apply(
@@ -138,15 +138,23 @@ class Sparsify:
 
     def untrained(self) -> Sparsify:
         """The same without a training; an InputError where it needs one."""
-        if self.criterion == "movement":
-            raise InputError("Sparsify: movement is known during a training only: it needs images to train on")
+        if self.criterion in _IN_TRAINING:
+            raise InputError(f"Sparsify: {self.criterion} is known during a training only: it needs images to train on")
         return replace(self, recipe=None)
 
-    def _of_file(self, model: nn.Module, layers: Mapping[str, WeightLayer]) -> dict[str, TensorFormat]:
-        if self.scope == "sensitivity":
+    def _untrained(self, artifact: Artifact, context: Context) -> Artifact:
+        if self.scope == "sensitivity" and not artifact.weights:
             raise InputError("Sparsify: scope='sensitivity' measures a module, an ONNX file takes global or layer")
-        self.apply(model, layers)
-        return {name: sparse_format(share) for name, share in densities(layers).items()}
+        shares: dict[str, float] = {}
+
+        def change(model: nn.Module, layers: Mapping[str, WeightLayer]) -> dict[str, TensorFormat]:
+            loss_of = validation_loss(context.data, artifact.preprocessing) if len(context.data.val) else None
+            self.apply(model, layers, None, loss_of)
+            shares.update(densities(layers))
+            return {name: sparse_format(share) for name, share in shares.items()}
+
+        done = with_changed_weights(artifact, change)
+        return replace(done, metrics={**done.metrics, "densities": shares})
 
     def _targets(self, model: nn.Module, layers: Mapping[str, WeightLayer], loss_of: LossOf | None) -> dict[str, float]:
         """The final amount of each layer that gets zeros; with global ranking they are those of all together."""
@@ -192,7 +200,7 @@ class Sparsify:
 def check_can_be_sparse(artifact: Artifact) -> None:
     """Raise an InputError where zeros would undo what an earlier stage made of the weights."""
     fewer = any(stored.codebook or stored.bits < FLOAT32.bits for stored in artifact.weight_formats.values())
-    stored = artifact.deployed is not None and not isinstance(artifact.source, OnnxFile)  # whose file is all there is
+    stored = artifact.deployed is not None and bool(artifact.weights)  # an ONNX file is all there is
     if artifact.quantization is not None or stored or fewer:
         raise InputError(
             "Sparsify changes float weights: it must come before they are made integers or shared "

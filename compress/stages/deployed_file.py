@@ -19,9 +19,7 @@ from compress.training.evaluation import accuracy
 from hw_profiles.devices.footprint import flash_bytes, ram_bytes
 from hw_profiles.latency.estimate import estimate
 from hw_profiles.measurement.latency_measurement import compare, measure
-from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.runtimes.fusion import fuse
-from search_spaces.arch import Arch
 
 
 def deploy(artifact: Artifact, context: Context, folder: Path, before: Path | None = None) -> Artifact:
@@ -80,20 +78,13 @@ def _weight_form(artifact: Artifact) -> str:
     """Eight hexadecimal digits that differ where weights are stored in other formats or computed with in float; empty
     in the usual ones."""
     in_float = sorted(artifact.quantization.in_float) if artifact.quantization else []
-    formats = {**_formats_of_file(artifact), **artifact.weight_formats}
+    workload = artifact.workload()
+    of_file = {op.weight: workload.format(op.weight) for op in workload.ops if op.stores_weights}
+    formats = {name: each for name, each in of_file.items() if each.bits not in (8, 32)} | {**artifact.weight_formats}
     if not formats and not in_float:
         return ""
     named = [*sorted((name, astuple(stored)) for name, stored in formats.items()), *in_float]
     return hashlib.sha256(repr(named).encode()).hexdigest()[:8]
-
-
-def _formats_of_file(artifact: Artifact) -> dict[str, TensorFormat]:
-    """The weights that the file of a network that is no Arch stores neither in float32 nor as 8-bit integers."""
-    if isinstance(artifact.source, Arch):
-        return {}
-    workload = artifact.workload()
-    stored = {op.weight: workload.format(op.weight) for op in workload.ops if op.stores_weights}
-    return {name: each for name, each in stored.items() if each.bits not in (8, 32)}
 
 
 def _latency_ratio(

@@ -16,6 +16,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from hw_profiles.atomic_writes import write_text
 from hw_profiles.devices.device import Device
 from hw_profiles.devices.machine import conditions, matches_this_machine
 from hw_profiles.errors import InputError
@@ -141,7 +142,7 @@ def _numbers(spec: Any, sides: tuple[int, ...] | None) -> NDArray[Any]:
     own = [side if isinstance(side, int) and side > 0 else 1 for side in spec.shape]
     shape = own if sides is None else [*own[:1], *sides]
     if spec.type == "tensor(string)":
-        raise InputError(f"input {spec.name}: a network that reads text cannot be measured")
+        raise InputError(f"input {spec.name}: models with string inputs cannot be measured")
     if spec.type in _FLOAT_TYPES:
         return np.random.default_rng(0).standard_normal(shape).astype(_FLOAT_TYPES[spec.type])
     kind = spec.type.removeprefix("tensor(").removesuffix(")")
@@ -172,10 +173,7 @@ def reference_ms(threads: int) -> float:
         clock = clock_of(threads)
         times = repetitions(run, clock)
         found = statistics.median(median_seconds(run, times, clock) for _ in range(_NOMINAL_ROUNDS)) * 1000
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary = cache.with_suffix(".partial")
-        temporary.write_text(json.dumps({"reference_ms": found, "conditions": where}, indent=1))
-        temporary.replace(cache)
+        write_text(cache, json.dumps({"reference_ms": found, "conditions": where}, indent=1))
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_profiles.network.workload import UNKNOWN, Workload
+from hw_profiles.network.workload import Workload
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -44,28 +44,36 @@ class Graph:
 
     ``kept`` has the nodes of each operation that the writer cannot write itself: those of kind ``"other"``,
     around which everything stays float, and some that only move numbers. ``opsets`` are those of the kept nodes, by
-    domain. ``input`` and ``outputs`` say what stands in the file where it is not what the workload says; each output
+    domain. ``inputs`` and ``outputs`` say what stands in the file where it is not what the workload says; each output
     comes with the tensor that it is, the first one with the workload's output.
 
     >>> from search_spaces import preset
     >>> from hw_profiles.onnx_io.writer import random_weights
     >>> workload = preset("resnet8").workload()
-    >>> Graph(workload=workload, weights=random_weights(workload)).unknown
-    frozenset()
+    >>> [value.name for value in Graph(workload=workload, weights=random_weights(workload)).input_values]
+    ['input']
     """
 
     workload: Workload
     weights: Weights
     kept: Mapping[str, KeptNodes] = field(default_factory=dict)
     opsets: Mapping[str, int] = field(default_factory=dict)
-    input: Value | None = None
+    inputs: tuple[Value, ...] = ()
     outputs: tuple[tuple[Value, str], ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def unknown(self) -> frozenset[str]:
-        """The operations of which nothing is known but their nodes."""
-        return frozenset(op.name for op in self.workload.ops if op.kind == UNKNOWN)
+    def input_values(self) -> tuple[Value, ...]:
+        """What the file says of its inputs."""
+        return self.inputs or tuple(self._usual(name) for name in self.workload.inputs)
+
+    @property
+    def output_values(self) -> tuple[tuple[Value, str], ...]:
+        """What it says of its outputs, each with the tensor that it is."""
+        return self.outputs or ((self._usual(self.workload.output), self.workload.output),)
+
+    def _usual(self, name: str) -> Value:
+        return Value(name, ("N", *self.workload.shapes[name][1:]))
 
     def with_weights(self, weights: Weights) -> Graph:
         """The same operations with other weights."""

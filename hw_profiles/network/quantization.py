@@ -101,14 +101,14 @@ def with_gates(workload: Workload, quantization: Quantization) -> Workload:
 def tensors_in_float(workload: Workload, in_float: Collection[str]) -> frozenset[str]:
     """The tensors that no operation but those ``in_float`` makes or reads."""
     consumers = workload.consumers()
-    produced = {workload.input, *in_float}
+    produced = {*workload.inputs, *in_float}
     return frozenset(
         name for name in workload.shapes if name in produced and all(op.name in in_float for op in consumers[name])
     )
 
 
 def with_in_float(workload: Workload, quantization: Quantization, names: Collection[str]) -> Quantization:
-    """The scales of a network in which the operations of these ``names`` are computed in float, with all operations
+    """The scales of a network in which the operations of these ``names`` are computed in float too, with all operations
     without weights that read nothing else, and tensors between them stay float.
 
     >>> from search_spaces import preset
@@ -117,7 +117,7 @@ def with_in_float(workload: Workload, quantization: Quantization, names: Collect
     >>> sorted(mixed.in_float), "input" in mixed.activations, "stem.act" in mixed.activations
     (['classifier', 'stem', 'stem.act'], False, True)
     """
-    in_float = in_float_around(workload, names)
+    in_float = in_float_around(workload, {*names, *quantization.in_float})
     between = tensors_in_float(workload, in_float)
     kept = {name: pair for name, pair in quantization.activations.items() if name not in between}
     return replace(quantization, activations=kept, in_float=in_float)
@@ -175,8 +175,7 @@ def quantized_workload(workload: Workload, quantization: Quantization) -> Worklo
     for op in workload.ops:
         if op.name in quantization.in_float:
             formats |= dict.fromkeys((op.name, op.weight, op.bias_name), FLOAT32)
-    if workload.input not in integer_tensors(workload, quantization):
-        formats[workload.input] = FLOAT32
+    formats |= dict.fromkeys({*workload.inputs} - {*integer_tensors(workload, quantization)}, FLOAT32)
     return replace(workload, formats=MappingProxyType(formats))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import onnx
 
 from hw_profiles.errors import InputError
 from hw_profiles.network.graph import MOVES, Graph, KeptNodes, Value
-from hw_profiles.network.workload import UNKNOWN, Op, Workload
+from hw_profiles.network.workload import UNKNOWN, InputShape, Op, Workload
 from hw_profiles.onnx_io.graph_edges import reads
 from hw_profiles.onnx_io.reader import Names, read_with_names
 from hw_profiles.onnx_io.rewrites.half_precision import in_float32
@@ -27,22 +28,22 @@ _FOUR_BITS = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
 _LEAST_OPSET = 14  # the first that has all operations which the writer writes
 
 
-def read_graph(source: Path | bytes, input_shape: tuple[int, ...] | None = None) -> Graph:
+def read_graph(source: Path | bytes, input_shape: InputShape = None) -> Graph:
     """The graph of a float32 file in its normal form (:func:`hw_profiles.onnx_io.rewrites.normal_form.normal_form`),
     with constants and batch normalisation folded as ONNX Runtime folds them. One that computes in float16 is widened.
 
     An operation that :func:`hw_profiles.onnx_io.writer.write_graph` can write is read with its weights; the nodes
-    of any other stay as they are. Names of the input and the outputs, an open batch and metadata are those of the file.
+    of any other stay as they are. Names of inputs and outputs, an open batch and metadata are those of the file.
     A weight that several operations read is held once; each has a bias of its own, which in integers has a scale of
     its own.
 
     Args:
         source: the file, or what stands in it.
-        input_shape: (C, H, W) where the file leaves sides of its input open.
+        input_shape: (C, H, W) where the file leaves sides of its input open; {name: sides} of several inputs, which
+            stay open in what is written.
 
     Raises:
-        InputError: see :func:`hw_profiles.onnx_io.reader.read_onnx`; an input that is not float32, or a network that is
-            quantized already.
+        InputError: see :func:`hw_profiles.onnx_io.reader.read_onnx`; a network that is quantized already.
 
     >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from search_spaces import preset
@@ -51,9 +52,10 @@ def read_graph(source: Path | bytes, input_shape: tuple[int, ...] | None = None)
     (True, (10, 64))
     """
     given = in_float32(load_model(source))
-    _check(given.graph)
-    normal = normal_form(given, input_shape=input_shape, opset=_LEAST_OPSET)
-    _check(normal.graph)
+    _check_float(given.graph)
+    closed = None if isinstance(input_shape, Mapping) else input_shape
+    normal = normal_form(given, input_shape=closed, opset=_LEAST_OPSET)
+    _check_float(normal.graph)
     model = folded(normal)
     workload, names = read_with_names(model, input_shape)
     reader = _GraphReader(model, workload, names)
@@ -63,35 +65,19 @@ def read_graph(source: Path | bytes, input_shape: tuple[int, ...] | None = None)
         weights=reader.weights,
         kept=reader.kept,
         opsets={each.domain: each.version for each in model.opset_import},
-        input=_value(normal.graph.input[0]),
+        inputs=tuple(map(_value, normal.graph.input)),
         outputs=tuple((_value(each), reader.output(each.name)) for each in normal.graph.output),
         metadata={each.key: each.value for each in given.metadata_props},
     )
 
 
-def float_inputs(graph: Any) -> list[bool]:
-    """For each input of a graph whether it is float32."""
-    constants = {tensor.name for tensor in graph.initializer}
-    values = [each for each in graph.input if each.name not in constants]
-    return [each.type.tensor_type.elem_type == onnx.TensorProto.FLOAT for each in values]
-
-
-def check_float(graph: Any) -> None:
+def _check_float(graph: Any) -> None:
     """Raise an InputError where a network is quantized, or its weights are stored in 4 bits."""
     few = [tensor.name for tensor in graph.initializer if tensor.data_type in _FOUR_BITS]
     if few:
         raise InputError(f"a float32 network is needed, got one whose weights are stored in 4 bits, such as {few[0]}")
     if any(node.op_type in _QUANTIZERS or node.op_type.startswith("QLinear") for node in graph.node):
         raise InputError("a float32 network is needed, got one that is quantized already")
-
-
-def _check(graph: Any) -> None:
-    floats = float_inputs(graph)
-    if floats != [True]:
-        raise InputError(
-            f"a network of one float32 input is needed, got {len(floats)}, {sum(floats)} of them of this type"
-        )
-    check_float(graph)
 
 
 def _value(value: Any) -> Value:
@@ -126,7 +112,7 @@ class _GraphReader:
         """The tensor of the workload that an output is."""
         found = self.tensor(name)
         if not found:
-            raise InputError(f"output {shown(name)} must depend on the input, and does not")
+            raise InputError(f"output {shown(name)} does not depend on the input")
         return found
 
     def read(self, op: Op) -> Op:

@@ -9,6 +9,7 @@ import onnx
 
 from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.external_data import embed, external_tensors
+from hw_profiles.onnx_io.protobuf_fields import BYTES, BrokenFieldsError, Fields
 
 LARGEST_FILE = 2 * 1024**3
 MOST_NODES = 50_000
@@ -16,8 +17,6 @@ MOST_FIELDS = 1_500_000
 DEEPEST_MESSAGE = 48
 
 _NAMES_SHOWN = 80
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_LONGEST_VARINT = 10
 
 
 def load_model(source: Path | bytes) -> Any:
@@ -39,7 +38,7 @@ def load_model(source: Path | bytes) -> Any:
     try:
         _check_fields(data)
         model = onnx.load_model_from_string(data)
-    except _BrokenError as error:
+    except BrokenFieldsError as error:
         raise InputError(f"{name}: not an ONNX file ({error})") from None
     except Exception as error:
         raise InputError(f"{name}: not an ONNX file ({type(error).__name__})") from None
@@ -80,7 +79,7 @@ def _valid(data: bytes) -> bool:
     """Whether the fields are sound and few enough; what is not is refused by whoever reads the bytes."""
     try:
         _check_fields(data)
-    except _BrokenError:
+    except BrokenFieldsError:
         return False
     return True
 
@@ -105,10 +104,6 @@ def shown(name: str) -> str:
     return repr(name if len(name) <= _NAMES_SHOWN else f"{name[:_NAMES_SHOWN]}…")
 
 
-class _BrokenError(Exception):
-    pass
-
-
 def read_file(path: Path) -> bytes:
     """The bytes of a file from anywhere; an InputError where it cannot be read or is too large."""
     try:
@@ -130,47 +125,15 @@ def _check_fields(data: bytes) -> None:
     """Walks the fields of the model, without making anything of them."""
     waiting = [(0, len(data), onnx.ModelProto.DESCRIPTOR, 0)]
     inner_types: dict[str, dict[int, Any]] = {}
-    fields = 0
+    fields = Fields(data, MOST_FIELDS)
     while waiting:
         at, end, message, depth = waiting.pop()
         if depth > DEEPEST_MESSAGE:
-            raise _BrokenError(f"messages must be nested at most {DEEPEST_MESSAGE} deep")
+            raise BrokenFieldsError(f"messages must be nested at most {DEEPEST_MESSAGE} deep")
         if message.full_name not in inner_types:
             numbered = message.fields_by_number.items()
             inner_types[message.full_name] = {n: f.message_type for n, f in numbered if f.message_type is not None}
         inner = inner_types[message.full_name]
-        while at < end:
-            fields += 1
-            if fields > MOST_FIELDS:
-                raise _BrokenError(f"a model must have at most {MOST_FIELDS} fields")
-            tag, at = _varint(data, at, end)
-            start, at = _value(data, at, end, tag & 7)
-            if tag & 7 == _BYTES and tag >> 3 in inner:
-                waiting.append((start, at, inner[tag >> 3], depth + 1))
-
-
-def _value(data: bytes, at: int, end: int, kind: int) -> tuple[int, int]:
-    """Where the value of a field begins and ends."""
-    if kind == _BYTES:
-        size, at = _varint(data, at, end)
-        after = at + size
-    elif kind == _VARINT:
-        after = _varint(data, at, end)[1]
-    else:
-        after = at + {_FIXED32: 4, _FIXED64: 8}.get(kind, end)
-    if after > end:
-        raise _BrokenError(f"a field is broken at byte {at}")
-    return at, after
-
-
-def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 7 * _LONGEST_VARINT, 7):
-        if at >= end:
-            break
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise _BrokenError(f"a field is broken at byte {at - 1}")
+        for number, wire, start, after in fields.of(at, end):
+            if wire == BYTES and number in inner:
+                waiting.append((start, after, inner[number], depth + 1))

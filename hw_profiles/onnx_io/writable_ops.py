@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from hw_profiles.errors import InputError
+from hw_profiles.network.batch_norm import folded_norm
 from hw_profiles.network.workload import Op, Shape
 from hw_profiles.onnx_io.untrusted_file import shown
 
@@ -92,15 +93,17 @@ def _linear(place: Place) -> Weights | None:
 
 def _normalized(place: Place, weight: NDArray[np.float32]) -> Weights | None:
     """Weights and bias with the batch normalisation after them folded in, which ONNX Runtime folds into convolutions
-    alone (1502.03167)."""
+    alone."""
     numbers = [place.array(i, place.last) for i in range(1, 5)]
     before = place.array(2) if len(place.node.input) > 2 and place.node.input[2] else np.zeros(1, np.float32)
     if before is None or any(each is None for each in numbers):
         return None
-    scale, shift, mean, variance = (np.asarray(each, np.float64) for each in numbers)
-    factor = scale / np.sqrt(variance + attribute(place.last, "epsilon", 1e-5))
-    bias = (before.reshape(-1) - mean) * factor + shift
-    return _with_bias(place.op, (weight * factor[:, None]).astype(np.float32), bias.astype(np.float32))
+    scale, shift, mean, variance = numbers
+    epsilon = attribute(place.last, "epsilon", 1e-5)
+    folded = folded_norm(
+        weight, before.reshape(-1), scale=scale, shift=shift, mean=mean, variance=variance, epsilon=epsilon
+    )
+    return _with_bias(place.op, *folded)
 
 
 def _with_bias(op: Op, weight: NDArray[np.float32], bias: NDArray[np.float32] | None) -> Weights | None:

@@ -68,8 +68,9 @@ def write_graph(graph: Graph, quantization: Quantization | None = None) -> bytes
         writer.add(op)
     opsets = graph.opsets if graph.kept else {"": OPSET}
     domains = {"", *(node.domain for node in writer.nodes)}
+    inputs, outputs = [_value(each) for each in graph.input_values], writer.output_values()
     model = helper.make_model(
-        helper.make_graph(writer.nodes, "fitnas", [writer.input_value()], writer.output_values(), writer.initializers),
+        helper.make_graph(writer.nodes, "fitnas", inputs, outputs, writer.initializers),
         opset_imports=[helper.make_opsetid(name, opsets[name]) for name in sorted(domains) if name in opsets],
         ir_version=IR_VERSION,
         producer_name="fitnas",
@@ -110,8 +111,9 @@ class _Writer:
         self.weights_of_rows, self.weights_in_integers = self._shared_weights()
         self.read_as: dict[str, str] = {}
         self.consumers = workload.consumers()
-        if workload.input in self.quantized:
-            self._quantize(workload.input)
+        for name in workload.inputs:
+            if name in self.quantized:
+                self._quantize(name)
 
     def _shared_weights(self) -> tuple[set[str], set[str]]:
         """The weights that an operation of one position reads, and those that one in integers reads."""
@@ -120,20 +122,12 @@ class _Writer:
         integers = {op.weight for op in ops if self.quantization is not None and not self._in_float(op)}
         return rows, integers
 
-    def input_value(self) -> Any:
-        """What the file says of its input."""
-        return _value(self.graph.input or self._usual(self.workload.input))
-
     def output_values(self) -> list[Any]:
         """What it says of its outputs; one whose name is not that of its tensor gets a node that names it."""
-        outputs = self.graph.outputs or ((self._usual(self.workload.output), self.workload.output),)
-        for value, tensor in outputs:
+        for value, tensor in self.graph.output_values:
             if value.name != tensor:
                 self._node("Identity", [tensor], value.name)
-        return [_value(value) for value, _ in outputs]
-
-    def _usual(self, name: str) -> Value:
-        return Value(name, ("N", *self.workload.shapes[name][1:]))
+        return [_value(value) for value, _ in self.graph.output_values]
 
     def add(self, op: Op) -> None:
         if op.name in self.graph.kept:

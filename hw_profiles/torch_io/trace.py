@@ -66,7 +66,7 @@ def trace(module: nn.Module, input_shape: InputShape) -> Workload:
         try:
             output = _run(module, recorder, dtype, by_name=isinstance(input_shape, Mapping))
         except _ReadsNumbersError:
-            raise InputError(f"{name}: what a model does must not depend on the numbers in the image") from None
+            raise InputError(f"{name}: control flow that depends on the values of the input is not supported") from None
         except Exception as error:
             first = first or error
         else:
@@ -80,7 +80,7 @@ def _checked_shapes(module: nn.Module, input_shape: InputShape) -> dict[str, Sha
     named = isinstance(input_shape, Mapping)
     sides = dict(input_shape) if isinstance(input_shape, Mapping) else {INPUT: input_shape or ()}
     if not sides or any((not named and not each) or min(each, default=1) < 1 for each in sides.values()):
-        raise InputError(f"input_shape must be sides of at least 1, such as (3, 224, 224), got {input_shape}")
+        raise InputError(f"input_shape must have dimensions of at least 1, such as (3, 224, 224), got {input_shape}")
     signature, name = inspect.signature(module.forward), type(module).__name__
     try:
         if named:
@@ -90,14 +90,34 @@ def _checked_shapes(module: nn.Module, input_shape: InputShape) -> dict[str, Sha
     except TypeError as error:
         wanted = ", ".join(signature.parameters)
         raise InputError(
-            f"{name}: a model must take one tensor, or input_shape say the sides of each by name, {{name: sides}} for "
-            f"{wanted} ({error})"
+            f"{name}: for models with several inputs, pass input_shape as {{name: shape}} for {wanted} ({error})"
         ) from None
     return {key: (1, *each) for key, each in sides.items()}
 
 
-def export(module: nn.Module, input_shape: tuple[int, ...]) -> bytes:
+def example_of(module: nn.Module, input_shape: InputShape) -> dict[str, Tensor]:
+    """Zeros for each input of a module, in the order in which its ``forward`` takes them.
+
+    >>> {name: x.shape for name, x in example_of(nn.Bilinear(3, 4, 5), {"input2": (4,), "input1": (3,)}).items()}
+    {'input1': torch.Size([1, 3]), 'input2': torch.Size([1, 4])}
+    """
+    zeros = {name: torch.zeros(shape) for name, shape in _checked_shapes(module, input_shape).items()}
+    by_name = isinstance(input_shape, Mapping)
+    return dict(inspect.signature(module.forward).bind(**zeros).arguments) if by_name else zeros
+
+
+def run_once(module: nn.Module, input_shape: InputShape) -> Any:
+    """What a module makes of zeros (1, C, H, W), or of several such tensors by name.
+
+    >>> run_once(nn.Conv2d(3, 4, 3), (3, 8, 8)).shape
+    torch.Size([1, 4, 6, 6])
+    """
+    return module(*example_of(module, input_shape).values())
+
+
+def export(module: nn.Module, input_shape: InputShape) -> bytes:
     """The float32 ONNX file that torch exports for a module in eval mode, with its weights, to be run and timed.
+    Several inputs have the names that its ``forward`` gives them.
 
     Raises:
         InputError: torch cannot export it.
@@ -105,11 +125,15 @@ def export(module: nn.Module, input_shape: tuple[int, ...]) -> bytes:
     >>> len(export(nn.Conv2d(3, 4, 3), (3, 8, 8))) > 432
     True
     """
+    zeros = example_of(module, input_shape)
+    names = list(zeros) if isinstance(input_shape, Mapping) else None
     try:
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder, in_eval_mode(module):
             warnings.simplefilter("ignore")
             path = Path(folder) / "model.onnx"
-            torch.onnx.export(module, (torch.zeros(1, *input_shape),), path, dynamo=False, opset_version=_OPSET)
+            torch.onnx.export(
+                module, tuple(zeros.values()), path, dynamo=False, opset_version=_OPSET, input_names=names
+            )
             return path.read_bytes()
     except Exception as error:
         raise InputError(f"{type(module).__name__}: torch cannot export it to ONNX ({short_reason(error)})") from None

@@ -20,6 +20,7 @@ from hw_profiles.devices.device import Device
 from hw_profiles.devices.device_file import load_device
 from hw_profiles.errors import InputError
 from nas.compression.given_model import Given, loaded_model
+from nas.compression.judging_images import choosing_and_judging
 from nas.compression.settings import NO_TEACHER, CompressSettings
 from nas.pipeline.job import with_energy_as_latency
 from nas.pipeline.teacher import check_teacher_file
@@ -27,11 +28,12 @@ from nas.pipeline.teacher import check_teacher_file
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CompressJob:
-    """The checked input. ``data`` have the size that the network reads; ``notes`` are what cannot be done with this
-    network."""
+    """The checked input. ``data`` have the size that the network reads; in ``search_data``, by which a search chooses
+    among plans, other images validate if there are enough. ``notes`` are what cannot be done with this network."""
 
     settings: CompressSettings
     data: Dataset
+    search_data: Dataset
     data_name: str
     device: Device
     budget: Budget
@@ -40,6 +42,11 @@ class CompressJob:
     teacher: Teacher | None
     seed: int
     notes: tuple[str, ...] = ()
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether a search chooses the plan."""
+        return self.plan is None and self.settings.most_plans > 0
 
     @property
     def measured(self) -> bool:
@@ -71,7 +78,7 @@ def prepare_job(settings: CompressSettings, given: Given) -> CompressJob:
     """
     device = load_device(settings.device)
     if settings.latency_from == "measured" and not device.measurable:
-        raise InputError(f"latency_from 'measured' needs a device file of this machine, got {settings.device!r}")
+        raise InputError(f"latency_from='measured' requires a device file of this machine, got {settings.device!r}")
     budget = with_energy_as_latency(settings.budget, device)
     plan = None if settings.plan is None else read_plan(settings.plan)
     reading = _reading(settings, given)
@@ -86,16 +93,22 @@ def prepare_job(settings: CompressSettings, given: Given) -> CompressJob:
         _check_plan(plan, artifact, settings)
     if settings.teacher != NO_TEACHER:
         check_teacher_file(settings.teacher, read)
+    seed, choosing, judging = int(reading["seed"]), read.val, read.val
+    if plan is None and settings.most_plans:
+        choosing, judging = choosing_and_judging(
+            read.val, allowed=settings.max_accuracy_drop, confidence=settings.confidence, seed=seed
+        )
     return CompressJob(
         settings=settings,
-        data=read,
+        data=replace(read, val=judging),
+        search_data=replace(read, val=choosing),
         data_name=str(reading["source"]),
         device=device,
         budget=budget,
         artifact=artifact,
         plan=plan,
         teacher=None if settings.teacher == NO_TEACHER else OnnxTeacher(Path(settings.teacher), read),
-        seed=int(reading["seed"]),
+        seed=seed,
         notes=loaded.notes,
     )
 
@@ -105,8 +118,8 @@ def _check_float(artifact: Artifact, label: str) -> None:
     if artifact.precision != "fp32" or artifact.weight_formats or artifact.deployed is not None:
         formats = len(artifact.weight_formats)
         raise InputError(
-            f"{label}: must be a float32 network, got {artifact.precision} with {formats} weights in formats of their "
-            "own: give the network that it was made from"
+            f"{label}: must be a float32 network, got {artifact.precision} with {formats} weights in low-bit formats; "
+            "pass the original, uncompressed model"
         )
 
 
@@ -122,8 +135,9 @@ def _reading(settings: CompressSettings, given: Given) -> Mapping[str, Any]:
     if run is not None and data == run.data:
         if settings.seed not in (None, run.seed):
             raise InputError(
-                f"--seed must be that of the run, {run.seed}, got {settings.seed}: by another one, images that the "
-                "network was trained on would be test images"
+                f"--seed must equal the seed of the run, {run.seed}, got {settings.seed}; with a "
+                f"different seed, training "
+                "images would end up in the test set"
             )
         seed = run.seed
     size = settings.size or (None if run is None else run.size)
@@ -136,8 +150,8 @@ def _check_plan(plan: Plan, artifact: Artifact, settings: CompressSettings) -> N
     trains = [stage.name for stage in plan.stages if _must_train(stage)]
     if isinstance(artifact.source, OnnxFile) and trains:
         raise InputError(
-            f"plan: {', '.join(trains)} must train, which an ONNX file cannot be: leave it out, set recipe to "
-            '"none" where that is possible, or give a run, an Arch or a model of timm'
+            f"plan: {', '.join(trains)} ONNX models cannot be trained; remove the step, set recipe to "
+            '"none" if that is possible, or pass a run, an Arch or a timm model'
         )
     if "distill" in plan.names and settings.teacher == NO_TEACHER:
         raise InputError("plan: distill needs a teacher: give --teacher FILE.onnx")

@@ -18,7 +18,6 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress import Artifact, Preprocessing
 from compress.pruning.importance import channel_scores
 from compress.pruning.prunable_network import prunable_network
-from compress.pruning.prune import remove_channels, select_channels
 from hw_profiles import load_device
 from hw_profiles.measurement.latency_measurement import compare
 from hw_profiles.network.quantization import fixed_quantization
@@ -27,6 +26,7 @@ from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces import build_model, sample
 from tests.benchmarks.lines import extend
+from tests.prunings import remove_channels, select_channels
 
 MULTIPLES = (8, 16)
 AMOUNT = 0.2

@@ -9,61 +9,36 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from compress.data.network_inputs import NamedInputs
+from compress.data.network_inputs import Inputs, NamedInputs
 from compress.quantization.int8.calibration import Histogram
 from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.session import open_session, run_session
 
 Floats = NDArray[np.float32]
-Inputs = Floats | NamedInputs
 _BATCH = 64
 
 
-def check_images(images: Floats, shape: Sequence[int | str | None]) -> None:
-    """Refuse images that calibration cannot use; ``shape`` (C, H, W) is what the network reads, names where it is open.
+def histograms(model: bytes, names: Sequence[str], images: Inputs) -> dict[str, Histogram]:
+    """The histogram of each named tensor while inputs run through the file. One in which minus infinity stands has
+    none, as a mask of attention has, or one of no numbers.
 
     Raises:
-        InputError: no images, another shape, or numbers that are not finite.
-
-    >>> check_images(np.zeros((4, 3, 8, 8), np.float32), (3, 32, 32))
-    Traceback (most recent call last):
-    hw_profiles.errors.InputError: calibration images must have the shape (N, 3, 32, 32), got (4, 3, 8, 8)
-    """
-    fits = images.ndim == len(shape) + 1 and all(
-        not isinstance(side, int) or side == got for side, got in zip(shape, images.shape[1:], strict=True)
-    )
-    if not fits or not len(images):
-        wanted = ", ".join(map(str, ("N", *shape)))
-        raise InputError(f"calibration images must have the shape ({wanted}), got {images.shape}")
-    if not np.isfinite(images).all():
-        count = int(np.sum(~np.isfinite(images).reshape(len(images), -1).all(axis=1)))
-        raise InputError(f"calibration images must be finite, got NaN or infinity in {count} of {len(images)}")
-
-
-def histograms(model: bytes, names: Sequence[str], images: Inputs, *, all_finite: bool = True) -> dict[str, Histogram]:
-    """The histogram of each named tensor while (N, C, H, W) images run through the file, and of the input.
-
-    Without ``all_finite`` a tensor of numbers that are not finite, or of none, has no histogram: a mask of attention
-    is minus infinity.
-
-    Raises:
-        InputError: a tensor has a number that is not finite.
+        InputError: a tensor has a number that is not finite otherwise.
     """
     found = {name: Histogram() for name in names}
     for values in run(model, names, images):
         for name, value in values.items():
-            left = name not in found or not value.size or not np.isfinite(value).all()
-            if left and not all_finite:
+            if not value.size or np.isneginf(value).any():
                 found.pop(name, None)
-                continue
-            try:
-                found[name].add(value)
-            except ValueError as error:
-                raise InputError(f"{name}: {error}") from None
+            elif name in found:
+                try:
+                    found[name].add(value)
+                except ValueError as error:
+                    raise InputError(f"{name}: {error}") from None
     return found
 
 
-def channel_extents(model: bytes, names: Sequence[str], images: Floats) -> dict[str, NDArray[np.float64]]:
+def channel_extents(model: bytes, names: Sequence[str], images: Inputs) -> dict[str, NDArray[np.float64]]:
     """The largest magnitude of each channel (axis 1) of the named tensors: the mean over batches of the largest."""
     largest: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
     for values in run(model, names, images):
@@ -85,27 +60,32 @@ def run(model: bytes, names: Sequence[str], images: Inputs) -> Iterator[dict[str
     ``images`` are what the only input reads, or the arrays of several by name.
     """
     parsed = onnx.load_model_from_string(model)
-    given = images if isinstance(images, NamedInputs) else NamedInputs({parsed.graph.input[0].name: images})
+    given = by_name(parsed.graph, images)
     wanted = [name for name in names if name not in given.arrays]
     del parsed.graph.output[:]
     parsed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
     session = open_session(parsed.SerializeToString()) if wanted else None
-    for batch in _batches(given, _fixed_batch(parsed.graph)):
+    for batch in batches(given, fixed_batch(parsed.graph), _BATCH):
         values = run_session(session, wanted, batch) if session else []
         found = {**batch, **dict(zip(wanted, values, strict=True))}
         yield {name: found[name] for name in names}
 
 
-def _fixed_batch(graph: Any) -> int:
+def by_name(graph: Any, images: Inputs) -> NamedInputs:
+    """Inputs by name; an array is what the first one of the file reads."""
+    return images if isinstance(images, NamedInputs) else NamedInputs({graph.input[0].name: images})
+
+
+def fixed_batch(graph: Any) -> int:
     """The size of batch that a file is made for, 0 where it takes any."""
     constants = {tensor.name for tensor in graph.initializer}
     sides = [value.type.tensor_type.shape.dim for value in graph.input if value.name not in constants]
     return int(max((dims[0].dim_value for dims in sides if dims), default=0))
 
 
-def _batches(images: NamedInputs, fixed: int) -> Iterator[dict[str, NDArray[Any]]]:
-    """Of the size that a file is made for, without a rest that is smaller, or of any size where that is 0."""
+def batches(images: NamedInputs, fixed: int, size: int) -> Iterator[dict[str, NDArray[Any]]]:
+    """Of the size that a file is made for, without a rest that is smaller, or of ``size`` where that is 0."""
     if fixed and not images.whole_calls:
         images = images[: len(images) - len(images) % fixed]
-    for feed in images.feeds(fixed or _BATCH):
+    for feed in images.feeds(fixed or size):
         yield {name: np.asarray(array, order="C") for name, array in feed.items()}

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from compress.data.network_inputs import Inputs
 from compress.progress import Report, no_report
-from compress.quantization.int8.activation_stats import Floats
 from compress.quantization.int8.layer_examples import layer_examples
 from compress.quantization.int8.stepwise_run import Lockstep, constants_of
 from compress.quantization.simulator.integer_ops import function_of
@@ -41,7 +41,7 @@ class Examples:
 def rounded_weights(
     graph: Graph,
     quantization: Quantization,
-    images: Floats,
+    images: Inputs,
     *,
     iterations: int = 300,
     seed: int = 0,
@@ -50,9 +50,9 @@ def rounded_weights(
     """Weights on the grid of their scales, each rounded up or down as suits the layer's output.
 
     AdaRound (2004.10568), asymmetric: layer by layer, the squared error of the output behind the activation between the
-    float network and the layer on what the quantized network before it makes of the (N, C, H, W) images in ONNX
-    Runtime. A layer keeps the nearest integers where learning finds no better ones. A weight that several operations
-    read is rounded as suits the first of them.
+    float network and the layer on what the quantized network before it makes of the inputs in ONNX Runtime. A layer
+    keeps the nearest integers where learning finds no better ones. A weight that several operations read is rounded as
+    suits the first of them.
     """
     workload, changed = graph.workload, dict(graph.weights)
     ops = [op for op in workload.ops if op.kind in ("conv", "linear") and op.name not in quantization.in_float]

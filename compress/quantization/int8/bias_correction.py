@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.networks.artifact import Artifact
-from compress.networks.onnx_export import folded_weights
+from compress.data.network_inputs import Inputs
+from compress.data.preprocessing import Preprocessing
+from compress.networks.network_graph import inputs_of
 from compress.progress import Report, no_report
 from compress.quantization.int8.activation_stats import Floats
 from compress.quantization.int8.stepwise_run import Lockstep, constants_of
@@ -22,7 +23,7 @@ _CORRECTION_IMAGES = 256
 def corrected_biases(
     graph: Graph,
     quantization: Quantization | None,
-    images: Floats,
+    images: Inputs,
     report: Report = no_report,
     *,
     exact: Weights | None = None,
@@ -31,7 +32,7 @@ def corrected_biases(
     weights are the ``exact`` ones where the others were rounded already.
 
     Empirical bias correction (section 4.2 of 1906.04721): layer by layer from the input on, each seeing what the
-    corrected layers before it make of the (N, C, H, W) images in ONNX Runtime; the output is taken before any
+    corrected layers before it make of the inputs in ONNX Runtime; the output is taken before any
     activation.
     """
     workload, changed = graph.workload, dict(graph.weights)
@@ -49,7 +50,7 @@ def corrected_biases(
         shift = (wanted - got).astype(np.float32)
         changed[op.bias_name] = changed[op.bias_name] + shift
         steps.rounded.change(constants_of(graph.with_weights(changed), quantization, op))
-        steps.rounded.held[name] = steps.rounded.held[name] + _along_channels(op, shift, steps.rounded.held[name].ndim)
+        steps.rounded.held[name] = [part + _along_channels(op, shift, part.ndim) for part in steps.rounded.held[name]]
     return changed
 
 
@@ -64,11 +65,10 @@ def _along_channels(op: Op, values: Floats, ndim: int) -> Floats:
     return values if op.kind == "linear" else values.reshape(-1, *[1] * (ndim - 2))
 
 
-def corrected_biases_of(rounded: Artifact, exact: Artifact, context: Context) -> dict[str, Floats]:
+def biases_after_rounding(
+    rounded: Graph, quantization: Quantization | None, exact: Graph, preprocessing: Preprocessing, context: Context
+) -> dict[str, Floats]:
     """The biases that give each channel of ``rounded`` the mean that it has in ``exact`` in float, on some images."""
-    workload = exact.arch.workload()
-    weights, wanted = (folded_weights(each.model(), workload) for each in (rounded, exact))
-    images = exact.preprocessing.tensor(context.data.train.some(_CORRECTION_IMAGES, context.seed).images)
-    graph = Graph(workload=workload, weights=weights)
-    found = corrected_biases(graph, rounded.quantization, images, context.report, exact=wanted)
-    return {op.bias_name: found[op.bias_name] for op in workload.ops if op.kind in WEIGHTED and op.bias}
+    images = inputs_of(exact, preprocessing, context.data.train.some(_CORRECTION_IMAGES, context.seed))
+    found = corrected_biases(rounded, quantization, images, context.report, exact=exact.weights)
+    return {op.bias_name: found[op.bias_name] for op in exact.workload.ops if op.kind in WEIGHTED and op.bias}

@@ -81,7 +81,7 @@ def equalized(
 
 def _depths(workload: Workload) -> dict[str, int]:
     """How many operations lie between the input and each tensor, on the longest way."""
-    depths = {workload.input: 0}
+    depths = dict.fromkeys(workload.inputs, 0)
     for op in workload.ops:
         depths[op.name] = 1 + max((depths[name] for name in op.inputs), default=0)
     return depths
@@ -163,7 +163,7 @@ class _Groups:
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
         self.parent = {name: name for name in workload.shapes}
-        self.fixed = {workload.input, workload.output}
+        self.fixed = {*workload.inputs, workload.output}
         self.readers = Counter(op.weight for op in workload.ops if op.stores_weights)
         for op in workload.ops:
             self._add(op)
@@ -198,7 +198,7 @@ class _Groups:
         if op.kind == "activation":
             return op.function in _PASSING
         if op.kind in VIEWS:
-            return shapes[op.inputs[0]][1] == shapes[op.name][1]
+            return shapes[op.inputs[0]][1:2] == shapes[op.name][1:2]
         if op.kind == "add":
             return all(shapes[name] == shapes[op.name] for name in op.inputs)
         return op.kind in _POOLS

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.quantization.int8.activation_stats import Floats, Inputs, logits
+from compress.data.network_inputs import Inputs
+from compress.quantization.int8.activation_stats import Floats, logits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,9 +44,10 @@ class FidelityEvaluator:
         if count >= len(self.images):
             return self
         part = copy(self)
-        part.images, part.outputs = self.images[:count], self.outputs[:count]
+        rows = count * (len(self.outputs) // len(self.images))  # a call may make several
+        part.images, part.outputs = self.images[:count], self.outputs[:rows]
         part.labels = None if self.labels is None else self.labels[:count]
-        part.expected = None if self.expected is None else self.expected[:count]
+        part.expected = None if self.expected is None else self.expected[:rows]
         return part
 
     def __call__(self, data: bytes) -> Fidelity:

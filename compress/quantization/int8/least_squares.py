@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.data.network_inputs import Inputs
 from compress.progress import Report, no_report
 from compress.quantization.int8.activation_stats import Floats
 from compress.quantization.int8.layer_examples import layer_examples
@@ -45,7 +46,7 @@ class Moments:
 def fitted_weights(
     graph: Graph,
     quantization: Quantization,
-    images: Floats,
+    images: Inputs,
     *,
     per_channel: bool = True,
     seed: int = 0,
@@ -54,7 +55,7 @@ def fitted_weights(
     """The network with other weights, biases and scales of weights.
 
     Layer by layer from the input on: the weights and biases that fit the float network's output best, in the least
-    squares, from what the quantized layers before make of the (N, C, H, W) images; then these weights in integers, each
+    squares, from what the quantized layers before make of the inputs; then these weights in integers, each
     one's error made up for by those that are rounded after it (GPTQ, 2210.17323). A weight that several operations read
     stays, and one of very many inputs; their biases are fitted. Zeros stay zeros.
     """
@@ -70,7 +71,7 @@ def fitted_weights(
 
 
 class _State:
-    def __init__(self, graph: Graph, quantization: Quantization, images: Floats, per_channel: bool, seed: int) -> None:
+    def __init__(self, graph: Graph, quantization: Quantization, images: Inputs, per_channel: bool, seed: int) -> None:
         self.graph, self.quantization = graph, quantization
         self.per_channel, self.seed = per_channel, seed
         self.steps = Lockstep(graph.workload, write_graph(graph), write_graph(graph, quantization), images)

@@ -12,8 +12,8 @@ from compress.argument_checks import is_whole
 from compress.data.network_inputs import NamedInputs
 from compress.data.preprocessing import Preprocessing
 from compress.networks.artifact import Artifact
-from compress.networks.network_graph import network_graph, with_integers
-from compress.quantization.int8.activation_stats import Floats, channel_extents, check_images, histograms
+from compress.networks.network_graph import inputs_of, network_graph, with_integers
+from compress.quantization.int8.activation_stats import channel_extents, histograms
 from compress.quantization.int8.adaround import rounded_weights
 from compress.quantization.int8.bias_correction import corrected_biases
 from compress.quantization.int8.calibration import (
@@ -26,7 +26,6 @@ from compress.quantization.int8.calibration import (
 from compress.quantization.int8.equalization import EQUALIZATIONS, equalized
 from compress.quantization.int8.fidelity import Fidelity, FidelityEvaluator
 from compress.quantization.int8.least_squares import fitted_weights
-from compress.quantization.int8.several_inputs import has_no_graph, with_quantized_file
 from compress.quantization.int8.weight_scales import fitting_scales
 from compress.stage_interface import Context
 from hw_profiles.devices.device import Device
@@ -52,23 +51,23 @@ _SIGNED_MACHINES = ("aarch64", "arm64")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quantize:
-    """Weights and activations as 8-bit integers (1712.05877), without training; scales from ``images`` training images.
+    """Post-training quantization of weights and activations to int8 (1712.05877), calibrated on ``images`` images.
 
     ``calibration``: how the range of an activation is chosen, see
     :func:`compress.quantization.int8.calibration.calibrated_range`. ``equalize``: ``"weights"`` or ``"activations"``
-    brings channels to one range before, see :func:`compress.quantization.int8.equalization.equalized`; ``"none"``
+    equalizes the ranges of channels first, see :func:`compress.quantization.int8.equalization.equalized`; ``"none"``
     does not. ``bias_correction``: see :func:`compress.quantization.int8.bias_correction.corrected_biases`.
-    ``least_squares``: see :func:`compress.quantization.int8.least_squares.fitted_weights`, which takes biases in, so
-    that these are not corrected. ``adaround``: see :func:`compress.quantization.int8.adaround.rounded_weights`, about a
-    minute for a network of 10 million MACs. What is None is decided by as many other training images, on which the file
-    that diverges least from the float network wins; weights are fitted where nothing is said about biases, and AdaRound
-    is only tried where they were not and more accuracy is lost than the context allows. ``metrics`` has what was
-    chosen.
+    ``least_squares``: see :func:`compress.quantization.int8.least_squares.fitted_weights`, which includes the biases,
+    so that these are not corrected. ``adaround``: see :func:`compress.quantization.int8.adaround.rounded_weights`,
+    about a minute for a network of 10 million MACs. Options set to None are chosen automatically: the variant closest
+    to the float network on a second set of images is used. Weights are fitted unless an option for biases is given, and
+    AdaRound is only tried if they were not fitted and more accuracy is lost than the context allows. ``metrics`` has
+    the chosen options.
 
-    ``per_channel``: a scale for each output channel of a weight, else one for the whole. ``activations``: unsigned
-    ones, or signed ones; None takes signed ones on 64-bit ARM, whose integer products take signed numbers on both
-    sides, and unsigned ones elsewhere: those of x86 (VNNI) take one side unsigned, so that ONNX Runtime makes signed
-    ones unsigned again, and where several operations read a tensor falls back to float.
+    ``per_channel``: one scale per output channel of a weight, otherwise one for the whole tensor. ``activations``:
+    ``"unsigned"`` or ``"signed"``; None uses signed ones on 64-bit ARM, where both factors of an integer product are
+    signed, and unsigned ones elsewhere. On x86 (VNNI) one factor must be unsigned: ONNX Runtime converts signed
+    activations, and computes in float if several operations use such a tensor.
 
     Raises:
         InputError: an option that does not exist, or images that calibration cannot use.
@@ -105,35 +104,30 @@ class Quantize:
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The same network with scales for every tensor that will be held as integers; of another source than an Arch
         the file is in integers."""
-        if has_no_graph(artifact):
-            return with_quantized_file(artifact, self, context)
-        shape = np.shape(artifact.preprocessing.tensor(_of_one_input(context.data.train.images[:1])))[1:]
-        search = self._search(network_graph(artifact, shape), artifact.preprocessing, context)
+        one = artifact.preprocessing.tensor(context.data.train.images[:1])
+        found = self.calibrated(network_graph(artifact, one), artifact.preprocessing, context)
+        changed = with_integers(artifact, found.graph, found.quantization)
+        return replace(changed, metrics={**artifact.metrics, "quantization": found.metrics})
+
+    def calibrated(self, graph: Graph, preprocessing: Preprocessing, context: Context) -> Calibrated:
+        """The same of a network that reads images made by ``preprocessing``."""
+        search = self._search(graph, preprocessing, context)
         best = search.best()
         chosen = {**best.choice, "activations": search.activations, "per_channel": self.per_channel}
-        metrics = {**chosen, **best.fidelity.to_dict(), "tried": search.tried}
-        changed = with_integers(artifact, best.graph, best.quantization)
-        return replace(changed, metrics={**artifact.metrics, "quantization": metrics})
-
-    def calibrated(self, graph: Graph, preprocessing: Preprocessing, context: Context) -> tuple[Graph, Quantization]:
-        """A network that reads images made by ``preprocessing`` with weights as its scales fit them, and the scales."""
-        best = self._search(graph, preprocessing, context).best()
-        return best.graph, best.quantization
+        return Calibrated(best.graph, best.quantization, {**chosen, **best.fidelity.to_dict(), "tried": search.tried})
 
     def _search(self, graph: Graph, preprocessing: Preprocessing, context: Context) -> _Search:
         workload, train = graph.workload, context.data.train
         if not any(op.kind in (*WEIGHTED, "matmul") for op in workload.ops):
-            raise InputError("nothing in this network can be held as integers: no convolution or matrix product")
+            raise InputError("nothing to quantize: the network has no convolution or matrix product")
         order = np.random.default_rng(context.seed).permutation(len(train))
         count = max(1, min(self.images, len(order) // 2))
         calibrating, judging = train.take(np.sort(order[:count])), train.take(np.sort(order[-count:]))
-        images, judged = (
-            preprocessing.tensor(_of_one_input(each.images, workload.input)) for each in (calibrating, judging)
-        )
-        check_images(images, workload.shapes[workload.input][1:])
+        images, judged = (inputs_of(graph, preprocessing, each) for each in (calibrating, judging))
         labels = judging.labels if judging.is_labelled else None
         evaluator = FidelityEvaluator(write_graph(graph), judged, labels)
-        return _Search(self, graph, images, evaluator, context, self.activations_on(context.device))
+        activations = self.activations_on(context.device)
+        return _Search(self, graph, images, evaluator, context, activations, in_float_around(workload))
 
     def activations_on(self, device: Device) -> str:
         """``"unsigned"`` or ``"signed"``, as it was asked for or as the device computes faster."""
@@ -141,13 +135,13 @@ class Quantize:
         return self.activations or ("signed" if machine in _SIGNED_MACHINES else "unsigned")
 
 
-def _of_one_input(images: Any, name: str | None = None) -> Any:
-    """What the one input reads, also where it is given by its ``name``; None is any."""
-    if not isinstance(images, NamedInputs):
-        return images
-    if len(images.arrays) != 1 or name not in (None, *images.arrays):
-        raise InputError(f"inputs must be given for {name or 'one input'}, got {', '.join(images.arrays)}")
-    return next(iter(images.arrays.values()))
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibrated:
+    """A network with weights as its scales fit them, the scales, and what was chosen."""
+
+    graph: Graph
+    quantization: Quantization
+    metrics: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +158,11 @@ class _Search:
 
     stage: Quantize
     graph: Graph
-    images: Floats
+    images: NamedInputs
     evaluator: FidelityEvaluator
     context: Context
     activations: str
+    in_float: frozenset[str]
     tried: int = field(default=0)
 
     def best(self) -> _Candidate:
@@ -210,7 +205,7 @@ class _Search:
             self.context.report(0.5 * i / len(settings), "calibrating")
             if equalization not in graphs:
                 graphs[equalization] = self._equalized(equalization)
-                seen = histograms(write_graph(graphs[equalization]), self._tensors(), self.images)
+                seen = self._seen(graphs[equalization])
             graph = graphs[equalization]
             activations = activation_scales(graph.workload, seen, calibration, signed=self._signed)
             choice = {
@@ -225,8 +220,7 @@ class _Search:
         workload = self.graph.workload
         if self.context.device.runtime != _KNOWS_GATES:
             return {}
-        in_float = in_float_around(workload)
-        names = [gate_of(op) for op in workload.ops if op.function == "silu" and op.name not in in_float]
+        names = [gate_of(op) for op in workload.ops if op.function == "silu" and op.name not in self.in_float]
         return dict.fromkeys(names, scale_and_zero_point(0.0, 1.0, signed=self._signed))
 
     def _corrected(self, plain: _Candidate) -> _Candidate:
@@ -276,8 +270,18 @@ class _Search:
     def _tensors(self) -> list[str]:
         """Those that are held as integers."""
         workload = self.graph.workload
-        between = tensors_in_float(workload, in_float_around(workload))
+        between = tensors_in_float(workload, self.in_float)
         return [name for name in quantized_tensors(workload) if name not in between]
+
+    def _seen(self, graph: Graph) -> dict[str, Histogram]:
+        """The numbers in each of these tensors; the operations around one that has none are in float from now on."""
+        seen = histograms(write_graph(graph), self._tensors(), self.images)
+        without = {name for name in self._tensors() if name not in seen}
+        if without:
+            ops = graph.workload.ops
+            beside = {op.name for op in ops if not without.isdisjoint((op.name, *op.inputs))}
+            self.in_float = in_float_around(graph.workload, self.in_float | beside)
+        return {name: seen[name] for name in self._tensors()}
 
     def _equalized(self, equalization: str) -> Graph:
         graph = self.graph
@@ -292,15 +296,14 @@ class _Search:
     def _quantization(self, graph: Graph, activations: Mapping[str, tuple[float, int]]) -> Quantization:
         scales: dict[str, Scales] = {}
         for op in graph.workload.ops:
-            if op.kind in WEIGHTED:
+            if op.kind in WEIGHTED and op.name not in self.in_float:
                 bias = graph.weights[op.bias_name] if op.bias else None
                 found = fitting_scales(
                     graph.weights[op.weight], bias, activations[op.inputs[0]][0], self.stage.per_channel
                 )
                 scales[op.weight] = np.maximum(found, scales.get(op.weight, found))  # for all that read it
-        in_float = in_float_around(graph.workload)
         activations = {**activations, **self._gates()}
-        return Quantization(activations=activations, weights=scales, signed=self._signed, in_float=in_float)
+        return Quantization(activations=activations, weights=scales, signed=self._signed, in_float=self.in_float)
 
     @property
     def _signed(self) -> bool:

@@ -1,9 +1,9 @@
-"""Runs a file part by part on many images, so that weights of later parts may still change."""
+"""Runs a file part by part on many inputs, so that weights of later parts may still change."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -12,14 +12,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from compress.quantization.int8.activation_stats import Floats, run
+from compress.data.network_inputs import Inputs, NamedInputs
+from compress.quantization.int8.activation_stats import batches, by_name, fixed_batch, run
 from hw_profiles.network.graph import Graph
 from hw_profiles.network.quantization import Quantization
 from hw_profiles.network.workload import Op, Workload
 from hw_profiles.onnx_io.session import open_session
 from hw_profiles.onnx_io.writer import write_graph
 
-Arrays = Mapping[str, NDArray[Any]]
 _BATCH = 16
 _HELD_BYTES = 400_000_000  # of float tensors at a time
 _ANY_SCALE = (1.0, 0)
@@ -27,14 +27,14 @@ _WIDENS = "DequantizeLinear"  # is computed again wherever it is read: the integ
 
 
 class StepwiseRun:
-    """The tensors of a network between what was computed and what was not, for all images (N, ...)."""
+    """The tensors of a network between what was computed and what was not, for all inputs, batch by batch."""
 
-    def __init__(self, model: bytes, images: Floats) -> None:
+    def __init__(self, model: bytes, images: Inputs) -> None:
         parsed = onnx.load_model_from_string(model)
-        self.input = parsed.graph.input[0].name
-        dims = parsed.graph.input[0].type.tensor_type.shape.dim
-        self.batch = dims[0].dim_value if dims and dims[0].dim_value > 0 else _BATCH
-        self.held: dict[str, NDArray[Any]] = {self.input: images}
+        given = by_name(parsed.graph, images)
+        feeds = list(batches(given, fixed_batch(parsed.graph), _BATCH))
+        self.count = len(given)
+        self.held: dict[str, list[NDArray[Any]]] = {name: [feed[name] for feed in feeds] for name in given.arrays}
         self.done: set[str] = set()  # the first outputs of nodes that were computed
         self.model = parsed
         self.makers = {name: node for node in parsed.graph.node for name in node.output if name}
@@ -45,13 +45,13 @@ class StepwiseRun:
         for tensor in constants:
             self.constants[tensor.name].CopyFrom(tensor)
 
-    def __len__(self) -> int:
-        return len(next(iter(self.held.values())))
-
     def advance(self, name: str) -> NDArray[Any]:
-        """Compute a tensor, for all images."""
-        if name in self.held:
-            return self.held[name]
+        """Compute a tensor, for all inputs: the batches in one array."""
+        if name not in self.held:
+            self._compute(name)
+        return np.concatenate([np.atleast_1d(part) for part in self.held[name]])
+
+    def _compute(self, name: str) -> None:
         nodes = self._missing(name)
         self.done |= {node.output[0] for node in nodes if node.op_type != _WIDENS}
         made = {each for node in nodes for each in node.output}
@@ -59,15 +59,14 @@ class StepwiseRun:
         found = self._computed(nodes, wanted)
         self.held |= found
         needed = self._needed()
-        self.held = {each: value for each, value in self.held.items() if each in needed or each == name}
-        return found[name]
+        self.held = {each: parts for each, parts in self.held.items() if each in needed or each == name}
 
-    def extend(self, images: Floats) -> None:
-        """More images, up to where the others are."""
-        names = list(self.held)
-        parts = list(run(self.model.SerializeToString(), names, images))
-        for name in names:
-            self.held[name] = np.concatenate([self.held[name], *(part[name] for part in parts)])
+    def extend(self, images: Inputs) -> None:
+        """More inputs, up to where the others are."""
+        self.count += len(images)
+        for found in run(self.model.SerializeToString(), list(self.held), images):
+            for name, parts in self.held.items():
+                parts.append(found[name])
 
     def _missing(self, name: str) -> list[Any]:
         """The nodes that are needed for a tensor and were not computed, in the file's order."""
@@ -96,12 +95,12 @@ class StepwiseRun:
     def _is_computed(self, name: str) -> bool:
         return name in self.held or (name in self.makers and self.makers[name].output[0] in self.done)
 
-    def _computed(self, nodes: list[Any], wanted: list[str]) -> dict[str, NDArray[Any]]:
+    def _computed(self, nodes: list[Any], wanted: list[str]) -> dict[str, list[NDArray[Any]]]:
         read = {name for node in nodes for name in node.input}
-        given = {name: value for name, value in self.held.items() if name in read}
+        given = {name: parts for name, parts in self.held.items() if name in read}
         inputs = [
-            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), [None] * value.ndim)
-            for name, value in given.items()
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(one.dtype), [None] * one.ndim)
+            for name, (one, *_) in given.items()
         ]
         outputs = [onnx.ValueInfoProto(name=name) for name in wanted]
         constants = [tensor for name, tensor in self.constants.items() if name in read]
@@ -111,19 +110,16 @@ class StepwiseRun:
             ir_version=self.model.ir_version,
         )
         session = open_session(part.SerializeToString())
-        batches = [dict(zip(wanted, session.run(wanted, batch), strict=True)) for batch in self._batches(given)]
-        return {name: np.concatenate([batch[name] for batch in batches]) for name in wanted}
-
-    def _batches(self, given: Arrays) -> Iterator[dict[str, NDArray[Any]]]:
-        for start in range(0, len(self), self.batch):
-            yield {name: np.ascontiguousarray(value[start : start + self.batch]) for name, value in given.items()}
+        count = len(next(iter(self.held.values())))
+        made = [session.run(wanted, {name: parts[i] for name, parts in given.items()}) for i in range(count)]
+        return {name: [each[i] for each in made] for i, name in enumerate(wanted)}
 
 
 def constants_of(graph: Graph, quantization: Quantization | None, op: Op) -> list[Any]:
     """The weights of an operation and what belongs to them, as they are in the file."""
     whole = graph.workload
     shapes = {name: whole.shapes[name] for name in (*op.inputs, op.name)}
-    workload = replace(whole, input=op.inputs[0], output=op.name, ops=(op,), shapes=shapes)
+    workload = replace(whole, input=op.inputs[0], further_inputs=(), output=op.name, ops=(op,), shapes=shapes)
     if quantization is not None:
         quantization = replace(quantization, activations={op.name: _ANY_SCALE, **quantization.activations})
     alone = onnx.load_model_from_string(write_graph(Graph(workload=workload, weights=graph.weights), quantization))
@@ -132,17 +128,17 @@ def constants_of(graph: Graph, quantization: Quantization | None, op: Op) -> lis
 
 
 class Lockstep:
-    """A float network and a rounded one of the same operations, side by side, on as many of the images as fit."""
+    """A float network and a rounded one of the same operations, side by side, on as many of the inputs as fit."""
 
-    def __init__(self, workload: Workload, exact: bytes, rounded: bytes, images: Floats) -> None:
+    def __init__(self, workload: Workload, exact: bytes, rounded: bytes, images: Inputs) -> None:
         self.workload, self.images = workload, images
         self.places = {op.name: i for i, op in enumerate(workload.ops)}
         count = self._count(0)
         self.exact, self.rounded = (StepwiseRun(data, images[:count]) for data in (exact, rounded))
 
     def reach(self, op: Op) -> None:
-        """From this operation on: more images, where all tensors that come are smaller."""
-        count, held = self._count(self.places[op.name]), len(self.exact)
+        """From this operation on: more inputs, where all tensors that come are smaller."""
+        count, held = self._count(self.places[op.name]), self.exact.count
         if count >= 2 * held or held < count == len(self.images):
             for each in (self.exact, self.rounded):
                 each.extend(self.images[held:count])
@@ -150,6 +146,7 @@ class Lockstep:
     def _count(self, place: int) -> int:
         shapes, ops = self.workload.shapes, self.workload.ops[place:]
         largest = max(sum(math.prod(shapes[name]) for name in (op.name, *op.inputs)) for op in ops)
-        batch = shapes[self.workload.input][0]
+        whole = isinstance(self.images, NamedInputs) and self.images.whole_calls
+        batch = 1 if whole else max(shapes[name][0] for name in self.workload.inputs if shapes[name])
         count = min(len(self.images), max(_HELD_BYTES // (4 * largest), 1) * batch)
         return max(count // batch, 1) * batch

@@ -7,19 +7,20 @@ from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 from compress.argument_checks import is_whole, is_within
+from compress.data.dataset import Split
 from compress.networks.artifact import Artifact
-from compress.networks.network_graph import network_graph
-from compress.networks.network_source import OnnxFile, source_name
+from compress.networks.network_graph import inputs_of, network_graph, with_integers
 from compress.networks.onnx_export import onnx_bytes
 from compress.networks.store_weights import require_float
-from compress.quantization.int8.fidelity import Fidelity
+from compress.quantization.int8.fidelity import Fidelity, FidelityEvaluator
 from compress.quantization.int8.ptq import Quantize
+from compress.quantization.mixed_precision.measured_groups import faster_in_float
 from compress.quantization.mixed_precision.precision_sensitivity import (
-    FileLowering,
-    Lowering,
+    LOW_BITS,
+    EightBits,
+    FourBits,
     Sensitivity,
     estimated,
-    fidelity_evaluator,
     ranked,
     sensitivity,
 )
@@ -29,26 +30,28 @@ from hw_profiles.budget import violations
 from hw_profiles.devices.footprint import flash_bytes, ram_bytes
 from hw_profiles.errors import InputError
 from hw_profiles.latency.estimate import upper_bound_ms
+from hw_profiles.network.graph import Graph
+from hw_profiles.onnx_io.writer import write_graph
 from hw_profiles.runtimes.fusion import fuse
-from search_spaces.arch import Arch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MixedPrecision:
-    """Low precision where it costs little accuracy, as much as the context's limits need elsewhere.
+    """Use low precision for layers where it costs little accuracy, and elsewhere only as far as the limits require.
 
-    ``bits`` 8: operations in 8-bit integers, others in float; a float network is quantized first
-    (:class:`compress.quantization.int8.ptq.Quantize`). 4:
-    weights as 4-bit integers (see :class:`compress.quantization.weight_only.int4.Int4`), others as they are; in an
-    int8 network these are 8-bit integers, and 4-bit ones are widened to 8 bits when the file is loaded. Biases undo
-    what 4 bits do to the mean of each channel.
+    ``bits`` 8: operations in int8, others in float; a float network is quantized first
+    (:class:`compress.quantization.int8.ptq.Quantize`). 4: weights as 4-bit integers (see
+    :class:`compress.quantization.weight_only.int4.Int4`), others unchanged; in an int8 network these are 8-bit
+    integers, and 4-bit ones are widened to 8 bits when the file is loaded. Biases compensate the shift that 4 bits
+    cause in the mean of each channel.
 
-    All operations begin in low precision. Those that lose most for what they save, by :func:`sensitivity` on ``images``
-    training images (of estimated latency for 8 bits, of bytes for 4), leave it one after the other until no more than
-    ``max_accuracy_drop`` points (None: the context's) of validation accuracy are lost against the float network; one
-    that would break the budget stays. With ``only_faster`` those that 8 bits make no faster, by the estimate, are in
-    float from the start, such as hard-swish blocks where a runtime does not fuse them. Accuracy is that of the file in
-    ONNX Runtime; latency is estimated in between, and measured where the file is deployed.
+    All operations start in low precision. Those that lose most for what they save (estimated latency for 8 bits, bytes
+    for 4), by :func:`sensitivity` on ``images`` training images, are moved to higher precision one after the other
+    until the validation accuracy drop against the float network is at most ``max_accuracy_drop`` points (None: that of
+    the context); an operation that would exceed the budget is not moved. With ``only_faster``, operations that 8 bits
+    do not make faster are in float from the start, such as hard-swish blocks that the runtime does not fuse: measured
+    block by block on this machine, estimated for another device. Accuracy is that of the file in ONNX Runtime; latency
+    is estimated in between, and measured for the final file.
 
     >>> MixedPrecision(bits=4).name
     'mixed'
@@ -68,7 +71,8 @@ class MixedPrecision:
             raise InputError(
                 f"MixedPrecision.max_accuracy_drop must be in 0..100 percentage points, got {self.max_accuracy_drop!r}"
             )
-        Lowering(bits=self.bits)
+        if self.bits not in LOW_BITS:
+            raise InputError(f"bits must be one of {', '.join(map(str, LOW_BITS))}, got {self.bits}")
         check_group("MixedPrecision.group", self.group)
         if not is_whole(self.images, 1):
             raise InputError(f"MixedPrecision.images must be at least 1, got {self.images!r}")
@@ -76,43 +80,57 @@ class MixedPrecision:
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The network with some operations in low precision; ``metrics`` holds the table and what was chosen."""
         artifact = self._start(artifact)
-        lowering: Lowering | FileLowering
-        if self.bits == 8 and not isinstance(artifact.source, Arch):
-            lowering = _of_file(artifact, context)
-        else:
-            if self.bits == 8 and artifact.quantization is None:
-                artifact = Quantize()(artifact, context)
-            lowering = Lowering(bits=self.bits, group=self.group).corrected(artifact, context)
-        table = sensitivity(artifact, context, lowering, images=self.images)
-        evaluator = fidelity_evaluator(artifact, context.data.val)
+        one = artifact.preprocessing.tensor(context.data.train.images[:1])
+        graph = network_graph(artifact, one)
+        lowering = self._lowering(artifact, graph, context)
+        metrics = lowering.artifact.metrics
+        screened = context.data.train.some(self.images, context.seed)
+        screen, evaluator = (_evaluator(graph, artifact, split) for split in (screened, context.data.val))
+        table = sensitivity(lowering, screen, context)
         allowed = context.max_accuracy_drop if self.max_accuracy_drop is None else self.max_accuracy_drop
-        raised = [row.name for row in table if self.only_faster and row.saved_ms <= 0]
-        chosen = lowering(artifact, raised)
+        raised = self._no_faster(lowering, table, context)
+        chosen = lowering(raised)
         fidelity = evaluator(onnx_bytes(chosen))
         for row in ranked(table, by_latency=self.bits == 8):
             if fidelity.points_lost <= allowed:
                 break
             if row.name in raised:
                 continue
-            candidate = lowering(artifact, [*raised, row.name])
+            candidate = lowering([*raised, row.name])
             if not _breaks_more(candidate, chosen, context):
                 raised.append(row.name)
                 chosen, fidelity = candidate, evaluator(onnx_bytes(candidate))
-        return replace(chosen, metrics={**artifact.metrics, "mixed": self._metrics(raised, table, fidelity)})
+        return replace(chosen, metrics={**metrics, "mixed": self._metrics(raised, table, fidelity)})
+
+    def _no_faster(self, lowering: EightBits | FourBits, table: Sequence[Sensitivity], context: Context) -> list[str]:
+        """What ``only_faster`` leaves in float: by blocks that are measured on this machine, else as estimated."""
+        if not self.only_faster:
+            return []
+        if context.measured and self.bits == 8:
+            return faster_in_float(lowering, [row.name for row in table], context.device)
+        return [row.name for row in table if row.saved_ms <= 0]
 
     def _start(self, artifact: Artifact) -> Artifact:
-        """The artifact; another network than an Arch as its file, which is written once."""
-        if isinstance(artifact.source, Arch):
+        """The artifact, with scales or in float."""
+        if artifact.quantization is not None:
             return artifact
-        if self.bits == 8 and artifact.precision == "int8":
-            if isinstance(artifact.source, OnnxFile):
+        if self.bits == 4:
+            require_float(artifact)
+        elif artifact.precision == "int8":
+            if not artifact.weights:
                 raise InputError("MixedPrecision with bits=8 begins with a float32 ONNX file, this is int8 already")
             artifact = replace(artifact, deployed=None)  # from the module again
-        require_float(artifact)
-        file = OnnxFile(
-            data=onnx_bytes(artifact), label=source_name(artifact.source), stated_shape=artifact.source.input_shape
-        )
-        return replace(artifact, deployed=file)
+        return artifact
+
+    def _lowering(self, artifact: Artifact, graph: Graph, context: Context) -> EightBits | FourBits:
+        if self.bits == 4:
+            return FourBits(artifact, graph, self.group).corrected(context)
+        if artifact.quantization is not None:
+            return EightBits(artifact, graph, artifact.quantization)
+        found = Quantize().calibrated(graph, artifact.preprocessing, context)
+        integers = with_integers(artifact, found.graph, found.quantization)
+        metrics = {**artifact.metrics, "quantization": found.metrics}
+        return EightBits(replace(integers, metrics=metrics), found.graph, found.quantization)
 
     def _metrics(self, raised: Sequence[str], table: Sequence[Sensitivity], fidelity: Fidelity) -> dict[str, object]:
         return {
@@ -123,10 +141,10 @@ class MixedPrecision:
         }
 
 
-def _of_file(artifact: Artifact, context: Context) -> FileLowering:
-    """The operations of the file with the scales that its weights fit."""
-    graph, quantization = Quantize().calibrated(network_graph(artifact), artifact.preprocessing, context)
-    return FileLowering(graph=graph, quantization=quantization)
+def _evaluator(graph: Graph, artifact: Artifact, split: Split) -> FidelityEvaluator:
+    """What compares files with the float network on these images."""
+    labels = split.labels if split.is_labelled else None
+    return FidelityEvaluator(write_graph(graph), inputs_of(graph, artifact.preprocessing, split), labels)
 
 
 def check_budget(artifact: Artifact, context: Context, precision: str) -> None:

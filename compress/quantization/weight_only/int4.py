@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -11,22 +12,24 @@ import torch
 from torch import Tensor
 
 from compress.networks.artifact import Artifact
-from compress.networks.folded_weights import with_folded_weights
-from compress.networks.store_weights import wider_than, with_stored_weights
-from compress.quantization.int8.bias_correction import corrected_biases_of
+from compress.networks.network_graph import network_graph, with_weights
+from compress.networks.store_weights import fewer_bits, require_float, wider_than, with_stored_weights
+from compress.quantization.int8.bias_correction import biases_after_rounding
 from compress.quantization.weight_only.ste_training import train_straight_through
 from compress.stage_interface import Context
 from compress.training.loop import Recipe
 from compress.weight_codecs.codecs import GROUP, LARGEST, Int4Codec, check_group, group_of, quantized_groups
 from compress.weight_codecs.onnx_storage import store
-from search_spaces.arch import Arch
+from hw_profiles.errors import InputError
+
+log = logging.getLogger("fitnas")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Int4:
     """Store the weights as 4-bit integers with a scale for each ``group`` of neighbours along the input axis.
 
-    Without a ``recipe`` each scale is the one of the least squared error, and the biases of an Arch undo what that does
+    Without a ``recipe`` each scale is the one of the least squared error, and biases undo what that does
     to the mean of each channel on training images, where there are any. With one the network trains on while it is
     rounded so in each step, the gradient going straight through (1308.3432), led by what it was; weights that are zero
     stay zero.
@@ -51,14 +54,24 @@ class Int4:
         """The network with weights on the grid; an InputError where it is in integers already."""
         codec = Int4Codec(self.group)
         if self.recipe is None:
-            rounded = with_stored_weights(artifact, codec, wider_than(artifact, 4))
-            # A file, whose layers nothing here takes apart, or no images to see means on.
-            if not isinstance(artifact.source, Arch) or not len(context.data.train):
-                return rounded
-            return with_folded_weights(rounded, corrected_biases_of(rounded, artifact, context))
+            if len(context.data.train):
+                artifact = self._corrected(artifact, context)
+            return with_stored_weights(artifact, codec, wider_than(artifact, 4))
         return train_straight_through(
             artifact, context, recipe=self.recipe, codec=codec, rounding=lambda weight: _Grid(weight, self.group)
         )
+
+    def _corrected(self, artifact: Artifact, context: Context) -> Artifact:
+        """With the biases that weights of 4 bits need."""
+        require_float(artifact)
+        try:
+            exact = network_graph(artifact, artifact.preprocessing.tensor(context.data.train.images[:1]))
+        except InputError as error:  # such as control flow: its weights are stored all the same
+            log.warning("4-bit weights without corrected biases: %s", error)
+            return artifact
+        rounded, _ = fewer_bits(exact, Int4Codec(self.group), wider_than(artifact, 4), {})
+        biases = biases_after_rounding(rounded, None, exact, artifact.preprocessing, context)
+        return with_weights(artifact, exact.with_weights({**exact.weights, **biases}))
 
 
 class _Grid:

@@ -24,21 +24,21 @@ def folded(model: Any) -> Any:
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with tempfile.TemporaryDirectory() as folder, quiet():
+    with tempfile.TemporaryDirectory() as folder, _quiet():
         given, path = Path(folder) / "given.onnx", Path(folder) / "prepared.onnx"
         given.write_bytes(model.SerializeToString())  # a model in memory loses constants that shapes depend on
         try:
             quant_pre_process(given, path, skip_symbolic_shape=True)
         except Exception as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise InputError(f"ONNX Runtime must be able to load the network, and is not ({reason})") from None
+            raise InputError(f"ONNX Runtime cannot load the model ({reason})") from None
         prepared = onnx.load_model_from_string(path.read_bytes())
     merge_equal_initializers(prepared.graph)
     return prepared
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     """Without what ONNX Runtime's quantizer logs for those who run it by hand."""
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)

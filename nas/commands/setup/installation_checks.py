@@ -131,22 +131,20 @@ def _compiler(machine: str) -> Check:
 
 def _disk(folder: Path) -> Check:
     free = shutil.disk_usage(folder).free
-    if free < _LEAST_DISK:
-        return Check(
-            name="free disk", state=State.NOTE, found=f"{free / 1e9:.1f} GB",
-            advice="image caches and run folders can take more: free some, or use --out on another disk",
-        )  # fmt: skip
-    return Check(name="free disk", state=State.OK, found=f"{free / 1e9:.0f} GB in {folder.absolute()}")
+    advice = "image caches and run folders can take more: free some, or use --out on another disk"
+    return _free("free disk", free, _LEAST_DISK, f"{free / 1e9:.0f} GB in {folder.absolute()}", advice)
 
 
 def _memory() -> Check:
     free = available_bytes()
-    if free < _LEAST_MEMORY:
-        return Check(
-            name="free memory", state=State.NOTE, found=f"{free / 1e9:.1f} GB",
-            advice="a training process takes 1 GB and more: close other programs, or use --workers 1",
-        )  # fmt: skip
-    return Check(name="free memory", state=State.OK, found=f"{free / 1e9:.1f} GB")
+    advice = "a training process takes 1 GB and more: close other programs, or use --workers 1"
+    return _free("free memory", free, _LEAST_MEMORY, f"{free / 1e9:.1f} GB", advice)
+
+
+def _free(name: str, free: float, least: float, found: str, advice: str) -> Check:
+    if free < least:
+        return Check(name=name, state=State.NOTE, found=f"{free / 1e9:.1f} GB", advice=advice)
+    return Check(name=name, state=State.OK, found=found)
 
 
 def _cache() -> Check:

@@ -117,7 +117,7 @@ def test_a_folder_with_other_classes_than_the_networks_is_judged_without_labels(
     with caplog.at_level(logging.WARNING, "fitnas"):
         after = compress.quantize(network, str(tmp_path), MINMAX)
     assert "val_accuracy" not in after.metrics
-    assert any("judged without labels" in message for message in caplog.messages)
+    assert any("evaluating without labels" in message for message in caplog.messages)
 
 
 @pytest.mark.parametrize("batches", [False, True])
@@ -190,7 +190,7 @@ def test_several_inputs_are_given_by_name(tmp_path: Path) -> None:
         ({"a": inputs["a"]}, "inputs must be given for a, b, got a"),
         (inputs["a"], "the network has the inputs a, b: arrays for all must be given by name"),
         ({"a": inputs["a"], "b": inputs["b"][:5]}, r"arrays \(N, ...\) of one N, got a \(60, 6\), b \(5, 3\)"),
-        ({"a": inputs["b"], "b": inputs["a"]}, r"must have the shape \(N, 6\), got \(60, 3\)"),
+        ({"a": inputs["b"], "b": inputs["a"]}, r"must have the shape \(N, 6\), got \(1, 3\)"),
     ):
         with pytest.raises(ValueError, match=said):
             compress.quantize(path, wrong)
@@ -248,7 +248,7 @@ def test_an_endless_iterable_is_read_in_part(caplog: pytest.LogCaptureFixture) -
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ([], "must yield at least one"),
+        ([], "the iterable of batches is empty"),
         ([FLOATS[:2], FLOATS[:2, :, :8]], "batches must be of one form"),
         ([(FLOATS[:2], [0, 1]), FLOATS[:2]], "labels or none, got both"),
         ([Image.new("RGB", (8, 8))], "got a single picture"),

@@ -18,7 +18,6 @@ from compress.pruning.block_removal import removable_blocks, without_block, with
 from compress.pruning.channel_selection import channels_saved, choose_channels
 from compress.pruning.importance import channel_scores, distances_from_all
 from compress.pruning.prunable_network import prunable_network
-from compress.pruning.prune import remove_channels, select_channels
 from compress.pruning.width_costs import CostModel
 from compress.training.evaluation import predict
 from hw_profiles import Device, load_device, profile
@@ -27,6 +26,7 @@ from hw_profiles.network.quantization import Quantization
 from search_spaces import Arch, build_model, list_spaces, preset, sample
 from tests.contracts import with_random_statistics
 from tests.parameters import quick
+from tests.prunings import remove_channels, select_channels
 
 SHORT = Recipe(epochs=0.1)
 MANY = [

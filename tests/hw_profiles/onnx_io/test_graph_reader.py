@@ -233,12 +233,8 @@ def test_around_a_node_that_nobody_knows_tensors_are_float() -> None:
     assert found == ["x", "a", "d", "y"]
 
 
-def test_files_that_are_no_float_networks_of_one_input_are_refused() -> None:
+def test_files_that_are_no_networks_are_refused() -> None:
     with pytest.raises(InputError, match="not an ONNX file"):
         read_graph(b"no")
-    model = onnx.load_model_from_string(file_of([node("Relu", "x")], {}))
-    model.graph.input[0].type.tensor_type.elem_type = TensorProto.DOUBLE
-    with pytest.raises(InputError, match="one float32 input is needed, got 1, 0 of them of this type"):
-        read_graph(model.SerializeToString())
-    with pytest.raises(InputError, match=r"the shape of .y. must follow from the file"):
+    with pytest.raises(InputError, match=r"the shape of .y. cannot be inferred from the file"):
         read_graph(file_of([node("Whirl", "x")], {}))

@@ -60,8 +60,8 @@ def test_a_network_that_runs_part_by_part_computes_what_it_computes_at_once() ->
     for i, name in enumerate(names):
         if i == 2:
             steps.extend(images[7:])
-        np.testing.assert_array_equal(steps.advance(name), expected[name][: len(steps)])
-    assert len(steps) == 40
+        np.testing.assert_array_equal(steps.advance(name), expected[name][: steps.count])
+    assert steps.count == 40
     assert set(steps.held) == {"flat.quantized"}  # nothing else is needed any more
 
 
@@ -73,11 +73,11 @@ def test_more_images_are_taken_where_tensors_are_smaller(monkeypatch: pytest.Mon
     steps = Lockstep(workload, write_graph(graph), write_graph(graph, plain_scales(graph, images)), images)
     ops = {op.name: op for op in workload.ops}
     steps.reach(ops["stem"])
-    before = len(steps.exact)
+    before = steps.exact.count
     steps.exact.advance("sum")
     steps.rounded.advance("sum.quantized")
     steps.reach(ops["classifier"])
-    assert (before, len(steps.exact), len(steps.rounded)) == (5, 40, 40)
+    assert (before, steps.exact.count, steps.rounded.count) == (5, 40, 40)
 
 
 @pytest.mark.parametrize("per_channel", [True, False])

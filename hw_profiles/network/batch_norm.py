@@ -1,0 +1,26 @@
+"""Folds a batch normalisation into the weights before it (1502.03167)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+def folded_norm(
+    weight: Floats, bias: Any, *, scale: Any, shift: Any, mean: Any, variance: Any, epsilon: float
+) -> tuple[Floats, Floats]:
+    """Weights (out_channels, ...) and biases that make what a layer and the normalisation behind it make, computed in
+    double precision.
+
+    >>> norm = {"scale": [3.0], "shift": [1.0], "mean": [2.0], "variance": [9.0], "epsilon": 0.0}
+    >>> folded_norm(np.ones((1, 2), np.float32), 5.0, **norm)
+    (array([[1., 1.]], dtype=float32), array([4.], dtype=float32))
+    """
+    wide, gamma, beta, mu, sigma = (np.asarray(each, np.float64) for each in (weight, scale, shift, mean, variance))
+    factor = gamma / np.sqrt(sigma + epsilon)
+    folded = wide * factor.reshape(-1, *[1] * (wide.ndim - 1)) + 0.0  # no zero is negative
+    return folded.astype(np.float32), (beta + (np.asarray(bias, np.float64) - mu) * factor).astype(np.float32)
