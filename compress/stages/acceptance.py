@@ -52,7 +52,7 @@ def accuracy_reason(
     if change.upper(confidence) > allowed + 1e-9:
         return (
             f"less accurate: up to {change.upper(confidence):.2f} points of validation accuracy lost "
-            f"({lost:.2f} on {change.images} images, {100 * confidence:g} % confidence), {allowed:.2f} allowed"
+            f"({lost:.2f} on {change.images} images, {100 * confidence:.0f} % confidence), {allowed:.2f} allowed"
         )
     return None
 
