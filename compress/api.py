@@ -60,25 +60,33 @@ def quantize(
     budget: Budget | None = None,
     seed: int = 0,
 ) -> Artifact:
-    """The model in fewer bits: in 8-bit integers, their scales from images, or in another ``precision``.
+    """Quantize a model, by default to int8 with scales calibrated on ``data``.
 
-    ``data`` needs no labels but for what is trained: images as an array or a folder, what the network reads as floats,
-    inputs by name, or batches (:func:`compress.networks.calibration_data.calibration_dataset`). ``metrics`` says how
-    many were given and how many of them calibrated.
+    Args:
+        model: a torch module, an Arch, an Artifact, a timm model name, or the path of an ONNX file. ONNX files are not
+            accepted by methods that train.
+        data: images as an array or a folder, raw inputs as floats, inputs by name, or batches
+            (:func:`compress.networks.calibration_data.calibration_dataset`). Labels are needed only for methods that
+            train. ``"fp16"`` and ``"int4"`` need no data.
+        config: the configuration of the method, for more options; its class implies ``precision``.
+        precision: one of
 
-    - ``"int8"``: :class:`compress.Quantize`. The only one that also computes in fewer bits, with ``"qat"`` and
-    ``"mixed"``.
-      By default, if labelled images show that this loses more than a point of accuracy, ``"mixed"`` follows.
-    - ``"qat"``: the same, weights and scales trained (:class:`compress.QuantizeAware`).
-    - ``"mixed"``: the same, but for what loses most (:class:`compress.MixedPrecision`).
-    - ``"fp16"``, ``"int4"`` (:class:`compress.Half`, :class:`compress.Int4`): weights are stored in fewer bits and
-    computed with in
-      float32; without ``data`` too.
-    - ``"binary"``: stored in one bit, for which the network is trained (:class:`compress.Binarize`).
+            - ``"int8"``: weights and activations (:class:`compress.Quantize`). If neither ``precision`` nor ``config``
+              is given and labelled images show that more than a point of accuracy is lost, ``"mixed"`` follows.
+            - ``"qat"``: the same with quantization-aware training (:class:`compress.QuantizeAware`); for an Arch, or a
+              module of convolutions, activations, sums and pools.
+            - ``"mixed"``: like int8, but the most sensitive layers stay in float (:class:`compress.MixedPrecision`); as
+              many layers are quantized as ``budget`` requires on ``device``.
+            - ``"fp16"``, ``"int4"`` (:class:`compress.Half`, :class:`compress.Int4`): weights are stored in fewer bits
+              and computed with in float32.
+            - ``"binary"``: weights are stored in one bit, after training (:class:`compress.Binarize`).
+        device: name of the device for which ``"mixed"`` chooses the layers.
+        budget: limits that the result must meet.
+        seed: random seed of the splits and of training.
 
-    ``config`` is one of these classes, for more options. ``"mixed"`` keeps in few bits what ``budget`` needs on
-    ``device``. What trains takes no ONNX file; ``"qat"`` takes an Arch, or a module of convolutions, activations, sums
-    and pools.
+    Returns:
+        The quantized model. Its ``metrics`` hold the accuracy before and after, the number of samples that were given,
+        and the number used for calibration.
 
     Raises:
         InputError: no such precision, images that calibration cannot use, a model that does not fit them or cannot be
@@ -117,8 +125,22 @@ def prune(
     amount: float | None = None,
     seed: int = 0,
 ) -> Artifact:
-    """The model without the channels that matter least, trained on; it keeps ``latency_ms`` on ``device`` as the
-    device's table predicts, or loses ``amount`` of its channels. See :class:`Prune` for what ``config`` may say.
+    """Remove the least important channels and fine-tune.
+
+    Channels are removed until the estimated latency on ``device`` is at most ``latency_ms``, or until a fraction
+    ``amount`` of the channels is removed.
+
+    Args:
+        model: a torch module, an Arch, an Artifact, or a timm model name.
+        data: labelled images, see :func:`compress.load_data`.
+        config: more options, see :class:`Prune`.
+        device: name of the target device.
+        latency_ms: limit on the latency in milliseconds.
+        amount: fraction of the channels to remove, between 0 and 1.
+        seed: random seed of the splits and of training.
+
+    Returns:
+        The pruned model with its metrics.
 
     Raises:
         InputError: a limit that cannot be reached, or a model that does not fit the images or is an ONNX file.
@@ -139,9 +161,18 @@ def distill(
     teacher: Model | Teacher | Sequence[Model | Teacher] | None = None,
     seed: int = 0,
 ) -> Artifact:
-    """The model trained on the images with ``teacher``: any model with the same classes, a function
-    from pixels (N, C, H, W) in 0..1 to logits, or several of them, whose outputs count alike. See :class:`Distill` for
-    what ``config`` may say; ``Distill(method="self")`` needs no teacher.
+    """Train a model with knowledge distillation from a teacher.
+
+    Args:
+        model: the student: a torch module, an Arch, an Artifact, or a timm model name.
+        data: labelled images, see :func:`compress.load_data`.
+        config: method and training options, see :class:`Distill`.
+        teacher: any model with the same classes, a function from pixels (N, C, H, W) between 0 and 1 to logits, or a
+            list of these (averaged with equal weight). ``Distill(method="self")`` needs no teacher.
+        seed: random seed of the splits and of training.
+
+    Returns:
+        The trained student with its metrics.
 
     Raises:
         InputError: a model or teacher that does not fit the images, or a student that is an ONNX file.
@@ -160,8 +191,17 @@ def sparsify(
     amount: float | Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> Artifact:
-    """The model with ``amount`` (0.8) of its weights at zero, trained as it becomes sparse; without ``data`` the
-    weakest leave at once. See :class:`Sparsify` for what ``config`` may say.
+    """Set a fraction of the weights to zero, gradually during training.
+
+    Args:
+        model: a torch module, an Arch, an Artifact, a timm model name, or, without training, the path of an ONNX file.
+        data: labelled images for training. Without ``data``, the weights of smallest magnitude are removed in one shot.
+        config: more options, see :class:`Sparsify`.
+        amount: fraction of the weights to set to zero (default 0.8), also by layer.
+        seed: random seed of the splits and of training.
+
+    Returns:
+        The sparse model with its metrics.
 
     Raises:
         InputError: an impossible amount, a model that does not fit the images, or an ONNX file to train.
@@ -189,8 +229,17 @@ def cluster(
     clusters: int | Mapping[str, int] | None = None,
     seed: int = 0,
 ) -> Artifact:
-    """The model whose layers share ``clusters`` (16) values each; with ``data`` the values are trained. See
-    :class:`Cluster` for what ``config`` may say.
+    """Cluster the weights of each layer to a few shared values.
+
+    Args:
+        model: a torch module, an Arch, an Artifact, a timm model name, or, without training, the path of an ONNX file.
+        data: labelled images with which the shared values are fine-tuned; without ``data`` nothing is trained.
+        config: more options, see :class:`Cluster`.
+        clusters: number of values per layer (default 16), also by layer.
+        seed: random seed of the splits and of training.
+
+    Returns:
+        The clustered model with its metrics.
 
     Raises:
         InputError: an impossible number, a model that does not fit the images, or an ONNX file to train.
@@ -209,8 +258,15 @@ def cluster(
 
 
 def encode(model: Model, out: Path | str, *, input_shape: Shape | None = None) -> Encoded:
-    """Write the model's ONNX file, coded without loss, to ``out`` (.fnz); its sizes. ``input_shape`` (C, H, W) is what
-    the model reads, where it does not say so itself.
+    """Losslessly compress the ONNX file of a model to ``out`` (.fnz).
+
+    Args:
+        model: a torch module, an Arch, an Artifact, a timm model name, or the path of any ONNX file.
+        out: the file to write.
+        input_shape: (C, H, W), required if the model does not define it.
+
+    Returns:
+        The size of the file in bytes, before and after.
 
     Raises:
         InputError: a module without ``input_shape``, or one that cannot be exported.
@@ -221,7 +277,7 @@ def encode(model: Model, out: Path | str, *, input_shape: Shape | None = None) -
 
 
 def decode(path: Path | str, out: Path | str) -> None:
-    """Write the ONNX file that was coded, byte by byte.
+    """Decompress a .fnz file to the original ONNX file, byte for byte.
 
     Raises:
         InputError: not such a file, or one that is cut off or altered.
@@ -302,7 +358,7 @@ def _teacher(teacher: Model | Teacher, data: Dataset) -> Teacher:
         return OnnxTeacher(Path(teacher), data)
     if not isinstance(teacher, nn.Module | Arch | Artifact | str | Path):
         if not callable(teacher):
-            raise InputError(f"a teacher must be a model, a function or several of them, got {type(teacher).__name__}")
+            raise InputError(f"teacher must be a model, a callable, or a list of these, got {type(teacher).__name__}")
         _check_teaches(teacher, data)
         return teacher
     artifact = as_artifact(teacher, data)
@@ -321,7 +377,7 @@ def _check_teaches(teacher: Teacher, data: Dataset) -> None:
     if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted or not bool(logits.isfinite().all()):
         shape = tuple(getattr(logits, "shape", ()))
         raise InputError(
-            f"a teacher must make a tensor of finite logits {wanted} of {count} images, "
+            f"teacher must return finite logits of shape {wanted} for {count} images, "
             f"got {type(logits).__name__} {shape}"
         )
 

@@ -46,7 +46,7 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InputError(f"{path}: must hold a JSON object, got {type(data).__name__}")
     if missing := [key for key in keys if key not in data]:
-        raise InputError(f"{path}: must hold {missing[0]!r}, which is missing")
+        raise InputError(f"{path}: missing key {missing[0]!r}")
     return data
 
 

@@ -61,6 +61,11 @@ class Comparison:
     layers: tuple[LayerError, ...]
 
     @property
+    def rows(self) -> tuple[LayerError, ...]:
+        """The layers (see :func:`nas.records`)."""
+        return self.layers
+
+    @property
     def diverges_at(self) -> LayerError | None:
         """The first layer whose error is above the threshold."""
         return next((layer for layer in self.layers if not layer.error <= self.threshold), None)

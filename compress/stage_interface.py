@@ -16,11 +16,13 @@ from hw_profiles.devices.device import Device
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Context:
-    """What stages work with. ``data`` has the size that the artifact reads. ``max_accuracy_drop`` is in percentage
-    points and holds for all stages together; it is judged by the upper end of an interval with the one-sided
-    ``confidence``, at 0.5 by the estimate. ``target_bytes`` is what the coded file may have; ``smaller_suffices``: a
-    smaller architecture need not be faster, only no slower. ``checkpoint`` is where a training may keep its state,
-    ``folder`` where a stage may leave files.
+    """Settings and data shared by all compression steps.
+
+    ``data`` has the input size of the artifact. ``max_accuracy_drop`` is in percentage points, for all stages together;
+    it is compared with the upper bound of an interval of one-sided ``confidence``, or with the estimate at 0.5.
+    ``target_bytes`` is the maximum size of the compressed file. With ``smaller_suffices`` a smaller architecture need
+    not be faster, only not slower. ``checkpoint`` is where a training may save its state, ``folder`` where a stage may
+    write files.
     """
 
     data: Dataset

@@ -1,4 +1,4 @@
-"""Hooks of mkdocs: the page on the command line gets the help of each verb."""
+"""Hooks of mkdocs: the page on the command line gets the help of each command."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-MARKER = "<!-- the help of each verb is inserted below when the site is built -->"
+MARKER = "<!-- the help of each command is inserted below when the site is built -->"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Replace the marker by the help of each verb."""
+    """Replace the marker by the help of each command."""
     return markdown.replace(MARKER, all_help()) if MARKER in markdown else markdown
 
 
 def all_help() -> str:
-    """The help of each verb as Markdown, 80 columns wide on any terminal."""
+    """The help of each command as Markdown, 80 columns wide on any terminal."""
     from nas.commands.main import _parser
 
     os.environ["COLUMNS"] = "80"

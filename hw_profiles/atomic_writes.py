@@ -14,7 +14,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     What is no regular file, such as a device or a pipe, is written to and stays what it is.
     """
     if path.is_dir():
-        raise InputError(f"{path}: must be the name of a file, is a folder")
+        raise InputError(f"{path} is a folder, expected the name of a file")
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """Upper limits; None is no limit.
+    """Upper limits on latency, memory, weight size and energy; None means no limit.
 
     Raises:
         InputError: a limit that is not a positive number.
@@ -60,7 +60,7 @@ def violations(values: Mapping[str, float | None], limits: Mapping[str, float]) 
     for name, limit in limits.items():
         value = values.get(name)
         if value is None:
-            raise InputError(f"{name} is limited, but nothing says what it is; known: {_known(values)}")
+            raise InputError(f"{name} is limited, but its value is not known; available: {_known(values)}")
         excess[name] = value / limit - 1
     return excess
 

@@ -48,13 +48,22 @@ def calibrate(
     precision: str = "fp32",
     input_shape: tuple[int, ...] | None = None,
 ) -> Device:
-    """The device with its costs in ``precision`` corrected by measured (model, milliseconds); five improve it.
+    """Correct the costs of a device by measured latencies; about five measurements are enough to help.
 
-    A factor for each quantity of each kind of kernel, see :func:`hw_profiles.cost_model.scaling.scale`: a machine that
-    is the base but faster keeps its structure, and one of another kind changes it as far as the measurements say. The
-    interval holds what each of them would miss if the others alone had been there. Without any measurement the device
-    is the base. What cannot be a time, and what is five times off all others or more, is set aside and named in a
-    warning; see :func:`calibration_report` for the list.
+    There is one factor per quantity of each kind of kernel, see :func:`hw_profiles.cost_model.scaling.scale`. A machine
+    that is similar to the base but faster keeps its cost structure; for a different machine the structure is adapted as
+    far as the measurements support it. The interval comes from leave-one-out errors of the measurements. Values that
+    cannot be a latency, and outliers by a factor of five or more, are ignored with a warning (see
+    :func:`calibration_report` for the list).
+
+    Args:
+        base: the most similar device.
+        measured: pairs of a model (see :func:`hw_profiles.profile`) and its latency in milliseconds.
+        precision: ``"fp32"`` or ``"int8"``.
+        input_shape: input shape of models that do not define it.
+
+    Returns:
+        The corrected device; without measurements, the base.
 
     Raises:
         InputError: no measurement that can be used among those given, or a model that cannot be read.
@@ -67,8 +76,8 @@ def calibrate(
     True
     """
     found = calibration_report(base, measured, precision, input_shape)
-    for said in found.set_aside:
-        _log.warning("calibrate: %s", said)
+    for reason in found.set_aside:
+        _log.warning("calibrate: %s", reason)
     return found.device
 
 

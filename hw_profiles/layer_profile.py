@@ -17,7 +17,8 @@ from hw_profiles.cost_model.features import (
 from hw_profiles.devices.device import Device
 from hw_profiles.latency.estimate import Latency, estimate, precision_of
 from hw_profiles.memory.planner import plan
-from hw_profiles.network.workload import Shape, Workload
+from hw_profiles.network.workload import InputShape, Shape, Workload
+from hw_profiles.profiling import Model, workload_of
 from hw_profiles.runtimes.fusion import Kernel, fuse
 
 
@@ -71,6 +72,11 @@ class Breakdown:
     unknown: Mapping[str, int]
 
     @property
+    def rows(self) -> tuple[LayerProfile, ...]:
+        """The layers (see :func:`nas.records`)."""
+        return self.layers
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of all layers."""
         return sum(layer.macs for layer in self.layers)
@@ -86,18 +92,26 @@ class Breakdown:
         return self.layers[self.peak_index]
 
 
-def layers(workload: Workload, device: Device) -> Breakdown:
-    """What each kernel of a network costs on a device, from the device's table and the memory plan.
+def profile_layers(
+    model: Model, device: Device, precision: str | None = None, *, input_shape: InputShape = None
+) -> Breakdown:
+    """Estimate the cost of each layer of a network on a device, with the memory that is in use while it runs.
+
+    ``model`` and ``input_shape`` are those of :func:`hw_profiles.profile`. ``precision`` is ``"fp32"`` or ``"int8"``;
+    by default that of the model, which is float32 for everything but an int8 file.
 
     Raises:
-        InputError: the device has no costs in the workload's precision.
+        InputError: not a model, an unknown precision, or a device without costs for it.
 
     >>> from hw_profiles import load_device
     >>> from search_spaces import preset
-    >>> found = layers(preset("resnet8").workload().with_precision("int8"), load_device("host"))
+    >>> found = profile_layers(preset("resnet8"), load_device("host"), "int8")
     >>> found.macs, found.peak.name, found.peak.live_bytes
     (12501632, 'stages.0.0.conv2', 49152)
     """
+    workload = workload_of(model, input_shape)
+    if precision is not None:
+        workload = workload.with_precision(precision)
     kernels = fuse(workload, device.runtime)
     schedule = plan(workload, kernels, device.runtime)
     table, known = device.table(precision_of(workload)), device.costs[precision_of(workload)]

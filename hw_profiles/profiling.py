@@ -43,12 +43,12 @@ Model = HasWorkload | Workload | str | Path | Callable[..., Any]  # a callable i
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Profile:
-    """Costs of one network in one precision on one device; None where nobody can say.
+    """Costs of one network in one precision on one device; None if unknown.
 
-    ``latency_low_ms`` and ``latency_high_ms`` hold 90 %. ``peak_ram_bytes`` are activations that live at once, and
-    ``flash_bytes`` weights with their scales, each with what the device's file says of the runtime. ``macs`` are those
-    of convolutions, linear and matmul operations.
-    ``energy_mj`` is active power times latency, of one inference, where the device states its power.
+    ``latency_low_ms`` and ``latency_high_ms`` are the bounds of the 90% interval. ``peak_ram_bytes`` are the peak live
+    activations and ``flash_bytes`` the weights including quantization scales, each with the overhead of the runtime
+    that the device file states. ``macs`` are those of convolutions, linear and matmul operations. ``energy_mj`` is
+    active power times latency of one inference, if the device states its power.
     """
 
     latency_ms: float
@@ -83,12 +83,19 @@ def profile(
     input_shape: InputShape = None,
     measured: bool = False,
 ) -> Profile:
-    """Cost of a network in ``precision``, or of an ONNX file as it is.
+    """Estimate (or measure) latency, memory and energy of a model on a device.
 
-    ``model`` is an Arch, a module, the name of a model of timm, or the path of an ONNX file; ``input_shape`` is
-    (C, H, W) where the model leaves it open, {name: sides} for a file or module of several inputs. With ``measured``
-    the latency is taken on this machine: an Arch is written with random weights in the form in which it will run, a
-    module is exported by torch, a file is run itself.
+    Args:
+        model: an Arch, a torch module, a timm model name, or the path of an ONNX file.
+        device: the target device, see :func:`hw_profiles.load_device`.
+        precision: ``"fp32"`` or ``"int8"``; an ONNX file has its own.
+        input_shape: (C, H, W), required if the model does not define it; {name: shape} for a file or module with
+            several inputs.
+        measured: measure the latency on this machine. An Arch is exported with random weights in the form in which it
+            will run, a module is exported by torch, an ONNX file is run directly.
+
+    Returns:
+        The costs, with a 90% interval of the latency.
 
     Raises:
         InputError: not a model, an unknown precision, an ``input_shape`` that contradicts the model or is missing, a
@@ -173,7 +180,7 @@ def workload_of(model: Model, input_shape: InputShape = None) -> Workload:
         from hw_profiles.torch_io.trace import trace
 
         if input_shape is None:
-            raise InputError("a module does not say what it reads: input_shape must be given, such as (3, 224, 224)")
+            raise InputError("input_shape is required for modules, e.g. (3, 224, 224)")
         return trace(model, input_shape)
     if isinstance(input_shape, Mapping):
         raise InputError(f"input_shape by name is for files and modules, got {dict(input_shape)}")
@@ -187,7 +194,7 @@ def workload_of(model: Model, input_shape: InputShape = None) -> Workload:
         workload = model.workload()
     else:
         raise InputError(
-            "a model must be an Arch, a module, the name of a model of timm or the path of an ONNX file, "
+            "model must be an Arch, a module, a timm model name or the path of an ONNX file, "
             f"got {type(model).__name__}"
         )
     _check_shape(workload, input_shape)

@@ -55,7 +55,7 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 )
 
 
-TASK, PLACE, SEARCH, TRAINING = "Task and limits", "Time and place", "Search", "Training and compression"
+TASK, RUN, SEARCH, TRAINING = "Task and limits", "Run and execution", "Search", "Training and compression"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,13 +98,17 @@ class Config:
     """
 
     data: str = _setting(
-        "digits", TASK, "digits, a folder of images, a zip or tar of one, an .npz file, or torchvision:NAME"
+        "digits",
+        TASK,
+        "dataset: digits (built-in demo), a folder of images, a zip or tar archive of one, a folder "
+        "saved by Hugging "
+        "Face's datasets, an .npz file, or torchvision:NAME",
     )
-    device: str = _setting(_DEFAULT_DEVICE, TASK, "name (see `nas devices`) or .toml file of the target device")
+    device: str = _setting(_DEFAULT_DEVICE, TASK, "target device: a name (see `nas devices`) or a .toml file")
     latency: str | None = _setting(
         None,
         TASK,
-        "limit on the time of one image, such as 5ms or 250us",
+        "maximum latency per image, e.g. 5ms or 250us",
         unset="no limit",
         metavar="TIME",
         example="5ms",
@@ -112,96 +116,97 @@ class Config:
     ram: str | None = _setting(
         None,
         TASK,
-        "limit on the memory of the activations, such as 256kB",
-        unset="that of a microcontroller, or no limit",
+        "maximum peak activation memory, e.g. 256kB",
+        unset="that of the device if it is a microcontroller, otherwise no limit",
         metavar="SIZE",
         example="256kB",
     )
     flash: str | None = _setting(
         None,
         TASK,
-        "limit on the bytes of the weights, such as 1MB",
-        unset="that of a microcontroller, or no limit",
+        "maximum size of the weights, e.g. 1MB",
+        unset="that of the device if it is a microcontroller, otherwise no limit",
         metavar="SIZE",
         example="1MB",
     )
     energy: str | None = _setting(
         None,
         TASK,
-        "limit on the energy of one image, such as 2mJ, for devices with known power",
+        "maximum energy per inference, e.g. 2mJ; only for devices with known power consumption",
         unset="no limit",
         metavar="ENERGY",
         example="2mJ",
     )
     max_accuracy_drop: float = _setting(
-        1.0, TASK, "percentage points of accuracy that all compression stages together may lose", metavar="POINTS"
+        1.0, TASK, "maximum total accuracy drop over all compression steps, in percentage points", metavar="POINTS"
     )
     size: int | None = _setting(
         None,
         TASK,
-        "side in pixels to which images are resized",
-        unset="their own size, or the median size but at most 160",
+        "image size (side length in pixels) after resizing",
+        unset="original size if all images have the same size, otherwise the median size, at most 160",
         option=False,
         example=64,
     )
     unreadable: str = _setting(
-        "refuse", TASK, "what to do with images that cannot be read: refuse or skip", option=False
+        "refuse", TASK, "how to handle unreadable images: refuse (stop with an error) or skip", option=False
     )
     latency_from: str = _setting(
         "auto",
         TASK,
-        "measured, estimated, or auto: candidates are estimated if the device file was measured on this "
-        "machine, finalists and files are measured",
+        "source of latencies: measured, estimated, or auto (estimate candidates if the device file was measured on "
+        "this machine; always measure finalists and final models)",
         option=False,
     )
     time: str | None = _setting(
         None,
-        PLACE,
-        "time for the whole run, such as 30min",
+        RUN,
+        "time limit for the whole run, e.g. 30min",
         unset=f"{DEFAULT_TIME}, or no limit if trials is given",
         metavar="TIME",
         example="30min",
     )
     trials: int | None = _setting(
         None,
-        PLACE,
-        "number of candidates to train; without time the result does not depend on the clock",
+        RUN,
+        "number of candidates to train; without time, results do not depend on the speed of the machine",
         unset="as many as the time allows",
         metavar="N",
         example=50,
     )
-    out: str = _setting("runs/run", PLACE, "run folder; rerun the same command to resume", metavar="FOLDER")
-    seed: int = _setting(0, PLACE, "seed of splits, search and training", metavar="N")
+    out: str = _setting("runs/run", RUN, "run folder; rerun the same command to resume", metavar="FOLDER")
+    seed: int = _setting(0, RUN, "random seed for splits, search and training", metavar="N")
     workers: int | None = _setting(
         None,
-        PLACE,
-        "candidates trained at the same time, each in its own process",
-        unset="with time, the number that is fastest on this machine; with ray, the number of CPU cores; otherwise 1",
+        RUN,
+        "number of candidates trained in parallel, each in its own process",
+        unset="chosen for the highest throughput on this machine if time is set; the number of CPU cores with ray; "
+        "otherwise 1",
         metavar="N",
         example=2,
     )
     storage: str | None = _setting(
         None,
-        PLACE,
-        "study shared by several machines: FILE.db, FILE.journal, postgresql://..., mysql://... or "
-        "grpc://HOST:PORT; needs trials",
+        RUN,
+        "storage of a study shared by several machines: FILE.db, FILE.journal, postgresql://..., mysql://... or "
+        "grpc://HOST:PORT; requires trials",
         unset="a file in the run folder",
         example="search.journal",
     )
-    study: str = _setting("search", PLACE, "name of the study in storage", metavar="NAME")
+    study: str = _setting("search", RUN, "study name in the storage", metavar="NAME")
     artifacts: str | None = _setting(
         None,
-        PLACE,
-        "folder that all machines can read, through which the weights of init travel",
+        RUN,
+        "shared folder used to distribute pretrained weights (init) to the workers",
         metavar="FOLDER",
         example="/mnt/shared",
     )
-    executor: str = _setting("processes", PLACE, "what trains the candidates: processes (on this machine) or ray")
+    executor: str = _setting("processes", RUN, "backend that trains the candidates: processes (local) or ray")
     address: str | None = _setting(
-        None, PLACE, "Ray cluster, such as auto or HOST:PORT", unset="start Ray on this machine", example="auto"
+        None, RUN, "address of the Ray cluster: auto or HOST:PORT", unset="start Ray on this machine", example="auto"
     )
-    cpus: float = _setting(1.0, PLACE, "CPUs that Ray reserves for each candidate", metavar="N")
-    gpus: float = _setting(0.0, PLACE, "GPUs that Ray reserves for each candidate", metavar="N")
+    cpus: float = _setting(1.0, RUN, "CPUs that Ray reserves for each candidate", metavar="N")
+    gpus: float = _setting(0.0, RUN, "GPUs that Ray reserves for each candidate", metavar="N")
     space: str = _setting(
         "mobilenet",
         SEARCH,
@@ -210,55 +215,57 @@ class Config:
     init: str | None = _setting(
         None,
         SEARCH,
-        "pretrained weights to start from, in place of a space: auto, timm:NAME, or a file of timm's weights",
+        "start from pretrained weights instead of searching a space: auto, timm:NAME, or a timm checkpoint file",
         example="auto",
     )
-    sampler: str = _setting("surrogate", SEARCH, "how candidates are proposed: surrogate, tpe or random")
+    sampler: str = _setting(
+        "surrogate", SEARCH, "sampler that proposes candidates: surrogate (Gaussian process), tpe or random"
+    )
     warm_start: str | None = _setting(
         None,
         SEARCH,
-        "folder of an earlier run with the same space; its best networks are tried first",
+        "run folder of an earlier search in the same space; its best networks are evaluated first",
         metavar="FOLDER",
         example="runs/earlier",
     )
     baseline: str = _setting(
         "auto",
         SEARCH,
-        "preset trained as long as the winner, for comparison; none; or auto, which is none with time and "
-        "resnet8 otherwise",
+        "preset trained for as long as the selected network, as a baseline; none; or auto (none if time is set, "
+        "otherwise resnet8)",
     )
     teacher: str = _setting(
         "auto",
         TRAINING,
-        "network to distil from: timm:NAME (trained on your images first), an ONNX file, none, or auto, "
-        "a small timm network if there is time to train it",
+        "teacher for knowledge distillation: timm:NAME (trained on your images first), an ONNX file, none, or auto "
+        "(a small timm model if there is time to train it)",
     )
-    learning_rate: float = _setting(0.1, TRAINING, "highest learning rate, for batches of 128", option=False)
-    search_epochs: float = _setting(2.0, TRAINING, "epochs of each candidate", option=False)
-    teacher_epochs: float = _setting(10.0, TRAINING, "epochs of the teacher", option=False)
-    train_epochs: float = _setting(20.0, TRAINING, "epochs of the winner", option=False)
+    learning_rate: float = _setting(0.1, TRAINING, "peak learning rate at batch size 128", option=False)
+    search_epochs: float = _setting(2.0, TRAINING, "training epochs per candidate", option=False)
+    teacher_epochs: float = _setting(10.0, TRAINING, "training epochs of the teacher", option=False)
+    train_epochs: float = _setting(20.0, TRAINING, "training epochs of the selected network", option=False)
     distill_epochs: float = _setting(10.0, TRAINING, "epochs of the distillation", option=False)
-    prune_epochs: float = _setting(5.0, TRAINING, "epochs after pruning", option=False)
-    prune_amount: float = _setting(0.2, TRAINING, "share of the channels to remove", option=False)
+    prune_epochs: float = _setting(5.0, TRAINING, "fine-tuning epochs after pruning", option=False)
+    prune_amount: float = _setting(0.2, TRAINING, "fraction of the channels to prune", option=False)
     prune_steps: int = _setting(2, TRAINING, "number of pruning steps", option=False)
     prune_criterion: str = _setting(
-        "taylor", TRAINING, "importance of a channel: taylor, l1, l2, bn_scale or fpgm", option=False
+        "taylor", TRAINING, "channel importance criterion: taylor, l1, l2, bn_scale or fpgm", option=False
     )
     stages: str = _setting(
         "auto",
         TRAINING,
-        "compression steps in order, separated by commas; auto is int8 with time, otherwise "
-        "distillation if there is a teacher, pruning and int8",
+        "comma-separated list of compression steps, in order; auto means int8 if time is set, otherwise "
+        "distillation (if there is a teacher), pruning and int8",
         option=False,
     )
-    stage_epochs: float = _setting(5.0, TRAINING, "epochs of every other step that trains", option=False)
+    stage_epochs: float = _setting(5.0, TRAINING, "epochs of each other compression step that trains", option=False)
 
     def __post_init__(self) -> None:
         check_types(self)
         for name in _QUANTITIES:
             self._number(name)
         if self.storage is not None and self.trials is None:
-            raise InputError("storage needs trials, so that all workers know when the study is complete")
+            raise InputError("storage requires trials, so that all workers know when the study is complete")
         for name, holds, what in _CHECKS:
             value = getattr(self, name)
             if value is not None and not holds(value):
@@ -356,7 +363,7 @@ def quantity(name: str, text: str) -> float:
     units = _UNITS[name]
     match = re.fullmatch(r"\s*(-?\d+(?:\.\d*)?(?:e-?\d+)?)\s*([A-Za-z]+)\s*", str(text))
     if match is None or match[2] not in units:
-        raise InputError(f"{name} must be a number with one of the units {', '.join(units)}, got {str(text)!r}")
+        raise InputError(f"{name} must be a number with a unit ({', '.join(units)}), got {str(text)!r}")
     value = float(match[1]) * units[match[2]]
     if not 0 < value < math.inf:
         raise InputError(f"{name} must be above 0, got {str(text)!r}")
@@ -381,7 +388,7 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
     known = list(settings())
     for name in given:
         if name not in known:
-            raise InputError(f"unknown entry {name!r}{did_you_mean(name, known)} (valid: {', '.join(known)})")
+            raise InputError(f"unknown setting {name!r}{did_you_mean(name, known)} (valid: {', '.join(known)})")
     return Config(**given)
 
 
@@ -414,7 +421,7 @@ def check_types(config: Any) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise InputError(f"config {path}: there is no such file")
+        raise InputError(f"config file not found: {path}")
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

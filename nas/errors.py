@@ -16,7 +16,7 @@ __all__ = ["CrashError", "InputError", "NothingFitsError", "UserFunctionError", 
 
 
 class NothingFitsError(Exception):
-    """No network meets the budget: an explanation, exit code 3."""
+    """Raised when no network meets the budget; the message explains why (exit code 3)."""
 
 
 class CrashError(Exception):

@@ -23,16 +23,15 @@ _LARGEST_SIZE = 2**16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arch:
-    """A classifier: stem, stages of blocks, an optional last convolution ``head``, global mean, linear layer.
+    """A classifier as data: stem, stages of blocks, an optional last convolution ``head``, global mean, linear layer.
 
-    ``input_shape`` is (channels, height, width). Two Archs of equal specs are equal and have the same ``id``. A head
-    that pools takes the place of the global mean. ``weights`` is a file of timm's weights that ``build_model`` begins
-    with, of this network or of a wider or deeper one; it is no part of the architecture: neither compared, nor in the
-    JSON.
+    ``input_shape`` is (channels, height, width). Archs with equal specs compare equal and have the same ``id``. A head
+    that pools replaces the global mean. ``weights`` is a timm checkpoint, of this network or of a wider or deeper one,
+    that initializes ``build_model``; it is not part of the architecture: neither compared nor in the JSON.
 
     Raises:
-        InputError: the channels of neighbours differ, a side of the input is below 1, no class is left, or another
-            block than the head pools.
+        InputError: the channels of adjacent blocks differ, a dimension of the input is below 1, there are no classes,
+            or a block other than the head pools.
 
     >>> from search_spaces import preset
     >>> arch = preset("resnet8")

@@ -11,9 +11,9 @@ from search_spaces.trained_weights.weights_file import noted_preset, read_state,
 
 
 def identify_weights(path: Path | str) -> str:
-    """The preset whose tensors, the classifier aside, a file of timm's weights holds.
+    """Identify which preset a timm checkpoint belongs to (ignoring the classifier).
 
-    Networks of the same tensors, such as timm's ``tf_`` variants with another padding, cannot be distinguished, unless
+    Networks with the same tensors, such as timm's ``tf_`` variants with another padding, cannot be distinguished unless
     the file names its preset, as the files in the cache of runs do.
 
     Raises:
@@ -34,4 +34,4 @@ def identify_weights(path: Path | str) -> str:
         shapes[STEM] = (shapes[STEM][0], channels, *shapes[STEM][2:])
         if state_difference(shapes, body) is None:
             return name
-    raise InputError(f"{path}: holds the weights of no preset (valid: {', '.join(names)})")
+    raise InputError(f"{path} does not match any preset (valid: {', '.join(names)})")

@@ -25,23 +25,23 @@ def lower_block(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) ->
 
 
 def register_block(kind: str, block_class: BlockClass, lowering: Lowering) -> None:
-    """Make a block of one's own known under ``kind``, so that spaces and ``build_model`` can use it.
+    """Register a custom block under the name ``kind``, so that spaces and ``build_model`` can use it.
 
-    ``block_class(spec)`` is its module, ``lowering(builder, name, x, spec)`` appends what it computes and returns the
-    name of its output. A convolution of the module's part ``p`` is the operation ``name.p``. Call it where the space is
-    defined. A ``block_class`` that is a function may import torch when it is called; nothing here does.
+    ``block_class(spec)`` builds the module; ``lowering(builder, name, x, spec)`` appends its operations and returns the
+    name of its output. A convolution of the submodule ``p`` is the operation ``name.p``. Call it where the space is
+    defined. A ``block_class`` that is a function may import torch when it is called.
 
     Raises:
         InputError: there is a block of that kind, or the kind is not a name.
 
     >>> register_block("conv", lambda spec: None, _conv)
     Traceback (most recent call last):
-    hw_profiles.errors.InputError: register_block: kind must be new, got 'conv'
+    hw_profiles.errors.InputError: register_block: kind 'conv' is already registered
     """
     if not isinstance(kind, str) or not kind.isidentifier():
         raise InputError(f"register_block: kind must be a name such as 'bottleneck', got {kind!r}")
     if kind in LOWERINGS:
-        raise InputError(f"register_block: kind must be new, got {kind!r}")
+        raise InputError(f"register_block: kind {kind!r} is already registered")
     LOWERINGS[kind] = lowering
     CUSTOM_BLOCKS[kind] = block_class
     REGISTERED_BY[kind] = sys._getframe(1).f_globals["__name__"]

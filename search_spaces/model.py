@@ -41,8 +41,8 @@ class Classifier(nn.Module):
 
 
 def build_model(arch: Arch, *, seed: int = 0) -> Classifier:
-    """The trainable module of an Arch, its weights drawn from a generator of its own or read from ``arch.weights``,
-    of which a narrower or shallower network takes its part.
+    """Build the trainable module of an Arch, with randomly initialized weights (from its own generator), or with those
+    of ``arch.weights``, of which a narrower or shallower network takes its part.
 
     Raises:
         InputError: ``arch.weights`` is not a file of timm's weights for this network or a larger one.

@@ -15,7 +15,7 @@ from search_spaces.layout import block, round_width
 
 
 def list_presets() -> list[str]:
-    """Names for :func:`preset`; where a name ends in NNN, any width in percent is one.
+    """Return the names for :func:`preset`; NNN at the end of a name stands for a width multiplier in percent.
 
     >>> list_presets()[:4]
     ['resnet8', 'mobilenetv1_100', 'mobilenetv1_125', 'mobilenetv2_035']
@@ -34,16 +34,25 @@ def preset(
     num_classes: int | None = None,
     weights: Path | str | None = None,
 ) -> Arch:
-    """A known network, at its published input size and classes unless others are given.
+    """Return a preset architecture, by default with its published input size and number of classes.
 
-    ``resnet8`` is the image classifier of MLPerf Tiny (2106.07597); all others are timm's networks of that name, with
+    ``resnet8`` is the image classifier of MLPerf Tiny (2106.07597); all others are the timm networks of that name, with
     timm's rounding of widths: MobileNetV1 (1704.04861), V2 (1801.04381) and V3 (1905.02244), MnasNet (1807.11626),
-    EfficientNet (1905.11946). ``weights`` is a file of timm's weights, with which ``build_model`` begins: a state dict
-    as ``.safetensors``, ``.pth``, ``.pt`` or ``.bin``. The classifier is drawn anew where the file has another number
-    of classes; for grey images the stem's weights are summed over the colours.
+    EfficientNet (1905.11946).
+
+    Args:
+        name: a name of :func:`list_presets`.
+        input_shape: (C, H, W).
+        num_classes: number of classes.
+        weights: a timm checkpoint used to initialize ``build_model``: a state dict as ``.safetensors``, ``.pth``,
+            ``.pt`` or ``.bin``. The classifier is re-initialized if the number of classes differs; for grayscale images
+            the weights of the stem are summed over the colors.
+
+    Returns:
+        The architecture.
 
     Raises:
-        InputError: no preset has that name, or the file does not hold its weights.
+        InputError: an unknown preset, or a file that does not contain its weights.
 
     >>> preset("mobilenetv2_100").workload().params
     3504872
@@ -66,7 +75,7 @@ def _find(name: str) -> tuple[Family, float]:
     family = FAMILIES.get(scaled[1] if scaled else name)
     if family is None or bool(scaled) != bool(family.percents) or (scaled and int(scaled[2]) == 0):
         hint = did_you_mean(name, list_presets())
-        raise InputError(f"no preset is called {name!r}{hint} (valid: {', '.join(list_presets())})")
+        raise InputError(f"unknown preset {name!r}{hint} (valid: {', '.join(list_presets())})")
     return family, int(scaled[2]) / 100 if scaled else 1.0
 
 

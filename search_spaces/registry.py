@@ -36,8 +36,10 @@ def list_spaces() -> list[str]:
 
 
 def load_space(name: str, *, input_shape: tuple[int, int, int], num_classes: int) -> Space:
-    """A space of ours by name, or a user's own by ``"module:function"`` called with the same two arguments; the module
-    is looked for among the installed ones first, then in the current folder.
+    """Load a built-in search space by name, or a custom one as ``"module:function"``.
+
+    The function is called with ``input_shape`` and ``num_classes``. The module is looked up among the installed ones
+    first, then in the current folder.
 
     Raises:
         InputError: there is no such space, or the function returned something else.
@@ -61,7 +63,7 @@ def load_space(name: str, *, input_shape: tuple[int, int, int], num_classes: int
 
 
 def sample(name: str, *, seed: int, input_shape: tuple[int, int, int] = (3, 32, 32), num_classes: int = 10) -> Arch:
-    """A random Arch of a space.
+    """Sample a random architecture from a search space.
 
     >>> sample("mobilenet", seed=0, input_shape=(3, 32, 32), num_classes=10).num_classes
     10
@@ -73,7 +75,7 @@ def _users_own(name: str) -> SpaceFactory:
     module, _, attribute = name.partition(":")
     if not attribute:
         hint = did_you_mean(name, SPACES)
-        raise InputError(f"no space is called {name!r}{hint} (valid: {', '.join(SPACES)}, or module:function)")
+        raise InputError(f"unknown space {name!r}{hint} (valid: {', '.join(SPACES)}, or module:function)")
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.append(folder)  # last: a file there never takes the place of an installed package

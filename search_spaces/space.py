@@ -42,7 +42,7 @@ class Space:
     def __post_init__(self) -> None:
         empty = [name for name, values in self.choices.items() if not values]
         if empty:
-            raise InputError(f"space {self.name}: every choice needs a value, got none for {', '.join(empty)}")
+            raise InputError(f"space {self.name}: choices without values: {', '.join(empty)}")
 
     def __call__(self, trial: Chooser) -> Arch:
         """The Arch of the values that a trial suggests."""

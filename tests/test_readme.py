@@ -12,6 +12,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from compress.data.dataset import load_data
+from compress.data.preprocessing import METADATA_KEY
+from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.writer import random_weights, write_onnx
 from nas.commands.main import main
 from search_spaces import preset
@@ -23,6 +25,8 @@ README = (ROOT / "README.md").read_text()
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
 def test_python_examples_run(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    workload = preset("resnet8", input_shape=(1, 16, 16)).workload()
+    (tmp_path / "model.onnx").write_bytes(write_onnx(workload, random_weights(workload)))
     exec(compile(code, "README.md", "exec"), {})
 
 
@@ -52,10 +56,13 @@ def test_commands_run_one_after_the_other(
     write_photos(tmp_path / "photos")
     preprocessing = load_data(tmp_path / "photos").preprocessing
     workload = preset("resnet8", input_shape=preprocessing.input_shape, num_classes=3).workload()
-    (tmp_path / "model.onnx").write_bytes(write_onnx(workload, random_weights(workload)))
+    record, scales = {METADATA_KEY: preprocessing.to_json()}, fixed_quantization(workload)
+    weights = random_weights(workload)
+    (tmp_path / "model.onnx").write_bytes(write_onnx(workload, weights, metadata=record))
+    (tmp_path / "model.int8.onnx").write_bytes(write_onnx(workload, weights, quantization=scales, metadata=record))
     commands = [shlex.split(command) for command in re.findall(r"^nas (.+)$", README, re.MULTILINE)]
     assert [command[0] for command in commands] == [
-        "run", "search", "worker", "compress", "select", "profile", "profile", "list", "report",
+        "run", "search", "worker", "compress", "select", "profile", "profile", "compare", "report",
     ]  # fmt: skip
     for command in commands:
         if command[0] == "run":

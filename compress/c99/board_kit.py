@@ -50,7 +50,7 @@ def write_board_kit(out: Path) -> tuple[Path, ...]:
         InputError: the folder is a file or holds something.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: must be a new or empty folder, and is not; choose another")
+        raise InputError(f"{out} already exists and is not an empty folder; choose another")
     programs = [_program(name) for name in board_names()]
     texts = {name: piece(name) for name in _COPIED}
     texts |= {"Makefile": piece("board.mk"), "networks.h": _header(programs), "README.md": _readme(programs)}

@@ -60,9 +60,7 @@ def _between(graph: Graph, read: str, output: str) -> list[Any]:
         node = graph.producers.get(name)
         if node is None or node.op_type not in POINTWISE or node.domain not in ("", "ai.onnx"):
             kind = f"tensor {name!r}" if node is None else place(node)
-            raise InputError(
-                f"{kind}: not a function of one number that the C99 writer knows; replace it or leave it out"
-            )
+            raise InputError(f"{kind}: unsupported elementwise function in the C99 export; replace or remove it")
         if any(graph.constants[i].size != 1 for i in node.input if i in graph.constants):
             raise InputError(f"{place(node)}: its constant must be one number, not one per channel")
         if node not in found:

@@ -78,8 +78,8 @@ def _check_weights(graph: Graph) -> None:
     in_float = [node for node in weighted if graph.float_weight(node)]
     if 0 < len(in_float) < len(weighted):
         raise InputError(
-            f"{place(in_float[0])}: a C99 program computes in 8-bit integers alone, and {len(in_float)} of "
-            f"{len(weighted)} operations have float weights; quantize them too, or train in integers (stage qat)"
+            f"{place(in_float[0])}: the C99 export supports int8 only, but {len(in_float)} of "
+            f"{len(weighted)} operations have float weights; quantize them, or use quantization-aware training (qat)"
         )
 
 
@@ -119,7 +119,9 @@ def _input(graph: Graph, given: Any) -> Value:
     kind = given.type.tensor_type
     shape = tuple(dim.dim_value for dim in kind.shape.dim)
     if not shape or min(shape) < 1:
-        raise InputError(f"input {shown(given.name)} must have fixed sizes, got {shape}; export it so")
+        raise InputError(
+            f"input {shown(given.name)} must have a static shape, got {shape}; export the model again with one"
+        )
     images = len(shape) == 4 and shape[0] == 1
     turned = images and all(node.op_type in MOVES for node in _computing(graph, given.name))
     index = row_by_row(shape) if turned or not images else channels_last(shape)
@@ -161,7 +163,7 @@ def _quantization_of_input(graph: Graph, name: str) -> TensorQuantization:
 def _output(builder: Builder, name: str) -> Value:
     """The network's output, as it lies where that is an order that can be told, else row by row."""
     if name not in builder.values:
-        raise InputError(f"output {shown(name)} must depend on the input, and does not")
+        raise InputError(f"output {shown(name)} does not depend on the input")
     tensor, value = builder.integers(name)
     for index in (row_by_row(value.shape), program_index(value.shape)):
         if np.array_equal(index, value.index) and value.index.size == tensor.size:

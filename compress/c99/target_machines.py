@@ -177,7 +177,7 @@ def _call(command: Sequence[str], folder: Path) -> str:
     except OSError as error:
         raise InputError(f"{command[0]}: cannot be started ({error.strerror})") from None
     except subprocess.TimeoutExpired:
-        raise InputError(f"{command[0]}: did not end within {_PATIENCE} seconds") from None
+        raise InputError(f"{command[0]}: timed out after {_PATIENCE} seconds") from None
     if done.returncode:
         told = (done.stderr or done.stdout).strip().splitlines()
         raise InputError(f"{Path(command[0]).name}: failed ({done.returncode}): {' / '.join(told[:3])}")

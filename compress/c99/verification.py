@@ -115,7 +115,7 @@ def verify(
     network = read_network(file)
     given = random_inputs(network) if images is None else images
     if not len(given):
-        raise InputError("images must hold at least one, got none")
+        raise InputError("images is empty, at least one is required")
     case = _Case(network=network, folder=out, images=given, layer_images=layer_images, emulated=emulated_images)
     found, problems, skipped = case.on(chosen)
     runtime = case.beside_runtime(file) if found else None

@@ -76,8 +76,8 @@ def write_c99(file: Path, out: Path, *, force: bool = False, test_images: NDArra
 
     Args:
         file: 8-bit activations and weights between QuantizeLinear and DequantizeLinear.
-        out: the folder, which is made; ``Makefile`` and ``README.md`` in it say what to do.
-        force: write into a folder that is not empty; files of other names stay.
+        out: output folder (created if needed); see the generated ``README.md``.
+        force: write into a folder that is not empty; other files are left untouched.
         test_images: network inputs (N, C, H, W) that are stored with the outputs they must give; random ones otherwise.
 
     Raises:
@@ -97,9 +97,9 @@ def write_c99(file: Path, out: Path, *, force: bool = False, test_images: NDArra
     """
     network = read_network(file)
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: must be a folder, and is a file; choose another")
+        raise InputError(f"{out} is a file, expected a folder; choose another")
     if out.exists() and any(out.iterdir()) and not force:
-        raise InputError(f"{out}: the folder must be new or empty, and is not; choose another or say --force")
+        raise InputError(f"{out} already exists and is not empty; choose another folder or use --force")
     images = _test_inputs(network, test_images)
     texts = sources(network)
     texts["test_vectors.h"] = _test_vectors(network, images)

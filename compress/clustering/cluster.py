@@ -45,16 +45,16 @@ _PROBED_IMAGES = 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cluster:
-    """Let the weights of each layer take ``clusters`` values besides zero, found by k-means, then train these values,
+    """Restrict the weights of each layer to ``clusters`` non-zero values, found by k-means, then fine-tune these values
     with the earlier network as teacher (Deep Compression, 1510.00149). Weights that are zero stay zero.
 
-    ``clusters``: of every layer, or by layer or kind (``{"conv": 256, "linear": 32}``; others stay as they are);
-    ``bits`` says the same as a power of two. With the ``scope`` ``"sensitivity"`` it is a geometric mean over all
-    weights: layers get fewer values where that moves the network's classes less, on training images without labels.
-    ``start``: the first values evenly between the extremes (``"linear"``), at even shares of the weights
-    (``"density"``) or ``"random"``; or ``"even"``: multiples of one step, zero among them, without k-means. Shared are
-    the weights of the deployed file, batch normalisation folded; of an int8 network its integers. ``recipe`` None
-    trains nothing.
+    ``clusters``: of every layer, or by layer or kind (``{"conv": 256, "linear": 32}``; others are not clustered);
+    ``bits`` gives it as a power of two. With ``scope`` ``"sensitivity"`` it is a geometric mean over all weights:
+    layers get fewer clusters if that changes the class probabilities less, on training images without labels.
+    ``start``: initial values evenly spaced between the extremes (``"linear"``), at quantiles of the weights
+    (``"density"``), ``"random"``, or multiples of one step including zero, without k-means (``"even"``). Clustering is
+    applied to the deployed weights (batch normalization folded, or the integers of an int8 network). ``recipe`` None
+    disables fine-tuning.
 
     >>> Cluster(bits=4).name
     'cluster'
@@ -195,9 +195,7 @@ def check_can_share(artifact: Artifact) -> None:
     """Raise an InputError where shared values would undo what an earlier stage made of the file."""
     stored = artifact.deployed is not None and bool(artifact.weights)  # an ONNX file is all there is
     if stored or any(f.bits < FLOAT32.bits and not f.codebook for f in artifact.weight_formats.values()):
-        raise InputError(
-            "Cluster must come before an external network is int8 or weights are stored in fewer bits, here they are"
-        )
+        raise InputError("Cluster must run before int8 or low-bit storage, but this network is already quantized")
 
 
 def integer_steps(artifact: Artifact) -> dict[str, NDArray[np.float32]]:

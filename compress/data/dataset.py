@@ -70,13 +70,12 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Dataset:
-    """Three splits of one size, and how an image becomes the network's input.
+    """Train, validation and test splits with their preprocessing.
 
-    ``facts`` is what a report should tell of the images, in JSON types: ``counts`` {split: {class: images}},
-    ``skipped`` {"count", "files": [{"file", "why"}]}, ``left_out`` {reason: files that are no part of the data},
-    ``near_duplicates`` {"val": images with one in train, "test": with one in train or val, "pairs": [[file, other
-    file]]}, and with groups ``groups`` {split: groups}.
-    ``test_names`` is what a user calls each test image.
+    ``facts`` are JSON types for the report: ``counts`` {split: {class: images}}, ``skipped`` {"count", "files":
+    [{"file", "why"}]}, ``left_out`` {reason: files that are not part of the data}, ``near_duplicates`` {"val": images
+    with one in train, "test": with one in train or val, "pairs": [[file, other file]]}, and with groups ``groups``
+    {split: groups}. ``test_names`` are the file names of the test images.
     """
 
     name: str
@@ -127,20 +126,26 @@ def load_data(
     unreadable: str = "refuse",
     on_progress: OnProgress | None = None,
 ) -> Dataset:
-    """The images of ``"digits"``, a folder, a zip or tar of one, an ``.npz`` file or ``"torchvision:NAME"``.
+    """Load an image dataset and split it.
 
-    A folder holds one folder of images for each class, or such folders under ``train/`` and, as wished, ``val/`` and
-    ``test/`` (also called training, valid, validation, testing; in any case). A file ``labels.csv`` in it (header
-    ``file,label``, paths from the folder) tells the classes instead. With a file ``groups.csv`` (header
-    ``file,group``, each image in one row) all images of a group come into one split. What is left out, such as hidden
-    folders and a ``test/`` without classes, is counted in one line of the log and in the facts.
+    A folder contains one subfolder of images per class, optionally split into ``train/``, ``val/`` and ``test/`` (also
+    called training, valid, validation, testing; in any case). A file ``labels.csv`` (header ``file,label``, paths
+    relative to the folder) may define the classes instead. With a file ``groups.csv`` (header ``file,group``, one row
+    per image) all images of a group are put into one split. Ignored files, such as hidden folders and a ``test/``
+    without classes, are counted in one line of the log and in ``facts``. Splits larger than 256 MiB are cached on disk.
 
-    An .npz file holds x_train, y_train, x_test and y_test; images are uint8 (N, H, W) or (N, H, W, C). What is not
-    given is split off by the seed, the same share of each class. ``size`` is the side to which images are resized; by
-    default their own, or for files the median side but at most 160 where sizes differ. Images that cannot be read are
-    refused, or with ``unreadable="skip"`` left out and listed in the facts.
+    Args:
+        source: ``"digits"``, a folder, a zip or tar archive of one, a folder saved by Hugging Face's ``datasets``, an
+            ``.npz`` file with x_train, y_train, x_test and y_test (images uint8 (N, H, W) or (N, H, W, C)), or
+            ``"torchvision:NAME"``.
+        seed: random seed. Missing splits are drawn with it, stratified by class.
+        size: side length to which images are resized; by default the original size if all images have the same size,
+            otherwise the median, at most 160.
+        unreadable: ``"refuse"`` raises an error if an image cannot be read, ``"skip"`` lists such images in ``facts``.
+        on_progress: called with the finished share between 0 and 1.
 
-    Splits above 256 MiB lie in files of the user's cache folder and are found there again.
+    Returns:
+        The dataset with its splits and preprocessing.
 
     Raises:
         InputError: no such data, unreadable images, fewer than two classes, or a class too small to be split.
@@ -269,7 +274,7 @@ def _check_missing(source: str, read: Mapping[str, _Read], unreadable: str) -> N
         total = len(missing) + sum(len(each.split) for each in read.values())
         raise InputError(
             f"--data {source}: {len(missing)} of {total} images cannot be read: {first}"
-            f"{' and others' if len(missing) > 3 else ''}; fix or remove them, or leave them out with unreadable=skip"
+            f"{' and others' if len(missing) > 3 else ''}; fix or remove them, or set unreadable=skip to ignore them"
         )
 
 
@@ -279,7 +284,7 @@ def _check_classes(read: Mapping[str, _Read], names: Sequence[str]) -> None:
         for i in np.flatnonzero(some == 0)[:1]:
             elsewhere = [f"{other} has {n}" for other, each in counts.items() if (n := int(each[i]))]
             raise InputError(
-                f"every class needs images in each split, {names[i]!r} has none in {split} "
+                f"every class needs images in each split, but {names[i]!r} has none in {split} "
                 f"({', '.join(elsewhere) or 'nor in any other'})"
             )
 

@@ -193,7 +193,7 @@ def usual_shape(reader: ImageReader) -> tuple[int, tuple[int, int]]:
         except Exception as error:  # as above; whether it matters is decided when all are read
             failed.append(f"{reader.name(index)} ({' '.join(str(error).split())[:200]})")
     if not shapes:
-        raise InputError(f"none of {len(failed)} images that were looked at can be read: {', '.join(failed[:3])}")
+        raise InputError(f"none of the first {len(failed)} images can be read: {', '.join(failed[:3])}")
     shape = shapes[0]
     if len(set(shapes)) > 1 or max(shape) > _LARGEST_SIDE:
         side = min(_LARGEST_SIDE, int(np.median([min(s) for s in shapes])))

@@ -50,7 +50,7 @@ def gathered(batches: Iterable[Any]) -> Gathered:
         parts.append(_of_batch(batch))
         count += len(parts[-1].inputs)
     if not parts:
-        raise InputError("an iterable of batches must yield at least one, it yields none")
+        raise InputError("the iterable of batches is empty")
     if any((part.labels is None) != (parts[0].labels is None) for part in parts):
         raise InputError("batches must all have labels or none, got both")
     labels = None if parts[0].labels is None else np.concatenate([part.labels for part in parts])
@@ -99,7 +99,9 @@ def _of_batch(batch: Any) -> Gathered:
     elif isinstance(batch, tuple | list) and len(batch) == 1 and _is_array(batch[0]):
         batch = batch[0]
     if isinstance(batch, Image.Image):
-        raise InputError("an iterable must yield batches (N, ...), got a single picture: give a folder, or stack them")
+        raise InputError(
+            "an iterable must yield batches (N, ...), got a single image: pass a folder or a stacked array"
+        )
     inputs = batch_or_call(batch) if isinstance(batch, Mapping) else numbers(batch)
     return Gathered(inputs, None if labels is None else label_vector(to_numpy(labels), len(inputs)))
 

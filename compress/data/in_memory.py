@@ -54,7 +54,7 @@ _Pixels = tuple[NDArray[np.uint8], tuple[float, ...], tuple[float, ...]]
 def _bytes(x: NDArray[Any]) -> _Pixels:
     x = x[..., None] if x.ndim == 3 else x
     if x.ndim != 4 or x.shape[3] not in (1, 3) or not x.size:
-        raise InputError(f"images as bytes must be (N, H, W) or (N, H, W, 1 or 3), got {x.shape}")
+        raise InputError(f"uint8 images must have shape (N, H, W) or (N, H, W, 1 or 3), got {x.shape}")
     shares = x.reshape(-1, x.shape[3]) / np.float32(255)
     return x, tuple(map(float, shares.mean(0))), tuple(float(max(s, 1e-3)) for s in shares.std(0))
 
@@ -62,7 +62,7 @@ def _bytes(x: NDArray[Any]) -> _Pixels:
 def _floats(x: NDArray[Any]) -> _Pixels:
     if not np.issubdtype(x.dtype, np.floating) or x.ndim != 4 or x.shape[1] not in (1, 3) or not x.size:
         raise InputError(
-            f"images must be bytes (N, H, W, channels) or floats (N, 1 or 3, H, W), got {x.dtype} {x.shape}"
+            f"images must be uint8 (N, H, W, channels) or floats (N, 1 or 3, H, W), got {x.dtype} {x.shape}"
         )
     if not np.isfinite(x).all():
         raise InputError("images must be finite numbers, got NaN or infinity")

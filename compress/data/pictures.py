@@ -54,7 +54,7 @@ def _without_classes(source: Path, folder: Path) -> ImageSource:
     left = LeftOut()
     paths = sorted(images_below(folder, folder.resolve(), left), key=lambda path: path.parts)
     if not paths:
-        raise InputError(f"--data {source}: holds no image{f' ({left.text()})' if left.counts else ''}")
+        raise InputError(f"--data {source}: no images found{f' ({left.text()})' if left.counts else ''}")
     part = LabelledImages(reader=ImageFileReader(folder, paths), labels=np.zeros(len(paths), np.int64))
     return ImageSource.of({"train": part}, (), left)
 

@@ -106,8 +106,8 @@ def _of(bits: int) -> str:
 def _colour_format(image: Image.Image) -> str | None:
     """How Pillow reads the lower byte of colours of 16 bits, of which it keeps the upper one."""
     tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
-    said = {str(_raw_format(tile.args)) for tile in tiles}
-    return _OTHER_BYTE.get(said.pop()) if len(said) == 1 else None
+    formats = {str(_raw_format(tile.args)) for tile in tiles}
+    return _OTHER_BYTE.get(formats.pop()) if len(formats) == 1 else None
 
 
 def _raw_format(args: Any) -> Any:

@@ -24,9 +24,9 @@ _SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preprocessing:
-    """Make the image 8-bit grey or RGB, cut the centre to the aspect ratio, resize with a bilinear filter through each
-    of ``sizes`` (height, width), divide by 255, subtract ``mean``, divide by ``std`` per channel: float32 (N, C, H, W).
-    Of images of 16 bits the lower ``bits`` are used: they are scaled from 0..2**bits - 1.
+    """Convert the image to 8-bit grayscale or RGB, center-crop to the aspect ratio, resize with a bilinear filter
+    through each of ``sizes`` (height, width), divide by 255, subtract ``mean``, divide by ``std`` per channel: float32
+    (N, C, H, W). Of images of 16 bits the lower ``bits`` are used: they are scaled from 0..2**bits - 1.
 
     >>> p = Preprocessing(channels=1, sizes=((8, 8),), mean=(0.5,), std=(0.25,), class_names=("a", "b"))
     >>> p.tensor(np.full((1, 8, 8, 1), 255, np.uint8)).max().item()

@@ -23,8 +23,8 @@ class UnknownPreprocessing(Preprocessing):
 
     def tensor(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Raises an InputError: the preprocessing is unknown."""
-        raise InputError("how an image becomes the input was not said: give data beside the model")
+        raise InputError("the preprocessing of the model is unknown: pass data together with the model")
 
     def to_json(self) -> str:
         """Refuses: there is nothing to write."""
-        raise InputError("how an image becomes the input was not said: give data beside the model")
+        raise InputError("the preprocessing of the model is unknown: pass data together with the model")

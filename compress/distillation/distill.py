@@ -29,21 +29,21 @@ Divergence = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Distill:
-    """Train further, with the outputs of a teacher and the labels. ``weight`` is the teacher's share of the loss,
+    """Train further with the outputs of a teacher and the labels. ``weight`` is the teacher's share of the loss,
     ``temperature`` divides both logits.
 
-    - ``"soft_targets"``: the teacher's softened outputs (Hinton et al., 1503.02531).
-    - ``"decoupled"``: the same in two parts, ``target_weight`` × how likely the label is and ``others_weight`` × how
-      likely the other classes are among themselves (Zhao et al., 2203.08679).
-    - ``"hints"``: soft targets, and ``feature_weight`` × the distance of a learnt convolution of one feature map from
-      the teacher's (FitNets, Romero et al., 1412.6550); both parts at once, as the network is trained already.
+    - ``"soft_targets"``: the softened outputs of the teacher (Hinton et al., 1503.02531).
+    - ``"decoupled"``: the same in two parts, ``target_weight`` × the probability of the label and ``others_weight`` ×
+      the distribution over the other classes (Zhao et al., 2203.08679).
+    - ``"hints"``: soft targets, and ``feature_weight`` × the distance of a learned convolution of a feature map from
+      that of the teacher (FitNets, Romero et al., 1412.6550); in one training, because the network is already trained.
     - ``"attention"``: soft targets, and ``feature_weight`` × the distance of the attention maps of every resolution
       (Zagoruyko and Komodakis, 1612.03928).
-    - ``"self"``: the architecture begins anew with other random weights, and what the artifact was is its teacher by
-      soft targets (born-again networks, Furlanello et al., 1805.04770).
+    - ``"self"``: re-initialize the network and train it with the original as teacher (born-again networks, Furlanello
+      et al., 1805.04770).
 
-    ``layers`` and ``teacher_layers`` are the modules whose feature maps are compared, in pairs; without them the
-    deepest ones of each resolution, the last of both networks together, and for hints the middle pair.
+    ``layers`` and ``teacher_layers`` are the modules whose feature maps are compared, in pairs; by default the deepest
+    ones of each resolution, the last of both networks together, and for hints the middle pair.
 
     Raises:
         InputError: when called: no teacher, one whose features cannot be read, an artifact that has been quantized or
@@ -126,8 +126,8 @@ def divergence_loss(teacher: Teacher, divergence: Divergence, temperature: float
     """``weight`` × a divergence from the teacher, the rest cross-entropy."""
 
     def loss(logits: Tensor, labels: Tensor, pixels: Tensor) -> Tensor:
-        told = divergence(logits, wanted_logits(teacher, pixels, temperature), labels)
-        return weight * told + (1 - weight) * F.cross_entropy(logits, labels)
+        distilled = divergence(logits, wanted_logits(teacher, pixels, temperature), labels)
+        return weight * distilled + (1 - weight) * F.cross_entropy(logits, labels)
 
     return loss
 

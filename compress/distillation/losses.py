@@ -16,8 +16,8 @@ def soft_target_divergence(student: Tensor, teacher: Tensor, temperature: float)
     0.0
     """
     wanted = F.log_softmax(teacher / temperature, dim=1)
-    said = F.log_softmax(student / temperature, dim=1)
-    return F.kl_div(said, wanted, reduction="batchmean", log_target=True) * temperature**2
+    predicted = F.log_softmax(student / temperature, dim=1)
+    return F.kl_div(predicted, wanted, reduction="batchmean", log_target=True) * temperature**2
 
 
 def decoupled_divergences(
@@ -37,8 +37,8 @@ def decoupled_divergences(
     said_target, said_others = _decoupled(student / temperature, labels)
     wanted_target, wanted_others = _decoupled(teacher / temperature, labels)
 
-    def divergence(said: Tensor, wanted: Tensor) -> Tensor:
-        return F.kl_div(said, wanted, reduction="batchmean", log_target=True) * temperature**2
+    def divergence(predicted: Tensor, wanted: Tensor) -> Tensor:
+        return F.kl_div(predicted, wanted, reduction="batchmean", log_target=True) * temperature**2
 
     return divergence(said_target, wanted_target), divergence(said_others, wanted_others)
 

@@ -16,8 +16,8 @@ FILE = "model.fnz"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Encode:
-    """Write ``model.fnz`` beside the ONNX file: the same file, byte by byte, in fewer bytes. The network stays as it
-    is. Without a folder there is nothing to write.
+    """Write ``model.fnz`` beside the ONNX file: a losslessly compressed copy. The network does not change. Without a
+    folder nothing is written.
 
     >>> Encode().name
     'encode'

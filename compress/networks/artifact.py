@@ -30,11 +30,13 @@ DEPLOYED = "deployed.onnx"
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Artifact:
-    """``weights`` is the state dict of the source's module, empty for an ONNX file. ``quantization`` holds the scales
-    of an Arch in 8-bit integers. ``weight_formats``: how the weights are stored that a stage changed (operation's
-    weight -> format). ``deployed``: the file as it will run, where a stage changed the file of a source that is no
-    Arch. ``files`` are names in the artifact's folder; ``metrics`` what was measured on them; ``history`` one record
-    for each stage, accepted or reverted.
+    """A network with its weights, preprocessing, metrics and history: the input and output of all compression steps.
+
+    ``weights`` is the state dict of the module of ``source``, empty for an ONNX file. ``quantization`` holds the scales
+    of an Arch in int8. ``weight_formats`` maps each weight that a stage stored in another format to that format.
+    ``deployed`` is the final ONNX file if a stage changed that of a source other than an Arch. ``files`` are names in
+    the folder of the artifact; ``metrics`` were measured on these files; ``history`` has one record per stage, accepted
+    or reverted.
     """
 
     source: Source
@@ -131,7 +133,7 @@ class Artifact:
     def load(cls, folder: Path) -> Artifact:
         """The inverse of :meth:`save`; an InputError where the folder holds no artifact of this version."""
         if not (folder / "artifact.json").is_file():
-            raise InputError(f"{folder}: holds no artifact.json")
+            raise InputError(f"{folder}: there is no artifact.json")
         record = read_json(folder / "artifact.json")
         if record.get("schema") != ARTIFACT_SCHEMA:
             raise InputError(f"{folder}: artifact schema must be {ARTIFACT_SCHEMA}, got {record.get('schema')!r}")
@@ -144,12 +146,12 @@ class Artifact:
 
     @classmethod
     def _of_record(cls, record: Mapping[str, Any], folder: Path) -> Artifact:
-        said = record["preprocessing"]
+        preprocessing = record["preprocessing"]
         return cls(
             source=read_source(folder, record.get("source", "arch")),
             deployed=OnnxFile.read(folder / DEPLOYED) if record.get("deployed") else None,
             weights=load_file(folder / "weights.safetensors"),
-            preprocessing=UnknownPreprocessing() if said is None else Preprocessing.from_json(said),
+            preprocessing=UnknownPreprocessing() if preprocessing is None else Preprocessing.from_json(preprocessing),
             quantization=_quantization(record["quantization"], folder / "scales.safetensors"),
             weight_formats={name: TensorFormat(**value) for name, value in record["weight_formats"].items()},
             files=record["files"],
@@ -192,6 +194,6 @@ def check_trainable(stage: str, artifact: Artifact) -> None:
     """Raise an InputError where training would undo what an earlier stage made of the weights."""
     if artifact.quantization is not None or artifact.weight_formats or artifact.deployed is not None:
         raise InputError(
-            f"{stage} must come before the stages that change how weights are stored: training on would undo "
-            f"what they did ({artifact.precision}, {len(artifact.weight_formats)} weights with a format of their own)"
+            f"{stage} must come before the stages that change how weights are stored, because further training would "
+            f"undo them ({artifact.precision}, {len(artifact.weight_formats)} weights with a format of their own)"
         )

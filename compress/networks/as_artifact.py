@@ -84,7 +84,7 @@ def as_artifact(
         found = _of_name(str(model), data, input_shape, trains=trains)
     else:
         raise InputError(
-            "a model must be a module, an Arch, an Artifact, a name of timm or the path of an ONNX file, "
+            "model must be a module, an Arch, an Artifact, a timm model name or the path of an ONNX file, "
             f"got {type(model).__name__}"
         )
     if input_shape is not None:
@@ -124,13 +124,15 @@ def fitted(data: Dataset, artifact: Artifact) -> Dataset:
             f"{name} reads {channels} channels, the images of {data.name} have {data.preprocessing.channels}"
         )
     workload = artifact.workload()
-    said = workload.shapes[workload.output][1:]
-    if len(said) != 1:
-        raise InputError(f"{name} must give one number for each class, (N, {data.num_classes}), gives (N, *{said})")
+    output_shape = workload.shapes[workload.output][1:]
+    if len(output_shape) != 1:
+        raise InputError(
+            f"{name} must output one logit per class, shape (N, {data.num_classes}), got (N, *{output_shape})"
+        )
     if isinstance(artifact.source, GivenModule):
         _check_gives_a_tensor(artifact.source)
-    if said[0] != data.num_classes:
-        raise InputError(f"{name} has {said[0]} classes, {data.name} has {data.num_classes}")
+    if output_shape[0] != data.num_classes:
+        raise InputError(f"{name} has {output_shape[0]} classes, {data.name} has {data.num_classes}")
     resized = data.resized(height, width)
     return replace(resized, preprocessing=replace(artifact.preprocessing, class_names=data.preprocessing.class_names))
 
@@ -176,14 +178,14 @@ def _check_plain(module: nn.Module) -> None:
     """Raise an InputError where weights are not float32, not there, or computed of others in each pass."""
     for name, parameter in module.named_parameters():
         if parameter.is_meta:
-            raise InputError(f"a module must have weights, {name} is on the device meta and has none")
+            raise InputError(f"the module has no weights: {name} is on the meta device")
         if parameter.is_floating_point() and parameter.dtype != torch.float32:
             raise InputError(f"a module must have float32 weights, {name} is {parameter.dtype}: call .float() first")
     for name, each in module.named_modules():
         hooked = isinstance(each, WeightLayer) and "weight" not in dict(each.named_parameters(recurse=False))
         if is_parametrized(each) or hooked:
             raise InputError(
-                f"a module must have its weights as they are, those of {name or 'the module'} are computed of others: "
+                f"{name or 'the module'} uses weight parametrizations, which are not supported: "
                 "call torch.nn.utils.parametrize.remove_parametrizations, remove_weight_norm or prune.remove first"
             )
 

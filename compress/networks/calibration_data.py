@@ -137,7 +137,10 @@ def fitted_inputs(data: Dataset, artifact: Artifact) -> Dataset:
         return data if not data.train.labels.size else _fitting(data, artifact)
     shape = artifact.source.input_shape
     if len(shape) != 3:
-        raise InputError(f"{source_name(artifact.source)} reads {shape}, and images are (C, H, W): give what it reads")
+        raise InputError(
+            f"{source_name(artifact.source)} expects inputs {shape}, but images are (C, H, W): pass "
+            f"arrays in its input format"
+        )
     channels, height, width = shape
     if channels != data.preprocessing.channels:
         raise InputError(
@@ -179,14 +182,14 @@ def with_fitting_labels(data: Dataset, classes: int | None, name: str) -> Datase
         return _with_labels(data, lambda labels: np.searchsorted(met, labels))
     if met[-1] >= classes or met[0] < 0:
         raise InputError(
-            f"{name} has {classes} classes, {data.name} has labels up to {met[-1]}; without labels the images "
-            "do as well"
+            f"{name} has {classes} classes, {data.name} has labels up to {met[-1]}; images "
+            "without labels can be used instead"
         )
     return data
 
 
 def _without_labels(data: Dataset, why: str) -> Dataset:
-    log.warning("judged without labels: %s", why)
+    log.warning("evaluating without labels: %s", why)
     bare = _with_labels(data, lambda labels: NO_LABELS)
     return replace(bare, preprocessing=replace(data.preprocessing, class_names=()))
 

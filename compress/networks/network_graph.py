@@ -133,7 +133,7 @@ def _check_parity(graph: Graph, data: bytes, label: str, given: Inputs | None) -
     expected, got = (_outputs(each, feeds) for each in (wide, write_graph(graph)))
     off = distance(got, expected)
     if not off < PARITY:
-        raise InputError(f"{label}: read and written again, its file gives outputs that are off by {off:.1e}")
+        raise InputError(f"{label}: its outputs changed by {off:.1e} after its file was read and written again")
 
 
 def _random(numbers: np.random.Generator, value: Value, shape: Shape) -> NDArray[Any]:

@@ -137,10 +137,7 @@ class GivenModule:
     def reads(self) -> tuple[int, int, int] | Mapping[str, tuple[int, ...]]:
         """What it reads; an InputError if that is unknown."""
         if self.stated_shape is None:
-            raise InputError(
-                f"{type(self.module).__name__}: a module does not say what it reads: "
-                "input_shape must be given, such as (3, 224, 224)"
-            )
+            raise InputError(f"{type(self.module).__name__}: input_shape is required for modules, e.g. (3, 224, 224)")
         return self.stated_shape
 
     def workload(self) -> Workload:
@@ -196,8 +193,8 @@ def begun_anew(source: Source, model: nn.Module, seed: int) -> nn.Module:
     bound = [name for name, module in found.named_modules() if _has_weights(module) and not _can_begin_anew(module)]
     if bound:
         raise InputError(
-            f"Distill.method 'self' begins with new weights, which {bound[0] or type(model).__name__} cannot get: "
-            "give an Arch or a module of layers of torch"
+            f"Distill.method 'self' re-initializes the weights, which {bound[0] or type(model).__name__} does not "
+            "support: pass an Arch or a module built from torch layers"
         )
     with seeded(seed + 1):
         for module in found.modules():
@@ -276,8 +273,8 @@ def require_savable(source: Source) -> None:
     """Raise an InputError if it is unknown how to rebuild the network."""
     if isinstance(source, GivenModule):
         raise InputError(
-            f"{source_name(source)}: a module cannot be saved, as nothing says how it is built again: "
-            "use an Arch or a model of timm, or keep its ONNX file"
+            f"{source_name(source)}: a module cannot be saved, because it cannot be rebuilt: "
+            "use an Arch or a timm model, or keep its ONNX file"
         )
 
 

@@ -56,8 +56,8 @@ def with_changed_weights(artifact: Artifact, change: Change) -> Artifact:
     file = OnnxFile(data=changed, label=source_name(artifact.source), stated_shape=stated_shape(artifact.source))
     read_by = {node.input[1]: node.output[0] for node in model.graph.node if len(node.input) > 1}
     operations = {op.name: op.weight for op in artifact.workload().ops}
-    told = {operations[read_by[n]]: each for n, each in formats.items() if read_by[n] in operations}
-    return replace(artifact, deployed=file, weight_formats={**artifact.weight_formats, **told})
+    stored = {operations[read_by[n]]: each for n, each in formats.items() if read_by[n] in operations}
+    return replace(artifact, deployed=file, weight_formats={**artifact.weight_formats, **stored})
 
 
 def with_int8_file(artifact: Artifact, data: bytes) -> Artifact:

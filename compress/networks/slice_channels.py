@@ -99,7 +99,7 @@ def _cut(name: str, layer: SliceableLayer, numbers: Sequence[int], *, inputs: bo
         return
     grouped = not isinstance(layer, nn.Linear) and layer.groups > 1 and not is_depthwise(layer)
     if grouped:
-        raise InputError(f"kept: {name} is a grouped convolution, whose channels are bound to their places")
+        raise InputError(f"kept: {name} is a grouped convolution, whose channels cannot be removed")
     input_axis = 0 if isinstance(layer, nn.ConvTranspose2d) else 1
     layer.weight = _parameter(layer.weight, chosen, input_axis if inputs else 1 - input_axis)
     if not inputs and layer.bias is not None:

@@ -183,8 +183,8 @@ def _check_argument(name: str, value: object) -> None:
         plain = isinstance(part, str) and len(part) <= _LONGEST_TEXT
         if not plain and not (isinstance(part, int | float) and abs(part) <= largest):
             raise InputError(
-                f"Timm.kwargs: {name} must be a text, a truth value, a number of at most {largest} "
-                f"or a pair of them, got {str(value)[:_LONGEST_TEXT]}"
+                f"Timm.kwargs: {name} must be a str, a bool, a number of at most {largest} "
+                f"or a pair of these, got {str(value)[:_LONGEST_TEXT]}"
             )
 
 

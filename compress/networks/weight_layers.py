@@ -38,7 +38,7 @@ def weighted_layers(model: nn.Module) -> dict[str, WeightLayer]:
     for name, weight in weights.items():
         owner = owners.setdefault(id(weight), name)
         if owner != name:
-            raise InputError(f"every layer must have a weight of its own, {owner} and {name} share one")
+            raise InputError(f"shared weights are not supported here: {owner} and {name} share one")
     return found
 
 

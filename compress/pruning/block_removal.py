@@ -22,7 +22,7 @@ def without_block(artifact: Artifact, place: str) -> Artifact:
     """
     places = removable_blocks(artifact)
     if place not in places:
-        raise InputError(f"a block that leaves must be one of {', '.join(places) or 'none'}, got {place!r}")
+        raise InputError(f"the block to remove must be one of {', '.join(places) or 'none'}, got {place!r}")
     return without(artifact, place)
 
 

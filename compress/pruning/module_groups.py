@@ -105,7 +105,7 @@ def _why_held(
     if layer in shared:
         return f"{names[layer]!r} shares its weights with another layer"
     if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and not _can_be_cut(layer):
-        return f"{names[layer]!r} is a grouped convolution, whose channels are bound to their places"
+        return f"{names[layer]!r} is a grouped convolution, whose channels cannot be removed"
     if not _can_be_cut(layer):
         return f"its channels go through {names[layer]!r} ({type(layer).__name__}), which cannot be cut"
     return f"{names[layer]!r} is frozen (requires_grad is False)" if is_frozen(layer) else ""

@@ -80,7 +80,10 @@ class ModuleWidths:
         cut = cut_module(copied(empty), kept_channels(groups, empty, chosen))
         less = trace(cut, self._input_shape)
         if [op.name for op in less.ops] != [op.name for op in whole.ops]:
-            raise InputError(f"{type(self._model).__name__}: must compute the same with fewer channels, and does not")
+            raise InputError(
+                f"{type(self._model).__name__}: cannot be narrowed, because its computation depends on "
+                f"the number of channels"
+            )
         return less
 
 

@@ -100,7 +100,7 @@ def module_network(model: nn.Module, input_shape: InputShape) -> PrunableNetwork
     :func:`prunable_network`."""
     found = find_groups(model, input_shape)
     if not found.groups:
-        raise InputError(f"{type(model).__name__}: has no channels that may leave{_listed(found.held)}")
+        raise InputError(f"{type(model).__name__}: has no prunable channels{_listed(found.held)}")
     at = ModuleWidths(model, found.groups, input_shape)
     return PrunableNetwork(model=model, groups=found.groups, at=at, held=found.held)
 

@@ -40,20 +40,19 @@ Recover = Callable[[nn.Module], object]  # trains the module in place
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prune:
-    """Remove channels until a limit holds, then train further, with the unpruned network as teacher.
+    """Remove channels until a limit is met, then fine-tune with the unpruned network as teacher.
 
-    Limits are ``latency_ms``, ``peak_ram_bytes`` and ``macs``, as the device's profile predicts them in ``precision``,
-    or else ``amount``, the share of all channels to leave (a fifth where nothing is said). Channels leave in the order
-    of the importance lost for each microsecond, byte or MAC that their leaving saves; with ``cost_aware=False``, and
-    for an ``amount``, in the order of importance alone. ``criterion``: see
-    :func:`compress.pruning.importance.channel_scores`. They leave in multiples of the device's
-    (``channel_multiple``), so that no lane of its vector unit is idle, and those that the limits turn out to have
-    room for come back (:func:`compress.pruning.channel_selection.regrow`).
+    Limits are ``latency_ms``, ``peak_ram_bytes`` and ``macs``, as estimated for the device in ``precision``; without a
+    limit, ``amount`` is the fraction of channels to remove (default 0.2). Channels are removed in order of importance
+    lost per microsecond, byte or MAC saved; with ``cost_aware=False``, and for an ``amount``, in order of importance
+    alone. ``criterion``: see :func:`compress.pruning.importance.channel_scores`. They are removed in multiples of the
+    ``channel_multiple`` of the device, so that no lane of its vector unit is idle, and channels are restored if the
+    limits allow (:func:`compress.pruning.channel_selection.regrow`).
 
-    With ``steps`` they leave in so many parts, and the ``recipe`` is divided among them: the network recovers after
-    each, and the next ones are chosen on what it became (1611.06440); ``"taylor"`` also looks again within a step.
-    ``recipe`` None trains nothing. Before the channels up to ``blocks`` residual blocks leave whole, those first that
-    raise the loss least for each microsecond saved.
+    With ``steps`` they are removed in several steps, among which ``recipe`` is divided: the network is fine-tuned after
+    each step, and the next channels are chosen on the result (1611.06440); ``"taylor"`` also updates its scores within
+    a step. ``recipe`` None disables fine-tuning. Before channel pruning, up to ``blocks`` residual blocks are removed
+    entirely, first those that raise the loss least per microsecond saved.
 
     Raises:
         InputError: when called: a limit below what the least network takes, which is named; an artifact that has been
@@ -204,8 +203,8 @@ class _Run:
         kept = self._within(self._scores(network), multiples, least)
         for name in self.cost_model.broken({group: len(indices) for group, indices in kept.items()}):
             raise InputError(
-                f"Prune.{name} must be at least {self.cost_model.least(name):.6g}, the least found on the way to the "
-                f"fewest channels on {self.device.name} in {self.stage.precision}, got {self.stage.limits()[name]:g}"
+                f"Prune.{name} must be at least {self.cost_model.least(name):.6g}, the smallest value that pruning can "
+                f"reach on {self.device.name} in {self.stage.precision}, got {self.stage.limits()[name]:g}"
             )
 
     def check_kept(self, network: PrunableNetwork) -> None:

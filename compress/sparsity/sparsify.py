@@ -38,19 +38,19 @@ _SCANNED_IMAGES = 1000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sparsify:
-    """Set the least important ``amount`` of the weights to zero and train on with them held there.
+    """Set the least important weights to zero and fine-tune with the mask fixed.
 
-    ``amount``: of all weights, or by layer or kind (``{"conv": 0.6, "classifier": 0.9}``). ``criterion``:
-    ``"magnitude"``; ``"movement"``, away from zero during training (2005.07683); or ``"surgery"``: magnitude, but what
-    left goes on learning and comes back where it grows (1608.04493). ``scope``: weights are ranked over the whole
-    network, in each layer, or in each layer with amounts that cost all layers as much loss on validation images.
-    ``pattern``: of every 4 (8) neighbours along the input axis 2 (4) stay; ``amount`` and ``scope`` are then not read,
-    and layers that it does not divide stay as they are.
+    ``amount``: fraction of all weights, or by layer or kind (``{"conv": 0.6, "classifier": 0.9}``). ``criterion``:
+    ``"magnitude"``, ``"movement"`` towards zero during training (2005.07683), or ``"surgery"``: by magnitude, but
+    removed weights are still trained and may return (1608.04493). ``scope``: weights are ranked over the whole network,
+    in each layer, or in each layer with amounts that cost all layers the same loss on validation images. ``pattern``:
+    2:4 (4:8) structured sparsity along the input axis; ``amount`` and ``scope`` are then ignored, and layers whose size
+    is not divisible stay dense.
 
-    ``schedule``: ``"gradual"``, fast at first and then ever slower while one training goes on (1710.01878), or
-    ``"iterative"``: in ``rounds`` equal trainings, each with a learning rate of its own that starts high again
-    (2003.02389), after the weights that leave in it have left; one round is one-shot. With ``rewind`` the weights that
-    stay go back, before each of them, to what the stage was given (1912.05671). ``recipe`` None trains nothing.
+    ``schedule``: ``"gradual"``, fast at first and then slower during one training (1710.01878), or ``"iterative"``: in
+    ``rounds`` equal trainings, each with its own learning-rate schedule (2003.02389), after the weights of the round
+    are removed; one round is one-shot. With ``rewind`` the remaining weights are reset to the input of the stage before
+    each round (1912.05671). ``recipe`` None disables training.
 
     >>> Sparsify(amount=0.9, scope="layer").schedule
     'gradual'
@@ -86,10 +86,10 @@ class Sparsify:
 
     def _check_schedule(self) -> None:
         if self.schedule == "gradual" and (self.rounds > 1 or self.rewind):
-            raise InputError("Sparsify: rounds and rewind are for schedule='iterative', the schedule is 'gradual'")
+            raise InputError("Sparsify: rounds and rewind require schedule='iterative', got 'gradual'")
         if self.criterion in _IN_TRAINING and (self.schedule != "gradual" or self.recipe is None):
             raise InputError(
-                f"Sparsify: {self.criterion} is known during a training only: it needs schedule='gradual' and a recipe"
+                f"Sparsify: criterion='{self.criterion}' requires training: schedule='gradual' and a recipe"
             )
         if self.scope == "sensitivity" and isinstance(self.amount, Mapping):
             raise InputError(

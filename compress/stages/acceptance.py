@@ -45,14 +45,14 @@ def accuracy_reason(
     else:
         lost = points_lost(reference, after)
     if lost > allowed + 1e-9:
-        return f"less accurate: {lost:.2f} points of validation accuracy lost, {allowed:.2f} allowed"
+        return f"accuracy drop of {lost:.2f} points exceeds the limit of {allowed:.2f}"
     if same or change is None:
         return None
     confidence = confidence_on(change.images, allowed, context.confidence)
     if change.upper(confidence) > allowed + 1e-9:
         return (
-            f"less accurate: up to {change.upper(confidence):.2f} points of validation accuracy lost "
-            f"({lost:.2f} on {change.images} images, {100 * confidence:.0f} % confidence), {allowed:.2f} allowed"
+            f"accuracy drop may be up to {change.upper(confidence):.2f} points (observed {lost:.2f} on {change.images} "
+            f"images, {100 * confidence:.0f}% confidence), which exceeds the limit of {allowed:.2f}"
         )
     return None
 
@@ -61,8 +61,8 @@ def cost_reason(before: Mapping[str, Any], after: Mapping[str, Any], context: Co
     """Why a result costs more than what was there before, or saves nothing, or None.
 
     Unless it comes closer to a budget that the earlier file breaks, its file must not be larger (its coded file, where
-    weights are stored in other formats); one of another architecture must be faster, by 2 % at the upper end of the
-    90 % interval, unless it suffices that it is smaller, and any other must not be slower, by 2 % at the lower end.
+    weights are stored in other formats); one of another architecture must be faster, by 2% at the upper end of the
+    90% interval, unless it suffices that it is smaller, and any other must not be slower, by 2% at the lower end.
     Another precision must be faster where nothing is smaller. What changed neither architecture nor precision may cost
     the same.
     """
@@ -107,7 +107,7 @@ def points_lost(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
 
 def _cost_reason(before: Mapping[str, Any], after: Mapping[str, Any], smaller_suffices: bool) -> str | None:
     times, low, high = after["latency_ratio"]
-    measured = f"{times:.3f} times as long as before ({low:.3f} to {high:.3f})"
+    measured = f"{times:.2f}x the previous latency ({low:.2f} to {high:.2f})"
     if low > 1 + _DRIFT:
         return f"{SLOWER}: {measured}"
     smaller = smaller_suffices and after["coded_bytes"] < before["coded_bytes"]
@@ -116,9 +116,10 @@ def _cost_reason(before: Mapping[str, Any], after: Mapping[str, Any], smaller_su
     # Zeros and shared values take their bytes like any others, until the file is coded.
     size = "file_bytes" if _stored_alike(before, after) else "coded_bytes"
     if after[size] > before[size]:
-        return f"larger: {after[size]} bytes{'' if size == 'file_bytes' else ' coded'}, before {before[size]}"
+        compressed = "" if size == "file_bytes" else " compressed"
+        return f"larger: {after[size]:,} bytes{compressed} (was {before[size]:,})"
     if after[size] == before[size] and high > 1 - _DRIFT and after["precision"] != before["precision"]:
-        return f"neither faster nor smaller: {measured}, {after[size]} bytes"
+        return f"neither faster nor smaller: {measured}, {after[size]:,} bytes"
     return None
 
 

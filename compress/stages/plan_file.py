@@ -92,7 +92,7 @@ def read_plan(path: Path | str) -> Plan:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"plan {path}: there is no such file")
+        raise InputError(f"plan file not found: {path}")
     if path.stat().st_size > _LARGEST_FILE:
         raise InputError(f"plan {path}: must be at most {_LARGEST_FILE} bytes, got {path.stat().st_size}")
     try:
@@ -126,7 +126,7 @@ def _stage(table: Mapping[str, Any]) -> Stage:
     if not isinstance(name, str):
         raise InputError(f"each stage must have a name, one of {', '.join(STAGES)}, got {name!r}")
     if name not in STAGES:
-        raise InputError(f"no stage is called {name!r}{did_you_mean(name, STAGES)} (valid: {', '.join(STAGES)})")
+        raise InputError(f"unknown stage {name!r}{did_you_mean(name, STAGES)} (valid: {', '.join(STAGES)})")
     settings = {key: value for key, value in table.items() if key != "name"}
     return cast("Stage", _config(STAGES[name], settings, name))
 

@@ -60,8 +60,7 @@ def check_origin(now: Mapping[str, Any], folder: Path) -> None:
     then, wanted = _flat(read_json(folder / ORIGIN, "config")), _flat(now)
     name = next(name for name in {**then, **wanted} if then.get(name) != wanted.get(name))
     raise InputError(
-        f"{folder}: holds what was made with {name} {then.get(name)!r}, wanted is {wanted.get(name)!r}; "
-        "choose another folder"
+        f"{folder} was created with {name}={then.get(name)!r}, now it is {wanted.get(name)!r}; choose another folder"
     )
 
 

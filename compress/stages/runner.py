@@ -36,20 +36,20 @@ def run_stages(
     skip_inapplicable: bool = False,
     show: ProgressFactory = progress,
 ) -> Artifact:
-    """Run the stages one after the other, each in ``folder/NN_name``; what is finished there is not run again.
+    """Run stages one after the other, each in ``folder/NN_name``; finished stages are not repeated.
 
-    ``home`` is the folder with the artifact's own file; without one it is written to ``folder/00_start`` first.
+    ``home`` is the folder with the file of the artifact; by default it is written to ``folder/00_start`` first.
 
-    After each stage the file is written, run in ONNX Runtime on the validation images and its latency taken. A stage
-    whose file is slower or larger than the one before, unless the budget needs it, or that takes the accuracy more
-    than ``max_accuracy_drop`` points below the reference, is reverted: its folder stays, the reason is in the
-    history, and the next stage starts from what was there before. The reference is the last artifact before any lossy
-    stage. A stage gets the number of points that are left to lose.
+    After each stage the file is written, run in ONNX Runtime on the validation images, and its latency is taken. A
+    stage is reverted if its file is slower or larger than the one before, unless the budget requires it, or if it
+    reduces accuracy by more than ``max_accuracy_drop`` points below the reference: its folder stays, the reason is in
+    the history, and the next stage starts from the previous result. The reference is the last artifact before any lossy
+    stage. Each stage receives the remaining accuracy budget.
 
-    With a ``ladder``, such as :class:`compress.stages.tolerance_ladder.Int8Ladder`, a stage that loses too much
-    accuracy is not reverted at once: what the ladder names is tried in its place, the cheapest first, each in a folder
-    of its own, until one holds. The history tells what each brought and cost, under ``tried``. With
-    ``skip_inapplicable`` a stage that cannot be applied is left out, with the reason in the history.
+    With a ``ladder`` of fallbacks, such as :class:`compress.stages.tolerance_ladder.Int8Ladder`, a stage that loses too
+    much accuracy is not reverted at once: the fallbacks are tried, cheapest first, each in a folder of its own, until
+    one meets the limit. The history lists them with their effect and cost under ``tried``. With ``skip_inapplicable`` a
+    stage that cannot be applied is skipped, with the reason in the history.
 
     Raises:
         InputError: a stage, which is named, cannot be applied to this artifact, the artifact cannot be saved, or the
@@ -66,9 +66,9 @@ def run_stages(
     for number, stage in enumerate(stages, 1):
         place = folder / f"{number:02}_{stage.name}"
         left = context.max_accuracy_drop - points_lost(judge.reference.metrics, in_float.metrics)
-        told = replace(context, max_accuracy_drop=max(0.0, left))
+        remaining = replace(context, max_accuracy_drop=max(0.0, left))
         try:
-            tried = [judge.attempt(stage, current, place, told, AS_PLANNED)]
+            tried = [judge.attempt(stage, current, place, remaining, AS_PLANNED)]
         except InapplicableStageError as error:
             if not skip_inapplicable:
                 raise
@@ -76,7 +76,7 @@ def run_stages(
             continue
         if ladder is not None and tried[0].may_be_fixed:
             rungs = _Rungs(ladder, coming=frozenset(each.name for each in stages[number:]))
-            tried.extend(rungs.climbed(judge, current, tried[0], told))
+            tried.extend(rungs.climbed(judge, current, tried[0], remaining))
         last = tried[-1]
         best = last if last.why_not is None else tried[0]
         record = _record(best, current, [attempt.facts(context) for attempt in tried])
@@ -122,10 +122,10 @@ class _Rungs:
 
 
 def _log(attempt: Attempt, stage: Stage) -> None:
-    """What it brought and cost."""
+    """Its gain and cost."""
     metrics = attempt.home.metrics
     log.info(
-        "%s, %s: validation accuracy %.2f %%, %d bytes coded, %.3f ms, in %.1f s: %s",
+        "%s, %s: validation accuracy %.2f %%, %d bytes compressed, %.3f ms, in %.1f s: %s",
         *(stage.name, attempt.rung, 100 * metrics["val_accuracy"], metrics["coded_bytes"], metrics["latency_ms"]),
         *(attempt.seconds, "accepted" if attempt.why_not is None else f"rejected, {attempt.why_not}"),
     )

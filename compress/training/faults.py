@@ -43,7 +43,7 @@ def too_large(error: BaseException) -> TooLargeError:
     """The one line of an error of memory for which no smaller batch is left."""
     first = (str(error) or type(error).__name__).strip().splitlines()[0]
     return TooLargeError(
-        f"a training step needs more memory than there is, even with one image at a time ({first}): "
+        f"out of memory even with a batch size of 1 ({first}): "
         "free some memory, or use smaller images or a smaller network"
     )
 

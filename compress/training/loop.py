@@ -119,14 +119,14 @@ def check_can_learn(model: nn.Module) -> None:
 
     >>> check_can_learn(nn.Linear(2, 2).requires_grad_(False))
     Traceback (most recent call last):
-    hw_profiles.errors.InputError: Linear: a training needs a parameter that may change, all 2 are frozen \
-(requires_grad is False); call .requires_grad_(True) on what shall learn
+    hw_profiles.errors.InputError: Linear: nothing to train, all 2 parameters are frozen \
+(requires_grad is False); call .requires_grad_(True) on those to be trained
     """
     parameters = list(model.parameters())
     if not any(parameter.requires_grad for parameter in parameters):
         raise InputError(
-            f"{type(model).__name__}: a training needs a parameter that may change, all {len(parameters)} are frozen "
-            "(requires_grad is False); call .requires_grad_(True) on what shall learn"
+            f"{type(model).__name__}: nothing to train, all {len(parameters)} parameters are frozen "
+            "(requires_grad is False); call .requires_grad_(True) on those to be trained"
         )
 
 

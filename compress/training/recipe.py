@@ -32,16 +32,16 @@ _CHOICES: dict[str, tuple[object, ...]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """How to train: SGD with Nesterov momentum, the learning rate warmed up and then lowered by a cosine.
+    """Training settings: SGD with Nesterov momentum and a learning rate with warm-up and cosine decay.
 
-    Training ends after ``epochs``, or after ``seconds`` where that comes first; the learning rate follows whichever
-    is further on, so it always comes down to zero. ``bfloat16`` None measures which number format is faster here.
-    ``batch_size`` None is 128, or 32 for fewer than 10,000 images; ``learning_rate`` is meant for 128 and scaled to
-    the batch. ``flip`` None flips colour images only. ``channels_last`` is how images and weights lie in memory: faster
-    as a rule; without it other kernels run, where those of a network crash. With ``views`` each image is augmented in
-    so many ways only, one in each epoch and then again, so that a teacher may remember what it said of each.
-    ``augmentation`` is how images are changed at random (:func:`compress.training.augmentation.augment`): ``"light"``,
-    or ``"strong"`` for few images that are seen some hundred times.
+    Training ends after ``epochs`` or after ``seconds``, whichever comes first; the learning rate follows the one that
+    is further on, so it always ends at zero. ``bfloat16`` None measures which number format is faster on this machine.
+    ``batch_size`` None is 128, or 32 for fewer than 10,000 images; ``learning_rate`` is for 128 and is scaled to the
+    batch size. ``flip`` None flips color images only. ``channels_last`` is the memory format, usually faster; disabling
+    it selects other kernels, a workaround for crashes. With ``views`` each image has that many augmented versions, used
+    in turn, so that the outputs of a teacher can be cached. ``augmentation``
+    (:func:`compress.training.augmentation.augment`) is ``"light"``, or ``"strong"`` for few images that are seen some
+    hundred times.
     """
 
     epochs: float = 30.0

@@ -172,8 +172,8 @@ class State:
             raise DivergedError("the initial weights of a training are not all finite numbers")
         if self.rollbacks == MOST_ROLLBACKS:
             raise DivergedError(
-                f"the training diverged: loss, gradient or weights were not finite before step {self.step}, also "
-                f"after {self.rollbacks} returns to the last good state with a lower rate; use a lower learning rate "
+                f"the training diverged: loss, gradient or weights were not finite before step {self.step}, even "
+                f"after {self.rollbacks} rollbacks with a reduced learning rate; use a lower learning rate "
                 f"than {self.recipe.learning_rate:g} (Recipe.learning_rate, or --set learning_rate= for a run), and "
                 "check the data"
             )

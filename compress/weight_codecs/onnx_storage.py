@@ -139,7 +139,7 @@ def replaced(model: Any, stored: Mapping[str, Stored]) -> Any:
     taken = {name for node in graph.node for name in (*node.input, *node.output)} | {tensor.name for tensor in kept}
     clash = taken & (added.keys() | {node.output[0] for each in stored.values() for node in each.nodes[:-1]})
     if clash:
-        raise InputError(f"tensor {shown(min(clash))}: a name that the stored weight needs must be free")
+        raise InputError(f"tensor {shown(min(clash))}: the name is already in use, and a stored weight needs it")
     nodes = [node for each in stored.values() for node in each.nodes]
     nodes += [node for node in graph.node if not (_is_tensor(node) and node.output[0] in stored)]
     inputs = [value for value in graph.input if value.name not in stored]

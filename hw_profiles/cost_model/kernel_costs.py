@@ -39,7 +39,9 @@ class KernelCost:
         if not all(linear_cost >= 0 for linear_cost in self.coefficients):
             raise InputError(f"coefficients must be at least 0, got {min(self.coefficients):g}")
         if len(self.points) != len(self.weights):
-            raise InputError(f"points and weights must be as many, got {len(self.points)} and {len(self.weights)}")
+            raise InputError(
+                f"points and weights must have the same length, got {len(self.points)} and {len(self.weights)}"
+            )
 
 
 def correction_covariance(kind: str, locations: Array, points: Array) -> Array:

@@ -26,7 +26,7 @@ def device_here(name: str | Path) -> Device:
 
     Where this machine is not of the kind on which the device was measured, ten networks are run, which takes a few
     seconds. If their times are as estimated, the device is used as it is; otherwise more networks are run, half a
-    minute all together, and its costs are corrected. Either is said in the log of ``fitnas``, and kept in the user's
+    minute all together, and its costs are corrected. Either is logged, and stored in the user's
     folder: the next call on such a machine, and each :func:`hw_profiles.load_device`, takes it from there.
 
     Raises:
@@ -54,11 +54,11 @@ def _fitted_to_this_machine(device: Device) -> Device:
     nominal, precisions = round(reference_ms(device.threads), 6), tuple(device.costs)
     times = kit_times(kit_names()[:FIRST], precisions, device.threads, nominal)
     check = compared(device, times)
-    said = ", ".join(f"{100 * check.share_close(each):.0f} % in {each}" for each in check.precisions)
+    shares = ", ".join(f"{100 * check.share_close(each):.0f}% of the networks in {each}" for each in check.precisions)
     if check.holds:
-        _log.info("it fits: estimates are within 10 %% of the measurement for %s", said)
+        _log.info("estimates agree with the measurements within 10%% for %s", shares)
         return replace(device, conditions={**here, "date": date.today().isoformat()}, reference_ms=nominal)
-    _log.info("it does not fit: estimates are within 10 %% for %s; calibrating it, half a minute, once", said)
+    _log.info("estimates agree within 10%% for only %s; calibrating once (about 30 s)", shares)
     times += kit_times(kit_names()[FIRST:], precisions, device.threads, nominal)
     result = KitResult(conditions=here, runtime=device.runtime, reference_ms=nominal, times=tuple(times))
     found = device_of_result(device, result, device.name, measurable=True)

@@ -40,14 +40,15 @@ def kit_contents(precisions: Sequence[str] = PRECISIONS) -> dict[str, bytes]:
     return contents
 
 
-def write_kit(out: Path, precisions: Sequence[str] = PRECISIONS) -> tuple[Path, ...]:
-    """Write the kit into a new or empty folder; the files.
+def write_kit(out: str | Path, precisions: Sequence[str] = PRECISIONS) -> tuple[Path, ...]:
+    """Write the benchmark kit into a new or empty folder and return its files.
 
     Raises:
         InputError: the folder is a file or holds something, or an unknown precision.
     """
+    out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: must be a new or empty folder, and is not; choose another")
+        raise InputError(f"{out} already exists and is not an empty folder; choose another")
     contents = kit_contents(precisions)
     out.mkdir(parents=True, exist_ok=True)
     for name, data in contents.items():

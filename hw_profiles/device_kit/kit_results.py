@@ -146,22 +146,24 @@ def _is_positive(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
-def _check(holds: bool, said: str) -> None:
+def _check(holds: bool, message: str) -> None:
     if not holds:
-        raise InputError(said)
+        raise InputError(message)
 
 
 def device_of_result(base: Device, result: KitResult, name: str, *, measurable: bool = False) -> CalibratedDevice:
     """The base with its costs corrected to a machine that ran the kit, and with that machine's conditions.
 
-    ``measurable`` is to be said where that machine is this one. Precisions that were not measured are left out, as
+    ``measurable`` states whether that machine is this one. Precisions that were not measured are left out, as
     they would be those of another machine.
 
     Raises:
         InputError: the base is of another runtime, or has no costs in a precision that was measured.
     """
     if base.runtime != result.runtime:
-        raise InputError(f"the times are of the runtime {result.runtime}, and device {base.name} is of {base.runtime}")
+        raise InputError(
+            f"the results were measured with {result.runtime}, but device {base.name} is for {base.runtime}"
+        )
     device, used, set_aside, errors = base, 0, list[str](), dict[str, float]()
     measured = [each for each in PRECISIONS if any(time.precision == each for time in result.times)]
     for precision in measured:

@@ -51,6 +51,11 @@ class MachineCheck:
 
     times: tuple[CheckedTime, ...]
 
+    @property
+    def rows(self) -> tuple[CheckedTime, ...]:
+        """The times (see :func:`nas.records`)."""
+        return self.times
+
     def share_within(self, precision: str) -> float:
         """The share of the networks of a precision in the interval, in 0..1."""
         return self._share(precision, [each.within for each in self._of(precision)])
@@ -86,11 +91,11 @@ class MachineCheck:
 
 
 def check_machine(device: Device) -> MachineCheck:
-    """Run ten networks of the kit on this machine, in each precision of the device, and compare them with its
-    estimates: a few seconds.
+    """Run ten networks of the kit on this machine, in each precision of the device, and compare their latencies with
+    the estimates of the device; this takes a few seconds.
 
     Raises:
-        InputError: the device is of another runtime than ONNX Runtime, or is said not to be this machine.
+        InputError: the device is for another runtime than ONNX Runtime, or is not this machine.
     """
     require_measurable(device)
     nominal = device.reference_ms or reference_ms(device.threads)
@@ -100,7 +105,7 @@ def check_machine(device: Device) -> MachineCheck:
 def require_measurable(device: Device) -> None:
     """Raise an InputError where this process cannot run what the device runs."""
     if not device.measurable or device.runtime != "ort":
-        raise InputError(f"device {device.name} is not this machine with ONNX Runtime, so nothing can be measured here")
+        raise InputError(f"device {device.name} cannot be measured on this machine")
 
 
 def compared(device: Device, times: Sequence[KitTime]) -> MachineCheck:

@@ -60,7 +60,7 @@ class RemoteMachine:
         if self.config is not None and not self.config.is_file():
             raise InputError(f"--ssh-config must be a file of ssh's configuration, got {str(self.config)!r:.80}")
         if not self.python or self.python.startswith("-") or not self.python.isprintable():
-            raise InputError(f"--remote-python must be a program there, got {self.python!r:.80}")
+            raise InputError(f"--remote-python must be an executable on the remote machine, got {self.python!r:.80}")
 
     def run_kit(self, contents: Mapping[str, bytes], *, threads: int, seconds: float) -> bytes:
         """Copy the kit there, run it for at most so many seconds, and return its ``result.json``.
@@ -76,7 +76,7 @@ class RemoteMachine:
             result = f"{folder}/result.json"
             # ONNX Runtime leaves a file in the folder for temporary ones: let it be removed with the others.
             run = ["env", f"TMPDIR={folder}", self.python, f"{folder}/{SCRIPT}", "--threads", str(threads)]
-            self._call(shlex.join([*run, "--out", result]), seconds=seconds, said=_progress)
+            self._call(shlex.join([*run, "--out", result]), seconds=seconds, on_line=_progress)
             return self._call(shlex.join(["cat", result]), seconds=_SHORT_SECONDS)
         finally:
             self._remove(folder)
@@ -104,15 +104,15 @@ class RemoteMachine:
             _log.warning("%s; remove the folder %s there", error, folder)
 
     def _call(
-        self, command: str, *, seconds: float, sent: bytes = b"", said: Callable[[str], None] | None = None
+        self, command: str, *, seconds: float, sent: bytes = b"", on_line: Callable[[str], None] | None = None
     ) -> bytes:
-        """What a command prints there; ``said`` gets the lines that it prints as errors, as they come."""
+        """What a command prints there; ``on_line`` gets the lines that it prints as errors, as they come."""
         config = () if self.config is None else ("-F", str(self.config))
         arguments = ["ssh", *_OPTIONS, *config, "--", self.destination, command]
         with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
             given.write(sent)
             given.seek(0)
-            status = _finished(arguments, _Streams(given, out, errors), seconds, said or (lambda line: None))
+            status = _finished(arguments, _Streams(given, out, errors), seconds, on_line or (lambda line: None))
             out.seek(0)
             errors.seek(0)
             printed, complaint = out.read(_MOST_BYTES + 1), errors.read(_MOST_BYTES).decode(errors="replace")
@@ -132,7 +132,7 @@ class _Streams(NamedTuple):
     errors: IO[bytes]
 
 
-def _finished(arguments: Sequence[str], streams: _Streams, seconds: float, said: Callable[[str], None]) -> int:
+def _finished(arguments: Sequence[str], streams: _Streams, seconds: float, on_line: Callable[[str], None]) -> int:
     """The exit status of a process that is stopped where it takes too long or prints too much."""
     try:
         process = subprocess.Popen(arguments, stdin=streams.given, stdout=streams.out, stderr=streams.errors)
@@ -142,13 +142,13 @@ def _finished(arguments: Sequence[str], streams: _Streams, seconds: float, said:
     try:
         while True:
             status = process.poll()
-            read = _new_lines(streams.errors.fileno(), read, said)
+            read = _new_lines(streams.errors.fileno(), read, on_line)
             if status is not None:
                 return status
             if time.monotonic() > end:
-                raise InputError(f"{arguments[-2]}: must answer within {seconds:g} seconds, and did not")
+                raise InputError(f"{arguments[-2]}: no answer within {seconds:g} seconds")
             if max(_size(streams.out), _size(streams.errors)) > _MOST_BYTES:
-                raise InputError(f"{arguments[-2]}: must print at most {_MOST_BYTES} bytes, and prints more")
+                raise InputError(f"{arguments[-2]}: output exceeds {_MOST_BYTES} bytes")
             time.sleep(_POLL_SECONDS)
     finally:
         if process.poll() is None:
@@ -156,12 +156,12 @@ def _finished(arguments: Sequence[str], streams: _Streams, seconds: float, said:
             process.wait()
 
 
-def _new_lines(descriptor: int, read: int, said: Callable[[str], None]) -> int:
+def _new_lines(descriptor: int, read: int, on_line: Callable[[str], None]) -> int:
     """Pass on whole lines from a position on; the position after them."""
     text = os.pread(descriptor, _MOST_BYTES, read)
     whole = text.rfind(b"\n") + 1
     for line in text[:whole].decode(errors="replace").splitlines():
-        said("".join(c for c in line if c.isprintable()))
+        on_line("".join(c for c in line if c.isprintable()))
     return read + whole
 
 

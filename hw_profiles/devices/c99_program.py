@@ -81,7 +81,7 @@ def with_c99_costs(device: Device) -> Device:
     """
     if not runs_c99(device):
         missing = [name for name in _NEEDED if name not in device.facts]
-        raise InputError(f"device {device.name} runs no C99 program: its file states no {', '.join(missing)}")
+        raise InputError(f"device {device.name} cannot run C99 programs: its device file lacks {', '.join(missing)}")
     facts = {
         **device.facts,
         "runtime_ram_bytes": Fact(value=STACK_BYTES, source=_EMULATED, note="stack, beside buffers of kernels"),

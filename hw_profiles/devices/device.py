@@ -14,14 +14,14 @@ from hw_profiles.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """Facts about a machine.
+    """A target device: kernel costs, memory, clock and power.
 
-    ``costs[precision][kind]`` is what a kind of kernel costs; ``spread[precision]`` the relative standard deviation of
-    what such estimates miss; ``conditions`` under which this was measured, but for the precisions in ``calibrated``,
-    which were corrected by later measurements; ``reference_ms`` what the reference network took then, which times
-    measured under these conditions are relative to; ``measurable`` whether this process runs on it; ``source`` where
-    the figures come from; ``facts`` what else is known, see :data:`hw_profiles.devices.facts.FACTS`;
-    ``held_out[precision]`` how far estimates missed on networks that were not fitted, where somebody published some.
+    ``costs[precision][kind]`` is the cost of a kind of kernel; ``spread[precision]`` the relative standard deviation of
+    the estimation error; ``conditions`` those of the measurement, except for the precisions in ``calibrated``, which
+    were corrected by later measurements; ``reference_ms`` the time of the reference network under these conditions;
+    ``measurable`` whether this process runs on the device; ``source`` where the figures come from; ``facts`` all other
+    known facts, see :data:`hw_profiles.devices.facts.FACTS`; ``held_out[precision]`` the error on held-out networks, if
+    measurements are published.
     """
 
     name: str

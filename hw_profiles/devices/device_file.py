@@ -30,7 +30,7 @@ _LARGEST_SPREAD = 10.0
 
 
 def list_devices() -> list[str]:
-    """Names for :func:`load_device`.
+    """Return the names of the built-in devices.
 
     >>> "host" in list_devices(), "raspberry-pi-4" in list_devices()
     (True, True)
@@ -39,10 +39,10 @@ def list_devices() -> list[str]:
 
 
 def load_device(name: str | Path) -> Device:
-    """A device of ours by name, or a TOML file of the same form.
+    """Load a built-in device by name, or a device from a TOML file.
 
-    A device of ours that was calibrated to this machine (see :func:`hw_profiles.device_kit.first_use.device_here`) is
-    the calibrated one.
+    If a built-in device was calibrated to this machine (see :func:`hw_profiles.device_kit.first_use.device_here`), the
+    calibrated one is loaded.
 
     Raises:
         InputError: no such device, or a file with a missing, unknown or impossible entry, which is named.
@@ -53,9 +53,7 @@ def load_device(name: str | Path) -> Device:
     path = _own_file(str(name)) if name in list_devices() else Path(name)
     if path.suffix != ".toml" or not path.is_file():
         hint = did_you_mean(str(name), list_devices())
-        raise InputError(
-            f"no device is called {str(name)!r}{hint} (valid: {', '.join(list_devices())}, or a .toml file)"
-        )
+        raise InputError(f"unknown device {str(name)!r}{hint} (valid: {', '.join(list_devices())}, or a .toml file)")
     try:
         return _parse(_read(path))
     except ValueError as error:
@@ -152,14 +150,14 @@ def _read(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         data = file.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
-        raise InputError(f"must be of at most {_MOST_BYTES} bytes")
+        raise InputError(f"the file is too large, the limit is {_MOST_BYTES} bytes")
     text = data.decode()
     if any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
         raise InputError(f"a line must have at most {_MOST_DOTS} dots")
     try:
         return tomllib.loads(text)
     except RecursionError:
-        raise InputError("brackets must not be nested so deeply") from None
+        raise InputError("brackets are nested too deeply") from None
 
 
 def _parse(data: dict[str, Any]) -> Device:

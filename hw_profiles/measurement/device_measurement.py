@@ -48,7 +48,7 @@ Times = dict[tuple[str, int], list[float]]
 
 
 def measure_device(
-    out: Path,
+    out: str | Path,
     *,
     seconds: float = 600,
     threads: int = 1,
@@ -56,24 +56,25 @@ def measure_device(
     typical: Callable[[int], Workload] | None = None,
     prior: Device | None = None,
 ) -> Device:
-    """Measure random networks on this machine until the time is over, and write the device that predicts them.
+    """Benchmark random networks on this machine until the time is over, and write a device file fitted to them.
 
     With a ``prior``, a device of another machine with ONNX Runtime, the costs are those of the prior, corrected by the
-    measurements: good after seconds. Where many networks are measured, the costs are also fitted to them alone, and
-    those that predict left out networks better are taken.
+    measurements: useful after a few seconds. If many networks are measured, the costs are also fitted to them alone,
+        and those with the smaller error on held-out networks are used.
 
-    ``typical`` gives a network for each number from 0 on, as they will be asked for: every second network measured is
-    one of these, and the interval of an estimate is that of their errors.
+    ``typical`` returns a network for each number from 0 on, similar to those that will be estimated: every second
+    network measured is one of these, and the interval of an estimate is that of their errors.
 
-    Each time is added to ``out`` with the ending ``.partial.jsonl`` at once; a call that was interrupted goes on from
-    there, and the file is removed in the end.
+    Each time is appended to ``out`` with the ending ``.partial.jsonl`` at once; an interrupted call resumes from there,
+    and the file is removed in the end.
 
     Raises:
-        InputError: no ``.toml`` file, an unknown precision, too little time, or times that were begun under other
-            conditions.
+        InputError: no ``.toml`` file, an unknown precision, too little time, or a measurement that was started
+            under different conditions.
     """
+    out = Path(out)
     if out.suffix != ".toml":
-        raise InputError(f"a device is written to a .toml file, got {str(out)!r}")
+        raise InputError(f"a device file must be a .toml file, got {str(out)!r}")
     for precision in precisions:
         check_precision(precision)
     journal = _Journal(out.with_suffix(".partial.jsonl"), threads, MeasuredNetworks(typical))
@@ -118,7 +119,7 @@ class _Journal:
         header = (_row(lines[0]) if lines else None) or {}
         self.reference_ms = header.get("reference_ms", 0.0)
         if header != self._header(here):
-            raise InputError(f"{path} was begun under other conditions: remove it to begin anew")
+            raise InputError(f"{path} was started under different conditions: delete it to start over")
         if not text.endswith("\n"):  # cut off by a kill: what is added must not join it
             with path.open("a") as file:
                 file.write("\n")

@@ -142,7 +142,7 @@ def _numbers(spec: Any, sides: tuple[int, ...] | None) -> NDArray[Any]:
     own = [side if isinstance(side, int) and side > 0 else 1 for side in spec.shape]
     shape = own if sides is None else [*own[:1], *sides]
     if spec.type == "tensor(string)":
-        raise InputError(f"input {spec.name}: a network that reads text cannot be measured")
+        raise InputError(f"input {spec.name}: models with string inputs cannot be measured")
     if spec.type in _FLOAT_TYPES:
         return np.random.default_rng(0).standard_normal(shape).astype(_FLOAT_TYPES[spec.type])
     kind = spec.type.removeprefix("tensor(").removesuffix(")")

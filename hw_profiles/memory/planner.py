@@ -56,7 +56,7 @@ def plan(workload: Workload, kernels: Sequence[Kernel], runtime: str = "ort") ->
     """When each tensor lives, and where.
 
     A tensor lives from the kernel that makes it to the last one that reads it. Flattened and reshaped tensors are
-    their input. Which kernels write over an input is said by :func:`hw_profiles.memory.inplace.overwritable`.
+    their input. Which kernels write over an input is decided by :func:`hw_profiles.memory.inplace.overwritable`.
 
     ``"ort"``: ONNX Runtime keeps the given order and allocates while it runs, so there are no offsets and the arena is
     the peak. The network's input counts until its last reader, and its output from when it is made.

@@ -69,7 +69,7 @@ def zoo_features(runtime: str, precision: str) -> ZooFeatures:
     path = features_file(runtime, precision)
     if path.is_file():
         return read_features(path)
-    _log.info("nothing is stored for the runtime %s: working out all networks, half a minute or more", runtime)
+    _log.info("no stored features for the runtime %s; computing them (30 s or more)", runtime)
     return work_out_features(_told(stored_networks()), runtime, precision)
 
 

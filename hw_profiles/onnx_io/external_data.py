@@ -92,16 +92,16 @@ def _opened(path: Path, name: str, location: str) -> tuple[int, int]:
     """A handle of the file and its size."""
     whole = f"{path}: the weights of {name!r:.80}"
     if not location or location in (".", "..") or any(c in location for c in "/\\\0"):
-        raise InputError(f"{whole} must lie in a file of the same folder, got the place {location!r:.80}")
+        raise InputError(f"{whole} must be in a file of the same folder, got {location!r:.80}")
     try:
         # O_NONBLOCK: opening a pipe must not wait for who writes into it
         handle = os.open(path.parent / location, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
-        raise InputError(f"{whole} lie in {location!r:.80}, which cannot be read ({error.strerror})") from None
+        raise InputError(f"{whole} are in {location!r:.80}, which cannot be read ({error.strerror})") from None
     about = os.fstat(handle)
     if not stat.S_ISREG(about.st_mode):
         os.close(handle)
-        raise InputError(f"{whole} must lie in a regular file, {location!r:.80} is none")
+        raise InputError(f"{whole} must be in a regular file, {location!r:.80} is not one")
     return handle, about.st_size
 
 

@@ -112,7 +112,7 @@ class _GraphReader:
         """The tensor of the workload that an output is."""
         found = self.tensor(name)
         if not found:
-            raise InputError(f"output {shown(name)} must depend on the input, and does not")
+            raise InputError(f"output {shown(name)} does not depend on the input")
         return found
 
     def read(self, op: Op) -> Op:

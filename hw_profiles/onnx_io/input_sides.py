@@ -26,7 +26,9 @@ def input_shapes(values: Sequence[Any], given: InputShape) -> list[Shape]:
     if not values:
         raise InputError("a network must have an input, got none")
     if len(values) == 1 and len(_dims(values[0])) < 2:
-        raise InputError(f"input {shown(values[0].name)} must have a batch and sides, got {len(_dims(values[0]))} axes")
+        raise InputError(
+            f"input {shown(values[0].name)} must have a batch and further dimensions, got {len(_dims(values[0]))} axes"
+        )
     by_name = _by_name(values, given)
     return [_shape(value, by_name.get(value.name)) for value in values]
 
@@ -44,7 +46,7 @@ def _by_name(values: Sequence[Any], given: InputShape) -> Mapping[str, tuple[int
     if len(values) > 1 and len(is_open) > 1:
         raise InputError(
             f"input_shape must say which input it is for, such as {{{is_open[0]!r:.80}: {tuple(given)}}}: the inputs "
-            f"{_listed(is_open)} leave sides open"
+            f"{_listed(is_open)} have dynamic dimensions"
         )
     return {(is_open or names)[0]: given}
 
@@ -57,12 +59,14 @@ def _shape(value: Any, given: tuple[int, ...] | None) -> Shape:
     batch, *fixed = dims
     sides = [None] * len(fixed) if given is None else list(given)
     if len(sides) != len(fixed) or any(a and b and a != b for a, b in zip(fixed, sides, strict=True)):
-        raise InputError(f"input {shown(value.name)} has the sides {_text(fixed)}, but input_shape says {_text(sides)}")
+        raise InputError(
+            f"input {shown(value.name)} has the dimensions {_text(fixed)}, but input_shape is {_text(sides)}"
+        )
     shape = [a or b for a, b in zip(fixed, sides, strict=True)]
     if None in shape:
         raise InputError(
-            f"input {shown(value.name)} must have fixed sizes after the batch, got {_text(shape)}; "
-            "say which, such as --input-shape 3x224x224"
+            f"input {shown(value.name)} has dynamic dimensions, {_text(shape)}; "
+            "specify them, e.g. --input-shape 3x224x224"
         )
     return (batch or 1, *(side for side in shape if side is not None))
 

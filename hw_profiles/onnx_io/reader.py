@@ -71,7 +71,7 @@ def read_with_names(model: Any, input_shape: InputShape = None) -> tuple[Workloa
     try:
         return _read(model, input_shape)
     except UnicodeDecodeError:
-        raise InputError("an ONNX file must hold its names as UTF-8, and does not") from None
+        raise InputError("names in the ONNX file are not valid UTF-8") from None
 
 
 def _read(model: Any, input_shape: InputShape) -> tuple[Workload, Names]:
@@ -135,7 +135,7 @@ class _Reader:
     def workload(self) -> tuple[Workload, dict[str, str]]:
         output = self.alias.get(self.outputs[0])
         if output is None:
-            raise InputError(f"output {shown(self.outputs[0])} must depend on the input, and does not")
+            raise InputError(f"output {shown(self.outputs[0])} does not depend on the input")
         shapes = {op.name: self._shape(op) for op in self.ops.values()}
         kept = {self.alias.get(name, name) for name in (*self.stored, *self.outputs)}
         for op in self.ops.values():

@@ -128,7 +128,7 @@ class Tensors:
                 continue
             if dims is None or kind is None:
                 raise InputError(
-                    f"{where(node)}: the shape of {shown(name)} must follow from the file; it does not "
+                    f"{where(node)}: the shape of {shown(name)} cannot be inferred from the file "
                     "(fixed sizes, or value_info for operations that ONNX does not define)"
                 )
             element = kind.tensor_type.elem_type or TensorProto.FLOAT

@@ -66,7 +66,7 @@ def trace(module: nn.Module, input_shape: InputShape) -> Workload:
         try:
             output = _run(module, recorder, dtype, by_name=isinstance(input_shape, Mapping))
         except _ReadsNumbersError:
-            raise InputError(f"{name}: what a model does must not depend on the numbers in the image") from None
+            raise InputError(f"{name}: control flow that depends on the values of the input is not supported") from None
         except Exception as error:
             first = first or error
         else:
@@ -80,7 +80,7 @@ def _checked_shapes(module: nn.Module, input_shape: InputShape) -> dict[str, Sha
     named = isinstance(input_shape, Mapping)
     sides = dict(input_shape) if isinstance(input_shape, Mapping) else {INPUT: input_shape or ()}
     if not sides or any((not named and not each) or min(each, default=1) < 1 for each in sides.values()):
-        raise InputError(f"input_shape must be sides of at least 1, such as (3, 224, 224), got {input_shape}")
+        raise InputError(f"input_shape must have dimensions of at least 1, such as (3, 224, 224), got {input_shape}")
     signature, name = inspect.signature(module.forward), type(module).__name__
     try:
         if named:
@@ -90,8 +90,7 @@ def _checked_shapes(module: nn.Module, input_shape: InputShape) -> dict[str, Sha
     except TypeError as error:
         wanted = ", ".join(signature.parameters)
         raise InputError(
-            f"{name}: a model must take one tensor, or input_shape say the sides of each by name, {{name: sides}} for "
-            f"{wanted} ({error})"
+            f"{name}: for models with several inputs, pass input_shape as {{name: shape}} for {wanted} ({error})"
         ) from None
     return {key: (1, *each) for key, each in sides.items()}
 

@@ -32,7 +32,7 @@ def space_network(number: int) -> Workload:
 
 
 def narrowed(arch: Arch, seed: int) -> Arch:
-    """The Arch with 40 to 100 % of the channels of each of its groups left, at random."""
+    """The Arch with 40 to 100% of the channels of each of its groups left, at random."""
     generator = np.random.default_rng(seed)
     groups = prunable_groups(arch)
     kept = {}

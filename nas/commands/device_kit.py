@@ -21,7 +21,7 @@ from nas.commands.output.device_text import device_facts, device_lines
 from nas.commands.output.text_table import aligned, printable
 from nas.errors import InputError, user_input
 
-_HEAD = ("network", "precision", "measured ms", "estimated ms", "90 % interval", "error")
+_HEAD = ("network", "precision", "measured ms", "estimated ms", "90% interval", "error")
 
 
 def write_device_kit(parsed: Namespace) -> None:
@@ -94,13 +94,13 @@ def check_lines(check: MachineCheck, device: Device) -> list[str]:
     """A check for a terminal."""
     rows = [
         (each.network, each.precision, f"{each.measured_ms:.4g}", f"{each.estimated_ms:.4g}",
-         f"{each.low_ms:.4g}..{each.high_ms:.4g}", f"{100 * each.error:+.1f} %")
+         f"{each.low_ms:.4g}..{each.high_ms:.4g}", f"{100 * each.error:+.1f}%")
         for each in check.times
     ]  # fmt: skip
     lines = [*aligned(_HEAD, rows, left=2), ""]
     lines += [
-        f"{each}: within 10 % {100 * check.share_close(each):.0f} %, in the 90 % interval "
-        f"{100 * check.share_within(each):.0f} %, median error {100 * check.median_error(each):.1f} %"
+        f"{each}: within 10% {100 * check.share_close(each):.0f}%, in the 90% interval "
+        f"{100 * check.share_within(each):.0f}%, median error {100 * check.median_error(each):.1f}%"
         for each in check.precisions
     ]
     verdict = "are those of this machine" if check.holds else "are NOT those of this machine"
@@ -138,9 +138,9 @@ def print_device(found: CalibratedDevice, out: Path, as_json: bool, more: Sequen
         return
     print("\n".join(device_lines(facts)))
     for precision, error in found.left_out_errors.items():
-        print(f"  {precision:<11}  mean error of each network estimated from the others: {100 * error:.1f} %")
-    for said in found.set_aside:
-        print(f"  set aside    {printable(said)}")
+        print(f"  {precision:<11}  mean error of each network estimated from the others: {100 * error:.1f}%")
+    for reason in found.set_aside:
+        print(f"  set aside    {printable(reason)}")
     for line in more:
         print(line)
     print(f"  file         {printable(out)}\nto use it: nas profile resnet8 --device {shlex.quote(printable(out))}")

@@ -56,7 +56,10 @@ def _show(parsed: Namespace) -> None:
     for precision, table in kernel_costs(device).items():
         for name in dict.fromkeys(map(family, table)):
             kinds = {kind: row for kind, row in table.items() if family(kind) == name}
-            print(f"\n{precision}, {name}: microseconds per start, and per million or megabyte of each other quantity")
+            print(
+                f"\n{precision}, {name}: cost coefficients in microseconds per kernel launch, and per million "
+                "operations or megabyte of each other quantity"
+            )
             head = ["kind", *quantity_names(name), "points"]
             rows = [
                 [printable(kind.partition("/")[2]), *(f"{value:.4g}" for value in row["coefficients"].values()),
@@ -69,7 +72,7 @@ def _show(parsed: Namespace) -> None:
 def _measure(parsed: Namespace) -> None:
     out = _out(parsed)
     if out.suffix != ".toml":
-        raise InputError(f"a device is written to a .toml file, got {str(out)!r}")
+        raise InputError(f"--out must be a .toml file, got {str(out)!r}")
     if not 1 <= parsed.threads <= _MOST_THREADS:
         raise InputError(f"--threads must be in 1..{_MOST_THREADS}, got {parsed.threads}")
     with user_input():

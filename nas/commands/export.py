@@ -68,7 +68,7 @@ def _test_images(data: str, file: Path, config: Config) -> Any:
 
     metadata = read_metadata(file)
     if METADATA_KEY not in metadata:
-        raise InputError(f"{file}: its metadata do not say how an image becomes its input, so --data cannot be used")
+        raise InputError(f"{file}: it has no preprocessing metadata, so --data cannot be used")
     preprocessing = Preprocessing.from_json(metadata[METADATA_KEY])
     dataset = load_data(data, seed=config.seed, size=config.size, unreadable=config.unreadable)
     dataset = dataset.resized(*preprocessing.input_shape[1:])

@@ -29,34 +29,44 @@ _RUN_OPTIONS = {
 }
 _JSON = "print JSON instead of text (default: off)"
 _DESCRIPTION = """\
-Find, train and compress an image classifier that fits a device.
-Give it labelled images and limits on latency, memory and file size."""
+Search for, train and compress an image classifier for a target device,
+given labelled images and limits on latency, memory and model size."""
 # Options of `nas run` that `nas search` does not have.
 _NOT_OF_A_SEARCH = ("--max-accuracy-drop", "--teacher", "--baseline")
 _WORKER_OPTIONS = ("--workers", "--artifacts", "--executor", "--address", "--cpus", "--gpus")
-_WORKER_HELP = {"--workers": "candidates trained at the same time, each in its own process (default: 1)"}
+_WORKER_HELP = {"--workers": "number of candidates trained in parallel, each in its own process (default: 1)"}
 
 
 _SENTENCES = {
-    "doctor": "Check whether a run works on this machine: packages, a training step, ONNX Runtime, compilers, noise.",
-    "init": "Write a TOML file with all settings of `nas run`, each with its meaning and default.",
-    "run": "Find, train and compress a network within the limits, run the file on the test images, write a report.",
-    "search": "Search for the most accurate network within the limits, and print the Pareto front.",
-    "worker": "Train candidates of a search that another process or machine has started, until it is complete.",
-    "report": "Write report.html of a finished run again, from the files in its folder. With several folders: one page "
-    "that compares them.",
-    "list": "List the search spaces, the preset networks and the devices.",
-    "devices": "List the known devices, show one, check or measure this machine, measure another one, calibrate one.",
-    "devices show": "Show a device: where its figures come from, how accurate its estimates are, its kernel costs.",
-    "devices check": "Run ten networks on this machine and compare their times with the estimates of a device file.",
-    "devices measure": "Measure networks on this machine, or on another one by ssh, and write its device file.",
-    "devices kit": "Write small networks and a script that times them on a device with Python and onnxruntime.",
-    "devices calibrate": "Write a device file from a similar device and a few latencies measured on the new one.",
-    "select": "Rank timm's pretrained models within the limits by their published ImageNet accuracy.",
-    "profile": "Show MACs, bytes, memory and latency of a network on a device, layer by layer.",
-    "export": "Write an int8 network as C99 source code that needs neither a heap nor a library.",
-    "compress": "Make a trained network smaller and faster on a device without losing more than a promised accuracy.",
-    "compare": "Run two files on the same test images: accuracy, agreement, and the first layer that diverges.",
+    "doctor": "Check that fitnas can run on this machine: packages, one training step, ONNX Runtime, compilers and "
+    "timing noise.",
+    "init": "Write a TOML file with all settings of `nas run`, each with a description and its default value.",
+    "run": "Search for, train and compress a model within the limits, evaluate it on the test set and write a report.",
+    "search": "Search for the most accurate architecture within the limits, and print the Pareto front.",
+    "worker": "Join a search started by another process or machine and train its candidates until the search is "
+    "complete.",
+    "report": "Regenerate report.html from the files of a finished run. Given several runs, write one page "
+    "that compares "
+    "them.",
+    "list": "List the search spaces, the preset architectures and the devices.",
+    "devices": "List the built-in devices; show, check, measure or calibrate one.",
+    "devices show": "Show a device: the sources of its figures, the accuracy of its latency estimates, and its "
+    "kernel costs.",
+    "devices check": "Benchmark ten networks on this machine and compare the measured latencies with the estimates "
+    "of a "
+    "device file.",
+    "devices measure": "Benchmark networks on this machine, or on a remote one over SSH, and write a device file "
+    "for it.",
+    "devices kit": "Write a benchmark kit: small networks and a script that times them on any device with Python and "
+    "onnxruntime.",
+    "devices calibrate": "Create a device file from a similar device and a few latencies measured on the new device.",
+    "select": "Rank the pretrained timm models that meet the limits by published ImageNet accuracy.",
+    "profile": "Show the MACs, weight size, memory and latency of a model on a device, layer by layer.",
+    "export": "Export an int8 model as C99 source code with no heap allocation and no dependencies.",
+    "compress": "Make a trained model smaller and faster on a device while keeping the accuracy drop within a "
+    "given limit.",
+    "compare": "Evaluate two models on the same test images and report accuracy, agreement and the first "
+    "diverging layer.",
 }
 
 
@@ -75,12 +85,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print(f"\nnas: interrupted; to resume: {again}", file=sys.stderr)
+        print(f"\nnas: interrupted. To resume, run: {again}", file=sys.stderr)
         return 130
     except Exception as error:
         if not disk_is_full(error):
             raise
-        print(f"nas: error: the disk is full; free some space, then resume: {again}", file=sys.stderr)
+        print(f"nas: error: the disk is full. Free some space, then run again: {again}", file=sys.stderr)
         return 2
     return code or 0
 
@@ -88,10 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _explained(error: InputError | NothingFitsError | CrashError, again: str) -> int:
     """Print the one line of an error that is no bug of ours; its exit code."""
     if isinstance(error, CrashError):
-        print(f"nas: error: {error}; finished work is kept, to resume: {again}", file=sys.stderr)
+        print(f"nas: error: {error}. Completed work was saved. To resume, run: {again}", file=sys.stderr)
         return 1
     if isinstance(error, NothingFitsError):
-        print(f"nas: nothing fits: {error}", file=sys.stderr)
+        print(f"nas: error: no network meets the limits: {error}", file=sys.stderr)
         return 3
     print(f"nas: error: {error}", file=sys.stderr)
     return 2
@@ -121,34 +131,32 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--version", action="version", version=f"fitnas {version('fitnas')}", help="print the version and exit"
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    run = verbs.add_parser("run", help="search, train, compress and verify a network")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+    run = verbs.add_parser("run", help="search for, train, compress and test a model")
     _add_run_options(run, tuple(_RUN_OPTIONS))
     run.add_argument("--json", action="store_true", help="print metrics.json instead of the table (default: off)")
     _add_init(verbs)
-    examined = verbs.add_parser("doctor", help="check the installation and this machine")
+    examined = verbs.add_parser("doctor", help="check the installation and the machine")
     examined.add_argument("--json", action="store_true", help=_JSON)
-    searched = verbs.add_parser("search", help="search only: find the most accurate network within the budget")
+    searched = verbs.add_parser("search", help="run the search only and print the Pareto front")
     _add_run_options(searched, tuple(option for option in _RUN_OPTIONS if option not in _NOT_OF_A_SEARCH))
     searched.add_argument("--json", action="store_true", help=_JSON)
-    compressed = verbs.add_parser("compress", help="make a trained network smaller within a promised accuracy")
+    compressed = verbs.add_parser("compress", help="compress a trained model within a given accuracy drop")
     add_compress_options(compressed, _JSON)
     add_verbosity(compressed)
-    worker = verbs.add_parser("worker", help="train candidates for a search that was started with --storage")
-    worker.add_argument("study", help="name of the study (required)")
-    worker.add_argument("--storage", required=True, help="where the study is stored (required)")
-    worker.add_argument("--data", required=True, help="the same images that the study was started with (required)")
+    worker = verbs.add_parser("worker", help="join a search started with --storage and train its candidates")
+    worker.add_argument("study", help="name of the study")
+    worker.add_argument("--storage", required=True, help="storage of the study (required)")
+    worker.add_argument("--data", required=True, help="dataset that the study was started with (required)")
     for option in _WORKER_OPTIONS:
         _add_option(worker, option, _WORKER_HELP.get(option))
     add_verbosity(worker)
-    reported = verbs.add_parser("report", help="write report.html of a finished run again, or compare runs on one page")
-    reported.add_argument(
-        "run", nargs="+", metavar="FOLDER", help="folder of a run; two to four of them are compared (required)"
-    )
+    reported = verbs.add_parser("report", help="regenerate report.html for a finished run, or compare runs on one page")
+    reported.add_argument("run", nargs="+", metavar="FOLDER", help="folder of a run; two to four are compared")
     reported.add_argument(
         "--out", metavar="FILE", help="page to write (default: report.html in the folder, or comparison.html here)"
     )
-    listed = verbs.add_parser("list", help="list search spaces, presets and devices")
+    listed = verbs.add_parser("list", help="list search spaces, preset architectures and devices")
     listed.add_argument("--json", action="store_true", help=_JSON)
     _add_devices(verbs)
     _add_profile(verbs)
@@ -167,7 +175,7 @@ def _wrapped(verb: str) -> str:
 
 
 def _add_run_options(parser: argparse.ArgumentParser, options: Sequence[str]) -> None:
-    parser.add_argument("config", nargs="?", help="TOML file of settings, such as `nas init` writes (default: none)")
+    parser.add_argument("config", nargs="?", help="TOML settings file, as written by `nas init` (default: none)")
     _add_settings(parser, options)
     add_verbosity(parser)
 
@@ -175,7 +183,7 @@ def _add_run_options(parser: argparse.ArgumentParser, options: Sequence[str]) ->
 def _add_init(verbs: Any) -> None:
     init = verbs.add_parser("init", help="write a commented TOML file with all settings of `nas run`")
     init.add_argument("file", nargs="?", default="fitnas.toml", help=".toml file to write (default: fitnas.toml)")
-    init.add_argument("--force", action="store_true", help="overwrite a file that exists (default: off)")
+    init.add_argument("--force", action="store_true", help="overwrite an existing file (default: off)")
     _add_settings(init, tuple(_RUN_OPTIONS))
 
 
@@ -188,7 +196,7 @@ def _add_settings(parser: argparse.ArgumentParser, options: Sequence[str]) -> No
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="any other setting, such as train_epochs=50; can be repeated (default: none)",
+        help="set any other setting, e.g. train_epochs=50; can be repeated; `nas init` lists them all (default: none)",
     )
 
 
@@ -203,52 +211,60 @@ def _add_option(parser: argparse._ActionsContainer, option: str, text: str | Non
 
 
 def _add_devices(verbs: Any) -> None:
-    devices = verbs.add_parser("devices", help="list devices, show one, or make one from measurements")
+    devices = verbs.add_parser("devices", help="list, show, measure or calibrate devices")
     devices.add_argument("--json", action="store_true", help=_JSON)
     devices.set_defaults(what=None)
     what = devices.add_subparsers(dest="what", metavar="show | check | measure | kit | calibrate")
-    shown = what.add_parser("show", help="show a device's specifications and kernel costs")
-    shown.add_argument("device", help="name or .toml file (required)")
-    checked = what.add_parser("check", help="run ten networks to see whether a device file fits this machine")
+    shown = what.add_parser("show", help="show the specifications and kernel costs of a device")
+    shown.add_argument("device", help="name or .toml file")
+    checked = what.add_parser("check", help="check a device file against ten networks run on this machine")
     checked.add_argument("device", nargs="?", default="host", help="name or .toml file (default: host)")
-    measured = what.add_parser("measure", help="measure this machine, or another one by ssh, and write a device file")
+    measured = what.add_parser(
+        "measure", help="benchmark this machine, or a remote one over SSH, and write a device file"
+    )
     measured.add_argument("--out", metavar="FILE", help=".toml file to write (required); rerun the command to resume")
-    measured.add_argument("--time", metavar="TIME", help="time for the whole measurement (default: 10min)")
+    measured.add_argument("--time", metavar="TIME", help="time limit for the measurement (default: 10min)")
     measured.add_argument(
         "--base", metavar="DEVICE",
-        help="name or .toml file of the device to start from; none starts from nothing (default: host)",
+        help="device (name or .toml file) whose costs are the starting point, or none (default: host)",
     )  # fmt: skip
     measured.add_argument(
-        "--ssh", metavar="USER@HOST", help="machine to measure by the kit in place of this one (default: this machine)"
+        "--ssh", metavar="USER@HOST", help="benchmark a remote machine over SSH instead (default: this machine)"
     )
-    measured.add_argument("--ssh-config", metavar="FILE", help="configuration file of ssh (default: that of ssh)")
+    measured.add_argument("--ssh-config", metavar="FILE", help="SSH configuration file (default: ~/.ssh/config)")
     measured.add_argument(
         "--remote-python",
         default="python3",
         metavar="PROGRAM",
-        help="its Python with onnxruntime (default: python3)",
+        help="Python interpreter on the remote machine, with onnxruntime installed (default: python3)",
     )
     measured.add_argument("--threads", type=int, default=1, metavar="N", help="threads per network (default: 1)")
     measured.add_argument("--precision", default="fp32,int8", help="fp32, int8 or both (default: fp32,int8)")
-    kit = what.add_parser("kit", help="write networks and a script that times them on a device")
+    kit = what.add_parser("kit", help="write a benchmark kit that runs on a device without fitnas")
     kit.add_argument("--out", metavar="FOLDER", help="new or empty folder (required)")
     kit.add_argument(
-        "--board", action="store_true", help="a C99 project for a microcontroller instead, in int8 (default: off)"
+        "--board",
+        action="store_true",
+        help="write an int8 C99 project for a microcontroller board instead (default: off)",
     )
     kit.add_argument("--precision", default="fp32,int8", help="fp32, int8 or both (default: fp32,int8)")
-    calibrated = what.add_parser("calibrate", help="write a device file from a few latencies measured on the device")
+    calibrated = what.add_parser("calibrate", help="create a device file from a few latencies measured on the device")
     calibrated.add_argument("--base", metavar="DEVICE", help="name or .toml file of the most similar device (required)")
     calibrated.add_argument(
         "--from", dest="table", metavar="FILE",
         help="result.json of the kit, or a .csv file with the columns model,latency_ms[,precision] (required)",
     )  # fmt: skip
     calibrated.add_argument(
-        "--runtime", help="runtime of the times, one of those of the base (default: that of the base or of result.json)"
+        "--runtime",
+        help="runtime that the latencies were measured with, one that the base device supports (default: that of "
+        "result.json, or of the base device)",
     )
     calibrated.add_argument("--out", metavar="FILE", help=".toml file to write (required)")
-    calibrated.add_argument("--name", help="name of the new device (default: the name of the file)")
+    calibrated.add_argument("--name", help="name of the new device (default: file name without .toml)")
     calibrated.add_argument(
-        "--input-shape", metavar="CxHxW", help="such as 3x224x224 (default: the input shape of each model)"
+        "--input-shape",
+        metavar="CxHxW",
+        help="input shape without the batch dimension, e.g. 3x224x224 (default: that of each model)",
     )
     parts = {"show": shown, "check": checked, "measure": measured, "kit": kit, "calibrate": calibrated}
     for name, part in parts.items():
@@ -257,68 +273,86 @@ def _add_devices(verbs: Any) -> None:
 
 
 def _add_profile(verbs: Any) -> None:
-    profiled = verbs.add_parser("profile", help="show what a network costs on a device, layer by layer")
-    profiled.add_argument("model", help="preset, timm:NAME, .onnx file, or the arch.json of a run (required)")
+    profiled = verbs.add_parser("profile", help="show per-layer MACs, memory and latency of a model on a device")
+    profiled.add_argument("model", help="preset (see `nas list`), timm:NAME, .onnx file, or the arch.json of a run")
     profiled.add_argument("--device", default="host", help=_RUN_OPTIONS["--device"])
-    profiled.add_argument("--precision", help="fp32 or int8; not for .onnx files, which state it (default: fp32)")
+    profiled.add_argument(
+        "--precision", help="fp32 or int8; not allowed for .onnx files, whose precision is fixed (default: fp32)"
+    )
     profiled.add_argument(
         "--input-shape",
         metavar="CxHxW",
-        help="such as 3x224x224, or image=3x64x64,sizes=2 for several inputs (default: the input shape of the model)",
+        help="input shape without the batch dimension, e.g. 3x224x224, or NAME=SHAPE pairs for several inputs, e.g. "
+        "image=3x64x64,sizes=2 (default: that of the model)",
     )
-    profiled.add_argument("--measure", action="store_true", help="also run it on this machine (default: off)")
     profiled.add_argument(
-        "--check", action="store_true", help="also show what fvcore counts for the network (default: off)"
+        "--measure", action="store_true", help="also measure its latency on this machine (default: off)"
+    )
+    profiled.add_argument(
+        "--check", action="store_true", help="also show the MAC and parameter counts of fvcore (default: off)"
     )
     profiled.add_argument("--html", metavar="FILE", help="also write an HTML page with charts (default: none)")
     profiled.add_argument("--json", action="store_true", help=_JSON)
 
 
 def _add_select(verbs: Any) -> None:
-    selected = verbs.add_parser("select", help="rank timm's pretrained models within a budget by published accuracy")
+    selected = verbs.add_parser(
+        "select", help="rank the pretrained timm models that meet a budget by published accuracy"
+    )
     for option in ("--latency", "--ram", "--flash", "--energy"):
         _add_option(selected, option)
     selected.add_argument("--device", default="host", help=_RUN_OPTIONS["--device"])
     selected.add_argument("--precision", default="fp32", help="fp32 or int8 (default: fp32)")
     selected.add_argument("--top", type=int, default=10, metavar="N", help="number of models listed (default: 10)")
     selected.add_argument(
-        "--measure", type=int, default=0, metavar="N", help="also run the first N on this machine (default: 0)"
+        "--measure",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also measure the latency of the top N on this machine (default: 0)",
     )
     selected.add_argument("--html", metavar="FILE", help="also write an HTML page with the Pareto plot (default: none)")
     selected.add_argument("--json", action="store_true", help=_JSON)
 
 
 def _add_export(verbs: Any) -> None:
-    exported = verbs.add_parser("export", help="write an int8 network as C99 source code")
-    exported.add_argument("source", help="folder of a run that deployed int8, or an int8 .onnx file (required)")
+    exported = verbs.add_parser("export", help="export an int8 model as C99 source code")
+    exported.add_argument("source", help="folder of a run with an int8 model, or an int8 .onnx file")
     exported.add_argument("--format", choices=["c99"], default="c99", help="output format (default: c99)")
     exported.add_argument("--out", required=True, metavar="FOLDER", help="folder to write (required)")
-    exported.add_argument("--force", action="store_true", help="write into a folder that is not empty (default: off)")
+    exported.add_argument("--force", action="store_true", help="write into a non-empty folder (default: off)")
     exported.add_argument(
         "--data",
-        help="images that the network was trained on; some test images are stored as test vectors (default: none)",
+        help="dataset the model was trained on; some of its test images are stored as test vectors (default: none)",
     )
     exported.add_argument(
         "--verify",
         action="store_true",
-        help="compile and run the program and compare its outputs with ONNX Runtime's, on random inputs unless --data "
-        "is given (default: off)",
+        help="compile and run the program, and compare its outputs with those of ONNX Runtime (on random inputs unless "
+        "--data is given) (default: off)",
     )
 
 
 def _add_compare(verbs: Any) -> None:
-    compared = verbs.add_parser("compare", help="run two files on the same images and compare their outputs")
+    compared = verbs.add_parser("compare", help="compare the outputs of two models on the same images")
     for letter in "ab":
-        compared.add_argument(letter, help=".onnx or .fnz file, or the folder of a run (required)")
-    compared.add_argument("--data", help="images that the networks were trained on (default: those of the run)")
-    compared.add_argument("--seed", type=int, metavar="N", help="seed of the split (default: that of the run, or 0)")
+        compared.add_argument(letter, help=".onnx or .fnz file, or the folder of a run")
+    compared.add_argument("--data", help="dataset the models were trained on (default: that of the run)")
     compared.add_argument(
-        "--threshold", type=float, default=0.1, help="relative error at which a layer counts as diverged (default: 0.1)"
+        "--seed", type=int, metavar="N", help="random seed of the split (default: that of the run, or 0)"
+    )
+    compared.add_argument(
+        "--threshold",
+        type=float,
+        default=0.1,
+        help="relative error above which a layer is reported as diverging (default: 0.1)",
     )
     compared.add_argument(
         "--measure", action="store_true", help="also measure the latency of both on this machine (default: off)"
     )
-    compared.add_argument("--device", default="host", help="device of --measure, a name or .toml file (default: host)")
+    compared.add_argument(
+        "--device", default="host", help="device of this machine for --measure, a name or .toml file (default: host)"
+    )
     compared.add_argument("--json", action="store_true", help=_JSON)
 
 

@@ -1,4 +1,4 @@
-"""``nas profile``: what a network costs on a device, layer by layer."""
+"""``nas profile``: the cost of a model on a device, layer by layer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nas.commands.profile_facts import (
 )
 from nas.errors import user_input
 
-_HEAD = ("#", "layer", "kind", "layout", "bits", "output", "MACs", "weights", "moved", "live", "µs", "%")
+_HEAD = ("#", "layer", "kind", "layout", "bits", "output", "MACs", "weights", "traffic", "live", "µs", "%")
 _SHAPE_WIDTH = 14
 
 
@@ -62,9 +62,9 @@ def layer_lines(facts: Facts) -> list[str]:
     rows.append(["", "per-call overhead", *blank, f"{call['microseconds']:.2f}", f"{100 * call['share']:.1f}"])
     sums = ["", "", "", "", short(facts["macs"]), short(facts["flash_bytes"]), "", ""]
     rows.append(["", "total, estimated", *sums, f"{1000 * facts['estimated_ms']:.2f}", "100.0"])
-    signs = ["weights, moved and live are bytes; k is 1000", "* peak"]
+    signs = ["weights, traffic and live in bytes (k = 1000)", "* peak"]
     if any(layer["fallback_cost"] for layer in facts["layers"]):
-        signs.append("~ no measured cost; that of another kernel is used")
+        signs.append("~ no measured cost for this kernel; cost of a similar kernel used")
     if facts["unknown_ops"]:
         signs.append("? unknown operation")
     return [*aligned(_HEAD, rows, left=6, fill=1), "; ".join(signs)]
@@ -72,30 +72,35 @@ def layer_lines(facts: Facts) -> list[str]:
 
 def total_lines(facts: Facts) -> list[str]:
     """The totals, how each was obtained, and what makes them uncertain."""
-    peak = f"{facts['peak_ram_bytes']:,} bytes of activations, planned; reached at {printable(facts['peak_layer'])}"
+    peak = f"{facts['peak_ram_bytes']:,} bytes of activations, computed; reached at {printable(facts['peak_layer'])}"
     lines = [
         ("model", f"{printable(facts['model'])}, {facts['precision']}, {reads_text(facts)}"),
         ("device", printable(facts["device"])),
         ("latency", f"{interval(facts, 'latency')}, {facts['latency_source']}"),
     ]
     if facts["latency_source"] != "estimated":
-        lines.append(("", f"{interval(facts, 'estimated')}, estimated, as are the layers"))
+        lines.append(("", f"{interval(facts, 'estimated')}, estimated (as are the per-layer times)"))
     if facts["energy_mj"] is not None:
         lines.append(("energy", f"{energy_text(facts)} per inference, {facts['sources']['energy_mj']}"))
     lines += [
         ("peak RAM", f"{peak} (layer {facts['peak_index']})"),
-        ("weights", f"{facts['flash_bytes']:,} bytes with their scales"),
-        ("", f"{facts['weight_count']:,} values, batch normalisation folded"),
+        ("weights", f"{facts['flash_bytes']:,} bytes including quantization scales"),
+        ("", f"{facts['weight_count']:,} weights after folding batch normalization"),
         ("MACs", f"{facts['macs']:,}"),
     ]
     if facts["params"] is not None:
-        lines.append(("parameters", f"{facts['params']:,} of the trainable module"))
+        lines.append(("parameters", f"{facts['params']:,} (trainable PyTorch module)"))
     if facts["c99"] is not None:
         found = facts["c99"]
-        lines.append(("our C99", f"{interval(found, 'latency')}, estimated from instructions; no board has run it"))
+        lines.append(
+            (
+                "fitnas C99",
+                f"{interval(found, 'latency')}, estimated from instruction counts; not validated on hardware",
+            )
+        )
         lines.append(("", f"{found['peak_ram_bytes']:,} bytes of RAM, {found['flash_bytes']:,} of flash"))
     lines += _check_lines(facts)
-    lines += [("caution", doubt) for doubt in doubts(facts)]
+    lines += [("warning", doubt) for doubt in doubts(facts)]
     return [f"{name:<12} {text}".rstrip() for name, text in lines]
 
 
@@ -112,9 +117,13 @@ def _check_lines(facts: Facts) -> list[tuple[str, str]]:
 def _difference(ours: int, theirs: int) -> str:
     """
     >>> _difference(3, 3), _difference(110, 100)
-    ('the same', 'the count above differs by +10.00 %')
+    ('the same', 'fitnas counts 10.00% more')
     """
-    return "the same" if ours == theirs else f"the count above differs by {100 * (ours / theirs - 1):+.2f} %"
+    return (
+        "the same"
+        if ours == theirs
+        else f"fitnas counts {abs(100 * (ours / theirs - 1)):.2f}% {'more' if ours > theirs else 'less'}"
+    )
 
 
 def _row(index: int, layer: Facts, facts: Facts) -> list[str]:

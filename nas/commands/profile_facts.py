@@ -12,7 +12,7 @@ from hw_profiles import Device, profile
 from hw_profiles.devices.c99_program import runs_c99, with_c99_costs
 from hw_profiles.errors import InputError
 from hw_profiles.latency.estimate import precision_of
-from hw_profiles.layer_profile import layers
+from hw_profiles.layer_profile import profile_layers
 from hw_profiles.network.workload import InputShape, Workload
 from hw_profiles.profiling import workload_of
 from hw_profiles.spelling_suggestions import did_you_mean
@@ -55,7 +55,7 @@ def profile_facts(
     """
     model = find_model(name, input_shape)
     if isinstance(model, Path) and checked:
-        raise InputError(f"--check needs a PyTorch network: a preset, timm:NAME or an arch.json, got the file {name!r}")
+        raise InputError(f"--check requires a PyTorch model (a preset, timm:NAME or an arch.json), got file {name!r}")
     if isinstance(model, Path) and precision is not None:
         raise InputError(f"--precision does not apply to files, whose precision is fixed, got {precision!r}")
     precision = precision or "fp32"
@@ -64,7 +64,7 @@ def profile_facts(
     found = profile(model if reread else workload, device, precision, input_shape=input_shape, measured=measured)
     if not isinstance(model, Path):
         workload = workload.with_precision(precision)
-    parts = layers(workload, device)
+    parts = profile_layers(workload, device)
     return {
         "model": name,
         "device": device.name,
@@ -84,7 +84,7 @@ def profile_facts(
             "latency_ms": found.latency_source,
             "energy_mj": _energy_source(device),
             "microseconds": "estimated",
-            "peak_ram_bytes": "planned",
+            "peak_ram_bytes": "computed",
             "flash_bytes": "counted",
             "macs": "counted",
         },
@@ -110,13 +110,13 @@ def _fvcore(model: Arch | Path | str, input_shape: tuple[int, ...]) -> dict[str,
 
 
 def energy_text(facts: Facts) -> str:
-    """Millijoules with their 90 % interval.
+    """Millijoules with their 90% interval.
 
     >>> energy_text({"energy_mj": 2.0, "energy_low_mj": 1.0, "energy_high_mj": 4.0})
-    '2 mJ (90 %: 1 to 4)'
+    '2 mJ (90%: 1 to 4)'
     """
     low, high = facts["energy_low_mj"], facts["energy_high_mj"]
-    return f"{facts['energy_mj']:.3g} mJ (90 %: {low:.3g} to {high:.3g})"
+    return f"{facts['energy_mj']:.3g} mJ (90%: {low:.3g} to {high:.3g})"
 
 
 def _energy_source(device: Device) -> str | None:
@@ -126,23 +126,21 @@ def _energy_source(device: Device) -> str | None:
         return None
     assumed = "assumed" if power.assumed else "published"
     scope = f" ({power.note})" if power.note else ""
-    return f"latency times {power.value:,g} mW, {assumed}{scope}; idle power apart"
+    return f"latency × {power.value:,g} mW ({assumed}){scope}; excludes idle power"
 
 
 def reads_text(facts: Facts) -> str:
     """What the network reads, in words.
 
     >>> reads_text({"input_shape": [3, 8, 8], "input_shapes": {"input": [3, 8, 8]}})
-    'one image of 3x8x8'
+    'input 3x8x8'
     >>> reads_text({"input_shape": [7], "input_shapes": {"audio": [7], "rate": []}})
-    'the inputs audio of 7, rate of 1'
+    'inputs: audio 7, rate 1'
     """
     if len(facts["input_shapes"]) == 1:
-        return f"one image of {'x'.join(map(str, facts['input_shape']))}"
-    named = (
-        f"{cut(printable(name), 40)} of {shape_text([1, *sides])}" for name, sides in facts["input_shapes"].items()
-    )
-    return f"the inputs {', '.join(named)}"
+        return f"input {'x'.join(map(str, facts['input_shape']))}"
+    named = (f"{cut(printable(name), 40)} {shape_text([1, *sides])}" for name, sides in facts["input_shapes"].items())
+    return f"inputs: {', '.join(named)}"
 
 
 def find_model(name: str, input_shape: InputShape = None) -> _Model:
@@ -157,7 +155,7 @@ def find_model(name: str, input_shape: InputShape = None) -> _Model:
     path = Path(name)
     if path.suffix in (".onnx", ".json"):
         if not path.is_file():
-            raise InputError(f"model {name}: there is no such file")
+            raise InputError(f"file not found: {name}")
         return path if path.suffix == ".onnx" else _read_arch(path, input_shape)
     if name.startswith("timm:"):
         return name
@@ -178,7 +176,7 @@ def parse_shape(text: str) -> tuple[int, ...]:
     (3, 224, 224)
     """
     if not re.fullmatch(r"[1-9][0-9]{0,8}(x[1-9][0-9]{0,8})*", text) or text.count("x") >= _MOST_AXES:
-        raise InputError(f"--input-shape must be sizes of at least 1, such as 3x224x224, got {text!r}")
+        raise InputError(f"--input-shape must be positive integers separated by x, e.g. 3x224x224, got {text!r}")
     return tuple(map(int, text.split("x")))
 
 
@@ -204,27 +202,28 @@ def doubts(facts: Facts) -> list[str]:
     >>> doubts(profile_facts("resnet8", load_device("host")))
     []
     """
-    said = []
+    reasons = []
     fallback_costs = [layer for layer in facts["layers"] if layer["fallback_cost"]]
     if fallback_costs:
         share = sum(layer["share"] for layer in fallback_costs)
-        said.append(
-            f"layers without a measured cost on this device: {len(fallback_costs)}, {100 * share:.0f} % of the "
-            "estimate; the cost of another kind is used instead"
+        reasons.append(
+            f"{len(fallback_costs)} layers ({100 * share:.0f}% of the estimate) have no measured "
+            f"cost on this device; the "
+            "cost of a similar kernel is used"
         )
     if facts["unknown_ops"]:
         named = ", ".join(f"{cut(printable(name), 40)} ({n})" for name, n in sorted(facts["unknown_ops"].items()))
-        said.append(f"unknown operations, whose MACs are counted as 0: {named}")
-    return said
+        reasons.append(f"unknown operations (counted as 0 MACs): {named}")
+    return reasons
 
 
 def interval(facts: Facts, name: str) -> str:
-    """The milliseconds ``name`` with their 90 % interval.
+    """The milliseconds ``name`` with their 90% interval.
 
     >>> interval({"x_ms": 1.0, "x_low_ms": 0.5, "x_high_ms": 2.0}, "x")
-    '1.0000 ms (0.5000 to 2.0000, 90 %)'
+    '1.0000 ms (0.5000 to 2.0000, 90%)'
     """
-    return f"{facts[f'{name}_ms']:.4f} ms ({facts[f'{name}_low_ms']:.4f} to {facts[f'{name}_high_ms']:.4f}, 90 %)"
+    return f"{facts[f'{name}_ms']:.4f} ms ({facts[f'{name}_low_ms']:.4f} to {facts[f'{name}_high_ms']:.4f}, 90%)"
 
 
 def kind_of(layer: Facts) -> str:
@@ -263,7 +262,7 @@ def _three(shape: InputShape) -> tuple[int, int, int]:
         raise InputError(f"--input-shape by name is for .onnx files, got {', '.join(shape)}")
     assert shape is not None
     if len(shape) != 3:
-        raise InputError(f"--input-shape must be three sizes, such as 3x224x224, got {'x'.join(map(str, shape))}")
+        raise InputError(f"--input-shape must be three sizes, e.g. 3x224x224, got {'x'.join(map(str, shape))}")
     channels, height, width = shape
     return channels, height, width
 
@@ -274,7 +273,8 @@ def _timm_name(name: str) -> str:
     if not timm.is_model(name):
         hint = did_you_mean(name, [*list_presets(), *timm.list_models()])
         raise InputError(
-            f"there is no model {name!r}{hint} (valid: a preset of `nas list`, timm:NAME, an .onnx file, "
-            "the arch.json of a run)"
+            f"unknown model {name!r}{hint} (valid: a preset of `nas list`, timm:NAME, an .onnx file, "
+            f"the arch.json of a "
+            "run)"
         )
     return f"timm:{name}"

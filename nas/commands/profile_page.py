@@ -19,7 +19,21 @@ _WIDTH, _HEIGHT, _LEFT, _ABOVE, _BELOW = 1080, 280, 90, 26, 30
 _ROOM = 1.12  # above the longest bar, for its name
 _SLOWEST = 12
 _NAME_WIDTH = 60
-_HEAD = ["layer", "#", "kind", "layout", "bits", "input", "output", "MACs", "weights", "moved", "live", "µs", "share"]
+_HEAD = [
+    "layer",
+    "#",
+    "kind",
+    "layout",
+    "bits",
+    "input",
+    "output",
+    "MACs",
+    "weights",
+    "memory traffic",
+    "live activations",
+    "µs",
+    "share",
+]
 
 
 def render_profile(facts: Facts) -> str:
@@ -42,15 +56,16 @@ def render_profile(facts: Facts) -> str:
     return page(
         f"fitnas: {model} on {device}",
         head,
-        section("memory", "Memory over time", memory_svg(memory_of(facts), None), note(
-            "Bytes of the activations that must exist while each layer runs, planned from their lifetimes; weights are "
-            "not included. Hover over a bar to see its name.")),
+        section("memory", "Activation memory during inference", memory_svg(memory_of(facts), None), note(
+            "Live activation memory while each layer runs. Weights are not included. Hover over a "
+            "bar to see the layer.")),
         section("time", "Time by layer", latency_svg(facts), note(
-            "Share of the estimated latency, in the same order. A pale bar has no measured cost of its own."),
+            "Share of the estimated latency per layer, in execution order. Pale bars: layers without a measured cost "
+            "(cost of a similar kernel used)."),
             element("h3", "Slowest layers"), slowest(facts)),
         section("layers", "All layers", _table(facts), note(
-            "Bytes: weights with their scales; activations that a layer reads and writes (moved); all activations that "
-            "exist while it runs (live). A time with ~ uses the cost of another kind of kernel.")),
+            "All sizes in bytes. Weights: including quantization scales; memory traffic: activations read and written; "
+            "live activations: in memory while the layer runs. ~: cost of a similar kernel used.")),
         section("sources", "Where the numbers come from", _sources(facts)),
     )  # fmt: skip
 
@@ -74,21 +89,21 @@ def latency_svg(facts: Facts) -> Markup:
     drawn = []
     for percent in ticks(0.0, 100 * _ROOM * longest, 4):
         y = ground - percent / 100 * scale
-        drawn += [line(_LEFT, y, _WIDTH, y, "grid"), label(_LEFT - 8, y + 4, f"{percent:g} %", text_anchor="end")]
+        drawn += [line(_LEFT, y, _WIDTH, y, "grid"), label(_LEFT - 8, y + 4, f"{percent:g}%", text_anchor="end")]
     for i, (layer, share) in enumerate(zip(layers, shares, strict=True)):
-        said = title(f"{_name(layer)} ({kind_of(layer)}): {_time(layer)}, {100 * share:.1f} %")
+        tooltip = title(f"{_name(layer)} ({kind_of(layer)}): {_time(layer)}, {100 * share:.1f}%")
         place = {"x": _LEFT + i * step + 0.5, "y": ground - share * scale}
         size = {"width": max(step - 1, 0.8), "height": share * scale}
-        drawn.append(element("rect", said, **place, **size, class_="other" if layer["fallback_cost"] else "live"))
+        drawn.append(element("rect", tooltip, **place, **size, class_="other" if layer["fallback_cost"] else "live"))
     at = shares.index(longest)
-    x, named = _LEFT + (at + 0.5) * step, f"{100 * longest:.1f} % in {_name(layers[at])}"
+    x, named = _LEFT + (at + 0.5) * step, f"{100 * longest:.1f}% in {_name(layers[at])}"
     anchor = "start" if x < _WIDTH * 0.35 else "end" if x > _WIDTH * 0.65 else "middle"
     drawn.append(label(x, ground - longest * scale - 6, named, text_anchor=anchor, class_="strong"))
     drawn.append(line(_LEFT, ground, _WIDTH, ground, "axis"))
     run = f"{len(layers)} layers in order of execution"
     drawn.append(label((_LEFT + _WIDTH) / 2, _HEIGHT - 8, run, text_anchor="middle", class_="quiet"))
     drawing = picture(_WIDTH, _HEIGHT, "share of each layer in the estimated latency", *drawn)
-    rows = [[str(i), _name(layer), _time(layer), f"{100 * layer['share']:.1f} %"] for i, layer in enumerate(layers)]
+    rows = [[str(i), _name(layer), _time(layer), f"{100 * layer['share']:.1f}%"] for i, layer in enumerate(layers)]
     return figure(drawing, ["#", "layer", "time", "share"], rows)
 
 
@@ -98,7 +113,7 @@ def slowest(facts: Facts) -> Markup:
     longest = ranked[0][1]["share"]
     rows = [
         {
-            "cells": [_name(layer), str(index), _time(layer), f"{100 * layer['share']:.1f} %"],
+            "cells": [_name(layer), str(index), _time(layer), f"{100 * layer['share']:.1f}%"],
             "width": 100 * layer["share"] / longest,
         }
         for index, layer in ranked
@@ -109,12 +124,12 @@ def slowest(facts: Facts) -> Markup:
 def _tiles(facts: Facts) -> Markup:
     low, high = facts["latency_low_ms"], facts["latency_high_ms"]
     tiles = [
-        (f"{facts['latency_ms']:.4g} ms", f"{facts['latency_source']} latency, 90\u00a0%: {low:.4g} to {high:.4g}"),
-        (f"{short(facts['peak_ram_bytes'], ' ')}B", f"peak RAM, at layer {facts['peak_index']}"),
-        (f"{short(facts['flash_bytes'], ' ')}B", "weights with their scales"),
-        (short(facts["weight_count"], " "), "weights, values"),
+        (f"{facts['latency_ms']:.3g} ms", f"{facts['latency_source']} latency, 90% interval {low:.3g}–{high:.3g} ms"),
+        (f"{short(facts['peak_ram_bytes'], ' ')}B", f"peak activation memory, at layer {facts['peak_index']}"),
+        (f"{short(facts['flash_bytes'], ' ')}B", "weights including quantization scales"),
+        (short(facts["weight_count"], " "), "weight count (batch normalization folded)"),
         (short(facts["macs"], " "), "MACs"),
-        (f"{len(facts['layers'])}", "executed layers"),
+        (f"{len(facts['layers'])}", "layers"),
     ]
     return part("tiles", tiles)
 
@@ -122,9 +137,9 @@ def _tiles(facts: Facts) -> Markup:
 def _table(facts: Facts) -> Markup:
     rows = [_row(i, layer) for i, layer in enumerate(facts["layers"])]
     call = facts["call"]
-    rows.append(["per-call overhead", "", *[""] * 9, f"{call['microseconds']:.2f}", f"{100 * call['share']:.1f} %"])
+    rows.append(["per-call overhead", "", *[""] * 9, f"{call['microseconds']:.2f}", f"{100 * call['share']:.1f}%"])
     sums = [f"{facts['macs']:,}", f"{facts['flash_bytes']:,}", "", ""]
-    rows.append(["total, estimated", "", *[""] * 5, *sums, f"{1000 * facts['estimated_ms']:.2f}", "100.0 %"])
+    rows.append(["total, estimated", "", *[""] * 5, *sums, f"{1000 * facts['estimated_ms']:.2f}", "100.0%"])
     kinds = [""] * (len(rows) - 1) + ["deployed"]
     return grid(_HEAD, rows, "wide", kinds)
 
@@ -143,7 +158,7 @@ def _row(index: int, layer: Facts) -> list[str]:
         f"{layer['activation_bytes']:,}",
         f"{layer['live_bytes']:,}",
         f"{'~' if layer['fallback_cost'] else ''}{layer['microseconds']:.2f}",
-        f"{100 * layer['share']:.1f} %",
+        f"{100 * layer['share']:.1f}%",
     ]
 
 
@@ -153,14 +168,14 @@ def _sources(facts: Facts) -> Markup:
         pairs["latency, estimated"] = interval(facts, "estimated")
     pairs["times of layers"] = "estimated from the device file"
     pairs["peak RAM"] = (
-        f"{facts['peak_ram_bytes']:,} bytes of activations, planned from their lifetimes; reached at "
+        f"{facts['peak_ram_bytes']:,} bytes of activations, computed from their lifetimes; reached at "
         f"{cut(printable(facts['peak_layer']), _NAME_WIDTH)} (layer {facts['peak_index']})"
     )
-    pairs["weights"] = f"{facts['flash_bytes']:,} bytes with their scales, counted"
-    pairs["weights, values"] = f"{facts['weight_count']:,}, batch normalisation folded, counted"
-    pairs["MACs"] = f"{facts['macs']:,} of convolutions, linear and matmul operations, counted"
+    pairs["weights"] = f"{facts['flash_bytes']:,} bytes including quantization scales"
+    pairs["weight count"] = f"{facts['weight_count']:,} (batch normalization folded)"
+    pairs["MACs"] = f"{facts['macs']:,} (convolution, linear and matmul operations)"
     if facts["params"] is not None:
-        pairs["parameters"] = f"{facts['params']:,} of the trainable module"
+        pairs["parameters"] = f"{facts['params']:,} (trainable PyTorch module)"
     return listing(pairs)
 
 

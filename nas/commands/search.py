@@ -15,9 +15,9 @@ _COLUMNS = ("trial", "val acc", "latency ms", "peak RAM", "bytes", "params")
 
 def run_search(parsed: Namespace, overrides: Mapping[str, Any]) -> None:
     """Search, and print the front of accuracy and latency."""
-    from nas.pipeline.search_alone import search_alone
+    from nas.pipeline.search_alone import search_networks
 
-    found = search_alone(parsed.config, **overrides)
+    found = search_networks(parsed.config, **overrides)
     facts = found.facts()
     if parsed.json:
         print(json_text(facts))
@@ -36,8 +36,8 @@ def run_search(parsed: Namespace, overrides: Mapping[str, Any]) -> None:
 
 def run_worker(study: str, where: Mapping[str, Any]) -> None:
     """Work on a study until it is complete."""
-    from nas.pipeline.search_alone import join
+    from nas.pipeline.search_alone import join_search
 
-    done = join(study, **where)
+    done = join_search(study, **where)
     trials = done.get_trials(deepcopy=False)
     print(f"{sum(map(started, trials))} candidates were trained by all workers; {done.user_attrs.get(ENDED)}")

@@ -1,4 +1,4 @@
-"""``nas select``: the pretrained models of timm that keep a budget on a device."""
+"""``nas select``: the pretrained models of timm that meet a budget on a device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nas.errors import InputError, user_input
 from nas.model_selection.measured_models import check_measurable, with_measurements
 from nas.model_selection.zoo_selection import CAVEAT, SelectedModel, Selection, selection
 
-_HEAD = ("#", "model", "px", "top-1 %", "ms", "90 % interval", "RAM", "flash")
+_HEAD = ("#", "model", "px", "top-1 %", "ms", "90% interval", "RAM", "flash")
 _NAMED = 5  # models without costs that are named; the others are counted
 
 
@@ -28,7 +28,7 @@ def run_select(parsed: Namespace) -> None:
 
     Raises:
         InputError: no such device or precision, or a limit on what the device cannot say.
-        NothingFitsError: no model keeps the budget.
+        NothingFitsError: no model meets the budget.
     """
     if parsed.html is not None:
         check_page(Path(parsed.html))
@@ -84,18 +84,18 @@ def notes(found: Selection, measured: bool) -> list[str]:
     total = len(found.within) + len(found.beyond)
     lines = [
         f"top-1: {CAVEAT}",
-        f"ms: latency, estimated on {found.device.name} in {found.precision}; kept if the chance is 90 %",
-        "px: side of the image; RAM: activations; flash: weights with their scales",
-        "*: on the Pareto front of top-1 and latency",
-        f"budget: {limits or 'no limit'}: kept by {len(found.within)} of {total} published results",
-        f"front: {len(found.front)} of them (all with --json or --html)",
+        f"ms: estimated latency on {found.device.name} ({found.precision}); within the limit with 90% probability",
+        "px: input size; RAM: peak activation memory; flash: weights including quantization scales",
+        "*: on the Pareto front of top-1 accuracy and latency",
+        f"budget: {limits or 'no limit'}: met by {len(found.within)} of {total} published results",
+        f"Pareto front: {len(found.front)} models (see all with --json or --html)",
     ]
     if measured:
-        lines.append("measured ms: of the exported network with random weights, on this machine, 90 % interval")
+        lines.append("measured ms: latency of the exported model (random weights) on this machine, with 90% interval")
     if found.left_out:
         more = len(found.left_out) - _NAMED
         named = ", ".join(found.left_out[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-        lines.append(f"not considered, as their cost is not known: {named}")
+        lines.append(f"skipped (cost unknown): {named}")
     return lines
 
 

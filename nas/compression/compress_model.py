@@ -54,32 +54,52 @@ def compress(
     seed: int | None = None,
     out: str | Path = "runs/compress",
 ) -> Result:
-    """Make a trained network smaller without losing more than ``max_accuracy_drop`` points of accuracy.
+    """Make a trained model smaller while keeping the accuracy drop within ``max_accuracy_drop`` points.
 
-    ``model`` is a run folder, an arch.json, an ONNX file, a preset, ``timm:NAME`` or ``module:name``, or a module, Arch
-    or Artifact itself. One without weights is trained for ``train_epochs`` first, or refused. An ONNX file, and a
-    module that is not timm's, is not trained: it is quantized and coded, and gets zeros or shared values for a small
-    size.
+    The accuracy drop is tested on validation images: the upper bound of its interval with the one-sided ``confidence``
+    must not exceed the limit. With too few images for that, a lower confidence level is used and a warning is issued. A
+    step that loses too much is replaced by the least expensive remedy that meets the limit
+    (:class:`compress.stages.tolerance_ladder.Int8Ladder`), or skipped. Steps that make the file neither faster nor
+    smaller on ``device`` are skipped. The same call resumes an interrupted compression.
 
-    The promise is judged on validation images: the upper end of the interval with the one-sided ``confidence`` must be
-    within the tolerance; where the images are too few for that, with a lower one, and a warning says so. A stage that
-    breaks it is replaced by the cheapest of the remedies that holds
-    (:class:`compress.stages.tolerance_ladder.Int8Ladder`), or left out. One whose file is neither faster nor smaller on
-    ``device`` is left out. ``target_size`` is what the coded file (``model.fnz``) may have. ``plan`` is a TOML file of
-    stages (:class:`compress.stages.plan_file.Plan`); the plan that was applied is written to ``plan.toml``.
+    Args:
+        model: a run folder, an arch.json, an ONNX file, a preset, ``timm:NAME`` or ``module:name``, or a torch module,
+            Arch or Artifact. ONNX files, and modules other than timm models, are not trained: they are quantized and
+            coded, and for a small ``target_size`` also pruned (unstructured) and clustered.
+        data: dataset, as for :func:`nas.run`; by default that of the run, otherwise ``"digits"``.
+        device: name or file of the target device.
+        max_accuracy_drop: maximum total accuracy drop in percentage points.
+        confidence: one-sided confidence level of the accuracy test.
+        target_size: maximum size of the compressed file (``model.fnz``), e.g. ``"100kB"``.
+        latency: limit, e.g. ``"5ms"``.
+        ram: limit on the activation memory, e.g. ``"256kB"``.
+        flash: limit on the weight size, e.g. ``"1MB"``.
+        energy: limit on the energy per inference, e.g. ``"2mJ"``.
+        time: time limit of the whole compression, e.g. ``"30min"``.
+        plan: TOML file of steps (:class:`compress.stages.plan_file.Plan`); the plan that was applied is written to
+            ``plan.toml``.
+        trials: number of plans that Optuna tries with a short fine-tuning, choosing the steps and their strength; the
+            best ones are fully fine-tuned and judged on other validation images if there are enough. By default as many
+            as half of ``time`` allows. Without both, a plan of default strength is run, or with ``target_size`` plans
+            of increasing strength until the size is reached.
+        teacher: ONNX teacher model.
+        train_epochs: train the model for so many epochs first; required for a model without weights.
+        stage_epochs: fine-tuning epochs per step; with ``time`` each training gets a share of it.
+        learning_rate: learning rate of ``train_epochs``; steps use fractions of it.
+        latency_from: ``"measured"``, ``"estimated"`` or ``"auto"``.
+        size: image size in pixels.
+        unreadable: ``"refuse"`` or ``"skip"`` unreadable images.
+        seed: random seed.
+        out: folder of all results.
 
-    ``trials`` plans are tried with a short recovery by Optuna, which chooses the stages and their strength; the best
-    are recovered fully, and judged on other validation images, where there are enough. With ``time`` there are as many
-    as half of it allows; without both, one plan of a usual strength is run, or those from the one that ``target_size``
-    needs.
-
-    ``stage_epochs`` is how long a stage trains; with ``time`` each training gets a part of it. Everything is kept in
-    the folder ``out``; the same call again resumes.
+    Returns:
+        The result, as for :func:`nas.run`.
 
     Raises:
         InputError: wrong input, described in one line.
-        NothingFitsError: the size or a limit cannot be reached within the tolerance; the text names the nearest file on
-            both sides (within the tolerance, and with all that was asked), and metrics.json and the report are written.
+        NothingFitsError: the target size or a limit cannot be reached within the accuracy limit; the message reports
+            the closest results (within the accuracy limit, and with all limits met), and metrics.json and the report
+            are written.
 
     >>> import nas, tempfile
     >>> from hw_profiles.onnx_io.writer import write_onnx
@@ -141,6 +161,6 @@ def _reference(job: CompressJob, settings: CompressSettings, folder: Path) -> Ho
     if (place / "artifact.json").is_file():
         found = Home(artifact=Artifact.load(place), folder=place)
         if onnx_bytes(job.artifact) != found.file.read_bytes():
-            raise InputError(f"{folder}: holds the compression of another network; choose another --out")
+            raise InputError(f"{folder} contains the results of a different model; choose another --out")
         return found
     return Home(artifact=deploy(job.artifact, context, place), folder=place)

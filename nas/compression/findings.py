@@ -24,7 +24,7 @@ from hw_profiles.latency.energy import energy_upper_bound_mj
 from nas.compression.job import CompressJob
 from nas.compression.plan_runs import Nearest, PlanRun
 from nas.report.compression_page import COMPRESSION, COMPRESSION_SCHEMA
-from nas.results.collect import Result, limited_values
+from nas.results.collect import Result, limit_text, limited_values, points_text
 from nas.results.prediction_statistics import interval_of
 from nas.results.waterfall import waterfall
 
@@ -73,7 +73,7 @@ def collect_compression(found: Findings) -> Result:
         "promise": {
             "allowed": settings.max_accuracy_drop,
             **promise.to_dict(confidence),
-            "judged_by": f"the interval at {100 * asked:.0f} %",
+            "judged_by": f"the upper bound at {100 * asked:.0f}% confidence",
         },
         "asked": {"data": job.data_name, "device": settings.device, **settings.budget.limits()},
         "excess": excess,
@@ -163,9 +163,9 @@ def _too_few_images(change: AccuracyChange, allowed: float, confidence: float) -
     if change.upper(confidence) <= allowed or asked == confidence:
         return []
     return [
-        f"{change.images} validation images are too few to show with {100 * confidence:g} % confidence that at most "
-        f"{allowed:g} points are lost: it was judged with {100 * asked:.0f} %, the interval at {100 * confidence:g} % "
-        f"reaches {change.upper(confidence):.2f} points"
+        f"With only {change.images} validation images, a drop of at most {points_text(allowed)} cannot be shown at "
+        f"{100 * confidence:g}% confidence (upper bound: {change.upper(confidence):.2f} points), so the upper bound at "
+        f"{100 * asked:.0f}% confidence was used."
     ]
 
 
@@ -173,8 +173,8 @@ def _chosen_by_the_judges(job: CompressJob) -> list[str]:
     if not job.is_searched or job.search_data.val is not job.data.val:
         return []
     return [
-        f"the {len(job.data.val)} validation images are too few to be divided: those that chose among the plans also "
-        "judged, so that the loss is probably larger than it says"
+        f"The {len(job.data.val)} validation images are too few to be divided: the same images selected the plan and "
+        "measured its accuracy drop, which is therefore probably underestimated."
     ]
 
 
@@ -183,55 +183,55 @@ def compression_verdict(metrics: Mapping[str, Any]) -> str:
     promise, final = metrics["promise"], metrics["final"]
     times = metrics["reference"]["coded_bytes"] / metrics["coded_bytes"]
     parts = [
-        f"{metrics['deployed']} is deployed ({final['file_bytes']} bytes, {metrics['coded_bytes']} coded: "
-        f"{times:.1f} times smaller)",
-        f"{promise['points']:.2f} points of validation accuracy lost (up to {promise['high']:.2f} with "
-        f"{100 * promise['confidence']:g} % confidence) of {promise['allowed']:g} allowed",
+        f"{metrics['deployed']}: {final['file_bytes']:,} bytes, {metrics['coded_bytes']:,} compressed ({times:.1f}x "
+        "smaller)",
+        f"validation accuracy drop {promise['points']:.2f} points (at most {promise['high']:.2f} with "
+        f"{100 * promise['confidence']:g}% confidence; limit: {promise['allowed']:g})",
     ]
     limits = {name: limit for name, limit in metrics["asked"].items() if name in metrics["excess"]}
     values = limited_values(final)
     parts.extend(
-        f"{name} {values[name]:.4g} of {limit:.4g}{'' if metrics['excess'][name] <= 0 else ' (NOT met)'}"
+        f"{limit_text(name, values[name], limit)}{'' if metrics['excess'][name] <= 0 else ' (exceeded)'}"
         for name, limit in limits.items()
     )
     if not (metrics["target_met"] and metrics["budget_met"]):
         parts.append(_both_sides(metrics))
     parts.append(
-        f"run on {metrics['test_images']} test images in ONNX Runtime: accuracy {metrics['test_accuracy']:.2%}, the "
-        f"network as given {metrics['reference_test_accuracy']:.2%}"
+        f"test accuracy ({metrics['test_images']:,} images, ONNX Runtime): {metrics['test_accuracy']:.2%}, original "
+        f"model: {metrics['reference_test_accuracy']:.2%}"
     )
     return "; ".join(parts)
 
 
 def _both_sides(metrics: Mapping[str, Any]) -> str:
-    """What can be held: the nearest file within the tolerance, and the smallest loss at what was asked."""
+    """The closest results: within the accuracy limit, and with all other limits met."""
     missed = {name: metrics["asked"][name] for name, excess in metrics["excess"].items() if excess > 0}
     if not metrics["target_met"]:
         missed["coded_bytes"] = metrics["target_bytes"]
     within = {**limited_values(metrics["final"]), "coded_bytes": metrics["coded_bytes"]}
-    allowed = metrics["promise"]["allowed"]
-    asked = f"{_listed(missed, missed)} NOT reached: within {allowed:g} points the nearest file has "
+    limit = points_text(metrics["promise"]["allowed"])
+    asked = f"{_listed(missed, missed)} NOT reached: the closest file within the limit of {limit} has "
     asked += _listed(missed, within)
     nearest = metrics["nearest"]
     if nearest is not None:
-        return f"{asked}; with {_listed(missed, _values(nearest))} {nearest['points_lost']:.2f} points are lost"
+        return f"{asked}; with {_listed(missed, _values(nearest))} the drop is {nearest['points_lost']:.2f} points"
     least = {name: min(_values(plan)[name] for plan in metrics["plans"]) for name in missed if name != "energy_mj"}
-    return f"{asked}; no plan reached it, the least of any is {_listed(least, least)}"
+    return f"{asked}; no plan reached the target, the lowest values are {_listed(least, least)}"
 
 
 def _values(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """What is held against the limits, of a plan."""
+    """The values of a plan that are compared with the limits."""
     return {**plan, "latency_ms": plan["latency_upper_ms"]}
 
 
 def _listed(names: Iterable[str], values: Mapping[str, Any]) -> str:
-    """The values that have a name, in words.
+    """The values as text.
 
     >>> _listed(["coded_bytes", "latency_ms"], {"coded_bytes": 1000, "latency_ms": 0.123456})
-    '1000 bytes, latency_ms 0.1235'
+    '1,000 bytes, latency_ms 0.1235'
     """
     return ", ".join(
-        f"{values[name]:.0f} bytes" if name == "coded_bytes" else f"{name} {values[name]:.4g}"
+        f"{values[name]:,.0f} bytes" if name == "coded_bytes" else f"{name} {values[name]:.4g}"
         for name in names
         if values.get(name) is not None
     )

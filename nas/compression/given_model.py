@@ -95,7 +95,7 @@ def _of_path(path: Path) -> Given | None:
     if path.suffix not in (".json", ".onnx"):
         return None
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file")
+        raise InputError(f"file not found: {path}")
     return _of_arch_file(path) if path.suffix == ".json" else Given(label=str(path), unloaded=path)
 
 
@@ -121,7 +121,7 @@ def _of_timm(model: str, data: Dataset, *, trains: bool) -> Loaded:
         return Loaded(artifact=as_artifact(model, data, trains=trains))
     except InputError as error:
         if not trains:
-            raise InputError(f"{error}, or let it be trained: --train-epochs N") from None
+            raise InputError(f"{error}, or use --train-epochs N to train it") from None
     source = timm_for(model.removeprefix(_TIMM), data.preprocessing.input_shape, data.num_classes)
     bare = Artifact(source=source, weights={}, preprocessing=data.preprocessing)
     return Loaded(artifact=bare.with_model(source.build()))
@@ -132,8 +132,7 @@ def _as_file(artifact: Artifact, label: str) -> Loaded:
     file = OnnxFile(data=onnx_bytes(artifact), label=label, stated_shape=artifact.source.input_shape)
     kept = Artifact(source=file, weights={}, preprocessing=artifact.preprocessing)
     note = (
-        f"{label}: nothing says how this module is built again, so its ONNX file is compressed, which is not trained: "
-        "no pruning, no QAT"
+        f"{label}: this module cannot be rebuilt, so its ONNX file is compressed, without training: no pruning, no QAT"
     )
     return Loaded(artifact=kept, notes=(note,))
 

@@ -78,7 +78,7 @@ def prepare_job(settings: CompressSettings, given: Given) -> CompressJob:
     """
     device = load_device(settings.device)
     if settings.latency_from == "measured" and not device.measurable:
-        raise InputError(f"latency_from 'measured' needs a device file of this machine, got {settings.device!r}")
+        raise InputError(f"latency_from='measured' requires a device file of this machine, got {settings.device!r}")
     budget = with_energy_as_latency(settings.budget, device)
     plan = None if settings.plan is None else read_plan(settings.plan)
     reading = _reading(settings, given)
@@ -118,8 +118,8 @@ def _check_float(artifact: Artifact, label: str) -> None:
     if artifact.precision != "fp32" or artifact.weight_formats or artifact.deployed is not None:
         formats = len(artifact.weight_formats)
         raise InputError(
-            f"{label}: must be a float32 network, got {artifact.precision} with {formats} weights in formats of their "
-            "own: give the network that it was made from"
+            f"{label}: must be a float32 network, got {artifact.precision} with {formats} weights in low-bit formats; "
+            "pass the original, uncompressed model"
         )
 
 
@@ -135,8 +135,9 @@ def _reading(settings: CompressSettings, given: Given) -> Mapping[str, Any]:
     if run is not None and data == run.data:
         if settings.seed not in (None, run.seed):
             raise InputError(
-                f"--seed must be that of the run, {run.seed}, got {settings.seed}: by another one, images that the "
-                "network was trained on would be test images"
+                f"--seed must equal the seed of the run, {run.seed}, got {settings.seed}; with a "
+                f"different seed, training "
+                "images would end up in the test set"
             )
         seed = run.seed
     size = settings.size or (None if run is None else run.size)
@@ -149,8 +150,8 @@ def _check_plan(plan: Plan, artifact: Artifact, settings: CompressSettings) -> N
     trains = [stage.name for stage in plan.stages if _must_train(stage)]
     if isinstance(artifact.source, OnnxFile) and trains:
         raise InputError(
-            f"plan: {', '.join(trains)} must train, which an ONNX file cannot be: leave it out, set recipe to "
-            '"none" where that is possible, or give a run, an Arch or a model of timm'
+            f"plan: {', '.join(trains)} ONNX models cannot be trained; remove the step, set recipe to "
+            '"none" if that is possible, or pass a run, an Arch or a timm model'
         )
     if "distill" in plan.names and settings.teacher == NO_TEACHER:
         raise InputError("plan: distill needs a teacher: give --teacher FILE.onnx")

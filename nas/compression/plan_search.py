@@ -43,7 +43,7 @@ def searched_strengths(
 
     The ready strengths are tried first, as prior; then multivariate TPE (2304.11127) proposes, with the points lost and
     the limits as constraints. ``trains``: channels can be pruned. The same seed and results give the same proposals
-    again, so that a search whose plans are found in their folders goes on where it was. ``is_over`` ends it early.
+    again, so that a search whose plans are found in their folders resumes. ``is_over`` ends it early.
 
     >>> def run(strength):
     ...     taken = (strength.channels or 0) + (strength.zeros or 0)

@@ -133,5 +133,5 @@ def load_settings(path: Path) -> CompressSettings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: {error}") from None
     if "model" not in entries:
-        raise InputError(f"{path}: not the settings of nas compress, there is no model")
+        raise InputError(f"{path}: not the settings of nas compress, missing key 'model'")
     return settings_of(**entries)

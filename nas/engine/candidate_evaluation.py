@@ -23,8 +23,8 @@ class CandidateCost:
     """Costs of an Arch in the form in which it will run: int8 or float32, whichever keeps ``limits`` better, or else
     is faster; on a microcontroller int8.
 
-    Of a measured latency the upper end of its 90 % interval counts, of an estimated one what is kept with a chance of
-    90 %.
+    Of a measured latency the upper end of its 90% interval counts, of an estimated one what is kept with a chance of
+    90%.
     """
 
     device: Device

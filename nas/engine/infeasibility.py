@@ -24,10 +24,11 @@ class Infeasibility:
     >>> for latency, flash in ((4, 900), (3, 500), (2, 2000)):
     ...     found.add({"latency_ms": latency, "flash_bytes": flash})
     >>> print(found.explain().replace("; ", "\\n"))
-    none of 3 candidates is within the budget
-    the limit that binds is latency_ms: at most 1 ms, the smallest found was 2
-    the smallest found for flash_bytes was 500 (at most 1000 bytes of flash)
-    the smallest change of one limit that would work: latency_ms of 3 ms (--latency 3ms)
+    3 candidates were tried
+    the binding limit is latency_ms (at most 1 ms)
+    the smallest value found was 2
+    the smallest value found for flash_bytes was 500 (at most 1000 bytes of flash)
+    the smallest single change that would work: latency_ms of 3 ms (--latency 3ms)
     """
 
     limits: Mapping[str, float]
@@ -64,25 +65,25 @@ class Infeasibility:
     def explain(self, searched: Mapping[str, float] | None = None) -> str:
         """One line; ``searched`` are the limits that the search used, at most those of the budget."""
         binding = max(self.limits, key=lambda name: self._broken[name])
-        lines = [f"none of {self.count} candidates is within the budget"]
+        lines = [f"{self.count} candidates were tried"]
         for name in sorted(self.limits, key=lambda name: name != binding):
             allowed = f"at most {self.limits[name]:g}{_unit(name)}{_margin(name, self.limits, searched)}"
             smallest = f"{self._smallest[name]:g}"
             if name == binding:
-                lines.append(f"the limit that binds is {name}: {allowed}, the smallest found was {smallest}")
+                lines.append(f"the binding limit is {name} ({allowed}); the smallest value found was {smallest}")
             else:
-                lines.append(f"the smallest found for {name} was {smallest} ({allowed})")
+                lines.append(f"the smallest value found for {name} was {smallest} ({allowed})")
         if self._change is not None:
             _, name, enough = self._change
             lines.append(
-                f"the smallest change of one limit that would work: {name} of {_enough(enough)}{_unit(name)}"
+                f"the smallest single change that would work: {name} of {_enough(enough)}{_unit(name)}"
                 f"{_as_options({name: enough})}"
             )
         elif _TOGETHER in self._extremes:
             closest = self._extremes[_TOGETHER]
             needed = {name: closest[name] for name, limit in self.limits.items() if closest[name] > limit}
-            told = ", ".join(f"{name} of {_enough(value)}{_unit(name)}" for name, value in needed.items())
-            lines.append(f"no change of one limit would work, the smallest of several: {told}{_as_options(needed)}")
+            changes = ", ".join(f"{name} of {_enough(value)}{_unit(name)}" for name, value in needed.items())
+            lines.append(f"no single change is enough; the smallest combined change: {changes}{_as_options(needed)}")
         return "; ".join(lines)
 
 
@@ -115,4 +116,4 @@ def _unit(name: str) -> str:
 
 def _margin(name: str, asked: Mapping[str, float], searched: Mapping[str, float] | None) -> str:
     kept = asked[name] if searched is None else searched[name]
-    return f" (the search kept to {kept:g})" if kept < asked[name] else ""
+    return f", {kept:g} with the safety margin of the search" if kept < asked[name] else ""

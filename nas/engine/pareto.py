@@ -12,7 +12,7 @@ from nas.samplers.trial_attributes import COST
 
 
 def pareto_front(study: optuna.Study, cost: str = "latency_ms") -> list[FrozenTrial]:
-    """The evaluated trials of which none other is both as accurate and as cheap, the most accurate first.
+    """Return the Pareto-optimal trials of accuracy and a cost, most accurate first.
 
     >>> from nas import search
     >>> study = search(lambda t: t.suggest_int("x", 0, 3), lambda x, f: [0.1, 0.5, 0.4, 0.9][x],

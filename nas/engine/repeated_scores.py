@@ -21,7 +21,7 @@ from nas.samplers.trial_attributes import REPEATED_SCORES, STANDARD_ERROR
 
 _MOST_LEADERS, _MOST_ROUNDS = 4, 3
 _DEVIATIONS = 2.0
-_PATIENCE, _STARTING = 2.0, 60.0  # an evaluation that takes much longer than all shall take hangs
+_PATIENCE, _STARTING = 2.0, 60.0  # an evaluation that takes much longer than expected has hung
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from nas.engine.search_arguments import (
     check_seconds,
     checked_space,
     limits_of,
-    told_costs,
+    returned_costs,
 )
 from nas.engine.search_loop import Plan, Sampler, SearchLoop
 from nas.engine.successive_halving import check_rungs
@@ -72,40 +72,55 @@ def search(
 ) -> optuna.Study:
     """Search ``space`` for candidates of high accuracy within ``budget``.
 
-    ``space(trial)`` gives a candidate that can be hashed, or a dict, list, set or array, which are equal where their
-    contents are; ``cost(candidate)`` its costs (lower is better),
-    ``evaluate(candidate, fidelity)`` its accuracy in 0..1 at a fidelity in (0, 1]. A candidate that breaks the
-    budget, or equals an earlier one, is never evaluated: its trial is PRUNED with the attribute ``why``. Others are
-    COMPLETE with the objectives' values, PRUNED when an early rung shows no promise, or FAIL with the attribute
-    ``cause``. Costs stand in the attribute ``cost``.
+    A candidate that exceeds the budget, or equals an earlier one, is never evaluated: its trial is PRUNED with the
+    attribute ``why``. Others are COMPLETE with the values of the objectives, PRUNED when an early rung shows no
+    promise, or FAIL with the attribute ``cause``. Costs are stored in the user attribute ``cost``. The search also ends
+    if no new candidate within the budget is left, or if most evaluations fail; the study attribute ``ended`` gives the
+    reason.
 
-    ``n_trials`` counts candidates whose evaluation started, earlier runs on the same storage included; ``timeout`` is
-    in seconds. The search also ends where no candidate is left that keeps the budget and is new, or where most
-    evaluations fail; the study's attribute ``ended`` gives the reason. ``rungs`` are the fidelities at which candidates
-    are judged, the last is 1 (asynchronous successive halving, 1810.05934).
+    Several processes, also on several machines, may call this with the same ``storage`` and ``study_name``: they share
+    the study, and the trials of a process that died are evaluated by another one.
 
-    ``sampler`` is one of Optuna's, a name (``surrogate``, ``tpe``, ``random``), or a function that makes one from a
-    seed; by default a Gaussian process over the choices (:class:`nas.samplers.surrogate.SurrogateSampler`), seeded
-    anew for each trial from (seed, number), so that an interrupted search continues as if nothing had happened. A
-    sampler that is handed over as an object has a state of its own, so then that is not promised.
+    Args:
+        space: ``space(trial)`` returns a hashable candidate, or a dict, list, set or array (compared by value).
+        evaluate: ``evaluate(candidate, fidelity)`` returns an accuracy between 0 and 1, at a fidelity in (0, 1]. If it
+            has an attribute ``alternative``, a fallback evaluation function, a candidate whose evaluation crashed or
+            raised is evaluated by that before it counts as failed.
+        cost: ``cost(candidate)`` returns the costs by name; lower is better.
+        budget: upper limits of costs.
+        objectives: ``"accuracy"`` is maximized, any other name is a cost and is minimized.
+        n_trials: number of candidates whose evaluation starts, including earlier calls with the same storage.
+        timeout: time limit in seconds.
+        seed: random seed.
+        rungs: fidelities at which candidates are compared; the last one is 1 (asynchronous successive halving,
+            1810.05934).
+        sampler: an Optuna sampler, a name (``surrogate``, ``tpe``, ``random``), or a function that returns a sampler
+            for a seed; by default a Gaussian process over the choices
+            (:class:`nas.samplers.surrogate.SurrogateSampler`). Samplers by name or function are created anew for each
+            trial from (seed, number), so that an interrupted search resumes exactly. Sampler instances keep their own
+            state, so exact resumption is not guaranteed.
+        storage: where the study is stored: a file, an address or an Optuna storage; by default in memory.
+        study_name: name of the study in the storage.
+        isolated: evaluate in separate processes: a candidate that dies, hangs or takes too much memory fails, and the
+            search continues. ``evaluate`` must be picklable.
+        workers: number of such processes; more than one are always isolated.
+        executor: evaluate elsewhere (:mod:`nas.execution`).
+        evaluation_timeout: time limit in seconds of one evaluation; by default ten times the longest one so far, at
+            least a minute, and an hour until three evaluations have ended.
+        warm_start: parameters of candidates to propose first, such as those of an earlier study
+            (``[trial.params for trial in nas.pareto_front(earlier)]``); values that the space does not have are
+            sampled.
+        on_trial: called with the study after each trial.
+        alone: no other process uses the study, so that unfinished trials are resumed at once.
 
-    With ``isolated``, or with several ``workers``, candidates are evaluated in processes of their own: one that dies,
-    hangs or takes too much memory is FAIL, and the search goes on. ``evaluate`` must be one that can be pickled. Where
-    it has an attribute ``alternative``, another such function, what crashed or raised is tried by that before it
-    counts as failed. ``evaluation_timeout`` limits one evaluation; by default to ten times the longest one so far, at
-    least a minute, and to an hour while three have not ended. ``executor`` evaluates elsewhere (:mod:`nas.execution`).
-
-    ``warm_start`` are parameters of candidates to propose first, such as those of the best trials of an earlier study
-    (``[trial.params for trial in nas.pareto_front(earlier)]``); a value that the space does not have is drawn.
-
-    Several processes, also on several machines, may call this with one ``storage`` and ``study_name``: they share the
-    study, and what one that died was evaluating is evaluated by another. With ``alone`` it is known that nobody else
-    works on it, and any trial that is not finished is taken up at once. ``on_trial(study)`` is called after each trial.
+    Returns:
+        The Optuna study; see :func:`nas.winner`, :func:`nas.candidate`, :func:`nas.pareto_front` and
+        :func:`nas.records`.
 
     Raises:
-        InputError: an argument that cannot be, a limit or objective that ``cost`` does not tell, or a first accuracy
-            that is none in 0..1.
-        UserFunctionError: ``cost`` raised, or ``evaluate`` failed for each candidate; it is a ValueError and has the
+        InputError: an invalid argument, a limit or objective that ``cost`` does not return, or a first accuracy
+            that is not between 0 and 1.
+        UserFunctionError: ``cost`` raised, or ``evaluate`` failed for every candidate; it is a ValueError and has the
             ``study``.
 
     >>> study = search(lambda trial: trial.suggest_int("x", 0, 9), lambda x, fidelity: x / 9,
@@ -126,7 +141,7 @@ def search(
     @lru_cache(maxsize=_COSTS_KEPT)
     def costs_of(found: Hashable) -> Mapping[str, float]:
         known = history.costs.get(found)
-        return told_costs(cost, found, needed) if known is None else known
+        return returned_costs(cost, found, needed) if known is None else known
 
     check_seconds("evaluation_timeout", evaluation_timeout)
     plan = Plan(
@@ -155,14 +170,14 @@ def search(
 
 
 def _check_any_succeeded(study: optuna.Study) -> None:
-    """Refuse to return a study without a winner where evaluations failed, and nothing else ended or goes on."""
+    """Raise an error instead of returning a study in which every evaluation failed."""
     trials = study.get_trials(deepcopy=False)
     failed = [trial for trial in trials if trial.state == TrialState.FAIL and CAUSE in trial.user_attrs]
     others = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
     if failed and not any(trial.state in others for trial in trials):
         cause = failed[-1].user_attrs[CAUSE]
-        told = f"evaluate failed for every candidate ({len(failed)} tried), the last with {cause}"
-        raise UserFunctionError(told, study)
+        message = f"evaluate failed for every candidate ({len(failed)} tried), the last with {cause}"
+        raise UserFunctionError(message, study)
 
 
 def _sampler(sampler: Sampler | str | None) -> Sampler:
@@ -211,7 +226,7 @@ def _objectives_text(directions: Sequence[str], names: Sequence[str]) -> str:
 
 
 def _only_name(storage: optuna.storages.BaseStorage | None) -> str | None:
-    """The name of the only study of a storage, so that the same call again goes on with it."""
+    """The name of the only study of a storage, so that the same call resumes it."""
     if storage is None:
         return None
     names = [study.study_name for study in storage.get_all_studies()]
@@ -221,7 +236,7 @@ def _only_name(storage: optuna.storages.BaseStorage | None) -> str | None:
 
 
 def candidate(study: optuna.Study, trial: FrozenTrial) -> Any:
-    """The candidate of a trial of a study that :func:`search` returned.
+    """Return the candidate of a trial of a study that :func:`search` returned.
 
     Raises:
         InputError: the study did not come from ``search`` in this process.
@@ -232,8 +247,7 @@ def candidate(study: optuna.Study, trial: FrozenTrial) -> Any:
 
 
 def winner(study: optuna.Study) -> Any | None:
-    """The candidate of the highest accuracy among those evaluated to the end, which all keep the budget; None without
-    one."""
+    """Return the most accurate fully evaluated candidate, or None if there is none."""
     best = winning_trial(study)
     return None if best is None else candidate(study, best)
 

@@ -26,9 +26,9 @@ def check_arguments(objectives: Sequence[str], n_trials: int | None, timeout: fl
         InputError: with the name of the argument, what must hold, and what came.
     """
     if ACCURACY not in objectives or len(set(objectives)) != len(objectives):
-        raise InputError(f"objectives must hold 'accuracy' and differ, got {tuple(objectives)}")
+        raise InputError(f"objectives must include 'accuracy' and be distinct, got {tuple(objectives)}")
     if n_trials is None and timeout is None:
-        raise InputError("n_trials or timeout must be given, got neither")
+        raise InputError("either n_trials or timeout is required")
     if n_trials is not None and not is_whole(n_trials, 1):
         raise InputError(f"n_trials must be a whole number of at least 1 or None, got {n_trials!r}")
     check_seconds("timeout", timeout)
@@ -51,8 +51,8 @@ def checked_space(space: Callable[[Any], Any]) -> Callable[[Any], Hashable]:
             return hashable(space(trial))
         except optuna.TrialPruned as error:
             raise InputError(
-                f"space must return a candidate, it raised TrialPruned({error}): leave out what cannot be built, "
-                "or let cost tell that it breaks a limit"
+                f"space must return a candidate, it raised TrialPruned({error}): exclude invalid candidates from the "
+                "space, or report a cost above the limit"
             ) from None
         except TypeError as error:
             if "unhashable" not in str(error):
@@ -108,7 +108,9 @@ def checked_costs(costs: Mapping[str, Any], needed: Iterable[str]) -> dict[str, 
     return checked
 
 
-def told_costs(cost: Callable[[Any], Mapping[str, Any]], found: Hashable, needed: Iterable[str]) -> dict[str, float]:
+def returned_costs(
+    cost: Callable[[Any], Mapping[str, Any]], found: Hashable, needed: Iterable[str]
+) -> dict[str, float]:
     """What ``cost`` returns for a candidate, checked.
 
     Raises:
@@ -116,12 +118,12 @@ def told_costs(cost: Callable[[Any], Mapping[str, Any]], found: Hashable, needed
         UserFunctionError: it failed.
     """
     try:
-        told = cost(plain(found))
+        returned = cost(plain(found))
     except (ArithmeticError, AttributeError, LookupError, NameError, TypeError) as error:
         raise UserFunctionError(
             f"cost raised {type(error).__name__}: {error} for the candidate {plain(found)!r:.200}"
         ) from error
-    return checked_costs(told, needed)
+    return checked_costs(returned, needed)
 
 
 def checked_accuracy(value: Any) -> float:

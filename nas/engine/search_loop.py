@@ -39,7 +39,7 @@ log = logging.getLogger("fitnas")
 Sampler = BaseSampler | Callable[[int], BaseSampler]
 
 _REPEATS_BEFORE_RANDOM = 10
-_REJECTED_BEFORE_LOOKING = 20  # proposals in a row that were not worth an evaluation
+_REJECTED_BEFORE_LOOKING = 20  # proposals in a row that were rejected without an evaluation
 _MOST_ATTEMPTS = 25  # at one candidate whose process died: no kill from outside meets one so often
 _LOOK_SECONDS = 0.5  # between two looks at what other workers do
 _FEWEST_TIMES, _TIMES_THE_LONGEST, _SHORTEST_LIMIT, _FIRST_LIMIT = 3, 10, 60.0, 3600.0
@@ -102,7 +102,7 @@ class SearchLoop:
         self._asking.sampler = self.study.sampler = self._sampler()
 
     def run(self) -> None:
-        """Search until enough candidates were evaluated, the time is over, or nothing is left to evaluate."""
+        """Search until enough candidates were evaluated, the time limit is reached, or nothing is left to evaluate."""
         studies = (self.study, self._asking)
         for study in studies:  # some samplers stop the study when they have nothing left
             study._thread_local.in_optimize_loop = True
@@ -125,19 +125,19 @@ class SearchLoop:
         return self._wait_for_others()
 
     def _goes_on(self) -> bool:
-        """Whether to begin another evaluation; where not, the study says why the search ended."""
+        """Whether to start another evaluation; if not, the study stores the reason why the search ended."""
         evaluated = self._completed + self._failed
         if time.monotonic() >= self.plan.deadline:
-            return self._end("the time is over", quiet=True)
+            return self._end("time limit reached", quiet=True)
         if evaluated >= _FEWEST_EVALUATIONS and self._failed > _MOST_FAILED * evaluated:
             return self._end(f"{self._failed} of {evaluated} evaluations failed, the last with: {self._last_cause}")
         return bool(self.ownership.left(self.history.open)) or self._has_more_to_propose()
 
     def _has_more_to_propose(self) -> bool:
         if self.history.started >= self.plan.n_trials:
-            return self._end("as many candidates as asked for were evaluated", quiet=True)
+            return self._end("all requested candidates were evaluated", quiet=True)
         if self.study._stop_flag or self._asking._stop_flag:
-            return self._end("the sampler has nothing left to propose")
+            return self._end("sampler exhausted")
         if self._nothing_left is not None:
             return self._end(self._nothing_left)
         return self.history.rejected_in_a_row() < _REJECTED_BEFORE_LOOKING or self._look_for_unseen()

@@ -64,10 +64,10 @@ def _in_order(study: optuna.Study, tried_first: int) -> list[FrozenTrial]:
         return ranked
     known = [trial for trial in ranked if trial.number < tried_first]
     log.warning(
-        "two halves of the validation images do not agree on the order of %d candidates (rank correlation %.2f)%s",
+        "the ranking of %d candidates is unreliable: split-half rank correlation %.2f%s",
         len(ranked),
         agreement,
-        ": one of the networks tried first is taken" if known else "",
+        "; one of the networks tried first is selected" if known else "",
     )
     return known + [trial for trial in ranked if trial not in known]
 

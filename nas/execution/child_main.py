@@ -35,7 +35,7 @@ Filter = tuple[str, str | None, tuple[str, str], str | None, int]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """What a child is told before calls of another function.
+    """What a child process receives before calls of another function.
 
     ``main``: where the script that was started lies, as multiprocessing says it; ``imports``: modules to import first.
     """
@@ -266,13 +266,13 @@ _OUT_OF_MEMORY = ("can't allocate memory", "Cannot allocate memory", "std::bad_a
 
 
 def _feedback(names: Sequence[str], tell: Callable[[Any], None]) -> dict[str, Any]:
-    told = -1.0
+    reported = -1.0
 
     def report(share: float, note: str = "") -> None:
-        nonlocal told
+        nonlocal reported
         now = time.monotonic()
-        if share >= 1 or now - told > 1 / _REPORTS_PER_SECOND:
-            told = now
+        if share >= 1 or now - reported > 1 / _REPORTS_PER_SECOND:
+            reported = now
             tell(Feedback(share=share, note=note))
 
     @contextmanager

@@ -45,4 +45,4 @@ class Executor(Protocol):
         """
 
     def close(self) -> None:
-        """End what is still going on, and free everything."""
+        """End what is still running, and free all resources."""

@@ -36,7 +36,7 @@ def trained_network(
     ``what`` names the training in an error.
 
     Raises:
-        CrashError: both tries were ended by a signal; the training goes on from its last checkpoint when called again.
+        CrashError: both tries were ended by a signal; the training resumes from its last checkpoint when called again.
     """
     if (folder / "artifact.json").is_file():
         return Artifact.load(folder)
@@ -111,7 +111,7 @@ def shielded_stages(
     """As :func:`compress.stages.runner.run_stages`, all stages in one process of their own.
 
     Raises:
-        CrashError: both tries were ended by a signal; finished stages are kept, and found when called again.
+        CrashError: both tries were ended by a signal; finished stages are saved and not repeated when called again.
         InputError: as ``run_stages``.
     """
     others = [_by_other_kernels(stage) for stage in stages]

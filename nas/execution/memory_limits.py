@@ -10,7 +10,7 @@ _LEAST = 1024**3  # less does not even load torch
 
 
 def fair_share(workers: int) -> int:
-    """Bytes for each of so many workers: together 80 % of what is free now, at least 1 GiB.
+    """Bytes for each of so many workers: together 80% of what is free now, at least 1 GiB.
 
     >>> fair_share(1) >= fair_share(4) >= 2**30
     True

@@ -31,7 +31,7 @@ class Layout:
     rates: Mapping[int, float]
 
     def to_json(self) -> dict[str, Any]:
-        """In JSON types, for the folder of a run, which then goes on with the same layout."""
+        """In JSON types, for the folder of a run, which is then resumed with the same layout."""
         return {**asdict(self), "rates": {str(workers): rate for workers, rate in self.rates.items()}}
 
     @classmethod
@@ -59,7 +59,7 @@ def measured_layout(
 ) -> Layout:
     """The faster of one worker on all ``cores`` and one worker with one thread on each.
 
-    Each evaluates ``candidate`` once to be warm, and is then timed; several workers must be 10 % faster to be taken.
+    Each evaluates ``candidate`` once to be warm, and is then timed; several workers must be 10% faster to be taken.
     ``evaluate`` should take as much work for each call, so limit it by steps and not by seconds. ``rate(workers,
     threads)``, evaluations per second, replaces the measurement. With one core nothing is measured.
 

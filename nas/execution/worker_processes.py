@@ -38,7 +38,7 @@ class WorkerProcesses:
 
     ``evaluate`` must be one that can be pickled. Large arrays in it are mapped from files, so each is in memory once.
     ``threads`` is for each worker, by default an equal part of the processors; ``memory_bytes`` likewise, by default
-    an equal part of 80 % of the free memory; ``seconds`` limits one evaluation.
+    an equal part of 80% of the free memory; ``seconds`` limits one evaluation.
 
     A future raises :class:`EvaluationError` where ``evaluate`` raised, took too long or too much memory, or ended its
     process, which is then replaced. It raises an InputError where ``evaluate`` cannot be loaded in another process:
@@ -179,7 +179,7 @@ class _Pool:
                 if self.broken is not None:
                     raise self.broken
                 if self.closed:
-                    raise EvaluationError("the search ended before it")
+                    raise EvaluationError("cancelled: the search ended")
                 child = started_child(self.target)
                 self.children.add(child)
             try:
@@ -189,14 +189,14 @@ class _Pool:
                 if attempt == _MOST_STARTS - 1 and not self.closed:
                     self.broken = InputError(
                         f"a worker process {error} while it loaded evaluate, {_MOST_STARTS} times in a row"
-                        f"{_hint(error)}: load it in a process of its own to see why"
+                        f"{_hint(error)}: import it in a fresh Python process to see why"
                     )
             except BaseException:
                 self._end(child)
                 raise
             else:
                 return child
-        raise self.broken or EvaluationError("the search ended before it")
+        raise self.broken or EvaluationError("cancelled: the search ended")
 
     def _await_ready(self, child: ChildProcess) -> None:
         message = _answer(child, None)
@@ -211,7 +211,7 @@ class _Pool:
     def _evaluated(self, child: ChildProcess, call: Call, seconds: float | None) -> Any:
         with self.lock:
             if self.closed:  # what is begun after that nobody would end
-                raise EvaluationError("the search ended before it")
+                raise EvaluationError("cancelled: the search ended")
             child.call(call)
         try:
             message = _answer(child, None if seconds is None else time.monotonic() + seconds)
@@ -221,7 +221,7 @@ class _Pool:
         except ChildDiedError as error:
             child.spent = True
             if self.closed:
-                raise EvaluationError("the search ended before it") from None
+                raise EvaluationError("cancelled: the search ended") from None
             # What the kernel ended for its memory it would end again.
             retry_may_help = error.returncode != -SIGKILL
             failure = EvaluationError(f"the worker {error}", retry_may_help=retry_may_help)

@@ -23,8 +23,8 @@ def check_measurable(device: Device) -> None:
     """Raise an InputError where the device is not this machine."""
     if not device.measurable:
         raise InputError(
-            f"--measure needs a device that is this machine, and {device.name} is another: leave it out, or run "
-            "`nas devices measure --out my.toml` and `nas select --device my.toml --measure` there"
+            f"--measure requires a device file of this machine, but {device.name} is a different device; omit it, or "
+            "run `nas devices measure --out my.toml` and `nas select --device my.toml --measure N` on that device"
         )
 
 

@@ -17,20 +17,19 @@ from nas.config import budget_of
 from nas.engine.infeasibility import Infeasibility
 from nas.errors import InputError, NothingFitsError
 
-CAVEAT = "published float accuracy; int8 loss not measured"
-"""What must be said beside every accuracy of a selection."""
+CAVEAT = "published float32 accuracy (int8 loss not measured)"
+"""Stated beside every accuracy of a selection."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SelectedModel:
-    """A pretrained model of timm at one image size, and what it costs in a precision on a device.
+    """A pretrained timm model at one image size, with its costs in a precision on a device.
 
-    ``name`` is timm's, with the tag of the weights; ``input_shape`` (C, H, W); ``published_top1`` in 0..1 is the
-    accuracy on ImageNet that timm's authors published for the float32 network at that size: what int8 loses was not
-    measured. The costs are those of :class:`hw_profiles.Profile`, estimated; what is
-    held against limits are the upper bounds. ``on_front``: no model within the budget
-    is more accurate in at most its latency, or as accurate in less. ``measured`` is the latency on this machine
-    where that was asked for.
+    ``name`` is that of timm, with the tag of the weights; ``input_shape`` (C, H, W); ``published_top1`` between 0 and 1
+    is the ImageNet accuracy published by timm for the float32 model at that size; the accuracy loss of int8 has not
+    been measured. The costs are those of :class:`hw_profiles.Profile`, estimated; limits are checked against the upper
+    bounds. ``on_front``: Pareto-optimal in accuracy and latency among the models within the budget. ``measured`` is the
+    latency on this machine, if requested.
     """
 
     name: str
@@ -64,8 +63,8 @@ class SelectedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """``within``: every model at every published image size that keeps the budget, the most accurate first;
-    ``beyond``: the others; ``left_out``: names of models whose cost nobody can say.
+    """``within``: every model at every published image size that meets the budget, most accurate first; ``beyond``: the
+    others; ``left_out``: names of models whose cost is unknown.
     """
 
     device: Device
@@ -99,18 +98,29 @@ def select(
     precision: str = "fp32",
     top: int | None = 10,
 ) -> list[SelectedModel]:
-    """The pretrained models of timm that keep a budget, the most accurate first.
+    """Rank the pretrained timm models that meet a budget by published accuracy, most accurate first.
 
-    ``device`` is a name of :func:`hw_profiles.list_devices`, a device file or a Device; the limits are quantities such
-    as ``"30ms"``, ``"256kB"``, ``"1MB"`` and ``"2mJ"``; ``top`` is how many are returned, None for all. Accuracies are
-    those of timm's results (https://github.com/huggingface/pytorch-image-models/tree/main/results), of the float32
-    networks: what int8 loses was not measured. Costs are estimated as by :func:`hw_profiles.profile`; a model keeps
-    the limit of latency if the chance is 90 %. A model that stands in the results at several image sizes is returned
-    once, at the most accurate one that keeps the budget.
+    Accuracies are those of timm's results (https://github.com/huggingface/pytorch-image-models/tree/main/results) for
+    the float32 models; the accuracy loss of int8 has not been measured. Costs are estimated as by
+    :func:`hw_profiles.profile`. A model qualifies if it meets the latency limit with 90% probability. A model listed at
+    several image sizes is returned once, at the most accurate one that meets the budget.
+
+    Args:
+        device: a name of :func:`hw_profiles.list_devices`, a device file or a Device.
+        latency: limit with a unit, e.g. ``"30ms"``.
+        ram: limit on the activation memory, e.g. ``"256kB"``.
+        flash: limit on the weight size, e.g. ``"1MB"``.
+        energy: limit on the energy per inference, e.g. ``"2mJ"``.
+        precision: ``"fp32"`` or ``"int8"``.
+        top: number of models to return, None for all.
+
+    Returns:
+        The models, most accurate first.
 
     Raises:
         InputError: no such device, precision or unit, or a limit on what the device cannot say.
-        NothingFitsError: no model meets the budget; the message names the limit that binds and what would be enough.
+        NothingFitsError: no model meets the budget; the message names the binding limit and the smallest change that
+            would help.
 
     >>> import nas
     >>> found = nas.select("host", latency="1000ms", flash="3MB", precision="int8", top=2)
@@ -125,11 +135,11 @@ def select(
 
 
 def selection(device: Device, budget: Budget, precision: str) -> Selection:
-    """All models, divided by whether they keep the budget.
+    """Divide all models by whether they meet the budget.
 
     Raises:
         InputError: an unknown precision, or a limit on what the device cannot say.
-        NothingFitsError: no model keeps the budget.
+        NothingFitsError: no model meets the budget.
 
     >>> found = selection(load_device("host"), Budget(flash_bytes=3e6), "int8")
     >>> len(found.front) <= len(found.within) < len(found.beyond)

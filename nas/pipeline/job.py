@@ -123,7 +123,7 @@ def prepare(config: Config, device: Device | None = None) -> Job:
     """
     device = _device_of(config) if device is None else device
     if config.latency_from == "measured" and not device.measurable:
-        raise InputError(f"latency_from 'measured' needs a device file of this machine, got {config.device!r}")
+        raise InputError(f"latency_from='measured' requires a device file of this machine, got {config.device!r}")
     if config.latency_from == "measured" and config.storage is not None:
         raise InputError(
             "latency_from 'measured' works on one machine only: with --storage, latencies come from the device file"
@@ -189,7 +189,7 @@ def with_energy_as_latency(budget: Budget, device: Device) -> Budget:
         return budget
     latency = latency_limit_ms(device, budget.energy_mj)
     if latency is None:
-        raise InputError(f"--energy: no power is known for this device: {device.name}; leave --energy out")
+        raise InputError(f"device {device.name} has no power data, so --energy cannot be used")
     return replace(budget, energy_mj=None, latency_ms=min(latency, budget.latency_ms or latency))
 
 

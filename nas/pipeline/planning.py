@@ -65,7 +65,7 @@ def planned(job: Job, folder: Path, clock: Clock) -> tuple[TimePlan | None, Job]
         log.info("plan: %s", line)
     weights = package_at_hand()
     if job.config.init is None and weights is not None and len(job.data.train) <= FEW_IMAGES:
-        log.info("plan: ImageNet weights are available (%s): --init auto starts from them", weights)
+        log.info("plan: ImageNet weights found (%s); use --init auto to start from them", weights)
     clock.weights, clock.reserve = _shares(plan, job), plan.after_seconds
     return plan, _trying_first(plan, job)
 
@@ -121,7 +121,7 @@ def plan_facts(plan: TimePlan, recipe: Recipe, speed: float) -> dict[str, Any]:
     """The plan in JSON types, and how often the winner will see the images in its training."""
     assert recipe.seconds is not None
     epochs = min(recipe.epochs, recipe.seconds * speed / plan.images)
-    log.info("plan: the winner is trained for %s, about %.0f epochs", duration(recipe.seconds), epochs)
+    log.info("plan: training the selected network for %s (about %.0f epochs)", duration(recipe.seconds), epochs)
     return {**plan.to_json(), "winner_epochs": epochs, "winner_augmentation": recipe.augmentation}
 
 
@@ -165,7 +165,7 @@ def pays(stage: Stage, job: Job, artifact: Artifact) -> bool:
     slower = in_int8.latency_low_ms > in_float.latency_high_ms
     if keeps and slower:
         log.info(
-            "int8 is left out: it is expected to take %.3f ms on this device, float32 %.3f ms",
+            "skipping int8: estimated latency %.3f ms, float32 %.3f ms on this device",
             in_int8.latency_ms,
             in_float.latency_ms,
         )

@@ -10,7 +10,7 @@ from nas.engine.candidate_evaluation import CandidateCost
 from nas.pipeline.job import Job
 from search_spaces.arch import Arch
 
-# Half of EfficientNet-lite0 at 64 pixels had learned 1,402 photographs of hands after 15 epochs (98.5 %).
+# Half of EfficientNet-lite0 at 64 pixels had learned 1,402 photographs of hands after 15 epochs (98.5%).
 _ENOUGH_EPOCHS = 20.0
 
 

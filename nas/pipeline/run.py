@@ -23,7 +23,7 @@ from nas.execution.long_trainings import shielded_stages, trained_network
 from nas.pipeline.job import Job, prepare
 from nas.pipeline.planning import pays, plan_facts, planned, winner_recipe, winner_speed
 from nas.pipeline.run_folder import check_config, check_data, check_init, log, open_folder
-from nas.pipeline.search_phase import best_accuracy, check_feasible, chosen_network, search_networks
+from nas.pipeline.search_phase import best_accuracy, check_feasible, chosen_network, searched_study
 from nas.pipeline.stage_plan import AUTO, baseline_of, int8_ladder, planned_stages, recipe_for, stage_names
 from nas.pipeline.teacher import prepare_teacher
 from nas.pipeline.time_budget import Clock
@@ -36,12 +36,20 @@ from search_spaces.presets import preset
 
 
 def run(config: str | Path | None = None, *, on_progress: Listener | None = None, **overrides: Any) -> Result:
-    """Find, train, compress and verify a network for ``data`` within a budget on ``device``.
+    """Search for, train, compress and verify a network for ``data`` within a budget on ``device``.
 
-    ``config`` is a TOML file; keyword arguments are its entries and win over it (see :class:`nas.config.Config`).
-    ``on_progress(phase, share, note)`` is called while a phase works, with its finished share in 0..1, in place of
-    progress bars.
-    All results are written into the folder ``out``; the same call resumes an interrupted run.
+    The same call resumes an interrupted run.
+
+    Args:
+        config: TOML file of settings.
+        on_progress: ``on_progress(phase, share, note)`` is called during each phase with the finished share between 0
+            and 1, instead of showing progress bars.
+        **overrides: settings of :class:`nas.Config`, such as ``data="photos"``, ``latency="2ms"``, ``time="1h"`` and
+            ``out="runs/photos"``; they override those of the file.
+
+    Returns:
+        The result: ``folder`` with all files, ``deployed`` (the path of the final model), ``budget_met``, and
+        ``metrics``, the content of metrics.json (see :func:`nas.records`).
 
     Raises:
         InputError: wrong input, described in one line.
@@ -70,7 +78,7 @@ def _all_phases(job: Job, folder: Path, clock: Clock) -> Result:
     check_feasible(job, folder)
     with user_input():
         plan, searching = planned(job, folder, clock)
-    study = search_networks(searching, folder, clock, plan.candidate_seconds if plan else None)
+    study = searched_study(searching, folder, clock, plan.candidate_seconds if plan else None)
     arch = chosen_network(searching, study, folder / "winner.json")
     teacher_info = prepare_teacher(
         job.config, job.auto_teacher(), job.data, folder, clock, to_beat=best_accuracy(study)
@@ -142,8 +150,8 @@ def _stages(job: Job, teacher_info: TeacherInfo, clock: Clock) -> list[Stage]:
 
 
 def _compressed(job: Job, winner: Artifact, stages: Sequence[Stage], context: Context, clock: Clock) -> Artifact:
-    """The winner after its stages. Where int8 loses too much accuracy, the cheapest change that mends it is searched;
-    where it must be in integers as a whole, because a microcontroller runs it, it is trained in integers instead.
+    """The winner after its stages. If int8 loses too much accuracy, the least expensive remedy is searched; for a
+    microcontroller, which needs all of it in int8, quantization-aware training is used instead.
 
     Raises:
         NothingFitsError: that loses too much, too.
@@ -158,15 +166,16 @@ def _compressed(job: Job, winner: Artifact, stages: Sequence[Stage], context: Co
     artifact = after(stages)
     if not deploys_c99(job.device) or artifact.precision == "int8":
         return artifact
-    log.info("int8 loses too much accuracy, so the network is trained in integers")
+    log.info("int8 loses too much accuracy; running quantization-aware training")
     left = clock.left
     recipe = recipe_for(QuantizeAware.name, job.config, None if left is None else max(left / 2, 1.0))
     artifact = after([*stages, QuantizeAware(recipe=recipe)])
     if artifact.precision != "int8":
         why = artifact.history[-1]["rejection_reason"]
         raise NothingFitsError(
-            f"{job.device.name} runs 8-bit integers alone, and training in integers was refused: {why}; allow more "
-            "with --max-accuracy-drop, or more --time"
+            f"{job.device.name} supports int8 only, and quantization-aware training did not meet the "
+            f"accuracy limit: {why}; "
+            "increase --max-accuracy-drop or --time"
         )
     return artifact
 

@@ -63,10 +63,10 @@ def check_config(config: C, load: Callable[[Path], FolderConfig] = load_config) 
             raise InputError(f"{saved}: not a config of this version ({error})") from None
         if differing:
             raise InputError(
-                f"{folder} holds a run of another config, it differs in {', '.join(differing)}: choose another --out"
+                f"{folder} contains a run with different settings ({', '.join(differing)}); choose another --out"
             )
     elif folder.is_dir() and any(p.name not in _BEFORE_THE_CONFIG for p in folder.iterdir()):
-        raise InputError(f"--out {folder}: must be new, empty or the folder of a run, but it holds other files")
+        raise InputError(f"--out {folder}: must be a new or empty folder or that of a run, but it holds other files")
     return config
 
 
@@ -77,8 +77,9 @@ def _check_schema(folder: Path) -> None:
         packages = found.get("packages")
         version_of = packages.get("fitnas", "unknown") if isinstance(packages, dict) else "unknown"
         raise InputError(
-            f"{folder} holds a run of schema {schema} (fitnas {version_of}), this version resumes schema {RUN_SCHEMA}: "
-            "choose another --out"
+            f"{folder} was created by fitnas {version_of} (schema {schema}) and cannot be resumed by "
+            f"this version (schema "
+            f"{RUN_SCHEMA}); choose another --out"
         )
 
 
@@ -93,7 +94,9 @@ def check_data(folder: Path, data: Dataset) -> None:
     if not path.is_file():
         write_json(path, {"sha256": digest})
     if read_json(path, "sha256")["sha256"] != digest:
-        raise InputError(f"{folder} holds a run with other images than those in {data.name} now: choose another --out")
+        raise InputError(
+            f"{folder} contains a run with different images, those in {data.name} have changed; choose another --out"
+        )
 
 
 def check_init(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -126,7 +129,7 @@ def open_folder(config: FolderConfig, load: Callable[[Path], FolderConfig] = loa
     """The run's folder, locked; config.toml and env.json are written, and run.log is appended to.
 
     Raises:
-        InputError: another run is going on there.
+        InputError: another run is using the folder.
     """
     folder = Path(config.out)
     lock = FileLock(folder / "run.lock", blocking=False)
@@ -135,7 +138,7 @@ def open_folder(config: FolderConfig, load: Callable[[Path], FolderConfig] = loa
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
     except Timeout:
-        raise InputError(f"another run is using {folder}: wait for it or choose another --out") from None
+        raise InputError(f"{folder} is in use by another run; wait for it to finish or choose another --out") from None
     handler = None
     try:
         check_config(config, load)

@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 
 from compress.atomic_files import write_text
-from compress.progress import progress
+from compress.progress import Listener, progress, progress_to
 from hw_profiles.user_folders import cache_folder
 from nas.config import Config, load_config
 from nas.engine.pareto import pareto_front
@@ -20,7 +20,7 @@ from nas.execution.worker_count import Layout
 from nas.execution.worker_processes import available_cores
 from nas.pipeline.job import Job, prepare
 from nas.pipeline.run_folder import check_config, check_data, check_init, open_folder
-from nas.pipeline.search_phase import check_feasible, chosen_network, search_candidates, search_networks
+from nas.pipeline.search_phase import check_feasible, chosen_network, search_candidates, searched_study
 from nas.pipeline.shared_study import check_record, device_of, download_init, read_record, recipe_of, record_of
 from nas.pipeline.time_budget import Clock
 from nas.results.tables import trials_csv
@@ -29,12 +29,17 @@ from search_spaces.arch import Arch
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a search found: the study, and the network that it chose."""
+class NetworkSearch:
+    """A finished search: its folder, the Optuna study, and the selected architecture."""
 
     folder: Path
     study: optuna.Study
     winner: Arch
+
+    @property
+    def rows(self) -> optuna.Study:
+        """The candidates (see :func:`nas.records`)."""
+        return self.study
 
     def facts(self) -> dict[str, Any]:
         """The winner, the front of accuracy and latency and the counts, in JSON types."""
@@ -53,13 +58,23 @@ def _facts(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
     return {"trial": trial.number, "val_accuracy": trial.values[0], **costs, "choices": dict(trial.params)}
 
 
-def search_alone(config: str | Path | None = None, **overrides: Any) -> Found:
-    """The search of :func:`nas.run` alone; ``out`` gets study.db, trials.csv and winner.json.
+def search_networks(
+    config: str | Path | None = None, *, on_progress: Listener | None = None, **overrides: Any
+) -> NetworkSearch:
+    """Run the search of :func:`nas.run` without what follows it, as ``nas search`` does.
+
+    The arguments are those of :func:`nas.run`. The folder ``out`` gets study.db, trials.csv and winner.json; the same
+    call resumes an interrupted search.
 
     Raises:
         InputError: wrong input, described in one line.
-        NothingFitsError: no network was found that keeps the budget.
+        NothingFitsError: no network was found that meets the budget.
     """
+    with progress_to(on_progress):
+        return _search(config, overrides)
+
+
+def _search(config: str | Path | None, overrides: Mapping[str, Any]) -> NetworkSearch:
     with user_input():
         job = prepare(check_config(load_config(config, overrides)))
     with open_folder(job.config) as folder, kept_processes():
@@ -68,21 +83,28 @@ def search_alone(config: str | Path | None = None, **overrides: Any) -> Found:
         clock = Clock(folder / "plan.json", job.config.seconds, {"search": 1.0})
         check_feasible(job, folder)
         with user_input():
-            study = search_networks(job, folder, clock)
+            study = searched_study(job, folder, clock)
         write_text(folder / "trials.csv", trials_csv(study))
         winner = chosen_network(job, study, folder / "winner.json")
         clock.save()
-    return Found(folder, study, winner)
+    return NetworkSearch(folder, study, winner)
 
 
-def join(study_name: str, **where: Any) -> optuna.Study:
-    """Work on a study that :func:`search_alone` or :func:`nas.run` made at a storage, until it is complete.
+def join_search(study_name: str, *, on_progress: Listener | None = None, **settings: Any) -> optuna.Study:
+    """Train candidates of a study that :func:`search_networks` or :func:`nas.run` created in a shared storage, until it
+    is complete, as ``nas worker`` does.
 
-    ``where`` are entries of :class:`nas.config.Config`: ``storage``, ``data``, and how this machine works.
+    ``settings`` are entries of :class:`nas.Config`: ``storage`` and ``data`` are required; ``workers``, ``artifacts``,
+    ``executor``, ``address``, ``cpus`` and ``gpus`` say how this machine works.
 
     Raises:
-        InputError: no such study, or other images or another space than it was made with.
+        InputError: no such study, or it was created with other images or another search space.
     """
+    with progress_to(on_progress):
+        return _join(study_name, settings)
+
+
+def _join(study_name: str, where: Mapping[str, Any]) -> optuna.Study:
     with user_input():
         _, record = read_record(where["storage"], study_name)
         config = Config(**record["config"], study=study_name, **where)

@@ -65,7 +65,7 @@ def _energy_note(job: Job) -> str:
     return f"; the limit of {job.asked.energy_mj:g} mJ allows {job.budget.latency_ms:.4g} ms on {job.device.name}"
 
 
-def search_networks(job: Job, folder: Path, clock: Clock, candidate_seconds: float | None = None) -> optuna.Study:
+def searched_study(job: Job, folder: Path, clock: Clock, candidate_seconds: float | None = None) -> optuna.Study:
     """The search; candidates are trained in processes of their own, or by Ray.
 
     The study is kept in ``folder``, or at the storage of the config, where other machines may work on it too. With a
@@ -147,7 +147,7 @@ def search_candidates(
             on_trial=on_trial,
             alone=not shared,
         )
-    except UserFunctionError as error:  # what is to be done where no candidate could be trained is said at the end
+    except UserFunctionError as error:  # if no candidate could be trained, the advice is given at the end
         if error.study is None:
             raise
         return error.study

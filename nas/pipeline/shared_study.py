@@ -116,7 +116,7 @@ def publish(config: Config, record: Mapping[str, Any], init: Path | None) -> opt
     study = study_at(open_storage(config.storage), config.study, (ACCURACY,))
     found = study.user_attrs.get(RECORD)
     if found is None and study.get_trials(deepcopy=False):
-        raise InputError(f"the study {config.study!r} at {storage_label(config.storage)} was not made by `nas search`")
+        raise InputError(f"the study {config.study!r} in {storage_label(config.storage)} was not made by `nas search`")
     if found is not None:
         check_record(found, record, config.study)
         return study
@@ -137,14 +137,14 @@ def read_record(config_storage: str, name: str) -> tuple[optuna.Study, dict[str,
     """
     path = Path(config_storage.removeprefix("journal:"))
     if "://" not in config_storage and not path.is_file():
-        raise InputError(f"--storage {config_storage}: there is no such file, so there is no study to work on")
+        raise InputError(f"--storage {config_storage}: file not found")
     storage = open_storage(config_storage)
     assert storage is not None
     names = [study.study_name for study in storage.get_all_studies()]
     if name not in names:
         valid = f" (valid: {', '.join(sorted(names))})" if names else ", it holds no study"
         raise InputError(
-            f"there is no study {name!r} at {storage_label(config_storage)}{did_you_mean(name, names)}{valid}"
+            f"study {name!r} not found in {storage_label(config_storage)}{did_you_mean(name, names)}{valid}"
         )
     study = optuna.load_study(study_name=name, storage=storage)
     record = study.user_attrs.get(RECORD)

@@ -45,7 +45,7 @@ NO_TEACHER, AUTO, _TIMM = "none", "auto", "timm:"
 _AUTO_NAME, _AUTO_MACS, _AUTO_SIDE = "resnet10t", 1.1e9, 224  # timm's table
 _TIMED_IMAGES = 8
 # A teacher that sees the data less often is no better than the student; one that was trained on other images before
-# learned 98.5 % of photographs of hands in 15 epochs.
+# learned 98.5% of photographs of hands in 15 epochs.
 _FEWEST_EPOCHS, _FEWEST_EPOCHS_PRETRAINED = 30, 15
 
 
@@ -110,8 +110,8 @@ def check_teacher_file(name: str, data: Dataset) -> None:
     right = teacher_accuracy(OnnxTeacher(Path(name), data), data.val)
     if not beats_chance(right, data.val):
         raise InputError(
-            f"teacher {name}: {right:.1%} of the validation images are correct, no better than chance; "
-            "it must accept pixels in 0..1 or have the preprocessing metadata of fitnas"
+            f"teacher {name} is no better than chance ({right:.1%} validation accuracy); "
+            "check that it expects pixels in [0, 1], or add the preprocessing metadata of fitnas"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a run can afford in its time: how many candidates, how long each, and how long what is shipped is trained."""
+"""Divides the time of a run: the number of candidates, the time of each, and that of the final training."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hw_profiles.errors import InputError
 
 OF_THE_SPACE = "a network of the space"
 ONE_NETWORK, SMALL_SEARCH, WIDE_SEARCH = "one network", "a small search", "a wide search"
-# Shares of the time that a search gets; the network that is shipped gets what is left.
+# Shares of the time that a search gets; the final training gets the rest.
 _SEARCH_SHARES = {SMALL_SEARCH: 0.25, WIDE_SEARCH: 0.3}
-_SHARE_OF_PICKING = 0.15  # where only known networks are compared
+_SHARE_OF_PICKING = 0.15  # if only reference networks are compared
 _CANDIDATES = 24  # as many short trainings as a search should afford
 _FEWEST = {SMALL_SEARCH: 4, WIDE_SEARCH: 30}
 _USUAL_FEWEST = 8
-_EPOCHS_THAT_RANK, _IMAGES_THAT_RANK = 2, 30_000  # after one or the other networks can be told apart
+_EPOCHS_THAT_RANK, _IMAGES_THAT_RANK = 2, 30_000  # after one or the other networks can be ranked
 _SHORTEST, _LONGEST = 2.0, 60.0
 _BESIDE_TRAINING = 1.0  # seconds that a candidate takes to be proposed, built and tested
 _SHARE_OF_PRESETS = 0.25
@@ -52,12 +52,14 @@ class TimePlan:
         shown = ", ".join(f"{name}: {speed:.0f}" for name, speed in speeds[:3]) or "not known"
         known = len(self.presets())
         return (
-            f"{duration(self.seconds)} for {self.images:,} training images; images per second in training: {shown}",
-            f"{self.kind}: about {self.candidates} candidates of {self.candidate_seconds:.0f} s each, "
-            f"{known} of them known networks",
-            f"the chosen network is trained for about {duration(self.train_seconds)}"
-            + (f", {self.epochs:.0f} epochs at the highest of these speeds" if self.speeds else "")
-            + f"; {self.after_seconds:.0f} s are reserved for int8, measuring and testing",
+            f"time budget: {duration(self.seconds)}, {self.images:,} training images; training "
+            f"throughput in images per "
+            f"second: {shown}",
+            f"{self.kind}: about {self.candidates} candidates, {self.candidate_seconds:.0f} s each, including "
+            f"{known} reference networks",
+            f"the selected network will be trained for about {duration(self.train_seconds)}"
+            + (f" (up to {self.epochs:.0f} epochs at the highest throughput)" if self.speeds else "")
+            + f"; {self.after_seconds:.0f} s are reserved for quantization, benchmarking and testing",
         )
 
     def presets(self) -> tuple[str, ...]:
@@ -118,7 +120,8 @@ def time_plan(
     if left < least:
         needed = seconds - left + least
         raise InputError(
-            f"time must be at least {needed:.0f}s for {images:,} training images on this machine, got {seconds:g}s"
+            f"time={seconds:g}s is too short: at least {needed:.0f}s are needed for {images:,} training images on this "
+            "machine"
         )
     kind, searching, each = _search(left, images, speeds)
     train = left - searching

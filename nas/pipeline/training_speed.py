@@ -35,7 +35,7 @@ def training_speeds(networks: Mapping[str, Arch]) -> dict[str, float]:
         try:
             found[name] = float(run_shielded(images_per_second, arch, what=f"timing {name}"))
         except CrashError:
-            log.info("%s is not a candidate: its training crashes on this machine", name)
+            log.info("skipping %s: its training crashes on this machine", name)
     return found
 
 

@@ -31,7 +31,7 @@ def best_of_earlier_run(config: Config) -> list[Mapping[str, Any]]:
     earlier = load_config(folder / "config.toml")
     if (earlier.space, earlier.init) != (config.space, config.init):
         mine, theirs = config.init or config.space, earlier.init or earlier.space
-        raise InputError(f"--warm-start {folder}: must be a run of the space {mine!r}, it is one of {theirs!r}")
+        raise InputError(f"--warm-start {folder}: the run used the space {theirs!r}, expected {mine!r}")
     storage = open_storage(folder / "study.db")
     assert storage is not None
     try:

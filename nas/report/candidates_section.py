@@ -15,16 +15,16 @@ from nas.report.svg import element
 from nas.samplers.trial_attributes import COST
 
 _STATES = {
-    "COMPLETE": "trained briefly",
-    "PRUNED": "rejected without training (over the budget, or a repeat)",
+    "COMPLETE": "briefly trained",
+    "PRUNED": "rejected before training (over budget or duplicate)",
     "FAIL": "failed",
-    "RUNNING": "not finished",
+    "RUNNING": "unfinished",
     "WAITING": "not started",
 }
 
 
 def candidates_section(metrics: Mapping[str, Any], study: optuna.Study) -> tuple[Markup, ...]:
-    """Accuracy over latency of all candidates, and the finalists with both of their latencies."""
+    """Accuracy against latency of all candidates, and the finalists with both of their latencies."""
     points = pareto_points(study, metrics["winner_trial"])
     return (
         pareto_svg(points, pareto_marks(metrics["rows"]), metrics["asked"].get("latency_ms")),
@@ -32,7 +32,8 @@ def candidates_section(metrics: Mapping[str, Any], study: optuna.Study) -> tuple
         element(
             "p",
             counts(metrics["trials"]),
-            " The blue line is the Pareto front: the candidates that no other one beats in both accuracy and latency.",
+            " The blue line is the Pareto front: the candidates not dominated in both accuracy and latency. "
+            "Candidates are shown with their accuracy after brief training, final models after full training.",
         ),
         *_finalists(study),
     )
@@ -42,10 +43,10 @@ def counts(trials: Mapping[str, int]) -> str:
     """How many candidates were trained, rejected, and so on, from their Optuna states.
 
     >>> counts({"COMPLETE": 6, "PRUNED": 1})
-    '7 candidates: 6 trained briefly, 1 rejected without training (over the budget, or a repeat).'
+    '7 candidates: 6 briefly trained, 1 rejected before training (over budget or duplicate).'
     """
-    said = ", ".join(f"{trials[state]} {what}" for state, what in _STATES.items() if trials.get(state))
-    return f"{sum(trials.values())} candidates: {said or 'none'}."
+    listed = ", ".join(f"{trials[state]} {what}" for state, what in _STATES.items() if trials.get(state))
+    return f"{sum(trials.values())} candidates: {listed or 'none'}."
 
 
 def _finalists(study: optuna.Study) -> tuple[Markup, ...]:
@@ -63,8 +64,9 @@ def _finalists(study: optuna.Study) -> tuple[Markup, ...]:
     if not rows:
         return ()
     note = (
-        "The finalists, the most accurate first: the latency in milliseconds that the search compared with the limit, "
-        "and the latency when the finalist was checked again. For a measurement it is the upper end of the 90 % "
-        "interval, for an estimate the value that it stays below with a probability of 90 %."
+        "Finalists, most accurate first, with the latency (ms) used during the search and the "
+        "latency when re-measured. "
+        "Values are upper bounds: the upper end of the 90% interval of a measurement, the 90th percentile of an "
+        "estimate."
     )
-    return element("p", note), grid(["", "in the search", "checked again", "precision"], rows)
+    return element("p", note), grid(["", "during search", "re-measured", "precision"], rows)

@@ -42,7 +42,7 @@ class _Panel:
 
 
 def stages_svg(rows: Sequence[Row], limit_ms: float | None) -> Markup:
-    """Bytes, latency with its 90 % interval and test accuracy with its 95 % interval from stage to stage; what was
+    """Bytes, latency with its 90% interval and test accuracy with its 95% interval from stage to stage; what was
     reverted is pale, with the reason.
     """
     height = _STAGES_TOP + _STAGE_HEIGHT * len(rows)
@@ -56,11 +56,11 @@ def stages_svg(rows: Sequence[Row], limit_ms: float | None) -> Markup:
             drawn.append(label(at + 4, 28, f"limit {limit_ms:g}", class_="small red"))
         drawn += [_stage_bar(panel, rows, i) for i in range(len(rows))]
     drawn += [_stage_words(row, _STAGES_TOP + i * _STAGE_HEIGHT) for i, row in enumerate(rows)]
-    drawing = picture(_WIDTH, height, "bytes, latency and accuracy of each step", *drawn)
+    drawing = picture(_WIDTH, height, "size, latency and accuracy after each step", *drawn)
     return figure(drawing, ["step", *_STAGES_HEAD, ""], [_stage_row(row) for row in rows])
 
 
-_STAGES_HEAD = ("file bytes", "latency, ms", "90 % interval", "test accuracy", "95 % interval")
+_STAGES_HEAD = ("file bytes", "latency, ms", "90% interval", "test accuracy", "95% interval")
 
 
 def _stage_row(row: Row) -> list[str]:
@@ -69,8 +69,8 @@ def _stage_row(row: Row) -> list[str]:
         f"{row['file_bytes']:,}",
         f"{row['latency_ms']:.4g}",
         f"{row['latency_low_ms']:.4g} to {row['latency_high_ms']:.4g}",
-        f"{100 * row['test_accuracy']:.2f} %",
-        f"{100 * row['test_accuracy_low']:.2f} to {100 * row['test_accuracy_high']:.2f} %",
+        f"{100 * row['test_accuracy']:.2f}%",
+        f"{100 * row['test_accuracy_low']:.2f} to {100 * row['test_accuracy_high']:.2f}%",
         _outcome(row),
     ]
 
@@ -81,9 +81,9 @@ def _panels(rows: Sequence[Row], limit_ms: float | None) -> tuple[_Panel, ...]:
     worst, best = min(row["test_accuracy_low"] for row in rows), max(row["test_accuracy_high"] for row in rows)
     return (
         _Panel(0, "file_bytes", "file bytes", 0, largest, lambda v: f"{v:,.0f}"),
-        _Panel(1, "latency_ms", "latency, ms, 90 % interval", 0, slowest, lambda v: f"{v:.4g}",
+        _Panel(1, "latency_ms", "latency, ms, 90% interval", 0, slowest, lambda v: f"{v:.4g}",
                ("latency_low_ms", "latency_high_ms")),
-        _Panel(2, "test_accuracy", "test accuracy, 95 % interval", worst, best, lambda v: f"{100 * v:.2f} %",
+        _Panel(2, "test_accuracy", "test accuracy, 95% interval", worst, best, lambda v: f"{100 * v:.2f}%",
                ("test_accuracy_low", "test_accuracy_high")),
     )  # fmt: skip
 
@@ -92,11 +92,11 @@ def _stage_bar(panel: _Panel, rows: Sequence[Row], index: int) -> Markup:
     row, y = rows[index], float(_STAGES_TOP + index * _STAGE_HEIGHT)
     value, kind = float(row[panel.name]), _kind(row)
     at = end = panel.x(value)
-    said = title(f"{row['label']}: {panel.form(value)}")
+    tooltip = title(f"{row['label']}: {panel.form(value)}")
     if panel.low > 0:  # an axis that does not begin at 0 has no bars
-        drawn = element("rect", said, x=at - 5, y=y + 4, width=10, height=10, rx=5, class_=kind)
+        drawn = element("rect", tooltip, x=at - 5, y=y + 4, width=10, height=10, rx=5, class_=kind)
     else:
-        drawn = element("rect", said, x=panel.left, y=y, width=max(at - panel.left, 1.0), height=18, class_=kind)
+        drawn = element("rect", tooltip, x=panel.left, y=y, width=max(at - panel.left, 1.0), height=18, class_=kind)
     if panel.interval is not None:
         low, high = (panel.x(float(row[name])) for name in panel.interval)
         ends = joined(line(x, y + 4, x, y + 14, "whisker") for x in (low, high))
@@ -112,7 +112,7 @@ def _change(name: str, row: Row, earlier: Row | None) -> str:
         return ""
     if name == "test_accuracy":
         return f" ({100 * (row[name] - earlier[name]):+.2f})"
-    return f" ({100 * (row[name] / earlier[name] - 1):+.0f} %)"
+    return f" ({100 * (row[name] / earlier[name] - 1):+.0f}%)"
 
 
 def _stage_words(row: Row, y: float) -> Markup:
@@ -122,8 +122,8 @@ def _stage_words(row: Row, y: float) -> Markup:
 
 def _outcome(row: Row) -> str:
     if row.get("rejection_reason"):
-        return f"reverted: {row['rejection_reason']}"
-    return "deployed" if row.get("deployed") else ""
+        return f"reverted ({row['rejection_reason']})"
+    return "final model" if row.get("deployed") else ""
 
 
 def _kind(row: Row) -> str:
@@ -143,7 +143,7 @@ def architecture_svg(architecture: Mapping[str, Any]) -> Markup:
     bottom = 24 + _BLOCK_HEIGHT * (len(blocks) + 1)
     pooled = "" if blocks[-1]["resolution"] == [1, 1] else "global average pooling, "
     drawn.append(_end(f"{pooled}{architecture['features']} → {architecture['num_classes']} classes", bottom))
-    drawing = picture(_WIDTH, bottom + _BLOCK_HEIGHT, "the blocks of the deployed network", *drawn)
+    drawing = picture(_WIDTH, bottom + _BLOCK_HEIGHT, "the blocks of the final network", *drawn)
     rows = [
         [
             block["name"],
@@ -224,22 +224,23 @@ def memory_svg(memory: Mapping[str, Any], limit_bytes: float | None) -> Markup:
         drawn.append(line(left, y(1000 * size), _WIDTH, y(1000 * size), "grid"))
         drawn.append(label(left - 8, y(1000 * size) + 4, f"{size:g} kB", text_anchor="end"))
     for i, kernel in enumerate(kernels):
-        said = title(f"{kernel['name']} ({kernel['kind']}): {kernel['live_bytes']:,} bytes")
+        tooltip = title(f"{kernel['name']} ({kernel['kind']}): {kernel['live_bytes']:,} bytes")
         kind = "peak" if i == memory["peak_index"] else "live"
-        drawn.append(element("rect", said, x=left + i * step + 0.5, y=y(kernel["live_bytes"]), width=max(step - 1, 0.8),
-                             height=y(0) - y(kernel["live_bytes"]), class_=kind))  # fmt: skip
+        top_of_bar = y(kernel["live_bytes"])
+        place = {"x": left + i * step + 0.5, "y": top_of_bar, "width": max(step - 1, 0.8), "height": y(0) - top_of_bar}
+        drawn.append(element("rect", tooltip, **place, class_=kind))
     drawn.append(_peak_words(memory, left + (memory["peak_index"] + 0.5) * step, y(peak) - 6))
     if limit_bytes is not None and near:
         drawn.append(line(left, y(limit_bytes), _WIDTH, y(limit_bytes), "limit"))
         text = f"limit {limit_bytes:,.0f} bytes"
         drawn.append(label(_WIDTH, y(limit_bytes) - 5, text, text_anchor="end", class_="red"))
     elif limit_bytes is not None:
-        text = f"the limit of {limit_bytes:,.0f} bytes is above the chart"
+        text = f"limit ({limit_bytes:,.0f} bytes) is off the chart"
         drawn.append(label(_WIDTH, 12, text, text_anchor="end", class_="red"))
     drawn.append(line(left, y(0), _WIDTH, y(0), "axis"))
-    run = f"{len(kernels)} kernels in order of execution"
+    run = f"{len(kernels)} kernels in execution order"
     drawn.append(label((left + _WIDTH) / 2, _MEMORY_HEIGHT - 8, run, text_anchor="middle", class_="quiet"))
-    drawing = picture(_WIDTH, _MEMORY_HEIGHT, "bytes of activations that exist while each kernel runs", *drawn)
+    drawing = picture(_WIDTH, _MEMORY_HEIGHT, "live activation bytes per kernel", *drawn)
     rows = [[str(i), kernel["name"], kernel["kind"], f"{kernel['live_bytes']:,}"] for i, kernel in enumerate(kernels)]
     return figure(drawing, ["#", "kernel", "kind", "bytes"], rows)
 

@@ -27,9 +27,9 @@ def render_comparison(folders: Sequence[Path]) -> str:
         InputError: fewer or more, the same folder twice, or a folder without a finished run of this version.
     """
     if not 2 <= len(folders) <= MOST_RUNS:
-        raise InputError(f"a comparison must be of 2 to {MOST_RUNS} runs, got {len(folders)}")
+        raise InputError(f"can compare 2 to {MOST_RUNS} runs, got {len(folders)}")
     if len({folder.resolve() for folder in folders}) < len(folders):
-        raise InputError("a comparison must be of different runs, got one folder twice")
+        raise InputError("the same run folder was given twice")
     return render_runs([read_run(folder) for folder in folders])
 
 
@@ -38,14 +38,14 @@ def render_runs(runs: Sequence[FinishedRun]) -> str:
     for run in runs:
         with belongs_to_a_run(run.folder):
             _cells("", run.metrics)
-    head = element("h1", f"{len(runs)} runs compared") + part("warnings", warnings_of(runs))
+    head = element("h1", f"Comparison of {len(runs)} runs") + part("warnings", warnings_of(runs))
     return page(
-        "fitnas: runs compared",
+        "fitnas: comparison of runs",
         head,
         section("runs", "Results", _results(runs)),
-        section("fronts", "Accuracy and latency of the deployed files", deployed_svg(runs), _legend(runs), note(
-            "Test accuracy with its 95 % interval, latency with its 90 % interval. Runs whose intervals overlap may "
-            "differ by chance only.")),
+        section("fronts", "Accuracy and latency of the final models", deployed_svg(runs), _legend(runs), note(
+            "Test accuracy with its 95% interval, latency with its 90% interval. If intervals "
+            "overlap, the difference may be due to chance.")),
         section("settings", "Settings that differ", _settings(runs)),
     )  # fmt: skip
 
@@ -55,15 +55,17 @@ def warnings_of(runs: Sequence[FinishedRun]) -> list[str]:
     questions: dict[str, Callable[[Mapping[str, Any]], object]] = {
         "The runs used different data: their accuracies are not comparable.": lambda m: m["asked"]["data"],
         "The runs have different numbers of test images.": lambda m: m["final"]["test_images"],
-        "The runs are for different devices: their latencies are not comparable.": lambda m: m["asked"]["device"],
+        "The runs target different devices: their latencies are not comparable.": lambda m: m["asked"]["device"],
         "Some latencies are measured, others estimated.": lambda m: m["final"]["latency_source"],
-        "The runs were done on different machines.": lambda m: m["environment"].get("measuring"),
+        "The runs were executed on different machines: measured latencies may not be comparable.": lambda m: m[
+            "environment"
+        ].get("measuring"),
     }
     return [text for text, fact in questions.items() if len({repr(fact(run.metrics)) for run in runs}) > 1]
 
 
-_HEAD = ("run", "deployed file", "budget", "test acc (95 %)", "balanced", "latency ms (90 %)", "source", "file bytes",
-         "peak RAM", "parameters", "minutes", "candidates trained")  # fmt: skip
+_HEAD = ("run", "final model", "budget", "test accuracy (95% CI)", "balanced accuracy", "latency, ms (90% interval)",
+         "latency source", "file bytes", "peak RAM, bytes", "parameters", "minutes", "candidates trained")  # fmt: skip
 
 
 def _results(runs: Sequence[FinishedRun]) -> Markup:
@@ -87,7 +89,7 @@ def _cells(name: str, metrics: Mapping[str, Any]) -> list[str]:
     return [
         name,
         metrics["deployed"],
-        "met" if metrics["budget_met"] else "NOT met",
+        "met" if metrics["budget_met"] else "exceeded",
         f"{percent(final['test_accuracy'])} ({100 * low:.1f}–{100 * high:.1f})",
         percent(final["test_balanced_accuracy"]),
         f"{final['latency_ms']:.4g} ({final['latency_low_ms']:.4g}–{final['latency_high_ms']:.4g})",
@@ -106,7 +108,7 @@ def _settings(runs: Sequence[FinishedRun]) -> Markup:
     names = [name for name in configs[0] if name not in _NOT_COMPARED]
     differing = [name for name in names if len({repr(config.get(name)) for config in configs}) > 1]
     if not differing:
-        return element("p", "The runs have the same settings.")
+        return element("p", "All settings are identical.")
     rows = [[name, *(_setting(config.get(name)) for config in configs)] for name in differing]
     return grid(["setting", *names_of(runs)], rows, "names")
 
@@ -130,7 +132,7 @@ def deployed_svg(runs: Sequence[FinishedRun]) -> Markup:
 
     names = names_of(runs)
     drawn = [_cross(i, names[i], final, x, y) for i, final in enumerate(finals)]
-    name = "test accuracy and latency of the deployed file of each run"
+    name = "test accuracy and latency of the final model of each run"
     rows = [
         [
             names[i],
@@ -143,7 +145,7 @@ def deployed_svg(runs: Sequence[FinishedRun]) -> Markup:
     ]
     return figure(
         picture(_WIDTH, _HEIGHT, name, _axes(x, y, (low, high), right), *drawn),
-        ["run", "latency, ms", "90 % interval", "test accuracy", "95 % interval"],
+        ["run", "latency, ms", "90% interval", "test accuracy", "95% interval"],
         rows,
     )
 
@@ -152,7 +154,7 @@ def _axes(x: Scale, y: Scale, accuracies: tuple[float, float], right: float) -> 
     ground = _HEIGHT - _BOTTOM
     rows = [
         line(_LEFT, y(a), _WIDTH - _RIGHT, y(a), "grid")
-        + label(_LEFT - 8, y(a) + 4, f"{100 * a:.4g} %", text_anchor="end")
+        + label(_LEFT - 8, y(a) + 4, f"{100 * a:.4g}%", text_anchor="end")
         for a in ticks(*accuracies)
     ]
     columns = [label(x(ms), ground + 18, f"{ms:g}", text_anchor="middle") for ms in ticks(0.0, right)]

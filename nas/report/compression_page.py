@@ -11,6 +11,7 @@ from markupsafe import Markup
 from hw_profiles.errors import InputError
 from nas.report.html import grid, listing, note, page, part, percent, section
 from nas.report.svg import element, joined
+from nas.results.collect import points_text
 from nas.results.metrics_file import read_metrics
 from nas.results.waterfall import WATERFALL_HEAD, lost, tried_lines, waterfall_cells
 
@@ -35,13 +36,13 @@ def render_compression_folder(folder: Path) -> str:
     metrics = read_metrics(folder / "metrics.json")
     if metrics.get("schema") != COMPRESSION_SCHEMA:
         raise InputError(
-            f"{folder}: schema must be {COMPRESSION_SCHEMA}, got {metrics.get('schema')!r}: it was written by another "
-            "version of fitnas"
+            f"{folder} was written by a different fitnas version (schema {metrics.get('schema')!r}, expected "
+            f"{COMPRESSION_SCHEMA})"
         )
     try:
         return render_compression(metrics)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise InputError(f"{folder}: metrics.json is not that of a finished compression ({error!r})") from None
+        raise InputError(f"{folder}: not a finished compression run (invalid metrics.json: {error!r})") from None
 
 
 def render_compression(metrics: Metrics) -> str:
@@ -50,8 +51,8 @@ def render_compression(metrics: Metrics) -> str:
     config = metrics["config"]
     head = joined(
         (
-            element("h1", f"{metrics['deployed']} for {config['device']}"),
-            note(f"{config['model']}, data: {metrics['asked']['data']}"),
+            element("h1", f"{config['model']} compressed for {config['device']}"),
+            note(f"Compressed model: {metrics['deployed']}, dataset: {metrics['asked']['data']}"),
             element("p", metrics["verdict"], class_="verdict" if met else "verdict broken"),
             part("warnings", metrics["warnings"]),
             _tiles(metrics),
@@ -61,22 +62,22 @@ def render_compression(metrics: Metrics) -> str:
         f"fitnas: {config['model']}",
         head,
         section("settings", "Settings", listing({name: each for name, each in config.items() if each is not None})),
-        section("stages", "What each stage brought and cost", *_waterfall(metrics)),
-        section("plans", "Plans that were run", _plans(metrics)),
+        section("stages", "Effect of each step", *_waterfall(metrics)),
+        section("plans", "Plans evaluated", _plans(metrics)),
     )
 
 
 def _tiles(metrics: Metrics) -> Markup:
     reference, promise, test = metrics["reference"], metrics["promise"], metrics["test_change"]
     tiles = (
-        (f"{metrics['coded_bytes']:,} bytes", f"coded file; as given {reference['coded_bytes']:,}"),
-        (f"{metrics['file_bytes']:,} bytes", f"ONNX file; as given {reference['file_bytes']:,}"),
-        (lost(promise), f"points lost on {promise['images']} validation images, {promise['allowed']:g} allowed; "
-         f"judged by {promise['judged_by']}"),
-        (percent(metrics["test_accuracy"]), f"accuracy on {metrics['test_images']} test images; as given "
-         f"{percent(metrics['reference_test_accuracy'])}, lost {lost(test)} points"),
-        (f"{metrics['latency_ms']:.4g} ms", f"latency, {metrics['final']['latency_source']}; as given "
-         f"{reference['latency_ms']:.4g} ms"),
+        (f"{metrics['coded_bytes']:,} bytes", f"compressed file (.fnz); original: {reference['coded_bytes']:,}"),
+        (f"{metrics['file_bytes']:,} bytes", f"ONNX file; original: {reference['file_bytes']:,}"),
+        (f"{lost(promise)} points", f"accuracy drop on {promise['images']} validation images (limit: "
+         f"{points_text(promise['allowed'])}; decided by {promise['judged_by']})"),
+        (percent(metrics["test_accuracy"]), f"test accuracy ({metrics['test_images']} images); original: "
+         f"{percent(metrics['reference_test_accuracy'])}, drop {lost(test)} points"),
+        (f"{metrics['latency_ms']:.3g} ms", f"{metrics['final']['latency_source']} latency; original: "
+         f"{reference['latency_ms']:.3g} ms"),
     )  # fmt: skip
     return part("tiles", tiles)
 
@@ -87,21 +88,22 @@ def _waterfall(metrics: Metrics) -> tuple[Markup, ...]:
     lines = [element("li", line) for line in tried_lines(rows)]
     return (
         grid(list(WATERFALL_HEAD), [list(waterfall_cells(row)) for row in rows], "wide", kinds),
-        *([element("h3", "Tried where a stage lost too much"), element("ul", *lines)] if lines else []),
+        *([element("h3", "Remedies tried"), element("ul", *lines)] if lines else []),
         note(
-            "Points lost: against the network as given, on the same validation images, with the interval. "
-            "Test images were used only for the final evaluation. plan.toml in the folder repeats the accepted stages."
+            "The accuracy drop is relative to the original model on the same validation images, with its confidence "
+            "interval. The test set was used only for the final evaluation. Rerun with --plan plan.toml to repeat the "
+            "accepted steps."
         ),
     )
 
 
 def _plans(metrics: Metrics) -> Markup:
-    head = ["plan", "stages", "within the tolerance", "coded bytes", "val acc", "latency ms"]
+    head = ["plan", "steps", "meets the accuracy limit", "compressed bytes", "val. accuracy", "latency, ms"]
     rows = [
         [
             plan["label"],
             ", ".join(plan["stages"]),
-            "yes" if plan["within_tolerance"] else "not asked for",
+            "yes" if plan["within_tolerance"] else "no",
             f"{plan['coded_bytes']:,}",
             percent(plan["val_accuracy"]),
             f"{plan['latency_ms']:.3f}",

@@ -66,9 +66,9 @@ def percent(share: float | None) -> str:
     """A share in 0..1 as it is shown everywhere in the page; a dash where it is not known.
 
     >>> percent(0.12345), percent(None)
-    ('12.35 %', '–')
+    ('12.35%', '–')
     """
-    return "–" if share is None else f"{100 * share:.2f} %"
+    return "–" if share is None else f"{100 * share:.2f}%"
 
 
 def listing(pairs: Mapping[str, object]) -> Markup:
@@ -89,7 +89,7 @@ def grid(
 
 def figure(drawing: Markup, head: Sequence[str], rows: Sequence[Sequence[object]], what: str = "") -> Markup:
     """A picture with its numbers as a table, folded away, for those who cannot see it or want to copy them."""
-    return part("figure", drawing, f"The figure as a table{what}", grid(head, rows) if rows else "")
+    return part("figure", drawing, f"Show data as table{what}", grid(head, rows) if rows else "")
 
 
 def note(text: str) -> Markup:

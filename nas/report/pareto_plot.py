@@ -1,4 +1,4 @@
-"""The plot of accuracy over latency with the Pareto front: first the numbers, then the SVG."""
+"""The plot of accuracy against latency with the Pareto front: first the numbers, then the SVG."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ _SHAPES = {  # around the origin
     "baseline": "M0,-8 L8,0 0,8 -8,0 Z",
 }
 
+MARKS = {"winner": "selected network", "deployed": "final model", "baseline": "baseline"}
 _FORMS = {8: ", int8", 32: ", fp32"}  # by the bits of a candidate's cost
 
 Scale = Callable[[float], float]
@@ -110,10 +111,12 @@ def pareto_svg(points: Sequence[Point], marks: Sequence[Mark], limit_ms: float |
         *(_mark(mark, x, y) for mark in marks),
     )
     shown = sorted((p for p in points if p.on_front or p.chosen), key=lambda p: p.latency_ms)
-    rows = [[p.label, f"{p.latency_ms:.4f}", f"{p.accuracy:.2%}", "winner" if p.chosen else "front"] for p in shown]
-    rows += [[f"{m.kind}: {m.label}", f"{m.latency_ms:.4f}", f"{m.accuracy:.2%}", "fully trained"] for m in marks]
+    rows = [[p.label, f"{p.latency_ms:.4f}", f"{p.accuracy:.2%}", "selected" if p.chosen else "front"] for p in shown]
+    rows += [
+        [f"{MARKS[m.kind]}: {m.label}", f"{m.latency_ms:.4f}", f"{m.accuracy:.2%}", "fully trained"] for m in marks
+    ]
     return figure(
-        drawing, ["network", "latency, ms", "validation accuracy", ""], rows, ": Pareto front and final networks"
+        drawing, ["network", "latency, ms", "validation accuracy", ""], rows, ": Pareto front and final models"
     )
 
 
@@ -121,13 +124,13 @@ def _axes(scales: tuple[Scale, Scale], accuracies: tuple[float, float], right: f
     (x, y), bottom = scales, _HEIGHT - _BOTTOM
     rows = [
         line(_LEFT, y(a), _WIDTH - _RIGHT, y(a), "grid")
-        + label(_LEFT - 8, y(a) + 4, f"{100 * a:.4g} %", text_anchor="end")
+        + label(_LEFT - 8, y(a) + 4, f"{100 * a:.4g}%", text_anchor="end")
         for a in ticks(*accuracies)
     ]
     columns = [label(x(ms), bottom + 18, f"{ms:g}", text_anchor="middle") for ms in ticks(0.0, right)]
     base = line(_LEFT, bottom, _WIDTH - _RIGHT, bottom, "axis")
     below = label(
-        (_LEFT + _WIDTH) / 2, _HEIGHT - 8, "latency compared with the limit, ms", text_anchor="middle", class_="quiet"
+        (_LEFT + _WIDTH) / 2, _HEIGHT - 8, "latency (90% upper bound), ms", text_anchor="middle", class_="quiet"
     )
     return joined([*rows, *columns, base, below, label(8, 14, "validation accuracy", class_="quiet")])
 
@@ -151,30 +154,29 @@ def _limit(limit_ms: float | None, x: Scale) -> Markup:
 
 def _dot(point: Point, x: Scale, y: Scale) -> Markup:
     kind = "chosen" if point.chosen else "front" if point.on_front else "other"
-    note = ", chosen as winner" if point.chosen else ", on the Pareto front" if point.on_front else ""
-    said = title(f"{point.label}: {point.accuracy:.2%} after a short training, {point.latency_ms:.4f} ms{note}")
+    note = ", selected" if point.chosen else ", on the Pareto front" if point.on_front else ""
+    tooltip = title(f"{point.label}: {point.accuracy:.2%} after brief training, {point.latency_ms:.4f} ms{note}")
     place: dict[str, object] = {"cx": x(point.latency_ms), "cy": y(point.accuracy)}
     if kind == "other":
-        return element("circle", said, **place, r=3.5, class_=kind)
-    return element("circle", said, **place, r=5.0, class_=kind, role="img", tabindex=0)
+        return element("circle", tooltip, **place, r=3.5, class_=kind)
+    return element("circle", tooltip, **place, r=5.0, class_=kind, role="img", tabindex=0)
 
 
 def _mark(mark: Mark, x: Scale, y: Scale) -> Markup:
-    said = title(
-        f"{mark.kind}{'' if mark.kind == mark.label else f' ({mark.label})'}: {mark.accuracy:.2%} fully trained, "
-        f"{mark.latency_ms:.4f} ms"
-    )
+    tooltip = title(f"{MARKS[mark.kind]} ({mark.label}): {mark.accuracy:.2%} fully trained, {mark.latency_ms:.4f} ms")
     place = f"translate({x(mark.latency_ms):.1f} {y(mark.accuracy):.1f})"
-    return element("path", said, d=_SHAPES[mark.kind], transform=place, class_=f"mark {mark.kind}", role="img",
+    return element("path", tooltip, d=_SHAPES[mark.kind], transform=place, class_=f"mark {mark.kind}", role="img",
                    tabindex=0)  # fmt: skip
 
 
 def legend() -> Markup:
     """The legend of the plot."""
     # The dots are drawn as rounded squares, so that circles in the page are candidates and nothing else.
-    dots = {"candidate": "other", "on the Pareto front": "front", "chosen as winner": "chosen"}
+    dots = {"candidate": "other", "on the Pareto front": "front", "selected": "chosen"}
     signs = [(element("rect", x=-5, y=-5, width=10, height=10, rx=5, class_=kind), name) for name, kind in dots.items()]
-    signs += [(element("path", d=_SHAPES[kind], class_=f"mark {kind}"), f"{kind}, fully trained") for kind in _SHAPES]
+    signs += [
+        (element("path", d=_SHAPES[kind], class_=f"mark {kind}"), f"{MARKS[kind]}, fully trained") for kind in _SHAPES
+    ]
     shown = [
         element("span", element("svg", sign, viewBox="-10 -10 20 20", class_="sign", aria_hidden="true"), name)
         for sign, name in signs

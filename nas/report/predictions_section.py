@@ -20,9 +20,9 @@ def on_test_section(metrics: Metrics) -> Section:
     """Accuracy beside balanced accuracy, confusions, classes, and what flipped against the float32 reference."""
     final, test, classes = metrics["final"], metrics["test"], metrics["classes"]
     accuracies = (
-        f"Accuracy {percent(final['test_accuracy'])} ({test['right']:,} of {test['images']:,} correct), 95 % "
-        f"interval {percent(final['test_accuracy_low'])} to {percent(final['test_accuracy_high'])} (Wilson). "
-        f"Balanced accuracy, the mean recall of the classes: {percent(final['test_balanced_accuracy'])}."
+        f"Accuracy {percent(final['test_accuracy'])} ({test['right']:,} of {test['images']:,}; 95% Wilson "
+        f"interval {percent(final['test_accuracy_low'])} to {percent(final['test_accuracy_high'])}). "
+        f"Balanced accuracy (mean per-class recall): {percent(final['test_balanced_accuracy'])}."
     )
     return section(
         "tested",
@@ -45,7 +45,7 @@ def data_section(metrics: Metrics) -> Section:
     if skipped := facts.pop("skipped", None):
         pairs["unreadable"] = _skipped(skipped)
     if left_out := facts.pop("left_out", None):
-        pairs["files left out"] = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+        pairs["ignored files"] = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
     if alike := facts.pop("near_duplicates", None):
         pairs["near-duplicates"] = _near_duplicates(alike, data["images"])
     pairs |= {name.replace("_", " "): _shown(fact) for name, fact in facts.items()}
@@ -54,15 +54,15 @@ def data_section(metrics: Metrics) -> Section:
 
 def _skipped(fact: Metrics) -> str:
     files = ", ".join(f"{each['file']} ({each['why']})" for each in fact["files"][:_MOST_ITEMS])
-    return f"{fact['count']:,} left out" + (f", such as {files}" if files else "")
+    return f"{fact['count']:,} skipped" + (f", e.g. {files}" if files else "")
 
 
 def _near_duplicates(fact: Metrics, images: Metrics) -> str:
     pairs = "; ".join(" and ".join(pair) for pair in fact["pairs"][:_MOST_ITEMS])
     return (
-        f"{fact['val']:,} of {images['val']:,} validation images are near-duplicates of a training image, "
-        f"{fact['test']:,} of {images['test']:,} test images of a training or validation image"
-        + (f", such as {pairs}" if pairs else "")
+        f"{fact['val']:,} of {images['val']:,} validation images are near-duplicates of a training image. "
+        f"{fact['test']:,} of {images['test']:,} test images are near-duplicates of a training or validation image."
+        + (f" Examples: {pairs}" if pairs else "")
     )
 
 
@@ -86,8 +86,8 @@ def _confusion_cell(count: int, most: int, *, right: bool) -> dict[str, object]:
 def _confused_pairs(test: Metrics, classes: Sequence[str]) -> Markup:
     rows = [[named(classes, p["true"]), named(classes, p["predicted"]), str(p["count"])] for p in test["most_confused"]]
     if not rows:
-        return element("h3", "Confusions") + element("p", "There are none.")
-    return element("h3", f"The {len(rows)} most confused pairs of {len(classes)} classes") + grid(
+        return element("h3", "Confusions") + element("p", "No misclassified test images.")
+    return element("h3", f"{len(rows)} most confused class pairs (of {len(classes)} classes)") + grid(
         ["true class", "predicted", "images"], rows, "names"
     )
 
@@ -96,10 +96,10 @@ def _classes(metrics: Metrics) -> Markup:
     """Recall of each class beside its counts; of many classes the worst ones."""
     per_class, classes, counts = metrics["test"]["per_class"], metrics["classes"], metrics["data"]["class_counts"]
     order = list(range(len(classes)))
-    head = "Classes"
+    head = "Per-class results"
     if len(classes) > MOST_CLASSES:
         order = sorted(order, key=lambda i: (_recall(per_class[i]), i))[:MOST_CLASSES]
-        head = f"The {MOST_CLASSES} of {len(classes)} classes with the lowest recall"
+        head = f"{MOST_CLASSES} classes with the lowest recall (of {len(classes)})"
     rows = []
     for i in order:
         images = [f"{counts[split][i]:,}" for split in ("train", "val", "test")]
@@ -126,17 +126,17 @@ def _flips(test: Metrics, classes: Sequence[str], deployed: str) -> Markup:
     if not flips["changed"]:
         same = f"{deployed} predicts the same class as the float32 reference ({reference}) for every test image."
         return head + element("p", same)
-    said = (
+    summary = (
         f"{flips['changed']:,} of {test['images']:,} predictions of {deployed} differ from those of the "
-        f"float32 reference ({reference}): {flips['right_before_wrong_now']:,} were correct before and are "
-        f"wrong now, {flips['wrong_before_right_now']:,} were wrong before and are correct now, "
-        f"{flips['both_wrong_but_different']:,} are wrong in both but differ. The first {len(flips['examples'])}:"
+        f"float32 reference ({reference}): {flips['right_before_wrong_now']:,} became wrong, "
+        f"{flips['wrong_before_right_now']:,} became correct, {flips['both_wrong_but_different']:,} stayed wrong but "
+        f"changed class. First {len(flips['examples'])}:"
     )
     rows = [
         [str(e.get("file", e["index"])), *(named(classes, e[key]) for key in ("true", "before", "after"))]
         for e in flips["examples"]
     ]
-    return head + element("p", said) + grid(["test image", "true class", "before", "after"], rows, "names")
+    return head + element("p", summary) + grid(["test image", "true class", "before", "after"], rows, "names")
 
 
 def _shown(fact: object) -> str:

@@ -34,7 +34,7 @@ def read_run(folder: Path) -> FinishedRun:
     """
     for name in ("metrics.json", "study.db"):
         if not (folder / name).is_file():
-            raise InputError(f"{folder}: must be the folder of a finished run, but it has no {name}")
+            raise InputError(f"{folder} is not a finished run: {name} is missing")
     return FinishedRun(folder, _read_metrics(folder / "metrics.json"), _read_study(folder / "study.db"))
 
 
@@ -46,7 +46,7 @@ def belongs_to_a_run(folder: Path) -> Iterator[None]:
     except InputError:
         raise
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise InputError(f"{folder}: metrics.json and study.db do not belong to a finished run ({error!r})") from None
+        raise InputError(f"{folder}: not a finished run (invalid metrics.json or study.db: {error!r})") from None
 
 
 def _read_metrics(path: Path) -> Mapping[str, Any]:
@@ -54,7 +54,7 @@ def _read_metrics(path: Path) -> Mapping[str, Any]:
     schema = metrics.get("schema")
     if schema != METRICS_SCHEMA:
         raise InputError(
-            f"{path}: schema must be {METRICS_SCHEMA}, got {schema!r}: it was written by another version of fitnas"
+            f"{path} was written by a different fitnas version (schema {schema!r}, expected {METRICS_SCHEMA})"
         )
     return metrics
 

@@ -46,7 +46,7 @@ def _facts(written: Exported, found: Verification, device: Device) -> dict[str, 
     processor = processor_of(device)
     emulated = next((each for each in found.machines if each.machine == processor), None)
     here = [each.machine for each in found.machines]
-    missing = [] if processor in MACHINES else [f"{processor}: no emulator of it is known to fitnas"]
+    missing = [] if processor in MACHINES else [f"{processor}: no emulator available"]
     return {
         "folder": FOLDER,
         "processor": processor,
@@ -107,7 +107,7 @@ def verification_text(project: Mapping[str, Any]) -> str:
         return f"C99 program in {project['folder']}/, NOT verified: {'; '.join(project['problems'])}"
     places = ["this machine" if name == _HOST else f"an emulated {name}" for name in project["verified_on"]]
     not_run = f" (not run on {'; '.join(project['not_run'])})" if project["not_run"] else ""
-    alone = " alone" if places == ["this machine"] else ""
+    alone = " only" if places == ["this machine"] else ""
     return f"C99 program in {project['folder']}/, verified on {' and '.join(places)}{alone}{not_run}"
 
 
@@ -121,17 +121,18 @@ def _board_section(facts: Mapping[str, Any], device: Device) -> str:
     if "flash_bytes" in facts:
         lines += [
             f"- RAM: {facts['peak_ram_bytes']:,} bytes, {facts['arena_bytes']:,} of the arena and "
-            f"{facts['stack_bytes']:,} of the stack; the buffers for input and output are yours.",
+            f"{facts['stack_bytes']:,} of the stack, excluding the input and output buffers, which you "
+            "allocate.",
             f"- Flash: {facts['flash_bytes']:,} bytes, {facts['code_bytes']:,} of code and "
             f"{facts['constant_bytes']:,} of constants.",
         ]
     if "latency_ms" in facts:
         lines.append(
-            f"- Latency: {facts['latency_ms']:.4g} ms, 90 %: {facts['latency_low_ms']:.4g} to "
-            f"{facts['latency_high_ms']:.4g}. This is an estimate: {facts['instructions']:,} instructions, counted "
+            f"- Latency: {facts['latency_ms']:.4g} ms (90% interval {facts['latency_low_ms']:.4g} to "
+            f"{facts['latency_high_ms']:.4g}). This is an estimate: {facts['instructions']:,} instructions, counted "
             f"under emulation, at {device.facts['c99_cycles_per_instruction'].value} cycles each and "
-            f"{device.facts['clock_mhz'].value:g} MHz. No board has run it."
+            f"{device.facts['clock_mhz'].value:g} MHz. It has not been run on hardware."
         )
     else:
-        lines.append("- Latency, stack and bytes of code: not counted, because nothing here emulates the processor.")
+        lines.append("- Latency, stack and bytes of code: not available: no emulator for this processor is installed.")
     return "\n".join(lines) + "\n"

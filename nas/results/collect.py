@@ -47,12 +47,19 @@ _LATENCY = ("latency_ms", "latency_low_ms", "latency_high_ms", "latency_source",
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A finished run: its folder, the deployed file, whether the budget is met, and what metrics.json holds."""
+    """A finished run: its folder, the path of the final model, whether the budget is met, and its metrics (the content
+    of metrics.json)."""
 
     folder: Path
     deployed: Path
     budget_met: bool
     metrics: Mapping[str, Any]
+
+    @property
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """The networks of the run, or the stages of a compression (see :func:`nas.records`)."""
+        rows: Sequence[Mapping[str, Any]] = self.metrics["waterfall" if "waterfall" in self.metrics else "rows"]
+        return rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -189,7 +196,7 @@ def _rows(found: Findings, runs: _TestRuns) -> list[dict[str, Any]]:
     next(row for row in reversed(rows) if not row.get("rejection_reason"))["deployed"] = True
     for row in rows:  # what an ONNX file stores like any other weight is seen in the coded file
         if row["role"] == "stage" and (row["weight_form"] or row["label"] == Encode.name):
-            row["note"] = "deployed, " * row.get("deployed", False) + _coded(row)
+            row["note"] = "final model, " * row.get("deployed", False) + _coded(row)
     if found.baseline is not None:
         name, baseline = found.baseline
         accepted = [record for record in baseline.history if record["accepted"]]
@@ -197,9 +204,9 @@ def _rows(found: Findings, runs: _TestRuns) -> list[dict[str, Any]]:
         place = home / "stages" / accepted[-1]["folder"] if accepted else home / "trained"
         base = found.data.resized(*baseline.preprocessing.sizes[-1])
         row = _row(name, place, base.test, runs, device)
-        note = "preset, same recipe and training time"
+        note = "preset, same training recipe and time"
         if found.config.init is not None:
-            note = "preset from random weights, same training time"
+            note = "preset trained from scratch, same time"
         rows.append({**row, "role": "baseline", "note": note})
     return rows
 
@@ -207,10 +214,10 @@ def _rows(found: Findings, runs: _TestRuns) -> list[dict[str, Any]]:
 def _coded(row: Mapping[str, Any]) -> str:
     """
     >>> _coded({"coded_bytes": 1000, "sizes": {"gzip": 3000, "xz": 2000}})
-    'coded 1,000 bytes (gzip -9: 3,000, xz -9: 2,000)'
+    'compressed to 1,000 bytes (gzip -9: 3,000, xz -9: 2,000)'
     """
     others = ", ".join(f"{name} -9: {row['sizes'][name]:,}" for name in ("gzip", "xz")) if "sizes" in row else ""
-    return f"coded {row['coded_bytes']:,} bytes" + (f" ({others})" if others else "")
+    return f"compressed to {row['coded_bytes']:,} bytes" + (f" ({others})" if others else "")
 
 
 def _row(label: str, folder: Path, test: Split, runs: _TestRuns, device: Device) -> dict[str, Any]:
@@ -228,7 +235,7 @@ def _teacher_row(found: Findings) -> dict[str, Any]:
     path = own if own.suffix == ".onnx" else found.folder / "teacher" / "model.onnx"
     row = {"label": "teacher", "role": "teacher", **facts, "note": facts["name"]}
     if "latency_ms" in facts:
-        row["latency_source"] = "measured" if found.context.measured else "measured here"
+        row["latency_source"] = "measured" if found.context.measured else "measured on this machine"
     if "macs" in facts and path.is_file():
         row.update(estimated_latency(read_onnx(path), found.context.device))
     right = teacher_accuracy(found.teacher_info.teacher, test)
@@ -302,7 +309,7 @@ def _winner_trial(found: Findings) -> int | None:
 
 
 def energy_facts(final: Mapping[str, Any], device: Device) -> dict[str, float | None]:
-    """``energy_mj`` that is held against a limit, and what is expected with its 90 % interval; None where the device
+    """``energy_mj`` that is held against a limit, and what is expected with its 90% interval; None where the device
     states no power.
 
     >>> from hw_profiles import load_device
@@ -324,11 +331,11 @@ def value_sources(final: Mapping[str, Any]) -> dict[str, str]:
     """Where each value that is held against a limit comes from.
 
     >>> value_sources({"latency_source": "measured"})
-    {'latency_ms': 'measured', 'peak_ram_bytes': 'planned', 'flash_bytes': 'counted'}
+    {'latency_ms': 'measured', 'peak_ram_bytes': 'computed', 'flash_bytes': 'computed'}
     """
-    memory = ("compiled", "compiled") if final.get("compiled") else ("planned", "counted")
+    memory = ("compiled", "compiled") if final.get("compiled") else ("computed", "computed")
     latency = {"latency_ms": final["latency_source"], "peak_ram_bytes": memory[0], "flash_bytes": memory[1]}
-    return latency if final.get("energy_mj") is None else {**latency, "energy_mj": "latency times power"}
+    return latency if final.get("energy_mj") is None else {**latency, "energy_mj": "latency × power"}
 
 
 def limited_values(final: Mapping[str, Any]) -> dict[str, float | None]:
@@ -336,17 +343,58 @@ def limited_values(final: Mapping[str, Any]) -> dict[str, float | None]:
     return {**upper_bounds(final), "energy_mj": final.get("energy_mj")}
 
 
+LIMITS = {
+    "latency_ms": ("latency", "ms"),
+    "peak_ram_bytes": ("peak RAM", "bytes"),
+    "flash_bytes": ("weight size", "bytes"),
+    "energy_mj": ("energy", "mJ"),
+}
+"""What a person calls the costs that can be limited, and their units."""
+
+
+def quantity_text(name: str, value: float | None, digits: int = 3) -> str:
+    """A cost with its unit.
+
+    >>> quantity_text("latency_ms", 0.042971), quantity_text("flash_bytes", 79840), quantity_text("energy_mj", None)
+    ('0.043 ms', '79,840 bytes', '–')
+    """
+    if value is None:
+        return "–"
+    unit = LIMITS[name][1]
+    return f"{value:,.0f} bytes" if unit == "bytes" else f"{value:,.{digits}g} {unit}"
+
+
+def limit_text(name: str, value: float | None, limit: float, source: str = "") -> str:
+    """A cost beside its limit; with more digits where the two are nearly equal.
+
+    >>> limit_text("latency_ms", 0.042971, 0.15, "measured")
+    'latency 0.043 ms (limit 0.15 ms, measured)'
+    >>> limit_text("latency_ms", 0.1504, 0.15)
+    'latency 0.1504 ms (limit 0.15 ms)'
+    """
+    near = value is not None and f"{value:.3g}" == f"{limit:.3g}"
+    shown = quantity_text(name, value, 5 if near else 3)
+    return f"{LIMITS[name][0]} {shown} (limit {quantity_text(name, limit, 6)}{source and f', {source}'})"
+
+
+def points_text(points: float) -> str:
+    """
+    >>> points_text(1.0), points_text(0.5)
+    ('1 percentage point', '0.5 percentage points')
+    """
+    return f"{points:g} percentage point{'' if points == 1 else 's'}"
+
+
 def verdict(metrics: Mapping[str, Any]) -> str:
-    """One line: which file, whether the budget is met, and that it was run."""
-    final = metrics["final"]
+    """One line: the file, its test accuracy, and whether the budget is met."""
+    final, sources, values = metrics["final"], value_sources(metrics["final"]), limited_values(metrics["final"])
     limits = {name: limit for name, limit in metrics["asked"].items() if name in metrics["excess"]}
-    sources = value_sources(final)
-    values = limited_values(final)
-    shown = ", ".join(f"{name} {values[name]:.4g} of {limit:.4g} ({sources[name]})" for name, limit in limits.items())
-    state = "no limit was given" if not limits else f"budget {'met' if metrics['budget_met'] else 'NOT met'}: {shown}"
+    shown = ", ".join(limit_text(name, values[name], limit, sources[name]) for name, limit in limits.items())
+    state = "no limits were set" if not limits else f"budget {'met' if metrics['budget_met'] else 'NOT met'}: {shown}"
     program = f"; {verification_text(metrics['c99'])}" if metrics.get("c99") else ""
     return (
-        f"{metrics['deployed']} is deployed ({final['file_bytes']} bytes); {state}; run on {final['test_images']} "
-        f"test images in ONNX Runtime: accuracy {final['test_accuracy']:.2%}, "
-        f"{final['test_differing_from_pytorch']} predictions differ from PyTorch{program}"
+        f"{metrics['deployed']} ({final['file_bytes'] / 1000:,.1f} kB): test accuracy {final['test_accuracy']:.2%} on "
+        f"{final['test_images']:,} images (ONNX Runtime; {final['test_differing_from_pytorch']} "
+        f"predictions differ from "
+        f"PyTorch); {state}{program}"
     )

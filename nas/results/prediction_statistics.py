@@ -19,7 +19,7 @@ Predictions = NDArray[np.int64]
 
 
 def wilson(right: int, total: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a share ``right / total``, both ends in 0..1.
+    """The 95% Wilson score interval of a share ``right / total``, both ends in 0..1.
 
     It keeps its promise at shares near 0 and 1 and at small totals (10.1080/01621459.1927.10502953).
 
@@ -36,7 +36,7 @@ def wilson(right: int, total: int) -> tuple[float, float]:
 
 
 def interval_of(accuracy: float, images: int) -> tuple[float, float]:
-    """The 95 % interval of an accuracy in 0..1 that was counted on so many images.
+    """The 95% interval of an accuracy in 0..1 that was counted on so many images.
 
     >>> interval_of(0.9, 10) == wilson(9, 10)
     True

@@ -19,7 +19,7 @@ def run_warnings(rows: Sequence[Mapping[str, Any]], data: Dataset) -> list[str]:
     alike = data.facts.get("near_duplicates", {}).get("test", 0)
     flattered = [
         f"{alike} of {len(data.test)} test images are near-duplicates of a training or validation image, so the test "
-        "accuracy is too high"
+        "accuracy is likely overestimated"
     ]
     return short_trainings(rows) + diverged_trainings(rows) + (flattered if alike else [])
 
@@ -38,8 +38,8 @@ def lost_on_test(rows: Sequence[Mapping[str, Any]], allowed: float) -> list[str]
     see it because they compared files on images that both had learned from.
 
     >>> winner = {"role": "winner", "val_seen": True, "test_accuracy": 0.95}
-    >>> lost_on_test([winner, {"deployed": True, "test_accuracy": 0.93}], 1.0)[0][:70]
-    'the deployed file is 2.00 points less accurate on the test images than'
+    >>> lost_on_test([winner, {"deployed": True, "test_accuracy": 0.93}], 1.0)[0][:65]
+    'the final model is 2.00 points less accurate on the test set than'
     >>> lost_on_test([winner, {"deployed": True, "test_accuracy": 0.94}], 1.5)
     []
     """
@@ -49,8 +49,8 @@ def lost_on_test(rows: Sequence[Mapping[str, Any]], allowed: float) -> list[str]
     if not winner.get("val_seen") or lost <= allowed:
         return []
     return [
-        f"the deployed file is {lost:.2f} points less accurate on the test images than the winner, {allowed:.2f} were "
-        "allowed: the loss did not show on the validation images, because both were trained on them"
+        f"the final model is {lost:.2f} points less accurate on the test set than the uncompressed one (limit: "
+        f"{allowed:.2f}). This could not be detected on the validation images because both models were trained on them"
     ]
 
 
@@ -61,11 +61,11 @@ def failed_candidates(study: optuna.Study) -> list[str]:
     retried = [trial for trial in trials if RETRIED in trial.user_attrs and trial.state != TrialState.FAIL]
     lines = []
     if failed:
-        cause = failed[-1].user_attrs.get(CAUSE, "no cause is known")
-        lines.append(f"{len(failed)} of {sum(map(started, trials))} candidates could not be trained, the last: {cause}")
+        cause = failed[-1].user_attrs.get(CAUSE, "unknown cause")
+        lines.append(f"{len(failed)} of {sum(map(started, trials))} candidates failed to train; last error: {cause}")
     if retried:
         cause = retried[-1].user_attrs[RETRIED]
-        lines.append(f"{len(retried)} candidates were trained in another memory format; reason of the last: {cause}")
+        lines.append(f"{len(retried)} candidates were retrained in a different memory format; last reason: {cause}")
     return lines
 
 
@@ -73,7 +73,7 @@ def short_trainings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """One line for each network whose training was too short to judge its accuracy.
 
     >>> short_trainings([{"label": "winner", "training": {"epochs": 0.8, "steps": 35}}])
-    ['winner: trained for 0.8 epochs (35 steps) only, too few to judge it: give the run more time or epochs']
+    ['winner: trained for only 0.8 epochs (35 steps), too few for a reliable accuracy; increase the time or epochs']
     """
     short = [
         (row["label"], row["training"])
@@ -82,8 +82,9 @@ def short_trainings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         and (row["training"]["epochs"] < _FEWEST_EPOCHS or row["training"]["steps"] < _FEWEST_STEPS)
     ]
     return [
-        f"{label}: trained for {training['epochs']:.1f} epochs ({training['steps']} steps) only, "
-        "too few to judge it: give the run more time or epochs"
+        f"{label}: trained for only {training['epochs']:.1f} epochs ({training['steps']} steps), too "
+        f"few for a reliable "
+        "accuracy; increase the time or epochs"
         for label, training in short
     ]
 
@@ -92,12 +93,12 @@ def diverged_trainings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """One line for each network whose training diverged and went on from an earlier state with a lower rate.
 
     >>> diverged_trainings([{"label": "winner", "training": {"rollbacks": 1}}])
-    ['winner: its training diverged and continued at a quarter of the rate (1 time): use a lower learning_rate']
+    ['winner: training diverged and was resumed at a quarter of the learning rate (once); use a lower learning_rate']
     """
     found = [(row["label"], row["training"].get("rollbacks", 0)) for row in rows if "training" in row]
     return [
-        f"{label}: its training diverged and continued at a quarter of the rate ({times} "
-        f"time{'s' if times > 1 else ''}): use a lower learning_rate"
+        f"{label}: training diverged and was resumed at a quarter of the learning rate "
+        f"({'once' if times == 1 else f'{times} times'}); use a lower learning_rate"
         for label, times in found
         if times
     ]

@@ -14,7 +14,7 @@ from search_spaces.space import NETWORK, SEARCHED
 
 
 def search_gain(study: optuna.Study, val_images: int) -> dict[str, Any] | None:
-    """The best known network and the best one that was searched for, each after the same short training, with 95 %
+    """The best known network and the best one that was searched for, each after the same short training, with 95%
     intervals of their accuracies, how well two halves of the validation images agree on the order of all, and the
     accuracies of those that were scored again; None where there were no known networks among the candidates."""
     trials = [trial for trial in ranked_trials(study) if NETWORK in trial.params]

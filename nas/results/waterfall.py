@@ -1,4 +1,4 @@
-"""The waterfall of a compression: what each stage brought and cost, as rows and as text."""
+"""The steps of a compression with the gain and cost of each, as rows and as text."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from nas.results.prediction_statistics import interval_of
 Row = Mapping[str, Any]
 
 WATERFALL_HEAD = (
-    "stage", "file bytes", "coded", "latency ms (90 %)", "peak RAM", "val acc (95 %)", "lost (points)", "seconds", ""
+    "step", "file bytes", "compressed bytes", "latency, ms (90% interval)", "peak RAM", "val. accuracy (95% CI)",
+    "drop (points)", "seconds", ""
 )  # fmt: skip
 _KEPT = ("file_bytes", "coded_bytes", "latency_ms", "latency_low_ms", "latency_high_ms", "latency_source",
          "peak_ram_bytes", "val_accuracy", "val_images", "precision")  # fmt: skip
 
 
 def waterfall(reference: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row for the network as it was given and one for each stage, accepted or rejected; ``tried`` has what was
+    """One row for the original model and one for each step, accepted or rejected; ``tried`` has what was
     tried in its place. ``reference``: the metrics of the network as it was given."""
-    rows = [{"label": "as given", "accepted": True, "seconds": 0.0, "tried": [], **_facts(reference)}]
+    rows = [{"label": "original", "accepted": True, "seconds": 0.0, "tried": [], **_facts(reference)}]
     for record in history:
         tried = list(record.get("tried", ()))
         chosen: Mapping[str, Any] = next((each for each in tried if each["folder"] == record["folder"]), {})
@@ -51,7 +52,7 @@ def waterfall_cells(row: Row) -> tuple[str, ...]:
         f"{row['coded_bytes']:,}",
         f"{row['latency_ms']:.3f} ({row['latency_low_ms']:.3f}-{row['latency_high_ms']:.3f})",
         f"{row['peak_ram_bytes']:,}",
-        f"{100 * row['val_accuracy']:.2f} % ({100 * row['val_accuracy_low']:.1f}-{100 * row['val_accuracy_high']:.1f})",
+        f"{100 * row['val_accuracy']:.2f}% ({100 * row['val_accuracy_low']:.1f}-{100 * row['val_accuracy_high']:.1f})",
         lost(row.get("change")),
         f"{row['seconds']:.1f}",
         _note(row),
@@ -59,17 +60,17 @@ def waterfall_cells(row: Row) -> tuple[str, ...]:
 
 
 def tried_lines(rows: Sequence[Row]) -> list[str]:
-    """One line for each thing that was tried where a stage lost too much: what it brought and cost."""
+    """One line for each remedy that was tried for a step that lost too much accuracy, with its gain and cost."""
     lines = []
     for row in rows:
         if len(row["tried"]) < 2:
             continue
         for each in row["tried"]:
-            result = "accepted" if each["accepted"] else f"rejected, {each['rejection_reason']}"
+            result = "accepted" if each["accepted"] else f"rejected ({each['rejection_reason']})"
             lines.append(
-                f"{row['tried'][0]['stage']}, {each['rung']}: {100 * each['val_accuracy']:.2f} %, lost "
-                f"{lost(each['change'])}, {each['coded_bytes']:,} bytes coded, {each['latency_ms']:.3f} ms, "
-                f"{each['seconds']:.1f} s: {result}"
+                f"{row['tried'][0]['stage']}, {each['rung']}: accuracy {100 * each['val_accuracy']:.2f}%, drop "
+                f"{lost(each['change'])} points, {each['coded_bytes']:,} bytes compressed, latency "
+                f"{each['latency_ms']:.3f} ms, took {each['seconds']:.1f} s: {result}"
             )
     return lines
 
@@ -87,4 +88,4 @@ def _note(row: Row) -> str:
     if not row["accepted"]:
         return f"rejected: {row['rejection_reason']}"
     rung = row.get("rung")
-    return "" if rung in (None, "as planned") else f"instead: {rung}"
+    return "" if rung in (None, "as planned") else f"used {rung} instead"

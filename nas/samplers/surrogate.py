@@ -30,7 +30,7 @@ _CLIMBERS, _CLIMB_STEPS = 3, 10
 _ENUMERATED = 600
 _FITTED, _CONDITIONED, _FITTED_TO_COSTS = 80, 200, 60
 _RESCORED = 16
-# The reference point lies beyond the costliest network so far, or none that costs more would ever be worth a try, and
+# The reference point lies beyond the costliest network so far, or no costlier candidate would ever be tried, and
 # above the networks that hardly learn.
 _BEYOND, _REFERENCE_QUANTILE = 0.5, 0.1
 
@@ -171,7 +171,7 @@ class _Front:
         """Of candidates of known costs."""
         points = np.random.default_rng(0)  # the same for all candidates that are compared
         gain = acquisition.expected_hypervolume_improvement(mean, variance, costs, self.front, points)
-        # So that candidates that gain nothing are still told apart by their uncertainty.
+        # So that candidates without an expected gain are still ranked by their uncertainty.
         result: Array = np.log(gain + 1e-12 * variance)
         return result
 

@@ -33,7 +33,7 @@ def limits_text(costs: Mapping[str, float], limits: Mapping[str, float]) -> str:
     """A candidate's costs beside their limits, the most used first.
 
     >>> limits_text({"latency_ms": 0.45, "flash_bytes": 250, "macs": 7}, {"flash_bytes": 1000, "latency_ms": 0.3})
-    'latency_ms 0.45 of 0.3 (150 %); flash_bytes 250 of 1000 (25 %)'
+    'latency_ms 0.45 of 0.3 (150%); flash_bytes 250 of 1000 (25%)'
     """
     shares = sorted(((costs[name] / limit, name) for name, limit in limits.items()), reverse=True)
     return "; ".join(f"{name} {costs[name]:g} of {limits[name]:g} ({share:.0%})" for share, name in shares).replace(

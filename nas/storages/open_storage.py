@@ -197,10 +197,10 @@ def _patient(
 
 
 def _not_opened(label: str, error: BaseException, password: str | None = None) -> InputError:
-    said = innermost(error)
+    reason = innermost(error)
     if password:
-        said = said.replace(str(password), "***")
-    return InputError(f"storage {label}: it cannot be opened: {said}")
+        reason = reason.replace(str(password), "***")
+    return InputError(f"cannot open storage {label}: {reason}")
 
 
 def _without_password(address: str) -> str:

@@ -20,7 +20,7 @@ from nas.storages.forwarding_storage import ForwardingStorage
 log = logging.getLogger("fitnas")
 
 _SHORTEST_WAIT, _LONGEST_WAIT, _WORTH_A_LINE = 0.05, 5.0, 1.0
-# What no waiting mends: a full disk, a wrong password, no such database, missing rights.
+# What waiting does not fix: a full disk, a wrong password, no such database, missing rights.
 _LASTING = ("disk is full", "no space left", "could not extend file", "authentication failed", "access denied")
 _LASTING_STATES = ("53100", "28P01", "28000", "3D000", "42501")
 
@@ -59,7 +59,7 @@ class PatientStorage(ForwardingStorage):
 
     def _patiently(self, attempt: Callable[[bool], Any]) -> Any:
         """What ``attempt(again)`` gives; ``again`` says whether an earlier attempt was made."""
-        began, wait, again, told = time.monotonic(), _SHORTEST_WAIT, False, False
+        began, wait, again, reported = time.monotonic(), _SHORTEST_WAIT, False, False
         while True:
             try:
                 answer = attempt(again)
@@ -71,13 +71,13 @@ class PatientStorage(ForwardingStorage):
                 if left <= 0:
                     text = f"the storage {self.address} did not answer for {self.patience:g} s: {innermost(error)}"
                     raise InputError(text) from error
-                if not told and wait >= _WORTH_A_LINE:  # a lock that is held for a moment is not
-                    log.warning("the storage %s does not answer, waiting: %s", self.address, innermost(error))
-                    told = True
+                if not reported and wait >= _WORTH_A_LINE:  # a lock that is held for a moment is not
+                    log.warning("storage %s is not responding; waiting: %s", self.address, innermost(error))
+                    reported = True
                 time.sleep(min(random.uniform(wait / 2, wait), left))
                 wait, again = min(2 * wait, _LONGEST_WAIT), True
                 continue
-            if told:
+            if reported:
                 log.warning("the storage %s answers again", self.address)
             return answer
 
@@ -148,9 +148,9 @@ def innermost(error: BaseException) -> str:
     """The driver's message on one line, without the statement and its values."""
     links = list(_chain(error))
     drivers = [link.orig for link in links if isinstance(link, DBAPIError) and link.orig is not None]
-    said = drivers[-1] if drivers else links[-1]
-    details = getattr(said, "details", None)  # gRPC
-    return " ".join(str(details() if callable(details) else said).split())
+    cause = drivers[-1] if drivers else links[-1]
+    details = getattr(cause, "details", None)  # gRPC
+    return " ".join(str(details() if callable(details) else cause).split())
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -43,12 +43,10 @@ def damaged_file_error(path: Path, error: BaseException) -> InputError | None:
     except (OSError, sqlite3.Error, optuna.exceptions.StorageInternalError):
         saved = None
     if saved is None:
-        return InputError(f"{path}: not the database of a study, or damaged beyond repair; move it away to start again")
+        return InputError(f"{path}: not the database of a study, or damaged beyond repair; move it away to start over")
     new, trials = saved
     counted = "1 trial" if trials == 1 else f"{trials} trials"
-    return InputError(
-        f"{path}: damaged; {counted} could be read and were written to {new}: to continue, move {new} to {path}"
-    )
+    return InputError(f"{path} is damaged. Recovered {counted} to {new}; to continue, replace {path} with {new}")
 
 
 def salvage(path: Path) -> tuple[Path, int] | None:

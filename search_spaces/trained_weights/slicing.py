@@ -154,7 +154,7 @@ def _check_names(arch: Arch, state: State, wanted: Mapping[str, object]) -> None
         raise InputError(f"must hold {missing}, which is missing")
     for key in state:
         if key not in wanted and key not in CLASSIFIER and not _of_a_later_block(arch, key):
-            raise InputError(f"must hold nothing else, got {key}")
+            raise InputError(f"unexpected key {key}")
 
 
 def _of_a_later_block(arch: Arch, key: str) -> bool:

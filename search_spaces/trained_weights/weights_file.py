@@ -48,7 +48,7 @@ def state_of_classes(arch: Arch, path: Path) -> tuple[dict[str, Tensor], dict[st
     state = read_state(path)
     wanted = timm_keys(arch)
     if not wanted:
-        raise InputError(f"{path}: timm has no network like this one, so its weights cannot be read")
+        raise InputError(f"{path}: there is no such architecture in timm, so its weights cannot be read")
     weight = state.get(STEM)
     if weight is not None and weight.ndim == 4 and weight.shape[1] == 3 and arch.input_shape[0] == 1:
         state[STEM] = weight.sum(1, keepdim=True)
@@ -129,4 +129,4 @@ def state_difference(wanted: Mapping[str, tuple[int, ...]], state: Mapping[str, 
         if tuple(state[key].shape) != shape:
             return f"{key} must have the shape {shape}, got {tuple(state[key].shape)}"
     unexpected = next((key for key in state if key not in wanted), None)
-    return None if unexpected is None else f"must hold nothing else, got {unexpected}"
+    return None if unexpected is None else f"unexpected key {unexpected}"

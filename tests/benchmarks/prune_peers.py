@@ -91,7 +91,7 @@ class Case:
         )  # fmt: skip
 
 
-# What a method leaves, trained, and what else its line shall tell.
+# What a method leaves, fine-tuned, and further entries of its line.
 Method = Callable[[Case], tuple[nn.Module, Mapping[str, Any]]]
 
 
@@ -107,10 +107,10 @@ def trained_on(case: Case) -> tuple[nn.Module, Mapping[str, Any]]:
     return model, {"epochs": case.epochs}
 
 
-def torch_pruning(norm: int, taught: bool, case: Case) -> tuple[nn.Module, Mapping[str, Any]]:
-    """``norm`` 1: their L1 magnitude; 2: their group importance. ``taught``: by the unpruned network, as ours is."""
+def torch_pruning(norm: int, has_teacher: bool, case: Case) -> tuple[nn.Module, Mapping[str, Any]]:
+    """``norm`` 1: their L1 magnitude; 2: their group importance. ``has_teacher``: trained by the unpruned network, as ours is."""
     model = halved(case.artifact, norm)
-    case.training(EPOCHS, unpruned_teacher(case) if taught else None)(model)
+    case.training(EPOCHS, unpruned_teacher(case) if has_teacher else None)(model)
     return model, {"epochs": case.epochs}
 
 
@@ -155,12 +155,12 @@ def macs(model: nn.Module, shape: tuple[int, int, int]) -> int:
     return sum(found)
 
 
-def ours(taught: bool, case: Case) -> tuple[nn.Module, Mapping[str, Any]]:
-    """Multiples of channels as the device of this machine wants them. ``taught``: by the unpruned network."""
+def ours(has_teacher: bool, case: Case) -> tuple[nn.Module, Mapping[str, Any]]:
+    """Multiples of channels as the device of this machine wants them. ``has_teacher``: trained by the unpruned network."""
 
     class Trained(Prune):
         def training(self, artifact: Artifact, context: Context) -> GuidedTraining:
-            return case.training(EPOCHS, unpruned_teacher(case) if taught else None)
+            return case.training(EPOCHS, unpruned_teacher(case) if has_teacher else None)
 
     most = SHARE_OF_MACS * case.artifact.arch.workload().macs
     done = Trained(macs=most)(case.artifact, Context(data=case.data, device=load_device("host")))

@@ -42,7 +42,7 @@ IMAGES = 1024
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A trained network, images, the float file that torch exports, and where the int8 file shall be."""
+    """A trained network, images, the float file that torch exports, and where the int8 file is written."""
 
     artifact: Artifact
     data: Dataset

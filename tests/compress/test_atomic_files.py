@@ -18,7 +18,7 @@ def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> Non
     write_bytes(path, b"two")
     assert path.read_bytes() == b"two"
     assert [each.name for each in path.parent.iterdir()] == ["file"]
-    with pytest.raises(InputError, match="must be the name of a file, is a folder"):
+    with pytest.raises(InputError, match="is a folder, expected the name of a file"):
         write_bytes(path.parent, b"three")
 
 

@@ -1,4 +1,4 @@
-"""What a kill or a full disk at any moment does to a run: nothing that the same command does not mend."""
+"""What a kill or a full disk at any moment does to a run: nothing that the same command does not repair."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_space(
     assert process.returncode == 2, err
     said = [line for line in err.splitlines() if line.startswith("nas: error")]
     assert len(said) == 1, err
-    assert "the disk is full; free some space, then resume: nas run" in said[0]
+    assert "the disk is full. Free some space, then run again: nas run" in said[0]
     assert "Traceback" not in err
     assert (out / "config.toml").is_file()
     subprocess.run(["mount", "-o", "remount,size=200m", small_disk], check=True)

@@ -31,15 +31,15 @@ def test_quantities_have_units(name: str, text: str, value: float) -> None:
 @pytest.mark.parametrize(
     ("entries", "said"),
     [
-        ({"latency": "fast"}, "latency must be a number with one of the units us, ms, s, got 'fast'"),
-        ({"latency": "5"}, "latency must be a number with one of the units"),
-        ({"latency": "5kB"}, "latency must be a number with one of the units"),
+        ({"latency": "fast"}, "latency must be a number with a unit \\(us, ms, s\\), got 'fast'"),
+        ({"latency": "5"}, "latency must be a number with a unit"),
+        ({"latency": "5kB"}, "latency must be a number with a unit"),
         ({"latency": "0ms"}, "latency must be above 0, got '0ms'"),
         ({"time": "-3min"}, "time must be above 0"),
         ({"trials": 0}, "trials must be at least 1, got 0"),
         ({"trials": "many"}, "trials must be of type int, got 'many'"),
         ({"max_accuracy_drop": 101}, "max_accuracy_drop must be in 0..100 percentage points"),
-        ({"latncy": "5ms"}, "unknown entry 'latncy'; did you mean 'latency'"),
+        ({"latncy": "5ms"}, "unknown setting 'latncy'; did you mean 'latency'"),
         ({"prune_amount": 1.0}, "prune_amount must be between 0 and 1"),
         ({"prune_steps": 0}, "prune_steps must be at least 1"),
         ({"unreadable": "delete"}, "unreadable must be one of refuse, skip"),
@@ -93,7 +93,7 @@ def test_configs_differ_by_name_but_not_by_folder() -> None:
     assert one.differing(other) == ["latency", "trials"]
 
 
-@pytest.mark.parametrize(("text", "said"), [("x = = 1", "config"), (None, "there is no such file")])
+@pytest.mark.parametrize(("text", "said"), [("x = = 1", "config"), (None, "config file not found")])
 def test_files_that_are_no_config(tmp_path: Path, text: str | None, said: str) -> None:
     if text is not None:
         (tmp_path / "c.toml").write_text(text)

@@ -149,7 +149,7 @@ def test_the_bottleneck_may_shrink() -> None:
 
 def test_a_kind_is_registered_once_and_has_a_name() -> None:
     for kind in ("bottleneck", "conv"):
-        with pytest.raises(ValueError, match=f"kind must be new, got '{kind}'"):
+        with pytest.raises(ValueError, match=f"kind '{kind}' is already registered"):
             register_block(kind, Bottleneck, lower_bottleneck)
     for kind in ("", "two words", 3):
         with pytest.raises(ValueError, match="kind must be a name"):

@@ -77,7 +77,7 @@ def test_names_that_do_not_exist_get_a_hint() -> None:
     with pytest.raises(ValueError, match="did you mean 'resnet8'"):
         preset("resnet9")
     for name in ("mobilenetv2_000", "mobilenetv2", "resnet8_100", "efficientnet_b0_100", ""):
-        with pytest.raises(ValueError, match="no preset is called"):
+        with pytest.raises(ValueError, match="unknown preset"):
             preset(name)
 
 

@@ -137,7 +137,9 @@ class Builder:
             return Tensor(name=tensor.name, shape=shape, quantization=tensor.quantization)
         boxes = strided_boxes(index)
         if boxes is None:
-            raise InputError(f"{place(node)}: no C99 kernel is known for how it moves numbers; reshape in other steps")
+            raise InputError(
+                f"{place(node)}: unsupported change of the data layout; use simpler Reshape and Transpose operations"
+            )
         fill = tensor.quantization.zero_point if fill is None else fill
         step = Move(boxes=boxes, fill=fill if (flat == OUTSIDE).any() else None)
         return self.layer(f"{tensor.name}:moved", (tensor,), shape, tensor.quantization, (step,))
@@ -175,7 +177,7 @@ Handler = Callable[[Builder, Any], None]
 
 def unknown(node: Any) -> str:
     """The message for a node that nothing is known of."""
-    return f"{place(node)}: no C99 kernel is known for it; known are {KNOWN}: replace it or leave it out"
+    return f"{place(node)}: no C99 kernel is known for it; known are {KNOWN}: replace or remove it"
 
 
 def wanted_quantizations(graph: Graph, moving: frozenset[str]) -> dict[str, TensorQuantization]:

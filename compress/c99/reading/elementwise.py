@@ -256,7 +256,7 @@ def _of_two(builder: Builder, node: Any) -> Value:
         b, flat[1] = _arranged(builder, node, b, flat[1], image)
         loops = broadcast_steps(flat[0], flat[1])
     if loops is None:
-        raise InputError(f"{place(node)}: no C99 kernel is known for how its inputs are broadcast")
+        raise InputError(f"{place(node)}: unsupported broadcasting")
     sizes, *steps = loops
     kind = {"Add": "add", "Sum": "add", "Sub": "sub", "Mul": "mul"}[node.op_type]
 

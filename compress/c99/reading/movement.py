@@ -34,7 +34,7 @@ def moved(builder: Builder, node: Any) -> None:
     if any(name and not builder.constant(name) for name in node.input[1:]):
         raise InputError(unknown(node))
     if node.op_type in ("Resize", "Upsample") and _mode(builder.graph, node) != "nearest":
-        raise InputError(f"{place(node)}: no C99 kernel is known for it but the mode nearest; export it so")
+        raise InputError(f"{place(node)}: only the mode nearest is supported; export the model again with it")
     if node.op_type in ("Identity", "Dropout"):
         builder.values[node.output[0]] = value
     else:
@@ -102,7 +102,7 @@ def _pad(builder: Builder, node: Any) -> None:
         return
     number = builder.graph.scalar(node.input[2]) if len(node.input) > 2 and node.input[2] else 0.0
     if number is None:
-        raise InputError(f"{place(node)}: what it fills in must be one constant number")
+        raise InputError(f"{place(node)}: the padding value must be a constant scalar")
     integers = builder.graph.in_integers(node.input[0])
     fill = (
         int(number) - tensor.quantization.shift
@@ -139,7 +139,7 @@ def concatenated(builder: Builder, node: Any) -> None:
         kinds = {tensor.quantization for tensor, _ in parts}
         to = kinds.pop() if len(kinds) == 1 else None
     if to is None:
-        raise InputError(f"{place(node)}: must be held as 8-bit integers, and is not; quantize its output")
+        raise InputError(f"{place(node)}: its output is not in 8-bit integers; quantize it")
     axis %= indices[0].ndim
     starts = np.cumsum([0, *(index.shape[axis] for index in indices)])
     shape = (*indices[0].shape[:axis], int(starts[-1]), *indices[0].shape[axis + 1 :])
@@ -149,7 +149,7 @@ def concatenated(builder: Builder, node: Any) -> None:
         within[(slice(None),) * axis + (slice(start, start + value.shape[axis]),)] = value.index
         boxes = strided_boxes(in_program_order(within))
         if boxes is None:
-            raise InputError(f"{place(node)}: no C99 kernel is known for how it moves numbers; reshape in other steps")
+            raise InputError(f"{place(node)}: unsupported change of the data layout; use simpler Reshape and Transpose")
         moves.append(Move(boxes=boxes))
         tables.append(None if tensor.quantization == to else to.of(tensor.quantization.to_float(INTEGERS)))
     step = Concat(moves=tuple(moves), tables=tuple(tables))

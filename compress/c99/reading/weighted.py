@@ -50,7 +50,7 @@ class _Weighted:
     def steps(self, to: TensorQuantization, target: Target) -> tuple[Step, ...]:
         largest = 255 * np.abs(self.weight.astype(np.int64)).sum(axis=(1, 2, 3)) + np.abs(self.bias)
         if largest.max() > _MOST_SUM:
-            raise InputError(f"{place(self.node)}: its sums must fit 32 bits, got up to {largest.max()}")
+            raise InputError(f"{place(self.node)}: its sums must fit 32 bits, but can reach {largest.max()}")
         return (
             Convolution(
                 weight=self.weight,
@@ -236,10 +236,7 @@ def linear(builder: Builder, node: Any) -> None:
     """Gemm, or MatMul with constant weights, of one row of numbers or of many."""
     at = 1 if builder.constant(node.input[1]) else 0
     if at == 0 or builder.constant(node.input[0]):
-        raise InputError(
-            f"{place(node)}: no C99 kernel is known for it unless its second input alone is constant; "
-            "replace it or leave it out"
-        )
+        raise InputError(f"{place(node)}: supported only if exactly the second input is constant; replace or remove it")
     tensor, value = builder.held(node)
     attributes = builder.graph.attributes(node)
     if attributes.get("alpha", 1.0) != 1 or attributes.get("beta", 1.0) != 1 or attributes.get("transA", 0):

@@ -69,7 +69,7 @@ def unpacked(path: Path) -> Path:
                 _Unpacking(path, partial).run()
                 partial.replace(target)
             except _DAMAGED as error:
-                raise InputError(f"--data {path}: not a whole archive ({_short(error)})") from None
+                raise InputError(f"--data {path}: truncated or damaged archive ({_short(error)})") from None
             except OSError as error:  # such as a name that is too long, or a file of the name of a folder
                 if error.errno in _DISK_FAULTS:
                     raise
@@ -196,7 +196,7 @@ class _Unpacking:
 
 
 class _Counted:
-    """A decompressed tar; a header that would take much memory or a bomb's worth of skipping is refused."""
+    """A decompressed tar; a header that would take much memory or skip a huge amount of data is rejected."""
 
     def __init__(self, file: IO[bytes], unpacking: _Unpacking) -> None:
         self._file = file

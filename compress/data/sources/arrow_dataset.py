@@ -83,7 +83,7 @@ class _Rows:
     def _bytes(self, index: int) -> bytes:
         data = self.column[index]["bytes"].as_py()
         if not isinstance(data, bytes):
-            raise InputError("its bytes are not in the data set, only the name of a file")
+            raise InputError("the dataset stores only the name of a file, not the image")
         return data
 
 
@@ -92,7 +92,7 @@ def _table(top: Path, folder: Path) -> Any:
         import pyarrow as pa
     except ImportError:
         raise InputError(
-            f"--data {top}: a data set of Hugging Face needs pyarrow: pip install fitnas[huggingface]"
+            f"--data {top}: Hugging Face datasets require pyarrow: pip install fitnas[huggingface]"
         ) from None
     files = _json(folder / _STATE).get("_data_files")
     names = [each.get("filename") for each in files if isinstance(each, dict)] if isinstance(files, list) else []

@@ -99,7 +99,7 @@ def split_folders(root: Path, left: LeftOut) -> dict[str, Path]:
     for split in SPLITS:
         of_split = [name for name in with_classes if split_of(name) == split]
         if len(of_split) > 1:
-            raise InputError(f"--data {root}: {of_split[0]}/ and {of_split[1]}/ are both {split}; put them together")
+            raise InputError(f"--data {root}: {of_split[0]}/ and {of_split[1]}/ both are the {split} split; merge them")
         if of_split:
             found[split] = root / of_split[0]
     if not found:
@@ -129,7 +129,9 @@ def _leave_others(root: Path, names: Sequence[str], left: LeftOut) -> None:
             left.add(_without_classes(name), count)
         elif count:
             hint = did_you_mean(name, ("train", "val", "test"))
-            raise InputError(f"--data {root}: beside train/ only val/ and test/ may stand, got {name}/{hint}")
+            raise InputError(
+                f"--data {root}: unexpected folder {name}/ next to train/, only val/ and test/ are allowed{hint}"
+            )
         else:
             for path in files_below(root / name):
                 left.add_kind(path.suffix)
@@ -197,6 +199,4 @@ def check_inside(path: Path, top: Path) -> None:
     except (RuntimeError, OSError):  # a link to itself
         inside = False
     if not inside:
-        raise InputError(
-            f"{path}: a link that leads out of {top}, or nowhere, is not followed; put the files themselves there"
-        )
+        raise InputError(f"{path}: the symbolic link is broken or points outside {top}; copy the files instead")

@@ -61,7 +61,7 @@ def _by_folders(root: Path, left: LeftOut) -> tuple[dict[str, Files], list[str]]
     names = visible_folders(roots["train"])
     listed = {split: _class_files(root, folder, names, left) for split, folder in roots.items()}
     if not any(paths for paths, _ in listed.values()):
-        raise InputError(f"--data {root}: must hold one folder of images for each class, no image was found")
+        raise InputError(f"--data {root}: no images found, expected one folder of images per class")
     for name, count in zip(names, np.bincount(listed["train"][1], minlength=len(names)), strict=True):
         if not count:
             raise InputError(
@@ -98,7 +98,9 @@ def _by_table(root: Path, table: Path, left: LeftOut) -> tuple[dict[str, Files],
     files = {path.relative_to(root).as_posix(): path for path in images_below(root, top, left)}
     for file in label_of:
         if file not in files:
-            raise InputError(f"{table}: {file!r} is no image of the folder{did_you_mean(file, sorted(files)[:_HINTS])}")
+            raise InputError(
+                f"{table}: {file!r} is not an image in this folder{did_you_mean(file, sorted(files)[:_HINTS])}"
+            )
     left.add("without a row in labels.csv", len(files) - len(label_of))
     names = _in_order(set(label_of.values()))
     number = {name: i for i, name in enumerate(names)}
@@ -134,7 +136,9 @@ def _groups(root: Path, reader: Mapping[str, ImageFileReader]) -> dict[str, NDAr
     known = {file for names in files.values() for file in names}
     for file in group_of:
         if file not in known:
-            raise InputError(f"{path}: {file!r} is no image of the folder{did_you_mean(file, sorted(known)[:_HINTS])}")
+            raise InputError(
+                f"{path}: {file!r} is not an image in this folder{did_you_mean(file, sorted(known)[:_HINTS])}"
+            )
     numbers = {group: i for i, group in enumerate(dict.fromkeys(group_of.values()))}
     where: dict[str, str] = {}
     for split, names in files.items():

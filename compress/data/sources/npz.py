@@ -94,9 +94,11 @@ def _check_headers(path: Path, archive: zipfile.ZipFile, names: Sequence[str]) -
     for name in names:
         shape, dtype = _header(path, name, archive, entries[name])
         if dtype.hasobject:
-            raise InputError(f"{path}: {name} holds Python objects, and no pickle is read; save it as numbers")
+            raise InputError(
+                f"{path}: {name} holds pickled objects, which are not supported; save it as a numeric array"
+            )
         if math.prod(shape) * dtype.itemsize > entries[name].file_size:
-            raise InputError(f"{path}: {name} says that it is {dtype} {shape} and is shorter")
+            raise InputError(f"{path}: {name} is truncated, its header declares {dtype} {shape}")
 
 
 def _header(

@@ -102,7 +102,8 @@ def _download(name: str, arguments: Mapping[str, Any]) -> Any:
             raise
         why = " ".join(str(error).split())[:200]
         raise InputError(
-            f"torchvision:{name}: could not be downloaded into {folder} ({why}); the network is needed the first time"
+            f"torchvision:{name}: could not be downloaded into {folder} ({why}); the first download "
+            f"needs an internet connection"
         ) from None
 
 

@@ -50,7 +50,7 @@ class Reader:
 
 def damaged(why: str) -> InputError:
     """The error of a file that is cut off, altered, or made to do harm."""
-    return InputError(f"not a whole .fnz file: {why}")
+    return InputError(f"truncated or damaged .fnz file: {why}")
 
 
 def varint(value: int) -> bytes:

@@ -51,23 +51,23 @@ _SIGNED_MACHINES = ("aarch64", "arm64")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quantize:
-    """Weights and activations as 8-bit integers (1712.05877), without training; scales from ``images`` training images.
+    """Post-training quantization of weights and activations to int8 (1712.05877), calibrated on ``images`` images.
 
     ``calibration``: how the range of an activation is chosen, see
     :func:`compress.quantization.int8.calibration.calibrated_range`. ``equalize``: ``"weights"`` or ``"activations"``
-    brings channels to one range before, see :func:`compress.quantization.int8.equalization.equalized`; ``"none"``
+    equalizes the ranges of channels first, see :func:`compress.quantization.int8.equalization.equalized`; ``"none"``
     does not. ``bias_correction``: see :func:`compress.quantization.int8.bias_correction.corrected_biases`.
-    ``least_squares``: see :func:`compress.quantization.int8.least_squares.fitted_weights`, which takes biases in, so
-    that these are not corrected. ``adaround``: see :func:`compress.quantization.int8.adaround.rounded_weights`, about a
-    minute for a network of 10 million MACs. What is None is decided by as many other training images, on which the file
-    that diverges least from the float network wins; weights are fitted where nothing is said about biases, and AdaRound
-    is only tried where they were not and more accuracy is lost than the context allows. ``metrics`` has what was
-    chosen.
+    ``least_squares``: see :func:`compress.quantization.int8.least_squares.fitted_weights`, which includes the biases,
+    so that these are not corrected. ``adaround``: see :func:`compress.quantization.int8.adaround.rounded_weights`,
+    about a minute for a network of 10 million MACs. Options set to None are chosen automatically: the variant closest
+    to the float network on a second set of images is used. Weights are fitted unless an option for biases is given, and
+    AdaRound is only tried if they were not fitted and more accuracy is lost than the context allows. ``metrics`` has
+    the chosen options.
 
-    ``per_channel``: a scale for each output channel of a weight, else one for the whole. ``activations``: unsigned
-    ones, or signed ones; None takes signed ones on 64-bit ARM, whose integer products take signed numbers on both
-    sides, and unsigned ones elsewhere: those of x86 (VNNI) take one side unsigned, so that ONNX Runtime makes signed
-    ones unsigned again, and where several operations read a tensor falls back to float.
+    ``per_channel``: one scale per output channel of a weight, otherwise one for the whole tensor. ``activations``:
+    ``"unsigned"`` or ``"signed"``; None uses signed ones on 64-bit ARM, where both factors of an integer product are
+    signed, and unsigned ones elsewhere. On x86 (VNNI) one factor must be unsigned: ONNX Runtime converts signed
+    activations, and computes in float if several operations use such a tensor.
 
     Raises:
         InputError: an option that does not exist, or images that calibration cannot use.
@@ -119,7 +119,7 @@ class Quantize:
     def _search(self, graph: Graph, preprocessing: Preprocessing, context: Context) -> _Search:
         workload, train = graph.workload, context.data.train
         if not any(op.kind in (*WEIGHTED, "matmul") for op in workload.ops):
-            raise InputError("nothing in this network can be held as integers: no convolution or matrix product")
+            raise InputError("nothing to quantize: the network has no convolution or matrix product")
         order = np.random.default_rng(context.seed).permutation(len(train))
         count = max(1, min(self.images, len(order) // 2))
         calibrating, judging = train.take(np.sort(order[:count])), train.take(np.sort(order[-count:]))

@@ -21,12 +21,12 @@ from hw_profiles.errors import InputError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QuantizeAware:
-    """Train the weights and all scales in 8-bit integers, led by the float network (LSQ, 1902.08153).
+    """Quantization-aware training with learned scales (LSQ, 1902.08153) and the float network as teacher.
 
-    It starts from the artifact's scales, or where it has none from the extremes of calibration images. Batch
-    normalisation is folded. Zeros of a stage before stay zeros. Weights have a scale for each output channel,
-    activations one for each tensor; a scale's gradient is divided by the square root of the numbers that it serves
-    times the largest integer. ``weight`` and ``temperature`` are those of :class:`compress.Distill`.
+    It starts from the scales of the artifact, or if there are none, from the minima and maxima of calibration images.
+    Batch normalization is folded. Zeros of an earlier stage stay zero. Weights have one scale per output channel,
+    activations one per tensor; the gradient of a scale is divided by the square root of the number of values that it
+    applies to times the largest integer. ``weight`` and ``temperature`` are those of :class:`compress.Distill`.
     """
 
     name: ClassVar[str] = "qat"

@@ -37,21 +37,21 @@ from hw_profiles.runtimes.fusion import fuse
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MixedPrecision:
-    """Low precision where it costs little accuracy, as much as the context's limits need elsewhere.
+    """Use low precision for layers where it costs little accuracy, and elsewhere only as far as the limits require.
 
-    ``bits`` 8: operations in 8-bit integers, others in float; a float network is quantized first
-    (:class:`compress.quantization.int8.ptq.Quantize`). 4:
-    weights as 4-bit integers (see :class:`compress.quantization.weight_only.int4.Int4`), others as they are; in an
-    int8 network these are 8-bit integers, and 4-bit ones are widened to 8 bits when the file is loaded. Biases undo
-    what 4 bits do to the mean of each channel.
+    ``bits`` 8: operations in int8, others in float; a float network is quantized first
+    (:class:`compress.quantization.int8.ptq.Quantize`). 4: weights as 4-bit integers (see
+    :class:`compress.quantization.weight_only.int4.Int4`), others unchanged; in an int8 network these are 8-bit
+    integers, and 4-bit ones are widened to 8 bits when the file is loaded. Biases compensate the shift that 4 bits
+    cause in the mean of each channel.
 
-    All operations begin in low precision. Those that lose most for what they save, by :func:`sensitivity` on ``images``
-    training images (of estimated latency for 8 bits, of bytes for 4), leave it one after the other until no more than
-    ``max_accuracy_drop`` points (None: the context's) of validation accuracy are lost against the float network; one
-    that would break the budget stays. With ``only_faster`` those that 8 bits make no faster are in float from the
-    start, such as hard-swish blocks where a runtime does not fuse them: on this machine by blocks that are measured
-    apart, for another device by the estimate. Accuracy is that of the file in ONNX Runtime; otherwise latency is
-    estimated in between, and measured where the file is deployed.
+    All operations start in low precision. Those that lose most for what they save (estimated latency for 8 bits, bytes
+    for 4), by :func:`sensitivity` on ``images`` training images, are moved to higher precision one after the other
+    until the validation accuracy drop against the float network is at most ``max_accuracy_drop`` points (None: that of
+    the context); an operation that would exceed the budget is not moved. With ``only_faster``, operations that 8 bits
+    do not make faster are in float from the start, such as hard-swish blocks that the runtime does not fuse: measured
+    block by block on this machine, estimated for another device. Accuracy is that of the file in ONNX Runtime; latency
+    is estimated in between, and measured for the final file.
 
     >>> MixedPrecision(bits=4).name
     'mixed'

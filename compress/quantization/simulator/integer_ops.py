@@ -146,7 +146,7 @@ def function_of(name: str) -> Callable[[Tensor], Tensor]:
     [0.0, 6.0]
     """
     if name not in _FUNCTIONS:
-        raise InputError(f"no integer arithmetic is known for the function {name!r} (valid: {', '.join(_FUNCTIONS)})")
+        raise InputError(f"no int8 implementation of the function {name!r} (valid: {', '.join(_FUNCTIONS)})")
     return _FUNCTIONS[name]
 
 

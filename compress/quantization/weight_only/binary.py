@@ -52,8 +52,8 @@ class Binarize:
 
 
 def store_binary(source: Path | bytes) -> bytes:
-    """Any ONNX file with binary weights, but for those that :class:`Binarize` keeps. What was not trained so is hardly
-    right any more.
+    """Store the weights of any ONNX file in one bit, except those that :class:`Binarize` excludes. Without binary-aware
+    training, accuracy is usually lost.
 
     Raises:
         InputError: not an ONNX file, or one without such weights.

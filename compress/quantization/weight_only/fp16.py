@@ -15,9 +15,9 @@ from compress.weight_codecs.onnx_storage import store
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Half:
-    """Store the weights in 16-bit floating point, but for those that have fewer bits; biases stay float32.
+    """Store weights as float16, except those already stored in fewer bits; biases stay float32.
 
-    The file halves. Where it runs the weights are made float32 again when it is loaded, so that neither memory nor
+    This halves the file size. Weights are converted back to float32 when the file is loaded, so that neither memory nor
     latency changes.
 
     >>> Half().name

@@ -105,13 +105,13 @@ def at_opset(model: Any, opset: int) -> Any:
     versions = [each.version for each in model.opset_import if each.domain in ("", "ai.onnx")]
     if versions and min(versions) >= opset:
         return model
-    said = list(model.graph.value_info)
+    value_info = list(model.graph.value_info)
     try:
         model = version_converter.convert_version(model, opset)
     except Exception as error:
         raise InputError(f"the file must be convertible to opset {opset}, and is not ({_reason(error)})") from None
     model.graph.ClearField("value_info")  # the converter's own, which takes bytes and says nothing new
-    model.graph.value_info.extend(said)
+    model.graph.value_info.extend(value_info)
     return model
 
 
@@ -197,7 +197,7 @@ def _close(graph: Any, input_shape: Sequence[int] | None, batch: int | None) -> 
     fixed = [dim.dim_value if dim.dim_value > 0 else None for dim in dims]
     if len(sides) != len(dims) - 1 or any(a and b and a != b for a, b in zip(fixed[1:], sides, strict=True)):
         raise InputError(
-            f"input {shown(graph.input[0].name)} has the sides {fixed[1:]}, but input_shape says {tuple(sides)}"
+            f"input {shown(graph.input[0].name)} has the dimensions {fixed[1:]}, but input_shape is {tuple(sides)}"
         )
     changed = False
     for dim, old, new in zip(dims, fixed, [batch, *sides], strict=True):

@@ -31,7 +31,7 @@ def folded(model: Any) -> Any:
             quant_pre_process(given, path, skip_symbolic_shape=True)
         except Exception as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise InputError(f"ONNX Runtime must be able to load the network, and is not ({reason})") from None
+            raise InputError(f"ONNX Runtime cannot load the model ({reason})") from None
         prepared = onnx.load_model_from_string(path.read_bytes())
     merge_equal_initializers(prepared.graph)
     return prepared

@@ -69,7 +69,8 @@ def device_table(devices: Sequence[dict[str, Any]]) -> list[str]:
     """
     rows = [_row(facts) for facts in devices]
     signs = (
-        "±: the 90 % interval of estimates, in percent or times; ~ assumed; power while computing; "
+        "±: 90% interval of the latency estimates, as a percentage or a factor (x2); ~: assumed value; power: while "
+        "computing; "
         "sources: `nas devices show NAME`"
     )
     return [*aligned(_HEAD, rows, left=2), "", *textwrap.wrap(signs, width=WIDTH)]
@@ -110,7 +111,7 @@ def _power(fact: dict[str, Any] | None) -> str:
 
 
 def _interval(deviation: float | None) -> str:
-    """The end of a 90 % interval, in percent while that is small and as a factor else.
+    """The end of a 90% interval: a percentage while that is small, otherwise a factor.
 
     >>> _interval(0.05), _interval(0.42137), _interval(None)
     ('9%', 'x2', '')
@@ -124,14 +125,14 @@ def _interval(deviation: float | None) -> str:
 def device_lines(facts: dict[str, Any]) -> list[str]:
     """The facts of a device for a terminal, each with its source."""
     measured = ", ".join(f"{name} {value}" for name, value in facts["conditions"].items())
-    off = ", ".join(f"{100 * deviation:.1f} % in {name}" for name, deviation in facts["deviation"].items())
+    off = ", ".join(f"{100 * deviation:.1f}% ({name})" for name, deviation in facts["deviation"].items())
     lines = [
         f"{facts['name']}: {facts['description']}",
         f"  precisions   {', '.join(facts['precisions'])}",
         f"  source       {facts['source']}",
         f"  measured on  {measured}",
         f"  this machine {_here(facts)}",
-        f"  estimates    have an error of {off} (standard deviation)",
+        f"  estimates    error of {off}, standard deviation",
         *_missed(facts["held_out"]),
         *(_fact_line(name, fact) for name, fact in facts["facts"].items()),
     ]
@@ -142,9 +143,9 @@ def _missed(held_out: dict[str, Any]) -> list[str]:
     if not held_out:
         return []
     return [
-        f"  {precision} error   {100 * found['mean_error']:.1f} % on average for {found['networks']} published "
-        f"networks of {found['families']} families, each estimated without its family (from MACs alone: "
-        f"{100 * found['macs_error']:.1f} %); the 90 % interval contained {100 * found['within_interval']:.0f} %"
+        f"  {precision} error   mean {100 * found['mean_error']:.1f}% on {found['networks']} published networks from "
+        f"{found['families']} families, leave-one-family-out (number of MACs alone: "
+        f"{100 * found['macs_error']:.1f}%); coverage of the 90% interval: {100 * found['within_interval']:.0f}%"
         for precision, found in held_out.items()
     ]
 
@@ -160,7 +161,7 @@ def _fact_line(name: str, fact: dict[str, Any]) -> str:
 
 def _here(facts: dict[str, Any]) -> str:
     if not facts["measurable"]:
-        return "is another one: latency is estimated, never measured"
+        return "is not this device; latency is always estimated"
     if facts["measured_on_this_machine"]:
-        return "has the conditions of the measurement"
-    return "has other conditions: `nas devices measure --out FILE.toml` writes a file for it"
+        return "matches the measurement conditions"
+    return "does not match; run `nas devices measure --out FILE.toml` to create a device file for it"

@@ -14,10 +14,10 @@ def add_verbosity(parser: argparse.ArgumentParser) -> None:
     """Add ``-v`` and ``-q``, which exclude each other."""
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
-        "-v", "--verbose", action="store_true", help="also show log messages of the libraries (default: off)"
+        "-v", "--verbose", action="store_true", help="also show log messages from third-party libraries (default: off)"
     )
     how.add_argument(
-        "-q", "--quiet", action="store_true", help="show neither progress nor log, only warnings (default: off)"
+        "-q", "--quiet", action="store_true", help="show warnings only, no progress bars or log messages (default: off)"
     )
 
 

@@ -13,4 +13,4 @@ def check_page(path: Path, option: str = "--html") -> None:
         raise InputError(f"{option} must be a file, got the folder {str(path)!r}")
     nearest = next(parent for parent in path.absolute().parents if parent.exists())
     if not nearest.is_dir():
-        raise InputError(f"{option} must be in a folder, got {str(path)!r}, but {str(nearest)!r} is a file")
+        raise InputError(f"{option}: cannot write to {str(path)!r}, {str(nearest)!r} is not a folder")

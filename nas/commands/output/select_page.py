@@ -16,7 +16,7 @@ from nas.report.svg import element, joined, label, line, picture, ticks, title
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 1080, 460, 64, 20, 34, 48
 _SHOWN_BEYOND = 4.0  # how many times the limit, or the slowest model within it, the axis reaches
 _STEPS = (1, 2, 5)
-_HEAD = ["model", "input", "top-1", "latency", "90 % interval", "RAM", "flash", "MACs", "parameters"]
+_HEAD = ["model", "input", "top-1", "latency", "90% interval", "RAM", "flash", "MACs", "parameters"]
 
 Scale = Callable[[float], float]
 
@@ -35,19 +35,18 @@ def render_selection(found: Selection, listed: Sequence[SelectedModel], notes: S
     return page(
         f"fitnas: models for {device}",
         element("h1", f"Pretrained models for {device}")
-        + note(f"{printable(found.device.description)}, {found.precision}, one image"),
-        section("plot", "Published accuracy over latency", zoo_svg(found), note(
-            "A dot is a published result of timm; blue: on the Pareto front of those within the budget; pale: within "
-            "it; hollow: beyond it, also where the chance to keep the limit is less than 90 %. Point at a dot for its "
-            "name.")),
-        section("models", f"The {len(listed)} most accurate within the budget", _table(listed, measured)),
+        + note(f"{printable(found.device.description)}, {found.precision}, batch size 1"),
+        section("plot", "Published accuracy vs. latency", zoo_svg(found), note(
+            "Each dot is a pretrained timm model. Blue: Pareto-optimal within the budget; pale: within the budget; "
+            "hollow: over budget, or less than 90% likely to meet it. Hover over a dot for its name.")),
+        section("models", f"Top {len(listed)} models within the budget", _table(listed, measured)),
         section("front", "Pareto front of accuracy and latency", _table(found.front, False)),
-        section("notes", "What the numbers are", element("ul", *(element("li", printable(text)) for text in notes))),
+        section("notes", "Notes", element("ul", *(element("li", printable(text)) for text in notes))),
     )  # fmt: skip
 
 
 def zoo_svg(found: Selection) -> Markup:
-    """All models as dots: published top-1 over estimated latency on a logarithmic scale, the limit dashed."""
+    """All models as dots: published top-1 against estimated latency on a logarithmic scale, the limit dashed."""
     limit = found.budget.latency_ms
     reach = _SHOWN_BEYOND * max([limit or 0.0, *(model.latency_ms for model in found.within)])
     beyond = [model for model in found.beyond if model.latency_ms <= reach]
@@ -66,7 +65,7 @@ def zoo_svg(found: Selection) -> Markup:
     drawing = picture(
         _WIDTH,
         _HEIGHT,
-        "published ImageNet accuracy over estimated latency of timm's models",
+        "published ImageNet accuracy vs. estimated latency of timm models",
         _axes(x, y, (left, right), (low, high)),
         *(_dot(model, x, y, "end") for model in beyond),
         *(_dot(model, x, y, "other") for model in found.within if not model.on_front),
@@ -81,7 +80,7 @@ def _axes(x: Scale, y: Scale, latencies: tuple[float, float], accuracies: tuple[
     ground = _HEIGHT - _BOTTOM
     rows = [
         line(_LEFT, y(a), _WIDTH - _RIGHT, y(a), "grid")
-        + label(_LEFT - 8, y(a) + 4, f"{100 * a:.4g} %", text_anchor="end")
+        + label(_LEFT - 8, y(a) + 4, f"{100 * a:.4g}%", text_anchor="end")
         for a in ticks(*accuracies)
     ]
     columns = [label(x(ms), ground + 18, f"{ms:g}", text_anchor="middle") for ms in log_ticks(*latencies)]
@@ -111,11 +110,11 @@ def _steps(front: Sequence[SelectedModel], x: Scale, y: Scale) -> Markup:
 
 def _dot(model: SelectedModel, x: Scale, y: Scale, kind: str) -> Markup:
     side = model.input_shape[-1]
-    said = title(f"{model.name} at {side} × {side}: {100 * model.published_top1:.2f} %, {model.latency_ms:.4g} ms")
+    tooltip = title(f"{model.name} at {side} × {side}: {100 * model.published_top1:.2f}%, {model.latency_ms:.4g} ms")
     place: dict[str, object] = {"cx": x(model.latency_ms), "cy": y(model.published_top1)}
     if kind == "front":
-        return element("circle", said, **place, r=4.5, class_=kind, role="img", tabindex=0)
-    return element("circle", said, **place, r=3.0, class_=kind)
+        return element("circle", tooltip, **place, r=4.5, class_=kind, role="img", tabindex=0)
+    return element("circle", tooltip, **place, r=3.0, class_=kind)
 
 
 def _limit(limit: float | None, x: Scale) -> Markup:
@@ -136,7 +135,7 @@ def _row(model: SelectedModel, energy: bool, measured: bool) -> list[str]:
     cells = [
         model.name,
         "×".join(map(str, model.input_shape)),
-        f"{100 * model.published_top1:.3f} %",
+        f"{100 * model.published_top1:.3f}%",
         f"{model.latency_ms:.4g} ms",
         f"{model.latency_low_ms:.4g} to {model.latency_high_ms:.4g}",
         f"{short(model.peak_ram_bytes, ' ')}B",

@@ -17,9 +17,7 @@ def add_completion(parser: argparse.ArgumentParser) -> None:
         kind = _FILES.get(str(action.metavar)) or (shtab.FILE if action.dest in _ARGUMENTS_THAT_ARE_PATHS else None)
         if kind is not None:
             action.complete = kind  # type: ignore[attr-defined]
-    shtab.add_argument_to(
-        parser, "--print-completion", help="print the completion of a shell, to be sourced by it, and exit"
-    )
+    shtab.add_argument_to(parser, "--print-completion", help="print a shell completion script and exit")
 
 
 def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:

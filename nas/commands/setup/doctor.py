@@ -23,7 +23,7 @@ from nas.execution.worker_processes import available_cores
 
 _WIDTH = 78
 _NOISE_SECONDS = 3.0
-_QUIET, _LOUD = 0.10, 0.30  # the width of the middle 80 % of the times, relative to their median
+_QUIET, _LOUD = 0.10, 0.30  # the width of the middle 80% of the times, relative to their median
 _INT8 = {
     "amx_int8": "AMX",
     "avx512_vnni": "AVX-512 VNNI",
@@ -40,7 +40,7 @@ def run_doctor(parsed: Namespace) -> int:
     print(json_text([asdict(check) for check in checks]) if parsed.json else "\n".join(check_lines(checks)))
     failed = [check.name for check in checks if check.state is State.FAILED]
     if failed:
-        print(f"nas: error: a run does not work on this machine; failed: {', '.join(failed)}", file=sys.stderr)
+        print(f"nas: error: fitnas cannot run on this machine; failed checks: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -71,8 +71,10 @@ def _machine_checks() -> list[Check]:
 
 def _cores() -> Check:
     cores, threads = available_cores(), os.environ.get("OMP_NUM_THREADS")
-    found = f"{cores} of {os.cpu_count()} may be used" + (f", OMP_NUM_THREADS={threads}" if threads else "")
-    advice = "" if not threads else "OMP_NUM_THREADS limits the threads of trainings; unset it unless that is intended"
+    found = f"{cores} of {os.cpu_count()} available" + (f", OMP_NUM_THREADS={threads}" if threads else "")
+    advice = (
+        "" if not threads else "OMP_NUM_THREADS limits the number of training threads; unset it unless this is intended"
+    )
     return Check(name="cores", state=State.NOTE if threads else State.OK, found=found, advice=advice)
 
 
@@ -84,14 +86,14 @@ def _training_checks() -> list[Check]:
         try:
             probe = run_shielded(probe_training, False, what="a training step")
         except CrashError as second:
-            return [_failed("training step", second, "PyTorch crashes on this machine: try another version of torch")]
+            return [_failed("training step", second, "PyTorch crashes on this machine; try another version of torch")]
         step = Check(
             name="training step", state=State.NOTE, found=printable(crash),
-            advice="PyTorch crashes with images in channels-last order; a run notices that and uses other, slower "
-            "kernels. Another version of torch may help",
+            advice="PyTorch crashes on channels-last tensors. Runs fall back to slower kernels; another "
+            "torch version may help",
         )  # fmt: skip
     except Exception as error:  # whatever an incomplete installation raises when it is imported
-        return [_failed("training step", error, "PyTorch does not work: install fitnas again")]
+        return [_failed("training step", error, "PyTorch does not work; reinstall fitnas")]
     return [step, _torch(probe), _int8(probe), _bfloat16(probe)]
 
 
@@ -111,30 +113,31 @@ def _torch(probe: TrainingProbe) -> Check:
 
 def _int8(probe: TrainingProbe) -> Check:
     if not probe.instructions:
-        return Check(name="int8 instructions", state=State.OK, found="this version of torch does not tell")
+        return Check(name="int8 instructions", state=State.OK, found="not reported by this torch version")
     found = [name for flag, name in _INT8.items() if flag in probe.instructions]
     if found:
         return Check(name="int8 instructions", state=State.OK, found=", ".join(found))
     return Check(
         name="int8 instructions", state=State.NOTE, found="none",
-        advice="int8 files may be no faster than float32 here; a run keeps int8 only if it is measured to be better",
+        advice="int8 models may not be faster than float32 on this machine; a run keeps int8 only if "
+        "measurements show a benefit",
     )  # fmt: skip
 
 
 def _bfloat16(probe: TrainingProbe) -> Check:
     found = [name for flag, name in _BFLOAT16.items() if flag in probe.instructions]
-    gains = ", ".join(f"{name} {float32 / bf16:.1f} times as fast" for name, (float32, bf16) in probe.step_ms.items())
-    return Check(name="bfloat16", state=State.OK, found=f"{', '.join(found) or 'no instructions'}; training {gains}")
+    gains = ", ".join(f"{name} {float32 / bf16:.1f}x" for name, (float32, bf16) in probe.step_ms.items())
+    return Check(
+        name="bfloat16", state=State.OK, found=f"{', '.join(found) or 'no instructions'}; training speedup {gains}"
+    )
 
 
 def _latency_checks() -> list[Check]:
     try:
         probe: LatencyProbe = run_shielded(probe_latency, _NOISE_SECONDS, what="ONNX Runtime")
     except Exception as error:
-        return [_failed("ONNX Runtime", error, "no file can be run or measured: install fitnas again")]
-    times = (
-        f"{probe.fp32_ms:.3f} ms, in int8 {probe.int8_ms:.3f} ms ({probe.fp32_ms / probe.int8_ms:.1f} times as fast)"
-    )
+        return [_failed("ONNX Runtime", error, "ONNX Runtime does not work; reinstall fitnas")]
+    times = f"{probe.fp32_ms:.3f} ms, int8 {probe.int8_ms:.3f} ms ({probe.fp32_ms / probe.int8_ms:.1f}x speedup)"
     return [
         Check(name="ONNX Runtime", state=State.OK, found=f"{probe.onnxruntime}; resnet8 {times}"),
         _noise(probe.spread),
@@ -145,15 +148,16 @@ def _noise(spread: float) -> Check:
     """How much times of the same work differ.
 
     >>> _noise(0.03).found, _noise(0.5).state
-    ('the middle 80 % of the times differ by 3 %', <State.NOTE: 'note'>)
+    ('timings vary by 3% (10th to 90th percentile)', <State.NOTE: 'note'>)
     """
-    found = f"the middle 80 % of the times differ by {100 * spread:.0f} %"
+    found = f"timings vary by {100 * spread:.0f}% (10th to 90th percentile)"
     if spread < _QUIET:
         return Check(name="noise", state=State.OK, found=found)
     degree = "somewhat noisy" if spread < _LOUD else "very noisy"
     return Check(
         name="noise", state=State.NOTE, found=found,
-        advice=f"this machine is {degree}: measured latencies get wide intervals and take longer. Close other programs",
+        advice=f"this machine is {degree}: latency measurements take longer and have wide intervals. Close "
+        "other programs",
     )  # fmt: skip
 
 
@@ -165,6 +169,7 @@ def _device_file() -> Check:
     differing = [name for name, value in here.items() if device.conditions.get(name) != value]
     return Check(
         name="device file", state=State.NOTE, found=f"`host` was measured with another {', '.join(differing)}",
-        advice="estimates for `host` are a factor of two wide, so candidates are measured. Ten quiet minutes make a "
-        "file for this machine: nas devices measure --out my.toml; then use --device my.toml",
+        advice="estimates for `host` are only accurate to a factor of two, so candidates are measured "
+        "instead. To create a device file for this machine (10 minutes, machine otherwise idle), run: "
+        "nas devices measure --out my.toml; then use --device my.toml",
     )  # fmt: skip

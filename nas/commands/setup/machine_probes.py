@@ -33,7 +33,7 @@ class TrainingProbe:
 class LatencyProbe:
     """What ONNX Runtime showed: its version, milliseconds of ResNet-8 in float32 and int8, and how steady they are.
 
-    ``spread`` is the width of the middle 80 % of the times of one file, divided by their median.
+    ``spread`` is the width of the middle 80% of the times of one file, divided by their median.
     """
 
     onnxruntime: str

@@ -1,4 +1,4 @@
-"""``nas init``: a TOML file with every setting of a run, its meaning and its default."""
+"""``nas init``: a TOML file with every setting of a run, a description and its default."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nas.config import Config, default_text, load_config, settings
 from nas.errors import InputError, user_input
 
 _WIDTH = 110
-_HEAD = "Settings of `nas run`. Remove the # in front of a line to set it; otherwise the default above it holds."
+_HEAD = "Settings of `nas run`. Uncomment a line to change a setting; otherwise the default given above it applies."
 
 
 def run_init(parsed: Namespace, given: Mapping[str, Any]) -> None:
@@ -31,7 +31,7 @@ def run_init(parsed: Namespace, given: Mapping[str, Any]) -> None:
     with user_input():
         load_config(None, set_here)
         if path.exists() and not parsed.force:
-            raise InputError(f"{path} exists already: choose another name, or give --force to overwrite it")
+            raise InputError(f"{path} already exists; choose another name or use --force to overwrite it")
         if not path.parent.is_dir():
             raise InputError(f"{path}: there is no folder {str(path.parent)!r}")
         write_text(path, settings_text(set_here))
@@ -42,7 +42,7 @@ def settings_text(given: Mapping[str, Any]) -> str:
     """All settings as TOML: those that are given, and the others behind a ``#`` with their default or an example.
 
     >>> settings_text({}).splitlines()[-2:]
-    ['# epochs of every other step that trains (default: 5)', '#stage_epochs = 5.0']
+    ['# epochs of each other compression step that trains (default: 5)', '#stage_epochs = 5.0']
     """
     parts = [_comment(_HEAD)]
     for section, group in groupby(settings().items(), key=lambda item: item[1].section):

@@ -70,8 +70,8 @@ def far_apart() -> Graph:
     ("make", "words"),
     [
         (far_apart, "node 'y_node' (Conv): its sizes must be in 0..127, got (1, 128, 1, 1)"),
-        (resized, "node 'b_node' (Resize): no C99 kernel is known for it but the mode nearest"),
-        (attention, "node 'y_node' (MatMul): no C99 kernel is known for it unless its second input alone is constant"),
+        (resized, "node 'b_node' (Resize): only the mode nearest is supported"),
+        (attention, "node 'y_node' (MatMul): supported only if exactly the second input is constant"),
         (normalised, "node 'b_node' (LayerNormalization): no C99 kernel is known for it"),
     ],
 )
@@ -133,7 +133,7 @@ def test_a_folder_with_files_is_kept_unless_forced(tmp_path: Path) -> None:
     out = tmp_path / "c"
     out.mkdir()
     (out / "mine.txt").write_text("mine")
-    with pytest.raises(ValueError, match="must be new or empty"):
+    with pytest.raises(ValueError, match="already exists and is not empty"):
         write_c99(file, out)
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
     write_c99(file, out, force=True)
@@ -144,7 +144,7 @@ def test_a_folder_with_files_is_kept_unless_forced(tmp_path: Path) -> None:
 def test_a_file_is_never_taken_for_a_folder(force: bool, tmp_path: Path) -> None:
     file = network_file(tmp_path / "model.onnx", preset("resnet8"))
     before = file.read_bytes()
-    with pytest.raises(ValueError, match=r"model\.onnx: must be a folder, and is a file"):
+    with pytest.raises(ValueError, match=r"model\.onnx is a file, expected a folder"):
         write_c99(file, file, force=force)
     assert file.read_bytes() == before
 

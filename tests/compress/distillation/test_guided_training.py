@@ -70,7 +70,7 @@ def test_a_module_is_born_again(context: Context) -> None:
     for name in ("0.weight", "3.weight", "7.weight"):
         cosine = torch.cosine_similarity(begun.weights[name].flatten(), module.state_dict()[name].flatten(), dim=0)
         assert abs(float(cosine)) < 0.5
-    with pytest.raises(ValueError, match="begins with new weights, which VisionTransformer cannot get"):
+    with pytest.raises(ValueError, match="re-initializes the weights, which VisionTransformer does not support"):
         compress.distill(of_timm(), context.data, Distill(method="self", recipe=BLINK))
 
 

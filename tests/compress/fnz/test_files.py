@@ -34,7 +34,7 @@ def test_bytes_are_taken_and_an_earlier_file_is_replaced(tmp_path: Path) -> None
 
 def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
-    with pytest.raises(ValueError, match="m: must be the name of a file, is a folder"):
+    with pytest.raises(ValueError, match="m is a folder, expected the name of a file"):
         encode_file(FILE, tmp_path / "m")
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
@@ -45,7 +45,7 @@ def test_what_was_good_stays_where_something_fails(tmp_path: Path) -> None:
     good = (tmp_path / "m.fnz").read_bytes()
     (tmp_path / "cut.fnz").write_bytes(good[:-1])
     (tmp_path / "not.onnx").write_bytes(b"hello")
-    with pytest.raises(ValueError, match=r"cut\.fnz: not a whole \.fnz file: it must have"):
+    with pytest.raises(ValueError, match=r"cut\.fnz: truncated or damaged \.fnz file: it must have"):
         decode_file(tmp_path / "cut.fnz", tmp_path / "m.onnx")
     with pytest.raises(ValueError, match=r"not\.onnx: not an ONNX file"):
         encode_file(tmp_path / "not.onnx", tmp_path / "m.fnz")

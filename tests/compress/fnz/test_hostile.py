@@ -70,7 +70,7 @@ def test_files_with_right_checksums_of_wrong_contents_give_the_file_or_an_error(
             said.add(str(error))
         else:  # bytes that no coding reads
             assert same == FILES[name]
-    assert all(message.startswith("not a whole .fnz file: ") and message.isprintable() for message in said)
+    assert all(message.startswith("truncated or damaged .fnz file: ") and message.isprintable() for message in said)
     assert len(said) > 10
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000
 
@@ -179,7 +179,7 @@ def test_harm_is_refused_in_one_line(name: str) -> None:
     data, said = HARM[name]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for read in (decode_onnx, describe):
-        with pytest.raises(ValueError, match=rf"not a whole \.fnz file: .*{said}") as error:
+        with pytest.raises(ValueError, match=rf"truncated or damaged \.fnz file: .*{said}") as error:
             read(data)
         assert one_line(error)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000
@@ -210,7 +210,7 @@ def test_sizes_beyond_the_bound_are_refused_before_memory_is_taken(decoded: int,
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ValueError, match=f"must decode to at most {largest_decoded(len(coded))}"):
         decode_onnx(coded)
-    with pytest.raises(ValueError, match=r"not a whole \.fnz file"):
+    with pytest.raises(ValueError, match=r"truncated or damaged \.fnz file"):
         decode_onnx(with_sizes(decoded and 4_000_000, directory and 4_000_000))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 

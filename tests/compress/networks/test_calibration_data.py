@@ -117,7 +117,7 @@ def test_a_folder_with_other_classes_than_the_networks_is_judged_without_labels(
     with caplog.at_level(logging.WARNING, "fitnas"):
         after = compress.quantize(network, str(tmp_path), MINMAX)
     assert "val_accuracy" not in after.metrics
-    assert any("judged without labels" in message for message in caplog.messages)
+    assert any("evaluating without labels" in message for message in caplog.messages)
 
 
 @pytest.mark.parametrize("batches", [False, True])
@@ -248,7 +248,7 @@ def test_an_endless_iterable_is_read_in_part(caplog: pytest.LogCaptureFixture) -
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ([], "must yield at least one"),
+        ([], "the iterable of batches is empty"),
         ([FLOATS[:2], FLOATS[:2, :, :8]], "batches must be of one form"),
         ([(FLOATS[:2], [0, 1]), FLOATS[:2]], "labels or none, got both"),
         ([Image.new("RGB", (8, 8))], "got a single picture"),

@@ -83,7 +83,7 @@ def test_pruned_channels_are_cut_out_again_where_they_were() -> None:
         ({"name": "hf-hub:someone/model"}, "timm has no model"),
         ({"kwargs": {"checkpoint_path": "x.pth"}}, "'checkpoint_path' must not be given"),
         ({"kwargs": {"pretrained": True}}, "'pretrained' must not be given"),
-        ({"kwargs": {"num_classes": 10**9}}, "num_classes must be a text, a truth value, a number of at most 65536"),
+        ({"kwargs": {"num_classes": 10**9}}, "num_classes must be a str, a bool, a number of at most 65536"),
         ({"kwargs": {"act_layer": {"a": 1}}}, "act_layer must be a text"),
         ({"kwargs": {"nonsense": 3}}, "cannot be made with"),
         ({"kwargs": {"depth": 2049}}, "depth must be a text, a truth value, a number of at most 2048"),
@@ -147,7 +147,7 @@ class Two(nn.Module):
     ("module", "said"),
     [
         (Random(), "Random: the exported file differs from the module"),
-        (Ways(), "Ways: what a model does must not depend on the numbers"),
+        (Ways(), "Ways: control flow that depends on the values of the input"),
         (Two(), "one output, got 2"),
         (nn.Linear(3, 2), "Linear: cannot be run with an input of"),
     ],

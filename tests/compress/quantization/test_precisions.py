@@ -183,7 +183,7 @@ class Two(nn.Module):
         (lambda data: compress.quantize(four(data), data, precision="mixed"), "weights are stored in 4 bits"),
         (lambda data: compress.quantize(ARCH, precision="fp16", budget=Budget(flash_bytes=1)), "what the network takes in fp16"),
         (lambda data: compress.sparsify(compress.quantize(ARCH, precision="fp16")), "or are stored in fewer bits"),
-        (lambda data: compress.cluster(compress.quantize(ARCH, precision="fp16")), "stored in fewer bits, here they are"),
+        (lambda data: compress.cluster(compress.quantize(ARCH, precision="fp16")), "this network is already quantized"),
         (lambda data: compress.quantize(normed(), data), "are computed of others"),
         (lambda data: compress.quantize(small().to("meta"), data), "is on the device meta"),
         (lambda data: compress.distill(ARCH, data, teacher=3), "a teacher must be a model, .*, got int"),

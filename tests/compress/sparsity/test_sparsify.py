@@ -207,9 +207,9 @@ def test_zeros_stay_when_other_stages_train_on_the_folded_weights(learnt: Artifa
         ({"criterion": "magnitud"}, "criterion must be one of magnitude, movement.*did you mean 'magnitude'"),
         ({"pattern": "4:4"}, "pattern must be one of '', 2:4, 4:8, got '4:4'"),
         ({"scope": "all"}, "scope must be one of"),
-        ({"schedule": "gradual", "rounds": 3}, "rounds and rewind are for schedule='iterative'"),
+        ({"schedule": "gradual", "rounds": 3}, "rounds and rewind require schedule='iterative'"),
         ({"schedule": "iterative", "rounds": 0}, "rounds must be at least 1"),
-        ({"criterion": "movement", "recipe": None}, "needs schedule='gradual' and a recipe"),
+        ({"criterion": "movement", "recipe": None}, "requires training: schedule='gradual' and a recipe"),
         ({"scope": "sensitivity", "amount": {"conv": 0.5}}, "amount must be one number"),
     ],
 )

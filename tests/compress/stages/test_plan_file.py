@@ -44,7 +44,7 @@ def test_another_order_is_refused_unless_it_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('[[stages]]\nname = "prun"', "no stage is called 'prun'; did you mean 'prune'"),
+        ('[[stages]]\nname = "prun"', "unknown stage 'prun'; did you mean 'prune'"),
         ('[[stages]]\nname = "prune"\namonut = 0.1', "prune: unknown key 'amonut'; did you mean 'amount'"),
         ('[[stages]]\nname = "prune"\nrecipe.epoch = 1', "prune.recipe: unknown key 'epoch'; did you mean 'epochs'"),
         ('[[stages]]\nname = "prune"\nrecipe = 3', 'prune.recipe must be a table of settings or "none", got 3'),

@@ -116,11 +116,14 @@ def test_the_interval_decides_where_there_are_images_enough(context: Context) ->
     many = AccuracyChange(lost=12, gained=4, images=1000)
     why = accuracy_reason(before, after, before, asked, many)
     assert why is not None
-    assert "up to 1.34 points of validation accuracy lost (0.80 on 1000 images, 90 % confidence), 1.00 allowed" in why
+    assert (
+        "may be up to 1.34 points (observed 0.80 on 1000 images, 90% confidence), which exceeds the limit of 1.00"
+        in why
+    )
     assert accuracy_reason(before, after, before, context, many) is None  # by the estimate
     few = AccuracyChange(lost=1, gained=1, images=125), AccuracyChange(lost=1, gained=0, images=125)
     assert accuracy_reason(before, after, before, asked, few[0]) is None
-    assert "(0.80 on 125 images, 74 % confidence)" in str(accuracy_reason(before, after, before, asked, few[1]))
+    assert "(observed 0.80 on 125 images, 74% confidence)" in str(accuracy_reason(before, after, before, asked, few[1]))
     assert accuracy_reason(before, after, before, replace(asked, max_accuracy_drop=1.5), many) is None
 
 

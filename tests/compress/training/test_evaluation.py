@@ -36,7 +36,7 @@ class Network(nn.Sequential):
         return super().forward(x)
 
 
-def lesson(model: nn.Module) -> object:
+def guided(model: nn.Module) -> object:
     teacher = ModuleTeacher(nn.Sequential(nn.Conv2d(3, 4, 3)), RECORD)
     stage = Distill(method="hints", layers=("0",), teacher_layers=("0",))
     return FeatureDistillation.of(stage, model, teacher, (3, 8, 8), seed=0)
@@ -51,9 +51,9 @@ def lesson(model: nn.Module) -> object:
         lambda model: feature_layers(model, (3, 8, 8)),
         lambda model: export_module(model, (3, 8, 8)),
         lambda model: nothing_changed(nn.Sequential(), model, (3, 8, 8)),
-        lesson,
+        guided,
     ],
-    ids=["predict", "mean_loss", "feature_layers", "export_module", "nothing_changed", "lesson"],
+    ids=["predict", "mean_loss", "feature_layers", "export_module", "nothing_changed", "guided"],
 )
 def test_each_part_stays_in_its_mode(look: Callable[[nn.Module], object], fails: bool) -> None:
     model = Network()

@@ -258,7 +258,7 @@ def clashing() -> bytes:
         (lambda: store_binary(without_weights()), "must have float32 weights of convolutions or linear layers"),
         (lambda: store_half(altered(1e6)), "within ±65504 to be stored in float16, got 1e"),
         (lambda: store_int4(altered(float("nan"))), "weight 'classifier.weight': every number must be finite"),
-        (lambda: store_half(clashing()), "'stem.weight.half': a name that the stored weight needs must be free"),
+        (lambda: store_half(clashing()), "'stem.weight.half': the name is already in use"),
         (lambda: store_int4(RESNET, group=1), "group must be at least 2, got 1"),
         (lambda: store_half(b"nothing"), "not an ONNX file"),
         (lambda: store_formats(RESNET, {"no.weight": TensorFormat(bits=4, group=32)}), "weight no.weight: the file must hold"),

@@ -184,5 +184,5 @@ def test_costs_that_cannot_be_are_refused() -> None:
     for coefficients in ((-1.0, 2.0), (float("nan"), 1.0)):
         with pytest.raises(ValueError, match="coefficients must be at least 0, got"):
             KernelCost(coefficients=coefficients)
-    with pytest.raises(ValueError, match="points and weights must be as many, got 1 and 2"):
+    with pytest.raises(ValueError, match="points and weights must have the same length, got 1 and 2"):
         KernelCost(coefficients=(1.0,), points=((1.0,),), weights=(1.0, 2.0))

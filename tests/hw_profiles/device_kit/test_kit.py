@@ -114,7 +114,7 @@ def test_a_device_measured_in_another_runtime_starts_with_the_kernels_of_onnx_ru
     arch = preset("mobilenetv2_100", input_shape=(3, 96, 96))
     assert profile(arch, found).latency_ms == pytest.approx(profile(arch, truth).latency_ms, rel=0.1)
     assert found.facts == board.facts
-    with pytest.raises(InputError, match="the times are of the runtime ort, and device raspberry-pi-4 is of tflite"):
+    with pytest.raises(InputError, match="the results were measured with ort, but device raspberry-pi-4 is for tflite"):
         device_of_result(load_device("raspberry-pi-4"), kit_result(truth, names=kit_names()[:1]), "my_pi")
 
 

@@ -55,8 +55,8 @@ def test_the_kit_runs_there_and_nothing_is_left(server: SshServer, caplog: pytes
     ("program", "said"),
     [
         (b"raise SystemExit('no onnxruntime here')", f"{NAME}: no onnxruntime here"),
-        (b"import time; time.sleep(10)", "must answer within 2 seconds, and did not"),
-        slow((b"print('x' * 3_000_000); import time; time.sleep(10)", "must print at most 1000000 bytes")),
+        (b"import time; time.sleep(10)", "no answer within 2 seconds"),
+        slow((b"print('x' * 3_000_000); import time; time.sleep(10)", "output exceeds 1000000 bytes")),
         slow((b"", "No such file or directory")),  # no result
     ],
 )
@@ -148,7 +148,7 @@ def test_a_machine_that_does_not_answer_is_given_up(tmp_path: Path, monkeypatch:
     pretend(tmp_path, monkeypatch, "exec sleep 60")
     monkeypatch.setattr(remote_machine, "_SHORT_SECONDS", 0.2)
     start = time.monotonic()
-    with pytest.raises(InputError, match=r"pi: must answer within 0\.2 seconds"):
+    with pytest.raises(InputError, match=r"pi: no answer within 0\.2 seconds"):
         run(RemoteMachine(destination="pi"), RUNS)
     assert time.monotonic() - start < 10
 

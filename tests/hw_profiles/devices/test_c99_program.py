@@ -103,5 +103,5 @@ def test_costs_that_were_measured_with_our_programs_stay() -> None:
 def test_a_board_deploys_int8_alone() -> None:
     assert deployed_precisions(board("rp2040")) == ("int8",)
     assert deployed_precisions(load_device("rp2040")) == ("fp32", "int8")  # as its own runtime may
-    with pytest.raises(InputError, match="host runs no C99 program: its file states no c99_processor"):
+    with pytest.raises(InputError, match="host cannot run C99 programs: its device file lacks c99_processor"):
         with_c99_costs(load_device("host"))

@@ -98,7 +98,7 @@ def test_every_device_estimates_every_network(name: str) -> None:
 
 
 def test_devices_that_do_not_exist_and_precisions_they_do_not_have(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no device is called 'hots'; did you mean 'host'"):
+    with pytest.raises(ValueError, match="unknown device 'hots'; did you mean 'host'"):
         load_device("hots")
     with pytest.raises(ValueError, match=r"valid: esp32-p4, .*, host, .*, or a .toml file"):
         load_device(tmp_path)

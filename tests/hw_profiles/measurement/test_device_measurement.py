@@ -153,7 +153,7 @@ def test_what_was_begun_with_other_networks_is_not_gone_on_with(machine: Machine
     machine.breaks_at = 20
     with pytest.raises(KeyboardInterrupt):
         measure_device(tmp_path / "new.toml", seconds=200)
-    with pytest.raises(ValueError, match="begun under other conditions"):
+    with pytest.raises(ValueError, match="started under different conditions"):
         measure_device(tmp_path / "new.toml", seconds=200, typical=later)
     assert len(machine.measured) == 20
 
@@ -218,7 +218,9 @@ def test_a_line_that_a_kill_cut_off_costs_that_line_only(machine: Machine, tmp_p
 def test_times_of_other_conditions_are_not_mixed_in(machine: Machine, tmp_path: Path, text: str) -> None:
     out = tmp_path / "new.toml"
     journal(out).write_text(text)
-    with pytest.raises(ValueError, match=r"new.partial.jsonl was begun under other conditions: remove it to begin"):
+    with pytest.raises(
+        ValueError, match=r"new.partial.jsonl was started under different conditions: delete it to start"
+    ):
         measure_device(out, seconds=200)
     assert journal(out).read_text() == text
     assert machine.measured == []
@@ -243,7 +245,7 @@ def test_a_device_that_is_there_stays_until_the_new_one_is_whole(machine: Machin
 
 
 def test_what_cannot_be_is_refused_before_anything_is_measured(machine: Machine, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"a device is written to a .toml file, got '.*new.json'"):
+    with pytest.raises(ValueError, match=r"a device file must be a .toml file, got '.*new.json'"):
         measure_device(tmp_path / "new.json", seconds=200)
     with pytest.raises(ValueError, match="precision must be one of fp32, int8, got 'int4'"):
         measure_device(tmp_path / "new.toml", seconds=200, precisions=["int4"])

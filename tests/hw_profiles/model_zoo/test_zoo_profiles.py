@@ -93,5 +93,5 @@ def test_what_is_not_stored_is_worked_out_and_said(
     with caplog.at_level("INFO", "fitnas"):
         found = module.zoo_features.__wrapped__("torch", "fp32")
     assert len(found.architectures) == 3
-    assert "nothing is stored for the runtime torch" in caplog.text
+    assert "no stored features for the runtime torch" in caplog.text
     assert "2 networks worked out" in caplog.text

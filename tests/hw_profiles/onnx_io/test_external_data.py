@@ -73,16 +73,16 @@ def place(path: Path, **entries: str) -> None:
 @pytest.mark.parametrize(
     ("entries", "said"),
     [
-        ({"location": "../secret"}, r"must lie in a file of the same folder, got the place '../secret'"),
-        ({"location": "/etc/hostname"}, "must lie in a file of the same folder"),
-        ({"location": ".."}, "must lie in a file of the same folder"),
-        ({"location": "sub/weights.bin"}, "must lie in a file of the same folder"),
-        ({"location": "..\\weights.bin"}, "must lie in a file of the same folder"),
-        ({"location": ""}, "must lie in a file of the same folder"),
+        ({"location": "../secret"}, r"must be in a file of the same folder, got '../secret'"),
+        ({"location": "/etc/hostname"}, "must be in a file of the same folder"),
+        ({"location": ".."}, "must be in a file of the same folder"),
+        ({"location": "sub/weights.bin"}, "must be in a file of the same folder"),
+        ({"location": "..\\weights.bin"}, "must be in a file of the same folder"),
+        ({"location": ""}, "must be in a file of the same folder"),
         ({"location": "missing"}, "which cannot be read"),
         ({"location": "link"}, "which cannot be read"),
-        ({"location": "pipe"}, "must lie in a regular file"),
-        ({"location": "folder"}, "must lie in a regular file"),
+        ({"location": "pipe"}, "must be in a regular file"),
+        ({"location": "folder"}, "must be in a regular file"),
         ({"offset": "999999999"}, "must have .* bytes at 999999999"),
         ({"offset": "-4"}, "offset must be a number of bytes, got '-4'"),
         ({"length": "4"}, "must have .* bytes"),
@@ -118,5 +118,5 @@ def test_tensors_in_subgraphs_and_attributes_are_seen(beside: Path) -> None:
     outside.external_data.add(key="location", value="../secret")
     model.graph.node.append(onnx.helper.make_node("Constant", [], ["hidden"], value=outside))
     beside.write_bytes(model.SerializeToString())
-    with pytest.raises(ValueError, match=r"'hidden' must lie in a file of the same folder"):
+    with pytest.raises(ValueError, match=r"'hidden' must be in a file of the same folder"):
         load_model(beside)

@@ -236,5 +236,5 @@ def test_around_a_node_that_nobody_knows_tensors_are_float() -> None:
 def test_files_that_are_no_networks_are_refused() -> None:
     with pytest.raises(InputError, match="not an ONNX file"):
         read_graph(b"no")
-    with pytest.raises(InputError, match=r"the shape of .y. must follow from the file"):
+    with pytest.raises(InputError, match=r"the shape of .y. cannot be inferred from the file"):
         read_graph(file_of([node("Whirl", "x")], {}))

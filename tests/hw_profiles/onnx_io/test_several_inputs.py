@@ -60,7 +60,7 @@ def test_sides_that_are_open_are_closed_by_name(given: dict[str, tuple[int, ...]
         (None, "input 'sound' must have fixed sizes after the batch"),
         ((1, 64), "input_shape must say which input it is for, such as {'sound': "),
         ({"sounds": (1, 64)}, r"must name inputs of the network \('sound', 'state', 'rate'\), got 'sounds'"),
-        ({"sound": (2, 64), "state": (1, 12)}, "has the sides 1x\\?, but input_shape says 2x64"),
+        ({"sound": (2, 64), "state": (1, 12)}, "has the dimensions 1x\\?, but input_shape is 2x64"),
     ],
 )
 def test_what_does_not_close_them_is_told(given: dict[str, tuple[int, ...]] | None, said: str) -> None:

@@ -149,17 +149,17 @@ class Branch(nn.Module):
 @pytest.mark.parametrize(
     ("module", "shape", "said"),
     [
-        (Branch(), (3, 4, 4), "Branch: what a model does must not depend on the numbers in the image"),
-        (nn.Bilinear(3, 4, 5), (3,), "Bilinear: a model must take one tensor"),
+        (Branch(), (3, 4, 4), "Branch: control flow that depends on the values of the input"),
+        (nn.Bilinear(3, 4, 5), (3,), "Bilinear: for models with several inputs, pass input_shape"),
         (nn.Conv2d(3, 4, 3), (1, 8, 8), r"Conv2d: cannot be run with an input of \(1, 8, 8\)"),
-        (nn.Conv2d(3, 4, 3), (3, 0, 8), r"input_shape must be sides of at least 1.*got \(3, 0, 8\)"),
-        (nn.Conv2d(3, 4, 3), None, "input_shape must be given, such as"),
+        (nn.Conv2d(3, 4, 3), (3, 0, 8), r"input_shape must have dimensions of at least 1.*got \(3, 0, 8\)"),
+        (nn.Conv2d(3, 4, 3), None, "input_shape is required for modules, e.g."),
         ("resnet81", None, "timm has no model 'resnet81'; did you mean 'resnet18'"),
         ("timm:vit_tiny_patch16_224", (3, 50, 50, 2), "vit_tiny_patch16_224: cannot be"),
         (
             3,
             None,
-            "a model must be an Arch, a module, the name of a model of timm or the path of an ONNX file, got int",
+            "model must be an Arch, a module, a timm model name or the path of an ONNX file, got int",
         ),
         (preset("resnet8"), (3, 8, 8), r"input_shape must be that of the network, \(3, 32, 32\), or left out"),
     ],
@@ -238,7 +238,7 @@ def test_a_module_of_several_inputs_is_profiled_by_their_names() -> None:
     found = profile(module, device, input_shape={"image": (3, 8, 8), "numbers": (5,)})
     assert found.macs == 6 * 6 * 8 * 27 + 5 * 8 + 8 * 2
     assert found.params == sum(p.numel() for p in module.parameters())
-    said = r"must take one tensor, or input_shape say the sides of each by name, \{name: sides\} for image, numbers"
+    said = r"for models with several inputs, pass input_shape as \{name: shape\} for image, numbers"
     for given in ((3, 8, 8), {"image": (3, 8, 8)}):
         with pytest.raises(ValueError, match=said):
             profile(module, device, input_shape=given)

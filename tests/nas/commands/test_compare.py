@@ -42,7 +42,7 @@ def test_a_table_says_where_two_files_part(files: tuple[str, str, str], capsys: 
     assert f"{Path(files[0]).stat().st_size:,}" in told.out
     assert main(["compare", files[0], files[0], "--data", "digits"]) == 0
     told = capsys.readouterr()
-    assert f"same prediction for 100.00 % of {len(load_data('digits').test)} test images" in told.out
+    assert f"same prediction for 100.00% of {len(load_data('digits').test)} test images" in told.out
     assert "layers: none of 22 differs by more than 0.1" in told.out
 
 
@@ -107,7 +107,7 @@ def test_bad_input_is_told_in_one_line(
         ([files[0], str(tmp_path / "broken.onnx"), "--data", "digits"], "not an ONNX file"),
         ([files[0], str(tmp_path / "cut.fnz"), "--data", "digits"], "fnz"),
         ([files[0], files[1], "--data", "nowhere"], "--data must be"),
-        ([files[0], files[1], "--data", "digits", "--seed", "-1"], "--seed must be at least 0, got -1"),
+        ([files[0], files[1], "--data", "digits", "--seed", "-1"], "error: seed must be at least 0, got -1"),
         ([files[0], files[1], "--data", "digits", "--threshold", "0"], "threshold must be above 0"),
         ([files[0], files[1], "--data", "digits", "--measure", "--device", "nothing"], "nothing"),
     ):

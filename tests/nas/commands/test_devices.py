@@ -85,7 +85,7 @@ def test_whether_the_conditions_hold_here_is_said(
     (tmp_path / "my.toml").write_text(to_toml(replace(load_device("host"), conditions=stated)))
     assert main(["devices", "show", str(tmp_path / "my.toml")]) == 0
     text = capsys.readouterr().out
-    assert ("this machine has the conditions of the measurement" in text) == holds
+    assert ("this machine matches the measurement conditions" in text) == holds
     assert ("`nas devices measure --out FILE.toml`" in text) != holds
     assert main(["devices", "show", str(tmp_path / "my.toml"), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
@@ -104,7 +104,7 @@ def test_show_prints_every_fact_with_its_source_and_what_estimates_missed(
         [line] = [line for line in lines if line.split()[:1] == [fact_name]]
         assert line.endswith(f"[{fact.source}]")
     for held_out in device.held_out.values():
-        assert any(f"{100 * held_out.mean_error:.1f} % on average for {held_out.networks}" in line for line in lines)
+        assert any(f"mean {100 * held_out.mean_error:.1f}% on {held_out.networks}" in line for line in lines)
     assert bool(device.held_out) != ("no published latency" in device.source)
 
 
@@ -217,7 +217,8 @@ def test_an_interrupted_measurement_tells_how_to_go_on_and_repeats_nothing(
         patched.setattr("hw_profiles.measurement.device_measurement.measure_here", interrupted)
         assert measure(out, "--time", "2s") == 130
     assert (
-        f"to resume: nas devices measure --out {out} --precision fp32 --base none --time 2s" in capsys.readouterr().err
+        f"To resume, run: nas devices measure --out {out} --precision fp32 --base none --time 2s"
+        in capsys.readouterr().err
     )
     assert [json.loads(line)["microseconds"] for line in journal.read_text().splitlines()[1:]] == [7000.0] * 3
     assert not out.exists()
@@ -244,9 +245,9 @@ def test_real_times_that_are_too_few_are_kept_for_the_next_call(
     ("arguments", "said"),
     [
         (["measure"], "devices measure needs --out, the device file to write, such as --out my.toml"),
-        (["measure", "--out", "my.json"], "a device is written to a .toml file, got 'my.json'"),
+        (["measure", "--out", "my.json"], "--out must be a .toml file, got 'my.json'"),
         (["measure", "--out", "."], "--out must be a .toml file, got the folder '.'"),
-        (["measure", "--out", "my.toml", "--time", "10"], "time must be a number with one of the units s, min, h"),
+        (["measure", "--out", "my.toml", "--time", "10"], "time must be a number with a unit (s, min, h)"),
         (["measure", "--out", "my.toml", "--time", "-10s"], "time must be above 0, got '-10s'"),
         (["measure", "--out", "my.toml", "--threads", "0"], "--threads must be in 1..1024, got 0"),
         (["measure", "--out", "my.toml", "--precision", "fp16"], "precision must be one of fp32, int8, got 'fp16'"),
@@ -256,7 +257,7 @@ def test_real_times_that_are_too_few_are_kept_for_the_next_call(
             ["calibrate", "--base", "host", "--from", "a.csv", "--out", "my.toml"],
             "--from must be a .csv file, got 'a.csv'",
         ),
-        (["show", "hosst"], "no device is called 'hosst'; did you mean 'host'?"),
+        (["show", "hosst"], "unknown device 'hosst'; did you mean 'host'?"),
         (["show", "broken.toml"], "device file broken.toml: "),
     ],
 )

@@ -27,7 +27,7 @@ def test_ctrl_c_inside_a_finalizer_ends_the_command(
 
     monkeypatch.setitem(command._COMMANDS, "list", interrupted)
     assert command.main(["list"]) == 130
-    assert capsys.readouterr().err.strip() == "nas: interrupted; to resume: nas list"
+    assert capsys.readouterr().err.strip() == "nas: interrupted. To resume, run: nas list"
 
 
 def test_other_errors_of_finalizers_are_shown_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ def test_the_same_command_again_repeats_nothing(searched: tuple[Path, str]) -> N
     assert (folder / "winner.json").read_bytes() == winner
     assert found["winner"]["id"] == Arch.from_json(winner.decode()).id
     assert (found["evaluated"], found["proposed"]) == (3, len(before))
-    assert found["ended"] == "as many candidates as asked for were evaluated"
+    assert found["ended"] == "all requested candidates were evaluated"
     assert found["front"]
     assert all(row["latency_ms"] <= 0.1 and 0 <= row["val_accuracy"] <= 1 for row in found["front"])
 
@@ -83,15 +83,15 @@ def test_where_nothing_fits_the_reason_is_told(tmp_path: Path, capsys: pytest.Ca
     impossible = ("--latency", "1us", "--out", str(tmp_path / "run"))
     assert main((*SEARCH[:-2], *impossible)) == 3
     error = capsys.readouterr().err
-    assert "nas: nothing fits: none of " in error
-    assert "the limit that binds is latency_ms: at most 0.001 ms" in error
-    assert "the smallest change of one limit that would work: latency_ms of " in error
+    assert "nas: error: no network meets the limits: " in error
+    assert "the binding limit is latency_ms (at most 0.001 ms)" in error
+    assert "the smallest single change that would work: latency_ms of " in error
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("--time", "10s", "--storage", "s.journal"), "storage needs trials"),
+        (("--time", "10s", "--storage", "s.journal"), "storage requires trials"),
         (("--trials", "3", "--storage", "mongodb://host/studies"), "storage must be FILE.db, "),
         (("--trials", "3", "--storage", "nowhere/s.journal"), "there is no folder"),
         (("--trials", "3", "--executor", "dask"), "executor must be one of processes, ray, got 'dask'"),
@@ -120,7 +120,7 @@ def test_a_password_is_neither_shown_nor_kept(
     address = "postgresql://anna:ver%79secret@127.0.0.1:1/studies"  # nothing listens on port 1
     for command in (SEARCH, ("worker", "search", "--data", "digits")):
         line = refusal(capsys, *command, "--storage", address)
-        assert "storage postgresql://anna:***@127.0.0.1:1/studies: it cannot be opened" in line
+        assert "cannot open storage postgresql://anna:***@127.0.0.1:1/studies" in line
         assert "secret" not in line
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not any(b"secret" in path.read_bytes() for path in files)

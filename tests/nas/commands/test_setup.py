@@ -49,9 +49,9 @@ def test_settings_that_init_is_given_are_in_force() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["my.toml"], "exists already"),
-        (["new.toml", "--latency", "5"], "latency must be a number with one of the units"),
-        (["new.toml", "--set", "epoch=1"], "unknown entry 'epoch'"),
+        (["my.toml"], "already exists"),
+        (["new.toml", "--latency", "5"], "latency must be a number with a unit"),
+        (["new.toml", "--set", "epoch=1"], "unknown setting 'epoch'"),
         (["nowhere/new.toml"], "there is no folder 'nowhere'"),
     ],
 )
@@ -104,8 +104,8 @@ def test_doctor_shows_a_machine_on_which_a_run_works(
     assert code == 0
     assert found["training step"]["state"] == found["noise"]["state"] == found["required packages"]["state"] == "ok"
     assert found["int8 instructions"]["found"] == "AVX-512 VNNI"
-    assert "resnet8 2.0 times as fast" in found["bfloat16"]["found"]
-    assert "2.0 times as fast" in found["ONNX Runtime"]["found"]
+    assert "resnet8 2.0x" in found["bfloat16"]["found"]
+    assert "2.0x speedup" in found["ONNX Runtime"]["found"]
 
 
 def test_doctor_says_what_is_missing_and_how_to_get_it(
@@ -164,7 +164,7 @@ def test_doctor_fails_where_every_training_step_crashes(
     monkeypatch.setattr(doctor, "_latency_checks", list)
     assert main(["doctor"]) == 1
     captured = capsys.readouterr()
-    assert "failed: training step" in captured.err
+    assert "failed checks: training step" in captured.err
     assert "FAILED" in captured.out
 
 

@@ -55,10 +55,10 @@ def test_where_nothing_fits_the_search_ends_with_the_reason(sampler: str) -> Non
     study = nas.search(space, accuracy, cost=cost, budget=limits, n_trials=5, sampler=SAMPLERS[sampler])
     assert count(study, TrialState.COMPLETE) == 0
     said = study.user_attrs[ENDED]
-    assert said.startswith("nothing fits: none of ")
-    assert "the limit that binds is size: at most 9, the smallest found was 10" in said
+    assert said.startswith("nothing fits: ")
+    assert "the binding limit is size (at most 9); the smallest value found was 10" in said
     assert "the smallest found for latency_ms was 1 (at most 2.5 ms)" in said
-    assert said.endswith("the smallest change of one limit that would work: size of 10")
+    assert said.endswith("the smallest single change that would work: size of 10")
 
 
 def test_a_rare_candidate_that_fits_is_found_without_hundreds_of_trials() -> None:
@@ -97,7 +97,7 @@ def test_a_search_where_half_of_the_evaluations_fail_goes_on() -> None:
 
     study = nas.search(space, half, cost=cost, n_trials=24, sampler=SAMPLERS["random"])
     assert count(study, TrialState.FAIL) + count(study, TrialState.COMPLETE) == 24
-    assert study.user_attrs[ENDED] == "as many candidates as asked for were evaluated"
+    assert study.user_attrs[ENDED] == "all requested candidates were evaluated"
 
 
 class WithAlternative:
@@ -206,7 +206,7 @@ def test_a_repaired_evaluation_goes_on_where_a_broken_one_ended(tmp_path: Path) 
         nas.search(space, broken, n_trials=20, **where)
     study = nas.search(space, accuracy, n_trials=20, **where)
     assert count(study, TrialState.COMPLETE) == 10
-    assert study.user_attrs[ENDED] == "as many candidates as asked for were evaluated"
+    assert study.user_attrs[ENDED] == "all requested candidates were evaluated"
 
 
 def test_where_all_of_few_evaluations_fail_the_reason_is_told() -> None:

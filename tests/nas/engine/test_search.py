@@ -472,7 +472,7 @@ def test_samplers_that_list_everything_end_the_search(sampler: optuna.samplers.B
     )  # fmt: skip
     assert len(evaluate.asked) == 12
     assert study.user_attrs["ended"] in {
-        "the sampler has nothing left to propose",
+        "sampler exhausted",
         "the space is exhausted: 500 draws found no new candidate within the budget",
     }
 
@@ -508,7 +508,7 @@ def test_timeout_ends_a_search() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"objectives": ("latency_ms",)}, "objectives must hold 'accuracy'"),
+        ({"objectives": ("latency_ms",)}, "objectives must include 'accuracy'"),
         ({"objectives": ("accuracy", "weight")}, "cost must return 'weight'"),
         ({"budget": {"weight": 1}}, "cost must return 'weight'"),
         ({"budget": {"size": True}}, "budget 'size' must be a number above 0, got True"),
@@ -520,7 +520,7 @@ def test_timeout_ends_a_search() -> None:
         ({"n_trials": 0}, "n_trials must be a whole number of at least 1 or None, got 0"),
         ({"n_trials": True}, "n_trials must be a whole number of at least 1 or None, got True"),
         ({"n_trials": 2.5}, "n_trials must be a whole number of at least 1 or None, got 2.5"),
-        ({"n_trials": None}, "n_trials or timeout must be given"),
+        ({"n_trials": None}, "either n_trials or timeout is required"),
         ({"timeout": -1}, "timeout must be a number of seconds above 0 or None, got -1"),
         ({"timeout": True}, "timeout must be a number of seconds above 0 or None, got True"),
         ({"timeout": "1h"}, "timeout must be a number of seconds above 0 or None, got '1h'"),

@@ -173,5 +173,5 @@ def test_a_command_tells_a_crash_in_one_line(
     assert command.main(["list"]) == 1
     assert capsys.readouterr().err == (
         "nas: error: the training of the winner was killed by signal 6 (aborted); "
-        "finished work is kept, to resume: nas list\n"
+        "Completed work was saved. To resume, run: nas list\n"
     )

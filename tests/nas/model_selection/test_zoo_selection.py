@@ -75,7 +75,7 @@ def test_when_nothing_fits_the_change_that_is_named_is_enough_and_less_is_not(de
     with pytest.raises(NothingFitsError) as raised:
         selection(device, Budget(latency_ms=50.0, flash_bytes=1000), "int8")
     said = str(raised.value)
-    assert "the limit that binds is flash_bytes" in said
+    assert "the binding limit is flash_bytes" in said
     enough = float(said.rpartition("flash_bytes of ")[2].split()[0])
     assert selection(device, Budget(latency_ms=50.0, flash_bytes=enough), "int8").within
     with pytest.raises(NothingFitsError):
@@ -86,9 +86,9 @@ def test_when_nothing_fits_the_change_that_is_named_is_enough_and_less_is_not(de
     ("wrong", "said"),
     [
         ({"device": "hots"}, "did you mean 'host'"),
-        ({"latency": "30"}, "latency must be a number with one of the units"),
+        ({"latency": "30"}, "latency must be a number with a unit"),
         ({"precision": "int4"}, "precision must be one of"),
-        ({"energy": "2mJ"}, "energy_mj is limited, but nothing says what it is"),
+        ({"energy": "2mJ"}, "energy_mj is limited, but its value is not known"),
         ({"top": 0}, "top must be at least 1"),
     ],
 )

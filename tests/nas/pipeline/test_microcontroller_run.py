@@ -57,7 +57,7 @@ def test_nothing_fits_is_told_before_anything_is_trained_with_what_would_do(
     out = tmp_path / "run"
     assert main(["run", *options, "--ram", "2kB", "--out", str(out)]) == 3
     said = capsys.readouterr().err
-    assert "the limit that binds is peak_ram_bytes: at most 2000 bytes of RAM" in said
+    assert "the binding limit is peak_ram_bytes (at most 2000 bytes of RAM)" in said
     assert not (out / "study.db").exists()
     ram = re.search(r"\(--ram (\d+B)\)", said)
     assert ram is not None
@@ -88,14 +88,14 @@ def test_what_int8_spoils_is_trained_in_integers_for_a_microcontroller(
 
     def stages_run(winner: Any, stages: Any, context: Any, folder: Path, **how: Any) -> Any:
         asked.append([stage.name for stage in stages])
-        history = ({"rejection_reason": "less accurate: 3.00 points of validation accuracy lost, 1.00 allowed"},)
+        history = ({"rejection_reason": "accuracy drop of 3.00 points exceeds the limit of 1.00"},)
         return SimpleNamespace(precision=precisions[len(asked) - 1], history=history)
 
     monkeypatch.setattr(pipeline, "shielded_stages", stages_run)
     job, clock = prepare(load_config(None, {**ASKED, "device": device})), Clock(tmp_path / "plan.json", 60.0, {})
     context = cast("Any", None)
     if precisions[-1] == "fp32" and device != "host":
-        with pytest.raises(NothingFitsError, match=r"runs 8-bit integers alone.*3.00 points.*--max-accuracy-drop"):
+        with pytest.raises(NothingFitsError, match=r"supports int8 only.*3.00 points.*--max-accuracy-drop"):
             pipeline._compressed(job, context, [Quantize()], context, clock)
     else:
         found = pipeline._compressed(job, context, [Quantize()], context, clock)
@@ -122,5 +122,5 @@ def test_a_run_ends_in_a_verified_program_that_keeps_the_budget(tmp_path: Path) 
     assert "C99 program" in page
     final = metrics["final"]
     assert final["energy_low_mj"] < final["expected_energy_mj"] < final["energy_high_mj"]
-    assert "energy, estimated, 90 %" in page
+    assert "estimated energy per inference, 90%" in page
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["c99"]["instructions"] > 10_000

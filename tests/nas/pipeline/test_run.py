@@ -226,7 +226,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert err.strip().splitlines()[-1].startswith("nas: interrupted; to resume: nas run --data digits")
+    assert err.strip().splitlines()[-1].startswith("nas: interrupted. To resume, run: nas run --data digits")
     assert "Traceback" not in err
 
 
@@ -241,10 +241,10 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     [
         (["--data", "no/such/folder"], "it does not exist"),
         (["--device", "hots"], "did you mean 'host'"),
-        (["--latency", "5"], "latency must be a number with one of the units"),
+        (["--latency", "5"], "latency must be a number with a unit"),
         (["--latency=-5ms"], "latency must be above 0"),
         (["--latency", "-5ms"], "latency must be above 0"),
-        (["--latency", "5kB"], "latency must be a number with one of the units"),
+        (["--latency", "5kB"], "latency must be a number with a unit"),
         (["--time", "-3min"], "time must be above 0"),
         (["--sampler", "tpee"], "did you mean 'tpe'"),
         (["--init", "timm:mobilenetv2_1000"], "did you mean 'mobilenetv2_100'"),
@@ -255,10 +255,10 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["--space", "nas.nothing:here"], "nas.nothing"),
         (["--teacher", "timm:resnet18x"], "timm has no model 'resnet18x'"),
         (["--teacher", "resnet18"], "--teacher must be timm:NAME"),
-        (["--baseline", "resnet9"], "no preset is called 'resnet9'"),
+        (["--baseline", "resnet9"], "unknown preset 'resnet9'"),
         (["--set", "trails=3"], "did you mean 'trials'"),
         (["--set", "trials"], "--set must be key=value"),
-        (["--energy", "2mJ"], "no power is known for this device"),
+        (["--energy", "2mJ"], "has no power data"),
         (["no_such.toml"], "there is no such file"),
         (["--trials", "many"], "invalid int value"),
         (["--nonsense"], "unrecognized arguments"),
@@ -304,7 +304,7 @@ def write_classes(folder: Path, sizes: dict[str, int]) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (no_images, "no image was found"),
+        (no_images, "no images found"),
         (one_class, "at least two classes are needed, got 1 (cat)"),
         (small_class, "class 'dog' has 2 images, at least 3 are needed"),
         (broken_image, "1 of 10 images cannot be read: dog/3.png"),
@@ -366,7 +366,7 @@ def test_a_folder_of_another_config_or_of_something_else_is_refused(
     whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*QUICK, "--seed", "4", "--latency", "0.4ms", "--out", str(whole)]) == 2
-    assert "it differs in latency, seed" in one_line(capsys)
+    assert "different settings (latency, seed)" in one_line(capsys)
     (tmp_path / "thesis.tex").touch()
     assert main([*QUICK, "--out", str(tmp_path)]) == 2
     assert "it holds other files" in one_line(capsys)
@@ -383,7 +383,7 @@ def test_a_run_does_not_go_on_with_other_images(
         write_text(folder / name, (whole / name).read_text())
     write_text(folder / "data.json", '{"sha256": "of other images"}')
     assert main([*QUICK, "--out", str(folder)]) == 2
-    assert "holds a run with other images than those in digits now" in one_line(capsys)
+    assert "contains a run with different images, those in digits have changed" in one_line(capsys)
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.toml",
         "data.json",
@@ -404,8 +404,8 @@ def test_nothing_that_fits_is_exit_code_3_with_the_reason(tmp_path: Path, capsys
     arguments = [*QUICK, *ALONE, "--latency", "0.001ms", "--out", str(tmp_path / "run")]
     assert main(arguments) == 3
     said = one_line(capsys)
-    assert "the limit that binds is latency_ms: at most 0.001 ms, the smallest found was" in said
-    assert "the smallest change of one limit that would work: latency_ms of" in said
+    assert "the binding limit is latency_ms (at most 0.001 ms); the smallest value found was" in said
+    assert "the smallest single change that would work: latency_ms of" in said
 
 
 def test_a_full_disk_keeps_the_folder_and_says_how_to_go_on(
@@ -418,9 +418,9 @@ def test_a_full_disk_keeps_the_folder_and_says_how_to_go_on(
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(nas.pipeline.run, "search_networks", full)
+    monkeypatch.setattr(nas.pipeline.run, "searched_study", full)
     assert main([*QUICK, "--teacher", "none", "--out", str(tmp_path / "run")]) == 2
-    assert "the disk is full; free some space, then resume: nas run" in one_line(capsys)
+    assert "the disk is full. Free some space, then run again: nas run" in one_line(capsys)
     assert (tmp_path / "run" / "config.toml").is_file()
 
 

@@ -29,7 +29,7 @@ def test_a_folder_of_another_version_is_refused_and_left_as_it_is(
     schema = (environment or {}).get("schema", 1)
     version = "0.0.9" if environment and "0.0.9" in str(environment) else "unknown"
     with pytest.raises(
-        InputError, match=rf"holds a run of schema {schema} \(fitnas {version}\).* choose another --out"
+        InputError, match=rf"was created by fitnas {version} \(schema {schema}\).* choose another --out"
     ):
         check_config(config)
     assert {path: path.read_bytes() for path in folder.iterdir()} == before

@@ -99,7 +99,7 @@ def test_a_worker_goes_on_where_a_search_was_interrupted(complete: Path) -> None
 def test_a_complete_study_leaves_a_worker_nothing_to_do(journal: str, capsys: pytest.CaptureFixture[str]) -> None:
     before = len(study_at(journal).trials)
     assert main(["worker", "search", "--storage", journal, "--data", "digits"]) == 0
-    ending = "as many candidates as asked for were evaluated"
+    ending = "all requested candidates were evaluated"
     assert capsys.readouterr().out == f"3 candidates were trained by all workers; {ending}\n"
     assert len(study_at(journal).trials) == before
 
@@ -156,7 +156,7 @@ def test_a_search_with_another_config_is_refused(refusal: Callable[..., str], tm
 
 def test_a_study_that_is_not_there_is_told_with_the_nearest_name(refusal: Callable[..., str]) -> None:
     line = refusal("worker", "serach", "--data", "digits")
-    assert line.startswith("nas: error: there is no study 'serach' at ")
+    assert line.startswith("nas: error: study 'serach' not found in ")
     assert "did you mean 'search'?" in line
 
 

@@ -77,7 +77,7 @@ def test_a_plan_is_kept_as_it_was() -> None:
 def test_where_no_known_network_fits_there_is_a_search_all_the_same() -> None:
     plan = time_plan(720, 20, HANDS, {})
     assert (plan.kind, plan.presets()) == (SMALL_SEARCH, ())
-    assert "images per second in training: not known" in plan.lines()[0]
+    assert "training throughput in images per second: not known" in plan.lines()[0]
     of_the_space = time_plan(720, 20, HANDS, {OF_THE_SPACE: 300.0})
     assert (of_the_space.kind, of_the_space.presets()) == (SMALL_SEARCH, ())
     assert of_the_space.candidate_seconds == pytest.approx(2 * HANDS / 300)
@@ -193,7 +193,7 @@ def test_the_folder_keeps_the_plan(
     clock = Clock(tmp_path / "plan.json", 600.0, {})
     plan, searching = planning.planned(job, tmp_path, clock)
     assert plan is not None
-    assert "ImageNet weights are available (weights 1.0): --init auto starts from them" in caplog.text
+    assert "ImageNet weights found (weights 1.0); use --init auto to start from them" in caplog.text
     assert searching.warm_start == [{NETWORK: "resnet8 at 32 px"}]
     assert clock.reserve == plan.after_seconds
     assert clock.weights["train"] > clock.weights["search"]

@@ -38,10 +38,10 @@ def test_results_and_differing_settings_stand_beside_each_other(metrics: dict[st
     other["budget_met"] = False
     html = render_runs(runs_of(metrics, other))
     results, settings = text_of(html, "runs").split(), text_of(html, "settings").split()
-    assert "89.00" in results
-    assert "50.00" in results
+    assert "89.00%" in results
+    assert "50.00%" in results
     assert "12,345" in results
-    assert results.count("NOT") == 1
+    assert results.count("exceeded") == 1
     assert " ".join(settings) == "Settings that differ setting a b latency not set 5ms seed 0 7"
     page = Page(html)
     assert page.count("circle", "run-dot") == 2
@@ -49,7 +49,7 @@ def test_results_and_differing_settings_stand_beside_each_other(metrics: dict[st
 
 
 def test_runs_of_the_same_settings_say_so(metrics: dict[str, Any]) -> None:
-    assert "The runs have the same settings." in text_of(render_runs(runs_of(metrics, metrics)), "settings")
+    assert "All settings are identical." in text_of(render_runs(runs_of(metrics, metrics)), "settings")
 
 
 def test_what_cannot_be_compared_is_said(metrics: dict[str, Any]) -> None:
@@ -85,12 +85,12 @@ def test_the_command_writes_one_page_of_several_folders(
     monkeypatch.chdir(tmp_path)
     assert main(["report", "first", "second"]) == 0
     assert capsys.readouterr().out == "report: comparison.html\n"
-    assert "2 runs compared" in Path("comparison.html").read_text()
+    assert "Comparison of 2 runs" in Path("comparison.html").read_text()
     assert main(["report", "first", "--out", "page.html"]) == 0
     assert "Results on the test images" in Path("page.html").read_text()
     for wrong, said in (
-        (["first", "nowhere"], "must be the folder of a finished run"),
-        (["first", "first"], "different runs"),
+        (["first", "nowhere"], "nowhere is not a finished run"),
+        (["first", "first"], "the same run folder was given twice"),
         (["first"] * 5, "2 to 4 runs, got 5"),
         (["first", "--out", "."], "--out must be a file"),
     ):
@@ -100,5 +100,5 @@ def test_the_command_writes_one_page_of_several_folders(
 
 def test_metrics_that_lack_a_number_are_refused(finished: Path, finished_once: Path, metrics: dict[str, Any]) -> None:
     write_json(finished / "metrics.json", metrics | {"final": {}})
-    with pytest.raises(ValueError, match="do not belong to a finished run"):
+    with pytest.raises(ValueError, match="not a finished run"):
         render_comparison([finished_once, finished])

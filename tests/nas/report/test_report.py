@@ -36,7 +36,7 @@ from search_spaces import build_model, preset
 from tests.nas.report.pages import ALERT, Page, metrics_of, study_of, text_of
 from tests.optional_parts import require
 
-SECTIONS = ("asked", "budget", "candidates", "stages", "architecture", "memory", "tested", "data", "use")
+SECTIONS = ("budget", "candidates", "stages", "architecture", "memory", "tested", "data", "use", "asked")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_thousand_classes_do_not_make_a_table_of_a_thousand() -> None:
     assert Page(tested).count("tr") < 100
     worst = metrics["test"]["most_confused"][0]
     assert f"class {worst['true']}" in text_of(html, "tested")
-    assert "The 20 of 1000 classes with the lowest recall" in text_of(html, "tested")
+    assert "20 classes with the lowest recall (of 1000)" in text_of(html, "tested")
 
 
 def test_each_block_is_a_box_each_kernel_a_bar_and_the_peak_has_a_name() -> None:
@@ -151,12 +151,12 @@ def test_each_block_is_a_box_each_kernel_a_bar_and_the_peak_has_a_name() -> None
 def test_stages_say_why_they_were_undone_and_estimates_stand_beside_measurements() -> None:
     html = render(metrics_of(["a", "b"], latency_ms=2.5), study_of(3))
     stages = text_of(html, "stages")
-    assert "reverted: slower: 1.1 times as long as before" in stages
+    assert "reverted (slower: 1.1 times as long as before)" in stages
     assert "limit 2.5" in stages
     assert stages.count("9.875") == 4
     assert "1.000 (0.900–1.100) measured  9.875" in stages.replace("measured 9", "measured  9")
     assert "0.5" not in text_of(html, "budget")
-    assert "1.1 ms of 2.5 ms, 50.0 %" in text_of(html, "budget")
+    assert "latency 1.1 ms (limit 2.5 ms), 50% of the limit" in text_of(html, "budget")
 
 
 def test_a_teacher_of_whom_little_is_known_an_empty_study_and_facts_of_the_data_are_shown() -> None:
@@ -167,8 +167,11 @@ def test_a_teacher_of_whom_little_is_known_an_empty_study_and_facts_of_the_data_
     empty.set_user_attr("objectives", ["accuracy"])
     html = render(metrics, empty)
     assert "timm:x" in text_of(html, "stages")
-    assert "1 left out, such as <script>alert(1)</script>.png (cut off)" in text_of(html, "data")
-    assert "1 of 9 test images of a training or validation image, such as b.png and a.png" in text_of(html, "data")
+    assert "1 skipped, e.g. <script>alert(1)</script>.png (cut off)" in text_of(html, "data")
+    assert (
+        "1 of 9 test images are near-duplicates of a training or validation image. Examples: b.png and a.png"
+        in text_of(html, "data")
+    )
     assert "No candidate was evaluated." in text_of(html, "candidates")
 
 
@@ -217,13 +220,17 @@ def test_a_finished_run_may_lie_in_a_folder_of_any_name(
 @pytest.mark.parametrize(
     ("file", "content", "said"),
     [
-        ("metrics.json", None, "it has no metrics.json"),
-        ("study.db", None, "it has no study.db"),
+        ("metrics.json", None, "is not a finished run: metrics.json is missing"),
+        ("study.db", None, "is not a finished run: study.db is missing"),
         ("metrics.json", b"{", "metrics.json: not JSON"),
         ("metrics.json", b"[]", "metrics.json: must hold a JSON object, got list"),
         ("metrics.json", b"\xff\xfe", "metrics.json: not JSON"),
-        ("metrics.json", b'{"schema": 1}', f"schema must be {METRICS_SCHEMA}, got 1"),
-        ("metrics.json", f'{{"schema": {METRICS_SCHEMA}}}'.encode(), "do not belong to a finished run"),
+        (
+            "metrics.json",
+            b'{"schema": 1}',
+            f"written by a different fitnas version (schema 1, expected {METRICS_SCHEMA})",
+        ),
+        ("metrics.json", f'{{"schema": {METRICS_SCHEMA}}}'.encode(), "not a finished run"),
         ("study.db", b"no database", "not the study of a run"),
         ("study.db", b"", "not the study of a run"),
     ],

@@ -17,7 +17,7 @@ def test_test_images_that_stand_in_training_too_are_told() -> None:
     leaking = replace(data, facts={"near_duplicates": {"val": 0, "test": 2, "pairs": []}})
     assert run_warnings([], clean) == []
     assert run_warnings([], leaking) == [
-        "2 of 359 test images are near-duplicates of a training or validation image, so the test accuracy is too high"
+        "2 of 359 test images are near-duplicates of a training or validation image, so the test accuracy is likely overestimated"
     ]
 
 
@@ -43,7 +43,7 @@ def test_candidates_that_could_not_be_trained_are_told() -> None:
 
     study = nas.search(lambda trial: trial.suggest_int("x", 0, 3), Evaluate(), cost=lambda x: {}, n_trials=4)
     assert failed_candidates(study) == [
-        "1 of 4 candidates could not be trained, the last: MemoryError",
-        "1 candidates were trained in another memory format; reason of the last: RuntimeError: no such kernel",
+        "1 of 4 candidates failed to train; last error: MemoryError",
+        "1 candidates were retrained in a different memory format; last reason: RuntimeError: no such kernel",
     ]
     assert failed_candidates(optuna.create_study()) == []

@@ -83,5 +83,5 @@ def test_a_proxy_that_is_away_for_a_while_is_waited_for(proxy: Any, caplog: pyte
     study = search(address, 6, on_trial=stop_in_the_middle)
     complete = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
     assert len(complete) == 6
-    assert "does not answer, waiting" in caplog.text
+    assert "is not responding; waiting" in caplog.text
     assert "answers again" in caplog.text

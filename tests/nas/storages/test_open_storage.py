@@ -65,7 +65,7 @@ def test_a_server_that_refuses_is_named_without_the_password(postgres: Postgres)
         postgres.url("nowhere"),
         postgres.url().replace(str(postgres.port), "1"),
     ):
-        with pytest.raises(InputError, match=r"storage postgresql://\w+:\*\*\*@.*cannot be opened") as refused:
+        with pytest.raises(InputError, match=r"cannot open storage postgresql://\w+:\*\*\*@") as refused:
             open_storage(url)
         assert "secret" not in str(refused.value)
         assert "\n" not in str(refused.value)

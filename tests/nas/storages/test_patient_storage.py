@@ -205,7 +205,7 @@ def _outage(postgres: Postgres, caplog: pytest.LogCaptureFixture, seconds: float
     assert all(trial.value == trial.user_attrs["x"] for trial in complete)
     assert len(trials) - len(complete) <= 2  # one for each worker may have been made without an answer
     said = [record.getMessage() for record in caplog.records if "answer" in record.getMessage()]
-    assert any("does not answer, waiting" in line for line in said)
+    assert any("is not responding; waiting" in line for line in said)
     assert not any("secret" in line for line in said)
 
 

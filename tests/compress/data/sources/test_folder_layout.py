@@ -46,7 +46,7 @@ def test_splits_are_called_in_many_ways(tmp_path: Path, train: str, val: str, te
 def test_two_folders_of_one_split_are_refused(tmp_path: Path) -> None:
     for name in ("train", "val", "valid"):
         write(tmp_path / name)
-    with pytest.raises(ValueError, match="val/ and valid/ are both val; put them together"):
+    with pytest.raises(ValueError, match="val/ and valid/ both are the val split; merge them"):
         load_data(tmp_path)
 
 
@@ -271,8 +271,8 @@ def test_a_table_keeps_the_folders_of_splits(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("file,class\na,b\n", "the first line must be 'file,label', got 'file,class'"),
-        ("file,label\n9.png,a\n", "'9.png' is no image of the folder"),
-        ("file,label\n../x.png,a\n", "'../x.png' is no image of the folder"),
+        ("file,label\n9.png,a\n", "'9.png' is not an image in this folder"),
+        ("file,label\n../x.png,a\n", "'../x.png' is not an image in this folder"),
         ("file,label\n0.png,a\n0.png,b\n", "'0.png' has two rows"),
         ("file,label\n0.png,a\n1.png,a\n", r"at least two classes are needed, got 1 \(a\)"),
     ],

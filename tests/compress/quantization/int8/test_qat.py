@@ -129,10 +129,10 @@ def test_training_mends_what_coarse_steps_broke(learnt: Artifact, context: Conte
         return evaluate(simulated(after), context.data.test, after.preprocessing)
 
     broken = right(Recipe(epochs=0.03, learning_rate=1e-9, weight_decay=0.0))
-    mended = right(Recipe(epochs=3, learning_rate=0.02))
+    repaired = right(Recipe(epochs=3, learning_rate=0.02))
     sound = evaluate(learnt.model(), context.data.test, learnt.preprocessing)
     assert broken < sound - 0.2
-    assert mended > broken + 0.2 * (sound - broken)
+    assert repaired > broken + 0.2 * (sound - broken)
 
 
 @pytest.mark.parametrize("learnt", [("tiny", "relu6")], indirect=True)

@@ -189,5 +189,5 @@ def test_impossible_settings_are_refused(learnt: Artifact, int8: Artifact, conte
         MixedPrecision(group=0)
     with pytest.raises(ValueError, match="images must be at least 1"):
         MixedPrecision(images=0)
-    with pytest.raises(ValueError, match="must have all of them in integers"):
+    with pytest.raises(ValueError, match="all operations in int8 is required"):
         MixedPrecision(images=8)(eight_bits(int8)(["stem"]), context)
