@@ -94,7 +94,7 @@ def quantize(
 
     >>> from compress import Quantize
     >>> from search_spaces import preset
-    >>> quantize(preset("resnet8", input_shape=(1, 32, 32)), "digits", Quantize(calibration="minmax")).precision
+    >>> quantize(preset("resnet8", input_shape=(1, 8, 8)), "digits", Quantize(calibration="mse", images=64)).precision
     'int8'
     >>> half = quantize(preset("resnet8"), precision="fp16")
     >>> {stored.bits for stored in half.weight_formats.values()}

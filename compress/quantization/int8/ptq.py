@@ -45,6 +45,7 @@ from hw_profiles.spelling_suggestions import did_you_mean
 
 _OPTIONS = ("calibration", "equalize", "bias_correction", "least_squares", "adaround")
 _SCREENED = 128  # images on which calibrations are compared
+_FEW = 32  # images below which all calibrate and judge: a range of half of them says too little
 _KNOWS_GATES = "ort"  # the runtime with kernels for sigmoids and products in integers, but for no SiLU
 _WORTH_GATES = 1.5  # times the divergence that the time which gates in integers save is worth
 _SIGNED_MACHINES = ("aarch64", "arm64")
@@ -61,10 +62,10 @@ class Quantize:
     ``least_squares``: see :func:`compress.quantization.int8.least_squares.fitted_weights`, which includes the biases,
     so that these are not corrected. ``adaround``: see :func:`compress.quantization.int8.adaround.rounded_weights`,
     about a minute for a network of 10 million MACs. Options set to None are chosen automatically: the variant closest
-    to the float network on a second set of images is used. With fewer than twice ``images``, half of the images choose
-    the options, ranges are compared on all of them, and the chosen options are then applied with all. Weights are
-    fitted unless an option for biases is given, and AdaRound is only tried if they were not fitted and more accuracy is
-    lost than the context allows. ``metrics`` has the chosen options.
+    to the float network on a second set of images (the same images if fewer than 32 are given) is used. With fewer than
+    twice ``images``, half of the images choose the options, ranges are compared on all of them, and the chosen options
+    are then applied with all. Weights are fitted unless an option for biases is given, and AdaRound is only tried if
+    they were not fitted and more accuracy is lost than the context allows. ``metrics`` has the chosen options.
 
     ``per_channel``: one scale per output channel of a weight, otherwise one for the whole tensor. ``activations``:
     ``"unsigned"`` or ``"signed"``; None uses signed ones on 64-bit ARM, where both factors of an integer product are
@@ -126,7 +127,8 @@ class Quantize:
         if not any(op.kind in (*WEIGHTED, "matmul") for op in workload.ops):
             raise InputError("nothing to quantize: the network has no convolution or matrix product")
         order = np.random.default_rng(context.seed).permutation(len(train))
-        count, most = max(1, min(self.images, len(order) // 2)), min(self.images, len(order))
+        most = min(self.images, len(order))
+        count = min(most, len(order) // 2) if len(order) >= _FEW else most
         calibrating, judging, everything = (
             train.take(np.sort(each)) for each in (order[:count], order[-count:], order[:most])
         )

@@ -125,7 +125,7 @@ def test_fitted_weights_bring_the_outputs_nearer_on_other_images(per_channel: bo
     assert all(np.array_equal(again.weights[name], fitted.weights[name]) for name in graph.weights)
 
 
-def test_rounding_in_turn_beats_the_nearest_integers() -> None:
+def test_rounding_in_turn_beats_the_nearest_integers(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(0)
     mixed = generator.standard_normal((400, 12)) @ generator.standard_normal((12, 12)) @ np.diag(np.arange(1.0, 13))
     xx = (mixed.T @ mixed / 400)[None]
@@ -139,6 +139,8 @@ def test_rounding_in_turn_beats_the_nearest_integers() -> None:
     found = rounded_in_turn(weight.copy(), steps, xx, np.zeros(weight.shape, bool))
     np.testing.assert_allclose(found / 0.2, np.rint(found / 0.2), atol=1e-9)
     assert error(found) < 0.5 * error(nearest)
+    monkeypatch.setattr("compress.quantization.int8.least_squares._BLOCK", 5)  # of inputs, for speed alone
+    np.testing.assert_allclose(rounded_in_turn(weight.copy(), steps, xx, np.zeros(weight.shape, bool)), found)
 
 
 def test_a_weight_that_several_operations_read_stays() -> None:
