@@ -93,7 +93,7 @@ def test_a_folder_without_classes_is_read_at_the_size_of_the_network(tmp_path: P
     assert data.train.images.shape == (9, 224, 224, 3)
     assert not data.train.is_labelled
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="holds no image"):
+    with pytest.raises(ValueError, match="no images found"):
         calibration_dataset(str(tmp_path / "empty"))
 
 
@@ -202,7 +202,7 @@ def test_several_inputs_are_given_by_name(tmp_path: Path) -> None:
     for wrong, said in (
         ({"a": inputs["a"]}, "inputs must be given for a, b, got a"),
         (inputs["a"], "the network has the inputs a, b: arrays for all must be given by name"),
-        ({"a": inputs["a"], "b": inputs["b"][:5]}, r"arrays \(N, ...\) of one N, got a \(60, 6\), b \(5, 3\)"),
+        ({"a": inputs["a"], "b": inputs["b"][:5]}, r"arrays \(N, ...\) with the same N, got a \(60, 6\), b \(5, 3\)"),
         ({"a": inputs["b"], "b": inputs["a"]}, r"must have the shape \(N, 6\), got \(1, 3\)"),
     ):
         with pytest.raises(ValueError, match=said):
@@ -273,7 +273,7 @@ def test_an_endless_iterable_is_read_in_part(caplog: pytest.LogCaptureFixture) -
         ([], "the iterable of batches is empty"),
         ([FLOATS[:2], FLOATS[:2, :, :8]], "batches must be of one form"),
         ([(FLOATS[:2], [0, 1]), FLOATS[:2]], "labels or none, got both"),
-        ([Image.new("RGB", (8, 8))], "got a single picture"),
+        ([Image.new("RGB", (8, 8))], "got a single image"),
         (FLOATS * np.nan, "finite numbers, got NaN or infinity in 40 of 40"),
         (np.array(["a"]), "inputs must be numbers"),
         (FLOATS[:0], "inputs must be numbers"),
