@@ -323,7 +323,7 @@ def _told(done: Artifact, stage: Precision, context: Context) -> Artifact:
     """With how many images were given, and of how many the ranges are."""
     used = {}
     if isinstance(stage, Quantize):
-        used["calibration_images"] = min(2 * stage.images, len(context.data.train))
+        used["calibration_images"] = min(stage.images, len(context.data.train))
     given = {GIVEN: context.data.facts[GIVEN]} if GIVEN in context.data.facts else {}
     return replace(done, metrics={**done.metrics, **given, **used})
 

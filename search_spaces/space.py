@@ -73,10 +73,6 @@ class Space:
         """A random Arch."""
         return self.build(self.sample_params(seed))
 
-    def encode(self, params: Mapping[str, Choice]) -> list[float]:
-        """Each value's position among its choices, 0..1."""
-        return [values.index(params[name]) / max(len(values) - 1, 1) for name, values in self.choices.items()]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpaceWithPresets:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from compress.argument_checks import is_within
 from hw_profiles.errors import InputError
 
 ESTIMATE = 0.5
@@ -83,12 +82,6 @@ class AccuracyChange:
             "high": self.upper(confidence),
             "confidence": confidence,
         }
-
-
-def check_confidence(confidence: float) -> None:
-    """Raise an InputError unless it is at least 0.5 and below 1."""
-    if not is_within(confidence, ESTIMATE, 1) or confidence == 1:
-        raise InputError(f"confidence must be at least {ESTIMATE} and below 1, got {confidence!r}")
 
 
 def confidence_on(images: int, allowed: float, confidence: float) -> float:

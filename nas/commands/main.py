@@ -300,7 +300,7 @@ def _add_select(verbs: Any) -> None:
         "select", help="rank the pretrained timm models that meet a budget by published accuracy"
     )
     for option in ("--latency", "--ram", "--flash", "--energy"):
-        _add_option(selected, option)
+        _add_option(selected, option, f"{settings()[_name(option)].text} (default: no limit)")
     selected.add_argument("--device", default="host", help=_RUN_OPTIONS["--device"])
     selected.add_argument("--precision", default="fp32", help="fp32 or int8 (default: fp32)")
     selected.add_argument("--top", type=int, default=10, metavar="N", help="number of models listed (default: 10)")

@@ -110,4 +110,4 @@ def _plans(metrics: Metrics) -> Markup:
         ]
         for plan in metrics["plans"]
     ]
-    return grid(head, rows)
+    return grid(head, rows, "names")

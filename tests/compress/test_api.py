@@ -423,6 +423,12 @@ def plain() -> nn.Sequential:
     )  # fmt: skip
 
 
+def broken(name: str, value: float) -> nn.Sequential:
+    module = plain()
+    module.state_dict()[name].view(-1)[0] = value
+    return module
+
+
 def flat(*shape: int) -> np.ndarray:
     return np.zeros(shape, np.float32)
 
@@ -470,6 +476,10 @@ def flat(*shape: int) -> np.ndarray:
         (lambda data, file: compress.cluster(compress.quantize(plain(), data, precision="int4")), "stored in fewer bits"),
         (lambda data, file: compress.quantize(compress.quantize(plain(), data, precision="int4"), data), "weights are stored in 4 bits"),
         (lambda data, file: compress.quantize(plain().double(), data), "float32 weights, 0.weight is torch.float64"),
+        (lambda data, file: compress.quantize(broken("0.weight", np.nan), data), "finite weights, 0.weight has 1 of 288 that are NaN"),
+        (lambda data, file: compress.prune(broken("4.bias", np.inf), data), "finite weights, 4.bias has 1 of 64 that are NaN"),
+        (lambda data, file: compress.quantize(broken("1.running_mean", np.nan), data), "finite weights, 1.running_mean has 1 of 32"),
+        (lambda data, file: compress.quantize(broken("1.running_var", -1), data), "a variance must be at least 0, 1.running_var has -1"),
         (lambda data, file: compress.prune(spectral_norm(plain()[0]), data), "those of the module are computed of others"),
         (lambda data, file: compress.encode(Told(), "x.fnz", input_shape=(1, 8, 8)), "Told: must have one output, a tensor, got dict"),
         (lambda data, file: compress.encode(ARCH, "x.fnz", input_shape=(3, 8, 8)), "must be that of the network"),

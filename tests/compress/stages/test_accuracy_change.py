@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from compress.stages.accuracy_change import AccuracyChange, check_confidence, confidence_on
+from compress.stages.accuracy_change import AccuracyChange, confidence_on
 
 
 @pytest.mark.parametrize(("lost", "gained", "images"), [(0.03, 0.02, 1000), (0.01, 0.01, 5000), (0.02, 0.0, 400)])
@@ -45,9 +45,3 @@ def test_a_network_that_loses_nothing_can_be_shown_on_few_images(images: int) ->
 def test_impossible_changes_are_refused(lost: int, gained: int, images: int) -> None:
     with pytest.raises(ValueError, match="lost and gained must be parts of at least one image"):
         AccuracyChange(lost=lost, gained=gained, images=images)
-
-
-@pytest.mark.parametrize("confidence", [0.4, 1.0, "x"])
-def test_impossible_confidences_are_refused(confidence: float) -> None:
-    with pytest.raises(ValueError, match=r"confidence must be at least 0\.5 and below 1"):
-        check_confidence(confidence)
