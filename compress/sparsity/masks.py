@@ -69,18 +69,20 @@ class Mask(nn.Module):
     """A parametrization that sets weights to exactly zero; what they were is kept beneath and gets no gradient.
 
     With ``moving`` it adds up, for every weight, how far training wants it away from zero: minus its value times its
-    gradient, as if it were not masked (movement pruning, Sanh et al., 2005.07683).
+    gradient, as if it were not masked (movement pruning, Sanh et al., 2005.07683). With ``learning`` what is beneath a
+    zero gets the gradient as if it were not masked, so that it may grow and come back (Guo et al., 1608.04493).
     """
 
     kept: Tensor
     movement: Tensor
     update: Tensor
 
-    def __init__(self, weight: Tensor, *, moving: bool = False) -> None:
+    def __init__(self, weight: Tensor, *, moving: bool = False, learning: bool = False) -> None:
         super().__init__()
         self.register_buffer("kept", torch.ones_like(weight, dtype=torch.bool))
         self.register_buffer("update", torch.zeros((), dtype=torch.int64))
         self.moving = moving
+        self.learning = learning
         if moving:
             self.register_buffer("movement", torch.zeros_like(weight))
 
@@ -94,7 +96,7 @@ class Mask(nn.Module):
                 self.movement.sub_(gradient * value)
 
             masked.register_hook(add)  # type: ignore[no-untyped-call]
-        return masked
+        return weight + (masked - weight).detach() if self.learning else masked
 
 
 class Masks:
@@ -102,7 +104,10 @@ class Masks:
 
     def __init__(self, layers: Mapping[str, WeightLayer], criterion: str) -> None:
         self.layers = layers
-        self.of = {name: Mask(layer.weight.detach(), moving=criterion == "movement") for name, layer in layers.items()}
+        self.of = {
+            name: Mask(layer.weight.detach(), moving=criterion == "movement", learning=criterion == "surgery")
+            for name, layer in layers.items()
+        }
         try:
             for name, mask in self.of.items():
                 parametrize.register_parametrization(layers[name], "weight", mask)

@@ -28,7 +28,8 @@ from hw_profiles.spelling_suggestions import did_you_mean
 Amount = float | Mapping[str, float]
 LossOf = Callable[[nn.Module], float]
 
-CRITERIA = ("magnitude", "movement")
+CRITERIA = ("magnitude", "movement", "surgery")
+_IN_TRAINING = ("movement", "surgery")  # criteria that are known during a training only
 SCOPES = ("global", "layer", "sensitivity")
 SCHEDULES = ("gradual", "iterative")
 PATTERNS = {"": (0, 0), "2:4": (2, 4), "4:8": (4, 8)}
@@ -40,10 +41,11 @@ class Sparsify:
     """Set the least important weights to zero and fine-tune with the mask fixed.
 
     ``amount``: fraction of all weights, or by layer or kind (``{"conv": 0.6, "classifier": 0.9}``). ``criterion``:
-    ``"magnitude"``, or ``"movement"`` towards zero during training (2005.07683). ``scope``: weights are ranked over the
-    whole network, in each layer, or in each layer with amounts that cost all layers the same loss on validation images.
-    ``pattern``: 2:4 (4:8) structured sparsity along the input axis; ``amount`` and ``scope`` are then ignored, and
-    layers whose size is not divisible stay dense.
+    ``"magnitude"``, ``"movement"`` towards zero during training (2005.07683), or ``"surgery"``: by magnitude, but
+    removed weights are still trained and may return (1608.04493). ``scope``: weights are ranked over the whole network,
+    in each layer, or in each layer with amounts that cost all layers the same loss on validation images. ``pattern``:
+    2:4 (4:8) structured sparsity along the input axis; ``amount`` and ``scope`` are then ignored, and layers whose size
+    is not divisible stay dense.
 
     ``schedule``: ``"gradual"``, fast at first and then slower during one training (1710.01878), or ``"iterative"``: in
     ``rounds`` equal trainings, each with its own learning-rate schedule (2003.02389), after the weights of the round
@@ -85,8 +87,10 @@ class Sparsify:
     def _check_schedule(self) -> None:
         if self.schedule == "gradual" and (self.rounds > 1 or self.rewind):
             raise InputError("Sparsify: rounds and rewind require schedule='iterative', got 'gradual'")
-        if self.criterion == "movement" and (self.schedule != "gradual" or self.recipe is None):
-            raise InputError("Sparsify: criterion='movement' requires training: schedule='gradual' and a recipe")
+        if self.criterion in _IN_TRAINING and (self.schedule != "gradual" or self.recipe is None):
+            raise InputError(
+                f"Sparsify: criterion='{self.criterion}' requires training: schedule='gradual' and a recipe"
+            )
         if self.scope == "sensitivity" and isinstance(self.amount, Mapping):
             raise InputError(
                 "Sparsify: scope='sensitivity' finds the amount of each layer, so amount must be one number"
@@ -134,8 +138,8 @@ class Sparsify:
 
     def untrained(self) -> Sparsify:
         """The same without a training; an InputError where it needs one."""
-        if self.criterion == "movement":
-            raise InputError("Sparsify: movement is known during a training only: it needs images to train on")
+        if self.criterion in _IN_TRAINING:
+            raise InputError(f"Sparsify: {self.criterion} is known during a training only: it needs images to train on")
         return replace(self, recipe=None)
 
     def _untrained(self, artifact: Artifact, context: Context) -> Artifact:

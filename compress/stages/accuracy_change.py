@@ -15,6 +15,7 @@ from hw_profiles.errors import InputError
 ESTIMATE = 0.5
 """The confidence at which the upper end of an interval is the estimate itself."""
 _USUAL_CHANGE = 0.01  # of the predictions of a retrained network: so many become wrong, and as many right
+_ONE_DEVIATION = float(norm.cdf(1.0))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,12 +87,14 @@ class AccuracyChange:
 def confidence_on(images: int, allowed: float, confidence: float) -> float:
     """The confidence with which so many images can be asked whether at most ``allowed`` points are lost.
 
-    A retrained network changes some predictions without being worse. Where one percent lost and one percent gained
-    would already put the upper end above ``allowed``, the images are too few, and the estimate decides.
+    A retrained network changes some predictions without being worse. Where the interval of one that loses one percent
+    of the images and gains as many would reach above ``allowed``, the images are too few, and the confidence is the one
+    at which it does not: at 0.5 the estimate decides.
 
-    >>> confidence_on(5000, 1.0, 0.9), confidence_on(180, 1.0, 0.9)
-    (0.9, 0.5)
+    >>> [round(confidence_on(images, 1.0, 0.9), 2) for images in (5000, 216, 150)]
+    [0.9, 0.81, 0.73]
     """
     changed = round(_USUAL_CHANGE * images)
     usual = AccuracyChange(lost=changed, gained=changed, images=images)
-    return confidence if usual.upper(confidence) <= allowed else ESTIMATE
+    error = usual.upper(_ONE_DEVIATION)
+    return min(confidence, max(ESTIMATE, float(norm.cdf(allowed / error))))

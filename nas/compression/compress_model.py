@@ -57,8 +57,8 @@ def compress(
     """Make a trained model smaller while keeping the accuracy drop within ``max_accuracy_drop`` points.
 
     The accuracy drop is tested on validation images: the upper bound of its interval with the one-sided ``confidence``
-    must not exceed the limit. With too few images for that, the point estimate is used and a warning is issued. A step
-    that loses too much is replaced by the least expensive remedy that meets the limit
+    must not exceed the limit. With too few images for that, a lower confidence level is used and a warning is issued. A
+    step that loses too much is replaced by the least expensive remedy that meets the limit
     (:class:`compress.stages.tolerance_ladder.Int8Ladder`), or skipped. Steps that make the file neither faster nor
     smaller on ``device`` are skipped. The same call resumes an interrupted compression.
 
@@ -79,8 +79,9 @@ def compress(
         plan: TOML file of steps (:class:`compress.stages.plan_file.Plan`); the plan that was applied is written to
             ``plan.toml``.
         trials: number of plans that Optuna tries with a short fine-tuning, choosing the steps and their strength; the
-            best ones are fully fine-tuned. By default as many as half of ``time`` allows. Without both, a plan of
-            default strength is run, or with ``target_size`` plans of increasing strength until the size is reached.
+            best ones are fully fine-tuned and judged on other validation images if there are enough. By default as many
+            as half of ``time`` allows. Without both, a plan of default strength is run, or with ``target_size`` plans
+            of increasing strength until the size is reached.
         teacher: ONNX teacher model.
         train_epochs: train the model for so many epochs first; required for a model without weights.
         stage_epochs: fine-tuning epochs per step; with ``time`` each training gets a share of it.
@@ -97,7 +98,8 @@ def compress(
     Raises:
         InputError: wrong input, described in one line.
         NothingFitsError: the target size or a limit cannot be reached within the accuracy limit; the message reports
-            the closest results, and metrics.json and the report are written.
+            the closest results (within the accuracy limit, and with all limits met), and metrics.json and the report
+            are written.
 
     >>> import nas, tempfile
     >>> from hw_profiles.onnx_io.writer import write_onnx

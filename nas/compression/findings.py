@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from nas.results.prediction_statistics import interval_of
 from nas.results.waterfall import waterfall
 
 PLAN_FILE = "plan.toml"
+_OF_A_PLAN = ("coded_bytes", "file_bytes", "val_accuracy", "latency_ms", "peak_ram_bytes", "flash_bytes")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,9 +73,7 @@ def collect_compression(found: Findings) -> Result:
         "promise": {
             "allowed": settings.max_accuracy_drop,
             **promise.to_dict(confidence),
-            "judged_by": f"the upper bound at {100 * asked:g}% confidence"
-            if asked == confidence
-            else "the point estimate",
+            "judged_by": f"the upper bound at {100 * asked:.0f}% confidence",
         },
         "asked": {"data": job.data_name, "device": settings.device, **settings.budget.limits()},
         "excess": excess,
@@ -85,9 +84,16 @@ def collect_compression(found: Findings) -> Result:
         "nearest": _nearest(found.nearest, found.reference),
         "config": asdict(settings),
         "environment": read_json(folder / "env.json") if (folder / "env.json").is_file() else {},
-        "images": {name: len(getattr(context.data, name)) for name in ("train", "val", "test")},
+        "images": {
+            **{name: len(getattr(context.data, name)) for name in ("train", "val", "test")},
+            "search": len(job.search_data.val) if job.is_searched else 0,
+        },
         "classes": list(job.data.preprocessing.class_names),
-        "warnings": [*job.notes, *_too_few_images(promise, settings.max_accuracy_drop, confidence)],
+        "warnings": [
+            *job.notes,
+            *_too_few_images(promise, settings.max_accuracy_drop, confidence),
+            *_chosen_by_the_judges(job),
+        ],
     }
     metrics["verdict"] = compression_verdict(metrics)
     return Result(folder, deployed, metrics["budget_met"] and metrics["target_met"], metrics)
@@ -138,16 +144,14 @@ def _plan_facts(run: PlanRun) -> dict[str, Any]:
         "label": run.label,
         "stages": list(run.plan.names),
         "within_tolerance": run.promised,
-        "coded_bytes": run.coded_bytes,
-        "file_bytes": run.home.metrics["file_bytes"],
-        "val_accuracy": run.home.metrics["val_accuracy"],
-        "latency_ms": run.home.metrics["latency_ms"],
+        **{name: run.home.metrics[name] for name in _OF_A_PLAN},
+        "latency_upper_ms": latency_upper_bound(run.home.metrics),
     }
 
 
 def _nearest(nearest: Nearest, reference: Home) -> dict[str, Any] | None:
-    """The most accurate file of the asked size, where none within the tolerance has it."""
-    found = nearest.at_the_size
+    """The most accurate file that keeps the size and all limits, where none within the tolerance does."""
+    found = nearest.within_limits
     if found is None:
         return None
     lost = 100 * (reference.metrics["val_accuracy"] - found.home.metrics["val_accuracy"])
@@ -155,12 +159,22 @@ def _nearest(nearest: Nearest, reference: Home) -> dict[str, Any] | None:
 
 
 def _too_few_images(change: AccuracyChange, allowed: float, confidence: float) -> list[str]:
-    if change.upper(confidence) <= allowed or confidence_on(change.images, allowed, confidence) == confidence:
+    asked = confidence_on(change.images, allowed, confidence)
+    if change.upper(confidence) <= allowed or asked == confidence:
         return []
     return [
         f"With only {change.images} validation images, a drop of at most {points_text(allowed)} cannot be shown at "
-        f"{100 * confidence:g}% confidence (upper bound: {change.upper(confidence):.2f} points), so the point estimate "
-        "was used."
+        f"{100 * confidence:g}% confidence (upper bound: {change.upper(confidence):.2f} points), so the upper bound at "
+        f"{100 * asked:.0f}% confidence was used."
+    ]
+
+
+def _chosen_by_the_judges(job: CompressJob) -> list[str]:
+    if not job.is_searched or job.search_data.val is not job.data.val:
+        return []
+    return [
+        f"The {len(job.data.val)} validation images are too few to be divided: the same images selected the plan and "
+        "measured its accuracy drop, which is therefore probably underestimated."
     ]
 
 
@@ -180,7 +194,7 @@ def compression_verdict(metrics: Mapping[str, Any]) -> str:
         f"{limit_text(name, values[name], limit)}{'' if metrics['excess'][name] <= 0 else ' (exceeded)'}"
         for name, limit in limits.items()
     )
-    if not metrics["target_met"]:
+    if not (metrics["target_met"] and metrics["budget_met"]):
         parts.append(_both_sides(metrics))
     parts.append(
         f"test accuracy ({metrics['test_images']:,} images, ONNX Runtime): {metrics['test_accuracy']:.2%}, original "
@@ -190,12 +204,34 @@ def compression_verdict(metrics: Mapping[str, Any]) -> str:
 
 
 def _both_sides(metrics: Mapping[str, Any]) -> str:
-    """What can be held: the smallest file within the tolerance, and the smallest loss at the asked size."""
-    nearest, target = metrics["nearest"], metrics["target_bytes"]
-    reached = f"target size of {target:,} bytes NOT reached"
+    """The closest results: within the accuracy limit, and with all other limits met."""
+    missed = {name: metrics["asked"][name] for name, excess in metrics["excess"].items() if excess > 0}
+    if not metrics["target_met"]:
+        missed["coded_bytes"] = metrics["target_bytes"]
+    within = {**limited_values(metrics["final"]), "coded_bytes": metrics["coded_bytes"]}
     limit = points_text(metrics["promise"]["allowed"])
-    within = f"the smallest file within the limit of {limit} has {metrics['coded_bytes']:,} bytes"
-    if nearest is None:
-        smallest = min(plan["coded_bytes"] for plan in metrics["plans"])
-        return f"{reached}: {within}; no plan reached the target, the smallest file has {smallest:,} bytes"
-    return f"{reached}: {within}; at {nearest['coded_bytes']:,} bytes the drop is {nearest['points_lost']:.2f} points"
+    asked = f"{_listed(missed, missed)} NOT reached: the closest file within the limit of {limit} has "
+    asked += _listed(missed, within)
+    nearest = metrics["nearest"]
+    if nearest is not None:
+        return f"{asked}; with {_listed(missed, _values(nearest))} the drop is {nearest['points_lost']:.2f} points"
+    least = {name: min(_values(plan)[name] for plan in metrics["plans"]) for name in missed if name != "energy_mj"}
+    return f"{asked}; no plan reached the target, the lowest values are {_listed(least, least)}"
+
+
+def _values(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a plan that are compared with the limits."""
+    return {**plan, "latency_ms": plan["latency_upper_ms"]}
+
+
+def _listed(names: Iterable[str], values: Mapping[str, Any]) -> str:
+    """The values as text.
+
+    >>> _listed(["coded_bytes", "latency_ms"], {"coded_bytes": 1000, "latency_ms": 0.123456})
+    '1,000 bytes, latency_ms 0.1235'
+    """
+    return ", ".join(
+        f"{values[name]:,.0f} bytes" if name == "coded_bytes" else f"{name} {values[name]:.4g}"
+        for name in names
+        if values.get(name) is not None
+    )

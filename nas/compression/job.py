@@ -20,6 +20,7 @@ from hw_profiles.devices.device import Device
 from hw_profiles.devices.device_file import load_device
 from hw_profiles.errors import InputError
 from nas.compression.given_model import Given, loaded_model
+from nas.compression.judging_images import choosing_and_judging
 from nas.compression.settings import NO_TEACHER, CompressSettings
 from nas.pipeline.job import with_energy_as_latency
 from nas.pipeline.teacher import check_teacher_file
@@ -27,11 +28,12 @@ from nas.pipeline.teacher import check_teacher_file
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CompressJob:
-    """The checked input. ``data`` have the size that the network reads; ``notes`` are what cannot be done with this
-    network."""
+    """The checked input. ``data`` have the size that the network reads; in ``search_data``, by which a search chooses
+    among plans, other images validate if there are enough. ``notes`` are what cannot be done with this network."""
 
     settings: CompressSettings
     data: Dataset
+    search_data: Dataset
     data_name: str
     device: Device
     budget: Budget
@@ -40,6 +42,11 @@ class CompressJob:
     teacher: Teacher | None
     seed: int
     notes: tuple[str, ...] = ()
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether a search chooses the plan."""
+        return self.plan is None and self.settings.most_plans > 0
 
     @property
     def measured(self) -> bool:
@@ -86,16 +93,22 @@ def prepare_job(settings: CompressSettings, given: Given) -> CompressJob:
         _check_plan(plan, artifact, settings)
     if settings.teacher != NO_TEACHER:
         check_teacher_file(settings.teacher, read)
+    seed, choosing, judging = int(reading["seed"]), read.val, read.val
+    if plan is None and settings.most_plans:
+        choosing, judging = choosing_and_judging(
+            read.val, allowed=settings.max_accuracy_drop, confidence=settings.confidence, seed=seed
+        )
     return CompressJob(
         settings=settings,
-        data=read,
+        data=replace(read, val=judging),
+        search_data=replace(read, val=choosing),
         data_name=str(reading["source"]),
         device=device,
         budget=budget,
         artifact=artifact,
         plan=plan,
         teacher=None if settings.teacher == NO_TEACHER else OnnxTeacher(Path(settings.teacher), read),
-        seed=int(reading["seed"]),
+        seed=seed,
         notes=loaded.notes,
     )
 

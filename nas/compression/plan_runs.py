@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from compress.atomic_files import read_json, write_json
+from compress.networks.artifact import Artifact
 from compress.networks.network_source import OnnxFile
 from compress.stage_interface import Stage
-from compress.stages.acceptance import upper_bounds
+from compress.stages.acceptance import points_lost, worst_excess
 from compress.stages.attempts import Home
+from compress.stages.deployed_file import deploy
 from compress.stages.plan_file import Plan
 from compress.stages.stage_order import STAGES
 from compress.training.recipe import Recipe
-from hw_profiles.budget import violations
 from nas.compression.job import CompressJob
 from nas.compression.plan_search import Scored, searched_strengths
 from nas.compression.strengths import STRENGTHS, USUAL, Strength, Trainings, plan_of
@@ -46,11 +47,9 @@ class PlanRun:
         """Bytes of the coded file."""
         return int(self.home.metrics["coded_bytes"])
 
-    def fits(self, job: CompressJob) -> bool:
-        """Whether the file keeps the limits and has the size that was asked for."""
-        excess = violations(upper_bounds(self.home.metrics), job.budget.limits())
-        target = job.settings.target_bytes
-        return all(value <= 0 for value in excess.values()) and (target is None or self.coded_bytes <= target)
+    def excess(self, job: CompressJob) -> float:
+        """How far the limit, or the size that was asked for, is missed that is missed most, as a share of it."""
+        return worst_excess(self.home.metrics, job.context())
 
     def applied(self) -> Plan | None:
         """The stages that were accepted, as they were applied; None where there were none. A training that was limited
@@ -73,40 +72,49 @@ class Place:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Nearest:
     """What a compression came to: the best file within the tolerance, every other plan that was run, and, where that
-    file is too large, the most accurate one of the asked size, if any was found."""
+    file misses the size or a limit, the most accurate one that keeps all of them, if any was found."""
 
     best: PlanRun
     others: Sequence[PlanRun] = ()
-    at_the_size: PlanRun | None = None
+    within_limits: PlanRun | None = None
 
 
 def run_plans(job: CompressJob, place: Place) -> Nearest:
     """Run the plan that was given, or the automatic ones from the strength that the size needs, each in a folder of its
     own."""
-    if job.plan is not None:
-        run = _run(job, "given", job.plan, place)
-        return Nearest(best=run)
     promised: list[PlanRun] = []
-    searched = job.settings.most_plans > 0
-    for strength in _searched(job, place) if searched else _strengths(job, place.reference):
-        promised.append(_run_strength(job, strength, place))
-        if _is_over(place.clock) or (promised[-1].fits(job) and not searched):
+    strengths = _searched(job, place) if job.is_searched else _strengths(job, place.reference)
+    for label, plan in _plans(job, strengths):
+        promised.append(_run(job, label, plan, place))
+        if _is_over(place.clock) or (promised[-1].excess(job) <= 0 and not job.is_searched):
             break
-    best = min(promised, key=lambda run: (not run.fits(job), run.coded_bytes))
+    best = min(promised, key=lambda run: (run.excess(job), run.coded_bytes))
     others = [run for run in promised if run is not best]
-    if best.fits(job) or job.settings.target_bytes is None:
+    if best.excess(job) <= 0:
         return Nearest(best=best, others=others)
     forced = list(_forced(job, place))
-    small = [run for run in forced if run.coded_bytes <= job.settings.target_bytes]
-    nearest = max(small, key=lambda run: float(run.home.metrics["val_accuracy"]), default=None)
-    return Nearest(best=best, others=[*others, *forced], at_the_size=nearest)
+    kept = [run for run in forced if run.excess(job) <= 0]
+    nearest = max(kept, key=lambda run: float(run.home.metrics["val_accuracy"]), default=None)
+    return Nearest(best=best, others=[*others, *forced], within_limits=nearest)
+
+
+def _plans(job: CompressJob, strengths: Sequence[Strength]) -> list[tuple[str, Plan]]:
+    """The plan that was given, or those of the strengths, each with its label."""
+    if job.plan is not None:
+        return [("given", job.plan)]
+    return [(each.label, _plan_of(job, each, _trainings(job))) for each in strengths]
 
 
 def _strengths(job: CompressJob, reference: Home) -> Sequence[Strength]:
-    """The usual one, or, for a size, those from the first that may reach it."""
-    target = job.settings.target_bytes
+    """The usual one; with limits also one that is pruned to them, and stronger ones; for a size those from the first
+    that may reach it."""
+    target, usual = job.settings.target_bytes, STRENGTHS[USUAL]
+    if target is None and not job.budget.limits():
+        return [usual]
     if target is None:
-        return STRENGTHS[USUAL : USUAL + 1]
+        to_limits = replace(usual, channels=None, to_limits=True)
+        prunable = {"latency_ms", "peak_ram_bytes"} & {*job.budget.limits()}
+        return [usual, *([to_limits] if prunable else []), *STRENGTHS[USUAL + 1 :][:_MOST_PLANS]]
     share = target / reference.metrics["coded_bytes"]
     if isinstance(job.artifact.source, OnnxFile):  # which keeps its channels
         share /= _WITHOUT_PRUNING
@@ -130,13 +138,14 @@ def _search(job: CompressJob, place: Place) -> Sequence[Strength]:
         epochs=_SHORT * trainings.epochs,
         seconds=None if trainings.seconds is None else max(_SHORTEST, _SHORT * trainings.seconds),
     )
-    before = place.reference.metrics["val_accuracy"]
+    looking, start = replace(job, data=job.search_data), _search_place(job, place)
 
     def run(strength: Strength) -> Scored:
-        found = _run_strength(job, strength, place, max_accuracy_drop=_ANY_DROP, trainings=short)
-        lost = 100 * (before - found.home.metrics["val_accuracy"])
+        plan = _plan_of(job, strength, short)
+        found = _run(looking, f"{strength.label}, short", plan, start, max_accuracy_drop=_ANY_DROP)
+        lost = points_lost(start.reference.metrics, found.home.metrics)
         log.info("plan %s: %d bytes coded, %.2f points lost", found.label, found.coded_bytes, lost)
-        return Scored(strength=strength, coded_bytes=found.coded_bytes, points_lost=lost)
+        return Scored(strength=strength, coded_bytes=found.coded_bytes, points_lost=lost, excess=found.excess(job))
 
     scored = searched_strengths(
         run,
@@ -149,29 +158,29 @@ def _search(job: CompressJob, place: Place) -> Sequence[Strength]:
     return [each.strength for each in scored[:_FINALISTS]]
 
 
+def _search_place(job: CompressJob, place: Place) -> Place:
+    """The place with the accuracy of the given network on the images that choose among plans."""
+    if job.search_data.val is job.data.val:
+        return place
+    folder, context = place.folder / "search_reference", replace(job.context(), data=job.search_data)
+    bare = replace(place.reference.artifact, metrics={}, files={}, history=())
+    found = Artifact.load(folder) if (folder / "artifact.json").is_file() else deploy(bare, context, folder)
+    return replace(place, reference=Home(artifact=found, folder=folder))
+
+
 def _forced(job: CompressJob, place: Place) -> Iterator[PlanRun]:
-    """The same plans whatever accuracy they lose, up to the first of the asked size."""
-    for strength in _strengths(job, place.reference):
+    """The plans whatever accuracy they lose, up to the first that keeps the size and all limits."""
+    for label, plan in _plans(job, _strengths(job, place.reference)):
         if _is_over(place.clock):
             return
-        run = _run_strength(job, strength, place, max_accuracy_drop=_ANY_DROP)
+        run = _run(job, label, plan, place, max_accuracy_drop=_ANY_DROP)
         yield run
-        if job.settings.target_bytes is not None and run.coded_bytes <= job.settings.target_bytes:
+        if run.excess(job) <= 0:
             return
 
 
-def _run_strength(
-    job: CompressJob,
-    strength: Strength,
-    place: Place,
-    *,
-    max_accuracy_drop: float | None = None,
-    trainings: Trainings | None = None,
-) -> PlanRun:
-    """With ``trainings`` of its own, it is a short recovery, without anything tried in place of a stage."""
-    plan = plan_of(strength, job.artifact, trainings or _trainings(job), teacher=job.teacher is not None)
-    label = strength.label if trainings is None else f"{strength.label}, short"
-    return _run(job, label, plan, place, max_accuracy_drop=max_accuracy_drop)
+def _plan_of(job: CompressJob, strength: Strength, trainings: Trainings) -> Plan:
+    return plan_of(strength, job.artifact, trainings, teacher=job.teacher is not None, limits=job.budget.limits())
 
 
 def _run(job: CompressJob, label: str, plan: Plan, place: Place, *, max_accuracy_drop: float | None = None) -> PlanRun:

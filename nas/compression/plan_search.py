@@ -15,16 +15,18 @@ _CHANNELS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 _ZEROS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 _CLUSTERS = (0, 128, 64, 32, 16, 8)
 _RANDOM_PLANS = 4
-_LOST = "points_lost"
+_LOST, _EXCESS = "points_lost", "excess"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scored:
-    """What a plan of a strength came to after a short recovery."""
+    """What a plan of a strength came to after a short recovery; ``excess``: how far the limit, or the size that was
+    asked for, is missed that is missed most, as a share of it."""
 
     strength: Strength
     coded_bytes: int
     points_lost: float
+    excess: float = 0.0
 
 
 def searched_strengths(
@@ -36,12 +38,12 @@ def searched_strengths(
     seed: int = 0,
     is_over: Callable[[], bool] = lambda: False,
 ) -> Sequence[Scored]:
-    """The plans that were run, those first that keep ``allowed`` points, the smallest file first; then the others, the
-    least loss first.
+    """The plans that were run, those first that keep ``allowed`` points and all limits, the smallest file first; then
+    those that miss a limit, and last those that lose more, the least loss first.
 
-    The ready strengths are tried first, as prior; then multivariate TPE (2304.11127) proposes, with the points lost as
-    a constraint. ``trains``: channels can be pruned. The same seed and results give the same proposals again, so that a
-    search whose plans are found in their folders resumes. ``is_over`` ends it early.
+    The ready strengths are tried first, as prior; then multivariate TPE (2304.11127) proposes, with the points lost and
+    the limits as constraints. ``trains``: channels can be pruned. The same seed and results give the same proposals
+    again, so that a search whose plans are found in their folders resumes. ``is_over`` ends it early.
 
     >>> def run(strength):
     ...     taken = (strength.channels or 0) + (strength.zeros or 0)
@@ -68,10 +70,11 @@ def searched_strengths(
             known[strength] = run(strength)
         scored = known[strength]
         trial.set_constraint(_LOST, scored.points_lost - allowed)
+        trial.set_constraint(_EXCESS, scored.excess)
         study.tell(trial, math.log(scored.coded_bytes))
     return sorted(
         known.values(),
-        key=lambda each: (max(0.0, each.points_lost - allowed), each.coded_bytes),
+        key=lambda each: (max(0.0, each.points_lost - allowed), each.excess, each.coded_bytes),
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from compress.clustering.cluster import Cluster
 from compress.distillation.distill import Distill
@@ -20,6 +22,7 @@ from compress.training.recipe import Recipe
 
 PLAIN_INT8 = Quantize(calibration="minmax", equalize="none", bias_correction=False, adaround=False)
 """The cheapest int8, at which the ladder begins."""
+_MARGIN = 0.97  # of a limit: what is foreseen is not quite what is measured
 _QAT_RATE, _PRUNE_RATE, _CLUSTER_RATE, _DISTILL_RATE = 0.02, 0.3, 0.1, 0.5  # parts of the learning rate
 
 
@@ -27,7 +30,8 @@ _QAT_RATE, _PRUNE_RATE, _CLUSTER_RATE, _DISTILL_RATE = 0.02, 0.3, 0.1, 0.5  # pa
 class Strength:
     """How much a plan takes: the share of channels, the share of zeros, and the number of shared values; None leaves
     the stage out. ``rough_share``: what it leaves of the coded bytes of a network in float32, roughly. Zeros are set
-    where weights are weakest, or ``by_sensitivity``, so that all layers cost as much loss."""
+    where weights are weakest, or ``by_sensitivity``, so that all layers cost as much loss. ``to_limits``: as many
+    channels leave as the limits need, in the precision that is deployed, in place of a share."""
 
     rough_share: float = 1.0
     channels: float | None = None
@@ -35,6 +39,7 @@ class Strength:
     clusters: int | None = None
     int8: bool = True
     by_sensitivity: bool = False
+    to_limits: bool = False
 
     @property
     def label(self) -> str:
@@ -48,7 +53,7 @@ class Strength:
             for name in ("channels", "zeros", "clusters")
             if (value := getattr(self, name)) is not None
         ]
-        parts += ["by sensitivity"] * self.by_sensitivity
+        parts += ["by sensitivity"] * self.by_sensitivity + ["pruned to the limits"] * self.to_limits
         return ", ".join([*parts, "int8" if self.int8 else "float32"])
 
 
@@ -86,9 +91,16 @@ class Trainings:
         )
 
 
-def plan_of(strength: Strength, artifact: Artifact, trainings: Trainings, *, teacher: bool = False) -> Plan:
+def plan_of(
+    strength: Strength,
+    artifact: Artifact,
+    trainings: Trainings,
+    *,
+    teacher: bool = False,
+    limits: Mapping[str, float] = MappingProxyType({}),
+) -> Plan:
     """The plan of a strength for a network: what must train is left out for an ONNX file, and zeros and shared values
-    are set in it without training.
+    are set in it without training. ``limits``: of latency and memory, for a strength that prunes to them.
 
     >>> from compress.networks.as_artifact import as_artifact
     >>> from search_spaces import preset
@@ -99,7 +111,18 @@ def plan_of(strength: Strength, artifact: Artifact, trainings: Trainings, *, tea
     stages: list[Stage] = []
     if teacher and trains:
         stages.append(Distill(recipe=trainings.recipe(_DISTILL_RATE)))
-    if strength.channels is not None and trains:
+    if strength.to_limits and trains:
+        kept = {name: _MARGIN * limit for name, limit in limits.items()}
+        stages.append(
+            Prune(
+                latency_ms=kept.get("latency_ms"),
+                peak_ram_bytes=kept.get("peak_ram_bytes"),
+                precision="int8" if strength.int8 else "fp32",
+                steps=2,
+                recipe=trainings.recipe(_PRUNE_RATE),
+            )
+        )
+    elif strength.channels is not None and trains:
         stages.append(Prune(amount=strength.channels, steps=2, recipe=trainings.recipe(_PRUNE_RATE)))
     if strength.zeros is not None:
         schedule = "gradual" if trains else "iterative"

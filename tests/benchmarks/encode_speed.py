@@ -6,24 +6,34 @@ Each line is one network: median megabytes of float32 weights (four bytes for ea
 file holds) that are encoded and decoded in a second, in one thread, and bytes of the file, under ``gzip -9`` and
 ``xz -9``, and as .fnz. The weights are random, so the sizes say what the coding does, not what a trained network takes:
 normal numbers; "shared" weights are the nearest of 16 quantiles, those of LeNet beside 92 or 98 % zeros; "signs" are
-one value of either sign in each layer.
+one value of either sign in each layer; of those called trained, the files of ``--file NAME=PATH`` are coded.
+
+With ``--nncodec PYTHON``, an interpreter with the package nncodec, the integers of int8 weights, or the numbers of shared
+values counted from zero, are also coded by its DeepCABAC (arXiv 1905.08318): its bytes, the values once, and all else as in
+.fnz.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+import onnx
+from onnx import numpy_helper
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from compress.fnz import decode_onnx, encode_onnx, sizes
+from compress.fnz import decode_onnx, describe, encode_onnx, sizes
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.writer import random_weights, write_onnx
 from search_spaces import preset
@@ -82,14 +92,58 @@ CASES: dict[str, Callable[[int], tuple[bytes, int]]] = {
 }
 
 
+NNCODEC = """
+import sys
+import numpy as np
+from nncodec.extensions import deepCABAC
+size, off = 0, (deepCABAC.HdspMode.AlwaysOff, np.zeros(2, np.int8))
+for weight in np.load(sys.argv[1]).values():
+    encoder = deepCABAC.Encoder()
+    encoder.initCtxModels(11, 1)
+    rows = np.ascontiguousarray(weight.astype(np.int32))
+    empty = np.array([not row.any() for row in rows], np.int32)
+    encoder.encodeLayer(rows, 0, 0, 1, 0, int(empty.any()), empty, *off, 0, 0)
+    size += len(encoder.finish())
+print(size)
+"""
+
+
+def nncodec_bytes(python: str, file: bytes, coded: bytes) -> int:
+    """What the file takes when nncodec codes its weights of integers or shared values."""
+    taken, values, weights = 0, 0, dict[str, Array]()
+    coded_bytes = {row.name: row.bytes for row in describe(coded)}
+    for tensor in onnx.load_model_from_string(file).graph.initializer:
+        weight = numpy_helper.to_array(tensor)
+        numbers = _numbers(weight) if weight.ndim > 1 and tensor.name in coded_bytes else None
+        if numbers is not None:
+            weights[tensor.name], extra = numbers
+            values += extra
+            taken += coded_bytes[tensor.name]
+    with tempfile.NamedTemporaryFile(suffix=".npz") as place:
+        np.savez(place, **{f"w{i}": weight for i, weight in enumerate(weights.values())})
+        place.flush()
+        done = subprocess.run([python, "-c", NNCODEC, place.name], check=True, capture_output=True, text=True)
+    return len(coded) - taken + values + int(done.stdout.split()[-1])
+
+
+def _numbers(weight: Array) -> tuple[Array, int] | None:
+    """Integers as they are; of at most 256 values their numbers, counted from zero, and the bytes of the values."""
+    if weight.dtype == np.int8:
+        return weight, 0
+    values, numbers = np.unique(weight, return_inverse=True)
+    if weight.dtype != np.float32 or len(values) > 256:
+        return None
+    return numbers.reshape(weight.shape) - int(np.abs(values).argmin()), 4 * len(values)
+
+
 def seconds(run: Callable[[], object]) -> float:
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
 
 
-def measure(case: str, seed: int) -> dict[str, Any]:
-    file, count = CASES[case](seed)
+def measure(case: str, seed: int, *, files: Mapping[str, Path], nncodec: str | None) -> dict[str, Any]:
+    file, count = trained(files[case]) if case in files else CASES[case](seed)
     coded = encode_onnx(file)
     if decode_onnx(coded) != file:
         raise AssertionError(f"{case}: decoded to another file")
@@ -101,15 +155,28 @@ def measure(case: str, seed: int) -> dict[str, Any]:
         "encode_mb_per_s": round(megabytes / encode_s, 1),
         "decode_mb_per_s": round(megabytes / decode_s, 1),
         **{f"{name}_bytes": size for name, size in sizes(file).items()},
+        **({} if nncodec is None else {"nncodec_bytes": nncodec_bytes(nncodec, file, coded)}),
     }
+
+
+def trained(path: Path) -> tuple[bytes, int]:
+    """A file of a user, and how many weights it has."""
+    data = path.read_bytes()
+    shapes = [tuple(t.dims) for t in onnx.load_model_from_string(data).graph.initializer]
+    return data, sum(math.prod(shape) for shape in shapes if len(shape) > 1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--case", choices=list(CASES), action="append")
+    parser.add_argument("--file", action="append", default=[], metavar="NAME=PATH", help="a trained network")
+    parser.add_argument("--nncodec", help="an interpreter with nncodec")
     given = parser.parse_args()
-    extend("encode_speed", [(case, seed) for seed in range(3) for case in given.case or CASES], measure, given.minutes)
+    files = {f"{name}, trained": Path(path) for name, _, path in (each.partition("=") for each in given.file)}
+    cases = [(case, seed) for seed in range(3) for case in given.case or ([] if files else CASES)]
+    cases += [(case, 0) for case in files]
+    extend("encode_speed", cases, partial(measure, files=files, nncodec=given.nncodec), given.minutes)
 
 
 if __name__ == "__main__":

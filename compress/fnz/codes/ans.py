@@ -15,14 +15,18 @@ from compress.fnz.codes.element_kinds import Symbols
 # Symbols that are unpacked to 32 bits at a time.
 _PIECE = 1 << 20
 
-Frequencies = NDArray[np.int64]
+AnsModel = Any
 
 
-def encode_ans(parts: Sequence[tuple[Symbols, Frequencies]]) -> bytes:
-    """One stream of several parts, each with the frequencies of its symbols."""
+def ans_model(frequencies: NDArray[np.int64]) -> AnsModel:
+    """What symbols with such frequencies, which add up to a power of two, are coded by."""
+    return constriction.stream.model.Categorical(frequencies.astype(np.float64), perfect=False)
+
+
+def encode_ans(parts: Sequence[tuple[Symbols, AnsModel]]) -> bytes:
+    """One stream of several parts, each with the model of its symbols."""
     coder = constriction.stream.stack.AnsCoder()
-    for symbols, frequencies in reversed(parts):  # what goes in last comes out first
-        model = _model(frequencies)
+    for symbols, model in reversed(parts):  # what goes in last comes out first
         for start in reversed(range(0, len(symbols), _PIECE)):
             coder.encode_reverse(symbols[start : start + _PIECE].astype(np.int32), model)
     words: NDArray[np.uint32] = coder.get_compressed().astype("<u4")
@@ -39,9 +43,9 @@ class AnsDecoder:
             raise damaged("a stream ends with a zero")
         self._coder = constriction.stream.stack.AnsCoder(words)
 
-    def take(self, count: int, frequencies: Frequencies) -> Symbols:
+    def take(self, count: int, model: AnsModel) -> Symbols:
         """The next ``count`` symbols."""
-        model, symbols = _model(frequencies), np.empty(count, np.uint8)
+        symbols = np.empty(count, np.uint8)
         for start in range(0, count, _PIECE):
             piece = symbols[start : start + _PIECE]
             piece[:] = self._coder.decode(model, len(piece))
@@ -51,7 +55,3 @@ class AnsDecoder:
         """The stream must be used up."""
         if not self._coder.is_empty():
             raise damaged("a stream is longer than its symbols")
-
-
-def _model(frequencies: Frequencies) -> Any:
-    return constriction.stream.model.Categorical(frequencies.astype(np.float64), perfect=False)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from compress.fnz.codes.byte_reader import Reader, damaged
 from compress.fnz.codes.element_kinds import Kind, Symbols, Words
-from compress.fnz.codes.symbols import decode_symbols, encode_symbols
+from compress.fnz.codes.symbols import SymbolDecoder, decode_symbols, encode_symbols
 
 MOST_VALUES = 256
 
@@ -51,16 +51,21 @@ def with_zeros(book: Codebook, positions: NDArray[np.int64], count: int) -> Code
 
 
 def encode_codebook(book: Codebook) -> bytes:
-    """How many values less one, the values, the indices."""
-    return bytes([len(book.values) - 1]) + book.values.tobytes() + encode_symbols(book.indices)
+    """The values and the indices."""
+    return encode_values(book) + encode_symbols(book.indices)
 
 
-def decode_codebook(reader: Reader, count: int, kind: Kind) -> Words:
-    """The inverse of :func:`encode_codebook`."""
+def encode_values(book: Codebook) -> bytes:
+    """How many values less one, and the values."""
+    return bytes([len(book.values) - 1]) + book.values.tobytes()
+
+
+def decode_codebook(reader: Reader, count: int, kind: Kind, decode: SymbolDecoder = decode_symbols) -> Words:
+    """The inverse of :func:`encode_codebook`, or of values and what ``decode`` reads the indices from."""
     size = reader.byte() + 1
     reader.labels.append(f"codebook of {size}")
     values = np.frombuffer(reader.take(size * kind.width), f"<u{kind.width}")
-    indices = decode_symbols(reader, count)
+    indices = decode(reader, count)
     if count and indices.max() >= size:
         raise damaged(f"an index must be in 0..{size - 1}, got {indices.max()}")
     words = np.empty(count, values.dtype)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import lzma
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from compress.fnz.codes.ans import AnsDecoder, encode_ans
+from compress.fnz.codes.ans import AnsDecoder, ans_model, encode_ans
 from compress.fnz.codes.byte_reader import Reader, damaged, varint
 from compress.fnz.codes.element_kinds import Symbols
 from compress.fnz.codes.huffman import code_lengths, decode_huffman, encode_huffman, huffman_size
 from compress.fnz.codes.probability_tables import Counts, fitting_table, read_table
+
+SymbolDecoder = Callable[[Reader, int], Symbols]
+"""Reads so many symbols."""
 
 PACKED, HUFFMAN, ANS, LZMA = range(4)
 
@@ -60,7 +64,7 @@ def decode_symbols(reader: Reader, count: int) -> Symbols:
         return decode_huffman(reader, high - low + 1, count) + np.uint8(low)
     frequencies = read_table(reader, high - low + 1)
     decoder = AnsDecoder(reader)
-    symbols = decoder.take(count, frequencies)
+    symbols = decoder.take(count, ans_model(frequencies))
     decoder.finish()
     return symbols + np.uint8(low)
 
@@ -93,7 +97,7 @@ def _smallest(shifted: Symbols, counts: Counts) -> bytes:
     if _entropy_bytes(counts) >= _INCOMPRESSIBLE * fixed:
         return bytes([PACKED]) + _bits(shifted, bits)
     table = fitting_table(counts)
-    ans = table.data + encode_ans([(shifted, table.frequencies)])
+    ans = table.data + encode_ans([(shifted, ans_model(table.frequencies))])
     lengths = code_lengths(counts)
     smallest = min(fixed, len(ans), huffman_size(lengths, counts))
     if smallest == fixed:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.fnz.codes.ans import AnsDecoder, encode_ans
+from compress.fnz.codes.ans import AnsDecoder, AnsModel, ans_model, encode_ans
 from compress.fnz.codes.byte_reader import Reader, damaged, varint
 from compress.fnz.codes.element_kinds import Symbols
 from compress.fnz.codes.probability_tables import MOST_EIGHTHS, TOTAL, Counts, chance
@@ -134,5 +134,5 @@ def _eighths(elements: int, cells: int) -> int:
     return min(round(-8 * np.log2(elements / cells)), _NEVER) if elements else _NEVER
 
 
-def _pair(eighths: int) -> Counts:
-    return np.array([TOTAL - chance(eighths), chance(eighths)])
+def _pair(eighths: int) -> AnsModel:
+    return ans_model(np.array([TOTAL - chance(eighths), chance(eighths)]))

@@ -14,6 +14,7 @@ from compress.networks.onnx_export import onnx_bytes
 from compress.networks.store_weights import require_float
 from compress.quantization.int8.fidelity import Fidelity, FidelityEvaluator
 from compress.quantization.int8.ptq import Quantize
+from compress.quantization.mixed_precision.measured_groups import faster_in_float
 from compress.quantization.mixed_precision.precision_sensitivity import (
     LOW_BITS,
     EightBits,
@@ -48,9 +49,9 @@ class MixedPrecision:
     for 4), by :func:`sensitivity` on ``images`` training images, are moved to higher precision one after the other
     until the validation accuracy drop against the float network is at most ``max_accuracy_drop`` points (None: that of
     the context); an operation that would exceed the budget is not moved. With ``only_faster``, operations that 8 bits
-    do not make faster by the estimate are in float from the start, such as hard-swish blocks that the runtime does not
-    fuse. Accuracy is that of the file in ONNX Runtime; latency is estimated in between, and measured for the final
-    file.
+    do not make faster are in float from the start, such as hard-swish blocks that the runtime does not fuse: measured
+    block by block on this machine, estimated for another device. Accuracy is that of the file in ONNX Runtime; latency
+    is estimated in between, and measured for the final file.
 
     >>> MixedPrecision(bits=4).name
     'mixed'
@@ -87,7 +88,7 @@ class MixedPrecision:
         screen, evaluator = (_evaluator(graph, artifact, split) for split in (screened, context.data.val))
         table = sensitivity(lowering, screen, context)
         allowed = context.max_accuracy_drop if self.max_accuracy_drop is None else self.max_accuracy_drop
-        raised = [row.name for row in table if self.only_faster and row.saved_ms <= 0]
+        raised = self._no_faster(lowering, table, context)
         chosen = lowering(raised)
         fidelity = evaluator(onnx_bytes(chosen))
         for row in ranked(table, by_latency=self.bits == 8):
@@ -100,6 +101,14 @@ class MixedPrecision:
                 raised.append(row.name)
                 chosen, fidelity = candidate, evaluator(onnx_bytes(candidate))
         return replace(chosen, metrics={**metrics, "mixed": self._metrics(raised, table, fidelity)})
+
+    def _no_faster(self, lowering: EightBits | FourBits, table: Sequence[Sensitivity], context: Context) -> list[str]:
+        """What ``only_faster`` leaves in float: by blocks that are measured on this machine, else as estimated."""
+        if not self.only_faster:
+            return []
+        if context.measured and self.bits == 8:
+            return faster_in_float(lowering, [row.name for row in table], context.device)
+        return [row.name for row in table if row.saved_ms <= 0]
 
     def _start(self, artifact: Artifact) -> Artifact:
         """The artifact, with scales or in float."""

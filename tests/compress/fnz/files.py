@@ -72,7 +72,15 @@ def network(name: str, precision: str = "fp32", clusters: int = 0) -> bytes:
     return write_onnx(workload, weights, quantization=fixed_quantization(workload) if precision == "int8" else None)
 
 
+def alike(rows: int, columns: int) -> NDArray[np.float32]:
+    """Weights whose size depends on the column and, every ninth place, is larger."""
+    places = np.arange(columns)
+    size = np.exp(2 * np.sin(places / 9)) * (1 + 3 * (places % 9 == 4)) / 4
+    return normal(rows, columns, seed=3) * size.astype(np.float32)
+
+
 W = normal(60, 80)
+ALIKE = alike(60, 280)
 INT8 = np.clip(np.rint(W * 40), -127, 127).astype(np.int8)
 
 # The coding that each is to get, or several of which one may win.
@@ -105,6 +113,11 @@ CODINGS: dict[str, tuple[Array, str]] = {
     "sparse and 256 values": (sparse(clustered(normal(600, 80), 256), 0.1), "grid|gaps"),
     "unevenly sparse": (uneven(W, 0.05), "grid"),
     "sparse in runs": (runs(clustered(W, 15)), "gaps"),
+    "int8 alike": (np.clip(np.rint(ALIKE * 9), -127, 127).astype(np.int8), "planes, contexts"),
+    "int8 alike in rows": (np.clip(np.rint(alike(40, 150).T * 9), -127, 127).astype(np.int8), "planes, contexts"),
+    "uint8 alike": (np.clip(np.rint(ALIKE * 9) + 128, 0, 255).astype(np.uint8), "planes, contexts"),
+    "int4 alike": (np.clip(np.rint(ALIKE), -8, 7).astype(ml_dtypes.int4), "planes, contexts"),
+    "values alike": (np.clip(np.rint(ALIKE), -8, 8) / np.float32(3) + np.float32(0), "codebook of 17, contexts"),
     "repeated": (np.tile(W[:10], (6, 1)), "planes, LZMA"),
     "one element": (normal(1), ""),
     "empty": (normal(0, 4), ""),

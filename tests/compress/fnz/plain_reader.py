@@ -112,8 +112,11 @@ def protobuf_int32(value: int) -> bytes:
 
 
 def read_block(block: Bytes, coding: int, count: int, width: int, form: str) -> Words:
+    read = read_symbols
+    if coding == 4:
+        coding, read = block.byte(), read_contexts
     if coding == 0:
-        planes = [read_symbols(block, count) for _ in range(width)]
+        planes = [read(block, count) for _ in range(width)]
         return [
             turn_back(sum(b << 8 * i for i, b in enumerate(reversed(word))), width, form)
             for word in zip(*planes, strict=True)
@@ -121,7 +124,7 @@ def read_block(block: Bytes, coding: int, count: int, width: int, form: str) -> 
     if coding == 1:
         size = block.byte() + 1
         values = [int.from_bytes(block.take(width), "little") for _ in range(size)]
-        return [values[i] for i in read_symbols(block, count)]
+        return [values[i] for i in read(block, count)]
     there = read_gaps(block, count) if coding == 2 else read_grid(block, count)
     elements = iter(read_block(block, block.byte(), sum(there), width, form))
     return [next(elements) if yes else 0 for yes in there]
@@ -157,6 +160,56 @@ def read_grid(block: Bytes, count: int) -> list[bool]:
     return [yes for row in there for yes in row]
 
 
+def read_contexts(block: Bytes, count: int) -> Words:
+    flags, rows, lag, prior = block.byte(), block.varint(), block.varint(), block.varint()
+    stride, columns = flags & 127, count // rows
+    weights = block.take(8)
+    low, high, centre, cycle, levels = block.take(5)
+    limits = [0] * levels
+    for level in range(1, levels):
+        limits[level] = limits[level - 1] + block.varint()
+    tables = [read_table(block, high - low + 1) for _ in range(levels)]
+    stream = Ans(block)
+    order = {1: [0], 2: [0, 1], 4: [0, 2, 1, 3], 8: [0, 4, 2, 6, 1, 5, 3, 7]}[stride]
+    matrix, magnitudes = list[Words](), list[Words]()
+    for row in range(rows):
+        means = [(16 * sum(m[c] for m in magnitudes) + prior) // (row + 1) for c in range(columns)]
+        found, known = [0] * columns, dict[int, int]()
+        for first in order:
+            row_mean = (16 * sum(known.values()) + prior) // (len(known) + 1)
+            estimates = [16 * known[c] if c in known else means[c] for c in range(columns)]
+            level_of = {}
+            for c in range(first, columns, stride):
+
+                def around(values: Words, far: int, c: int = c) -> int:
+                    return (values[max(c - far, 0)] + values[min(c + far, columns - 1)]) // 2
+
+                above = 16 * magnitudes[-1][c] if magnitudes else 0
+                traits = [means[c], row_mean, around(estimates, 1), around(estimates, lag), above]
+                traits += [around(means, 1), around(means, lag), min(means[c] * row_mean // max(prior, 1), 4096)]
+                total = sum(w * t for w, t in zip(weights, traits, strict=True))
+                level_of[c] = sum(total >= limit for limit in limits[1:])
+            for c in sorted(level_of, key=lambda c: (level_of[c], c)):
+                found[c] = low + stream.symbol(tables[level_of[c]])
+            for c in level_of:
+                distance = (found[c] - centre) % (cycle + 1)
+                known[c] = min(distance, cycle + 1 - distance)
+        matrix.append(found)
+        magnitudes.append([known[c] for c in range(columns)])
+    if flags & 128:
+        return [row[c] for c in range(columns) for row in matrix]
+    return [symbol for row in matrix for symbol in row]
+
+
+def read_table(block: Bytes, n: int) -> Words:
+    head = block.byte()
+    eighths = [head // 16 * c for c in read_row(block, n, head % 16)]
+    weights = [max(E[c % 8] * 4096 >> c // 8, 1) for c in eighths]
+    frequencies = [w * (2**20 - n) // sum(weights) + 1 for w in weights]
+    frequencies[frequencies.index(max(frequencies))] += 2**20 - sum(frequencies)
+    return frequencies
+
+
 def read_symbols(block: Bytes, count: int) -> Words:
     if not count:
         return []
@@ -168,12 +221,7 @@ def read_symbols(block: Bytes, count: int) -> Words:
     if method == 1:
         return [low + s for s in read_huffman(block, n, count)]
     if method == 2:
-        head = block.byte()
-        eighths = [head // 16 * c for c in read_row(block, n, head % 16)]
-        weights = [max(E[c % 8] * 4096 >> c // 8, 1) for c in eighths]
-        frequencies = [w * (2**20 - n) // sum(weights) + 1 for w in weights]
-        frequencies[frequencies.index(max(frequencies))] += 2**20 - sum(frequencies)
-        stream = Ans(block)
+        frequencies, stream = read_table(block, n), Ans(block)
         return [low + stream.symbol(frequencies) for _ in range(count)]
     return list(unlzma(block.take(block.varint())))
 

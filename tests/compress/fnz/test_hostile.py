@@ -20,7 +20,8 @@ from tests.compress.fnz.files import CODINGS, FIELDS, file_of, in_fields, networ
 from tests.parameters import slow
 
 FILES = {
-    "codings": file_of({name: values for name, (values, _) in CODINGS.items()}),
+    "codings": file_of({name: values for name, (values, coding) in CODINGS.items() if "contexts" not in coding}),
+    "contexts": file_of({name: CODINGS[name][0][:12] for name in ("int8 alike", "values alike")}),
     "fields": file_of({name: tensor for name, tensor in FIELDS.items() if name != "int64_data"}),
     "int8 network": network("resnet8", "int8"),
 }  # fmt: skip
@@ -97,6 +98,11 @@ def entries(*given: Entry, lengths: tuple[int, ...] = (6,), size: int = 100, res
     return sealed(Directory(lengths, given, rest), (SEVENS * 10)[: sum(lengths)], size)
 
 
+def in_contexts(rows: int, stride: int, *, lag: int = 1, tables: int = 1, high: int = 3) -> bytes:
+    """100 words of one byte as a context stream whose head is wrong."""
+    return one_tensor(100, bytes([4, 0, stride, rows, lag, 0, *bytes(8), 0, high, 0, 255, tables, *bytes(50)]))
+
+
 SEVENS = bytes([1, 0, 7, 0, 0, 0])
 MANY = 4_000_000
 HARM = {
@@ -127,6 +133,16 @@ HARM = {
     "a matrix of uneven rows": (one_tensor(100, bytes([3, 7, *bytes(30)])), "no 7 equal rows"),
     "levels that there are not": (one_tensor(100, bytes([3, 10, 0, 16, 16, 0, 0, 0, *bytes(9)])), "level must be at most"),
     "chances that there are not": (one_tensor(100, bytes([3, 10, *bytes(6), 225, *bytes(9)])), "at most 224, got 225"),
+    "contexts of no rows": (in_contexts(0, 1), "no matrix of 0 rows"),
+    "contexts of uneven rows": (in_contexts(3, 1), "no matrix of 3 rows"),
+    "contexts of short rows": (in_contexts(10, 1), "not coded with the stride 1"),
+    "contexts of a stride that there is not": (in_contexts(2, 3), "not coded with the stride 3"),
+    "contexts of no lag": (in_contexts(2, 1, lag=0), "has no lag 0"),
+    "contexts of a lag that is too long": (in_contexts(2, 1, lag=51), "at most 50, got 51"),
+    "contexts of many tables": (in_contexts(2, 1, tables=17), "is not coded by 17 tables"),
+    "contexts of one symbol": (in_contexts(2, 1, high=0), r"symbols 0\.\.0 is not coded"),
+    "contexts of words of two bytes": (one_tensor(100, bytes([4, 0, *bytes(50)]), kind=3), "words of 2 bytes have no contexts"),
+    "contexts in contexts": (one_tensor(100, bytes([4, 4, *bytes(50)])), "no coding has the number 4"),
     "bytes that are left over": (one_tensor(100, SEVENS + b"7"), "1 bytes are left over"),
     "a block too long": (entries(Entry(0, 100, 100, 0, False, 0), lengths=(60,)), "54 bytes are left over"),
     "blocks that are not there": (

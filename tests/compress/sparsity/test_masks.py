@@ -111,3 +111,23 @@ def test_an_interruption_leaves_no_layer_masked(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(KeyboardInterrupt):
         Masks(weighted_layers(model), "magnitude")
     assert [type(layer) for layer in model] == [nn.Conv2d, nn.Linear]
+
+
+def test_surgery_lets_weights_learn_beneath_their_zeros_and_come_back() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 4, bias=False))
+    masks = Masks(weighted_layers(model), "surgery")
+    masks.set({"0": torch.arange(24).view(4, 6) % 2 == 0})
+    assert torch.equal(model[0].weight == 0, torch.arange(24).view(4, 6) % 2 == 1)
+    x, wanted = torch.randn(64, 6), torch.full((4, 6), 3.0)  # all weights are wanted, strong ones
+    for _ in range(200):
+        loss = (model(x) - x @ wanted.T).square().mean()
+        model.zero_grad()
+        loss.backward()
+        with torch.no_grad():
+            model[0].parametrizations.weight.original -= 0.1 * model[0].parametrizations.weight.original.grad
+    grown = masks.scores()["0"].view(-1)[1::2]
+    assert grown.min() > 1
+    masks.set(keep_of_each(masks.scores(), {"0": 0.0}))
+    masks.finish()
+    assert model[0].weight.count_nonzero() == 24

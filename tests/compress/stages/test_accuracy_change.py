@@ -26,10 +26,19 @@ def test_images_are_compared_one_by_one() -> None:
     assert change.lower(0.9) < 20 < change.upper(0.9)
 
 
-def test_few_images_are_not_asked_for_an_interval() -> None:
-    assert confidence_on(100, 1.0, 0.9) == 0.5
-    assert confidence_on(100, 10.0, 0.9) == 0.9
-    assert confidence_on(1000, 1.0, 0.9) == 0.9
+@pytest.mark.parametrize(("images", "allowed", "asked"), [(100, 10.0, 0.9), (1000, 1.0, 0.9), (10, 0.0, 0.5)])
+def test_few_images_are_asked_for_less(images: int, allowed: float, asked: float) -> None:
+    assert confidence_on(images, allowed, 0.9) == pytest.approx(asked)
+
+
+@pytest.mark.parametrize("images", [20, 100, 216, 400])
+def test_a_network_that_loses_nothing_can_be_shown_on_few_images(images: int) -> None:
+    changed = round(0.01 * images)
+    usual = AccuracyChange(lost=changed, gained=changed, images=images)
+    confidence = confidence_on(images, 1.0, 0.9)
+    assert 0.5 < confidence < 0.9
+    assert usual.upper(confidence) == pytest.approx(1.0)
+    assert AccuracyChange(lost=changed + 1, gained=changed, images=images).upper(confidence) > 1.0
 
 
 @pytest.mark.parametrize(("lost", "gained", "images"), [(1, 0, 0), (-1, 0, 5), (3, 3, 5)])

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from compress import Artifact, Recipe
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from compress import Artifact, Prune, Recipe
+from compress.data.dataset import Split
 from compress.networks.as_artifact import as_artifact
 from compress.networks.network_source import OnnxFile
 from compress.networks.onnx_export import onnx_bytes
+from nas.compression.judging_images import choosing_and_judging
 from nas.compression.plan_search import Scored, searched_strengths
 from nas.compression.strengths import STRENGTHS, Strength, Trainings, plan_of
 from search_spaces import preset
@@ -26,6 +33,30 @@ def test_the_search_does_better_than_the_ready_plans_within_the_tolerance() -> N
     assert found[0].coded_bytes < 0.6 * min(each.coded_bytes for each in ready)
     lost = [max(0.0, each.points_lost - 1.0) for each in found]
     assert lost == sorted(lost)
+
+
+def test_plans_that_miss_a_limit_come_after_those_that_keep_it() -> None:
+    def run(strength: Strength) -> Scored:
+        return replace(made_up(strength), excess=0.0 if strength.int8 else 0.5)
+
+    found = searched_strengths(run, allowed=1.0, trials=30, trains=True)
+    allowed = [each.excess for each in found if each.points_lost <= 1.0]
+    assert allowed == sorted(allowed)
+    assert {*allowed} == {0.0, 0.5}
+
+
+@pytest.mark.parametrize(("images", "divided"), [(6000, True), (200, False)])
+def test_the_images_that_choose_a_plan_do_not_judge_it(images: int, divided: bool) -> None:
+    labels = np.random.default_rng(1).integers(0, 10, images)
+    val = Split(np.arange(images).reshape(-1, 1, 1, 1), labels)
+    choosing, judging = choosing_and_judging(val, allowed=1.0, confidence=0.9, seed=3)
+    if not divided:
+        assert choosing is judging is val
+        return
+    both = np.concatenate([choosing.images.ravel(), judging.images.ravel()])
+    assert sorted(both.tolist()) == list(range(images))
+    counts = np.bincount(choosing.labels) - np.bincount(judging.labels)
+    assert np.abs(counts).max() <= 1
 
 
 def test_nothing_is_run_twice_and_the_same_seed_proposes_the_same() -> None:
@@ -58,3 +89,15 @@ def test_a_file_is_compressed_without_training() -> None:
     assert trained.names == ("distill", "prune", "sparsify", "int8", "cluster", "encode")
     recipe = trained.stages[1].recipe  # type: ignore[attr-defined]
     assert recipe == Recipe(epochs=2.0, learning_rate=0.03, seconds=5.0)
+
+
+def test_pruning_to_limits_is_costed_in_the_precision_that_is_deployed() -> None:
+    network, trainings = as_artifact(preset("resnet8"), None), Trainings(epochs=1.0, learning_rate=0.1)
+    limits = {"latency_ms": 2.0, "peak_ram_bytes": 50_000.0, "flash_bytes": 10_000.0}
+    for int8, precision in ((True, "int8"), (False, "fp32")):
+        strength = Strength(zeros=0.5, int8=int8, to_limits=True)
+        prune = plan_of(strength, network, trainings, limits=limits).stages[0]
+        assert isinstance(prune, Prune)
+        assert prune.precision == precision
+        assert prune.limits() == {"latency_ms": pytest.approx(1.94), "peak_ram_bytes": pytest.approx(48_500)}
+    assert strength.label == "zeros 0.5, pruned to the limits, float32"

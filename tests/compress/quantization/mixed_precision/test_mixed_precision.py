@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from compress.networks.network_source import OnnxFile
 from compress.networks.onnx_export import onnx_bytes, onnx_logits
 from compress.quantization.int8.fidelity import FidelityEvaluator
 from compress.quantization.int8.ptq import Calibrated
+from compress.quantization.mixed_precision import measured_groups
 from compress.quantization.mixed_precision.mixed_precision import MixedPrecision
 from compress.quantization.mixed_precision.precision_sensitivity import (
     EightBits,
@@ -26,6 +28,7 @@ from compress.quantization.mixed_precision.precision_sensitivity import (
 )
 from compress.training.evaluation import accuracy
 from hw_profiles import Budget
+from hw_profiles.devices.device import Device
 from hw_profiles.network.graph import Graph
 from hw_profiles.onnx_io.writer import write_graph
 
@@ -77,6 +80,35 @@ def test_what_is_hurt_is_put_in_float_and_no_more(hurt: Artifact, int8: Artifact
     assert f"{HURT}.weight.quantized" not in held
     assert after.workload().format(f"{HURT}.weight").bits == 32
     assert after.workload().weight_bytes > int8.workload().weight_bytes
+
+
+def test_on_this_machine_blocks_are_measured_apart(
+    int8: Artifact, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if one block ran a fifth faster in float, and another seemed to, but not surely."""
+    sides: list[int] = []
+
+    def compare(model: Path, other: Path, device: Device, *, max_rounds: int) -> tuple[float, float, float]:
+        sides.append(other.stat().st_size)
+        larger = {name for name in weights_in_float(model) if name not in weights_in_float(other)}
+        return {"stages.1.0.conv1.weight": (0.8, 0.7, 0.9), "stages.2.0.conv1.weight": (0.9, 0.7, 1.1)}.get(
+            min(larger), (1.2, 1.1, 1.3)
+        )
+
+    monkeypatch.setattr(measured_groups, "compare", compare)
+    stage = MixedPrecision(images=32, only_faster=True, max_accuracy_drop=100)
+    after = stage(int8, replace(context, measured=True))
+    assert {name.rpartition(".")[0] for name in after.metrics["mixed"]["raised"]} == {"stages.1.0"}
+    assert len({*sides}) == 2  # each is compared with the best so far
+    assert len(sides) == 4  # the stem with the classifier, and each block
+    stage(int8, replace(context, measured=False))
+    assert len(sides) == 4
+
+
+def weights_in_float(path: Path) -> set[str]:
+    return {
+        t.name for t in onnx.load(path).graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) > 1
+    }
 
 
 def test_a_float_network_is_quantized_first_and_needs_nothing_in_float(learnt: Artifact, context: Context) -> None:
