@@ -68,7 +68,7 @@ def test_one_verified_file_comes_out(learnt: Artifact, plan: Path, tmp_path: Pat
     right = session.run(None, {"input": learnt.preprocessing.tensor(test.images)})[0].argmax(1) == test.labels
     assert metrics["test_accuracy"] == pytest.approx(float(np.mean(right)))
     assert metrics["promise"]["points"] <= 5
-    assert [row["label"] for row in metrics["waterfall"]] == ["as given", "int8"]
+    assert [row["label"] for row in metrics["waterfall"]] == ["original", "int8"]
     assert metrics["waterfall"][1]["file_bytes"] < 0.4 * metrics["waterfall"][0]["file_bytes"]
     assert metrics["waterfall"][1]["change"]["images"] == metrics["images"]["val"]
     page = (tmp_path / "a" / "report.html").read_text()
@@ -273,7 +273,7 @@ def test_a_report_of_a_damaged_folder_is_refused(file: Path, plan: Path, tmp_pat
 def test_the_automatic_plan_prunes_and_keeps_the_promise(learnt: Artifact, tmp_path: Path) -> None:
     found = nas.compress(learnt, max_accuracy_drop=3, out=tmp_path / "run", **{**QUICK, "stage_epochs": 4})
     labels = [row["label"] for row in found.metrics["waterfall"]]
-    assert labels[:3] == ["as given", "prune", "sparsify"]
+    assert labels[:3] == ["original", "prune", "sparsify"]
     assert labels[-1] == "encode"
     assert found.metrics["promise"]["points"] <= 3
     assert found.metrics["coded_bytes"] < 0.3 * found.metrics["reference"]["coded_bytes"]

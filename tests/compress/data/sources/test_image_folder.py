@@ -117,7 +117,7 @@ def test_links_that_lead_out_of_the_folder_are_refused(tmp_path: Path, what: str
 def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:
     root = write(tmp_path / "d", {"cat": 5, "dog": 5})
     (root / "cat" / "loop.png").symlink_to(root / "cat" / "loop.png")
-    with pytest.raises(ValueError, match=r"loop.png: a link that leads .* nowhere"):
+    with pytest.raises(ValueError, match=r"loop.png: the symbolic link is broken or points outside"):
         load_data(str(root))
 
 
