@@ -468,7 +468,7 @@ def flat(*shape: int) -> np.ndarray:
         (lambda data, file: compress.cluster(compress.quantize(plain(), data, precision="int4")), "stored in fewer bits"),
         (lambda data, file: compress.quantize(compress.quantize(plain(), data, precision="int4"), data), "weights are stored in 4 bits"),
         (lambda data, file: compress.quantize(plain().double(), data), "float32 weights, 0.weight is torch.float64"),
-        (lambda data, file: compress.prune(spectral_norm(plain()[0]), data), "those of the module are computed of others"),
+        (lambda data, file: compress.prune(spectral_norm(plain()[0]), data), "the module uses weight parametrizations"),
         (lambda data, file: compress.encode(Told(), "x.fnz", input_shape=(1, 8, 8)), "Told: must have one output, a tensor, got dict"),
         (lambda data, file: compress.encode(ARCH, "x.fnz", input_shape=(3, 8, 8)), "must be that of the network"),
     ],

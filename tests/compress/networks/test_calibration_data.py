@@ -80,7 +80,7 @@ def test_a_folder_without_classes_is_read_at_the_size_of_the_network(tmp_path: P
     assert data.train.images.shape == (9, 224, 224, 3)
     assert not data.train.is_labelled
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="holds no image"):
+    with pytest.raises(ValueError, match="no images found"):
         calibration_dataset(str(tmp_path / "empty"))
 
 
@@ -251,7 +251,7 @@ def test_an_endless_iterable_is_read_in_part(caplog: pytest.LogCaptureFixture) -
         ([], "the iterable of batches is empty"),
         ([FLOATS[:2], FLOATS[:2, :, :8]], "batches must be of one form"),
         ([(FLOATS[:2], [0, 1]), FLOATS[:2]], "labels or none, got both"),
-        ([Image.new("RGB", (8, 8))], "got a single picture"),
+        ([Image.new("RGB", (8, 8))], "got a single image"),
         (FLOATS * np.nan, "finite numbers, got NaN or infinity in 40 of 40"),
         (np.array(["a"]), "inputs must be numbers"),
         (FLOATS[:0], "inputs must be numbers"),

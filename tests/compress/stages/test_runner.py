@@ -127,7 +127,7 @@ def test_artifacts_are_saved_and_loaded(tmp_path: Path) -> None:
     (tmp_path / "artifact.json").write_text(json.dumps({**record, "schema": 9}))
     with pytest.raises(ValueError, match=f"schema must be {ARTIFACT_SCHEMA}, got 9"):
         Artifact.load(tmp_path)
-    with pytest.raises(ValueError, match=r"holds no artifact.json"):
+    with pytest.raises(ValueError, match=r"there is no artifact.json"):
         Artifact.load(tmp_path / "elsewhere")
 
 
