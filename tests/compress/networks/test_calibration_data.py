@@ -189,7 +189,7 @@ def test_several_inputs_are_given_by_name(tmp_path: Path) -> None:
     for wrong, said in (
         ({"a": inputs["a"]}, "inputs must be given for a, b, got a"),
         (inputs["a"], "the network has the inputs a, b: arrays for all must be given by name"),
-        ({"a": inputs["a"], "b": inputs["b"][:5]}, r"arrays \(N, ...\) of one N, got a \(60, 6\), b \(5, 3\)"),
+        ({"a": inputs["a"], "b": inputs["b"][:5]}, r"arrays \(N, ...\) with the same N, got a \(60, 6\), b \(5, 3\)"),
         ({"a": inputs["b"], "b": inputs["a"]}, r"must have the shape \(N, 6\), got \(1, 3\)"),
     ):
         with pytest.raises(ValueError, match=said):

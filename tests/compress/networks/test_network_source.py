@@ -201,7 +201,7 @@ def test_a_module_cannot_be_saved_and_is_refused_before_anything_is_done(tmp_pat
             refused()
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
     nowhere = replace(artifact, source=replace(source, stated_shape=None))
-    with pytest.raises(ValueError, match="input_shape must be given"):
+    with pytest.raises(ValueError, match="input_shape is required for modules"):
         onnx_bytes(nowhere)
 
 
