@@ -295,7 +295,7 @@ def test_stages_run_in_order_are_recorded_and_not_repeated(learnt: Artifact, con
     assert [record["stage"] for record in done.history] == ["prune", "int8"]
     first, second = done.history
     assert not first["accepted"]
-    assert "less accurate" in first["rejection_reason"]
+    assert "accuracy drop" in first["rejection_reason"]
     assert second["accepted"]
     assert second["before"]["arch"] == learnt.source.id
     assert (tmp_path / "01_prune" / "model.onnx").is_file()

@@ -259,7 +259,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["--set", "trails=3"], "did you mean 'trials'"),
         (["--set", "trials"], "--set must be key=value"),
         (["--energy", "2mJ"], "has no power data"),
-        (["no_such.toml"], "there is no such file"),
+        (["no_such.toml"], "config file not found"),
         (["--trials", "many"], "invalid int value"),
         (["--nonsense"], "unrecognized arguments"),
     ],
