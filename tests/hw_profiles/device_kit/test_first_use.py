@@ -77,7 +77,7 @@ def test_a_machine_whose_times_are_as_estimated_keeps_the_costs(
     with caplog.at_level("INFO", "fitnas"):
         device = device_here("host")
     assert len(other.measured) == times_of(FIRST)
-    assert "it fits" in caplog.text
+    assert "estimates agree with the measurements" in caplog.text
     assert matches_this_machine(device.conditions, 1)
     assert device.costs["int8"].keys() == shipped_device("host").costs["int8"].keys()
     arch = preset("resnet8")
