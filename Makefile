@@ -5,6 +5,9 @@ READY := $(VENV)/.ready
 # `make test test-all COVERAGE=--cov` measures the coverage of both together and fails under 95 %.
 COVERAGE ?=
 
+# Two processes that take file after file, in the order of tests/conftest.py.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
+
 .PHONY: setup demo test test-all test-faults test-wheel check docs tables clean
 
 setup: $(READY)
@@ -19,14 +22,14 @@ demo: $(READY)
 	$(BIN)/nas run --data digits --device host --latency 0.15ms --time 3min --baseline resnet8 --out runs/demo
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(COVERAGE)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO) $(COVERAGE)
 
 test-all: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'slow and not faults' -n 2 --dist loadfile \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'slow and not faults' $(TWO) \
 		$(if $(COVERAGE),$(COVERAGE) --cov-append --cov-fail-under=95) tests
 
 test-faults: $(READY)
-	$(BIN)/python -m pytest -m faults tests/faults
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults $(TWO) tests/faults
 
 test-wheel: $(READY)
 	tests/wheel.sh

@@ -94,7 +94,7 @@ def quantize(
 
     >>> from compress import Quantize
     >>> from search_spaces import preset
-    >>> quantize(preset("resnet8", input_shape=(1, 32, 32)), "digits", Quantize(calibration="minmax")).precision
+    >>> quantize(preset("resnet8", input_shape=(1, 8, 8)), "digits", Quantize(calibration="mse", images=64)).precision
     'int8'
     >>> half = quantize(preset("resnet8"), precision="fp16")
     >>> {stored.bits for stored in half.weight_formats.values()}
@@ -323,7 +323,7 @@ def _told(done: Artifact, stage: Precision, context: Context) -> Artifact:
     """With how many images were given, and of how many the ranges are."""
     used = {}
     if isinstance(stage, Quantize):
-        used["calibration_images"] = min(2 * stage.images, len(context.data.train))
+        used["calibration_images"] = min(stage.images, len(context.data.train))
     given = {GIVEN: context.data.facts[GIVEN]} if GIVEN in context.data.facts else {}
     return replace(done, metrics={**done.metrics, **given, **used})
 

@@ -17,7 +17,7 @@ from hw_profiles.cost_model.scaling import Scaling, scale
 from hw_profiles.devices.device import Device
 from hw_profiles.devices.facts import NINETY
 from hw_profiles.errors import InputError
-from hw_profiles.profiling import Model, workload_of
+from hw_profiles.profiling import Model, workload_of, workload_on
 from hw_profiles.runtimes.fusion import fuse
 
 _CALIBRATED = "; calibrated"
@@ -25,6 +25,7 @@ _FEWEST_TO_JUDGE = 4  # measurements, of which one may be called an outlier
 _FAR_OFF = math.log(5)  # from what the others say: half way to ten-fold, on a scale of logarithms
 _MOST_SET_ASIDE = 1 / 3
 _FEWEST_TO_LEAVE_THE_BASE = 3
+_DOUBT_OF_THE_BASE = 2.0  # logarithm of how much likelier its costs must make the times; without it 5 and 10 mislead
 _FEWEST_TO_SPREAD = 4  # measurements whose errors say how far others are off
 _LEAST_DEVIATION, _MANY = 0.02, 10
 _log = logging.getLogger("fitnas")
@@ -107,24 +108,62 @@ def calibration_report(
         raise InputError(
             f"calibrate: at least one measurement must be a positive number, got {'; '.join(set_aside):.200}"
         )
-    features = {i: _features(base, measured[i][0], precision, input_shape) for i in times}
-    scaled, found, outliers = _without_outliers(base, precision, features, times)
-    kept = [i for i in times if i not in outliers]
-    refined = refine(scaled, [features[i] for i in kept], [1000 * times[i] for i in kept], found.left_out)
+    features = [_features(base, measured[i][0], precision, input_shape) for i in times]
+    found = corrected_costs(base.costs[precision], precision, features, list(times.values()))
+    numbers = list(times)
     set_aside += [
-        f"{names[i]}: {times[i]:g} ms is {ratio:.2g} times what the others say" for i, ratio in outliers.items()
+        f"{names[numbers[i]]}: {times[numbers[i]]:g} ms is {ratio:.2g} times what the others say"
+        for i, ratio in found.outliers.items()
     ]
-    used = len(times) - len(outliers)
+    used = len(times) - len(found.outliers)
     device = replace(
         base,
         source=f"{base.source.partition(_CALIBRATED)[0]}{_CALIBRATED} in {precision} with {used} measurements",
         calibrated=tuple(dict.fromkeys((*base.calibrated, precision))),
-        spread={**base.spread, precision: _deviation(found, refined)},
-        costs={**base.costs, precision: refined.costs},
+        spread={**base.spread, precision: found.deviation},
+        costs={**base.costs, precision: found.costs},
         held_out={name: held_out for name, held_out in base.held_out.items() if name != precision},
     )
-    error = sum(abs(math.expm1(each)) for each in refined.left_out) / used if used > 1 else None
+    error = sum(abs(math.expm1(each)) for each in found.left_out) / used if used > 1 else None
     return Calibration(device=device, used=used, set_aside=tuple(set_aside), left_out_error=error)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CorrectedCosts:
+    """Costs that measured networks corrected.
+
+    ``outliers`` has each measurement that was set aside by its index, and how many times what the others say it is;
+    ``left_out`` log(predicted / measured) of each of the rest by the others; ``deviation`` is the relative standard
+    deviation of what an estimate of a network like those misses.
+    """
+
+    costs: Mapping[str, KernelCost]
+    outliers: Mapping[int, float]
+    left_out: tuple[float, ...]
+    deviation: float
+
+
+def corrected_costs(
+    costs: Mapping[str, KernelCost],
+    precision: str,
+    networks: Sequence[Sequence[CostFeatures]],
+    milliseconds: Sequence[float],
+) -> CorrectedCosts:
+    """The costs of :func:`calibrate`, from the features of the measured networks.
+
+    >>> from hw_profiles import load_device
+    >>> from search_spaces import preset
+    >>> host, workload = load_device("host"), preset("resnet8").workload()
+    >>> found = corrected_costs(host.costs["fp32"], "fp32", [network_features(workload, fuse(workload))], [1.0])
+    >>> 0.9 < CostTable(found.costs).total(network_features(workload, fuse(workload)))[0] / 1000 < 1.1
+    True
+    """
+    scaled, found, outliers = _without_outliers(costs, precision, networks, milliseconds)
+    kept = [i for i in range(len(networks)) if i not in outliers]
+    refined = refine(scaled, [networks[i] for i in kept], [1000 * milliseconds[i] for i in kept], found.left_out)
+    return CorrectedCosts(
+        costs=refined.costs, outliers=outliers, left_out=refined.left_out, deviation=_deviation(found, refined)
+    )
 
 
 def _deviation(found: Scaling, refined: Refined) -> float:
@@ -141,34 +180,35 @@ def _deviation(found: Scaling, refined: Refined) -> float:
 
 
 def _without_outliers(
-    base: Device, precision: str, features: dict[int, list[CostFeatures]], times: dict[int, float]
+    costs: Mapping[str, KernelCost],
+    precision: str,
+    networks: Sequence[Sequence[CostFeatures]],
+    milliseconds: Sequence[float],
 ) -> tuple[dict[str, KernelCost], Scaling, dict[int, float]]:
     """The costs, the factors that made them, and each measurement that was set aside, in times what the others say."""
-    table = base.table(precision)
-    ratios = {i: math.log(1000 * times[i] / table.total(features[i])[0]) for i in times}
-    left, outliers = list(times), dict[int, float]()
+    estimates = CostTable(costs).totals(networks)
+    ratios = [math.log(1000 * ms / us) for ms, (us, _) in zip(milliseconds, estimates, strict=True)]
+    left, outliers = list(range(len(networks))), dict[int, float]()
 
     def fitted(chosen: Sequence[int]) -> tuple[Mapping[str, KernelCost], Scaling]:
-        return _scaled(
-            base.costs[precision], precision, [features[i] for i in chosen], [1000 * times[i] for i in chosen]
-        )
+        return _scaled(costs, precision, [networks[i] for i in chosen], [1000 * milliseconds[i] for i in chosen])
 
-    costs, found = fitted(left)
-    while len(left) >= _FEWEST_TO_JUDGE and len(outliers) < _MOST_SET_ASIDE * len(times):
+    base, found = fitted(left)
+    while len(left) >= _FEWEST_TO_JUDGE and len(outliers) < _MOST_SET_ASIDE * len(networks):
         suspect = _suspect(left, ratios, found)
         if suspect is None:
             break
         others = [i for i in left if i != suspect]
-        costs_without, without = fitted(others)
-        predicted = CostTable(without.apply(costs_without)).total(features[suspect])[0]
-        ratio = 1000 * times[suspect] / predicted
+        base_without, without = fitted(others)
+        predicted = CostTable(without.apply(base_without)).total(networks[suspect])[0]
+        ratio = 1000 * milliseconds[suspect] / predicted
         if abs(math.log(ratio)) <= _FAR_OFF:
             break
-        left, costs, found, outliers[suspect] = others, costs_without, without, ratio
-    return found.apply(costs), found, outliers
+        left, base, found, outliers[suspect] = others, base_without, without, ratio
+    return found.apply(base), found, outliers
 
 
-def _suspect(left: Sequence[int], ratios: Mapping[int, float], found: Scaling) -> int | None:
+def _suspect(left: Sequence[int], ratios: Sequence[float], found: Scaling) -> int | None:
     """The measurement that may be an outlier: the one furthest from the usual ratio to the base, or else from what the
     others say; None where none is far off.
     """
@@ -186,19 +226,19 @@ def _scaled(
     networks: Sequence[Sequence[CostFeatures]],
     microseconds: Sequence[float],
 ) -> tuple[Mapping[str, KernelCost], Scaling]:
-    """The costs that are corrected, and how: the base's, or those of a machine of which nothing is known if they make
-    the times more likely. One of another kind than the base may be unlike it in every kind of kernel.
+    """The costs that are corrected, and how: the base's, or those of a machine of which nothing is known unless the
+    base's make the times much likelier. One of another kind than the base may be unlike it in every kind of kernel.
     """
     known = scale(costs, networks, microseconds)
     if len(networks) < _FEWEST_TO_LEAVE_THE_BASE:
         return costs, known
     plain = plain_costs(costs, precision)
     other = scale(plain, networks, microseconds)
-    return (costs, known) if known.evidence >= other.evidence else (plain, other)
+    return (costs, known) if known.evidence >= other.evidence + _DOUBT_OF_THE_BASE else (plain, other)
 
 
 def _features(base: Device, model: Model, precision: str, input_shape: tuple[int, ...] | None) -> list[CostFeatures]:
-    workload = workload_of(model, input_shape).with_precision(precision)
+    workload = workload_on(base, model, workload_of(model, input_shape), input_shape).with_precision(precision)
     return network_features(workload, fuse(workload, base.runtime))
 
 

@@ -18,7 +18,7 @@ from hw_profiles.devices.device import Device
 from hw_profiles.latency.estimate import Latency, estimate, precision_of
 from hw_profiles.memory.planner import plan
 from hw_profiles.network.workload import InputShape, Shape, Workload
-from hw_profiles.profiling import Model, workload_of
+from hw_profiles.profiling import Model, workload_of, workload_on
 from hw_profiles.runtimes.fusion import Kernel, fuse
 
 
@@ -109,7 +109,7 @@ def profile_layers(
     >>> found.macs, found.peak.name, found.peak.live_bytes
     (12501632, 'stages.0.0.conv2', 49152)
     """
-    workload = workload_of(model, input_shape)
+    workload = workload_on(device, model, workload_of(model, input_shape), input_shape)
     if precision is not None:
         workload = workload.with_precision(precision)
     kernels = fuse(workload, device.runtime)

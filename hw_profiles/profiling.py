@@ -19,6 +19,7 @@ from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.tensor_formats import check_precision
 from hw_profiles.network.workload import InputShape, Workload
 from hw_profiles.onnx_io.reader import read_onnx
+from hw_profiles.onnx_io.stored_weights import read_without_dead_channels
 from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.runtimes.fusion import fuse
 
@@ -47,8 +48,9 @@ class Profile:
 
     ``latency_low_ms`` and ``latency_high_ms`` are the bounds of the 90% interval. ``peak_ram_bytes`` are the peak live
     activations and ``flash_bytes`` the weights including quantization scales, each with the overhead of the runtime
-    that the device file states. ``macs`` are those of convolutions, linear and matmul operations. ``energy_mj`` is
-    active power times latency of one inference, if the device states its power.
+    that the device file states. ``macs`` are those of convolutions, linear and matmul operations, including
+    channels that the runtime skips. ``energy_mj`` is active power times latency of one inference, if the device states
+    its power.
     """
 
     latency_ms: float
@@ -116,16 +118,17 @@ def profile(
     params = None if _is_file(model) else workload.params
     if not _is_file(model):
         workload = workload.with_precision(precision)
-    kernels = fuse(workload, device.runtime)
+    runs = workload_on(device, model, workload, input_shape)
+    kernels = fuse(runs, device.runtime)
     if measured:
         runnable = Path(str(model)) if _is_file(model) else _runnable(model, workload, precision)
         latency = measure(runnable, device, input_shape=_sides(workload))
     else:
-        latency = estimate(workload, kernels, device)
+        latency = estimate(runs, kernels, device)
     return Profile(
         **timing_fields(latency, device),
-        peak_ram_bytes=ram_bytes(workload, kernels, device),
-        flash_bytes=flash_bytes(workload, kernels, device),
+        peak_ram_bytes=ram_bytes(runs, kernels, device),
+        flash_bytes=flash_bytes(runs, kernels, device),
         macs=workload.macs,
         params=params,
         weight_count=workload.weight_count,
@@ -199,6 +202,21 @@ def workload_of(model: Model, input_shape: InputShape = None) -> Workload:
         )
     _check_shape(workload, input_shape)
     return workload
+
+
+def workload_on(device: Device, model: Model, workload: Workload, input_shape: InputShape = None) -> Workload:
+    """What a device runs of a model that was read as ``workload``: of a file without the channels that change nothing,
+    where the device's runtime leaves them out.
+
+    >>> from hw_profiles import load_device
+    >>> from search_spaces import preset
+    >>> workload = preset("resnet8").workload()
+    >>> workload_on(load_device("stm32l4r5"), preset("resnet8"), workload) is workload  # no weights are known
+    True
+    """
+    if not (device.drops_dead_channels and _is_file(model)):
+        return workload
+    return read_without_dead_channels(Path(str(model)), input_shape)
 
 
 def _sides(workload: Workload) -> InputShape:

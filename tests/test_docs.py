@@ -193,14 +193,9 @@ def shortened(command: list[str]) -> list[str]:
     return [*short, *SHORT_RUN] if short[0] == "run" else short
 
 
-def space_example() -> str:
-    (code,) = re.findall(r"```python\n(.*?)```", text_of("how_to/space.md"), re.DOTALL)
-    return str(code)
-
-
 def test_the_space_of_the_example_builds_networks() -> None:
     names: dict[str, Any] = {}
-    exec(compile(space_example(), "how_to/space.md", "exec"), names)
+    exec(compile(example_of("how_to/space.md"), "how_to/space.md", "exec"), names)
     space = names["make"]((1, 32, 32), 10)
     for width in space.choices["width"]:
         assert space.build({"width": width, "depth": 2}).workload().macs > 0
@@ -208,7 +203,7 @@ def test_the_space_of_the_example_builds_networks() -> None:
 
 @pytest.mark.slow
 def test_the_space_of_the_example_is_searched(folder: Path) -> None:
-    (folder / "my_space.py").write_text(space_example())
+    (folder / "my_space.py").write_text(example_of("how_to/space.md"))
     (command,) = commands_of("how_to/space.md")
     search = ["search", *command[1:], *SHORT[:1], "1", *SHORT[2:]]
     process = in_process(["-m", "nas.commands.main", *search], folder)
@@ -239,24 +234,31 @@ def test_the_commands_of_a_page_run(page: str, folder: Path, capsys: pytest.Capt
         assert capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_python_example_of_the_search_runs(tmp_path: Path) -> None:
     out = output_of_the_example("search.md", tmp_path)
     assert out.startswith("all requested candidates were evaluated\n[(")
 
 
-def test_the_python_example_of_devices_runs(tmp_path: Path) -> None:
-    latency, energy = output_of_the_example("devices.md", tmp_path).splitlines()
+def test_the_python_example_of_devices_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(example_of("devices.md"), "devices.md", "exec"), {})
+    latency, energy = capsys.readouterr().out.splitlines()
     assert latency.endswith("estimated")
     assert len(energy.split()) == 5
 
 
-def test_the_python_example_of_the_selection_runs(tmp_path: Path) -> None:
-    assert len(output_of_the_example("select.md", tmp_path).splitlines()) == 3
+def test_the_python_example_of_the_selection_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(example_of("select.md"), "select.md", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def example_of(page: str) -> str:
+    (code,) = re.findall(r"```python\n(.*?)```", text_of(page), re.DOTALL)
+    return str(code)
 
 
 def output_of_the_example(page: str, folder: Path) -> str:
-    (code,) = re.findall(r"```python\n(.*?)```", text_of(page), re.DOTALL)
-    (folder / "example.py").write_text(code)
+    (folder / "example.py").write_text(example_of(page))
     process = in_process(["example.py"], folder)
     out, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors

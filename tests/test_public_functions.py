@@ -64,6 +64,11 @@ def written(folder: Path) -> Path:
     return folder / "m.onnx"
 
 
+def plan(folder: Path) -> Path:
+    (folder / "plan.toml").write_text('[[stages]]\nname = "fp16"\n')
+    return folder / "plan.toml"
+
+
 def weights(folder: Path) -> Path:
     """Random weights under the names of timm."""
     arch = preset("mobilenetv2_035")
@@ -109,6 +114,7 @@ CALLS: dict[str, Callable[[Path], Any]] = {
         size=16,
         latency_from="estimated",
         max_accuracy_drop=100,
+        plan=plan(folder),
         out=folder / str(next(REGISTERED)),
     ),
     "compress.cluster": lambda folder: compress.cluster(network(), clusters=4),

@@ -15,7 +15,7 @@ from compress.data.dataset import load_data
 from compress.data.preprocessing import METADATA_KEY
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.writer import random_weights, write_onnx
-from nas.commands.main import main
+from nas.commands.main import _parser, main
 from search_spaces import preset
 
 ROOT = Path(__file__).parent.parent
@@ -32,10 +32,10 @@ def test_python_examples_run(code: str, tmp_path: Path, monkeypatch: pytest.Monk
 
 # What takes an hour in the README takes seconds here.
 SHORT = ["--trials", "1", "--teacher", "none", "--baseline", "none", "--max-accuracy-drop", "100", *(
-    f"--set={name}" for name in ("latency_from=estimated", "search_epochs=0.1", "train_epochs=0.5", "prune_epochs=0.5", "prune_steps=1", "stages=prune")
+    f"--set={name}" for name in ("size=16", "latency_from=estimated", "search_epochs=0.1", "train_epochs=0.5", "prune_epochs=0.5", "prune_steps=1", "stages=prune")
 )]  # fmt: skip
 
-SHORT_SEARCH = ["--trials", "1", "--set=latency_from=estimated", "--set=search_epochs=0.1"]
+SHORT_SEARCH = ["--trials", "1", "--set=size=16", "--set=latency_from=estimated", "--set=search_epochs=0.1"]
 
 SHORT_COMPRESSION = ["--latency-from", "estimated", "--max-accuracy-drop", "100"]
 
@@ -49,22 +49,28 @@ def write_photos(folder: Path) -> None:
             picture.save(folder / str(label) / f"{i}.png")
 
 
+COMMANDS = [shlex.split(command) for command in re.findall(r"^nas (.+)$", README, re.MULTILINE)]
+
+
+def test_commands_exist() -> None:
+    assert [_parser().parse_args(command).verb for command in COMMANDS] == [
+        "run", "search", "worker", "compress", "select", "profile", "profile", "compare", "report",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
 def test_commands_run_one_after_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_photos(tmp_path / "photos")
-    preprocessing = load_data(tmp_path / "photos").preprocessing
+    preprocessing = load_data(tmp_path / "photos", size=16).preprocessing
     workload = preset("resnet8", input_shape=preprocessing.input_shape, num_classes=3).workload()
     record, scales = {METADATA_KEY: preprocessing.to_json()}, fixed_quantization(workload)
     weights = random_weights(workload)
     (tmp_path / "model.onnx").write_bytes(write_onnx(workload, weights, metadata=record))
     (tmp_path / "model.int8.onnx").write_bytes(write_onnx(workload, weights, quantization=scales, metadata=record))
-    commands = [shlex.split(command) for command in re.findall(r"^nas (.+)$", README, re.MULTILINE)]
-    assert [command[0] for command in commands] == [
-        "run", "search", "worker", "compress", "select", "profile", "profile", "compare", "report",
-    ]  # fmt: skip
-    for command in commands:
+    for command in map(list, COMMANDS):
         if command[0] == "run":
             at = command.index("--time")
             command[at:] = [*command[at + 2 :], *SHORT]

@@ -17,17 +17,22 @@ from compress.c99.layers import (
     ChannelTables,
     Concat,
     Convolution,
+    Interpolate,
     Lines,
     MaxPool,
     MeanOf,
     Move,
+    Normalize,
+    Product,
     ProgramLayer,
     Softmax,
+    SoftmaxOf,
     Step,
     Table,
     Target,
     Window,
 )  # fmt: skip
+from compress.c99.lookup_tables import EIGHTHS, PARTS_OF_EIGHTHS
 from compress.c99.strided_copies import MOST_AXES, Box
 from hw_profiles.memory.inplace import CHANNELS_AT_ONCE
 
@@ -307,6 +312,47 @@ def _softmax(step: Softmax, place: Place) -> Call:
     return _call(place, ("softmax", "KernelSoftmax"), fields, arguments, [array(name, step.powers)])
 
 
+def _softmax_of(step: SoftmaxOf, place: Place) -> Call:
+    parts: dict[str, NDArray[np.float32] | None] = {"coarse": EIGHTHS, "fine": PARTS_OF_EIGHTHS}
+    parts |= {"numbers": step.numbers} if step.lines is None else dict(zip(("up", "shift"), step.lines, strict=True))
+    constants = [array(f"{place.name}_{name}", values) for name, values in parts.items() if values is not None]
+    pointers = [
+        f"{place.name}_{name}" if name in parts else "0" for name in ("coarse", "fine", "numbers", "up", "shift")
+    ]
+    height, width, channels = place.layer.output.shape
+    period = channels if step.lines is None else len(step.lines[0])
+    fields = [
+        *pointers, channels, height * width, period, _NO_BARRIER, step.scale, step.zero_point, _target(step.to),
+    ]  # fmt: skip
+    return _call(place, ("softmax_of", "KernelSoftmaxOf"), fields, f"{place.inputs[0]}, {place.output}", constants)
+
+
+def _product(step: Product, place: Place) -> Call:
+    (parts, rows, depth), (_, columns, _) = place.sizes
+    fields = [parts, rows, columns, depth, step.multiplier, *step.zero_points, _target(step.to)]
+    return _call(place, ("product", "KernelProduct"), fields, f"{', '.join(place.inputs)}, {place.output}")
+
+
+def _normalize(step: Normalize, place: Place) -> Call:
+    names = [f"{place.name}_factor", f"{place.name}_shift"]
+    constants = [array(name, values) for name, values in zip(names, (step.factor, step.shift), strict=True)]
+    rows = place.layer.output.size // step.count
+    fields = [
+        *names, step.count, rows, step.inner, len(step.factor), step.bits, step.least, _NO_BARRIER, _target(step.to),
+    ]  # fmt: skip
+    return _call(place, ("normalize", "KernelNormalize"), fields, f"{place.inputs[0]}, {place.output}", constants)
+
+
+def _interpolate(step: Interpolate, place: Place) -> Call:
+    names = [f"{place.name}_{part}" for part in ("rows", "row_parts", "columns", "column_parts")]
+    arrays = (step.rows, step.row_parts, step.columns, step.column_parts)
+    constants = [array(name, values) for name, values in zip(names, arrays, strict=True)]
+    fields = [
+        *names, *place.sizes[0], *place.layer.output.shape[:2], step.multiplier, step.zero_point, _target(step.to),
+    ]  # fmt: skip
+    return _call(place, ("resize", "KernelResize"), fields, f"{place.inputs[0]}, {place.output}", constants)
+
+
 def _concat(step: Concat, place: Place) -> Call:
     constants, statements = list[str](), list[str]()
     for i, (move, table, source) in enumerate(zip(step.moves, step.tables, place.inputs, strict=True)):
@@ -356,5 +402,9 @@ _CALLS: Mapping[type[Step], Callable[[Any, Place], Call]] = {
     Table: _table,
     ChannelTables: _channel_tables,
     Softmax: _softmax,
+    SoftmaxOf: _softmax_of,
+    Product: _product,
+    Normalize: _normalize,
+    Interpolate: _interpolate,
     Concat: _concat,
 }

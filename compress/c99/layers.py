@@ -16,6 +16,8 @@ from hw_profiles.network.workload import Pair
 Integers = NDArray[np.int8]
 INTEGERS = np.arange(-128, 128).astype(np.int8)
 """Every signed 8-bit integer, in order."""
+PARTS = 2048
+"""Of a number that lies between two others."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,6 +193,61 @@ class Softmax:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class SoftmaxOf:
+    """Softmax over the channels of each pixel of what a function gives: a table of 256 ``numbers``, or a straight line
+    for each place, of ``x``, an integer without its zero point: ``x * up + shift``. Places begin again after the last
+    one."""
+
+    numbers: NDArray[np.float32] | None
+    lines: tuple[NDArray[np.float32], NDArray[np.float32]] | None
+    zero_point: int
+    scale: float
+    to: Target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Product:
+    """Rows of the first tensor (parts, rows, depth) times rows of the second (parts, columns, depth): (parts, rows,
+    columns). ``multiplier`` is the scale of the sums over that of the output."""
+
+    zero_points: tuple[int, int]
+    multiplier: float
+    to: Target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Normalize:
+    """Each row of ``count`` numbers without its mean and by its standard deviation, times ``factor`` plus ``shift``.
+
+    ``inner`` neighbours have the same factor and shift; they begin again after the last one. Of the integers of a row,
+    with their sum and the sum of their squares, the standard deviation times ``count`` is the root of ``count *
+    squares - sum * sum``; that is taken in integers, of ``2 ** bits`` times as much plus ``least``.
+    """
+
+    factor: NDArray[np.float32]
+    shift: NDArray[np.float32]
+    count: int
+    inner: int
+    bits: int
+    least: int
+    to: Target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Interpolate:
+    """An image of other sides, linearly: for each row and column the one before, and how many of :data:`PARTS` parts of
+    the next one count."""
+
+    rows: NDArray[np.int32]
+    row_parts: NDArray[np.int32]
+    columns: NDArray[np.int32]
+    column_parts: NDArray[np.int32]
+    multiplier: float
+    zero_point: int
+    to: Target
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Concat:
     """Tensors side by side: each is copied as its :class:`Move` says, through its table if it has one."""
 
@@ -198,7 +255,10 @@ class Concat:
     tables: tuple[Integers | None, ...]
 
 
-Step = Convolution | AveragePool | MeanOf | MaxPool | Binary | Lines | Table | ChannelTables | Softmax | Concat | Move
+Step = (
+    Convolution | Product | AveragePool | MeanOf | MaxPool | Binary | Lines | Table | ChannelTables | Softmax
+    | SoftmaxOf | Normalize | Interpolate | Concat | Move
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -220,9 +280,11 @@ class ProgramLayer:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates, if the layer has weights."""
+        """Multiply-accumulates of a convolution, linear layer or product of two tensors."""
         step = self.steps[0]
         height, width, _ = self.output.shape
+        if isinstance(step, Product):
+            return self.output.size * self.inputs[0].shape[2]
         return height * width * step.weight.size if isinstance(step, Convolution) else 0
 
 
@@ -248,7 +310,7 @@ class Network:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of the layers with weights."""
+        """Multiply-accumulates of all layers."""
         return sum(layer.macs for layer in self.layers)
 
     @property
@@ -266,6 +328,9 @@ class Network:
         return tuple(step for layer in self.layers for step in layer.steps if isinstance(step, Convolution))
 
 
+_WITH_LIMITS = (Convolution, Product, Binary, AveragePool, MeanOf, Lines, Normalize, Interpolate)
+
+
 def merged(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     """Tables one after the other as one, and one that only cuts off as limits of the sums before it.
 
@@ -278,7 +343,7 @@ def merged(steps: tuple[Step, ...]) -> tuple[Step, ...]:
         before = done[-1] if done else None
         if isinstance(step, Table) and isinstance(before, Table):
             done[-1] = Table(values=step.values[before.values.astype(np.int16) + 128])
-        elif isinstance(step, Table) and isinstance(before, Convolution | Binary | AveragePool | MeanOf | Lines):
+        elif isinstance(step, Table) and isinstance(before, _WITH_LIMITS):
             low, high = int(step.values[0]), int(step.values[-1])
             if np.array_equal(step.values, np.clip(INTEGERS, low, high)):
                 to = replace(before.to, low=max(low, before.to.low), high=min(high, before.to.high))

@@ -20,6 +20,11 @@ POINTWISE = (
     "Tanh", "ThresholdedRelu",
 )  # fmt: skip
 
+EIGHTHS, PARTS_OF_EIGHTHS = (
+    np.exp(-each).astype(np.float32) for each in (np.arange(256) / 8, (np.arange(256) + 0.5) / 2048)
+)
+"""e to minus a number in 0..32 is a product of two: for its eighths, and for the 256 parts of one."""
+
 
 def table(
     graph: Graph, read: str, output: str, before: TensorQuantization, after: TensorQuantization

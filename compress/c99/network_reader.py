@@ -15,10 +15,12 @@ from compress.c99.layers import Network, ProgramLayer, Stored, Table, Tensor, me
 from compress.c99.lookup_tables import POINTWISE
 from compress.c99.qdq_graph import Graph, TensorQuantization, place
 from compress.c99.reading.arena_plan import placed
+from compress.c99.reading.attention import instance_normalization, layer_normalization, matrix_product, softmax
 from compress.c99.reading.builder import Builder, Handler, unknown, wanted_quantizations
 from compress.c99.reading.elementwise import pointwise
 from compress.c99.reading.float_input import quantize_input
 from compress.c99.reading.movement import COMMUTING, MOVES, concatenated, moved
+from compress.c99.reading.resizing import resized
 from compress.c99.reading.turned_weights import turn_weights
 from compress.c99.reading.values import (
     Draft,
@@ -30,7 +32,7 @@ from compress.c99.reading.values import (
     row_by_row,
 )
 from compress.c99.reading.weighted import convolution, linear, transposed_convolution
-from compress.c99.reading.windows import pooled, reduced, softmax
+from compress.c99.reading.windows import pooled, reduced
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.reader import read_metadata
@@ -228,7 +230,11 @@ _HANDLERS: Mapping[str, Handler] = {
     **dict.fromkeys(sorted(MOVES), moved),
     **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax", "GlobalAveragePool", "GlobalMaxPool"), reduced),
     **dict.fromkeys(("AveragePool", "MaxPool"), pooled),
-    **dict.fromkeys(("Gemm", "MatMul"), linear),
+    **dict.fromkeys(("Resize", "Upsample"), resized),
+    "Gemm": linear,
+    "MatMul": matrix_product,
+    "LayerNormalization": layer_normalization,
+    "InstanceNormalization": instance_normalization,
     "Concat": concatenated,
     "Conv": convolution,
     "ConvTranspose": transposed_convolution,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,24 +10,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.c99.layers import (
+    PARTS,
     AveragePool,
     Binary,
     ChannelTables,
     Concat,
     Convolution,
     Integers,
+    Interpolate,
     Lines,
     MaxPool,
     MeanOf,
     Move,
     Network,
+    Normalize,
+    Product,
     ProgramLayer,
     Softmax,
+    SoftmaxOf,
     Step,
     Table,
     Target,
     Window,
 )  # fmt: skip
+from compress.c99.lookup_tables import EIGHTHS, PARTS_OF_EIGHTHS
 from hw_profiles.errors import InputError
 
 
@@ -173,6 +180,49 @@ def _softmax(step: Softmax, inputs: list[Integers], shape: tuple[int, int, int])
     return _requantized(powers / total / np.float32(step.scale), step.to)
 
 
+def _softmax_of(step: SoftmaxOf, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
+    x = inputs[0].reshape(-1, shape[2])
+    if step.lines is None:
+        assert step.numbers is not None
+        given = step.numbers[x.astype(np.int16) + 128]
+    else:
+        up, shift = (np.resize(each, x.shape) for each in step.lines)
+        given = (x.astype(np.int32) - step.zero_point).astype(np.float32) * up + shift
+    steps = np.minimum((given.max(axis=1, keepdims=True) - given) * np.float32(2048), np.float32(65535)).astype(
+        np.int32
+    )
+    powers = EIGHTHS[steps >> 8] * PARTS_OF_EIGHTHS[steps & 255]
+    total = np.add.accumulate(powers, axis=1, dtype=np.float32)[:, -1:]  # one after the other, as a loop adds
+    return _requantized(powers / total / np.float32(step.scale), step.to).reshape(shape)
+
+
+def _product(step: Product, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
+    a, b = (x.astype(np.int64) - zero for x, zero in zip(inputs, step.zero_points, strict=True))
+    sums = (a.astype(np.float64) @ b.astype(np.float64).swapaxes(1, 2)).astype(np.float32)  # whole numbers: exact
+    return _requantized(sums * np.float32(step.multiplier), step.to)
+
+
+def _normalize(step: Normalize, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
+    x = inputs[0].reshape(-1, step.count).astype(np.int64)
+    sums, squares = x.sum(1), np.square(x).sum(1)
+    spread = step.count * squares - sums * sums
+    roots = np.array([math.isqrt((int(each) << step.bits) + step.least) for each in spread], np.float32)
+    centred = (step.count * x - sums[:, None]).astype(np.float32)
+    factor, shift = (
+        np.resize(np.repeat(each, step.inner), x.size).reshape(x.shape) for each in (step.factor, step.shift)
+    )
+    return _requantized(centred * (np.float32(1) / roots)[:, None] * factor + shift, step.to).reshape(shape)
+
+
+def _interpolate(step: Interpolate, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
+    x = inputs[0].astype(np.int64) - step.zero_point
+    for axis, at, part in ((1, step.columns, step.column_parts), (0, step.rows, step.row_parts)):
+        next_one = np.minimum(at + 1, x.shape[axis] - 1)
+        parts = part.astype(np.int64).reshape([-1 if a == axis else 1 for a in range(3)])
+        x = x.take(at, axis) * (PARTS - parts) + x.take(next_one, axis) * parts
+    return _requantized(x.astype(np.float32) * np.float32(step.multiplier), step.to)
+
+
 def _concat(step: Concat, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:
     output: Integers = np.zeros(shape, np.int8)
     for x, move, table in zip(inputs, step.moves, step.tables, strict=True):
@@ -208,5 +258,9 @@ _RUN: Mapping[type[Step], Callable[[Any, list[Integers], tuple[int, int, int]], 
     Table: _table,
     ChannelTables: _channel_tables,
     Softmax: _softmax,
+    SoftmaxOf: _softmax_of,
+    Product: _product,
+    Normalize: _normalize,
+    Interpolate: _interpolate,
     Concat: _concat,
 }

@@ -37,6 +37,10 @@ _DECLARATIONS = {
     "lines": ("output", "lines"),
     "mean_of": ("output", "window", "mean_of"),
     "softmax": ("output", "softmax"),
+    "softmax_of": ("output", "softmax_of"),
+    "product": ("output", "product"),
+    "normalize": ("output", "normalize"),
+    "resize": ("output", "resize"),
 }
 _CODE = {
     "conv": ("smaller", "rounded", "limits", "dsp", "requantize", "patch", "conv_portable", "conv_dsp", "conv"),
@@ -51,6 +55,10 @@ _CODE = {
     "lines": ("rounded", "limits", "lines"),
     "mean_of": ("smaller", "rounded", "limits", "window", "mean_of"),
     "softmax": ("rounded", "limits", "softmax"),
+    "softmax_of": ("rounded", "limits", "softmax_of"),
+    "product": ("rounded", "limits", "product"),
+    "normalize": ("rounded", "limits", "normalize"),
+    "resize": ("rounded", "limits", "resize"),
 }
 _PIECES = (
     "smaller", "rounded", "limits", "dsp", "requantize", "output", "window", "binary", "patch", "conv_portable",

@@ -181,13 +181,37 @@ def _check_plain(module: nn.Module) -> None:
             raise InputError(f"the module has no weights: {name} is on the meta device")
         if parameter.is_floating_point() and parameter.dtype != torch.float32:
             raise InputError(f"a module must have float32 weights, {name} is {parameter.dtype}: call .float() first")
+        _check_finite(name, parameter)
     for name, each in module.named_modules():
+        _check_statistics(name, each)
         hooked = isinstance(each, WeightLayer) and "weight" not in dict(each.named_parameters(recurse=False))
         if is_parametrized(each) or hooked:
             raise InputError(
                 f"{name or 'the module'} uses weight parametrizations, which are not supported: "
                 "call torch.nn.utils.parametrize.remove_parametrizations, remove_weight_norm or prune.remove first"
             )
+
+
+def _check_finite(name: str, numbers: Tensor) -> None:
+    if numbers.is_floating_point() and not bool(numbers.isfinite().all()):
+        count = int(numbers.isfinite().logical_not().sum())
+        raise InputError(
+            f"a module must have finite weights, {name} has {count} of {numbers.numel()} that are NaN or infinite: "
+            "load the weights from before the training diverged"
+        )
+
+
+def _check_statistics(name: str, norm: nn.Module) -> None:
+    """Raise an InputError for a normalisation whose mean or variance no images can have."""
+    for kind in ("running_mean", "running_var"):
+        numbers = getattr(norm, kind, None)
+        if isinstance(numbers, Tensor) and not numbers.is_meta:
+            _check_finite(f"{name}.{kind}", numbers)
+            if kind == "running_var" and bool((numbers < 0).any()):
+                raise InputError(
+                    f"a variance must be at least 0, {name}.running_var has {float(numbers.min()):g}: its statistics "
+                    "were overwritten; load them again"
+                )
 
 
 def _is_made_by(source: Timm, module: nn.Module) -> bool:

@@ -60,10 +60,14 @@ def channel_places(model: nn.Module, input_shape: InputShape) -> Channels:
         try:
             graph = _graph(model, input_shape)
         except Exception as error:  # whatever a module raises when it is run
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            name = type(model).__name__
+            reason = _UNCOUNTED if isinstance(error, ZeroDivisionError) else " ".join(str(error).split())[:200]
+            name, reason = type(model).__name__, reason or type(error).__name__
             raise InputError(f"{name}: cannot be followed with an input of {input_shape} ({reason})") from None
         return _Couples(graph).channels()
+
+
+# torch-pruning 1.6 divides by the channels that it finds behind a view, of which there may be none.
+_UNCOUNTED = "one of its views divides channels in a way that cannot be followed; sparsify or quantize it instead"
 
 
 def _graph(model: nn.Module, input_shape: InputShape) -> Any:

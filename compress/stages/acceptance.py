@@ -52,7 +52,7 @@ def accuracy_reason(
     if change.upper(confidence) > allowed + 1e-9:
         return (
             f"accuracy drop may be up to {change.upper(confidence):.2f} points (observed {lost:.2f} on {change.images} "
-            f"images, {100 * confidence:g}% confidence), which exceeds the limit of {allowed:.2f}"
+            f"images, {100 * confidence:.0f}% confidence), which exceeds the limit of {allowed:.2f}"
         )
     return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from hw_profiles.cost_model.features import QUANTITIES, family
 from hw_profiles.cost_model.kernel_costs import KernelCost
@@ -16,14 +16,21 @@ _CALL = 5 * _START
 _LANES = 16
 
 
-def plain_costs(kinds: Iterable[str], precision: str) -> dict[str, KernelCost]:
-    """The cost of each kind of kernel where nothing but its size counts.
+def plain_costs(costs: Mapping[str, KernelCost], precision: str) -> dict[str, KernelCost]:
+    """Costs of the same kinds of kernels where nothing but the size of a kernel counts. The points of corrections stay,
+    with corrections of nothing, so that measurements can say what kernels of a place cost.
 
-    >>> plain_costs(["layer/conv"], "int8")["layer/conv"].coefficients
+    >>> known = KernelCost(coefficients=(3.0, 2.0, 7.0, 7.0))
+    >>> plain_costs({"layer/conv": known}, "int8")["layer/conv"].coefficients
     (0.1, 1.0, 20.0, 10.0)
     """
     bytes_per_number = 4 if precision == "fp32" else 1
-    return {kind: KernelCost(coefficients=_coefficients(kind, bytes_per_number)) for kind in kinds}
+    return {
+        kind: KernelCost(
+            coefficients=_coefficients(kind, bytes_per_number), points=cost.points, weights=(0.0,) * len(cost.points)
+        )
+        for kind, cost in costs.items()
+    }
 
 
 def _coefficients(kind: str, bytes_per_number: int) -> tuple[float, ...]:

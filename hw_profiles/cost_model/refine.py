@@ -14,7 +14,8 @@ from hw_profiles.cost_model.kernel_costs import CostTable, KernelCost, correctio
 from hw_profiles.cost_model.scaling import scale
 
 # Standard deviations that are tried: of the change of corrections, in those of a correction, and of a network's time.
-_WIDTHS, _NOISES = (0.0, 0.15, 0.3, 0.6, 1.0), (0.02, 0.04, 0.08, 0.16)
+# The widest ones are of machines of another kind, where kernels of one kind may differ by several times.
+_WIDTHS, _NOISES = (0.0, 0.15, 0.3, 0.6, 1.0, 2.0, 3.0), (0.02, 0.04, 0.08, 0.16)
 _ROBUST_STEPS = 2
 _MOST_TO_SCALE = 120  # networks: the time grows as the cube of their number, and the factors are few
 _FAR = 3.0  # deviations from which on a network counts for less

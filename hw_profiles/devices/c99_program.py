@@ -40,7 +40,8 @@ def runs_c99(device: Device) -> bool:
 
 def deploys_c99(device: Device) -> bool:
     """Whether what is deployed on it is a C99 program: a device that :func:`with_c99_costs` made."""
-    return device.runtime == "c99" and runs_c99(device) and "runtime_flash_bytes" in device.facts
+    code = device.facts.get("runtime_flash_bytes")
+    return device.runtime == "c99" and runs_c99(device) and code is not None and code.source == _EMULATED
 
 
 def deployed_precisions(device: Device) -> tuple[str, ...]:
@@ -83,7 +84,7 @@ def with_c99_costs(device: Device) -> Device:
         missing = [name for name in _NEEDED if name not in device.facts]
         raise InputError(f"device {device.name} cannot run C99 programs: its device file lacks {', '.join(missing)}")
     facts = {
-        **device.facts,
+        **{name: fact for name, fact in device.facts.items() if name != "dead_channels"},  # ours compute them
         "runtime_ram_bytes": Fact(value=STACK_BYTES, source=_EMULATED, note="stack, beside buffers of kernels"),
         "runtime_flash_bytes": Fact(value=CODE_BYTES, source=_EMULATED, note="code"),
     }

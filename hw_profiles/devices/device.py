@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from hw_profiles.cost_model.kernel_costs import CostTable, KernelCost
-from hw_profiles.devices.facts import Fact, HeldOut
+from hw_profiles.devices.facts import DROPPED, Fact, HeldOut
 from hw_profiles.errors import InputError
 
 
@@ -54,6 +54,12 @@ class Device:
         """The value of a fact that is a number, None where it is not known."""
         found = self.facts.get(fact)
         return found.value if found is not None and not isinstance(found.value, str) else None
+
+    @property
+    def drops_dead_channels(self) -> bool:
+        """Whether its runtime leaves out channels that change nothing of what a network computes."""
+        found = self.facts.get("dead_channels")
+        return found is not None and found.value == DROPPED
 
     @cached_property
     def memo(self) -> dict[tuple[str, str], Any]:

@@ -23,6 +23,7 @@ FACTS: dict[str, type] = {
     "cache": str,
     "instructions": str,
     "measured_with": str,
+    "dead_channels": str,
     "runtime_ram_bytes": int,
     "runtime_flash_bytes": int,
     "c99_processor": str,
@@ -31,8 +32,10 @@ FACTS: dict[str, type] = {
     "idle_power_mw": float,
 }
 """The facts that a device may state. ``measured_with`` is the software of the published latencies; the runtime's RAM
-and flash are what it takes beside activations and weights; ``c99_processor`` and ``c99_cycles_per_instruction`` are
-what estimates of our own C99 programs need; power is that of ``note``'s scope, board or chip."""
+and flash are what it takes beside activations and weights; ``dead_channels`` is :data:`DROPPED` where the runtime
+leaves out channels that change nothing; ``c99_processor`` and ``c99_cycles_per_instruction`` are what estimates of our
+own C99 programs need; power is that of ``note``'s scope, board or chip."""
+DROPPED = "dropped"
 _LARGEST = 1e15
 
 

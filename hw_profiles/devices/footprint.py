@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from hw_profiles.devices.c99_program import deploys_c99
 from hw_profiles.devices.device import Device
 from hw_profiles.memory.planner import plan
 from hw_profiles.network.workload import Op, Workload
@@ -27,9 +28,8 @@ def ram_bytes(workload: Workload, kernels: Sequence[Kernel], device: Device) -> 
     >>> ram_bytes(w, fuse(w), load_device("host"))
     49152
     """
-    beside = _whole(device, "runtime_ram_bytes")
-    buffers = _buffer_bytes(workload, kernels) if device.runtime == "c99" and beside else 0
-    return plan(workload, kernels, device.runtime).arena_bytes + buffers + beside
+    buffers = _buffer_bytes(workload, kernels) if deploys_c99(device) else 0
+    return plan(workload, kernels, device.runtime).arena_bytes + buffers + runtime_bytes(device)[0]
 
 
 def flash_bytes(workload: Workload, kernels: Sequence[Kernel], device: Device) -> int:
@@ -43,8 +43,8 @@ def flash_bytes(workload: Workload, kernels: Sequence[Kernel], device: Device) -
     >>> flash_bytes(w, fuse(w), load_device("host")) == w.weight_bytes
     True
     """
-    code = _whole(device, "runtime_flash_bytes")
-    if device.runtime != "c99" or not code:
+    code = runtime_bytes(device)[1]
+    if not deploys_c99(device):
         return workload.weight_bytes + code
     tables = sum(
         op.kind == "activation" and op.function not in _WITHOUT_TABLE for kernel in kernels for op in kernel.ops
@@ -77,5 +77,11 @@ def _line_pairs(op: Op, columns: int) -> int:
     return rows * (((columns * op.stride[1] + 2 * words) + 1) // 2 + 2 * words)
 
 
-def _whole(device: Device, fact: str) -> int:
-    return round(device.number(fact) or 0)
+def runtime_bytes(device: Device) -> tuple[int, int]:
+    """RAM and flash that the runtime takes beside activations and weights, 0 where the device's file does not say.
+
+    >>> from hw_profiles.devices.device_file import load_device
+    >>> runtime_bytes(load_device("host"))
+    (0, 0)
+    """
+    return round(device.number("runtime_ram_bytes") or 0), round(device.number("runtime_flash_bytes") or 0)

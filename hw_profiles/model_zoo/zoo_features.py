@@ -28,6 +28,7 @@ from hw_profiles.runtimes.fusion import fuse
 
 _FOLDER = Path(__file__).parent
 _REPORT_SECONDS = 5.0
+_SAME_KERNELS = {"torch": "ncnn"}  # runtimes that are taken to fuse and plan alike
 _log = logging.getLogger("fitnas")
 
 Integers = NDArray[np.int64]
@@ -84,8 +85,12 @@ def _told(networks: Iterable[StoredNetwork]) -> Iterator[StoredNetwork]:
 
 
 def features_file(runtime: str, precision: str) -> Path:
-    """Where the package keeps them."""
-    return _FOLDER / f"features_{runtime}_{precision}.npz.xz"
+    """Where the package keeps them.
+
+    >>> features_file("torch", "fp32").name
+    'features_ncnn_fp32.npz.xz'
+    """
+    return _FOLDER / f"features_{_SAME_KERNELS.get(runtime, runtime)}_{precision}.npz.xz"
 
 
 def work_out_features(networks: Iterable[StoredNetwork], runtime: str, precision: str) -> ZooFeatures:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from hw_profiles.cost_model.features import CostFeatures
 from hw_profiles.cost_model.kernel_costs import CostTable
 from hw_profiles.devices.device import Device
+from hw_profiles.devices.footprint import runtime_bytes
 from hw_profiles.errors import InputError
 from hw_profiles.latency.estimate import Latency, latency_from
 from hw_profiles.model_zoo.zoo_features import ZooFeatures, zoo_features
@@ -65,10 +66,11 @@ def _costs(all_features: tuple[CostFeatures, ...], table: CostTable) -> NDArray[
 
 
 def _profile(zoo: ZooFeatures, network: int, latency: Latency, device: Device) -> Profile:
+    ram, flash = runtime_bytes(device)
     return Profile(
         **timing_fields(latency, device),
-        peak_ram_bytes=int(zoo.peak_bytes[network]),
-        flash_bytes=int(zoo.weight_bytes[network]),
+        peak_ram_bytes=int(zoo.peak_bytes[network]) + ram,
+        flash_bytes=int(zoo.weight_bytes[network]) + flash,
         macs=int(zoo.macs[network]),
         params=int(zoo.params[network]),
         weight_count=int(zoo.weight_counts[network]),

@@ -21,6 +21,7 @@ from hw_profiles.errors import InputError
 from hw_profiles.network.simplify import MERGED, simplify
 from hw_profiles.network.workload import WEIGHTED, InputShape, Op, Shape, Workload, WorkloadBuilder
 from hw_profiles.torch_io.aten_ops import CONSTANT, ELEMENTWISE, KNOWN, NO_OP, Call, Operand, read_call
+from hw_profiles.torch_io.exportable import ExportableCalls
 
 INPUT = "input"
 _OPSET = 20
@@ -128,7 +129,12 @@ def export(module: nn.Module, input_shape: InputShape) -> bytes:
     zeros = example_of(module, input_shape)
     names = list(zeros) if isinstance(input_shape, Mapping) else None
     try:
-        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder, in_eval_mode(module):
+        with (
+            warnings.catch_warnings(),
+            tempfile.TemporaryDirectory() as folder,
+            in_eval_mode(module),
+            ExportableCalls(),
+        ):
             warnings.simplefilter("ignore")
             path = Path(folder) / "model.onnx"
             torch.onnx.export(

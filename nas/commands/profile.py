@@ -18,6 +18,7 @@ from nas.commands.profile_facts import (
     energy_text,
     interval,
     kind_of,
+    of_runtime,
     parse_input_shape,
     profile_facts,
     reads_text,
@@ -60,7 +61,8 @@ def layer_lines(facts: Facts) -> list[str]:
     call = facts["call"]
     blank = [""] * 8
     rows.append(["", "per-call overhead", *blank, f"{call['microseconds']:.2f}", f"{100 * call['share']:.1f}"])
-    sums = ["", "", "", "", short(facts["macs"]), short(facts["flash_bytes"]), "", ""]
+    weights = facts["flash_bytes"] - facts["runtime_flash_bytes"]
+    sums = ["", "", "", "", short(facts["macs"]), short(weights), "", ""]
     rows.append(["", "total, estimated", *sums, f"{1000 * facts['estimated_ms']:.2f}", "100.0"])
     signs = ["weights, traffic and live in bytes (k = 1000)", "* peak"]
     if any(layer["fallback_cost"] for layer in facts["layers"]):
@@ -72,7 +74,8 @@ def layer_lines(facts: Facts) -> list[str]:
 
 def total_lines(facts: Facts) -> list[str]:
     """The totals, how each was obtained, and what makes them uncertain."""
-    peak = f"{facts['peak_ram_bytes']:,} bytes of activations, computed; reached at {printable(facts['peak_layer'])}"
+    runtime, layer = of_runtime(facts["runtime_ram_bytes"]), printable(facts["peak_layer"])
+    peak = f"{facts['peak_ram_bytes']:,} bytes of activations, computed{runtime}; reached at {layer}"
     lines = [
         ("model", f"{printable(facts['model'])}, {facts['precision']}, {reads_text(facts)}"),
         ("device", printable(facts["device"])),
@@ -84,9 +87,9 @@ def total_lines(facts: Facts) -> list[str]:
         lines.append(("energy", f"{energy_text(facts)} per inference, {facts['sources']['energy_mj']}"))
     lines += [
         ("peak RAM", f"{peak} (layer {facts['peak_index']})"),
-        ("weights", f"{facts['flash_bytes']:,} bytes including quantization scales"),
+        ("weights", _weights(facts)),
         ("", f"{facts['weight_count']:,} weights after folding batch normalization"),
-        ("MACs", f"{facts['macs']:,}"),
+        ("MACs", f"{facts['macs']:,}{_dead(facts['dead_macs'])}"),
     ]
     if facts["params"] is not None:
         lines.append(("parameters", f"{facts['params']:,} (trainable PyTorch module)"))
@@ -102,6 +105,18 @@ def total_lines(facts: Facts) -> list[str]:
     lines += _check_lines(facts)
     lines += [("warning", doubt) for doubt in doubts(facts)]
     return [f"{name:<12} {text}".rstrip() for name, text in lines]
+
+
+def _weights(facts: Facts) -> str:
+    return f"{facts['flash_bytes']:,} bytes including quantization scales{of_runtime(facts['runtime_flash_bytes'])}"
+
+
+def _dead(macs: int) -> str:
+    """
+    >>> _dead(0), _dead(1200)
+    ('', '; 1,200 of them in dead channels, which the runtime skips')
+    """
+    return f"; {macs:,} of them in dead channels, which the runtime skips" if macs else ""
 
 
 def _check_lines(facts: Facts) -> list[tuple[str, str]]:

@@ -10,11 +10,12 @@ from typing import Any
 
 from hw_profiles import Device, profile
 from hw_profiles.devices.c99_program import runs_c99, with_c99_costs
+from hw_profiles.devices.footprint import runtime_bytes
 from hw_profiles.errors import InputError
 from hw_profiles.latency.estimate import precision_of
 from hw_profiles.layer_profile import profile_layers
 from hw_profiles.network.workload import InputShape, Workload
-from hw_profiles.profiling import workload_of
+from hw_profiles.profiling import workload_of, workload_on
 from hw_profiles.spelling_suggestions import did_you_mean
 from nas.commands.output.text_table import cut, printable
 from search_spaces import list_presets, preset
@@ -64,7 +65,7 @@ def profile_facts(
     found = profile(model if reread else workload, device, precision, input_shape=input_shape, measured=measured)
     if not isinstance(model, Path):
         workload = workload.with_precision(precision)
-    parts = profile_layers(workload, device)
+    parts = profile_layers(workload_on(device, model, workload, input_shape), device)
     return {
         "model": name,
         "device": device.name,
@@ -79,6 +80,8 @@ def profile_facts(
         "peak_layer": parts.peak.name,
         "call": {"microseconds": parts.call_microseconds, "share": parts.call_share},
         "unknown_ops": dict(parts.unknown),
+        "dead_macs": found.macs - parts.macs,
+        **dict(zip(("runtime_ram_bytes", "runtime_flash_bytes"), runtime_bytes(device), strict=True)),
         "c99": _c99_facts(model if isinstance(model, Path) else workload, precision_of(workload), device),
         "sources": {
             "latency_ms": found.latency_source,
@@ -107,6 +110,15 @@ def _fvcore(model: Arch | Path | str, input_shape: tuple[int, ...]) -> dict[str,
 
     assert not isinstance(model, Path)
     return asdict(fvcore_counts(build_model(model) if isinstance(model, Arch) else model, input_shape))
+
+
+def of_runtime(size: int) -> str:
+    """The part of a total that the runtime itself takes.
+
+    >>> of_runtime(0), of_runtime(16_800)
+    ('', ', and the runtime (16,800)')
+    """
+    return f", and the runtime ({size:,})" if size else ""
 
 
 def energy_text(facts: Facts) -> str:

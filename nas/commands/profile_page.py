@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from nas.commands.output.text_table import cut, printable, short
-from nas.commands.profile_facts import bits_of, doubts, interval, kind_of, reads_text, shape_text
+from nas.commands.profile_facts import bits_of, doubts, interval, kind_of, of_runtime, reads_text, shape_text
 from nas.report.charts import memory_svg
 from nas.report.html import figure, grid, listing, note, page, part, section
 from nas.report.svg import element, joined, label, line, picture, ticks, title
@@ -123,10 +123,11 @@ def slowest(facts: Facts) -> Markup:
 
 def _tiles(facts: Facts) -> Markup:
     low, high = facts["latency_low_ms"], facts["latency_high_ms"]
+    weights = facts["flash_bytes"] - facts["runtime_flash_bytes"]
     tiles = [
         (f"{facts['latency_ms']:.3g} ms", f"{facts['latency_source']} latency, 90% interval {low:.3g}–{high:.3g} ms"),
         (f"{short(facts['peak_ram_bytes'], ' ')}B", f"peak activation memory, at layer {facts['peak_index']}"),
-        (f"{short(facts['flash_bytes'], ' ')}B", "weights including quantization scales"),
+        (f"{short(weights, ' ')}B", "weights including quantization scales"),
         (short(facts["weight_count"], " "), "weight count (batch normalization folded)"),
         (short(facts["macs"], " "), "MACs"),
         (f"{len(facts['layers'])}", "layers"),
@@ -138,7 +139,7 @@ def _table(facts: Facts) -> Markup:
     rows = [_row(i, layer) for i, layer in enumerate(facts["layers"])]
     call = facts["call"]
     rows.append(["per-call overhead", "", *[""] * 9, f"{call['microseconds']:.2f}", f"{100 * call['share']:.1f}%"])
-    sums = [f"{facts['macs']:,}", f"{facts['flash_bytes']:,}", "", ""]
+    sums = [f"{facts['macs']:,}", f"{facts['flash_bytes'] - facts['runtime_flash_bytes']:,}", "", ""]
     rows.append(["total, estimated", "", *[""] * 5, *sums, f"{1000 * facts['estimated_ms']:.2f}", "100.0%"])
     kinds = [""] * (len(rows) - 1) + ["deployed"]
     return grid(_HEAD, rows, "wide", kinds)
@@ -168,10 +169,12 @@ def _sources(facts: Facts) -> Markup:
         pairs["latency, estimated"] = interval(facts, "estimated")
     pairs["times of layers"] = "estimated from the device file"
     pairs["peak RAM"] = (
-        f"{facts['peak_ram_bytes']:,} bytes of activations, computed from their lifetimes; reached at "
+        f"{facts['peak_ram_bytes']:,} bytes of activations, computed from their lifetimes"
+        f"{of_runtime(facts['runtime_ram_bytes'])}; reached at "
         f"{cut(printable(facts['peak_layer']), _NAME_WIDTH)} (layer {facts['peak_index']})"
     )
-    pairs["weights"] = f"{facts['flash_bytes']:,} bytes including quantization scales"
+    runtime = of_runtime(facts["runtime_flash_bytes"])
+    pairs["weights"] = f"{facts['flash_bytes']:,} bytes including quantization scales{runtime}"
     pairs["weight count"] = f"{facts['weight_count']:,} (batch normalization folded)"
     pairs["MACs"] = f"{facts['macs']:,} (convolution, linear and matmul operations)"
     if facts["params"] is not None:

@@ -85,7 +85,7 @@ def notes(found: Selection, measured: bool) -> list[str]:
     lines = [
         f"top-1: {CAVEAT}",
         f"ms: estimated latency on {found.device.name} ({found.precision}); within the limit with 90% probability",
-        "px: input size; RAM: peak activation memory; flash: weights including quantization scales",
+        "px: input size; RAM: peak activation memory; flash: weights with scales; both with the runtime's if known",
         "*: on the Pareto front of top-1 accuracy and latency",
         f"budget: {limits or 'no limit'}: met by {len(found.within)} of {total} published results",
         f"Pareto front: {len(found.front)} models (see all with --json or --html)",

@@ -106,8 +106,8 @@ def compress(
     >>> from search_spaces import preset
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     model = Path(folder) / "model.onnx"
-    ...     _ = model.write_bytes(write_onnx(preset("resnet8", input_shape=(1, 16, 16)).workload()))
-    ...     found = nas.compress(model, data="digits", size=16, max_accuracy_drop=100, latency_from="estimated",
+    ...     _ = model.write_bytes(write_onnx(preset("resnet8", input_shape=(1, 8, 8)).workload()))
+    ...     found = nas.compress(model, data="digits", size=8, max_accuracy_drop=100, latency_from="estimated",
     ...                          out=Path(folder) / "run")
     >>> found.metrics["coded_bytes"] < found.metrics["reference"]["coded_bytes"] / 4
     True

@@ -13,7 +13,10 @@ from hw_profiles.budget import violations
 UNITS = {"latency_ms": "ms", "peak_ram_bytes": "bytes of RAM", "flash_bytes": "bytes of flash", "energy_mj": "mJ"}
 
 _CHANGE, _TOGETHER = "the smallest change of one limit", "the smallest change of all limits"
-_OPTIONS = {"latency_ms": ("--latency", "ms"), "peak_ram_bytes": ("--ram", "B"), "flash_bytes": ("--flash", "B")}
+_OPTIONS = {
+    "latency_ms": ("--latency", "ms"), "peak_ram_bytes": ("--ram", "B"), "flash_bytes": ("--flash", "B"),
+    "energy_mj": ("--energy", "mJ"),
+}  # fmt: skip
 
 
 @dataclass(slots=True)

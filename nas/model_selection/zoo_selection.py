@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -177,13 +178,16 @@ def _divided(models: Iterable[SelectedModel], budget: Budget) -> tuple[list[Sele
     why = Infeasibility(limits)
     within: list[SelectedModel] = []
     beyond: list[SelectedModel] = []
+    nearest, least_excess = "", math.inf
     for model in models:
         costs = model.costs()
         why.add(costs)
-        kept = all(excess <= 0 for excess in violations(costs, limits).values())
-        (within if kept else beyond).append(model)
+        excess = sum(max(each, 0.0) for each in violations(costs, limits).values())
+        (beyond if excess > 0 else within).append(model)
+        if excess < least_excess:
+            nearest, least_excess = f"{model.name} at {model.input_shape[-1]} pixels", excess
     if not within:
-        raise NothingFitsError(why.explain())
+        raise NothingFitsError(f"{why.explain()}; the nearest model is {nearest}")
     return within, beyond
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from nas.pipeline.time_plan import (
     ONE_NETWORK,
     TimePlan,
     duration,
+    search_plan,
     seconds_after_training,
     time_plan,
 )
@@ -52,22 +54,46 @@ def planned(job: Job, folder: Path, clock: Clock) -> tuple[TimePlan | None, Job]
     seconds = job.config.seconds
     if seconds is None:
         return None, job
-    kept = folder / "time_plan.json"
-    if kept.is_file():
-        plan = TimePlan.from_json(read_json(kept))
-    else:
+
+    def made() -> TimePlan:
         images, speeds = len(job.for_shipping().data.train), _speeds(job, _TRAINING_SHARE * seconds)
-        plan = time_plan(
-            seconds, clock.spent, images, speeds, _seconds_at_the_end(job)
-        )  # what the timing took is spent, too
-        write_json(kept, plan.to_json())
-    for line in plan.lines():
-        log.info("plan: %s", line)
+        # What the timing took is spent, too.
+        return time_plan(seconds, clock.spent, images, speeds, _seconds_at_the_end(job))
+
+    plan = _made_once(folder, made)
     weights = package_at_hand()
     if job.config.init is None and weights is not None and len(job.data.train) <= FEW_IMAGES:
         log.info("plan: ImageNet weights found (%s); use --init auto to start from them", weights)
     clock.weights, clock.reserve = _shares(plan, job), plan.after_seconds
     return plan, _trying_first(plan, job)
+
+
+def planned_search(job: Job, folder: Path, clock: Clock) -> TimePlan | None:
+    """The plan of a search that no training follows, made once and stored; None where the time is not limited.
+
+    Raises:
+        InputError: the time is too short for anything.
+    """
+    seconds = job.config.seconds
+    if seconds is None:
+        return None
+
+    def made() -> TimePlan:
+        with progress("plan"):
+            speeds = training_speeds({OF_THE_SPACE: _small_network(job)})
+        return search_plan(seconds, clock.spent, len(job.data.train), speeds)
+
+    return _made_once(folder, made)
+
+
+def _made_once(folder: Path, make: Callable[[], TimePlan]) -> TimePlan:
+    """The plan that is stored in ``folder``, or a new one, and its lines in the log."""
+    kept = folder / "time_plan.json"
+    plan = TimePlan.from_json(read_json(kept)) if kept.is_file() else make()
+    write_json(kept, plan.to_json())
+    for line in plan.lines():
+        log.info("plan: %s", line)
+    return plan
 
 
 def _speeds(job: Job, seconds: float) -> dict[str, float]:

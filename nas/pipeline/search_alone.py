@@ -19,10 +19,12 @@ from nas.execution.kept_processes import kept_processes
 from nas.execution.worker_count import Layout
 from nas.execution.worker_processes import available_cores
 from nas.pipeline.job import Job, prepare
+from nas.pipeline.planning import planned_search
 from nas.pipeline.run_folder import check_config, check_data, check_init, open_folder
 from nas.pipeline.search_phase import check_feasible, chosen_network, search_candidates, searched_study
 from nas.pipeline.shared_study import check_record, device_of, download_init, read_record, recipe_of, record_of
 from nas.pipeline.time_budget import Clock
+from nas.pipeline.time_plan import TimePlan
 from nas.results.tables import trials_csv
 from nas.samplers.trial_attributes import COST, ENDED, started
 from search_spaces.arch import Arch
@@ -30,11 +32,13 @@ from search_spaces.arch import Arch
 
 @dataclass(frozen=True, slots=True)
 class NetworkSearch:
-    """A finished search: its folder, the Optuna study, and the selected architecture."""
+    """A finished search: its folder, the Optuna study, the selected architecture and, with a time limit, the
+    plan."""
 
     folder: Path
     study: optuna.Study
     winner: Arch
+    plan: TimePlan | None
 
     @property
     def rows(self) -> optuna.Study:
@@ -42,7 +46,7 @@ class NetworkSearch:
         return self.study
 
     def facts(self) -> dict[str, Any]:
-        """The winner, the front of accuracy and latency and the counts, in JSON types."""
+        """The winner, the front of accuracy and latency, the counts and the plan, in JSON types."""
         trials = self.study.get_trials(deepcopy=False)
         return {
             "winner": {"id": self.winner.id, "file": str(self.folder / "winner.json")},
@@ -50,6 +54,7 @@ class NetworkSearch:
             "evaluated": sum(map(started, trials)),
             "proposed": len(trials),
             "ended": self.study.user_attrs.get(ENDED),
+            "plan": None if self.plan is None else self.plan.to_json(),
         }
 
 
@@ -83,11 +88,12 @@ def _search(config: str | Path | None, overrides: Mapping[str, Any]) -> NetworkS
         clock = Clock(folder / "plan.json", job.config.seconds, {"search": 1.0})
         check_feasible(job, folder)
         with user_input():
-            study = searched_study(job, folder, clock)
+            plan = planned_search(job, folder, clock)
+            study = searched_study(job, folder, clock, None if plan is None else plan.candidate_seconds)
         write_text(folder / "trials.csv", trials_csv(study))
         winner = chosen_network(job, study, folder / "winner.json")
         clock.save()
-    return NetworkSearch(folder, study, winner)
+    return NetworkSearch(folder, study, winner, plan)
 
 
 def join_search(study_name: str, *, on_progress: Listener | None = None, **settings: Any) -> optuna.Study:

@@ -10,6 +10,7 @@ from hw_profiles.errors import InputError
 
 OF_THE_SPACE = "a network of the space"
 ONE_NETWORK, SMALL_SEARCH, WIDE_SEARCH = "one network", "a small search", "a wide search"
+SEARCH_ALONE = "a search alone"
 # Shares of the time that a search gets; the final training gets the rest.
 _SEARCH_SHARES = {SMALL_SEARCH: 0.25, WIDE_SEARCH: 0.3}
 _SHARE_OF_PICKING = 0.15  # if only reference networks are compared
@@ -32,7 +33,7 @@ class TimePlan:
     """How a run divides ``seconds``. ``speeds`` are the images a second that known networks train at here, or
     where none keeps the limits, a network of the space.
 
-    ``epochs`` is what the fastest of them would be trained for, if it were chosen.
+    ``epochs`` is what the fastest of them would be trained for, if it were chosen, or in a search alone as a candidate.
     """
 
     kind: str
@@ -57,9 +58,17 @@ class TimePlan:
             f"second: {shown}",
             f"{self.kind}: about {self.candidates} candidates, {self.candidate_seconds:.0f} s each, including "
             f"{known} reference networks",
-            f"the selected network will be trained for about {duration(self.train_seconds)}"
-            + (f" (up to {self.epochs:.0f} epochs at the highest throughput)" if self.speeds else "")
-            + f"; {self.after_seconds:.0f} s are reserved for quantization, benchmarking and testing",
+            self._after_the_search(),
+        )
+
+    def _after_the_search(self) -> str:
+        shown = f"{self.epochs:.1f}" if self.kind == SEARCH_ALONE else f"{self.epochs:.0f}"
+        epochs = f" (up to {shown} epochs at the highest throughput)" if self.speeds else ""
+        if self.kind == SEARCH_ALONE:
+            return f"each candidate is trained for {self.candidate_seconds:.0f} s{epochs}; the best are scored again"
+        return (
+            f"the selected network will be trained for about {duration(self.train_seconds)}{epochs}; "
+            f"{self.after_seconds:.0f} s are reserved for quantization, benchmarking and testing"
         )
 
     def presets(self) -> tuple[str, ...]:
@@ -116,13 +125,7 @@ def time_plan(
     fastest = max(speeds.values(), default=0.0)
     after = seconds_after_training(images, fastest, more_after)
     left = seconds - spent - after - _BEFORE_SECONDS
-    least = 2 * max(3 * _SHORTEST, images / fastest if fastest else 0.0)
-    if left < least:
-        needed = seconds - left + least
-        raise InputError(
-            f"time={seconds:g}s is too short: at least {needed:.0f}s are needed for {images:,} training images on this "
-            "machine"
-        )
+    _check_enough(seconds, left, 2 * max(3 * _SHORTEST, images / fastest if fastest else 0.0), images)
     kind, searching, each = _search(left, images, speeds)
     train = left - searching
     count = round(searching / each) if kind == ONE_NETWORK else int(searching / (each + _BESIDE_TRAINING))
@@ -140,6 +143,51 @@ def time_plan(
     )
 
 
+def search_plan(seconds: float, spent: float, images: int, speeds: Mapping[str, float]) -> TimePlan:
+    """The plan of a search that no training follows, for networks that train so fast; ``spent`` seconds are over.
+
+    Raises:
+        InputError: the time is too short for one candidate, with the least that is needed.
+
+    >>> plan = search_plan(600, 20, 1650, {"a network of the space": 700})
+    >>> plan.kind, round(plan.candidate_seconds), plan.candidates
+    ('a search alone', 23, 22)
+    """
+    fastest = max(speeds.values(), default=0.0)
+    left = seconds - spent - _BEFORE_SECONDS
+    _check_enough(seconds, left, _SHORTEST + _BESIDE_TRAINING, images)
+    each = _candidate_seconds(left, images, fastest)
+    return TimePlan(
+        kind=SEARCH_ALONE,
+        seconds=seconds,
+        images=images,
+        speeds=dict(speeds),
+        search_share=1.0,
+        candidate_seconds=each,
+        candidates=max(1, int(left / (each + _BESIDE_TRAINING))),
+        after_seconds=0.0,
+        train_seconds=0.0,
+        epochs=each * fastest / images,
+    )
+
+
+def _check_enough(seconds: float, left: float, least: float, images: int) -> None:
+    if left < least:
+        needed = seconds - left + least
+        raise InputError(
+            f"time={seconds:g}s is too short: at least {needed:.0f}s are needed for {images:,} training images on this "
+            "machine"
+        )
+
+
+def _candidate_seconds(searching: float, images: int, fastest: float) -> float:
+    """How long each candidate of a search of so many seconds is trained: as long as the usual number of them allows, or
+    until they can be told apart, if that is longer and some can still be tried."""
+    ranking = min(_EPOCHS_THAT_RANK * images, _IMAGES_THAT_RANK) / fastest if fastest else 0.0
+    longest = min(searching / _USUAL_FEWEST, _LONGEST)
+    return max(min(max(searching / _CANDIDATES, ranking), longest), _SHORTEST)
+
+
 def _search(left: float, images: int, speeds: Mapping[str, float]) -> tuple[str, float, float]:
     """What kind of search ``left`` seconds are enough for, its seconds, and those of each candidate."""
     fastest = max(speeds.values(), default=0.0)
@@ -147,8 +195,7 @@ def _search(left: float, images: int, speeds: Mapping[str, float]) -> tuple[str,
     ranking = min(_EPOCHS_THAT_RANK * epoch, _IMAGES_THAT_RANK / fastest) if fastest else 0.0
     for kind in (WIDE_SEARCH, SMALL_SEARCH):
         searching = left * _SEARCH_SHARES[kind]
-        longest = min(searching / _USUAL_FEWEST, _LONGEST)
-        each = max(min(max(searching / _CANDIDATES, ranking), longest), _SHORTEST)
+        each = _candidate_seconds(searching, images, fastest)
         if searching >= _FEWEST[kind] * each and (each >= min(epoch, ranking) or not speeds):
             return kind, searching, each
     each = min(max(ranking, _SHORTEST), _SHARE_OF_PICKING * left)

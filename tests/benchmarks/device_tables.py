@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.benchmarks.lines import latest_by_case
 from tests.benchmarks.markdown import commits, table
+from tests.benchmarks.published.predictors import TITLES
 
 
 def held_out_families() -> str:
@@ -30,11 +31,7 @@ def few_points() -> str:
         return ""
     rows = []
     for line in lines:
-        for rule, title in (
-            ("fitnas", "fitnas"),
-            ("macs_alone", "MACs alone"),
-            ("regression", "MACs, params, activations"),
-        ):
+        for rule, title in TITLES.items():
             errors = [f"{line[rule][count]:.1%}" for count in ("5", "10", "20")]
             name, _, base = line["case"].replace("||", "|").replace("|", ", ").rpartition(" from ")
             rows.append((name, line["networks"], base, title, *errors))

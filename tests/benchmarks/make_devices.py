@@ -26,6 +26,7 @@ from tests.benchmarks.published.tables import Published, rows
 
 _FACTOR_OF_TWO = math.log(2) / NINETY
 _NAMES = {"nn_feature": "instructions", "simd": "instructions"}
+_OF_THE_RUNTIME = ("dead_channels", "runtime_ram_bytes", "runtime_flash_bytes")
 _FEW_FAMILIES, _FEW_NETWORKS = 3, 4
 
 
@@ -115,6 +116,7 @@ def make(spec: Spec, folder: Path, measured: Sequence[Published], made: Mapping[
         sources = [
             f"no published latency; the costs of {base.name} by clock{other}; {base.source.partition('; fp32:')[0]}"
         ]
+        facts |= {name: base.facts[name] for name in _OF_THE_RUNTIME if name in base.facts}
         if "measured_with" in base.facts:
             facts["measured_with"] = Fact(
                 value=f"{base.facts['measured_with'].value} on {base.name}",

@@ -18,12 +18,14 @@ from tests.benchmarks.any_network_tables import onnx_files, timm_table
 from tests.benchmarks.automatic_plan import automatic_plan
 from tests.benchmarks.boards import boards
 from tests.benchmarks.c99_tables import c99, trained_presets
+from tests.benchmarks.cell_latencies import cell_latencies
 from tests.benchmarks.compression_tables import deep_compression, encode_speed, promise, ptq
 from tests.benchmarks.device_tables import few_points, held_out_families
 from tests.benchmarks.few_images import few_images
 from tests.benchmarks.final_training import final_training
 from tests.benchmarks.imagenet_int8 import imagenet_int8
 from tests.benchmarks.imagenet_smallest import imagenet_smallest
+from tests.benchmarks.kit_threads import kit_threads
 from tests.benchmarks.ladder import ladder
 from tests.benchmarks.lines import FOLDER, ROOT, read
 from tests.benchmarks.markdown import commits, table
@@ -151,7 +153,7 @@ def channel_multiple() -> str:
 
 
 _SECTIONS = (
-    held_out_families, few_points, simulated_int8, timm_table, onnx_files, c99, c99_mlperf_tiny.section, boards, trained_presets, deep_compression, promise, automatic_plan, two_hundred, methods, ptq, ladder, imagenet_int8, imagenet_smallest, prune_peers, encode_speed, training_speed,
+    held_out_families, few_points, cell_latencies, kit_threads, simulated_int8, timm_table, onnx_files, c99, c99_mlperf_tiny.section, boards, trained_presets, deep_compression, promise, automatic_plan, two_hundred, methods, ptq, ladder, imagenet_int8, imagenet_smallest, prune_peers, encode_speed, training_speed,
     final_training, photographs, few_images, pretrained_start, search_samplers, halving, search_workers, search_overhead,
 )  # fmt: skip
 

@@ -43,7 +43,7 @@ from compress.networks.artifact import Artifact
 from compress.networks.as_artifact import as_artifact
 from compress.networks.onnx_export import export_onnx, onnx_bytes
 from compress.networks.torch_export import export_module
-from compress.networks.weight_layers import weighted_layers
+from compress.networks.weight_layers import layers_of
 from compress.training.evaluation import signal_to_noise_db
 from hw_profiles import load_device, profile
 from hw_profiles.onnx_io.session import open_session
@@ -181,7 +181,8 @@ def clustered(case: Case) -> Mapping[str, Any]:
     """The task cluster."""
     done = cluster(case.module(), case.data(), Cluster(recipe=RECIPE))
     _runs(done, case)
-    most = max(len(layer.weight[layer.weight != 0].unique()) for layer in weighted_layers(done.model()).values())
+    layers = layers_of(done, done.model()).values()  # without those whose outputs are the same for every image
+    most = max(len(layer.weight[layer.weight != 0].unique()) for layer in layers)
     return _judged({"most_values": most}, "" if most <= Cluster().clusters else "more values than asked for")
 
 

@@ -42,7 +42,7 @@ from compress.training.loop import train
 from compress.weight_codecs.onnx_storage import weights_of
 from hw_profiles import Budget, load_device
 from search_spaces import build_model, preset
-from tests.parameters import slow
+from tests.parameters import quick, slow
 
 ARCH = preset("resnet8", input_shape=(1, 16, 16))
 SHORT = Recipe(epochs=0.2)
@@ -103,7 +103,7 @@ def models(learnt: nn.Module, folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", ["module", "arch", "artifact", slow("timm"), "file", "text"])
 def test_any_model_becomes_int8(kind: str, learnt: nn.Module, data: Dataset, tmp_path: Path) -> None:
     model = models(learnt, tmp_path)[kind]
-    after = compress.quantize(model, data, Quantize(images=64))
+    after = compress.quantize(model, data, Quantize(images=64) if kind == "module" else MINMAX)
     assert after.precision == "int8"
     file = onnx_bytes(after)
     types = {tensor.data_type for tensor in onnx.load_model_from_string(file).graph.initializer}
@@ -255,7 +255,8 @@ def test_what_int8_loses_most_by_stays_in_float_where_nothing_is_said(data: Data
 @pytest.mark.parametrize("said", [{}, {"precision": "int8"}, {"config": Quantize(calibration="minmax")}])
 def test_int8_that_was_asked_for_is_int8(said: dict[str, Any], few: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compress.api._mixed_where_it_loses", lambda _, done, context: replace(done, history=({},)))
-    assert bool(compress.quantize(ARCH, few, **said).history) == (not said)
+    arch = preset("resnet8", input_shape=(1, 8, 8))
+    assert bool(compress.quantize(arch, few, **said).history) == (not said)
 
 
 def test_a_teacher_of_another_size_sees_the_images_enlarged(data: Dataset) -> None:
@@ -364,6 +365,7 @@ def downloaded(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
     return create("mobilenetv3_small_050")
 
 
+@pytest.mark.slow
 def test_a_name_of_timm_comes_with_its_weights_and_its_normalisation(downloaded: nn.Module, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
     images = (noise, np.arange(40) % 4)
@@ -377,7 +379,7 @@ def test_a_name_of_timm_comes_with_its_weights_and_its_normalisation(downloaded:
     module = timm.create_model("mobilenetv3_small_050", pretrained=True)
     torch.testing.assert_close(after.weights["conv_stem.weight"], module.conv_stem.weight, rtol=0, atol=1e-6)
     assert after.model()(torch.zeros(1, 3, 32, 32)).shape == (1, 4)
-    calibrated = compress.quantize("mobilenetv3_small_050", images, Quantize(calibration="minmax"))
+    calibrated = compress.quantize("mobilenetv3_small_050", images, MINMAX)
     assert calibrated.model()(torch.zeros(1, 3, 32, 32)).shape == (1, 1000)
     with pytest.raises(ValueError, match="has 1000 classes, the given images has labels up to 1003"):
         compress.quantize("mobilenetv3_small_050", (noise, np.arange(40) % 4 + 1000))
@@ -421,6 +423,12 @@ def plain() -> nn.Sequential:
     )  # fmt: skip
 
 
+def broken(name: str, value: float) -> nn.Sequential:
+    module = plain()
+    module.state_dict()[name].view(-1)[0] = value
+    return module
+
+
 def flat(*shape: int) -> np.ndarray:
     return np.zeros(shape, np.float32)
 
@@ -440,7 +448,7 @@ def flat(*shape: int) -> np.ndarray:
         (lambda data, file: compress.prune(file, data, amount=0.5), "m.onnx: an ONNX file cannot be trained"),
         (lambda data, file: compress.sparsify(file, data), "m.onnx: an ONNX file cannot be trained"),
         (lambda data, file: compress.cluster(file, data), "m.onnx: an ONNX file cannot be trained"),
-        (lambda data, file: compress.cluster(compress.quantize(file, data)), "m.onnx: must have float32 weights of conv"),
+        (lambda data, file: compress.cluster(compress.quantize(file, data, MINMAX)), "m.onnx: must have float32 weights of conv"),
         (lambda data, file: compress.sparsify(file, config=Sparsify(scope="sensitivity")), "measures a module, an ONNX file takes global or layer"),
         (lambda data, file: compress.distill(file, data, teacher=ARCH), "m.onnx: an ONNX file cannot be trained"),
         (lambda data, file: compress.sparsify(ARCH, amount=1.0), "amount must be between 0 and 1"),
@@ -463,11 +471,15 @@ def flat(*shape: int) -> np.ndarray:
         (lambda data, file: compress.quantize(compress.quantize(ARCH, data, MINMAX), data, precision="mixed", budget=Budget(flash_bytes=10)),
          r"budget.flash_bytes must be at least \d+, what the network takes in mixed on host, got 10"),
         (lambda data, file: compress.sparsify(plain(), config=Sparsify(criterion="movement")), "it needs images to train on"),
-        (lambda data, file: compress.sparsify(compress.quantize(plain(), data)), "before they are made integers"),
-        (lambda data, file: compress.sparsify(compress.quantize(plain(), data), data), "before they are made integers"),
-        (lambda data, file: compress.cluster(compress.quantize(plain(), data, precision="int4")), "stored in fewer bits"),
+        (lambda data, file: compress.sparsify(compress.quantize(plain(), data, MINMAX)), "before they are made integers"),
+        (lambda data, file: compress.sparsify(compress.quantize(plain(), data, MINMAX), data), "before they are made integers"),
+        (lambda data, file: compress.cluster(compress.quantize(plain(), data, precision="int4")), "already quantized"),
         (lambda data, file: compress.quantize(compress.quantize(plain(), data, precision="int4"), data), "weights are stored in 4 bits"),
         (lambda data, file: compress.quantize(plain().double(), data), "float32 weights, 0.weight is torch.float64"),
+        (lambda data, file: compress.quantize(broken("0.weight", np.nan), data), "finite weights, 0.weight has 1 of 288 that are NaN"),
+        (lambda data, file: compress.prune(broken("4.bias", np.inf), data), "finite weights, 4.bias has 1 of 64 that are NaN"),
+        (lambda data, file: compress.quantize(broken("1.running_mean", np.nan), data), "finite weights, 1.running_mean has 1 of 32"),
+        (lambda data, file: compress.quantize(broken("1.running_var", -1), data), "a variance must be at least 0, 1.running_var has -1"),
         (lambda data, file: compress.prune(spectral_norm(plain()[0]), data), "the module uses weight parametrizations"),
         (lambda data, file: compress.encode(Told(), "x.fnz", input_shape=(1, 8, 8)), "Told: must have one output, a tensor, got dict"),
         (lambda data, file: compress.encode(ARCH, "x.fnz", input_shape=(3, 8, 8)), "must be that of the network"),
@@ -482,7 +494,10 @@ def test_what_cannot_be_done_is_told_in_one_line(
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL))
+CODES = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("code", quick(CODES, [code for code in CODES if "Recipe(" not in code]))
 def test_the_page_for_users_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     exec(compile(code, DOCS.name, "exec"), {})

@@ -53,6 +53,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, A
     return {"dense": (Dense().eval(), IMAGES), "two inputs": (TwoTowers().eval(), two), "unknown": (path, IMAGES)}
 
 
+_SHORT = ("int8", "mixed 4", "sparsify")
 Algorithm = Callable[[Any, Any], Any]
 ALGORITHMS: dict[str, Algorithm] = {
     "int8": lambda model, data: compress.quantize(model, data, MINMAX),
@@ -66,7 +67,9 @@ ALGORITHMS: dict[str, Algorithm] = {
 
 
 @pytest.mark.parametrize("network", ["dense", "two inputs", "unknown"])
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize(
+    "algorithm", [pytest.param(name, marks=() if name in _SHORT else pytest.mark.slow) for name in ALGORITHMS]
+)
 def test_each_goes_through_what_trains_nothing(
     algorithm: str, network: str, networks: dict[str, tuple[Any, Any]], tmp_path: Path
 ) -> None:

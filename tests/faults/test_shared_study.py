@@ -20,7 +20,7 @@ from tests.postgres import Postgres, postgres_server
 
 pytestmark = pytest.mark.faults
 
-N_TRIALS, KILLS, WORKERS = 120, 20, 2
+N_TRIALS, KILLS, WORKERS = 60, 8, 2
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def _check_counts(address: str) -> None:
     assert max(Counter(tuple(trial.params.values()) for trial in started).values()) == 1
 
 
-def test_workers_killed_twenty_times_lose_and_double_nothing(address: str, tmp_path: Path) -> None:
+def test_workers_killed_eight_times_lose_and_double_nothing(address: str, tmp_path: Path) -> None:
     workers = _Workers(address, tmp_path / "notes")
     chance = random.Random(0)
     for _ in range(KILLS):

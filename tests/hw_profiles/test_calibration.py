@@ -194,6 +194,26 @@ def test_more_measurements_are_better_on_a_machine_of_another_kind() -> None:
     assert mean[15] < 0.6 * mean[5] < 0.6 * 0.5
 
 
+def test_kernels_of_one_kind_that_differ_by_their_sizes_are_learned_from_a_few_networks() -> None:
+    """As in ONNX Runtime on a CPU without a blocked layout: the larger the window, the longer a depthwise convolution
+    takes than here, so that no factor of a kind explains the times.
+    """
+    base, sides = load_device("host"), (64, 96, 128)
+    archs = [sample("mobilenet", seed=seed, input_shape=(3, sides[seed % 3], sides[seed % 3])) for seed in range(36)]
+    table = base.table("fp32")
+
+    def elsewhere_ms(workload: Workload) -> float:
+        features = network_features(workload, fuse(workload))
+        costs = table.totals([[each] for each in features])
+        slower = [2 * each.coordinates[3] ** 2 if "depthwise" in each.kind else 2.0 for each in features]
+        return sum(factor * us for factor, (us, _) in zip(slower, costs, strict=True)) / 1000
+
+    truth = [elsewhere_ms(arch.workload()) for arch in archs]
+    device = calibrate(base, list(zip(archs[:12], truth[:12], strict=True)))
+    off = [abs(profile(arch, device).latency_ms / ms - 1) for arch, ms in zip(archs[12:], truth[12:], strict=True)]
+    assert np.mean(off) < 0.12
+
+
 def test_what_cannot_be_used_is_said() -> None:
     host = load_device("host")
     with pytest.raises(ValueError, match=r"got gone\.onnx: -1.0 ms is no positive number"):

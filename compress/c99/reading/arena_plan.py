@@ -13,8 +13,10 @@ from compress.c99.layers import (
     Convolution,
     Lines,
     MaxPool,
+    Normalize,
     ProgramLayer,
     Softmax,
+    SoftmaxOf,
     Table,
     Tensor,
     Window,
@@ -85,7 +87,7 @@ def _aligned(size: int) -> int:
 def _overwritable(layer: ProgramLayer) -> tuple[Tensor, ...]:
     """The inputs that a layer may write over, the preferred one first."""
     step = layer.steps[0]
-    if isinstance(step, Table | ChannelTables | Lines | Softmax):
+    if isinstance(step, Table | ChannelTables | Lines | Softmax | SoftmaxOf | Normalize):
         return layer.inputs
     if isinstance(step, Binary):
         straight = _straight(step.sizes)

@@ -17,8 +17,8 @@ from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.untrusted_file import shown
 
 KNOWN = (
-    "convolutions and linear layers, sums and products, pooling, means, softmax, functions of one number, and whatever "
-    "only moves numbers"
+    "convolutions, linear layers and products of matrices, sums and products, pooling, means, softmax, normalisations, "
+    "linear Resize, functions of one number, and whatever only moves numbers"
 )
 _ADD_NODES = "must be held as 8-bit integers, and is not; add QuantizeLinear and DequantizeLinear"
 

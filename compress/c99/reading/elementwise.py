@@ -15,7 +15,7 @@ from compress.c99.qdq_graph import TensorQuantization, place
 from compress.c99.reading.builder import Builder, unknown
 from compress.c99.reading.values import Draft, Floats, Function, Value, in_program_order, program_image, program_index
 from compress.c99.reading.weighted import batch_normalization, line
-from compress.c99.strided_copies import Index, broadcast_steps
+from compress.c99.strided_copies import OUTSIDE, Index, broadcast_steps
 from hw_profiles.errors import InputError
 
 Numbers = NDArray[np.float32]
@@ -84,7 +84,7 @@ def _after_lines(builder: Builder, node: Any, at: int) -> Function | None:
     if node.input[at] in builder.wanted:
         return None
     tensor, lines = source.floats.tensor, source.floats.lines
-    count = _period(lines, tensor.shape)
+    count = period_of(lines, tensor.shape)
     up, down, shift = (each[:count, None] for each in lines)
     x = (INTEGERS.astype(np.int32) - tensor.quantization.zero_point).astype(np.float32)
     given = np.clip(x * np.where(x < 0, down, up) + shift, *builder.limits(source))
@@ -163,7 +163,7 @@ class _Lines:
 
     def absorbed(self, builder: Builder, node: Any) -> Draft | None:
         at = next((i for i, name in enumerate(node.input) if name and not builder.constant(name)), 0)
-        made = _constants(builder, node, at, self.index.shape)
+        made = constant_lines(builder, node, at, self.index.shape)
         if made is None or node.op_type == "PRelu":
             return None
         factor, _, shift = (self._placed(values) for values in made)
@@ -172,18 +172,18 @@ class _Lines:
         )
 
     def _placed(self, values: Numbers) -> Numbers:
-        return _placed(values, self.index)
+        return in_source_order(values, self.index)
 
     def steps(self, to: TensorQuantization, target: Target) -> tuple[Step, ...]:
         scale = np.float32(self.source.quantization.scale) / np.float32(to.scale)
         arrays = [(self.up * scale), (self.down * scale), (self.shift / np.float32(to.scale))]
-        count = _period(arrays, self.source.shape)
+        count = period_of(arrays, self.source.shape)
         up, down, shift = (np.ascontiguousarray(each[:count], np.float32) for each in arrays)
         zero = self.source.quantization.zero_point
         return (Lines(zero_point=zero, up=up, down=down, shift=shift, to=target),)
 
 
-def _period(arrays: Sequence[Numbers], shape: tuple[int, int, int]) -> int:
+def period_of(arrays: Sequence[Numbers], shape: tuple[int, int, int]) -> int:
     """After how many numbers all arrays begin again: those of a pixel, of a row, or of the image."""
     for count in (1, shape[2], shape[1] * shape[2]):
         if all(np.array_equal(np.resize(each[:count], each.shape), each) for each in arrays):
@@ -191,13 +191,16 @@ def _period(arrays: Sequence[Numbers], shape: tuple[int, int, int]) -> int:
     return len(arrays[0])
 
 
-def _placed(values: Numbers, index: Index) -> Numbers:
+def in_source_order(values: Numbers, index: Index) -> Numbers:
+    """Numbers for each place of a tensor, in the order in which it lies."""
     found = np.empty(index.size, np.float32)
     found[index.reshape(-1)] = values.reshape(-1)
     return found
 
 
-def _constants(builder: Builder, node: Any, at: int, shape: tuple[int, ...]) -> tuple[Numbers, Numbers, Numbers] | None:
+def constant_lines(
+    builder: Builder, node: Any, at: int, shape: tuple[int, ...]
+) -> tuple[Numbers, Numbers, Numbers] | None:
     """Factor, factor of negative numbers and summand of a node for each number of a tensor; None of another node."""
     if node.op_type == "BatchNormalization":
         factor, shift = batch_normalization(builder, node)
@@ -227,12 +230,34 @@ def _lines(builder: Builder, node: Any, at: int) -> Value:
         source = builder.arranged(node, tensor, in_program_order(value.index), program_image(value.shape))
         value = Value(source=source, index=program_index(value.shape))
         tensor = source
-    made = _constants(builder, node, at, value.shape)
+    made = constant_lines(builder, node, at, value.shape)
     if made is None:
         raise InputError(unknown(node))
-    up, down, shift = (_placed(each, value.index) for each in made)
+    up, down, shift = (in_source_order(each, value.index) for each in made)
     lines = _Lines(node=node, source=tensor, index=value.index, up=up, down=down, shift=shift)
     return Value(source=lines.draft(builder), index=value.index)
+
+
+def joined_with_constants(builder: Builder, node: Any) -> None:
+    """Concat of a tensor and constants, such as a class token: the tensor at its place, and the constants added to the
+    zeros beside it."""
+    at = [i for i, name in enumerate(node.input) if not builder.constant(name)]
+    if len(at) != 1:
+        raise InputError(f"{place(node)}: must join one tensor with constants, got {len(at)}")
+    tensor, value = builder.held(node, at[0])
+    places, numbers = list[Index](), list[Numbers]()
+    for name in node.input:
+        given = builder.graph.number_array(name)
+        places.append(value.index if given is None else np.full(given.shape, OUTSIDE))
+        numbers.append(np.zeros(value.shape, np.float32) if given is None else given)
+    axis = builder.graph.attributes(node).get("axis", 0)
+    index = np.concatenate(places, axis)
+    order = program_index(index.shape)
+    source = builder.arranged(node, tensor, in_program_order(index), program_image(index.shape))
+    ones = np.ones(index.size, np.float32)
+    shift = in_source_order(np.concatenate(numbers, axis), order)
+    lines = _Lines(node=node, source=source, index=order, up=ones, down=ones, shift=shift)
+    builder.values[node.output[0]] = Value(source=lines.draft(builder), index=order)
 
 
 def _of_two(builder: Builder, node: Any) -> Value:

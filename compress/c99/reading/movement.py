@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from compress.c99.layers import INTEGERS, Concat, Integers, Move
 from compress.c99.qdq_graph import Graph, place
 from compress.c99.reading.builder import Builder, unknown
+from compress.c99.reading.elementwise import joined_with_constants
 from compress.c99.reading.values import Value, in_program_order, program_image, program_index
 from compress.c99.strided_copies import OUTSIDE, Index, strided_boxes
 from hw_profiles.errors import InputError
@@ -33,8 +34,6 @@ def moved(builder: Builder, node: Any) -> None:
     value = builder.value(node)
     if any(name and not builder.constant(name) for name in node.input[1:]):
         raise InputError(unknown(node))
-    if node.op_type in ("Resize", "Upsample") and _mode(builder.graph, node) != "nearest":
-        raise InputError(f"{place(node)}: only the mode nearest is supported; export the model again with it")
     if node.op_type in ("Identity", "Dropout"):
         builder.values[node.output[0]] = value
     else:
@@ -87,11 +86,6 @@ def rearranged(graph: Graph, node: Any, index: Index, fill: int | None = None) -
     return [np.asarray(result).astype(np.int64) for result in results]
 
 
-def _mode(graph: Graph, node: Any) -> str:
-    mode = graph.attributes(node).get("mode", b"nearest")
-    return mode.decode() if isinstance(mode, bytes) else str(mode)
-
-
 def _pad(builder: Builder, node: Any) -> None:
     tensor, value = builder.held(node)
     if len(node.input) < 2 or not node.input[1] or node.input[1] not in builder.graph.constants:
@@ -131,6 +125,9 @@ def _around(index: Index) -> tuple[int, int, int, int] | None:
 
 def concatenated(builder: Builder, node: Any) -> None:
     """Tensors side by side, along any axis; with the quantization that is wanted, or else that of the first."""
+    if any(map(builder.constant, node.input)):
+        joined_with_constants(builder, node)
+        return
     parts = [builder.held(node, i) for i in range(len(node.input))]
     indices = [value.index for _, value in parts]
     axis = builder.graph.attributes(node).get("axis", 0)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from compress.c99.layers import AveragePool, MaxPool, MeanOf, Softmax, Step, Target, Tensor, Window
+from compress.c99.layers import AveragePool, MaxPool, MeanOf, Step, Target, Tensor, Window
 from compress.c99.qdq_graph import TensorQuantization, place
 from compress.c99.reading.builder import Builder, unknown
 from compress.c99.reading.values import Draft, Floats, Image, Mean, Value, channels_last, row_by_row
@@ -180,32 +180,6 @@ def _largest(builder: Builder, node: Any, of: _Windows) -> None:
     step = MaxPool(window=of.window)
     tensor = builder.layer(node.output[0], (of.source,), of.shape, of.source.quantization, (step,))
     builder.values[node.output[0]] = Value(source=tensor, index=of.made)
-
-
-def softmax(builder: Builder, node: Any) -> None:
-    """Softmax along one axis."""
-    tensor, value = builder.held(node)
-    rank = value.index.ndim
-    opset = max((o.version for o in builder.graph.model.opset_import if o.domain in ("", "ai.onnx")), default=13)
-    axis = builder.graph.attributes(node).get("axis", -1 if opset >= 13 else 1) % rank
-    if opset < 13 and axis != rank - 1:  # of all axes from this one on
-        index = value.index.reshape(-1, int(np.prod(value.shape[axis:])))
-        made = row_by_row(value.shape)
-    else:
-        index = np.moveaxis(value.index, axis, -1)
-        made = np.moveaxis(row_by_row(index.shape), -1, axis)
-        index = index.reshape(-1, value.shape[axis])
-    image = (1, index.shape[0], index.shape[1])
-    check_sides(node, Window(kernel_size=(1, 1)), (1, 1, image[2]))
-    source = builder.arranged(node, tensor, index, image)
-    steps = np.arange(256).astype(np.float32) * np.float32(source.quantization.scale)
-    powers = np.exp(-steps.astype(np.float64)).astype(np.float32)
-
-    def make(to: TensorQuantization, target: Target) -> tuple[Step, ...]:
-        return (Softmax(powers=powers, scale=to.scale, to=target),)
-
-    draft = Draft(node=node, inputs=(source,), shape=image, make=make)
-    builder.values[node.output[0]] = Value(source=draft, index=made)
 
 
 def _pair(values: Any) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from typing import IO, Any, cast
 
 from filelock import FileLock
 
-from compress.data.sources.folder_layout import TABLES, is_hidden, is_image
+from compress.data.sources.folder_layout import is_hidden, is_image, is_table
 from hw_profiles.errors import InputError
 from hw_profiles.user_folders import cache_folder
 
@@ -150,7 +150,7 @@ class _Unpacking:
         place = self._place(name)
         path = self.target / place
         path.parent.mkdir(parents=True, exist_ok=True)
-        wanted = (is_image(place.name) or place.name in TABLES) and not any(map(is_hidden, place.parts[:-1]))
+        wanted = (is_image(place.name) or is_table(place.name)) and not any(map(is_hidden, place.parts[:-1]))
         if not wanted:
             path.touch()
             yield None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ SUFFIXES = frozenset(
         ".pjpeg", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
     }
 )  # fmt: skip
-TABLES = ("labels.csv", "groups.csv")
+_TABLES = ("labels.csv", "groups.csv")
 SPLITS = ("train", "val", "test")
 _SPLIT_OF = {
     name: split
@@ -47,6 +48,21 @@ def is_image(name: str) -> bool:
     return Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
 
 
+def is_table(name: str) -> bool:
+    """Whether a file is called as a table of labels or groups, in any case.
+
+    >>> is_table("Labels.CSV")
+    True
+    """
+    return name.casefold() in _TABLES
+
+
+def table_in(folder: Path, name: str) -> Path:
+    """The table of that name in a folder, however its letters are written there."""
+    found = (path for path in sorted(folder.iterdir()) if path.name.casefold() == name)
+    return next(found, folder / name)
+
+
 def is_hidden(folder: str) -> bool:
     """Whether a folder of that name holds what a system keeps, not a user.
 
@@ -61,6 +77,21 @@ def visible_folders(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
 
 
+def class_folders(folder: Path) -> dict[str, Path]:
+    """The folders of classes by the names of these, whose accents are composed, as systems differ in that.
+
+    Raises:
+        InputError: two folders have one name.
+    """
+    found: dict[str, Path] = {}
+    for each in visible_folders(folder):
+        name = unicodedata.normalize("NFC", each)
+        if name in found:
+            raise InputError(f"{folder}: has two folders called {name!r}, written in two ways; put them together")
+        found[name] = folder / each
+    return dict(sorted(found.items()))
+
+
 def content_root(root: Path) -> Path:
     """The folder that holds the classes or splits: ``root``, or the only folder in it, as archives are packed.
 
@@ -71,9 +102,9 @@ def content_root(root: Path) -> Path:
         names = visible_folders(root)
         if len(names) != 1 or names[0].casefold() in _SPLIT_OF or (root / names[0]).is_symlink():
             return root
-        holds = [path.name for path in root.iterdir() if is_image(path.name) or path.name in TABLES]
+        holds = [path.name for path in root.iterdir() if is_image(path.name) or is_table(path.name)]
         inner = root / names[0]
-        if holds or not (visible_folders(inner) or any((inner / table).is_file() for table in TABLES)):
+        if holds or not (visible_folders(inner) or any(table_in(inner, table).is_file() for table in _TABLES)):
             return root
         root = inner
 
@@ -152,7 +183,7 @@ def count_beside(folder: Path, left: LeftOut) -> None:
             left.add(HIDDEN, sum(1 for _ in files_below(path)) if is_hidden(path.name) else 0)
         elif is_image(path.name):
             left.add(BESIDE)
-        elif path.name not in TABLES:
+        elif not is_table(path.name):
             left.add_kind(path.suffix)
 
 
@@ -188,7 +219,7 @@ def images_below(folder: Path, top: Path, left: LeftOut) -> Iterator[Path]:
                     left.add_kind("no file")
             elif entry.is_dir():
                 left.add("links to folders, which are not followed")
-            elif not (entry.name in TABLES and folder == top):
+            elif not (is_table(entry.name) and folder == top):
                 left.add_kind(path.suffix)
 
 

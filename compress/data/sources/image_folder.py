@@ -12,21 +12,21 @@ from compress.data.decoding import ImageFileReader
 from compress.data.sources.folder_layout import (
     SPLITS,
     check_inside,
+    class_folders,
     content_root,
     count_beside,
     images_below,
     split_folders,
     split_of,
-    visible_folders,
+    table_in,
 )
-from compress.data.sources.folder_tables import read_table
+from compress.data.sources.folder_tables import FilesByName, file_key, read_table
 from compress.data.sources.image_source import ImageSource, LabelledImages
 from compress.data.sources.left_out import LeftOut
 from hw_profiles.errors import InputError
 from hw_profiles.spelling_suggestions import did_you_mean
 
 _GROUPS, _LABELS = "groups.csv", "labels.csv"
-_HINTS = 1000
 
 Files = tuple[list[Path], NDArray[np.int64]]
 
@@ -37,15 +37,15 @@ def open_folder(folder: Path) -> ImageSource:
     Splits are also called training, valid, validation and testing, in any case; one without folders of classes is left
     out, and so are hidden folders, those of systems (``@eaDir``, ``__MACOSX``), and files that are no images: the
     source counts them. Where the folder holds one other folder and nothing else, that is the one that is meant.
-    A file ``labels.csv`` (header ``file,label``, paths from the folder) says the classes in place of folders; images
-    without a row are left out. A file ``groups.csv`` (header ``file,group``) says which images belong together. Links
-    are followed within the folder only.
+    A file ``labels.csv`` (header ``file,label``, paths from the folder, or names that only one image has) says the
+    classes in place of folders; images without a row are left out. A file ``groups.csv`` (header ``file,group``) says
+    which images belong together. Links are followed within the folder only.
 
     Raises:
         InputError: no classes, an unknown class, no image, a link that leads out, a wrong table.
     """
     root, left = content_root(folder), LeftOut()
-    table = root / _LABELS
+    table = table_in(root, _LABELS)
     listed, names = _by_table(root, table, left) if table.is_file() else _by_folders(root, left)
     reader = {split: ImageFileReader(root, paths) for split, (paths, _) in listed.items()}
     groups = _groups(root, reader)
@@ -58,15 +58,17 @@ def open_folder(folder: Path) -> ImageSource:
 
 def _by_folders(root: Path, left: LeftOut) -> tuple[dict[str, Files], list[str]]:
     roots = split_folders(root, left)
-    names = visible_folders(roots["train"])
+    classes = class_folders(roots["train"])
+    names = list(classes)
     listed = {split: _class_files(root, folder, names, left) for split, folder in roots.items()}
     if not any(paths for paths, _ in listed.values()):
         raise InputError(f"--data {root}: no images found, expected one folder of images per class")
-    for name, count in zip(names, np.bincount(listed["train"][1], minlength=len(names)), strict=True):
+    for (name, folder), count in zip(
+        classes.items(), np.bincount(listed["train"][1], minlength=len(names)), strict=True
+    ):
         if not count:
             raise InputError(
-                f"class {name!r}: {roots['train'] / name} holds no image{_seen(roots['train'] / name, root)}; "
-                "add some or remove the folder"
+                f"class {name!r}: {folder} holds no image{_seen(folder, root)}; add some or remove the folder"
             )
     return listed, names
 
@@ -79,13 +81,16 @@ def _seen(folder: Path, root: Path) -> str:
 
 
 def _class_files(root: Path, folder: Path, names: Sequence[str], left: LeftOut) -> Files:
-    unknown = [name for name in visible_folders(folder) if name not in names]
+    classes = class_folders(folder)
+    unknown = [name for name in classes if name not in names]
     if unknown:
         hint = did_you_mean(unknown[0], names)
         raise InputError(f"{folder}: the class {unknown[0]!r} has no folder under train/{hint}")
     count_beside(folder, left)
     top = root.resolve()
-    files = [sorted(images_below(folder / name, top, left), key=lambda path: path.parts) for name in names]
+    files = [
+        sorted(images_below(classes.get(name, folder / name), top, left), key=lambda path: path.parts) for name in names
+    ]
     labels = np.repeat(np.arange(len(names), dtype=np.int64), [len(paths) for paths in files])
     return [path for paths in files for path in paths], labels
 
@@ -94,13 +99,8 @@ def _by_table(root: Path, table: Path, left: LeftOut) -> tuple[dict[str, Files],
     """The files of ``labels.csv``, in the splits whose folders they all lie in, if they do."""
     top = root.resolve()
     check_inside(table, top)
-    label_of = read_table(table, "label")
-    files = {path.relative_to(root).as_posix(): path for path in images_below(root, top, left)}
-    for file in label_of:
-        if file not in files:
-            raise InputError(
-                f"{table}: {file!r} is not an image in this folder{did_you_mean(file, sorted(files)[:_HINTS])}"
-            )
+    files = {file_key(path.relative_to(root).as_posix()): path for path in images_below(root, top, left)}
+    label_of = _by_file(table, "label", files)
     left.add("without a row in labels.csv", len(files) - len(label_of))
     names = _in_order(set(label_of.values()))
     number = {name: i for i, name in enumerate(names)}
@@ -115,6 +115,17 @@ def _by_table(root: Path, table: Path, left: LeftOut) -> tuple[dict[str, Files],
     return listed, names
 
 
+def _by_file(table: Path, value: str, files: Mapping[str, Path]) -> dict[str, str]:
+    """The value of each file of the folder that a table names."""
+    by_name, found = FilesByName(files), dict[str, str]()
+    for name, each in read_table(table, value).items():
+        key = by_name.key(table, name)
+        if key in found:
+            raise InputError(f"{table}: {key!r} has two rows, one of them as {name!r}")
+        found[key] = each
+    return found
+
+
 def _in_order(names: set[str]) -> list[str]:
     """Sorted, whole numbers by their value.
 
@@ -127,18 +138,13 @@ def _in_order(names: set[str]) -> list[str]:
 
 def _groups(root: Path, reader: Mapping[str, ImageFileReader]) -> dict[str, NDArray[np.int64]]:
     """The number of each image's group, for each split; nothing where there is no groups.csv."""
-    path = root / _GROUPS
+    path = table_in(root, _GROUPS)
     if not path.is_file():
         return {}
     check_inside(path, root.resolve())
-    group_of = read_table(path, "group")
-    files = {split: [some.name(i) for i in range(len(some))] for split, some in reader.items()}
-    known = {file for names in files.values() for file in names}
-    for file in group_of:
-        if file not in known:
-            raise InputError(
-                f"{path}: {file!r} is not an image in this folder{did_you_mean(file, sorted(known)[:_HINTS])}"
-            )
+    files = {split: [file_key(some.name(i)) for i in range(len(some))] for split, some in reader.items()}
+    known = {file: path for names in files.values() for file in names}
+    group_of = _by_file(path, "group", known)
     numbers = {group: i for i, group in enumerate(dict.fromkeys(group_of.values()))}
     where: dict[str, str] = {}
     for split, names in files.items():

@@ -30,8 +30,8 @@ class Scan:
     as the same place of the next kernel. ``prior``: the mean magnitude that is expected, in parts of ``SCALE``.
 
     >>> scan = Scan(rows=2, columns=128, stride=4, lag=9, prior=8)
-    >>> scan.columns_of(1)[:3], scan.columns_of(2)[:3]
-    (array([2, 6, 10]), array([1, 5, 9]))
+    >>> scan.columns_of(1)[:3].tolist(), scan.columns_of(2)[:3].tolist()
+    ([2, 6, 10], [1, 5, 9])
     """
 
     rows: int

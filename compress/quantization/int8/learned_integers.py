@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -15,8 +16,9 @@ from compress.quantization.int8.calibration import SMALLEST_SCALE
 from compress.quantization.int8.ptq import Quantize
 from compress.quantization.simulator.integer_ops import Grid, rounded
 from compress.quantization.simulator.simulator import Operands, Step, run_integers, steps
+from hw_profiles.network.graph import MOVES, KeptNodes
 from hw_profiles.network.quantization import LARGEST_BIAS, LARGEST_WEIGHT, Quantization, with_gates
-from hw_profiles.network.workload import WEIGHTED, Op, Workload
+from hw_profiles.network.workload import VIEWS, WEIGHTED, Op, Workload
 
 START = Quantize(calibration="minmax", equalize="none", bias_correction=False, adaround=False)
 _HIGHEST = {"relu6": 6 / 255}  # a coarser scale would let more than 6 through, which the runtime then cuts off in float
@@ -24,7 +26,9 @@ _HIGHEST = {"relu6": 6 / 255}  # a coarser scale would let more than 6 through, 
 
 class LearnedIntegers(nn.Module):
     """A workload in integers whose weights, biases and scales are parameters: (N, C, H, W) images -> logits. In the
-    weights that are ``sparse`` the zeros stay."""
+    weights that are ``sparse`` the zeros stay. ``nodes`` are those of operations that the workload only names, which
+    are computed in float with constants that stay. ``one_at_a_time``: these are for one image, so that a batch is run
+    image by image."""
 
     highest: Tensor
     pace: Tensor
@@ -35,12 +39,14 @@ class LearnedIntegers(nn.Module):
         weights: Mapping[str, NDArray[np.float32]],
         quantization: Quantization,
         *,
+        nodes: Mapping[str, KeptNodes] = MappingProxyType({}),
         sparse: Collection[str] = (),
     ) -> None:
         super().__init__()
         workload = with_gates(workload, quantization)
         self.workload = workload
-        self.steps = steps(workload)
+        self.steps = steps(workload, nodes)
+        self.one_at_a_time = False
         self.initial = quantization
         ops = [step.op for step in self.steps if step.op.kind in WEIGHTED]
         self.places = {op.name: i for i, op in enumerate(ops)}
@@ -59,7 +65,9 @@ class LearnedIntegers(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits of the integers as they are now; a gradient reaches every weight and scale."""
-        return run_integers(self.workload, self.steps, _Learned(self), x)
+        numbers = _Learned(self)
+        parts = torch.split(x, 1) if self.one_at_a_time else (x,)
+        return torch.cat([run_integers(self.workload, self.steps, numbers, part) for part in parts])
 
     def activation_scales(self) -> Tensor:
         """The scale of each distinct tensor, with the gradient that it learns from."""
@@ -157,8 +165,9 @@ def _scales(op: Op, weights: Mapping[str, NDArray[np.float32]], quantization: Qu
 
 
 def _places(workload: Workload, quantization: Quantization) -> dict[str, int]:
-    """A number for each tensor. Views and maxima keep the one of what they are taken of where their scales agree."""
-    follows = {op.name: op.inputs[0] for op in workload.ops if op.kind in ("flatten", "max_pool")}
+    """A number for each tensor. Views, maxima and what only moves numbers keep the one of what they are taken of where
+    their scales agree."""
+    follows = {op.name: op.inputs[0] for op in workload.ops if op.kind in (*VIEWS, *MOVES, "max_pool")}
     found: dict[str, int] = {}
     for name in workload.shapes:
         if name in quantization.activations:

@@ -43,7 +43,9 @@ from hw_profiles.network.workload import VIEWS, WEIGHTED, Workload
 from hw_profiles.onnx_io.writer import write_graph
 from hw_profiles.spelling_suggestions import did_you_mean
 
+_OPTIONS = ("calibration", "equalize", "bias_correction", "least_squares", "adaround")
 _SCREENED = 128  # images on which calibrations are compared
+_FEW = 32  # images below which all calibrate and judge: a range of half of them says too little
 _KNOWS_GATES = "ort"  # the runtime with kernels for sigmoids and products in integers, but for no SiLU
 _WORTH_GATES = 1.5  # times the divergence that the time which gates in integers save is worth
 _SIGNED_MACHINES = ("aarch64", "arm64")
@@ -60,9 +62,10 @@ class Quantize:
     ``least_squares``: see :func:`compress.quantization.int8.least_squares.fitted_weights`, which includes the biases,
     so that these are not corrected. ``adaround``: see :func:`compress.quantization.int8.adaround.rounded_weights`,
     about a minute for a network of 10 million MACs. Options set to None are chosen automatically: the variant closest
-    to the float network on a second set of images is used. Weights are fitted unless an option for biases is given, and
-    AdaRound is only tried if they were not fitted and more accuracy is lost than the context allows. ``metrics`` has
-    the chosen options.
+    to the float network on a second set of images (the same images if fewer than 32 are given) is used. With fewer than
+    twice ``images``, half of the images choose the options, ranges are compared on all of them, and the chosen options
+    are then applied with all. Weights are fitted unless an option for biases is given, and AdaRound is only tried if
+    they were not fitted and more accuracy is lost than the context allows. ``metrics`` has the chosen options.
 
     ``per_channel``: one scale per output channel of a weight, otherwise one for the whole tensor. ``activations``:
     ``"unsigned"`` or ``"signed"``; None uses signed ones on 64-bit ARM, where both factors of an integer product are
@@ -111,23 +114,42 @@ class Quantize:
 
     def calibrated(self, graph: Graph, preprocessing: Preprocessing, context: Context) -> Calibrated:
         """The same of a network that reads images made by ``preprocessing``."""
-        search = self._search(graph, preprocessing, context)
-        best = search.best()
-        chosen = {**best.choice, "activations": search.activations, "per_channel": self.per_channel}
-        return Calibrated(best.graph, best.quantization, {**chosen, **best.fidelity.to_dict(), "tried": search.tried})
+        best, tried = self._best(graph, preprocessing, context)
+        chosen = {
+            **best.choice, "activations": self.activations_on(context.device), "per_channel": self.per_channel
+        }  # fmt: skip
+        return Calibrated(best.graph, best.quantization, {**chosen, **best.fidelity.to_dict(), "tried": tried})
 
-    def _search(self, graph: Graph, preprocessing: Preprocessing, context: Context) -> _Search:
+    def _best(self, graph: Graph, preprocessing: Preprocessing, context: Context) -> tuple[_Candidate, int]:
+        """What does best, and how many candidates were tried. Where there are few images, half of them choose what is
+        open, and what was chosen is done again with all."""
         workload, train = graph.workload, context.data.train
         if not any(op.kind in (*WEIGHTED, "matmul") for op in workload.ops):
             raise InputError("nothing to quantize: the network has no convolution or matrix product")
         order = np.random.default_rng(context.seed).permutation(len(train))
-        count = max(1, min(self.images, len(order) // 2))
-        calibrating, judging = train.take(np.sort(order[:count])), train.take(np.sort(order[-count:]))
-        images, judged = (inputs_of(graph, preprocessing, each) for each in (calibrating, judging))
+        most = min(self.images, len(order))
+        count = min(most, len(order) // 2) if len(order) >= _FEW else most
+        calibrating, judging, everything = (
+            train.take(np.sort(each)) for each in (order[:count], order[-count:], order[:most])
+        )
+        judged, images = (inputs_of(graph, preprocessing, each) for each in (judging, everything))
         labels = judging.labels if judging.is_labelled else None
         evaluator = FidelityEvaluator(write_graph(graph), judged, labels)
         activations = self.activations_on(context.device)
-        return _Search(self, graph, images, evaluator, context, activations, in_float_around(workload))
+        search = _Search(self, graph, images, evaluator, context, activations, in_float_around(workload))
+        if self._is_decided() or count == most:
+            return search.best(), search.tried
+        half = inputs_of(graph, preprocessing, calibrating)
+        screening = FidelityEvaluator(write_graph(graph), images)
+        choosing = replace(search, images=half, screening=screening)
+        chosen = choosing.best()
+        decided = replace(self, **{name: chosen.choice[name] for name in _OPTIONS})
+        again = replace(search, stage=decided).best()
+        return replace(again, fidelity=chosen.fidelity), choosing.tried  # on images that it was not made of
+
+    def _is_decided(self) -> bool:
+        """Whether no option is left open; weights are not fitted where something is said of biases."""
+        return all(getattr(self, name) is not None for name in _OPTIONS if name != "least_squares")
 
     def activations_on(self, device: Device) -> str:
         """``"unsigned"`` or ``"signed"``, as it was asked for or as the device computes faster."""
@@ -163,6 +185,8 @@ class _Search:
     context: Context
     activations: str
     in_float: frozenset[str]
+    screening: FidelityEvaluator | None = None
+    """Compares calibrations and equalisations, where that is not done on the images of ``evaluator``."""
     tried: int = field(default=0)
 
     def best(self) -> _Candidate:
@@ -172,7 +196,7 @@ class _Search:
             for equalization in (EQUALIZATIONS if self.stage.equalize is None else (self.stage.equalize,))
             for calibration in (CALIBRATIONS if self.stage.calibration is None else (self.stage.calibration,))
         ]
-        evaluator = self.evaluator.first(_SCREENED) if len(settings) > 1 else self.evaluator
+        evaluator = (self.screening or self.evaluator).first(_SCREENED) if len(settings) > 1 else self.evaluator
         plain = min(self._calibrated(settings, evaluator), key=_divergence)
         if evaluator is not self.evaluator:
             plain = replace(plain, fidelity=self.evaluator(write_graph(plain.graph, plain.quantization)))

@@ -5,18 +5,24 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from compress.data.preprocessing import Preprocessing
 from compress.distillation.distill import check_teaching, soft_target_loss
 from compress.networks.artifact import Artifact
 from compress.networks.network_graph import network_graph, with_integers
+from compress.networks.torch_export import distance
 from compress.quantization.int8.learned_integers import START, LearnedIntegers
 from compress.stage_interface import Context
 from compress.training.loop import Recipe, Training, train
 from compress.training.teachers import ModuleTeacher
 from compress.weight_codecs.sparse_formats import zeros_alone
 from hw_profiles.errors import InputError
+
+_PARITY = 0.05  # of the largest logit: a sum in another order may round otherwise
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +32,9 @@ class QuantizeAware:
     It starts from the scales of the artifact, or if there are none, from the minima and maxima of calibration images.
     Batch normalization is folded. Zeros of an earlier stage stay zero. Weights have one scale per output channel,
     activations one per tensor; the gradient of a scale is divided by the square root of the number of values that it
-    applies to times the largest integer. ``weight`` and ``temperature`` are those of :class:`compress.Distill`.
+    applies to times the largest integer. Operations without integer arithmetic, such as
+    layer normalization, are computed in float, and their constants are not trained. ``weight`` and ``temperature`` are
+    those of :class:`compress.Distill`.
     """
 
     name: ClassVar[str] = "qat"
@@ -48,7 +56,7 @@ class QuantizeAware:
         these integers.
 
         Raises:
-            InputError: an ONNX file, or a module whose file has operations that no integer arithmetic is known for.
+            InputError: an ONNX file, or a module whose file has a node that cannot be trained, which is named.
         """
         if artifact.deployed is not None and artifact.precision != "int8":
             raise InputError(
@@ -61,7 +69,9 @@ class QuantizeAware:
             graph, quantization = found.graph, found.quantization
         zeros = bool(zeros_alone(artifact.weight_formats))
         sparse = [name for name, value in graph.weights.items() if zeros and value.ndim > 1 and not value.all()]
-        model = LearnedIntegers(graph.workload, graph.weights, quantization, sparse=sparse)
+        model = LearnedIntegers(graph.workload, graph.weights, quantization, nodes=graph.kept, sparse=sparse)
+        images = artifact.preprocessing.tensor(context.data.train.images[:2])
+        model.one_at_a_time = bool(graph.kept) and not _runs_in_batches(model, images)
         training = self.train(model, teacher, artifact.preprocessing, context)
         learnt = with_integers(artifact, graph.with_weights(model.weights_on_the_grid()), model.quantization())
         return replace(learnt, metrics={"training": asdict(training)})
@@ -79,3 +89,15 @@ class QuantizeAware:
             checkpoint=context.checkpoint,
             report=context.report,
         )
+
+
+@torch.no_grad()
+def _runs_in_batches(model: LearnedIntegers, images: NDArray[np.float32]) -> bool:
+    """Whether it says of images in a batch what it says of each alone: where nodes are kept as the file has them, that
+    may be made for one image."""
+    x = torch.from_numpy(images)
+    try:
+        together = model(x).numpy()
+    except RuntimeError:  # a shape that fits one image
+        return False
+    return distance(together, torch.cat([model(each) for each in torch.split(x, 1)]).numpy()) < _PARITY

@@ -29,6 +29,8 @@ def weighted_sums(op: Op, x: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
     """A convolution or linear layer; zeros lie outside the image."""
     if op.kind == "linear":
         return F.linear(x, weight, bias)
+    if x.ndim == 3:  # one axis, as an image of one row
+        return weighted_sums(op, x[:, :, None], weight[:, :, None], bias)[:, :, 0]
     top, left, bottom, right = op.padding
     if (top, left) == (bottom, right):
         return F.conv2d(x, weight, bias, op.stride, (top, left), op.dilation, op.groups)
@@ -59,7 +61,8 @@ _WITHOUT_WEIGHTS: Mapping[str, Callable[[Op, list[Tensor]], Tensor]] = {
     "activation": lambda op, inputs: function_of(op.function)(inputs[0]),
     "add": lambda op, inputs: inputs[0] + inputs[1],
     "mul": lambda op, inputs: inputs[0] * inputs[1],
-    "global_avg_pool": lambda op, inputs: inputs[0].mean((2, 3), keepdim=True),
+    "matmul": lambda op, inputs: inputs[0] @ inputs[1],
+    "global_avg_pool": lambda op, inputs: inputs[0].mean(tuple(range(2, inputs[0].ndim)), keepdim=True),
     "avg_pool": lambda op, inputs: means(op, inputs[0]),
     "max_pool": lambda op, inputs: largest(op, inputs[0]),
     "concat": lambda op, inputs: torch.cat(inputs, 1),

@@ -98,8 +98,17 @@ def applied(function: str, x: Tensor, before: Grid, to: Grid) -> Tensor:
     return quantized(output, to) if torch.is_grad_enabled() else rounded(output.div_(to.scale), to.low, to.high)
 
 
+def along_channels(values: Tensor, x: Tensor, *, last: bool) -> Tensor:
+    """One number for each channel of a tensor, which are its ``last`` axis or the second.
+
+    >>> along_channels(torch.ones(5), torch.zeros(1, 5, 4, 4), last=False).shape
+    torch.Size([5, 1, 1])
+    """
+    return values if last else values.view(-1, *[1] * (x.ndim - 2))
+
+
 def scaled(sums: Tensor, multiplier: Tensor, to: Grid) -> Tensor:
-    """Exact sums, times one float32 number each, as integers; ``sums`` is used up."""
+    """Exact sums, times a float32 number for all or one each (broadcast), as integers; ``sums`` is used up."""
     return rounded(_times(sums.float(), multiplier), to.low, to.high)
 
 
@@ -151,8 +160,7 @@ def function_of(name: str) -> Callable[[Tensor], Tensor]:
 
 
 def _times(x: Tensor, factor: Tensor) -> Tensor:
-    along = factor if x.ndim == 2 else factor.view(-1, 1, 1)
-    return x * along if torch.is_grad_enabled() else x.mul_(along)
+    return x * factor if torch.is_grad_enabled() else x.mul_(factor)
 
 
 def _with_zero_in_it(raw: Tensor, to: Grid) -> Tensor:

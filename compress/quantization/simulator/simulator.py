@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +19,7 @@ from compress.quantization.simulator.float_ops import computed, largest, means, 
 from compress.quantization.simulator.integer_ops import (
     Grid,
     added,
+    along_channels,
     applied,
     function_of,
     multiplied,
@@ -26,7 +29,9 @@ from compress.quantization.simulator.integer_ops import (
     rounded_with_zero,
     scaled,
 )  # fmt: skip
+from compress.quantization.simulator.onnx_nodes import Run, function_of_nodes
 from hw_profiles.errors import InputError
+from hw_profiles.network.graph import KeptNodes
 from hw_profiles.network.quantization import (
     LARGEST_BIAS,
     Quantization,
@@ -34,22 +39,25 @@ from hw_profiles.network.quantization import (
     quantized_weight,
     with_gates,
 )
-from hw_profiles.network.workload import UNKNOWN, WEIGHTED, Op, Workload
+from hw_profiles.network.workload import WEIGHTED, Op, Shape, Workload
 
 _EXACT = 2**24  # whole numbers below it are float32 numbers
+_NONE: Mapping[str, KeptNodes] = MappingProxyType({})
+_RESHAPES = ("Reshape", "Flatten")  # say all sides, those for one image where the file is made for one
 _BATCH = 32  # at once: what lies between two operations stays in the cache
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """An operation and, where the saturation absorbs one, the ReLU behind it. ``output`` is the tensor that comes out,
-    ``last`` are those that nothing reads any more.
+    ``last`` are those that nothing reads any more. ``nodes`` computes an operation of which only the nodes are known.
     """
 
     op: Op
     output: str
     function: str
     last: tuple[str, ...]
+    nodes: Run | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,38 +131,56 @@ class Simulated(nn.Module):
         return torch.cat(parts)
 
 
-def steps(workload: Workload) -> tuple[Step, ...]:
-    """The operations as an int8 runtime groups them.
+def steps(workload: Workload, nodes: Mapping[str, KeptNodes] = _NONE) -> tuple[Step, ...]:
+    """The operations as an int8 runtime groups them; ``nodes`` are those of operations that are no others.
 
     Raises:
-        InputError: no integer arithmetic is known for one.
+        InputError: no arithmetic is known for one.
     """
     kept = set(quantized_tensors(workload))
     consumers = workload.consumers()
     found: list[tuple[Op, str, str]] = []
     for op in workload.ops:
-        if op.kind == "activation":
-            function_of(op.function)
-        if op.kind not in _RUN:
-            what = f"the node {op.function}" if op.kind == UNKNOWN else op.kind
-            raise InputError(f"{op.name}: no integer arithmetic is known for {what} (valid: {', '.join(_RUN)})")
-        _check_rank(op, workload)
+        if op.name not in nodes:
+            _check_known(op)
         if op.name in kept and (op.kind != "activation" or op.inputs[0] in kept):
             found.append((op, op.name, "none"))
         elif op.name not in kept:
             found.append((op, consumers[op.name][0].name, consumers[op.name][0].function))
     last = {name: i for i, (op, _, _) in enumerate(found) for name in op.inputs if name != workload.output}
     return tuple(
-        Step(op, output, function, tuple(name for name in op.inputs if last.get(name) == i))
+        Step(
+            op, output, function, tuple(name for name in op.inputs if last.get(name) == i), _run_of(op, workload, nodes)
+        )
         for i, (op, output, function) in enumerate(found)
     )
 
 
-def _check_rank(op: Op, workload: Workload) -> None:
-    if op.kind == "linear" and len(workload.shapes[op.name]) != 2:
-        raise InputError(f"{op.name}: no integer arithmetic is known for a linear layer of many positions")
-    if op.kind in ("conv", "global_avg_pool") and len(workload.shapes[op.inputs[0]]) != 4:
-        raise InputError(f"{op.name}: integer arithmetic is known for images (N, C, H, W) only")
+def _check_known(op: Op) -> None:
+    if op.kind == "activation":
+        function_of(op.function)
+    elif op.kind not in _RUN:
+        raise InputError(f"{op.name}: no integer arithmetic is known for {op.kind} (valid: {', '.join(_RUN)})")
+
+
+def _run_of(op: Op, workload: Workload, nodes: Mapping[str, KeptNodes]) -> Run | None:
+    if op.name not in nodes:
+        return None
+    *first, last = nodes[op.name].nodes
+    if last.op_type not in _RESHAPES:
+        return function_of_nodes(nodes[op.name], op.inputs, op.name)
+    before = function_of_nodes(KeptNodes(tuple(first), nodes[op.name].constants), op.inputs, last.input[0])
+    return _viewed(before, workload.shapes[op.inputs[0]], workload.shapes[op.name])
+
+
+def _viewed(before: Run, read: Shape, made: Shape) -> Run:
+    """With other sides; those for one image say how many of the first axis each image takes."""
+
+    def run(values: list[Tensor]) -> Tensor:
+        images = values[0].shape[0] // read[0]
+        return before(values).reshape(images * made[0], *made[1:])
+
+    return run
 
 
 def run_integers(workload: Workload, order: tuple[Step, ...], numbers: Numbers, x: Tensor) -> Tensor:
@@ -171,8 +197,9 @@ def run_integers(workload: Workload, order: tuple[Step, ...], numbers: Numbers, 
 
 def run_step(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
     """What one step makes of its inputs, integers less their zero points where they are held so."""
-    run = _in_float if step.op.name in numbers.in_float else _RUN[step.op.kind]
-    return run(step, inputs, numbers)
+    if step.op.name in numbers.in_float:
+        return _in_float(step, inputs, numbers)
+    return _moved(step, inputs, numbers) if step.nodes else _RUN[step.op.kind](step, inputs, numbers)
 
 
 class _Fixed:
@@ -235,7 +262,7 @@ def _in_float(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
     floats = [_as_float(x, name, numbers) for x, name in zip(inputs, op.inputs, strict=True)]
     operands = numbers.operands(step) if op.kind in WEIGHTED else None
     weights = () if operands is None else (operands.weight, operands.bias)
-    output = function_of(step.function)(computed(op, floats, *weights))
+    output = function_of(step.function)(step.nodes(floats) if step.nodes else computed(op, floats, *weights))
     return quantized(output, numbers.grid(step.output)) if numbers.holds(step.output) else output
 
 
@@ -243,7 +270,14 @@ def _weighted(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
     operands = numbers.operands(step)
     assert operands.multiplier is not None
     sums = weighted_sums(step.op, inputs[0].to(operands.weight.dtype), operands.weight, operands.bias)
-    return scaled(sums, operands.multiplier, numbers.grid(step.output).within(step.function))
+    multiplier = along_channels(operands.multiplier, sums, last=step.op.kind == "linear")
+    return scaled(sums, multiplier, numbers.grid(step.output).within(step.function))
+
+
+def _product(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
+    a, b = (numbers.grid(name) for name in step.op.inputs)
+    to = numbers.grid(step.output)
+    return scaled(inputs[0] @ inputs[1], a.scale * b.scale / to.scale, to)
 
 
 def _activation(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
@@ -259,8 +293,9 @@ def _binary(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
 
 def _mean(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
     (x,), before, to = inputs, numbers.grid(step.op.inputs[0]), numbers.grid(step.output)
-    pixels = float(x.shape[2] * x.shape[3])
-    return rounded(x.sum((2, 3), keepdim=True) * (before.scale / (to.scale * pixels)), to.low, to.high)
+    sides = tuple(range(2, x.ndim))
+    pixels = float(math.prod(x.shape[2:]))
+    return rounded(x.sum(sides, keepdim=True) * (before.scale / (to.scale * pixels)), to.low, to.high)
 
 
 def _max_pool(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
@@ -282,10 +317,17 @@ def _flatten(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
     return requantized(inputs[0].flatten(1), numbers.grid(step.op.inputs[0]), numbers.grid(step.output))
 
 
+def _moved(step: Step, inputs: list[Tensor], numbers: Numbers) -> Tensor:
+    """Nodes that only move numbers, which they do with integers as well."""
+    assert step.nodes is not None
+    return requantized(step.nodes(inputs), numbers.grid(step.op.inputs[0]), numbers.grid(step.output))
+
+
 _RUN: Mapping[str, Callable[[Step, list[Tensor], Numbers], Tensor]] = {
     "conv": _weighted,
     "linear": _weighted,
     "activation": _activation,
+    "matmul": _product,
     "add": _binary,
     "mul": _binary,
     "global_avg_pool": _mean,

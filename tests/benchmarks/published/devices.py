@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hw_profiles.devices.facts import ASSUMED, Fact
+from hw_profiles.devices.facts import ASSUMED, DROPPED, Fact
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +37,12 @@ class Spec:
     facts: Mapping[str, Fact] = field(default_factory=dict)  # beside those of the table, or instead of them
 
 
+_DROPS_DEAD_CHANNELS = Fact(
+    value=DROPPED, note="since X-CUBE-AI 8.1: half of the multiplications of the network for visual wake words",
+    source="mlcommons/tiny_results_v1.1 closed/STMicroelectronics @c32ef94d19: cycles per MAC beside those of v1.0",
+)  # fmt: skip
+
+
 def _assumed(value: float | int | str, note: str = "") -> Fact:
     return Fact(value=value, source=ASSUMED, note=note)
 
@@ -61,6 +67,16 @@ _M7 = ("STM32H747|STM32Cube.AI", "STM32H7A3ZI|X-CUBE-AI")
 _M33_OLD = ("STM32U575ZI|X-CUBE-AI v7",)
 _M33 = ("STM32U575ZI|X-CUBE-AI v8", "STM32U575ZI|X-CUBE-AI v9", "STM32U575ZI|X-CUBE-AI v10")
 _FLOAT_ON_FPU = 3.0
+
+_CUBE_SOURCE = "STMicroelectronics/stm32ai-modelzoo, tables of the STM32H747 with STM32Cube.AI 8.1 and 10.0"
+_CUBE_RUNTIME = {
+    "runtime_ram_bytes": Fact(value=16800, low=4600, high=33700, source=_CUBE_SOURCE, note="beside activations"),
+    "runtime_flash_bytes": Fact(value=76000, low=52600, high=195700, source=_CUBE_SOURCE, note="code, beside weights"),
+}
+_MICRO_RUNTIME = {
+    "runtime_ram_bytes": _assumed(8000, "TensorFlow Lite Micro, beside activations"),
+    "runtime_flash_bytes": _assumed(70000, "TensorFlow Lite Micro with the kernels that it needs, beside weights"),
+}
 
 SPECS: tuple[Spec, ...] = (
     Spec(
@@ -143,7 +159,7 @@ SPECS: tuple[Spec, ...] = (
     Spec(
         name="stm32l4r5", description="STM32L4R5, Cortex-M4 at 120 MHz, X-CUBE-AI", facts_of="STM32L4R5ZI", runtime="c99",
         threads=1, measured_with=_CUBE, float_factor=_FLOAT_ON_FPU, tables={"int8": Tables(own=_M4, alike=(*_M4_OLD, *_M7, *_M33))},
-        facts={"active_power_mw": Fact(
+        facts={**_CUBE_RUNTIME, "dead_channels": _DROPS_DEAD_CHANNELS, "active_power_mw": Fact(
             value=45.0, low=42.7, high=48.7, note="chip at 1.8 V",
             source="mlcommons/tiny_results_v0.7 closed/STMicroelectronics/results/NUCLEO_L4R5ZI/*/energy @64623f41b6",
         )},
@@ -157,7 +173,7 @@ SPECS: tuple[Spec, ...] = (
         name="stm32h747", description="STM32H747, Cortex-M7 at 400 MHz, X-CUBE-AI", facts_of="STM32H747XI", runtime="c99",
         threads=1, measured_with="STM32Cube.AI 8.1 and 10.0", float_factor=_FLOAT_ON_FPU,
         tables={"int8": Tables(own=("STM32H747|STM32Cube.AI|8", "STM32H747|STM32Cube.AI|10"), alike=(*_M7, *_M4))},
-        facts={"ram_bytes": _assumed(524288, "the largest block, AXI SRAM"), "active_power_mw": _assumed(300.0, "chip")},
+        facts={**_CUBE_RUNTIME, "dead_channels": _DROPS_DEAD_CHANNELS, "ram_bytes": _assumed(524288, "the largest block, AXI SRAM"), "active_power_mw": _assumed(300.0, "chip")},
     ),
     Spec(
         name="stm32h743", description="STM32H743, Cortex-M7 at 480 MHz, as X-CUBE-AI on the STM32H747",
@@ -176,7 +192,7 @@ SPECS: tuple[Spec, ...] = (
     Spec(
         name="stm32u575", description="STM32U575, Cortex-M33 at 160 MHz, X-CUBE-AI", facts_of="STM32U575ZI", runtime="c99",
         threads=1, measured_with=_CUBE, float_factor=_FLOAT_ON_FPU, tables={"int8": Tables(own=_M33, alike=(*_M33_OLD, *_M7, *_M4))},
-        facts={"active_power_mw": Fact(
+        facts={**_CUBE_RUNTIME, "dead_channels": _DROPS_DEAD_CHANNELS, "active_power_mw": Fact(
             value=25.0, low=22.7, high=27.2, note="chip at 1.8 V",
             source="mlcommons/tiny_results_v1.3 closed/STMicroelectronics/results/NUCLEO_U575ZI_Q/*/energy @cd605ea098",
         )},
@@ -200,7 +216,7 @@ SPECS: tuple[Spec, ...] = (
         name="nrf5340", description="nRF5340, Cortex-M33 at 128 MHz, TensorFlow Lite Micro", facts_of="nRF5340",
         runtime="tflite", threads=1, measured_with="TensorFlow Lite Micro (NATS-Bench-MCU)", float_factor=_FLOAT_ON_FPU,
         tables={"int8": Tables(own=("nRF5340|tflite-micro",))},
-        facts={"active_power_mw": Fact(
+        facts={**_MICRO_RUNTIME, "active_power_mw": Fact(
             value=11.3, low=10.3, high=12.5, note="chip", source="ankilab/NATS-Bench-MCU README.md @195de5a4a0",
         )},
     ),
@@ -208,7 +224,7 @@ SPECS: tuple[Spec, ...] = (
         name="rp2040", description="RP2040, Cortex-M0+ at 125 MHz, TensorFlow Lite Micro with CMSIS-NN", facts_of="RP2040",
         runtime="tflite", threads=1, measured_with="pico-tflmicro with CMSIS-NN, one core", float_factor=15.0,
         tables={"int8": Tables(own=("RP2040)|tflite-micro + CMSIS-NN", "RP2040|tflite-micro + CMSIS-NN"))},
-        facts={"active_power_mw": _assumed(80.0, "chip"), "cache": _assumed("16 KiB XIP cache")},
+        facts={**_MICRO_RUNTIME, "active_power_mw": _assumed(80.0, "chip"), "cache": _assumed("16 KiB XIP cache")},
     ),
     Spec(
         name="rp2350", description="RP2350, Cortex-M33 at 150 MHz, as X-CUBE-AI on another M33", facts_of="RP2350",
@@ -219,13 +235,13 @@ SPECS: tuple[Spec, ...] = (
         name="esp32-s3", description="ESP32-S3, Xtensa LX7 at 240 MHz, TensorFlow Lite Micro with ESP-NN", facts_of="ESP32-S3",
         runtime="tflite", threads=1, measured_with="TensorFlow Lite Micro with ESP-NN, two networks", float_factor=4.0,
         tables={"int8": Tables(own=("ESP32-S3|tflite-micro + ESP-NN",), alike=("ESP32-S3|esp-nn", "ESP32-P4|esp-nn"))},
-        facts={"flash_bytes": _assumed(8388608, "external, of the module"), "active_power_mw": _assumed(300.0, "module")},
+        facts={**_MICRO_RUNTIME, "flash_bytes": _assumed(8388608, "external, of the module"), "active_power_mw": _assumed(300.0, "module")},
     ),
     Spec(
         name="esp32-p4", description="ESP32-P4, RISC-V at 360 MHz, TensorFlow Lite Micro with ESP-NN", facts_of="ESP32-P4",
         runtime="tflite", threads=1, measured_with="TensorFlow Lite Micro with ESP-NN, two networks", float_factor=4.0,
         tables={"int8": Tables(own=("ESP32-P4|tflite-micro + ESP-NN",), alike=("ESP32-S3|esp-nn", "ESP32-P4|esp-nn"))},
-        facts={"clock_mhz": Fact(value=360, note="of the published kernels; 400 is the maximum",
+        facts={**_MICRO_RUNTIME, "clock_mhz": Fact(value=360, note="of the published kernels; 400 is the maximum",
                                  source="espressif/esp-nn README.md"), "active_power_mw": _assumed(400.0, "module")},
     ),
 )  # fmt: skip

@@ -146,4 +146,55 @@ def islands() -> Graph:
     return d.graph(7, 8)
 
 
-MORE_GRAPHS = (islands, moved_about, padded, each_channel, means, tokens, enlarged, across)
+def attention() -> Graph:
+    """A block of a transformer: layer normalisation, two heads, a sum."""
+    d = Draft(6)
+    r = d.generator
+    d.conv("x", "a", (8, 6, 2, 2), strides=[2, 2])
+    d.node("Reshape", ["a", d.constant("rows", np.array([1, 8, 12]))], "b")
+    d.node("Transpose", ["b"], "c", perm=[0, 2, 1])
+    numbers = [d.constant(name, r.uniform(-1, 2, 8).astype(np.float32)) for name in ("factor", "shift")]
+    d.node("LayerNormalization", ["c", *numbers], "n", epsilon=1e-3)
+    for name in "qkv":
+        weight = d.constant(f"{name}_w", (r.standard_normal((8, 8)) / 3).astype(np.float32))
+        d.node("MatMul", ["n", weight], f"{name}0")
+        d.node("Reshape", [f"{name}0", d.constant(f"{name}_heads", np.array([1, 12, 2, 4]))], f"{name}1")
+        d.node("Transpose", [f"{name}1"], name, perm=[0, 2, 3, 1] if name == "k" else [0, 2, 1, 3])
+    d.node("MatMul", ["q", "k"], "s")
+    d.node("Add", ["s", d.constant("places", r.uniform(-1, 1, (1, 2, 12, 12)).astype(np.float32))], "sp")
+    d.node("Softmax", ["sp"], "p")
+    d.node("MatMul", ["p", "v"], "o")
+    d.node("Transpose", ["o"], "t", perm=[0, 2, 1, 3])
+    d.node("Reshape", ["t", d.constant("joined", np.array([1, 12, 8]))], "u")
+    d.node("Add", ["u", "c"], "w")
+    d.node("MatMul", ["w", d.constant("last", (r.standard_normal((8, 5)) / 3).astype(np.float32))], "y")
+    return d.graph(6, 8)
+
+
+def interpolated() -> Graph:
+    """Other sides by linear interpolation, and a normalisation of groups."""
+    d = Draft(4)
+    r = d.generator
+    d.conv("x", "a", (6, 4, 3, 3))
+    d.node("Resize", ["a", "", "", d.constant("larger", np.array([1, 6, 9, 11]))], "b", mode="linear")
+    d.conv("b", "c", (6, 6, 1, 1))
+    scales = d.constant("smaller", np.float32([1, 1, 0.5, 1.5]))
+    d.node("Resize", ["c", "", scales], "e", mode="linear", coordinate_transformation_mode="asymmetric")
+    d.conv("e", "f", (6, 6, 1, 1))
+    sides = d.constant("sides", np.array([1, 6, 7, 6]))
+    d.node("Resize", ["f", "", "", sides], "g", mode="linear", coordinate_transformation_mode="align_corners")
+    d.node("Reshape", ["g", d.constant("groups", np.array([0, 2, -1]))], "h")
+    d.node(
+        "InstanceNormalization",
+        ["h", *(d.constant(n, np.full(2, v, np.float32)) for n, v in (("one", 1), ("none", 0)))],
+        "i",
+    )
+    d.node("Reshape", ["i", d.constant("again", np.array([1, 6, 7, 6]))], "j")
+    names = [d.constant(name, r.uniform(-1, 2, (6, 1, 1)).astype(np.float32)) for name in ("factor", "shift")]
+    d.node("Mul", ["j", names[0]], "k")
+    d.node("Add", ["k", names[1]], "l")
+    d.conv("l", "y", (3, 6, 3, 3))
+    return d.graph(7, 8)
+
+
+MORE_GRAPHS = (islands, attention, interpolated, moved_about, padded, each_channel, means, tokens, enlarged, across)

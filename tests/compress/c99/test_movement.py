@@ -23,7 +23,7 @@ from tests.compress.c99.test_graphs import Draft, Graph
 from tests.parameters import quick
 
 
-@pytest.mark.parametrize("make", quick(MORE_GRAPHS, [*MORE_GRAPHS[:4]]))
+@pytest.mark.parametrize("make", quick(MORE_GRAPHS, [*MORE_GRAPHS[:5]]))
 def test_kernels_are_what_onnx_runtime_and_c_make_of_the_same_inputs(make: Callable[[], Graph], tmp_path: Path) -> None:
     nodes, weights, shape = make()
     file = graph_file(tmp_path / "model.onnx", nodes, weights, shape, signed=make is tokens)

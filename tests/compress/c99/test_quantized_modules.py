@@ -76,6 +76,33 @@ def test_a_module_of_many_kinds_becomes_a_program(tmp_path: Path) -> None:
     program_of(ManyKinds(), tmp_path, pictures())
 
 
+class Transformer(nn.Module):
+    """Patches and a class token, attention of two heads with a bias for each pair, a normalisation of groups and linear interpolation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.norm, self.group = nn.Conv2d(3, 8, 4, 4), nn.LayerNorm(8), nn.GroupNorm(2, 8)
+        self.mix = nn.Conv2d(8, 8, 1)
+        self.token = nn.Parameter(torch.randn(1, 1, 8))
+        self.places = nn.Parameter(torch.randn(1, 2, 65, 65).clamp_min(-1))
+        self.qkv, self.out, self.last = nn.Linear(8, 24), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.mix(nn.functional.interpolate(self.patches(x), scale_factor=2.0, mode="bilinear"))
+        x = self.mix(self.group(x))
+        x = torch.cat([self.token.expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)], 1)
+        q, k, v = self.qkv(self.norm(x)).reshape(len(x), -1, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        weights = (q @ k.transpose(-2, -1) / 2 + self.places).softmax(-1)
+        x = x + self.out((weights @ v).transpose(1, 2).reshape(x.shape))
+        result: torch.Tensor = self.last(nn.functional.gelu(x)[:, 0])
+        return result
+
+
+def test_attention_becomes_a_program(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    program_of(Transformer(), tmp_path, pictures())
+
+
 MODULES: dict[str, Callable[[], nn.Module]] = {
     "hardswish, flatten": lambda: nn.Sequential(
         nn.Conv2d(3, 16, 3),

@@ -22,7 +22,7 @@ from tests.compress.c99.test_graphs import Draft, Graph
 def resized() -> Graph:
     d = Draft(3)
     d.conv("x", "a", (4, 3, 3, 3))
-    d.node("Resize", ["a", "", d.constant("scales", np.float32([1, 1, 2, 2]))], "b", mode="linear")
+    d.node("Resize", ["a", "", d.constant("scales", np.float32([1, 1, 2, 2]))], "b", mode="cubic")
     d.conv("b", "y", (4, 4, 3, 3))
     return d.graph(6, 6)
 
@@ -41,14 +41,14 @@ def attention() -> Graph:
     d.conv("x", "a", (4, 4, 1, 1))
     d.node("Reshape", ["a", d.constant("rows", np.array([1, 4, 36]))], "b")
     d.node("Transpose", ["b"], "c", perm=[0, 2, 1])
-    d.node("MatMul", ["b", "c"], "y")
+    d.node("MatMul", [d.constant("left", np.ones((3, 36), np.float32)), "c"], "y")
     return d.graph(6, 6)
 
 
 def normalised() -> Graph:
     d = Draft(3)
     d.conv("x", "a", (4, 3, 3, 3))
-    d.node("LayerNormalization", ["a", d.constant("scale", np.ones(4, np.float32))], "b")
+    d.node("LpNormalization", ["a"], "b", axis=1)
     d.conv("b", "y", (4, 4, 3, 3))
     return d.graph(6, 6)
 
@@ -70,9 +70,9 @@ def far_apart() -> Graph:
     ("make", "words"),
     [
         (far_apart, "node 'y_node' (Conv): its sizes must be in 0..127, got (1, 128, 1, 1)"),
-        (resized, "node 'b_node' (Resize): only the mode nearest is supported"),
+        (resized, "node 'b_node' (Resize): no C99 kernel is known for it but nearest and linear"),
         (attention, "node 'y_node' (MatMul): supported only if exactly the second input is constant"),
-        (normalised, "node 'b_node' (LayerNormalization): no C99 kernel is known for it"),
+        (normalised, "node 'b_node' (LpNormalization): no C99 kernel is known for it"),
     ],
 )
 def test_an_operation_that_is_not_known_is_named(make: Any, words: str, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_every_method_learns_and_leaves_the_teacher_alone(
 ) -> None:
     start = learnt if method == "self" else untrained(context)
     before = {key: value.clone() for key, value in teacher.model.state_dict().items()}
-    stage = Distill(method=method, recipe=Recipe(epochs=4, learning_rate=0.1))
+    stage = Distill(method=method, recipe=Recipe(epochs=3, learning_rate=0.1))
     after = stage(start, replace(context, teacher=None if method == "self" else teacher))
     assert validation(after, context) > 0.5  # by chance it is 0.1
     assert after.source == start.source

@@ -20,7 +20,11 @@ from compress import Cluster, Prune, Quantize, Sparsify
 from compress.data.given_batches import MOST_READ
 from compress.networks.calibration_data import calibration_dataset
 from compress.networks.onnx_export import onnx_bytes
+from compress.networks.torch_export import export_module
+from compress.training.evaluation import signal_to_noise_db
+from hw_profiles.onnx_io.session import open_session
 from search_spaces import preset
+from tests.benchmarks.runtime_quantizer import quantized_by_runtime
 
 MINMAX = Quantize(calibration="minmax")
 RANDOM = np.random.default_rng(0)
@@ -40,9 +44,18 @@ def network() -> nn.Module:
 
 @pytest.mark.slow
 def test_a_network_of_timm_is_calibrated_without_labels() -> None:
-    after = compress.quantize(timm.create_model("mobilenetv3_small_050"), PIXELS)
-    assert after.metrics["val_snr_db"] > 15
-    assert after.metrics["val_same_class"] >= 0.8
+    """As well as ONNX Runtime's own quantizer does it. Of random weights the two largest of 1,000 logits are often a
+    tenth of a deviation apart, so that the class is decided by chance: the seed is fixed."""
+    torch.manual_seed(0)
+    network = timm.create_model("mobilenetv3_small_050").eval()
+    after = compress.quantize(network, PIXELS)
+    x = after.preprocessing.tensor(PIXELS)
+    before = export_module(network, (3, 32, 32))
+    calls = [{"input": x[i : i + 1]} for i in range(len(x))]
+    sessions = [open_session(file) for file in (before, quantized_by_runtime(before, calls))]
+    exact, theirs = (np.concatenate([session.run(None, call)[0] for call in calls]) for session in sessions)
+    assert after.metrics["val_snr_db"] >= signal_to_noise_db(exact, theirs) - 1
+    assert after.metrics["val_same_class"] > 0.8
 
 
 def loader(*tensors: Tensor) -> Any:
@@ -223,6 +236,15 @@ def test_an_arch_is_calibrated_without_labels(data: np.ndarray) -> None:
     assert after.metrics["quantization"]["points_lost"] == pytest.approx(
         100 * (1 - after.metrics["quantization"]["agreement"])
     )
+
+
+@pytest.mark.slow
+def test_without_labels_nothing_is_mixed() -> None:
+    """Which layers to keep in float takes two files for each layer, and no accuracy is known to be lost."""
+    after = compress.quantize(preset("resnet8", input_shape=(3, 16, 16)), PIXELS[:8, :16, :16])
+    assert after.quantization is not None
+    assert "mixed" not in after.metrics
+    assert not after.quantization.in_float
 
 
 def test_a_network_of_ours_keeps_its_record_where_floats_calibrate(tmp_path: Path) -> None:

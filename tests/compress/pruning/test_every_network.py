@@ -101,6 +101,7 @@ def test_blocks_of_a_module_are_those_of_its_arch() -> None:
             torch.testing.assert_close(one.model()(x), other.model()(x), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_blocks_and_then_channels_of_a_model_of_timm_are_removed_and_made_again(context: Context) -> None:
     artifact = of_timm("test_vit")
     places = removable_blocks(artifact)

@@ -207,6 +207,15 @@ def test_what_cannot_be_cut_is_held_whole(device: Device) -> None:
     assert pruned.model(torch.zeros(1, *SHAPE)).shape == (1, 4, 1, 1)
 
 
+@pytest.mark.slow
+def test_views_that_cannot_be_followed_are_refused_with_what_to_do() -> None:
+    network = timm.create_model("shvit_s1", num_classes=3).eval()
+    with pytest.raises(
+        ValueError, match=r"SHViT: cannot be followed .*one of its views.*sparsify or quantize it instead"
+    ):
+        module_groups(network, (3, 64, 64))
+
+
 def test_impossible_requests_are_refused(device: Device) -> None:
     model = timm_model("mobilenetv3_small_050")
     whole = profile(model, device, input_shape=SHAPE).latency_ms

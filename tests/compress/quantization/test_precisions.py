@@ -177,8 +177,6 @@ class Two(nn.Module):
         (lambda data: compress.quantize(ARCH), "precision 'int8' needs images"),
         (lambda data: compress.quantize(ARCH, config=Int4(recipe=BLINK)), "precision 'int4' needs images"),
         (lambda data: compress.quantize(small(), precision="fp16"), "Sequential: does not say what it reads"),
-        (lambda data: compress.quantize(Normed(), data, precision="qat"), "no integer arithmetic is known for the node LayerNorm"),
-        (lambda data: compress.quantize(HandSwish(), data, precision="qat"), "no integer arithmetic is known for the node Add"),
         (lambda data: compress.quantize(four(data), data, precision="qat"), "before the weights of an external network are"),
         (lambda data: compress.quantize(four(data), data, precision="mixed"), "weights are stored in 4 bits"),
         (lambda data: compress.quantize(ARCH, precision="fp16", budget=Budget(flash_bytes=1)), "what the network takes in fp16"),

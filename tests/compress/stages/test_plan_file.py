@@ -50,6 +50,7 @@ def test_another_order_is_refused_unless_it_is_asked_for() -> None:
         ('[[stages]]\nname = "prune"\nrecipe = 3', 'prune.recipe must be a table of settings or "none", got 3'),
         ('[[stages]]\nname = "qat"\nrecipe = "none"', "qat.recipe must be a table of settings, got 'none'"),
         ('[[stages]]\nname = "prune"\namount = "much"', "prune.amount must be float | None, got 'much'"),
+        ('[[stages]]\nname = "prune"\namount = true', "prune.amount must be float | None, got True"),
         ('[[stages]]\nname = "prune"\namount = 2', "prune: Prune.amount must be between 0 and 1, got 2"),
         ('[[stages]]\nname = "prune"\ncost_aware = 1', "prune.cost_aware must be bool, got 1"),
         ('[[stages]]\nname = "distill"\nlayers = [1]', "distill.layers must be tuple"),

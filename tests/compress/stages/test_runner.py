@@ -50,7 +50,7 @@ from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.onnx_io.reader import read_onnx
 from search_spaces import Arch, build_model, preset, sample
 from tests.contracts import with_random_statistics
-from tests.parameters import quick
+from tests.parameters import quick, slow
 from tests.prunings import remove_channels, select_channels
 
 ARCHS = [
@@ -58,6 +58,9 @@ ARCHS = [
     preset("mobilenetv2_050", input_shape=(3, 32, 32), num_classes=7),
     *(sample("mobilenet", seed=seed, num_classes=6) for seed in range(6)),
 ]
+
+
+QUICK_INT8 = Quantize(calibration="minmax", equalize="none", bias_correction=False)
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +257,7 @@ def test_distillation_needs_a_teacher_and_follows_it(learnt: Artifact, context: 
 
 def test_quantized_files_are_integers_and_nearly_as_right(learnt: Artifact, context: Context, tmp_path: Path) -> None:
     for calibration in ("minmax", "percentile"):
-        after = Quantize(calibration=calibration)(learnt, context)
+        after = replace(QUICK_INT8, calibration=calibration)(learnt, context)
         path = tmp_path / f"{calibration}.onnx"
         export_onnx(after, path)
         types = {t.data_type for t in onnx.load(path).graph.initializer if t.name.endswith("weight.quantized")}
@@ -276,12 +279,13 @@ def test_quantized_ranges_hold_zero_and_are_finite() -> None:
 def test_every_stage_keeps_the_contract(name: str, learnt: Artifact, context: Context) -> None:
     """A stage changes nothing it was given, is JSON, and gives an artifact that runs."""
     short = {"recipe": Recipe(epochs=0.1)} if any(f.name == "recipe" for f in fields(STAGES[name])) else {}
-    stage: Stage = STAGES[name](**short)
+    stage: Stage = QUICK_INT8 if name == "int8" else STAGES[name](**short)
     assert stage.name == name
     json.dumps(asdict(stage))
     before = {key: value.clone() for key, value in learnt.weights.items()}
     teacher = ModuleTeacher(learnt.model(), learnt.preprocessing)
-    after = stage(learnt, replace(context, teacher=teacher))
+    start = QUICK_INT8(learnt, context) if name == "mixed" else learnt
+    after = stage(start, replace(context, teacher=teacher))
     assert all(torch.equal(learnt.weights[key], value) for key, value in before.items())
     assert after.model()(torch.zeros(1, 1, 16, 16)).shape == (1, 10)
     assert after.source.input_shape == learnt.source.input_shape
@@ -289,7 +293,7 @@ def test_every_stage_keeps_the_contract(name: str, learnt: Artifact, context: Co
 
 def test_stages_run_in_order_are_recorded_and_not_repeated(learnt: Artifact, context: Context, tmp_path: Path) -> None:
     ruinous = Prune(amount=0.7, recipe=Recipe(epochs=0.02, learning_rate=1e-9))
-    stages = [ruinous, Quantize(calibration="minmax", equalize="none", bias_correction=False)]
+    stages = [ruinous, QUICK_INT8]
     allowed = replace(context, max_accuracy_drop=15.0)
     done = run_stages(learnt, stages, allowed, tmp_path)
     assert [record["stage"] for record in done.history] == ["prune", "int8"]
@@ -357,7 +361,7 @@ def test_data_of_another_size_are_refused(learnt: Artifact, context: Context, tm
         run_stages(learnt, [], small, tmp_path)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 4])
+@pytest.mark.parametrize("steps", [1, 2, slow(4)])
 def test_steps_lose_nothing_to_the_multiple(steps: int, learnt: Artifact, few: Context) -> None:
     """Where each step alone is less than a multiple, they still take the whole amount together."""
     after = Prune(amount=0.2, steps=steps, recipe=Recipe(epochs=0.05))(learnt, few)

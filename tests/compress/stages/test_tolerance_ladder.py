@@ -121,7 +121,9 @@ def test_the_interval_decides_where_there_are_images_enough(context: Context) ->
         in why
     )
     assert accuracy_reason(before, after, before, context, many) is None  # by the estimate
-    assert accuracy_reason(before, after, before, asked, AccuracyChange(lost=1, gained=0, images=125)) is None
+    few = AccuracyChange(lost=1, gained=1, images=125), AccuracyChange(lost=1, gained=0, images=125)
+    assert accuracy_reason(before, after, before, asked, few[0]) is None
+    assert "(observed 0.80 on 125 images, 74% confidence)" in str(accuracy_reason(before, after, before, asked, few[1]))
     assert accuracy_reason(before, after, before, replace(asked, max_accuracy_drop=1.5), many) is None
 
 

@@ -56,6 +56,7 @@ def test_networks_that_were_not_measured_are_predicted(precision: str) -> None:
     assert set(costs) == {features.kind for o in observations for features in o.all_features}
 
 
+@pytest.mark.slow
 def test_corrections_tell_more_than_coefficients() -> None:
     costs = fitted("int8")
     known = {kind: KernelCost(coefficients=cost.coefficients) for kind, cost in costs.items()}

@@ -45,9 +45,10 @@ def test_the_errors_of_left_out_networks_are_those_of_unseen_ones() -> None:
 
 def test_the_same_machine_keeps_its_costs_whatever_the_noise() -> None:
     measured = micro_features("int8", range(30))
-    noise = np.exp(np.random.default_rng(0).normal(0, 0.03, len(measured)))
-    found = refine(COSTS, measured, (noise * microseconds(COSTS, measured)).tolist())
-    assert errors(dict(found.costs), COSTS).mean() < 0.02
+    for deviation, most in ((0.01, 0.0), (0.03, 0.008)):
+        noise = np.exp(np.random.default_rng(0).normal(0, deviation, len(measured)))
+        found = refine(COSTS, measured, (noise * microseconds(COSTS, measured)).tolist())
+        assert errors(dict(found.costs), COSTS).mean() <= most
 
 
 def test_a_wrong_time_counts_for_little() -> None:

@@ -15,7 +15,8 @@ KINDS = ("first", "conv", "pointwise", "depthwise", "linear", "pool")
 
 def costs_of(draw: np.random.Generator, spread: float) -> dict[str, KernelCost]:
     """A machine whose costs are those of a plain one, each up to a factor of its own."""
-    plain = plain_costs(("call/call", *(f"layer/{kind}" for kind in LAYER_KINDS)), "int8")
+    kinds = ("call/call", *(f"layer/{kind}" for kind in LAYER_KINDS))
+    plain = plain_costs(dict.fromkeys(kinds, KernelCost(coefficients=())), "int8")
     return {
         kind: KernelCost(coefficients=tuple(c * float(np.exp(draw.normal(0, spread))) for c in cost.coefficients))
         for kind, cost in plain.items()

@@ -121,15 +121,35 @@ def test_a_device_measured_in_another_runtime_starts_with_the_kernels_of_onnx_ru
 @pytest.mark.parametrize(
     ("name", "runtime", "said"),
     [
-        ("raspberry-pi-5", "tflite", "device raspberry-pi-5 has no runtime 'tflite' (valid: c99, ncnn, ort)"),
-        ("stm32f746", "ort", "device stm32f746 has no runtime 'ort' (valid: c99)"),
-        ("host", "ncnn", "device host has no runtime 'ncnn' (valid: ort)"),
+        ("stm32f746", "ort", "device stm32f746 has no runtime 'ort' (valid: c99, tflite)"),
+        ("host", "c99", "device host has no runtime 'c99' (valid: ort, tflite, ncnn, torch)"),
     ],
 )
 def test_a_runtime_that_a_device_lacks_is_refused(name: str, runtime: str, said: str) -> None:
     with pytest.raises(InputError) as found:
         with_runtime(name, runtime)
     assert said in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "runtime", "lender", "times"),
+    [
+        ("raspberry-pi-5", "tflite", "raspberry-pi-4", 4),  # another core
+        ("raspberry-pi-zero-2-w", "ncnn", "raspberry-pi-3-ncnn", 2),  # the same core
+        ("rp2350", "tflite", "nrf5340", 2),
+        ("raspberry-pi-4", "torch", "raspberry-pi-4-ncnn", 8),  # other software
+    ],
+)
+def test_a_runtime_without_published_latencies_is_borrowed_by_clock_with_a_wide_interval(
+    name: str, runtime: str, lender: str, times: float
+) -> None:
+    found, lends = with_runtime(name, runtime), load_device(lender)
+    assert found.runtime == runtime
+    assert f"costs of {lender} by clock" in found.source
+    clocks = [float(each.facts["clock_mhz"].value) for each in (lends, found)]
+    latencies = [profile(preset("resnet8"), each, "int8") for each in (lends, found)]
+    assert latencies[1].latency_ms / latencies[0].latency_ms == pytest.approx(clocks[0] / clocks[1])
+    assert latencies[1].latency_high_ms / latencies[1].latency_ms >= 0.99 * times
 
 
 def valid() -> dict[str, Any]:

@@ -143,3 +143,12 @@ def test_the_data_are_small_enough_for_a_package() -> None:
     sizes = [path.stat().st_size for path in FILE.parent.iterdir() if path.suffix in (".xz", ".csv")]
     assert len(sizes) >= 4
     assert sum(sizes) <= 3_000_000
+
+
+def test_a_runtime_whose_features_are_stored_under_another_name_has_the_same() -> None:
+    networks = [network for network, _ in zip(stored_networks(), range(2), strict=False)]
+    torch, ncnn = (work_out_features(networks, runtime, "fp32") for runtime in ("torch", "ncnn"))
+    assert torch.features == ncnn.features
+    assert (torch.counts == ncnn.counts).all()
+    assert (torch.peak_bytes == ncnn.peak_bytes).all()
+    assert zoo_features("torch", "fp32").features == zoo_features("ncnn", "fp32").features

@@ -112,6 +112,18 @@ def test_layers_add_up_to_the_totals(kind: str, models: dict[str, str], capsys: 
     assert layers[found["peak_index"]]["name"] == found["peak_layer"]
 
 
+def test_what_the_runtime_takes_is_said_beside_what_the_network_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["profile", "resnet8", "--device", "stm32l4r5", "--precision", "int8"]
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert sum(layer["weight_bytes"] for layer in found["layers"]) + 76_000 == found["flash_bytes"]
+    assert max(layer["live_bytes"] for layer in found["layers"]) + 16_800 == found["peak_ram_bytes"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert f"{found['flash_bytes']:,} bytes including quantization scales, and the runtime (76,000)" in printed
+    assert f"{found['peak_ram_bytes']:,} bytes of activations, computed, and the runtime (16,800)" in printed
+
+
 def test_the_macs_of_resnet18_are_the_published_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert round(profiled(capsys, "resnet18")["macs"] / 1e9, 2) == 1.81  # a plain name that only timm knows
 

@@ -17,9 +17,10 @@ from nas.samplers.trial_attributes import started
 from nas.storages.open_storage import open_storage
 from search_spaces import Arch
 from tests.optional_parts import require
+from tests.small_space import NAME
 
 SHORT = ("--data", "digits", *(f"--set={name}" for name in ("size=16", "latency_from=estimated", "search_epochs=0.5")))
-SEARCH = ("search", *SHORT, "--trials", "3", "--latency", "0.1ms")
+SEARCH = ("search", *SHORT, "--space", NAME, "--trials", "3", "--latency", "0.1ms")
 
 
 def printed(*arguments: str) -> str:
@@ -74,8 +75,22 @@ def test_the_same_command_again_repeats_nothing(searched: tuple[Path, str]) -> N
     assert found["winner"]["id"] == Arch.from_json(winner.decode()).id
     assert (found["evaluated"], found["proposed"]) == (3, len(before))
     assert found["ended"] == "all requested candidates were evaluated"
+    assert found["plan"] is None
     assert found["front"]
     assert all(row["latency_ms"] <= 0.1 and 0 <= row["val_accuracy"] <= 1 for row in found["front"])
+
+
+@pytest.mark.slow
+def test_a_search_by_time_says_what_it_planned(tmp_path: Path) -> None:
+    search = ("search", *SHORT, "--space", NAME, "--time", "25s", "--out", str(tmp_path / "run"))
+    found = json.loads(printed(*search, "--json"))
+    plan = found["plan"]
+    assert (plan["kind"], len(plan["lines"])) == ("a search alone", 3)
+    assert plan == json.loads((tmp_path / "run" / "time_plan.json").read_text())
+    assert plan["images"] == 1222
+    trained = [trial for trial in trials_of(tmp_path / "run" / "study.db") if started(trial)]
+    assert 1 <= len(trained) <= 2 * plan["candidates"]
+    assert "plan: a search alone: about " in (tmp_path / "run" / "run.log").read_text()
 
 
 @pytest.mark.slow

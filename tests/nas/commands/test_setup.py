@@ -131,7 +131,7 @@ def test_doctor_fails_where_packages_do(monkeypatch: pytest.MonkeyPatch, capsys:
     assert found["required packages"]["state"] == "FAILED"
     assert "numpy must be >=99" in found["required packages"]["found"]
     assert "no-such-package is not installed" in found["required packages"]["found"]
-    assert found["extra ray"]["state"] == "missing"
+    assert (found["extra ray"]["state"], found["extra ray"]["found"]) == ("missing", "no-such-extra is not installed")
     assert "pip install 'fitnas[ray]'" in found["extra ray"]["advice"]
 
 

@@ -35,6 +35,18 @@ def test_the_search_does_better_than_the_ready_plans_within_the_tolerance() -> N
     assert lost == sorted(lost)
 
 
+def test_proposals_learn_what_costs_too_much_accuracy() -> None:
+    runs: list[Scored] = []
+
+    def run(strength: Strength) -> Scored:
+        runs.append(made_up(strength))
+        return runs[-1]
+
+    searched_strengths(run, allowed=1.0, trials=40, trains=True)
+    later = [each.points_lost <= 1.0 for each in runs[12:]]
+    assert sum(later) > 0.4 * len(later)  # a sixth where the loss is not told
+
+
 def test_plans_that_miss_a_limit_come_after_those_that_keep_it() -> None:
     def run(strength: Strength) -> Scored:
         return replace(made_up(strength), excess=0.0 if strength.int8 else 0.5)

@@ -295,8 +295,11 @@ SCRIPT = """
 import sys, os, signal, optuna
 sys.path.insert(0, {root!r})
 import nas
-from tests.nas.engine.test_search import space, cost
 from pathlib import Path
+def space(trial):
+    return trial.suggest_int("x", 0, 9), trial.suggest_categorical("y", (1, 2, 3))
+def cost(found):
+    return {{"size": found[0] * found[1], "latency_ms": 1 + found[0]}}
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 asked = 0
 def evaluate(found, fidelity):

@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from html.parser import HTMLParser
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,11 @@ from nas.commands.main import main
 from nas.pipeline.run import run
 from nas.pipeline.time_budget import Clock
 from search_spaces import Arch, preset
+from tests.small_space import NAME
 
 QUICK = [
     "run", "--data", "digits", "--device", "host", "--latency", "0.1ms", "--trials", "3", "--teacher", "timm:test_resnet",
-    *(f"--set={name}" for name in (
+    "--space", NAME, *(f"--set={name}" for name in (
         "size=16", "latency_from=estimated", "search_epochs=0.5", "teacher_epochs=0.5", "train_epochs=1", "distill_epochs=0.5",
         "prune_epochs=0.5", "prune_steps=1", "max_accuracy_drop=30",
     )),
@@ -54,11 +57,10 @@ def nas(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing disturbed."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    process = nas(*QUICK, "--out", str(folder), cwd=folder.parent)
-    out, err = process.communicate(timeout=600)
-    assert process.returncode == 0, err
-    (folder.parent / "stdout").write_text(out)
-    (folder.parent / "stderr").write_text(err)
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        assert main([*QUICK, "--out", str(folder)]) == 0
+    (folder.parent / "stdout").write_text(out.getvalue())
+    (folder.parent / "stderr").write_text(err.getvalue())
     return folder
 
 
@@ -218,6 +220,7 @@ def test_a_run_killed_in_the_search_and_in_trainings_ends_as_an_undisturbed_one(
     assert_same_end(folder, whole)
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     process = nas(*QUICK, *ALONE, "--out", "run", cwd=tmp_path)
     deadline = time.monotonic() + 120

@@ -27,8 +27,12 @@ from nas.samplers.trial_attributes import started
 from nas.storages.lease import WORKER
 from nas.storages.open_storage import open_storage
 from tests.postgres import Postgres, postgres_server
+from tests.small_space import NAME
 
-SHORT = ("--data", "digits", *(f"--set={name}" for name in ("size=16", "latency_from=estimated", "search_epochs=0.1")))
+SHORT = (
+    "--data", "digits", "--space", NAME,
+    *(f"--set={name}" for name in ("size=16", "latency_from=estimated", "search_epochs=0.1")),
+)  # fmt: skip
 LIMIT = ("--latency", "0.1ms")
 WORKS = search_alone.search_candidates  # loaded before any test puts something in its place
 
@@ -141,9 +145,9 @@ def test_the_same_images_with_other_labels_are_other_images(refusal: Callable[..
 def test_a_worker_whose_space_is_another_is_refused(refusal: Callable[..., str], journal: str) -> None:
     study = study_at(journal)
     record = study.user_attrs[RECORD]
-    study.set_user_attr(RECORD, {**record, "space": {**record["space"], "activation": ["relu", "gelu"]}})
+    study.set_user_attr(RECORD, {**record, "space": {**record["space"], "stem.width": [16, 24]}})
     line = refusal("worker", "search", "--data", "digits")
-    assert 'other settings: space, activation: ["relu", "gelu"] in the study, [' in line
+    assert "other settings: space, stem.width: [16, 24] in the study, [16, 32] here" in line
 
 
 def test_a_search_with_another_config_is_refused(refusal: Callable[..., str], tmp_path: Path) -> None:

@@ -18,7 +18,15 @@ from nas.pipeline import plain_networks as module
 from nas.pipeline.job import Job, prepare
 from nas.pipeline.plain_networks import network_named, plain_networks
 from nas.pipeline.pretrained_start import likely_part
-from nas.pipeline.time_plan import OF_THE_SPACE, ONE_NETWORK, SMALL_SEARCH, WIDE_SEARCH, TimePlan, time_plan
+from nas.pipeline.time_plan import (
+    OF_THE_SPACE,
+    ONE_NETWORK,
+    SMALL_SEARCH,
+    WIDE_SEARCH,
+    TimePlan,
+    search_plan,
+    time_plan,
+)
 from nas.results.search_gain import search_gain
 from nas.results.twice_the_time import gain_of_twice_the_time
 from search_spaces.arch import Arch
@@ -59,7 +67,7 @@ def test_known_networks_are_a_quarter_of_the_candidates_at_most() -> None:
 
 
 def test_too_short_for_anything_is_refused_with_the_least_time() -> None:
-    with pytest.raises(InputError, match=r"time must be at least (\d+)s for 1,651 training images") as error:
+    with pytest.raises(InputError, match=r"at least (\d+)s are needed for 1,651 training images") as error:
         hands(40)
     least = int(str(error.value).split("at least ")[1].split("s")[0])
     assert hands(least + 1).train_seconds > 0
@@ -72,6 +80,22 @@ def test_a_plan_is_kept_as_it_was() -> None:
     assert TimePlan.from_json(plan.to_json()) == plan
     assert len(plan.lines()) == 3
     assert "a: 700, b: 350" in plan.lines()[0]
+
+
+def test_a_search_alone_gets_the_whole_time_and_says_how_often_candidates_see_the_images() -> None:
+    plan = search_plan(600, 20, HANDS, {OF_THE_SPACE: 700})
+    assert plan.candidates * plan.candidate_seconds <= 570
+    assert plan.candidates >= 20
+    assert plan.epochs == pytest.approx(plan.candidate_seconds * 700 / HANDS)
+    assert plan.lines()[2].startswith(
+        f"each candidate is trained for {plan.candidate_seconds:.0f} s, {plan.epochs:.1f} epochs"
+    )
+    slow = search_plan(600, 20, HANDS, {OF_THE_SPACE: 20})
+    assert plan.candidate_seconds < slow.candidate_seconds <= 60  # longer, so that networks can be told apart
+    with pytest.raises(
+        InputError, match=r"time=20s is too short: at least 23s are needed for 1,651 training images on this machine"
+    ):
+        search_plan(20, 10, HANDS, {})
 
 
 def test_where_no_known_network_fits_there_is_a_search_all_the_same() -> None:

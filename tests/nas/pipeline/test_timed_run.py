@@ -11,7 +11,7 @@ import nas
 from nas.commands.main import main
 from nas.results.tables import table
 
-ASKED = {"data": "digits", "size": 16, "latency": "1ms", "latency_from": "estimated", "teacher": "none", "time": "100s"}
+ASKED = {"data": "digits", "size": 16, "latency": "1ms", "latency_from": "estimated", "teacher": "none", "time": "75s"}
 
 
 @pytest.mark.slow
@@ -43,5 +43,5 @@ def test_a_time_that_is_too_short_is_refused_with_the_least(tmp_path: Path, caps
     assert main(["run", "--data", "digits", "--set", "size=16", "--time", "12s", "--out", str(tmp_path / "run")]) == 2
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nas: error")]
     assert len(said) == 1
-    assert "time must be at least " in said[0]
-    assert "for 1,438 training images on this machine, got 12s" in said[0]
+    assert "time=12s is too short: at least " in said[0]
+    assert "s are needed for 1,438 training images on this machine" in said[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import struct
+import unicodedata
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -237,6 +238,18 @@ def test_deep_colours_are_turned_too(orientation: int) -> None:
     assert np.array_equal(resize_step(3, wanted.shape[:2], 12).image(opened), wanted)
 
 
+def test_names_of_classes_are_the_same_however_accents_are_written(tmp_path: Path) -> None:
+    for split, form, count in (("train", "NFC", 8), ("test", "NFD", 4)):
+        for k, name in enumerate(("été", "hiver")):
+            folder = tmp_path / split / unicodedata.normalize(form, name)
+            folder.mkdir(parents=True)
+            for i in range(count):
+                picture(i + 20 * k + 100 * count).save(folder / f"{i}.png")
+    data = load_data(tmp_path)
+    assert data.preprocessing.class_names == ("hiver", "été")
+    assert np.bincount(data.test.labels).tolist() == [4, 4]
+
+
 def write_labels(root: Path, rows: Sequence[tuple[str, str]]) -> None:
     (root / "labels.csv").write_text("\n".join(["file,label", *(",".join(row) for row in rows)]) + "\n")
 
@@ -268,9 +281,39 @@ def test_a_table_keeps_the_folders_of_splits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "\ufefffile,label\r\n{},{}\r\n",
+        "Filename;Class\n{};{}\n",
+        "image_path\tcategory\twidth\n{}\t{}\t8\n",
+        '"label","file"\n"{1}","{0}"\n',
+    ],
+)
+def test_tables_come_as_programs_write_them(tmp_path: Path, text: str) -> None:
+    """With a byte order mark, semicolons or tabs, names of columns in other words and orders, quoted commas."""
+    header, row = text.split("\n", 1)
+    rows = []
+    (tmp_path / "images").mkdir()
+    for i in range(24):
+        name = unicodedata.normalize("NFD", f"é {i}.png")
+        picture(i).save(tmp_path / "images" / name)
+        written = [f"images/é {i}.png", f"é {i}.png", f"é {i}"][i % 3]
+        rows.append(row.format(written, f"cat, {'ab'[i % 2]}" if '"' in text else "ab"[i % 2]))
+    (tmp_path / ("Labels.CSV" if ";" in text else "labels.csv")).write_text(
+        "".join([header, "\n", *rows]), encoding="utf-8", newline=""
+    )
+    data = load_data(tmp_path)
+    assert sum(sizes(data)) == 24
+    assert data.preprocessing.class_names == (("cat, a", "cat, b") if '"' in text else ("a", "b"))
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("file,class\na,b\n", "the first line must be 'file,label', got 'file,class'"),
+        ("photo,kind\na,b\n", "the first line must be 'file,label', got 'photo,kind'"),
+        ("", "the first line must be 'file,label', got ''"),
+        ("file,label\n0.png,a,b\n", "line 2 must be a file and its label, got '0.png,a,b'"),
+        ("file,label\n0.png,a\n0,b\n", "'0.png' has two rows, one of them as '0'"),
         ("file,label\n9.png,a\n", "'9.png' is not an image in this folder"),
         ("file,label\n../x.png,a\n", "'../x.png' is not an image in this folder"),
         ("file,label\n0.png,a\n0.png,b\n", "'0.png' has two rows"),

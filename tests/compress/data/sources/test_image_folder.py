@@ -179,7 +179,7 @@ def test_given_test_images_keep_their_groups_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("name,group\n", "the first line must be 'file,group', got 'name,group'"),
+        ("photo,group\n", "the first line must be 'file,group', got 'photo,group'"),
         ("file,group\ncat/00.png,a\ncat/0.png,a\n", "'cat/0.png' is not an image in this folder; did you mean"),
         ("file,group\ncat/00.png,a\n", "each image must have a row, 'cat/01.png' has none"),
         ("file,group\ncat/00.png,a\ncat/00.png,b\n", "'cat/00.png' has two rows, the second in line 3"),

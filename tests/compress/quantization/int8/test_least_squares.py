@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from onnx import helper, numpy_helper
 
 from compress.quantization.int8.activation_stats import histograms, logits, run
 from compress.quantization.int8.least_squares import fitted_weights, rounded_in_turn
@@ -65,6 +66,26 @@ def test_a_network_that_runs_part_by_part_computes_what_it_computes_at_once() ->
     assert set(steps.held) == {"flat.quantized"}  # nothing else is needed any more
 
 
+@pytest.mark.parametrize("sides", [(4, 2), (2, 1, 4)])
+def test_a_first_side_that_is_no_number_of_images_is_kept_apart(sides: tuple[int, ...]) -> None:
+    """As windows and heads of attention are, in files for one image."""
+    nodes = [helper.make_node("Reshape", ["x", "sides"], ["a"]), helper.make_node("MatMul", ["a", "w"], ["b"])]
+    nodes += [helper.make_node("Relu", ["b"], ["c"]), helper.make_node("Reshape", ["c", "flat"], ["y"])]
+    weight = np.random.default_rng(0).standard_normal((sides[-1], sides[-1])).astype(np.float32)
+    held = {"sides": np.int64(sides), "flat": np.int64([1, 8]), "w": weight}
+    ends = [helper.make_tensor_value_info(name, 1, (1, 8)) for name in "xy"]
+    constants = [numpy_helper.from_array(value, name) for name, value in held.items()]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", ends[:1], ends[1:], constants), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    model.ir_version = 8
+    images = np.random.default_rng(1).standard_normal((3, 8)).astype(np.float32)
+    steps = StepwiseRun(model.SerializeToString(), images)
+    assert steps.advance("b").shape == (3 * sides[0], *sides[1:])
+    wanted = np.maximum(images.reshape(3, *sides) @ weight, 0).reshape(3, 8)
+    np.testing.assert_allclose(steps.advance("y"), wanted, rtol=1e-5)
+
+
 def test_more_images_are_taken_where_tensors_are_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     workload = branching()
     graph = network(workload)
@@ -104,7 +125,7 @@ def test_fitted_weights_bring_the_outputs_nearer_on_other_images(per_channel: bo
     assert all(np.array_equal(again.weights[name], fitted.weights[name]) for name in graph.weights)
 
 
-def test_rounding_in_turn_beats_the_nearest_integers() -> None:
+def test_rounding_in_turn_beats_the_nearest_integers(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(0)
     mixed = generator.standard_normal((400, 12)) @ generator.standard_normal((12, 12)) @ np.diag(np.arange(1.0, 13))
     xx = (mixed.T @ mixed / 400)[None]
@@ -118,6 +139,8 @@ def test_rounding_in_turn_beats_the_nearest_integers() -> None:
     found = rounded_in_turn(weight.copy(), steps, xx, np.zeros(weight.shape, bool))
     np.testing.assert_allclose(found / 0.2, np.rint(found / 0.2), atol=1e-9)
     assert error(found) < 0.5 * error(nearest)
+    monkeypatch.setattr("compress.quantization.int8.least_squares._BLOCK", 5)  # of inputs, for speed alone
+    np.testing.assert_allclose(rounded_in_turn(weight.copy(), steps, xx, np.zeros(weight.shape, bool)), found)
 
 
 def test_a_weight_that_several_operations_read_stays() -> None:

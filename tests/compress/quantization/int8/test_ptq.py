@@ -264,7 +264,7 @@ def test_signed_activations_are_for_64_bit_arm(learnt: Artifact, context: Contex
 
 
 def test_quantized_artifacts_are_saved_and_loaded(learnt: Artifact, context: Context, tmp_path: Path) -> None:
-    stage = Quantize(images=32, calibration="mse", equalize="activations", adaround=True, bias_correction=True)
+    stage = Quantize(images=32, calibration="mse", equalize="activations", least_squares=True, bias_correction=True)
     after = stage(learnt, context)
     json.dumps(asdict(stage))
     after.save(tmp_path / "saved")

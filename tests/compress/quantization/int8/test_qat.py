@@ -10,6 +10,7 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
+from torch import Tensor, nn
 
 from compress import Artifact, Context, Quantize, Recipe, Sparsify
 from compress.networks.as_artifact import as_artifact
@@ -94,6 +95,72 @@ def test_any_module_is_trained_in_integers_as_an_arch_is(learnt: Artifact, conte
     assert np.mean(trained.argmax(1) == filed.argmax(1)) >= 0.999
     same = onnx_logits(onnx_bytes(QuantizeAware(recipe=recipe)(learnt, context)), images, after.preprocessing)
     assert np.mean(same.argmax(1) == filed.argmax(1)) > 0.95
+
+
+class Attention(nn.Module):
+    """Patches, layer normalisation, two heads of attention with a bias for each pair, and a class token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.norm, self.qkv, self.last = (
+            nn.Conv2d(1, 8, 4, 4),
+            nn.LayerNorm(8),
+            nn.Linear(8, 24),
+            nn.Linear(8, 10),
+        )
+        self.token, self.places = nn.Parameter(torch.randn(1, 1, 8)), nn.Parameter(torch.randn(2, 17, 17))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
+        count, rows, _ = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(count, rows, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        x = x + ((q @ k.transpose(-2, -1) / 2 + self.places).softmax(-1) @ v).transpose(1, 2).reshape(x.shape)
+        logits: Tensor = self.last(nn.functional.gelu(x[:, 0]))
+        return logits
+
+
+class Kinds(nn.Module):
+    """What no integer arithmetic is known for, between convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.next, self.last = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3, padding=1), nn.Linear(8, 10)
+        self.prelu, self.norm, self.mean = nn.PReLU(8), nn.BatchNorm2d(8), nn.Parameter(torch.full((1, 8, 1, 1), 0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(torch.relu(self.prelu(self.conv(x)) - self.mean))
+        x = nn.functional.max_pool2d(x, 3, 2, ceil_mode=True)
+        x = nn.functional.leaky_relu(self.next(x)) + torch.tanh(x)
+        x = nn.functional.avg_pool2d(nn.functional.max_pool2d(x, 2, 1, dilation=2), 2, 2, ceil_mode=True)
+        x = nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear")
+        logits: Tensor = self.last((x + 0.5).mean((2, 3)))
+        return logits
+
+
+class OneImage(nn.Module):
+    """Adds the mean over all images, which of one image is the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(1, 8, 3), nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x).mean((2, 3))
+        logits: Tensor = self.last(x + x.mean(0, keepdim=True))
+        return logits
+
+
+@pytest.mark.parametrize("module", [Attention, Kinds, OneImage])
+def test_what_has_no_integer_arithmetic_is_trained_around(module: type[nn.Module], context: Context) -> None:
+    torch.manual_seed(0)
+    after = Watched(recipe=Recipe(epochs=0.2))(as_artifact(module(), context.data), context)
+    images = context.data.test.images[:40]
+    with torch.no_grad():
+        trained = Watched.trained[-1](torch.from_numpy(after.preprocessing.tensor(images))).numpy()
+    filed = onnx_logits(onnx_bytes(after), images, after.preprocessing)
+    assert np.abs(trained - filed).mean() < 0.02 * np.abs(filed).max()
+    assert np.mean(trained.argmax(1) == filed.argmax(1)) > 0.9
 
 
 def test_zeros_of_a_module_stay_zeros_in_training(learnt: Artifact, context: Context) -> None:
