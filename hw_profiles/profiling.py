@@ -18,8 +18,7 @@ from hw_profiles.measurement.latency_measurement import measure
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.tensor_formats import check_precision
 from hw_profiles.network.workload import InputShape, Workload
-from hw_profiles.onnx_io.reader import read_onnx
-from hw_profiles.onnx_io.stored_weights import read_without_dead_channels
+from hw_profiles.onnx_io.reader import read_onnx, read_without_dead_channels
 from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.runtimes.fusion import fuse
 

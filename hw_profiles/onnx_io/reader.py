@@ -14,6 +14,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from hw_profiles.errors import InputError
+from hw_profiles.network.dead_channels import without_dead_channels
 from hw_profiles.network.simplify import MERGED, simplify
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.network.workload import InputShape, Op, Shape, Workload, WorkloadBuilder
@@ -24,10 +25,11 @@ from hw_profiles.onnx_io.packed_weights import WIDENING, widened_format
 from hw_profiles.onnx_io.patterns import Pattern, find_patterns
 from hw_profiles.onnx_io.quantized_ops import as_float, format_of
 from hw_profiles.onnx_io.rewrites.normal_form import inlined
+from hw_profiles.onnx_io.rewrites.stored_weights import stored_weights
 from hw_profiles.onnx_io.shapes import Constant, Tensors, read_constant, where
 from hw_profiles.onnx_io.untrusted_file import load_model, read_metadata, shown
 
-__all__ = ["read_metadata", "read_onnx"]
+__all__ = ["read_metadata", "read_onnx", "read_without_dead_channels"]
 
 _UNCHANGED = ("Identity", "Dropout", "DequantizeLinear", "QuantizeLinear")
 _KEEP_SHAPE = (
@@ -55,6 +57,20 @@ def read_onnx(source: Path | bytes, input_shape: InputShape = None) -> Workload:
     12501632
     """
     return read_with_names(load_model(source), input_shape)[0]
+
+
+def read_without_dead_channels(source: Path | bytes, input_shape: InputShape = None) -> Workload:
+    """As :func:`read_onnx`, without the channels that change nothing, see
+    :func:`hw_profiles.network.dead_channels.without_dead_channels`.
+
+    >>> from hw_profiles.onnx_io.writer import write_onnx
+    >>> from search_spaces import preset
+    >>> read_without_dead_channels(write_onnx(preset("resnet8").workload())).macs
+    12501632
+    """
+    model = load_model(source)
+    workload, _ = read_with_names(model, input_shape)
+    return without_dead_channels(workload, stored_weights(model, workload))
 
 
 @dataclass(frozen=True, slots=True)

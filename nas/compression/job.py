@@ -150,7 +150,7 @@ def _check_plan(plan: Plan, artifact: Artifact, settings: CompressSettings) -> N
     trains = [stage.name for stage in plan.stages if _must_train(stage)]
     if isinstance(artifact.source, OnnxFile) and trains:
         raise InputError(
-            f"plan: {', '.join(trains)} ONNX models cannot be trained; remove the step, set recipe to "
+            f"plan: {', '.join(trains)} must train, but ONNX models cannot be trained; remove the step, set recipe to "
             '"none" if that is possible, or pass a run, an Arch or a timm model'
         )
     if "distill" in plan.names and settings.teacher == NO_TEACHER:

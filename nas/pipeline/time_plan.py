@@ -151,7 +151,7 @@ def search_plan(seconds: float, spent: float, images: int, speeds: Mapping[str, 
 
     >>> plan = search_plan(600, 20, 1650, {"a network of the space": 700})
     >>> plan.kind, round(plan.candidate_seconds), plan.candidates
-    ('a search alone', 23, 22)
+    ('a search alone', 24, 23)
     """
     fastest = max(speeds.values(), default=0.0)
     left = seconds - spent - _BEFORE_SECONDS

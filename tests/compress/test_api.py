@@ -314,7 +314,7 @@ def test_a_coded_file_comes_back_byte_by_byte(learnt: nn.Module, tmp_path: Path)
     compress.decode(str(tmp_path / "again.fnz"), str(tmp_path / "again.onnx"))
     assert (tmp_path / "again.onnx").read_bytes() == file
     compress.encode(ARCH, tmp_path / "arch.fnz")
-    with pytest.raises(ValueError, match="input_shape must be given"):
+    with pytest.raises(ValueError, match="input_shape is required"):
         compress.encode(shared, tmp_path / "none.fnz")
     assert not (tmp_path / "none.fnz").exists()
 

@@ -98,7 +98,7 @@ def test_the_command_line_tells_each_output(tmp_path: Path, capsys: pytest.Captu
     sides = "sound=1x64,state=1x12"
     (tmp_path / "open.onnx").write_bytes(recurrent_file(open_sides=True))
     assert main(["profile", str(tmp_path / "open.onnx"), "--input-shape", sides]) == 0
-    assert "the inputs sound of 1x64, state of 1x12, rate of 1" in capsys.readouterr().out
+    assert "inputs: sound 1x64, state 1x12, rate 1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

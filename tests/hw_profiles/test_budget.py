@@ -21,7 +21,7 @@ def test_what_nobody_knows_cannot_be_limited() -> None:
     found = profile(preset("resnet8"), load_device("host"), "int8")
     with pytest.raises(ValueError, match="energy_mj is limited, but its value is not known"):
         Budget(energy_mj=1).violations(found)
-    with pytest.raises(ValueError, match="macs is limited, but nothing says what it is; known: params"):
+    with pytest.raises(ValueError, match="macs is limited, but its value is not known; available: params"):
         violations({"params": 3.0}, {"macs": 1.0})
 
 

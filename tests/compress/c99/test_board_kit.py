@@ -53,7 +53,7 @@ def test_it_fits_a_small_board(tmp_path: Path) -> None:
     assert declared is not None
     assert int(declared[1]) == ram < 48_000
     assert flash < 400_000
-    with pytest.raises(InputError, match="must be a new or empty folder"):
+    with pytest.raises(InputError, match="already exists and is not an empty folder"):
         write_board_kit(tmp_path)
 
 

@@ -84,9 +84,9 @@ def test_pruned_channels_are_cut_out_again_where_they_were() -> None:
         ({"kwargs": {"checkpoint_path": "x.pth"}}, "'checkpoint_path' must not be given"),
         ({"kwargs": {"pretrained": True}}, "'pretrained' must not be given"),
         ({"kwargs": {"num_classes": 10**9}}, "num_classes must be a str, a bool, a number of at most 65536"),
-        ({"kwargs": {"act_layer": {"a": 1}}}, "act_layer must be a text"),
+        ({"kwargs": {"act_layer": {"a": 1}}}, "act_layer must be a str"),
         ({"kwargs": {"nonsense": 3}}, "cannot be made with"),
-        ({"kwargs": {"depth": 2049}}, "depth must be a text, a truth value, a number of at most 2048"),
+        ({"kwargs": {"depth": 2049}}, "depth must be a str, a bool, a number of at most 2048"),
         (
             {"name": "vit_tiny_patch16_224", "kwargs": {"embed_dim": 2048, "num_heads": 8, "depth": 48}},
             "at most 2147483648 bytes",
@@ -201,7 +201,7 @@ def test_a_module_cannot_be_saved_and_is_refused_before_anything_is_done(tmp_pat
             refused()
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
     nowhere = replace(artifact, source=replace(source, stated_shape=None))
-    with pytest.raises(ValueError, match="input_shape must be given"):
+    with pytest.raises(ValueError, match="input_shape is required for modules"):
         onnx_bytes(nowhere)
 
 

@@ -72,7 +72,7 @@ def test_what_is_wrong_with_a_plan_is_named(text: str, said: str) -> None:
 
 
 def test_files_that_are_no_plans_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there is no such file"):
+    with pytest.raises(ValueError, match="plan file not found"):
         read_plan(tmp_path / "none.toml")
     (tmp_path / "plan.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match="must be UTF-8 text"):

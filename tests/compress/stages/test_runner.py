@@ -130,7 +130,7 @@ def test_artifacts_are_saved_and_loaded(tmp_path: Path) -> None:
     (tmp_path / "artifact.json").write_text(json.dumps({**record, "schema": 9}))
     with pytest.raises(ValueError, match=f"schema must be {ARTIFACT_SCHEMA}, got 9"):
         Artifact.load(tmp_path)
-    with pytest.raises(ValueError, match=r"holds no artifact.json"):
+    with pytest.raises(ValueError, match=r"there is no artifact.json"):
         Artifact.load(tmp_path / "elsewhere")
 
 
@@ -299,7 +299,7 @@ def test_stages_run_in_order_are_recorded_and_not_repeated(learnt: Artifact, con
     assert [record["stage"] for record in done.history] == ["prune", "int8"]
     first, second = done.history
     assert not first["accepted"]
-    assert "less accurate" in first["rejection_reason"]
+    assert "accuracy drop" in first["rejection_reason"]
     assert second["accepted"]
     assert second["before"]["arch"] == learnt.source.id
     assert (tmp_path / "01_prune" / "model.onnx").is_file()

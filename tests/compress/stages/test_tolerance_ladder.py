@@ -45,7 +45,7 @@ def test_the_first_rung_that_holds_ends_the_ladder(uneven: Artifact, context: Co
     tried = record["tried"]
     assert [each["rung"] for each in tried][:2] == ["as planned", "calibrators"]
     assert not tried[0]["accepted"]
-    assert "less accurate" in tried[0]["rejection_reason"]
+    assert "accuracy drop" in tried[0]["rejection_reason"]
     assert [each["accepted"] for each in tried] == [False] * (len(tried) - 1) + [True]
     assert tried[-1]["rung"] in ("calibrators", "equalisation", "bias correction")
     assert all(each["seconds"] > 0 for each in tried)
@@ -88,7 +88,7 @@ def test_a_stage_is_rejected_when_no_rung_holds(learnt: Artifact, context: Conte
     (record,) = done.history
     assert [each["rung"] for each in record["tried"]] == ["as planned", "0.98", "0.97"]
     assert not record["accepted"]
-    assert "less accurate" in record["rejection_reason"]
+    assert "accuracy drop" in record["rejection_reason"]
     assert record["folder"] == "01_sparsify"
     assert onnx_bytes(done) == onnx_bytes(learnt)
 

@@ -67,7 +67,7 @@ def test_the_kit_is_small_and_the_same_each_time() -> None:
 def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("")
     for out in (tmp_path, tmp_path / "a"):
-        with pytest.raises(InputError, match="must be a new or empty folder"):
+        with pytest.raises(InputError, match="already exists and is not an empty folder"):
             write_kit(out)
 
 

@@ -171,10 +171,10 @@ def test_bad_entries_are_refused_by_name_in_one_line(tmp_path: Path, old: str, n
     ("data", "said"),
     [
         (SMALLEST.encode() + b"# \xff", "can't decode byte 0xff"),
-        (SMALLEST + "#" * 2_000_000, "must be of at most 2000000 bytes"),
+        (SMALLEST + "#" * 2_000_000, "the file is too large, the limit is 2000000 bytes"),
         (SMALLEST + "a" + ".a" * 50_000 + " = 1", "a line must have at most 40 dots"),
-        ("a = " + "[" * 100_000, "brackets must not be nested so deeply"),
-        ("a = " + "{a=" * 100_000, "brackets must not be nested so deeply"),
+        ("a = " + "[" * 100_000, "brackets are nested too deeply"),
+        ("a = " + "{a=" * 100_000, "brackets are nested too deeply"),
     ],
     ids=["bytes", "size", "dots", "brackets", "braces"],
 )

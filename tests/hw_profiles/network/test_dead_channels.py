@@ -14,7 +14,7 @@ from hw_profiles.devices.c99_program import with_c99_costs
 from hw_profiles.network.dead_channels import StoredWeights, without_dead_channels
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.workload import Workload, WorkloadBuilder
-from hw_profiles.onnx_io.stored_weights import read_without_dead_channels
+from hw_profiles.onnx_io.reader import read_without_dead_channels
 from hw_profiles.onnx_io.writer import random_weights, write_onnx
 
 DROPS, COMPUTES = "stm32l4r5", "rp2040"

@@ -57,7 +57,7 @@ def test_sides_that_are_open_are_closed_by_name(given: dict[str, tuple[int, ...]
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (None, "input 'sound' must have fixed sizes after the batch"),
+        (None, "input 'sound' has dynamic dimensions"),
         ((1, 64), "input_shape must say which input it is for, such as {'sound': "),
         ({"sounds": (1, 64)}, r"must name inputs of the network \('sound', 'state', 'rate'\), got 'sounds'"),
         ({"sound": (2, 64), "state": (1, 12)}, "has the dimensions 1x\\?, but input_shape is 2x64"),

@@ -194,7 +194,7 @@ def test_a_measured_device_estimates_networks(
     assert set(fast) == {1}
     assert f"nas profile resnet8 --device {out}" in text
     assert f"nas devices measure: {load_device(out).source.split()[3]} random networks" in text
-    assert "6.1 % in fp32" in text  # an error of 10 % is at the 90th of a hundred: 0.1 / 1.645
+    assert "6.1% (fp32)" in text  # an error of 10 % is at the 90th of a hundred: 0.1 / 1.645
     assert re.search(r"nas: fp32: \d+ networks, median error of those left out 10.0 %", log)
     assert os.listdir(tmp_path) == ["my.toml"]  # noqa: PTH208
     assert main(["profile", "resnet8", "--device", str(out)]) == 0

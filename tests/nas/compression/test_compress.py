@@ -68,7 +68,7 @@ def test_one_verified_file_comes_out(learnt: Artifact, plan: Path, tmp_path: Pat
     right = session.run(None, {"input": learnt.preprocessing.tensor(test.images)})[0].argmax(1) == test.labels
     assert metrics["test_accuracy"] == pytest.approx(float(np.mean(right)))
     assert metrics["promise"]["points"] <= 5
-    assert [row["label"] for row in metrics["waterfall"]] == ["as given", "int8"]
+    assert [row["label"] for row in metrics["waterfall"]] == ["original", "int8"]
     assert metrics["waterfall"][1]["file_bytes"] < 0.4 * metrics["waterfall"][0]["file_bytes"]
     assert metrics["waterfall"][1]["change"]["images"] == metrics["images"]["val"]
     page = (tmp_path / "a" / "report.html").read_text()
@@ -166,7 +166,7 @@ def test_a_limit_is_kept_by_a_file_that_loses_too_much(learnt: Artifact, plan: P
         ("resnet9", "MODEL must be a run folder, .* got 'resnet9'; did you mean 'resnet8'"),
         ("resnet8", "resnet8: has no weights: give the folder that holds them, or --train-epochs N"),
         ("timm:resnet1", "no model"),
-        ("nothing.onnx", "nothing.onnx: there is no such file"),
+        ("nothing.onnx", "file not found: nothing.onnx"),
         ("arch.json", "arch.json: has no weights"),
         ("no_such_module:make", "no_such_module:make: ModuleNotFoundError"),
         ("networks:missing", "networks:missing: AttributeError"),
@@ -198,7 +198,7 @@ def test_what_is_no_model_is_named(
         ({"max_accuracy_drop": -1}, "max_accuracy_drop must be in 0..100"),
         ({"confidence": 1.0}, "confidence must be at least 0.5 and below 1"),
         ({"teacher": "timm:resnet18"}, "teacher must be an ONNX file or none"),
-        ({"plan": "nothing.toml"}, "plan nothing.toml: there is no such file"),
+        ({"plan": "nothing.toml"}, "plan file not found: nothing.toml"),
         ({"energy": "2mJ"}, "has no power data"),
         ({"stage_epochs": 0}, "stage_epochs must be above 0"),
     ],
@@ -211,7 +211,7 @@ def test_impossible_settings_are_refused(entries: dict[str, Any], said: str, fil
 
 def test_an_onnx_file_takes_no_plan_that_trains(file: Path, tmp_path: Path) -> None:
     (tmp_path / "plan.toml").write_text('[[stages]]\nname = "prune"\n' + INT8)
-    with pytest.raises(nas.InputError, match="plan: prune must train, ONNX models cannot be trained"):
+    with pytest.raises(nas.InputError, match="plan: prune must train, but ONNX models cannot be trained"):
         nas.compress(file, plan=tmp_path / "plan.toml", out=tmp_path / "run", **QUICK)
 
 
@@ -232,7 +232,7 @@ def test_a_run_keeps_its_images_and_its_seed(learnt: Artifact, plan: Path, tmp_p
     assert again.metrics["reference_test_accuracy"] == pytest.approx(
         json.loads((first / "metrics.json").read_text())["reference_test_accuracy"]
     )
-    with pytest.raises(nas.InputError, match="--seed must be that of the run, 3, got 4"):
+    with pytest.raises(nas.InputError, match="--seed must equal the seed of the run, 3, got 4"):
         nas.compress(first, plan=plan, seed=4, out=tmp_path / "third", latency_from="estimated")
 
 
@@ -255,9 +255,9 @@ def test_the_command_prints_the_waterfall_and_the_report_is_written_again(
     command += ["--plan", str(plan), "--max-accuracy-drop", "5", "--out", str(tmp_path / "run")]
     assert main(command) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("stage ")
-    assert [line.split()[0] for line in lines[1:3]] == ["as", "int8"]
-    assert "points of validation accuracy lost" in lines[-2]
+    assert lines[0].startswith("step ")
+    assert [line.split()[0] for line in lines[1:3]] == ["original", "int8"]
+    assert "validation accuracy drop" in lines[-2]
     assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["kind"] == "compression"
     before = (tmp_path / "run" / "report.html").read_text()
@@ -277,7 +277,7 @@ def test_a_report_of_a_damaged_folder_is_refused(file: Path, plan: Path, tmp_pat
 def test_the_automatic_plan_prunes_and_keeps_the_promise(learnt: Artifact, tmp_path: Path) -> None:
     found = nas.compress(learnt, max_accuracy_drop=3, out=tmp_path / "run", **{**QUICK, "stage_epochs": 4})
     labels = [row["label"] for row in found.metrics["waterfall"]]
-    assert labels[:3] == ["as given", "prune", "sparsify"]
+    assert labels[:3] == ["original", "prune", "sparsify"]
     assert labels[-1] == "encode"
     assert found.metrics["promise"]["points"] <= 3
     assert found.metrics["coded_bytes"] < 0.3 * found.metrics["reference"]["coded_bytes"]

@@ -87,8 +87,8 @@ def test_the_table_and_the_verdict_are_shown(whole: Path) -> None:
     ]  # fmt: skip
     metrics = metrics_of(whole)
     assert metrics["verdict"] in out
-    assert f"{metrics['deployed']} is deployed" in out
-    assert "budget met: latency_ms" in out
+    assert f"{metrics['deployed']} ({metrics['final']['file_bytes'] / 1000:,.1f} kB): test accuracy" in out
+    assert "budget met: latency 0.0" in out
     assert "predictions differ from PyTorch" in out
     for stage in ("reading images", "teacher", "search", "winner", "distill", "prune", "int8"):
         assert stage in (whole.parent / "stderr").read_text()
@@ -157,7 +157,7 @@ def test_the_report_says_what_the_metrics_say(whole: Path) -> None:
     metrics = metrics_of(whole)
     assert metrics["verdict"] in text
     for row in metrics["rows"]:
-        assert f"{100 * row['test_accuracy']:.2f} %" in text
+        assert f"{100 * row['test_accuracy']:.2f}%" in text
     assert page.tags.count("circle") == metrics["trials"]["COMPLETE"]
 
 
@@ -262,7 +262,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["--set", "trails=3"], "did you mean 'trials'"),
         (["--set", "trials"], "--set must be key=value"),
         (["--energy", "2mJ"], "has no power data"),
-        (["no_such.toml"], "there is no such file"),
+        (["no_such.toml"], "config file not found"),
         (["--trials", "many"], "invalid int value"),
         (["--nonsense"], "unrecognized arguments"),
     ],
@@ -350,7 +350,7 @@ def test_a_space_of_ones_own_is_found_in_the_current_folder(
 def test_an_unknown_key_in_the_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "my.toml").write_text('latncy = "5ms"\n')
     assert main(["run", str(tmp_path / "my.toml"), "--out", str(tmp_path / "run")]) == 2
-    assert "unknown entry 'latncy'; did you mean 'latency'?" in one_line(capsys)
+    assert "unknown setting 'latncy'; did you mean 'latency'?" in one_line(capsys)
     assert not (tmp_path / "run").exists()
 
 
@@ -400,7 +400,7 @@ def test_two_runs_in_one_folder_are_refused(tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "run").mkdir()
     with FileLock(tmp_path / "run" / "run.lock"):
         assert main([*QUICK, "--out", str(tmp_path / "run")]) == 2
-    assert "another run is using" in one_line(capsys)
+    assert "is in use by another run" in one_line(capsys)
 
 
 def test_nothing_that_fits_is_exit_code_3_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,7 +89,7 @@ def test_a_run_ends_with_every_file_of_its_stages(tmp_path: Path) -> None:
     assert list(rows) == ["winner", "fp16", "encode"]
     coded = (folder / "model.fnz").stat().st_size
     gzipped, xzipped = (len(each) for each in (gzip.compress(file, 9, mtime=0), lzma.compress(file, preset=9)))
-    note = f"deployed, coded {coded:,} bytes (gzip -9: {gzipped:,}, xz -9: {xzipped:,})"
+    note = f"final model, compressed to {coded:,} bytes (gzip -9: {gzipped:,}, xz -9: {xzipped:,})"
     assert rows["encode"]["note"] == note
     assert rows["fp16"]["note"].startswith("coded ")
     assert "note" not in rows["winner"]

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from hw_profiles.network.dead_channels import StoredWeights, without_dead_channels
-from hw_profiles.network.workload import InputShape, Op, Workload
-from hw_profiles.onnx_io.reader import read_with_names
-from hw_profiles.onnx_io.untrusted_file import load_model
+from hw_profiles.network.dead_channels import StoredWeights
+from hw_profiles.network.workload import Op, Workload
 
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 _READABLE = {
@@ -23,20 +20,6 @@ _FEWEST_OF_INTEGERS = 8  # inputs of a QLinearConv, of which the ninth is the bi
 _LIMITS = {TensorProto.UINT8: (0, 255), TensorProto.INT8: (-128, 127)}
 
 Array = NDArray[np.float32]
-
-
-def read_without_dead_channels(source: Path | bytes, input_shape: InputShape = None) -> Workload:
-    """As :func:`hw_profiles.onnx_io.reader.read_onnx`, without the channels that change nothing, see
-    :func:`hw_profiles.network.dead_channels.without_dead_channels`.
-
-    >>> from hw_profiles.onnx_io.writer import write_onnx
-    >>> from search_spaces import preset
-    >>> read_without_dead_channels(write_onnx(preset("resnet8").workload())).macs
-    12501632
-    """
-    model = load_model(source)
-    workload, _ = read_with_names(model, input_shape)
-    return without_dead_channels(workload, stored_weights(model, workload))
 
 
 def stored_weights(model: Any, workload: Workload) -> StoredWeights:
