@@ -36,6 +36,4 @@ def limits_text(costs: Mapping[str, float], limits: Mapping[str, float]) -> str:
     'latency_ms 0.45 of 0.3 (150%); flash_bytes 250 of 1000 (25%)'
     """
     shares = sorted(((costs[name] / limit, name) for name, limit in limits.items()), reverse=True)
-    return "; ".join(f"{name} {costs[name]:g} of {limits[name]:g} ({share:.0%})" for share, name in shares).replace(
-        "%)", " %)"
-    )
+    return "; ".join(f"{name} {costs[name]:g} of {limits[name]:g} ({share:.0%})" for share, name in shares)

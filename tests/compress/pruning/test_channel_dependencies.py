@@ -158,7 +158,7 @@ class Scaled(nn.Module):
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        (net(nn.Conv2d(64, 64, 3, groups=4)), r"0: '2' is a grouped convolution, whose channels are bound"),
+        (net(nn.Conv2d(64, 64, 3, groups=4)), r"0: '2' is a grouped convolution, whose channels cannot be removed"),
         (net(nn.GroupNorm(8, 64)), r"0: its channels go through '2' \(GroupNorm\), which cannot be cut"),
         (nn.Sequential(Scaled(), nn.Conv2d(32, 3, 3)), r"0\.first: its channels meet the parameter '0\.gamma'"),
         (nn.Sequential(nn.Conv2d(3, 8, 3)), r"0: no layer after it reads its channels: they are the output"),

@@ -97,8 +97,8 @@ def test_weights_of_any_float_network_are_mixed(kind: str, context: Context, tmp
     x = context.data.preprocessing.tensor(context.data.val.images[:8])
     np.testing.assert_allclose(logits(onnx_bytes(strict), x), logits(onnx_bytes(given), x), rtol=1e-5, atol=1e-5)
     for row in loose.metrics["mixed"]["sensitivity"]:
-        assert row["divergence"] > 0
-        assert row["saved_bytes"] > 0
+        assert (row["divergence"] > 0) == (row["saved_bytes"] > 0)  # few weights take more bytes with their scales
+    assert sum(row["saved_bytes"] > 0 for row in loose.metrics["mixed"]["sensitivity"]) >= 2
 
 
 @pytest.mark.parametrize("network", ["HandSwish", "Normed"])
@@ -184,7 +184,7 @@ class Two(nn.Module):
         (lambda data: compress.cluster(compress.quantize(ARCH, precision="fp16")), "this network is already quantized"),
         (lambda data: compress.quantize(normed(), data), "uses weight parametrizations"),
         (lambda data: compress.quantize(small().to("meta"), data), "is on the meta device"),
-        (lambda data: compress.distill(ARCH, data, teacher=3), "a teacher must be a model, .*, got int"),
+        (lambda data: compress.distill(ARCH, data, teacher=3), "teacher must be a model, a callable, or a list of these, got int"),
         (lambda data: compress.distill(ARCH, data, teacher=[]), "at least one teacher"),
         (lambda data: compress.sparsify(Two(), data), "Two: a classifier has one output, a tensor, got tuple"),
         (lambda data: compress.sparsify(ARCH, amount="half"), "amount must be between 0 and 1, got 'half'"),

@@ -79,7 +79,7 @@ def test_training_in_the_same_form_is_kept_only_if_nothing_is_lost(
     kept = {record["folder"]: record["rejection_reason"] for record in done.history}
     assert kept["01_int8"] is None
     assert kept["02_nudge"] is None
-    assert "0.00 allowed" in kept["03_nudge"]
+    assert "exceeds the limit of 0.00" in kept["03_nudge"]
     assert kept["04_nudge"] == "it changed neither the architecture nor the precision"
     assert done.metrics["val_accuracy"] > 0.5
 

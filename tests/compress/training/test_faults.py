@@ -140,14 +140,14 @@ def test_it_is_given_up_after_three_times_in_one_line() -> None:
         train(small(), DATA, Recipe(epochs=3, learning_rate=0.07), loss=Loss(*range(5, 1000)))
     said = str(caught.value)
     assert "\n" not in said
-    assert "after 3 returns" in said
+    assert "after 3 rollbacks" in said
     assert "use a lower learning rate than 0.07" in said
     assert isinstance(caught.value, InputError)
     assert str(pickle.loads(pickle.dumps(caught.value))) == said
 
 
 def test_a_rate_far_too_high_is_told() -> None:
-    with pytest.raises(DivergedError, match="after 3 returns"):
+    with pytest.raises(DivergedError, match="after 3 rollbacks"):
         train(small(), DATA, Recipe(epochs=3, learning_rate=1e30))
 
 
@@ -322,7 +322,7 @@ def test_kernels_that_cannot_be_made_are_a_lack_of_memory_where_there_was_one_be
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_one_image_that_is_too_much_is_told_in_one_line(error: Exception) -> None:
-    with pytest.raises(TooLargeError, match="even with one image at a time") as caught:
+    with pytest.raises(TooLargeError, match="even with a batch size of 1") as caught:
         train(Hungry(0, error), DATA, Recipe(epochs=1))
     assert "\n" not in str(caught.value)
     assert isinstance(pickle.loads(pickle.dumps(caught.value)), MemoryError)  # so workers tell it as that

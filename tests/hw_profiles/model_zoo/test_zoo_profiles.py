@@ -90,6 +90,7 @@ def test_what_is_not_stored_is_worked_out_and_said(
 
     monkeypatch.setattr(module, "stored_networks", lambda: islice(stored_networks(), 3))
     monkeypatch.setattr(module, "_REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_SAME_KERNELS", {})
     with caplog.at_level("INFO", "fitnas"):
         found = module.zoo_features.__wrapped__("torch", "fp32")
     assert len(found.architectures) == 3

@@ -63,7 +63,7 @@ def test_a_result_makes_a_device(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main([*command, "host", "--runtime", "ncnn"]) == 2
     assert "--runtime must be that of" in capsys.readouterr().err
     assert main([*command, "stm32f746"]) == 2
-    assert "device stm32f746 has no runtime 'ort' (valid: c99)" in capsys.readouterr().err
+    assert "device stm32f746 has no runtime 'ort' (valid: c99, tflite)" in capsys.readouterr().err
 
 
 def test_the_runtime_of_a_table_picks_the_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

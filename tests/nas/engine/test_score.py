@@ -57,7 +57,7 @@ def test_where_the_order_is_chance_a_known_network_is_taken(caplog: pytest.LogCa
     )  # type: ignore[arg-type]
     assert "do not agree" not in caplog.text
     assert choose_winner(chance, cost, Budget(), {}, tried_first=1) == ("known", -1)  # type: ignore[arg-type]
-    assert "do not agree on the order of 12 candidates" in caplog.text
+    assert "ranking of 12 candidates is unreliable" in caplog.text
 
 
 def candidate_of(trial: optuna.trial.FrozenTrial) -> tuple[str, int]:

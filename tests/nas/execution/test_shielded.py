@@ -172,6 +172,6 @@ def test_a_command_tells_a_crash_in_one_line(
     monkeypatch.setitem(command._COMMANDS, "list", crashed)
     assert command.main(["list"]) == 1
     assert capsys.readouterr().err == (
-        "nas: error: the training of the winner was killed by signal 6 (aborted); "
+        "nas: error: the training of the winner was killed by signal 6 (aborted). "
         "Completed work was saved. To resume, run: nas list\n"
     )

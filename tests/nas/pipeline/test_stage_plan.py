@@ -91,7 +91,7 @@ def test_a_run_ends_with_every_file_of_its_stages(tmp_path: Path) -> None:
     gzipped, xzipped = (len(each) for each in (gzip.compress(file, 9, mtime=0), lzma.compress(file, preset=9)))
     note = f"final model, compressed to {coded:,} bytes (gzip -9: {gzipped:,}, xz -9: {xzipped:,})"
     assert rows["encode"]["note"] == note
-    assert rows["fp16"]["note"].startswith("coded ")
+    assert rows["fp16"]["note"].startswith("compressed to ")
     assert "note" not in rows["winner"]
     assert rows["fp16"]["latency_ms"] == rows["winner"]["latency_ms"]
     assert note in (folder / "report.html").read_text()

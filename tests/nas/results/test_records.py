@@ -33,7 +33,7 @@ RESULTS = {
     "run": (lambda folder: nas.Result(HERE, HERE, True, metrics_of(["a", "b"])), 4, "test_accuracy"),
     "compress": (lambda folder: nas.Result(HERE, HERE, True, {"waterfall": [{"coded_bytes": 9}]}), 1, "coded_bytes"),
     "search": (lambda folder: study_of(3), 3, "cost.latency_ms"),
-    "search_networks": (lambda folder: NetworkSearch(HERE, study_of(3), ARCH), 3, "accuracy"),
+    "search_networks": (lambda folder: NetworkSearch(HERE, study_of(3), ARCH, None), 3, "accuracy"),
     "select": (lambda folder: nas.select("host", flash="3MB", precision="int8", top=3), 3, "published_top1"),
     "profile": (lambda folder: profile(ARCH, load_device("host")), 1, "macs"),
     "profile_layers": (lambda folder: profile_layers(ARCH, load_device("host"), "int8"), 18, "macs"),

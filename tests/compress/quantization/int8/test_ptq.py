@@ -274,7 +274,7 @@ def test_quantized_artifacts_are_saved_and_loaded(learnt: Artifact, context: Con
 def test_images_that_calibration_cannot_use_are_refused(learnt: Artifact, context: Context) -> None:
     data = context.data
     larger = Split(np.zeros((20, 12, 8, 1), np.uint8), np.arange(20) % 10)
-    with pytest.raises(ValueError, match=r"must have the shape \(N, 1, 8, 8\), got \(10, 1, 12, 8\)"):
+    with pytest.raises(ValueError, match=r"must have the shape \(N, 1, 8, 8\), got \(20, 1, 12, 8\)"):
         Quantize()(learnt, replace(context, data=replace(data, train=larger)))
 
 

@@ -275,5 +275,5 @@ def test_what_cannot_be_simulated_is_refused() -> None:
         steps(builder.build())
     builder = WorkloadBuilder("input", (1, 4))
     builder.activation("s", "input", "softmax")
-    with pytest.raises(ValueError, match="known for the function 'softmax'"):
+    with pytest.raises(ValueError, match="no int8 implementation of the function 'softmax'"):
         steps(builder.build())
