@@ -68,7 +68,7 @@ def test_a_crash_is_tried_once_more_in_another_way_and_then_remembered(
         assert run_shielded(calls.die, "abort", what="the training", after_crash=["other"], note=note) == "other"
     assert read_json(note) == {"crash": "was killed by signal 6 (aborted)"}
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert told == ["the training was killed by signal 6 (aborted); it is tried once more with other kernels"]
+    assert told == ["the training was killed by signal 6 (aborted); retrying once with different kernels"]
 
 
 def test_a_crash_in_both_ways_is_an_error() -> None:
@@ -172,6 +172,6 @@ def test_a_command_tells_a_crash_in_one_line(
     monkeypatch.setitem(command._COMMANDS, "list", crashed)
     assert command.main(["list"]) == 1
     assert capsys.readouterr().err == (
-        "nas: error: the training of the winner was killed by signal 6 (aborted); "
+        "nas: error: the training of the winner was killed by signal 6 (aborted). "
         "Completed work was saved. To resume, run: nas list\n"
     )
