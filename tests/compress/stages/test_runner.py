@@ -325,7 +325,7 @@ def test_a_folder_of_other_stages_or_networks_is_refused(learnt: Artifact, few: 
     other = replace(estimated.data, train=estimated.data.val, val=estimated.data.train)
     with pytest.raises(ValueError, match="was created with data="):
         pruned(0.3, around=replace(estimated, data=other))
-    with pytest.raises(ValueError, match="made with recipe 'a recipe', wanted is None"):
+    with pytest.raises(ValueError, match="was created with recipe='a recipe', now it is None"):
         run_stages(learnt, [Prune(amount=0.3, recipe=None)], estimated, tmp_path)
     with pytest.raises(ValueError, match="holds the stages of another network; choose another folder"):
         pruned(0.3, artifact_of(learnt.arch, seed=9))
