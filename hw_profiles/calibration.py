@@ -96,14 +96,16 @@ def calibration_report(
     >>> measured = [(preset("resnet8"), 0.5), (preset("mobilenetv2_100"), float("nan"))]
     >>> found = calibration_report(load_device("host"), measured, names=("resnet8", "mobilenetv2_100"))
     >>> found.used, found.set_aside
-    (1, ('mobilenetv2_100: nan ms is no positive number',))
+    (1, ('mobilenetv2_100: nan ms is not a positive number',))
     """
     base.table(precision)
     if not measured:
         return Calibration(device=base, used=0, set_aside=(), left_out_error=None)
     names = names or [_name(i, model) for i, (model, _) in enumerate(measured)]
     times = {i: float(ms) for i, (_, ms) in enumerate(measured) if _is_time(ms)}
-    set_aside = [f"{names[i]}: {ms!r} ms is no positive number" for i, (_, ms) in enumerate(measured) if i not in times]
+    set_aside = [
+        f"{names[i]}: {ms!r} ms is not a positive number" for i, (_, ms) in enumerate(measured) if i not in times
+    ]
     if not times:
         raise InputError(
             f"calibrate: at least one measurement must be a positive number, got {'; '.join(set_aside):.200}"
@@ -112,7 +114,7 @@ def calibration_report(
     found = corrected_costs(base.costs[precision], precision, features, list(times.values()))
     numbers = list(times)
     set_aside += [
-        f"{names[numbers[i]]}: {times[numbers[i]]:g} ms is {ratio:.2g} times what the others say"
+        f"{names[numbers[i]]}: {times[numbers[i]]:g} ms is {ratio:.2g} times what the other measurements suggest"
         for i, ratio in found.outliers.items()
     ]
     used = len(times) - len(found.outliers)

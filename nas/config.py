@@ -117,7 +117,7 @@ class Config:
         None,
         TASK,
         "maximum peak activation memory, e.g. 256kB",
-        unset="that of the device if it is a microcontroller, otherwise no limit",
+        unset="the RAM of the device if it is a microcontroller, otherwise no limit",
         metavar="SIZE",
         example="256kB",
     )
@@ -125,7 +125,7 @@ class Config:
         None,
         TASK,
         "maximum size of the weights, e.g. 1MB",
-        unset="that of the device if it is a microcontroller, otherwise no limit",
+        unset="the flash of the device if it is a microcontroller, otherwise no limit",
         metavar="SIZE",
         example="1MB",
     )
@@ -231,7 +231,7 @@ class Config:
     baseline: str = _setting(
         "auto",
         SEARCH,
-        "preset trained for as long as the selected network, as a baseline; none; or auto (none if time is set, "
+        "preset to train for as long as the selected network, for comparison; none; or auto (none if time is set, "
         "otherwise resnet8)",
     )
     teacher: str = _setting(

@@ -45,7 +45,7 @@ def gathered(batches: Iterable[Any]) -> Gathered:
     count = 0
     for batch in batches:
         if count >= MOST_READ:
-            log.warning("the first %d inputs that the iterable yields are used, and it yields more", count)
+            log.warning("only the first %d inputs of the iterable are used; it yields more", count)
             break
         parts.append(_of_batch(batch))
         count += len(parts[-1].inputs)

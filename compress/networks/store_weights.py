@@ -41,7 +41,7 @@ def with_stored_weights(artifact: Artifact, codec: Codec, chosen: Chosen | None 
         return artifact  # all have fewer bits already
     rounded, formats = fewer_bits(graph, codec, chosen, artifact.weight_formats)
     if not formats:
-        raise InputError("a network must have weights that get smaller by being stored in fewer bits, this has none")
+        raise InputError("the network has no weights that would become smaller in fewer bits")
     return with_weights(artifact, rounded, formats)
 
 

@@ -41,7 +41,7 @@ def device_here(name: str | Path) -> Device:
         if not kept.is_file():  # another process may have made it while this one waited
             fitting = _fitted_to_this_machine(device)
             write_text(kept, to_toml(fitting))
-            _log.info("device %s as it is on this machine is kept in %s", device.name, kept)
+            _log.info("device %s, adapted to this machine, was saved to %s", device.name, kept)
     return load_device(name)
 
 
@@ -63,5 +63,5 @@ def _fitted_to_this_machine(device: Device) -> Device:
     result = KitResult(conditions=here, runtime=device.runtime, reference_ms=nominal, times=tuple(times))
     found = device_of_result(device, result, device.name, measurable=True)
     errors = ", ".join(f"{100 * error:.1f} % in {name}" for name, error in found.left_out_errors.items())
-    _log.info("calibrated: mean error of each network estimated from the others %s", errors)
+    _log.info("calibrated; mean leave-one-out error: %s", errors)
     return replace(found.device, facts=device.facts)

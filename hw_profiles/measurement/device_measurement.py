@@ -89,11 +89,11 @@ def measure_device(
                 f"(rerun the same command to resume from {journal.path})"
             )
     if all(_count(journal, precision) >= FEWEST_NETWORKS for precision in precisions):
-        log.info("looking for times that do not fit the others")
+        log.info("checking the measurements for outliers")
         for i, precision in enumerate(precisions):
             share = (end - time.monotonic()) / (len(precisions) - i)
             _measure_again(journal, precision, time.monotonic() + share)
-    log.info("fitting the costs of kernels")
+    log.info("fitting kernel costs")
     device = _device(out.stem, journal, precisions, prior)
     write_text(out, to_toml(device))
     journal.path.unlink()
@@ -215,7 +215,7 @@ def _device(name: str, journal: _Journal, precisions: Sequence[str], prior: Devi
         costs[precision], left_out = _costs(observations, None if prior is None else prior.costs.get(precision))
         errors = np.abs(left_out)[[journal.networks.is_typical(n) for n in numbers]]
         spread[precision] = round(float(np.quantile(errors, 0.9)) / NINETY, 4)
-        log.info("%s: %d networks, median error of those left out %.1f %%", precision, len(observations),
+        log.info("%s: %d networks, median cross-validation error %.1f %%", precision, len(observations),
                  100 * float(np.median(errors)))  # fmt: skip
     here = conditions(threads)
     return Device(

@@ -80,7 +80,7 @@ def _told(networks: Iterable[StoredNetwork]) -> Iterator[StoredNetwork]:
     for number, network in enumerate(networks):
         if time.monotonic() - reported > _REPORT_SECONDS:
             reported = time.monotonic()
-            _log.info("%d networks worked out", number)
+            _log.info("%d networks computed", number)
         yield network
 
 

@@ -63,7 +63,7 @@ def lines(facts: Mapping[str, Any]) -> list[str]:
     if "latency" in facts:
         ratio, low, high = facts["latency"]["ratio"]
         shown.append(
-            f"B takes {ratio:.3f} times as long as A (90% interval {low:.3f} to {high:.3f}), measured in alternation"
+            f"B takes {ratio:.3f} times as long as A (90% interval {low:.3f} to {high:.3f}), interleaved measurements"
         )
     return shown
 
@@ -73,15 +73,15 @@ def _output_lines(facts: Facts) -> list[str]:
     if facts["agreement"] is not None:
         return [
             f"same prediction for {100 * facts['agreement']:.2f}% of {facts['images']} test images",
-            f"largest difference between two logits: {facts['largest_difference']:.4g} "
+            f"largest logit difference: {facts['largest_difference']:.4g} "
             f"(largest logit of A: {facts['largest_logit']:.4g}; signal-to-noise ratio {facts['snr_db']:.1f} dB)",
         ]
     rows = [
         f"output {cut(printable(name), _NAME_WIDTH)}: largest difference {each['largest_difference']:.4g} (largest "
-        f"number of A: {each['largest']:.4g}; signal-to-noise ratio {each['snr_db']:.1f} dB)"
+        f"value of A: {each['largest']:.4g}; signal-to-noise ratio {each['snr_db']:.1f} dB)"
         for name, each in facts["outputs"].items()
     ]
-    return [f"outputs for {facts['images']} test inputs, which are no classes:", *rows]
+    return [f"outputs for {facts['images']} test inputs (not class scores):", *rows]
 
 
 def _layer_lines(facts: Mapping[str, Any]) -> list[str]:
@@ -92,14 +92,16 @@ def _layer_lines(facts: Mapping[str, Any]) -> list[str]:
     if found is None:
         worst = max(layers, key=lambda layer: float(layer["error"]))
         name = printable(worst["name"])
-        return [f"layers: none of {len(layers)} differs by more than {limit}; largest: {worst['error']:.2g} at {name}"]
+        return [
+            f"layers: no relative error above {limit} in {len(layers)} layers; largest: {worst['error']:.2g} at {name}"
+        ]
     at = next(i for i, layer in enumerate(layers) if layer["name"] == found["name"])
     rows = [
         [printable(layer["name"]), printable(layer["kind"]), f"{layer['error']:.2g}"]
         for layer in layers[max(0, at - 2) : at + _WORST]
     ]
-    first = f"layers: {printable(found['name'])} ({printable(found['kind'])}) is the first that differs by more than"
-    return [f"{first} {limit} (relative error; {at + 1} of {len(layers)})", *aligned(["", "", "error"], rows, left=2)]
+    first = f"layers: {printable(found['name'])} ({printable(found['kind'])}) is the first whose relative error exceeds"
+    return [f"{first} {limit} (layer {at + 1} of {len(layers)})", *aligned(["", "", "error"], rows, left=2)]
 
 
 def _measured(files: Sequence[bytes], device_name: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ COMPRESS_OPTIONS: dict[str, tuple[type, str | None, str]] = {
         float, "POINTS", "maximum total accuracy drop relative to MODEL, in percentage points (default: 1)"
     ),
     "--confidence": (
-        float, "SHARE",
+        float, "LEVEL",
         "one-sided confidence level of the accuracy-drop test on the validation images (default: 0.9)"
     ),
     "--target-size": (str, "SIZE", "maximum size of the compressed (.fnz) file, e.g. 100kB (default: no limit)"),
@@ -39,7 +39,7 @@ COMPRESS_OPTIONS: dict[str, tuple[type, str | None, str]] = {
         "automatically)"
     ),
     "--trials": (
-        int, "N", "number of compression plans to try, each with a short fine-tuning (default: as many as "
+        int, "N", "number of compression plans to try, each fine-tuned briefly (default: as many as "
         "--time allows, or none)"
     ),
     "--teacher": (str, None, "ONNX teacher model to distil from before pruning, or none (default: none)"),
@@ -51,7 +51,7 @@ COMPRESS_OPTIONS: dict[str, tuple[type, str | None, str]] = {
         float, "RATE", "learning rate for --train-epochs; compression steps use fractions of it (default: 0.1)"
     ),
     "--latency-from": (
-        str, None,
+        str, "SOURCE",
         "source of latencies: measured, estimated, or auto (measured if the device is this machine) (default: auto)"
     ),
     "--size": (int, "N", f"{settings()['size'].text} (default: original size)"),

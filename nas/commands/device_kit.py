@@ -41,12 +41,12 @@ def write_device_kit(parsed: Namespace) -> None:
         return
     print(f"{len(files)} files, {size / 1e6:.1f} MB: {printable(out)}")
     if parsed.board:
-        print("README.md in it says how to build and run it on a board")
+        print("its README.md explains how to build and run it on a board")
         base = "--base stm32f746 --runtime c99"
     else:
         print(f"copy the folder to the device and run there: python3 {SCRIPT}   (needs Python and onnxruntime)")
         base = "--base host"
-    print(f"then bring result.json back, and here: nas devices calibrate {base} --from result.json --out my.toml")
+    print(f"then copy result.json back and run here: nas devices calibrate {base} --from result.json --out my.toml")
 
 
 def _written(out: Path, parsed: Namespace) -> tuple[Path, ...]:
@@ -99,14 +99,15 @@ def check_lines(check: MachineCheck, device: Device) -> list[str]:
     ]  # fmt: skip
     lines = [*aligned(_HEAD, rows, left=2), ""]
     lines += [
-        f"{each}: within 10% {100 * check.share_close(each):.0f}%, in the 90% interval "
-        f"{100 * check.share_within(each):.0f}%, median error {100 * check.median_error(each):.1f}%"
+        f"{each}: {100 * check.share_close(each):.0f}% of the estimates are within 10%, "
+        f"{100 * check.share_within(each):.0f}% of the measurements within the 90% interval; median error "
+        f"{100 * check.median_error(each):.1f}%"
         for each in check.precisions
     ]
-    verdict = "are those of this machine" if check.holds else "are NOT those of this machine"
-    lines.append(f"the times of {device.name} {verdict}")
+    verdict = "match" if check.holds else "do NOT match"
+    lines.append(f"the estimates of {device.name} {verdict} this machine")
     if not check.holds:
-        lines.append("a device file for it: nas devices measure --out my.toml")
+        lines.append("to create a device file for this machine: nas devices measure --out my.toml")
     return lines
 
 
@@ -127,7 +128,7 @@ def measure_remote(parsed: Namespace, out: Path, seconds: float) -> None:
         kept = out.with_suffix(".result.json")
         write_bytes(kept, data)
         write_text(out, to_toml(found.device))
-    print_device(found, out, parsed.json, (f"  times        {printable(kept)}",))
+    print_device(found, out, parsed.json, (f"  latencies    {printable(kept)}",))
 
 
 def print_device(found: CalibratedDevice, out: Path, as_json: bool, more: Sequence[str] = ()) -> None:
@@ -138,9 +139,9 @@ def print_device(found: CalibratedDevice, out: Path, as_json: bool, more: Sequen
         return
     print("\n".join(device_lines(facts)))
     for precision, error in found.left_out_errors.items():
-        print(f"  {precision:<11}  mean error of each network estimated from the others: {100 * error:.1f}%")
+        print(f"  {precision:<11}  mean leave-one-out error: {100 * error:.1f}%")
     for reason in found.set_aside:
-        print(f"  set aside    {printable(reason)}")
+        print(f"  not used     {printable(reason)}")
     for line in more:
         print(line)
     print(f"  file         {printable(out)}\nto use it: nas profile resnet8 --device {shlex.quote(printable(out))}")

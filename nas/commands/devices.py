@@ -16,7 +16,6 @@ from hw_profiles.devices.device_runtimes import with_runtime
 from nas.commands.device_kit import check_device, measure_remote, precisions_of, print_device, write_device_kit
 from nas.commands.latency_table import calibrated, read_latencies
 from nas.commands.output.device_text import device_facts, device_lines, device_table, kernel_costs
-from nas.commands.output.log_output import measurement_log
 from nas.commands.output.text_table import aligned, printable
 from nas.commands.profile_facts import parse_shape
 from nas.config import quantity
@@ -37,8 +36,7 @@ def run_devices(parsed: Namespace) -> None:
         None: _list, "show": _show, "check": check_device, "measure": _measure, "kit": write_device_kit,
         "calibrate": _calibrate,
     }  # fmt: skip
-    with measurement_log():
-        verbs[parsed.what](parsed)
+    verbs[parsed.what](parsed)
 
 
 def _list(parsed: Namespace) -> None:

@@ -9,6 +9,7 @@ import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from typing import Any
 
@@ -16,7 +17,7 @@ from compress.atomic_files import json_text
 from nas.commands.compress import add_compress_options, compression_text, run_compress
 from nas.commands.examples import epilog
 from nas.commands.interrupts import no_interrupt_lost
-from nas.commands.output.log_output import add_verbosity, log_on_stderr
+from nas.commands.output.log_output import add_verbosity, light_log, log_on_stderr
 from nas.commands.setup.completion import add_completion
 from nas.config import default_text, load_config, parse_assignment, settings, type_of
 from nas.errors import CrashError, InputError, NothingFitsError, disk_is_full, user_input
@@ -34,6 +35,8 @@ given labelled images and limits on latency, memory and model size."""
 # Options of `nas run` that `nas search` does not have.
 _NOT_OF_A_SEARCH = ("--max-accuracy-drop", "--teacher", "--baseline")
 _WORKER_OPTIONS = ("--workers", "--artifacts", "--executor", "--address", "--cpus", "--gpus")
+_MEASURING_VERBS = ("devices", "profile", "select")
+_TRAINING_VERBS = ("run", "search", "compress", "worker")
 _WORKER_HELP = {"--workers": "number of candidates trained in parallel, each in its own process (default: 1)"}
 
 
@@ -76,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(_joined(given))
     again = f"nas {shlex.join(given)}"
     try:
-        with no_interrupt_lost():
+        with no_interrupt_lost(), _log_of(parsed):
             code = _COMMANDS[parsed.verb](parsed)
         sys.stdout.flush()
     except (InputError, NothingFitsError, CrashError) as error:
@@ -93,6 +96,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"nas: error: the disk is full. Free some space, then run again: {again}", file=sys.stderr)
         return 2
     return code or 0
+
+
+def _log_of(parsed: argparse.Namespace) -> AbstractContextManager[None]:
+    """What appears on stderr; the verbs that train load more for it, and do so once their arguments are checked. Those
+    that neither train nor measure log only where they are asked to."""
+    asked = parsed.verb in _MEASURING_VERBS or parsed.verbose or parsed.quiet
+    if parsed.verb in _TRAINING_VERBS or not asked:
+        return nullcontext()
+    return light_log(verbose=parsed.verbose, quiet=parsed.quiet)
 
 
 def _explained(error: InputError | NothingFitsError | CrashError, again: str) -> int:
@@ -143,14 +155,14 @@ def _parser() -> argparse.ArgumentParser:
     searched.add_argument("--json", action="store_true", help=_JSON)
     compressed = verbs.add_parser("compress", help="compress a trained model within a given accuracy drop")
     add_compress_options(compressed, _JSON)
-    add_verbosity(compressed)
     worker = verbs.add_parser("worker", help="join a search started with --storage and train its candidates")
     worker.add_argument("study", help="name of the study")
-    worker.add_argument("--storage", required=True, help="storage of the study (required)")
+    worker.add_argument(
+        "--storage", required=True, help="storage that the study was started with, e.g. search.journal (required)"
+    )
     worker.add_argument("--data", required=True, help="dataset that the study was started with (required)")
     for option in _WORKER_OPTIONS:
         _add_option(worker, option, _WORKER_HELP.get(option))
-    add_verbosity(worker)
     reported = verbs.add_parser("report", help="regenerate report.html for a finished run, or compare runs on one page")
     reported.add_argument("run", nargs="+", metavar="FOLDER", help="folder of a run; two to four are compared")
     reported.add_argument(
@@ -164,6 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(verbs)
     _add_compare(verbs)
     for verb, parts in verbs.choices.items():
+        add_verbosity(parts)
         parts.description = _wrapped(verb)
         parts.epilog = epilog(verb)
     add_completion(parser)
@@ -177,7 +190,6 @@ def _wrapped(verb: str) -> str:
 def _add_run_options(parser: argparse.ArgumentParser, options: Sequence[str]) -> None:
     parser.add_argument("config", nargs="?", help="TOML settings file, as written by `nas init` (default: none)")
     _add_settings(parser, options)
-    add_verbosity(parser)
 
 
 def _add_init(verbs: Any) -> None:
@@ -269,6 +281,7 @@ def _add_devices(verbs: Any) -> None:
     parts = {"show": shown, "check": checked, "measure": measured, "kit": kit, "calibrate": calibrated}
     for name, part in parts.items():
         part.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=_JSON)
+        add_verbosity(part, default=argparse.SUPPRESS)
         part.description, part.epilog = _wrapped(f"devices {name}"), epilog(f"devices {name}")
 
 
@@ -289,16 +302,14 @@ def _add_profile(verbs: Any) -> None:
         "--measure", action="store_true", help="also measure its latency on this machine (default: off)"
     )
     profiled.add_argument(
-        "--check", action="store_true", help="also show the MAC and parameter counts of fvcore (default: off)"
+        "--check", action="store_true", help="also show the MACs and parameters that fvcore counts (default: off)"
     )
     profiled.add_argument("--html", metavar="FILE", help="also write an HTML page with charts (default: none)")
     profiled.add_argument("--json", action="store_true", help=_JSON)
 
 
 def _add_select(verbs: Any) -> None:
-    selected = verbs.add_parser(
-        "select", help="rank the pretrained timm models that meet a budget by published accuracy"
-    )
+    selected = verbs.add_parser("select", help="rank pretrained timm models within the limits by published accuracy")
     for option in ("--latency", "--ram", "--flash", "--energy"):
         _add_option(selected, option, f"{settings()[_name(option)].text} (default: no limit)")
     selected.add_argument("--device", default="host", help=_RUN_OPTIONS["--device"])

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from argparse import Namespace
 from pathlib import Path
 
 from compress.atomic_files import json_text
 from hw_profiles.device_kit.first_use import device_here
-from nas.commands.output.log_output import measurement_log
 from nas.commands.output.output_files import check_page
 from nas.commands.output.text_table import aligned, cut, printable, short
 from nas.commands.profile_facts import (
     Facts,
-    bits_of,
     doubts,
     energy_text,
     interval,
@@ -26,8 +25,9 @@ from nas.commands.profile_facts import (
 )
 from nas.errors import user_input
 
-_HEAD = ("#", "layer", "kind", "layout", "bits", "output", "MACs", "weights", "traffic", "live", "µs", "%")
-_SHAPE_WIDTH = 14
+_HEAD = ("#", "layer", "kind", "output", "MACs", "weight", "RAM", "µs", "%")
+_WIDTH = 80
+_KIND_WIDTH, _SHAPE_WIDTH, _LABEL_WIDTH = 12, 11, 13
 
 
 def run_profile(parsed: Namespace) -> None:
@@ -40,8 +40,7 @@ def run_profile(parsed: Namespace) -> None:
         check_page(Path(parsed.html))
     with user_input():
         shape = None if parsed.input_shape is None else parse_input_shape(parsed.input_shape)
-        with measurement_log():
-            device = device_here(parsed.device)
+        device = device_here(parsed.device)
         facts = profile_facts(
             parsed.model, device, parsed.precision, input_shape=shape, measured=parsed.measure, checked=parsed.check
         )
@@ -56,26 +55,26 @@ def run_profile(parsed: Namespace) -> None:
 
 
 def layer_lines(facts: Facts) -> list[str]:
-    """The table of layers, each line at most 110 characters wide, and the meaning of its symbols."""
+    """The table of layers, each line at most 80 characters wide, and the meaning of its symbols."""
     rows = [_row(i, layer, facts) for i, layer in enumerate(facts["layers"])]
     call = facts["call"]
-    blank = [""] * 8
-    rows.append(["", "per-call overhead", *blank, f"{call['microseconds']:.2f}", f"{100 * call['share']:.1f}"])
+    blank = [""] * 5
+    rows.append(["", "call overhead", *blank, _microseconds(call["microseconds"]), f"{100 * call['share']:.1f}"])
     weights = facts["flash_bytes"] - facts["runtime_flash_bytes"]
-    sums = ["", "", "", "", short(facts["macs"]), short(weights), "", ""]
-    rows.append(["", "total, estimated", *sums, f"{1000 * facts['estimated_ms']:.2f}", "100.0"])
-    signs = ["weights, traffic and live in bytes (k = 1000)", "* peak"]
+    sums = ["", "", short(facts["macs"]), short(weights), ""]
+    rows.append(["", "total, estimated", *sums, _microseconds(1000 * facts["estimated_ms"]), "100"])
+    signs = ["sizes in bytes (k = 1000)", "RAM: live activations", "*: peak", "more: --html, --json"]
     if any(layer["fallback_cost"] for layer in facts["layers"]):
-        signs.append("~ no measured cost for this kernel; cost of a similar kernel used")
+        signs.append("~: cost of a similar kernel used, as this one has no measured cost")
     if facts["unknown_ops"]:
-        signs.append("? unknown operation")
-    return [*aligned(_HEAD, rows, left=6, fill=1), "; ".join(signs)]
+        signs.append("?: unknown operation")
+    return [*aligned(_HEAD, rows, left=4, fill=1, width=_WIDTH), *textwrap.wrap("; ".join(signs), width=_WIDTH)]
 
 
 def total_lines(facts: Facts) -> list[str]:
     """The totals, how each was obtained, and what makes them uncertain."""
-    runtime, layer = of_runtime(facts["runtime_ram_bytes"]), printable(facts["peak_layer"])
-    peak = f"{facts['peak_ram_bytes']:,} bytes of activations, computed{runtime}; reached at {layer}"
+    runtime, layer = of_runtime(facts["runtime_ram_bytes"], ", including"), printable(facts["peak_layer"])
+    peak = f"{facts['peak_ram_bytes']:,} bytes, computed from activation lifetimes{runtime}; peak at {layer}"
     lines = [
         ("model", f"{printable(facts['model'])}, {facts['precision']}, {reads_text(facts)}"),
         ("device", printable(facts["device"])),
@@ -104,11 +103,22 @@ def total_lines(facts: Facts) -> list[str]:
         lines.append(("", f"{found['peak_ram_bytes']:,} bytes of RAM, {found['flash_bytes']:,} of flash"))
     lines += _check_lines(facts)
     lines += [("warning", doubt) for doubt in doubts(facts)]
-    return [f"{name:<12} {text}".rstrip() for name, text in lines]
+    return [line for name, text in lines for line in _wrapped(name, text)]
+
+
+def _wrapped(name: str, text: str) -> list[str]:
+    """A fact in lines of at most 80 characters, the further ones below the text of the first.
+
+    >>> _wrapped("MACs", "12")
+    ['MACs         12']
+    """
+    first, further = f"{name:<{_LABEL_WIDTH}}", " " * _LABEL_WIDTH
+    return textwrap.wrap(text, _WIDTH, initial_indent=first, subsequent_indent=further, break_on_hyphens=False)
 
 
 def _weights(facts: Facts) -> str:
-    return f"{facts['flash_bytes']:,} bytes including quantization scales{of_runtime(facts['runtime_flash_bytes'])}"
+    runtime = of_runtime(facts["runtime_flash_bytes"], " and")
+    return f"{facts['flash_bytes']:,} bytes including quantization scales{runtime}"
 
 
 def _dead(macs: int) -> str:
@@ -137,7 +147,7 @@ def _difference(ours: int, theirs: int) -> str:
     return (
         "the same"
         if ours == theirs
-        else f"fitnas counts {abs(100 * (ours / theirs - 1)):.2f}% {'more' if ours > theirs else 'less'}"
+        else f"fitnas counts {abs(100 * (ours / theirs - 1)):.2f}% {'more' if ours > theirs else 'fewer'}"
     )
 
 
@@ -147,17 +157,22 @@ def _row(index: int, layer: Facts, facts: Facts) -> list[str]:
     return [
         str(index),
         printable(_short_name(layer)),
-        kind_of(layer),
-        layer["layout"],
-        bits_of(layer),
+        cut(kind_of(layer), _KIND_WIDTH),
         cut(shape_text(layer["output_shape"]), _SHAPE_WIDTH),
         short(layer["macs"]),
         short(layer["weight_bytes"]),
-        short(layer["activation_bytes"]),
         peak + short(layer["live_bytes"]),
-        f"{about}{layer['microseconds']:.2f}",
+        about + _microseconds(layer["microseconds"]),
         f"{100 * layer['share']:.1f}",
     ]
+
+
+def _microseconds(value: float) -> str:
+    """
+    >>> [_microseconds(value) for value in (1.789, 182.345, 29804.94)]
+    ['1.79', '182.3', '29805']
+    """
+    return f"{value:.2f}" if value < 99.995 else f"{value:.1f}" if value < 9999.95 else f"{value:.0f}"
 
 
 def _short_name(layer: Facts) -> str:

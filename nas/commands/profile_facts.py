@@ -112,13 +112,13 @@ def _fvcore(model: Arch | Path | str, input_shape: tuple[int, ...]) -> dict[str,
     return asdict(fvcore_counts(build_model(model) if isinstance(model, Arch) else model, input_shape))
 
 
-def of_runtime(size: int) -> str:
-    """The part of a total that the runtime itself takes.
+def of_runtime(size: int, before: str) -> str:
+    """The part of a total that the runtime itself takes, after the words ``before``.
 
-    >>> of_runtime(0), of_runtime(16_800)
-    ('', ', and the runtime (16,800)')
+    >>> of_runtime(0, " and"), of_runtime(16_800, " and")
+    ('', ' and 16,800 for the runtime')
     """
-    return f", and the runtime ({size:,})" if size else ""
+    return f"{before} {size:,} for the runtime" if size else ""
 
 
 def energy_text(facts: Facts) -> str:
@@ -137,8 +137,8 @@ def _energy_source(device: Device) -> str | None:
     if power is None:
         return None
     assumed = "assumed" if power.assumed else "published"
-    scope = f" ({power.note})" if power.note else ""
-    return f"latency × {power.value:,g} mW ({assumed}){scope}; excludes idle power"
+    scope = f"; {power.note}" if power.note else ""
+    return f"latency × {power.value:,g} mW ({assumed}{scope}), without idle power"
 
 
 def reads_text(facts: Facts) -> str:

@@ -169,11 +169,11 @@ def _sources(facts: Facts) -> Markup:
         pairs["latency, estimated"] = interval(facts, "estimated")
     pairs["times of layers"] = "estimated from the device file"
     pairs["peak RAM"] = (
-        f"{facts['peak_ram_bytes']:,} bytes of activations, computed from their lifetimes"
-        f"{of_runtime(facts['runtime_ram_bytes'])}; reached at "
+        f"{facts['peak_ram_bytes']:,} bytes, computed from activation lifetimes"
+        f"{of_runtime(facts['runtime_ram_bytes'], ', including')}; peak at "
         f"{cut(printable(facts['peak_layer']), _NAME_WIDTH)} (layer {facts['peak_index']})"
     )
-    runtime = of_runtime(facts["runtime_flash_bytes"])
+    runtime = of_runtime(facts["runtime_flash_bytes"], " and")
     pairs["weights"] = f"{facts['flash_bytes']:,} bytes including quantization scales{runtime}"
     pairs["weight count"] = f"{facts['weight_count']:,} (batch normalization folded)"
     pairs["MACs"] = f"{facts['macs']:,} (convolution, linear and matmul operations)"

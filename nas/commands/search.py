@@ -31,7 +31,7 @@ def run_search(parsed: Namespace, overrides: Mapping[str, Any]) -> None:
     ]  # fmt: skip
     print("\n" + "\n".join(aligned(_COLUMNS, rows, left=0)) + "\n")
     print(f"{facts['evaluated']} candidates were trained, {facts['proposed']} proposed; {facts['ended']}")
-    print(f"chosen network: {facts['winner']['file']}")
+    print(f"selected network: {facts['winner']['file']}")
 
 
 def run_worker(study: str, where: Mapping[str, Any]) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 from compress.atomic_files import json_text
 from hw_profiles.device_kit.first_use import device_here
-from nas.commands.output.log_output import measurement_log
 from nas.commands.output.output_files import check_page
 from nas.commands.output.text_table import aligned, printable, short
 from nas.config import budget_of
@@ -35,7 +34,7 @@ def run_select(parsed: Namespace) -> None:
     for option, fewest in (("top", 1), ("measure", 0)):
         if getattr(parsed, option) < fewest:
             raise InputError(f"--{option} must be at least {fewest}, got {getattr(parsed, option)}")
-    with user_input(), measurement_log():
+    with user_input():
         device = device_here(parsed.device)
         budget = budget_of(latency=parsed.latency, ram=parsed.ram, flash=parsed.flash, energy=parsed.energy)
         if parsed.measure:
@@ -85,7 +84,7 @@ def notes(found: Selection, measured: bool) -> list[str]:
     lines = [
         f"top-1: {CAVEAT}",
         f"ms: estimated latency on {found.device.name} ({found.precision}); within the limit with 90% probability",
-        "px: input size; RAM: peak activation memory; flash: weights with scales; both with the runtime's if known",
+        "px: input size; RAM: peak activation memory; flash: weight size; both include the runtime where known",
         "*: on the Pareto front of top-1 accuracy and latency",
         f"budget: {limits or 'no limit'}: met by {len(found.within)} of {total} published results",
         f"Pareto front: {len(found.front)} models (see all with --json or --html)",

@@ -24,7 +24,7 @@ from hw_profiles.latency.energy import energy_upper_bound_mj
 from nas.compression.job import CompressJob
 from nas.compression.plan_runs import Nearest, PlanRun
 from nas.report.compression_page import COMPRESSION, COMPRESSION_SCHEMA
-from nas.results.collect import Result, limit_text, limited_values, points_text
+from nas.results.collect import LIMITS, Result, limit_text, limited_values, points_text, quantity_text
 from nas.results.prediction_statistics import interval_of
 from nas.results.waterfall import waterfall
 
@@ -228,10 +228,12 @@ def _listed(names: Iterable[str], values: Mapping[str, Any]) -> str:
     """The values as text.
 
     >>> _listed(["coded_bytes", "latency_ms"], {"coded_bytes": 1000, "latency_ms": 0.123456})
-    '1,000 bytes, latency_ms 0.1235'
+    'compressed size 1,000 bytes, latency 0.1235 ms'
     """
     return ", ".join(
-        f"{values[name]:,.0f} bytes" if name == "coded_bytes" else f"{name} {values[name]:.4g}"
+        f"compressed size {values[name]:,.0f} bytes"
+        if name == "coded_bytes"
+        else f"{LIMITS[name][0]} {quantity_text(name, values[name], 4)}"
         for name in names
         if values.get(name) is not None
     )

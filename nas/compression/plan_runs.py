@@ -144,7 +144,7 @@ def _search(job: CompressJob, place: Place) -> Sequence[Strength]:
         plan = _plan_of(job, strength, short)
         found = _run(looking, f"{strength.label}, short", plan, start, max_accuracy_drop=_ANY_DROP)
         lost = points_lost(start.reference.metrics, found.home.metrics)
-        log.info("plan %s: %d bytes coded, %.2f points lost", found.label, found.coded_bytes, lost)
+        log.info("plan %s: %d bytes compressed, accuracy drop %.2f points", found.label, found.coded_bytes, lost)
         return Scored(strength=strength, coded_bytes=found.coded_bytes, points_lost=lost, excess=found.excess(job))
 
     scored = searched_strengths(

@@ -46,14 +46,16 @@ class Strength:
         """A name for people and folders.
 
         >>> Strength(channels=0.2, zeros=0.5).label, Strength(clusters=16, int8=False).label
-        ('channels 0.2, zeros 0.5, int8', 'clusters 16, float32')
+        ('channel pruning 0.2, sparsity 0.5, int8', 'clusters 16, float32')
         """
         parts = [
-            f"{name} {value:g}"
-            for name in ("channels", "zeros", "clusters")
+            f"{named} {value:g}"
+            for name, named in (("channels", "channel pruning"), ("zeros", "sparsity"), ("clusters", "clusters"))
             if (value := getattr(self, name)) is not None
         ]
-        parts += ["by sensitivity"] * self.by_sensitivity + ["pruned to the limits"] * self.to_limits
+        parts += ["sparsity allocated by sensitivity"] * self.by_sensitivity + [
+            "channels pruned to the limits"
+        ] * self.to_limits
         return ", ".join([*parts, "int8" if self.int8 else "float32"])
 
 

@@ -103,7 +103,7 @@ class RayTasks:
                     raise EvaluationError("the executor was closed") from None
                 if attempt == _ATTEMPTS:
                     raise EvaluationError(_DIED, retry_may_help=True) from error
-                log.warning("a Ray worker died: its candidate is tried again")
+                log.warning("a Ray worker died; retrying its candidate")
             except errors.RayError as error:
                 raise EvaluationError(f"{type(error).__name__}: {_first_line(error)}") from error
             finally:

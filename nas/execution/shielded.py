@@ -87,7 +87,7 @@ def _threads() -> int | None:
 
 
 def _tell(error: ChildDiedError, what: str, note: Path | None, *, again: bool) -> None:
-    log.warning("%s %s%s", what, error, "; it is tried once more with other kernels" if again else "")
+    log.warning("%s %s%s", what, error, "; retrying once with different kernels" if again else "")
     if error.last_words:
         log.info("%s", error.last_words)
     if note is not None and error.returncode != -SIGKILL:  # a lack of memory may be over the next time

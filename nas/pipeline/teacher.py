@@ -227,7 +227,7 @@ def _export(teacher: nn.Module, data: Dataset, path: Path) -> bool:
         try:
             torch.onnx.export(teacher.model, (x,), buffer, dynamo=False, opset_version=20)  # type: ignore[arg-type]
         except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
-            log.info("the teacher cannot be written as ONNX, so its latency is not known: %s", error)
+            log.info("the teacher cannot be exported to ONNX, so its latency is unknown: %s", error)
             return False
     write_bytes(path, buffer.getvalue())
     return True

@@ -22,7 +22,7 @@ def plan_section(metrics: Facts) -> Markup:
         f"(planned: {plan['winner_epochs']:.0f})",
         "search": search_words(metrics["search"]),
         "ranking": ranking_words(metrics["search"]),
-        "with twice the time": f"{more} (extrapolated: error as a power law of training time)",
+        "with twice the time": f"{more} (extrapolated from a power law of error against training time)",
         "total": f"{metrics['seconds']:.0f} s of {plan['seconds']:.0f} s",
     }
     lines = joined(element("p", f"{line[:1].upper()}{line[1:]}.") for line in plan["lines"])

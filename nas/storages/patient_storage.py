@@ -78,7 +78,7 @@ class PatientStorage(ForwardingStorage):
                 wait, again = min(2 * wait, _LONGEST_WAIT), True
                 continue
             if reported:
-                log.warning("the storage %s answers again", self.address)
+                log.warning("the storage %s is responding again", self.address)
             return answer
 
     def _explained(self, error: Exception) -> None:

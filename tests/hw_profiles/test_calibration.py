@@ -152,7 +152,7 @@ def test_what_is_no_time_is_named_and_set_aside(ms: float) -> None:
     ):
         calibrate(host, [(network, ms)])
     found = calibration_report(host, [(network, ms), (other, 7.0)], names=("bad", "good"))
-    assert found.set_aside == (f"bad: {ms!r} ms is no positive number",)
+    assert found.set_aside == (f"bad: {ms!r} ms is not a positive number",)
     assert found.used == 1
     assert found.device == calibrate(host, [(other, 7.0)])
 
@@ -216,7 +216,7 @@ def test_kernels_of_one_kind_that_differ_by_their_sizes_are_learned_from_a_few_n
 
 def test_what_cannot_be_used_is_said() -> None:
     host = load_device("host")
-    with pytest.raises(ValueError, match=r"got gone\.onnx: -1.0 ms is no positive number"):
+    with pytest.raises(ValueError, match=r"got gone\.onnx: -1.0 ms is not a positive number"):
         calibrate(host, [("gone.onnx", -1.0)])
     with pytest.raises(ValueError, match=r"device host has no costs in int4"):
         calibrate(host, [(networks()["mobilenetv2_100"], 1.0)], "int4")

@@ -30,10 +30,10 @@ log = logging.getLogger("fitnas")
 class Int4:
     """Store the weights as 4-bit integers with a scale for each ``group`` of neighbours along the input axis.
 
-    Without a ``recipe`` each scale is the one of the least squared error, and biases undo what that does
-    to the mean of each channel on training images, where there are any and the network is no transformer. With one the network trains on while it is
-    rounded so in each step, the gradient going straight through (1308.3432), led by what it was; weights that are zero
-    stay zero.
+    Without a ``recipe`` each scale is the one of the least squared error, and biases undo what that does to the mean of
+    each channel on training images, where there are any and the network is no transformer. With one the network trains
+    on while it is rounded so in each step, the gradient going straight through (1308.3432), led by what it was; weights
+    that are zero stay zero.
 
     The file shrinks to about an eighth. Where it runs the weights are made float32 again when it is loaded, so that
     neither memory nor latency changes.

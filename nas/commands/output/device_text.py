@@ -132,7 +132,7 @@ def device_lines(facts: dict[str, Any]) -> list[str]:
         f"  source       {facts['source']}",
         f"  measured on  {measured}",
         f"  this machine {_here(facts)}",
-        f"  estimates    error of {off}, standard deviation",
+        f"  estimates    standard deviation of the error: {off}",
         *_missed(facts["held_out"]),
         *(_fact_line(name, fact) for name, fact in facts["facts"].items()),
     ]

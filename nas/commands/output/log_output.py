@@ -8,16 +8,25 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 
-def add_verbosity(parser: argparse.ArgumentParser) -> None:
-    """Add ``-v`` and ``-q``, which exclude each other."""
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument(
-        "-v", "--verbose", action="store_true", help="also show log messages from third-party libraries (default: off)"
+def add_verbosity(parser: argparse.ArgumentParser, **how: Any) -> None:
+    """Add ``-v`` and ``-q``, which exclude each other; ``how`` goes to both, such as ``default``."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="also show log messages from third-party libraries (default: off)",
+        **how,
     )
-    how.add_argument(
-        "-q", "--quiet", action="store_true", help="show warnings only, no progress bars or log messages (default: off)"
+    group.add_argument(
+        "-q",
+        "--quiet",
+        action="store_true",
+        help="show warnings only, no progress bars or log messages (default: off)",
+        **how,
     )
 
 
@@ -27,19 +36,28 @@ def _is_not_the_error(record: logging.LogRecord) -> bool:
 
 
 @contextmanager
-def measurement_log() -> Iterator[None]:
-    """Within it, what measurements of devices say appears on stderr; no library is loaded for it."""
-    log = logging.getLogger("fitnas")
+def light_log(*, verbose: bool = False, quiet: bool = False) -> Iterator[None]:
+    """As :func:`log_on_stderr`, for commands that are over in seconds: no library is loaded for it."""
+    log = logging.root if verbose else logging.getLogger("fitnas")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("nas: %(message)s"))
     level = log.level
     log.addHandler(handler)
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
     try:
-        yield
+        with _no_progress() if quiet else nullcontext():
+            yield
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
+
+
+@contextmanager
+def _no_progress() -> Iterator[None]:
+    from compress.progress import no_progress
+
+    with no_progress():
+        yield
 
 
 @contextmanager

@@ -39,8 +39,10 @@ def short(count: float, gap: str = "") -> str:
     return f"{count:.0f}{gap}"
 
 
-def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int, fill: int | None = None) -> list[str]:
-    """Lines of columns, the first ``left`` of them flush left; column ``fill`` is cut to keep lines within 110.
+def aligned(
+    head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int, fill: int | None = None, width: int = WIDTH
+) -> list[str]:
+    """Lines of columns, the first ``left`` of them flush left; column ``fill`` is cut to keep lines within ``width``.
 
     >>> aligned(["name", "n"], [["conv", "12"], ["add", "3"]], left=1)
     ['name   n', 'conv  12', 'add    3']
@@ -50,12 +52,12 @@ def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int, fi
     gap = "  "
     if fill is not None:
         others = sum(widths) - widths[fill]
-        if others + widths[fill] + len(gap) * (len(widths) - 1) > WIDTH:
+        if others + widths[fill] + len(gap) * (len(widths) - 1) > width:
             gap = " "
-        widths[fill] = min(widths[fill], max(_NARROWEST, WIDTH - others - len(gap) * (len(widths) - 1)))
+        widths[fill] = min(widths[fill], max(_NARROWEST, width - others - len(gap) * (len(widths) - 1)))
     lines = []
     for row in cells:
-        parts = [cut(cell, width) for cell, width in zip(row, widths, strict=True)]
+        parts = [cut(cell, widest) for cell, widest in zip(row, widths, strict=True)]
         padded = [p.ljust(w) if i < left else p.rjust(w) for i, (p, w) in enumerate(zip(parts, widths, strict=True))]
         lines.append(gap.join(padded).rstrip())
     return lines

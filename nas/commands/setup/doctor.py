@@ -168,7 +168,7 @@ def _device_file() -> Check:
     here = conditions(device.threads)
     differing = [name for name, value in here.items() if device.conditions.get(name) != value]
     return Check(
-        name="device file", state=State.NOTE, found=f"`host` was measured with another {', '.join(differing)}",
+        name="device file", state=State.NOTE, found=f"`host` was measured with a different {', '.join(differing)}",
         advice="estimates for `host` are only accurate to a factor of two, so candidates are measured "
         "instead. To create a device file for this machine (10 minutes, machine otherwise idle), run: "
         "nas devices measure --out my.toml; then use --device my.toml",

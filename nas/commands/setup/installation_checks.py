@@ -18,7 +18,7 @@ from nas.execution.memory_limits import available_bytes
 
 _EXTRAS = {
     "pretrained": "weights of EfficientNet-Lite0 for --init without a download",
-    "huggingface": "--data takes data sets saved by Hugging Face's datasets",
+    "huggingface": "--data with datasets saved by Hugging Face's datasets",
     "ray": "--executor ray",
     "postgres": "--storage postgresql://",
     "mysql": "--storage mysql://",
@@ -78,7 +78,7 @@ def _packages() -> Check:
     if wrong:
         return Check(
             name="required packages", state=State.FAILED, found="; ".join(wrong),
-            advice="install fitnas again, into an environment of its own: pip install .",
+            advice="reinstall fitnas in a virtual environment of its own: pip install .",
         )  # fmt: skip
     return Check(name="required packages", state=State.OK, found=f"{len(needed)} installed")
 
@@ -100,7 +100,10 @@ def _extra(name: str) -> Check:
     purpose = f"needed only for: {_EXTRAS[name]}"
     if not needed:
         return Check(
-            name=f"extra {name}", state=State.MISSING, found="not known to the installed fitnas", advice=purpose
+            name=f"extra {name}",
+            state=State.MISSING,
+            found="unknown to the installed version of fitnas",
+            advice=purpose,
         )
     if wrong:
         return Check(
@@ -153,6 +156,6 @@ def _cache() -> Check:
     if not os.access(nearest, os.W_OK):
         return Check(
             name="cache folder", state=State.FAILED, found=f"{nearest} cannot be written",
-            advice="set the variable XDG_CACHE_HOME to a folder of yours",
+            advice="set XDG_CACHE_HOME to a writable folder",
         )  # fmt: skip
     return Check(name="cache folder", state=State.OK, found=str(folder))

@@ -323,9 +323,9 @@ def test_a_folder_of_other_stages_or_networks_is_refused(learnt: Artifact, few: 
     with pytest.raises(ValueError, match="was created with seed=0, now it is 7"):
         pruned(0.3, around=replace(estimated, seed=7))
     other = replace(estimated.data, train=estimated.data.val, val=estimated.data.train)
-    with pytest.raises(ValueError, match="made with data"):
+    with pytest.raises(ValueError, match="was created with data="):
         pruned(0.3, around=replace(estimated, data=other))
-    with pytest.raises(ValueError, match="made with recipe 'a recipe', wanted is None"):
+    with pytest.raises(ValueError, match="was created with recipe='a recipe', now it is None"):
         run_stages(learnt, [Prune(amount=0.3, recipe=None)], estimated, tmp_path)
     with pytest.raises(ValueError, match="holds the stages of another network; choose another folder"):
         pruned(0.3, artifact_of(learnt.arch, seed=9))
@@ -390,19 +390,35 @@ BEFORE = {
     ("after", "budget", "said"),
     [
         ({"precision": "int8", "latency_ratio": (0.9, 0.89, 0.91), "file_bytes": 300}, {}, None),
-        ({"precision": "int8", "latency_ratio": (1.1, 1.05, 1.2), "file_bytes": 300}, {}, "slower: 1.10x"),
+        (
+            {"precision": "int8", "latency_ratio": (1.1, 1.05, 1.2), "file_bytes": 300},
+            {},
+            "slower: 1.10x the previous latency",
+        ),
         ({"precision": "int8", "latency_ratio": (1.03, 1.01, 1.05), "file_bytes": 300}, {}, None),
-        ({"precision": "int8", "latency_ratio": (1.0, 0.99, 1.01)}, {}, "neither faster nor smaller: 1.00x"),
+        (
+            {"precision": "int8", "latency_ratio": (1.0, 0.99, 1.01)},
+            {},
+            "neither faster nor smaller: 1.00x the previous",
+        ),
         ({"precision": "int8", "latency_ratio": (0.9, 0.89, 0.91)}, {}, None),
-        ({"arch": "b", "latency_ratio": (0.98, 0.96, 0.99), "file_bytes": 300}, {}, "not faster: 0.98x"),
+        (
+            {"arch": "b", "latency_ratio": (0.98, 0.96, 0.99), "file_bytes": 300},
+            {},
+            "not faster: 0.98x the previous latency",
+        ),
         ({"arch": "b", "latency_ratio": (0.9, 0.9, 0.9), "file_bytes": 1001}, {}, "larger: 1,001 bytes (was 1,000)"),
         ({"weight_form": "c", "latency_ratio": (1.0, 0.9, 1.1), "coded_bytes": 90, "file_bytes": 1001}, {}, None),
         (
             {"weight_form": "c", "latency_ratio": (1.0, 0.9, 1.1), "coded_bytes": 701},
             {},
-            "larger: 701 bytes compressed",
+            "larger: 701 bytes compressed (was 700)",
         ),
-        ({"weight_form": "c", "latency_ratio": (1.1, 1.05, 1.2), "coded_bytes": 90}, {}, "slower: 1.10x"),
+        (
+            {"weight_form": "c", "latency_ratio": (1.1, 1.05, 1.2), "coded_bytes": 90},
+            {},
+            "slower: 1.10x the previous latency",
+        ),
         ({"arch": "b", "latency_ratio": (0.9, 0.9, 0.9), "val_accuracy": 0.889}, {}, "accuracy drop of 1.10 points"),
         ({"arch": "b", "latency_ratio": (0.9, 0.9, 0.9), "val_accuracy": 0.890}, {}, None),
         (

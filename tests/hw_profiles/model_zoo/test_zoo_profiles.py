@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -81,7 +82,7 @@ def test_a_precision_that_the_device_lacks_is_named() -> None:
 
 
 def test_what_is_not_stored_is_worked_out_and_said(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from itertools import islice
 
@@ -89,10 +90,11 @@ def test_what_is_not_stored_is_worked_out_and_said(
     from hw_profiles.model_zoo.stored_workloads import stored_networks
 
     monkeypatch.setattr(module, "stored_networks", lambda: islice(stored_networks(), 3))
+    monkeypatch.setattr(module, "features_file", lambda *key: tmp_path / "nothing")
     monkeypatch.setattr(module, "_REPORT_SECONDS", 0.0)
     monkeypatch.setattr(module, "_SAME_KERNELS", {})
     with caplog.at_level("INFO", "fitnas"):
         found = module.zoo_features.__wrapped__("torch", "fp32")
     assert len(found.architectures) == 3
     assert "no stored features for the runtime torch" in caplog.text
-    assert "2 networks worked out" in caplog.text
+    assert "2 networks computed" in caplog.text

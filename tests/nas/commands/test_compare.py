@@ -38,12 +38,12 @@ def files(tmp_path: Path) -> tuple[str, str, str]:
 def test_a_table_says_where_two_files_part(files: tuple[str, str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", files[0], files[1], "--data", "digits"]) == 0
     told = capsys.readouterr()
-    assert "layers: classifier (Gemm) is the first that differs by more than 0.1" in told.out
+    assert "layers: classifier (Gemm) is the first whose relative error exceeds 0.1" in told.out
     assert f"{Path(files[0]).stat().st_size:,}" in told.out
     assert main(["compare", files[0], files[0], "--data", "digits"]) == 0
     told = capsys.readouterr()
     assert f"same prediction for 100.00% of {len(load_data('digits').test)} test images" in told.out
-    assert "layers: none of 22 differs by more than 0.1" in told.out
+    assert "layers: no relative error above 0.1 in 22 layers" in told.out
 
 
 def test_json_holds_every_layer_and_what_was_measured(

@@ -117,8 +117,8 @@ def test_a_table_of_latencies_makes_a_device(tmp_path: Path, capsys: pytest.Capt
     )
     assert main(["devices", "calibrate", "--base", base.name, "--from", str(table), "--out", str(out)]) == 0
     text = capsys.readouterr().out
-    assert "set aside    mobilenetv2_100: nan ms is no positive number" in text
-    assert "set aside    mnasnet_050: 100000 ms is" in text
+    assert "not used     mobilenetv2_100: nan ms is not a positive number" in text
+    assert "not used     mnasnet_050: 100000 ms is" in text
     device = load_device(out)
     assert device.calibrated == ("int8",)
     assert (device.name, device.facts) == ("mine", base.facts)
@@ -195,7 +195,7 @@ def test_a_measured_device_estimates_networks(
     assert f"nas profile resnet8 --device {out}" in text
     assert f"nas devices measure: {load_device(out).source.split()[3]} random networks" in text
     assert "6.1% (fp32)" in text  # an error of 10 % is at the 90th of a hundred: 0.1 / 1.645
-    assert re.search(r"nas: fp32: \d+ networks, median error of those left out 10.0 %", log)
+    assert re.search(r"nas: fp32: \d+ networks, median cross-validation error 10.0 %", log)
     assert os.listdir(tmp_path) == ["my.toml"]  # noqa: PTH208
     assert main(["profile", "resnet8", "--device", str(out)]) == 0
     assert main(["profile", "resnet8", "--device", str(out), "--precision", "int8"]) == 2

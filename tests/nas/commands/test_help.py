@@ -18,7 +18,7 @@ from compress.progress import progress
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.writer import random_weights, write_onnx
 from nas.commands.examples import EXAMPLES
-from nas.commands.main import _parser, main
+from nas.commands.main import _COMMANDS, _parser, main
 from nas.commands.output.log_output import log_on_stderr
 from search_spaces import preset
 
@@ -145,3 +145,42 @@ def test_verbose_and_quiet_exclude_each_other(capsys: pytest.CaptureFixture[str]
         main(["run", "-v", "-q"])
     assert ended.value.code == 2
     assert "not allowed with argument" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_takes_verbose_and_quiet(verb: str) -> None:
+    shared = {option for action in VERBS[verb]._actions for option in action.option_strings}
+    assert {"-v", "--verbose", "-q", "--quiet"} <= shared
+
+
+@pytest.mark.parametrize("arguments", [["-q"], ["show", "host", "-q"], ["-q", "show", "host"]])
+def test_quiet_stands_before_or_after_what_stands_below_a_verb(arguments: list[str]) -> None:
+    parsed = _parser().parse_args(["devices", *arguments])
+    assert parsed.quiet
+    assert not parsed.verbose
+
+
+@pytest.mark.parametrize(
+    ("option", "fitnas", "library"), [([], True, False), (["-q"], False, False), (["-v"], True, True)]
+)
+def test_a_verb_that_does_not_train_obeys_verbose_and_quiet(
+    option: list[str],
+    fitnas: bool,
+    library: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def profiled(parsed: argparse.Namespace) -> None:
+        with progress("a part") as report:
+            report(0.5)
+        logging.getLogger("fitnas").info("from fitnas")
+        logging.getLogger("fitnas").warning("a warning")
+        logging.getLogger("a.library").info("from a library")
+
+    monkeypatch.setitem(_COMMANDS, "profile", profiled)
+    assert main(["profile", "resnet8", *option]) == 0
+    error = capsys.readouterr().err
+    assert error.count("nas: a warning\n") == 1
+    assert error.count("nas: from fitnas\n") == fitnas
+    assert error.count("nas: from a library\n") == library
+    assert ("a part" in error) is fitnas

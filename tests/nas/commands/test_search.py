@@ -56,7 +56,7 @@ def test_the_front_is_printed_and_the_files_are_there(searched: tuple[Path, str]
     folder, out = searched
     assert out.splitlines()[1].split() == ["trial", "val", "acc", "latency", "ms", "peak", "RAM", "bytes", "params"]
     assert "3 candidates were trained" in out
-    assert f"chosen network: {folder / 'winner.json'}" in out
+    assert f"selected network: {folder / 'winner.json'}" in out
     assert {"study.db", "trials.csv", "winner.json", "config.toml"} <= {path.name for path in folder.iterdir()}
     Arch.from_json((folder / "winner.json").read_text())
     trials = trials_of(folder / "study.db")

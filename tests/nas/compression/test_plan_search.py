@@ -112,4 +112,4 @@ def test_pruning_to_limits_is_costed_in_the_precision_that_is_deployed() -> None
         assert isinstance(prune, Prune)
         assert prune.precision == precision
         assert prune.limits() == {"latency_ms": pytest.approx(1.94), "peak_ram_bytes": pytest.approx(48_500)}
-    assert strength.label == "zeros 0.5, pruned to the limits, float32"
+    assert strength.label == "sparsity 0.5, channels pruned to the limits, float32"

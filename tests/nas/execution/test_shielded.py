@@ -68,7 +68,7 @@ def test_a_crash_is_tried_once_more_in_another_way_and_then_remembered(
         assert run_shielded(calls.die, "abort", what="the training", after_crash=["other"], note=note) == "other"
     assert read_json(note) == {"crash": "was killed by signal 6 (aborted)"}
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert told == ["the training was killed by signal 6 (aborted); it is tried once more with other kernels"]
+    assert told == ["the training was killed by signal 6 (aborted); retrying once with different kernels"]
 
 
 def test_a_crash_in_both_ways_is_an_error() -> None:

@@ -84,4 +84,4 @@ def test_a_proxy_that_is_away_for_a_while_is_waited_for(proxy: Any, caplog: pyte
     complete = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
     assert len(complete) == 6
     assert "is not responding; waiting" in caplog.text
-    assert "answers again" in caplog.text
+    assert "is responding again" in caplog.text
