@@ -7,6 +7,7 @@ import math
 import os
 import socket
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -18,6 +19,7 @@ from nas.execution.in_process import Evaluate, way_of
 log = logging.getLogger("fitnas")
 
 _ATTEMPTS = 2  # at one call whose worker died: it may not have been the candidate that killed it
+_CANCEL_SECONDS = 0.2  # until a task is cancelled again: Ray loses that of one whose worker is just starting
 _CONNECT_SECONDS = 10
 _DIED = "its Ray worker died: it was killed, or crashed in native code"
 
@@ -75,8 +77,10 @@ class RayTasks:
         """Kill the tasks that go on, and end Ray where this executor has started it."""
         with self._lock:
             self._closed = True
-            for task in self._tasks:
+        while tasks := self._running():
+            for task in tasks:
                 self._ray.cancel(task, force=True)
+            time.sleep(_CANCEL_SECONDS)
         self._threads.shutdown(wait=True, cancel_futures=True)
         if self._starts and self._ray.is_initialized():
             self._ray.shutdown()
@@ -110,6 +114,10 @@ class RayTasks:
                 with self._lock:
                     self._tasks.discard(task)
         raise AssertionError("the last attempt returns or raises")
+
+    def _running(self) -> list[Any]:
+        with self._lock:
+            return list(self._tasks)
 
     def _begun(self, candidate: Any, fidelity: float, alternative: bool) -> Any:
         with self._lock:
