@@ -141,7 +141,7 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     page = (tmp_path / "site" / "command_line.html").read_text()
-    assert "percentage points of accuracy" in page
+    assert "maximum total accuracy drop over all compression" in page
     assert "nas devices measure" in page
 
 

@@ -21,7 +21,7 @@ from nas.pipeline.pretrained_start import likely_part
 from nas.pipeline.pretrained_weights import AUTO as WEIGHTS_AT_HAND
 from nas.pipeline.pretrained_weights import package_at_hand
 from nas.pipeline.run_folder import log
-from nas.pipeline.stage_plan import baseline_of, with_stage_weights
+from nas.pipeline.stage_plan import LONGEST, baseline_of, with_stage_weights
 from nas.pipeline.teacher import AUTO, may_be_trained
 from nas.pipeline.time_budget import Clock
 from nas.pipeline.time_plan import (
@@ -81,7 +81,7 @@ def planned_search(job: Job, folder: Path, clock: Clock) -> TimePlan | None:
     def made() -> TimePlan:
         with progress("plan"):
             speeds = training_speeds({OF_THE_SPACE: _small_network(job)})
-        return search_plan(seconds, clock.spent, len(job.data.train), speeds)
+        return search_plan(seconds, clock.spent, len(job.data.train), speeds, job.config.search_epochs * LONGEST)
 
     return _made_once(folder, made)
 

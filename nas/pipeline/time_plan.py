@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -143,8 +144,11 @@ def time_plan(
     )
 
 
-def search_plan(seconds: float, spent: float, images: int, speeds: Mapping[str, float]) -> TimePlan:
-    """The plan of a search that no training follows, for networks that train so fast; ``spent`` seconds are over.
+def search_plan(
+    seconds: float, spent: float, images: int, speeds: Mapping[str, float], longest: float = math.inf
+) -> TimePlan:
+    """The plan of a search that no training follows, for networks that train so fast; ``spent`` seconds are over, and
+    no candidate is trained for more than ``longest`` epochs.
 
     Raises:
         InputError: the time is too short for one candidate, with the least that is needed.
@@ -157,6 +161,8 @@ def search_plan(seconds: float, spent: float, images: int, speeds: Mapping[str, 
     left = seconds - spent - _BEFORE_SECONDS
     _check_enough(seconds, left, _SHORTEST + _BESIDE_TRAINING, images)
     each = _candidate_seconds(left, images, fastest)
+    if fastest:
+        each = min(each, longest * images / fastest)
     return TimePlan(
         kind=SEARCH_ALONE,
         seconds=seconds,

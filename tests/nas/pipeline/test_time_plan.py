@@ -89,6 +89,9 @@ def test_a_search_alone_gets_the_whole_time_and_says_how_often_candidates_see_th
     assert plan.epochs == pytest.approx(plan.candidate_seconds * 700 / HANDS)
     each = f"each candidate is trained for {plan.candidate_seconds:.0f} s (up to {plan.epochs:.1f} epochs"
     assert plan.lines()[2].startswith(each)
+    short = search_plan(600, 20, HANDS, {OF_THE_SPACE: 700}, longest=2)
+    assert short.epochs == pytest.approx(2)
+    assert short.candidates > plan.candidates
     slow = search_plan(600, 20, HANDS, {OF_THE_SPACE: 20})
     assert plan.candidate_seconds < slow.candidate_seconds <= 60  # longer, so that networks can be told apart
     with pytest.raises(

@@ -26,7 +26,7 @@ def test_a_run_by_time_says_what_it_planned_and_what_came_of_it(tmp_path: Path) 
     assert metrics["search"]["candidates"]["known"] >= 1
     assert metrics["rows"][0]["label"] == "winner"
     assert all(row["val_seen"] for row in metrics["rows"])
-    assert "trained on" in table(metrics)
+    assert "used for training" in table(metrics)
     page = (folder / "report.html").read_text()
     assert plan["lines"][0] in page
     assert "twice the time" in page

@@ -194,7 +194,7 @@ def test_workers_wait_while_postgresql_is_stopped_and_go_on(
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     assert all(trial.value == trial.user_attrs["x"] for trial in complete)
     assert len(trials) - len(complete) <= 2  # one for each worker may have been made without an answer
-    said = [record.getMessage() for record in caplog.records if "answer" in record.getMessage()]
+    said = [record.getMessage() for record in caplog.records]
     assert any("is not responding; waiting" in line for line in said)
     assert not any("secret" in line for line in said)
 
