@@ -100,8 +100,7 @@ class Config:
     data: str = _setting(
         "digits",
         TASK,
-        "dataset: digits (built-in demo), a folder of images, a zip or tar archive of one, a folder "
-        "saved by Hugging "
+        "dataset: digits (built-in demo), a folder of images, a zip or tar archive of one, a folder saved by Hugging "
         "Face's datasets, an .npz file, or torchvision:NAME",
     )
     device: str = _setting(_DEFAULT_DEVICE, TASK, "target device: a name (see `nas devices`) or a .toml file")

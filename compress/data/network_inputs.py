@@ -37,9 +37,8 @@ class NamedInputs:
         if not counts or len(set(counts.values())) != 1 or () in counts.values():
             shapes = ", ".join(f"{name} {array.shape}" for name, array in self.arrays.items()) or "none"
             raise InputError(
-                f"named inputs must be arrays (N, ...) with the same N, got {shapes}; for inputs "
-                f"without a batch dimension "
-                "pass a list of dictionaries, one per call"
+                f"named inputs must be arrays (N, ...) with the same N, got {shapes}; for inputs without a batch "
+                "dimension pass a list of dictionaries, one per call"
             )
 
     def __len__(self) -> int:

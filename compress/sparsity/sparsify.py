@@ -41,11 +41,11 @@ class Sparsify:
     """Set the least important weights to zero and fine-tune with the mask fixed.
 
     ``amount``: fraction of all weights, or by layer or kind (``{"conv": 0.6, "classifier": 0.9}``). ``criterion``:
-    ``"magnitude"``, ``"movement"`` towards zero during training (2005.07683), or ``"surgery"``: by magnitude, but
-    removed weights are still trained and may return (1608.04493). ``scope``: weights are ranked over the whole network,
-    in each layer, or in each layer with amounts that cost all layers the same loss on validation images. ``pattern``:
-    2:4 (4:8) structured sparsity along the input axis; ``amount`` and ``scope`` are then ignored, and layers whose size
-    is not divisible stay dense.
+    ``"magnitude"``, ``"movement"``: weights that move towards zero during training are removed first (2005.07683), or
+    ``"surgery"``: by magnitude, but removed weights are still trained and may return (1608.04493). ``scope``: weights
+    are ranked over the whole network, in each layer, or in each layer with amounts that cost all layers the same loss
+    on validation images. ``pattern``: 2:4 (4:8) structured sparsity along the input axis; ``amount`` and ``scope`` are
+    then ignored, and layers whose size is not divisible stay dense.
 
     ``schedule``: ``"gradual"``, fast at first and then slower during one training (1710.01878), or ``"iterative"``: in
     ``rounds`` equal trainings, each with its own learning-rate schedule (2003.02389), after the weights of the round

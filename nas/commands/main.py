@@ -49,15 +49,13 @@ _SENTENCES = {
     "worker": "Join a search started by another process or machine and train its candidates until the search is "
     "complete.",
     "report": "Regenerate report.html from the files of a finished run. Given several runs, write one page "
-    "that compares "
-    "them.",
+    "that compares them.",
     "list": "List the search spaces, the preset architectures and the devices.",
     "devices": "List the built-in devices; show, check, measure or calibrate one.",
     "devices show": "Show a device: the sources of its figures, the accuracy of its latency estimates, and its "
     "kernel costs.",
     "devices check": "Benchmark ten networks on this machine and compare the measured latencies with the estimates "
-    "of a "
-    "device file.",
+    "of a device file.",
     "devices measure": "Benchmark networks on this machine, or on a remote one over SSH, and write a device file "
     "for it.",
     "devices kit": "Write a benchmark kit: small networks and a script that times them on any device with Python and "

@@ -219,9 +219,8 @@ def doubts(facts: Facts) -> list[str]:
     if fallback_costs:
         share = sum(layer["share"] for layer in fallback_costs)
         reasons.append(
-            f"{len(fallback_costs)} layers ({100 * share:.0f}% of the estimate) have no measured "
-            f"cost on this device; the "
-            "cost of a similar kernel is used"
+            f"{len(fallback_costs)} layers ({100 * share:.0f}% of the estimate) have no measured cost on this device; "
+            "the cost of a similar kernel is used"
         )
     if facts["unknown_ops"]:
         named = ", ".join(f"{cut(printable(name), 40)} ({n})" for name, n in sorted(facts["unknown_ops"].items()))
@@ -285,8 +284,7 @@ def _timm_name(name: str) -> str:
     if not timm.is_model(name):
         hint = did_you_mean(name, [*list_presets(), *timm.list_models()])
         raise InputError(
-            f"unknown model {name!r}{hint} (valid: a preset of `nas list`, timm:NAME, an .onnx file, "
-            f"the arch.json of a "
-            "run)"
+            f"unknown model {name!r}{hint} (valid: a preset of `nas list`, timm:NAME, an .onnx file, the arch.json of "
+            "a run)"
         )
     return f"timm:{name}"

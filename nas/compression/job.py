@@ -135,9 +135,8 @@ def _reading(settings: CompressSettings, given: Given) -> Mapping[str, Any]:
     if run is not None and data == run.data:
         if settings.seed not in (None, run.seed):
             raise InputError(
-                f"--seed must equal the seed of the run, {run.seed}, got {settings.seed}; with a "
-                f"different seed, training "
-                "images would end up in the test set"
+                f"--seed must equal the seed of the run, {run.seed}, got {settings.seed}; with a different seed, "
+                "training images would end up in the test set"
             )
         seed = run.seed
     size = settings.size or (None if run is None else run.size)

@@ -173,9 +173,8 @@ def _compressed(job: Job, winner: Artifact, stages: Sequence[Stage], context: Co
     if artifact.precision != "int8":
         why = artifact.history[-1]["rejection_reason"]
         raise NothingFitsError(
-            f"{job.device.name} supports int8 only, and quantization-aware training did not meet the "
-            f"accuracy limit: {why}; "
-            "increase --max-accuracy-drop or --time"
+            f"{job.device.name} supports int8 only, and quantization-aware training did not meet the accuracy limit: "
+            f"{why}; increase --max-accuracy-drop or --time"
         )
     return artifact
 

@@ -77,9 +77,8 @@ def _check_schema(folder: Path) -> None:
         packages = found.get("packages")
         version_of = packages.get("fitnas", "unknown") if isinstance(packages, dict) else "unknown"
         raise InputError(
-            f"{folder} was created by fitnas {version_of} (schema {schema}) and cannot be resumed by "
-            f"this version (schema "
-            f"{RUN_SCHEMA}); choose another --out"
+            f"{folder} was created by fitnas {version_of} (schema {schema}) and cannot be resumed by this version "
+            f"(schema {RUN_SCHEMA}); choose another --out"
         )
 
 

@@ -54,9 +54,8 @@ class TimePlan:
         shown = ", ".join(f"{name}: {speed:.0f}" for name, speed in speeds[:3]) or "not known"
         known = len(self.presets())
         return (
-            f"time budget: {duration(self.seconds)}, {self.images:,} training images; training "
-            f"throughput in images per "
-            f"second: {shown}",
+            f"time budget: {duration(self.seconds)}, {self.images:,} training images; training throughput in images "
+            f"per second: {shown}",
             f"{self.kind}: about {self.candidates} candidates, {self.candidate_seconds:.0f} s each, including "
             f"{known} reference networks",
             self._after_the_search(),

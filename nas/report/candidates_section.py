@@ -64,9 +64,8 @@ def _finalists(study: optuna.Study) -> tuple[Markup, ...]:
     if not rows:
         return ()
     note = (
-        "Finalists, most accurate first, with the latency (ms) used during the search and the "
-        "latency when re-measured. "
-        "Values are upper bounds: the upper end of the 90% interval of a measurement, the 90th percentile of an "
-        "estimate."
+        "Finalists, most accurate first, with the latency (ms) used during the search and the latency when "
+        "re-measured. Values are upper bounds: the upper end of the 90% interval of a measurement, the 90th "
+        "percentile of an estimate."
     )
     return element("p", note), grid(["", "during search", "re-measured", "precision"], rows)

@@ -237,9 +237,8 @@ def _use(metrics: Metrics) -> tuple[Markup, ...]:
         ).format(METADATA_KEY),
         element("pre", snippet(metrics["deployed"]), id="snippet"),
         Markup(
-            "<h3>Reproduce this run</h3><p>Save the following as <code>config.toml</code> (a copy is "
-            "in the run folder) "
-            "and run <code>nas run config.toml --out runs/again</code>.</p>"
+            "<h3>Reproduce this run</h3><p>Save the following as <code>config.toml</code> (a copy is in the run "
+            "folder) and run <code>nas run config.toml --out runs/again</code>.</p>"
         ),
         element("pre", config),
     )

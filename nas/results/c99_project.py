@@ -121,8 +121,7 @@ def _board_section(facts: Mapping[str, Any], device: Device) -> str:
     if "flash_bytes" in facts:
         lines += [
             f"- RAM: {facts['peak_ram_bytes']:,} bytes, {facts['arena_bytes']:,} of the arena and "
-            f"{facts['stack_bytes']:,} of the stack, excluding the input and output buffers, which you "
-            "allocate.",
+            f"{facts['stack_bytes']:,} of the stack, excluding the input and output buffers, which you allocate.",
             f"- Flash: {facts['flash_bytes']:,} bytes, {facts['code_bytes']:,} of code and "
             f"{facts['constant_bytes']:,} of constants.",
         ]

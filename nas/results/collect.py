@@ -394,7 +394,6 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     program = f"; {verification_text(metrics['c99'])}" if metrics.get("c99") else ""
     return (
         f"{metrics['deployed']} ({final['file_bytes'] / 1000:,.1f} kB): test accuracy {final['test_accuracy']:.2%} on "
-        f"{final['test_images']:,} images (ONNX Runtime; {final['test_differing_from_pytorch']} "
-        f"predictions differ from "
-        f"PyTorch); {state}{program}"
+        f"{final['test_images']:,} images (ONNX Runtime; {final['test_differing_from_pytorch']} predictions differ "
+        f"from PyTorch); {state}{program}"
     )

@@ -82,9 +82,8 @@ def short_trainings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         and (row["training"]["epochs"] < _FEWEST_EPOCHS or row["training"]["steps"] < _FEWEST_STEPS)
     ]
     return [
-        f"{label}: trained for only {training['epochs']:.1f} epochs ({training['steps']} steps), too "
-        f"few for a reliable "
-        "accuracy; increase the time or epochs"
+        f"{label}: trained for only {training['epochs']:.1f} epochs ({training['steps']} steps), too few for a "
+        "reliable accuracy; increase the time or epochs"
         for label, training in short
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from compress.networks.artifact import Artifact
@@ -19,26 +19,25 @@ _TOGETHER = 4  # operations whose names say nothing of blocks
 _ROUNDS = 20
 
 
-def groups_of(names: Sequence[str]) -> Mapping[str, Sequence[str]]:
+def groups_of(names: Sequence[str]) -> list[tuple[str, ...]]:
     """Operations by the block that they belong to, which is what their names begin with; others in fours.
 
-    >>> dict(groups_of(["stem", "stages.0.0.conv1", "stages.0.0.conv2", "classifier"]))
-    {'stem .. classifier': ('stem', 'classifier'), 'stages.0.0': ('stages.0.0.conv1', 'stages.0.0.conv2')}
+    >>> groups_of(["stem", "stages.0.0.conv1", "stages.0.0.conv2", "classifier"])
+    [('stem', 'classifier'), ('stages.0.0.conv1', 'stages.0.0.conv2')]
     """
     alone = [name for name in names if "." not in name]
     fours = [tuple(alone[at : at + _TOGETHER]) for at in range(0, len(alone), _TOGETHER)]
-    found = {f"{each[0]} .. {each[-1]}": each for each in fours}
     blocks: dict[str, tuple[str, ...]] = {}
     for name in names:
         block = name.rpartition(".")[0]
         if block:
             blocks[block] = (*blocks.get(block, ()), name)
-    return found | blocks
+    return [*fours, *blocks.values()]
 
 
 def faster_in_float(lower: LowerAllBut, names: Sequence[str], device: Device) -> list[str]:
-    """The operations of the groups that stay in float because the file is faster so: one group after the other, each
-    beside the file in which it is in integers and those before it are as was best.
+    """The operations to keep in float because the file is faster that way. Groups are tried one after the other: each
+    file with the group in float is timed against the fastest file so far.
 
     Raises:
         InputError: the device is not this machine.
@@ -47,7 +46,7 @@ def faster_in_float(lower: LowerAllBut, names: Sequence[str], device: Device) ->
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
         before.write_bytes(onnx_bytes(lower(kept)))
-        for group in groups_of(names).values():
+        for group in groups_of(names):
             after.write_bytes(onnx_bytes(lower([*kept, *group])))
             _, _, high = compare(after, before, device, max_rounds=_ROUNDS)
             if high < _FASTER:

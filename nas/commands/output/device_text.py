@@ -70,8 +70,7 @@ def device_table(devices: Sequence[dict[str, Any]]) -> list[str]:
     rows = [_row(facts) for facts in devices]
     signs = (
         "±: 90% interval of the latency estimates, as a percentage or a factor (x2); ~: assumed value; power: while "
-        "computing; "
-        "sources: `nas devices show NAME`"
+        "computing; sources: `nas devices show NAME`"
     )
     return [*aligned(_HEAD, rows, left=2), "", *textwrap.wrap(signs, width=WIDTH)]
 
