@@ -81,7 +81,10 @@ def planned_search(job: Job, folder: Path, clock: Clock) -> TimePlan | None:
     def made() -> TimePlan:
         with progress("plan"):
             speeds = training_speeds({OF_THE_SPACE: _small_network(job)})
-        return search_plan(seconds, clock.spent, len(job.data.train), speeds, job.config.search_epochs * LONGEST)
+        return search_plan(
+            seconds, clock.spent, len(job.data.train), speeds,
+            longest=job.config.search_epochs * LONGEST, measured=not job.predicts,
+        )  # fmt: skip
 
     return _made_once(folder, made)
 

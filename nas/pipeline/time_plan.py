@@ -20,7 +20,8 @@ _FEWEST = {SMALL_SEARCH: 4, WIDE_SEARCH: 30}
 _USUAL_FEWEST = 8
 _EPOCHS_THAT_RANK, _IMAGES_THAT_RANK = 2, 30_000  # after one or the other networks can be ranked
 _SHORTEST, _LONGEST = 2.0, 60.0
-_BESIDE_TRAINING = 1.0  # seconds that a candidate takes to be proposed, built and tested
+_BESIDE_TRAINING = 1.0  # seconds that a candidate takes to be proposed, built, measured and tested
+_BESIDE_TRAINING_ESTIMATED = 0.1  # the same where its latency is estimated, which needs no file
 _SHARE_OF_PRESETS = 0.25
 # Writing, measuring and testing three files, and int8: seconds, and images that are looked at, in a few passes.
 _AFTER_SECONDS, _AFTER_PASSES = 10.0, 4.0
@@ -144,10 +145,16 @@ def time_plan(
 
 
 def search_plan(
-    seconds: float, spent: float, images: int, speeds: Mapping[str, float], longest: float = math.inf
+    seconds: float,
+    spent: float,
+    images: int,
+    speeds: Mapping[str, float],
+    *,
+    longest: float = math.inf,
+    measured: bool = True,
 ) -> TimePlan:
-    """The plan of a search that no training follows, for networks that train so fast; ``spent`` seconds are over, and
-    no candidate is trained for more than ``longest`` epochs.
+    """The plan of a search that no training follows, for networks that train so fast; ``spent`` seconds are over, no
+    candidate is trained for more than ``longest`` epochs, and its latency is ``measured`` or else estimated.
 
     Raises:
         InputError: the time is too short for one candidate, with the least that is needed.
@@ -158,7 +165,8 @@ def search_plan(
     """
     fastest = max(speeds.values(), default=0.0)
     left = seconds - spent - _BEFORE_SECONDS
-    _check_enough(seconds, left, _SHORTEST + _BESIDE_TRAINING, images)
+    beside = _BESIDE_TRAINING if measured else _BESIDE_TRAINING_ESTIMATED
+    _check_enough(seconds, left, _SHORTEST + beside, images)
     each = _candidate_seconds(left, images, fastest)
     if fastest:
         each = min(each, longest * images / fastest)
@@ -169,7 +177,7 @@ def search_plan(
         speeds=dict(speeds),
         search_share=1.0,
         candidate_seconds=each,
-        candidates=max(1, int(left / (each + _BESIDE_TRAINING))),
+        candidates=max(1, int(left / (each + beside))),
         after_seconds=0.0,
         train_seconds=0.0,
         epochs=each * fastest / images,

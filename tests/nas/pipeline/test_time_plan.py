@@ -92,6 +92,8 @@ def test_a_search_alone_gets_the_whole_time_and_says_how_often_candidates_see_th
     short = search_plan(600, 20, HANDS, {OF_THE_SPACE: 700}, longest=2)
     assert short.epochs == pytest.approx(2)
     assert short.candidates > plan.candidates
+    estimated = search_plan(600, 20, HANDS, {OF_THE_SPACE: 700}, longest=2, measured=False)
+    assert estimated.candidates == int(570 / (estimated.candidate_seconds + 0.1)) > short.candidates
     slow = search_plan(600, 20, HANDS, {OF_THE_SPACE: 20})
     assert plan.candidate_seconds < slow.candidate_seconds <= 60  # longer, so that networks can be told apart
     with pytest.raises(
