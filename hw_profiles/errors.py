@@ -9,3 +9,15 @@ class InputError(ValueError):
     Public functions check their arguments and files and raise it; the command line prints it and ends with exit code 2.
     Any other ValueError is a bug.
     """
+
+
+_LONGEST_REASON = 200
+
+
+def short_reason(error: BaseException) -> str:
+    """The message of an error on one line, at most 200 characters of it.
+
+    >>> short_reason(OSError("no   route")), short_reason(KeyError())
+    ('no route', 'KeyError')
+    """
+    return " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__

@@ -9,8 +9,8 @@ from compress.networks.artifact import Artifact
 from compress.pruning.prunable_network import removable_blocks, without
 from compress.training.evaluation import mean_loss
 from hw_profiles.devices.device import Device
-from hw_profiles.errors import InputError
 from hw_profiles.profiling import profile
+from hw_profiles.spelling_suggestions import check_one_of
 
 
 def without_block(artifact: Artifact, place: str) -> Artifact:
@@ -20,9 +20,7 @@ def without_block(artifact: Artifact, place: str) -> Artifact:
     Raises:
         InputError: the block's input cannot take the place of its output.
     """
-    places = removable_blocks(artifact)
-    if place not in places:
-        raise InputError(f"the block to remove must be one of {', '.join(places) or 'none'}, got {place!r}")
+    check_one_of("the block to remove", place, removable_blocks(artifact))
     return without(artifact, place)
 
 

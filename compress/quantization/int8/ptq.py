@@ -41,7 +41,7 @@ from hw_profiles.network.quantization import (
 )
 from hw_profiles.network.workload import VIEWS, WEIGHTED, Workload
 from hw_profiles.onnx_io.writer import write_graph
-from hw_profiles.spelling_suggestions import did_you_mean
+from hw_profiles.spelling_suggestions import check_one_of
 
 _OPTIONS = ("calibration", "equalize", "bias_correction", "least_squares", "adaround")
 _SCREENED = 128  # images on which calibrations are compared
@@ -94,10 +94,8 @@ class Quantize:
             ("equalize", EQUALIZATIONS),
             ("activations", ACTIVATIONS),
         ):
-            value = getattr(self, name)
-            if value is not None and value not in valid:
-                hint = did_you_mean(str(value), valid)
-                raise InputError(f"Quantize.{name} must be one of {', '.join(valid)}, got {value!r}{hint}")
+            if getattr(self, name) is not None:
+                check_one_of(f"Quantize.{name}", getattr(self, name), valid)
         for name in ("bias_correction", "least_squares", "adaround"):
             if getattr(self, name) not in (None, True, False):
                 raise InputError(f"Quantize.{name} must be True, False or None, got {getattr(self, name)!r}")
