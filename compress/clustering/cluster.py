@@ -25,7 +25,6 @@ from compress.clustering.values_per_layer import (
 from compress.distillation.guided_training import Learn, guided_training
 from compress.networks.artifact import Artifact
 from compress.networks.batchnorm_folding import fold_normalisation, frozen_batchnorm
-from compress.networks.network_source import stated_shape
 from compress.networks.onnx_export import folded_weights
 from compress.networks.onnx_weights import with_changed_weights
 from compress.networks.weight_layers import WeightLayer, layers_of, per_layer_setting
@@ -34,7 +33,7 @@ from compress.training.loop import Recipe
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.network.workload import InputShape
-from hw_profiles.spelling_suggestions import did_you_mean
+from hw_profiles.spelling_suggestions import check_one_of
 
 Clusters = int | Mapping[str, int]
 
@@ -75,10 +74,7 @@ class Cluster:
             if not is_whole(each, 2, MOST_CLUSTERS):
                 raise InputError(f"Cluster.clusters must be in 2..{MOST_CLUSTERS} (bits 1..16), got {each!r}")
         for field, valid in {"start": (*STARTS, EVEN), "scope": SCOPES}.items():
-            given = getattr(self, field)
-            if given not in valid:
-                known = did_you_mean(given, valid)
-                raise InputError(f"Cluster.{field} must be one of {', '.join(valid)}, got {given!r}{known}")
+            check_one_of(f"Cluster.{field}", getattr(self, field), valid)
         if self.scope == "sensitivity" and isinstance(wanted, Mapping):
             raise InputError("Cluster: scope='sensitivity' finds the number of each layer, so it must be one number")
 
@@ -107,7 +103,7 @@ class Cluster:
             images = context.data.train.spread(_PROBED_IMAGES).images
             divergence_of = divergence_on(model, images, artifact.preprocessing)
         books = self.apply(
-            model, layers, training, steps=steps, seed=context.seed, input_shape=stated_shape(artifact.source),
+            model, layers, training, steps=steps, seed=context.seed, input_shape=artifact.network.stated_shape,
             divergence_of=divergence_of,
         )  # fmt: skip
         formats = {f"{name}.weight": stored_as(layers[name], book, name in steps) for name, book in books.items()}
@@ -125,7 +121,7 @@ class Cluster:
         books: dict[str, int] = {}
 
         def change(model: nn.Module, layers: Mapping[str, WeightLayer]) -> dict[str, TensorFormat]:
-            books.update(self.apply(model, layers, seed=context.seed, input_shape=stated_shape(artifact.source)))
+            books.update(self.apply(model, layers, seed=context.seed, input_shape=artifact.network.stated_shape))
             return {name: stored_as(layers[name], values, False) for name, values in books.items()}
 
         done = with_changed_weights(artifact, change)

@@ -8,7 +8,6 @@ from typing import Protocol
 
 from compress.clustering.cluster import MOST_CLUSTERS, Cluster
 from compress.networks.artifact import Artifact
-from compress.networks.network_source import OnnxFile
 from compress.pruning.prune import Prune
 from compress.quantization.int8.ptq import Quantize
 from compress.quantization.int8.qat import QuantizeAware
@@ -73,7 +72,7 @@ class Int8Ladder:
         rungs.append(
             Rung(name="sensitive layers in float", stage=MixedPrecision(max_accuracy_drop=context.max_accuracy_drop))
         )
-        trainable = not isinstance(artifact.source, OnnxFile) and context.data.train.is_labelled
+        trainable = artifact.network.file is None and context.data.train.is_labelled
         if self.qat is not None and trainable:
             rungs.append(Rung(name="training in int8", stage=QuantizeAware(recipe=self.qat)))
         return tuple(rungs)
