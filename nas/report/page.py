@@ -21,6 +21,7 @@ from nas.report.predictions_section import data_section, on_test_section
 from nas.report.run_files import belongs_to_a_run, read_run
 from nas.report.svg import element, joined
 from nas.results.collect import LIMITS, limit_text, limited_values, points_text, quantity_text, value_sources
+from nas.results.tables import row_cells
 
 Metrics = Mapping[str, Any]
 
@@ -29,8 +30,12 @@ _C99_FACTS = (
     ("stack", "stack_bytes", "bytes"), ("code", "code_bytes", "bytes"), ("constants", "constant_bytes", "bytes"),
     ("instructions per inference", "instructions", ""),
 )  # fmt: skip
-_HEAD = ["", "val. accuracy", "test accuracy (95% CI)", "balanced accuracy", "parameters", "MACs", "file bytes",
-         "latency, ms (90% interval)", "latency source", "estimated latency, ms", "peak RAM, bytes", ""]  # fmt: skip
+_COLUMNS = {
+    "label": "", "val_accuracy": "val. accuracy", "test_interval": "test accuracy (95% CI)",
+    "test_balanced_accuracy": "balanced accuracy", "params": "parameters", "macs": "MACs", "file_bytes": "file bytes",
+    "latency": "latency, ms (90% interval)", "latency_source": "latency source",
+    "estimated_ms": "estimated latency, ms", "peak_ram_bytes": "peak RAM, bytes", "note": "",
+}  # fmt: skip
 
 
 def render(metrics: Metrics, study: optuna.Study) -> str:
@@ -176,6 +181,7 @@ def _stages(metrics: Metrics) -> tuple[Markup, ...]:
     rows = metrics["rows"]
     steps = [row for row in rows if row["role"] in ("winner", "stage")]
     kinds = ["reverted" if row.get("rejection_reason") else "deployed" if row.get("deployed") else "" for row in rows]
+    cells = [row_cells(row, "–") for row in rows]
     threads = "one thread" if metrics["threads"] == 1 else f"{metrics['threads']} threads"
     return (
         stages_svg(steps, metrics["asked"].get("latency_ms")),
@@ -184,7 +190,7 @@ def _stages(metrics: Metrics) -> tuple[Markup, ...]:
             "percentage points for accuracy)."
         ),
         element("h3", "All models"),
-        grid(_HEAD, [_cells(row) for row in rows], "wide", kinds),
+        grid([*_COLUMNS.values()], [[row[name] for name in _COLUMNS] for row in cells], "wide", kinds),
         element(
             "p",
             f"Latency is for batch size 1 on {threads}; the column “latency source” says whether it was measured or "
@@ -193,30 +199,6 @@ def _stages(metrics: Metrics) -> tuple[Markup, ...]:
             "only for the final evaluation.",
         ),
     )
-
-
-def _cells(row: Metrics) -> list[str]:
-    def show(name: str, form: str) -> str:
-        return format(row[name], form) if row.get(name) is not None else "–"
-
-    latency = "–"
-    if row.get("latency_ms") is not None:
-        latency = f"{row['latency_ms']:.3f} ({row['latency_low_ms']:.3f}–{row['latency_high_ms']:.3f})"
-    remark = row.get("note", "final model" if row.get("deployed") else "")
-    return [
-        row["label"],
-        "n/a (used for training)" if row.get("val_seen") else percent(row["val_accuracy"]),
-        f"{percent(row['test_accuracy'])} ({_percents(row['test_accuracy_low'], row['test_accuracy_high'])})",
-        percent(row.get("test_balanced_accuracy")),
-        show("params", ","),
-        show("macs", ","),
-        show("file_bytes", ","),
-        latency,
-        row.get("latency_source") or "–",
-        show("estimated_ms", ".3f"),
-        show("peak_ram_bytes", ","),
-        "reverted" if row.get("rejection_reason") else remark,
-    ]
 
 
 def _memory(metrics: Metrics) -> tuple[Markup, ...]:

@@ -11,9 +11,10 @@ import optuna
 
 from nas.results.records import records
 
-COLUMNS = (
-    "val. accuracy", "test accuracy", "params", "MACs", "file bytes", "latency, ms (90% interval)", "peak RAM", ""
-)  # fmt: skip
+_COLUMNS = {
+    "label": "", "val_accuracy": "val. accuracy", "test_accuracy": "test accuracy", "params": "params", "macs": "MACs",
+    "file_bytes": "file bytes", "latency": "latency, ms (90% interval)", "peak_ram_bytes": "peak RAM", "note": "",
+}  # fmt: skip
 
 
 def table(metrics: Mapping[str, Any]) -> str:
@@ -22,7 +23,8 @@ def table(metrics: Mapping[str, Any]) -> str:
     >>> print(table({"rows": [{"label": "winner", "val_accuracy": 0.5, "params": 1000}]}).splitlines()[1].split()[:2])
     ['winner', '50.00%']
     """
-    lines = [("", *COLUMNS), *(cells(row) for row in metrics["rows"])]
+    rows = [row_cells(row) for row in metrics["rows"]]
+    lines = [[*_COLUMNS.values()], *([row[name] for name in _COLUMNS] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) if i in (0, len(widths) - 1) else cell.rjust(width)
@@ -41,26 +43,34 @@ def trials_csv(study: optuna.Study) -> str:
     return buffer.getvalue()
 
 
-def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    """A row of the table as text, in the order of COLUMNS after its label."""
+def row_cells(row: Mapping[str, Any], dash: str = "-") -> dict[str, str]:
+    """What is known of a network as text, by name; ``dash`` stands for what is not, and within intervals.
+
+    >>> cells = row_cells({"label": "winner", "val_accuracy": 0.5, "params": 1000, "rejection_reason": "slower"})
+    >>> cells["val_accuracy"], cells["params"], cells["macs"], cells["note"]
+    ('50.00%', '1,000', '-', 'reverted: slower')
+    """
 
     def show(name: str, form: str) -> str:
-        return format(row[name], form) if row.get(name) is not None else "-"
+        return format(row[name], form) if row.get(name) is not None else dash
 
-    latency = "-"
-    if row.get("latency_ms") is not None:
-        latency = f"{row['latency_ms']:.3f} ({row['latency_low_ms']:.3f}-{row['latency_high_ms']:.3f})"
-    note = row.get("note", "final model" if row.get("deployed") else "")
-    if row.get("rejection_reason"):
-        note = f"reverted: {row['rejection_reason']}"
-    return (
-        row["label"],
-        "n/a (used for training)" if row.get("val_seen") else f"{100 * row['val_accuracy']:.2f}%",
-        f"{100 * row['test_accuracy']:.2f}%" if "test_accuracy" in row else "-",
-        show("params", ","),
-        show("macs", ","),
-        show("file_bytes", ","),
-        latency,
-        show("peak_ram_bytes", ","),
-        note,
-    )
+    def interval(name: str, times: int, form: str) -> str:
+        low, high = (row.get(name.format(end)) for end in ("_low", "_high"))
+        return "" if low is None or high is None else f" ({times * low:{form}}{dash}{times * high:{form}})"
+
+    reason = row.get("rejection_reason")
+    return {
+        "label": row.get("label", ""),
+        "val_accuracy": "n/a (used for training)" if row.get("val_seen") else show("val_accuracy", ".2%"),
+        "test_accuracy": show("test_accuracy", ".2%"),
+        "test_interval": show("test_accuracy", ".2%") + interval("test_accuracy{}", 100, ".1f"),
+        "test_balanced_accuracy": show("test_balanced_accuracy", ".2%"),
+        "params": show("params", ","),
+        "macs": show("macs", ","),
+        "file_bytes": show("file_bytes", ","),
+        "latency": show("latency_ms", ".3f") + interval("latency{}_ms", 1, ".3f"),
+        "latency_source": row.get("latency_source") or dash,
+        "estimated_ms": show("estimated_ms", ".3f"),
+        "peak_ram_bytes": show("peak_ram_bytes", ","),
+        "note": f"reverted: {reason}" if reason else row.get("note", "final model" if row.get("deployed") else ""),
+    }
