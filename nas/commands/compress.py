@@ -1,4 +1,4 @@
-"""``nas compress``: compress a trained model within a given accuracy drop."""
+"""``nas compress``: compress a trained model while limiting the accuracy drop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _limit(name: str) -> str:
 # Options with their types, the names of their values, and their help.
 COMPRESS_OPTIONS: dict[str, tuple[type, str | None, str]] = {
     "--data": (
-        str, None, f"{settings()['data'].text} (default: that of the run that MODEL comes from, otherwise digits)"
+        str, None, f"{settings()['data'].text} (default: the dataset of MODEL's run, or digits)"
     ),
     "--device": (str, None, f"{settings()['device'].text} (default: host)"),
     "--max-accuracy-drop": (
@@ -40,7 +40,7 @@ COMPRESS_OPTIONS: dict[str, tuple[type, str | None, str]] = {
     ),
     "--trials": (
         int, "N", "number of compression plans to try, each fine-tuned briefly (default: as many as "
-        "--time allows, or none)"
+        "--time allows; one plan, without a search, if --time is not given either)"
     ),
     "--teacher": (str, None, "ONNX teacher model to distil from before pruning, or none (default: none)"),
     "--train-epochs": (
@@ -56,9 +56,9 @@ COMPRESS_OPTIONS: dict[str, tuple[type, str | None, str]] = {
     ),
     "--size": (int, "N", f"{settings()['size'].text} (default: original size)"),
     "--seed": (
-        int, "N", "random seed for splits and training (default: that of the run that MODEL comes from, otherwise 0)"
+        int, "N", "random seed for splits and training (default: the seed of MODEL's run, or 0)"
     ),
-    "--out": (str, "FOLDER", "folder of the results; rerun the same command to resume (default: runs/compress)"),
+    "--out": (str, "FOLDER", "output folder; rerun the same command to resume (default: runs/compress)"),
 }  # fmt: skip
 
 

@@ -29,6 +29,7 @@ _RUN_OPTIONS = {
     if setting.option
 }
 _JSON = "print JSON instead of text (default: off)"
+_BOTH = "fp32 (float32), int8, or fp32,int8 for both (default: fp32,int8)"
 _DESCRIPTION = """\
 Search for, train and compress an image classifier for a target device,
 given labelled images and limits on latency, memory and model size."""
@@ -51,9 +52,9 @@ _SENTENCES = {
     "report": "Regenerate report.html from the files of a finished run. Given several runs, write one page "
     "that compares them.",
     "list": "List the search spaces, the preset architectures and the devices.",
-    "devices": "List the built-in devices; show, check, measure or calibrate one.",
-    "devices show": "Show a device: the sources of its figures, the accuracy of its latency estimates, and its "
-    "kernel costs.",
+    "devices": "List the built-in devices; show, check, benchmark or calibrate one.",
+    "devices show": "Show a device: the sources of its figures, the accuracy of its latency estimates, and the cost "
+    "coefficients of each kind of kernel (operator).",
     "devices check": "Benchmark ten networks on this machine and compare the measured latencies with the estimates "
     "of a device file.",
     "devices measure": "Benchmark networks on this machine, or on a remote one over SSH, and write a device file "
@@ -61,11 +62,10 @@ _SENTENCES = {
     "devices kit": "Write a benchmark kit: small networks and a script that times them on any device with Python and "
     "onnxruntime.",
     "devices calibrate": "Create a device file from a similar device and a few latencies measured on the new device.",
-    "select": "Rank the pretrained timm models that meet the limits by published ImageNet accuracy.",
+    "select": "Rank, by published ImageNet accuracy, the pretrained timm models that meet the limits.",
     "profile": "Show the MACs, weight size, memory and latency of a model on a device, layer by layer.",
     "export": "Export an int8 model as C99 source code with no heap allocation and no dependencies.",
-    "compress": "Make a trained model smaller and faster on a device while keeping the accuracy drop within a "
-    "given limit.",
+    "compress": "Make a trained model smaller and faster on a device while keeping the accuracy drop within a limit.",
     "compare": "Evaluate two models on the same test images and report accuracy, agreement and the first "
     "diverging layer.",
 }
@@ -151,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     searched = verbs.add_parser("search", help="run the search only and print the Pareto front")
     _add_run_options(searched, tuple(option for option in _RUN_OPTIONS if option not in _NOT_OF_A_SEARCH))
     searched.add_argument("--json", action="store_true", help=_JSON)
-    compressed = verbs.add_parser("compress", help="compress a trained model within a given accuracy drop")
+    compressed = verbs.add_parser("compress", help="compress a trained model while limiting the accuracy drop")
     add_compress_options(compressed, _JSON)
     worker = verbs.add_parser("worker", help="join a search started with --storage and train its candidates")
     worker.add_argument("study", help="name of the study")
@@ -162,9 +162,11 @@ def _parser() -> argparse.ArgumentParser:
     for option in _WORKER_OPTIONS:
         _add_option(worker, option, _WORKER_HELP.get(option))
     reported = verbs.add_parser("report", help="regenerate report.html for a finished run, or compare runs on one page")
-    reported.add_argument("run", nargs="+", metavar="FOLDER", help="folder of a run; two to four are compared")
+    reported.add_argument("run", nargs="+", metavar="FOLDER", help="run folder; give two to four to compare them")
     reported.add_argument(
-        "--out", metavar="FILE", help="page to write (default: report.html in the folder, or comparison.html here)"
+        "--out",
+        metavar="FILE",
+        help="HTML file to write (default: report.html in the run folder, or comparison.html in the current folder)",
     )
     listed = verbs.add_parser("list", help="list search spaces, preset architectures and devices")
     listed.add_argument("--json", action="store_true", help=_JSON)
@@ -206,7 +208,8 @@ def _add_settings(parser: argparse.ArgumentParser, options: Sequence[str]) -> No
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="set any other setting, e.g. train_epochs=50; can be repeated; `nas init` lists them all (default: none)",
+        help="override any other setting, e.g. train_epochs=50; can be repeated; `nas init` writes a file with all of "
+        "them (default: none)",
     )
 
 
@@ -221,11 +224,11 @@ def _add_option(parser: argparse._ActionsContainer, option: str, text: str | Non
 
 
 def _add_devices(verbs: Any) -> None:
-    devices = verbs.add_parser("devices", help="list, show, measure or calibrate devices")
+    devices = verbs.add_parser("devices", help="list, show, check, benchmark or calibrate devices")
     devices.add_argument("--json", action="store_true", help=_JSON)
     devices.set_defaults(what=None)
-    what = devices.add_subparsers(dest="what", metavar="show | check | measure | kit | calibrate")
-    shown = what.add_parser("show", help="show the specifications and kernel costs of a device")
+    what = devices.add_subparsers(dest="what", metavar="COMMAND")
+    shown = what.add_parser("show", help="show the specifications of a device and the cost coefficients of its kernels")
     shown.add_argument("device", help="name or .toml file")
     checked = what.add_parser("check", help="check a device file against ten networks run on this machine")
     checked.add_argument("device", nargs="?", default="host", help="name or .toml file (default: host)")
@@ -248,8 +251,10 @@ def _add_devices(verbs: Any) -> None:
         metavar="PROGRAM",
         help="Python interpreter on the remote machine, with onnxruntime installed (default: python3)",
     )
-    measured.add_argument("--threads", type=int, default=1, metavar="N", help="threads per network (default: 1)")
-    measured.add_argument("--precision", default="fp32,int8", help="fp32, int8 or both (default: fp32,int8)")
+    measured.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="number of inference threads (default: 1)"
+    )
+    measured.add_argument("--precision", default="fp32,int8", help=_BOTH)
     kit = what.add_parser("kit", help="write a benchmark kit that runs on a device without fitnas")
     kit.add_argument("--out", metavar="FOLDER", help="new or empty folder (required)")
     kit.add_argument(
@@ -257,7 +262,7 @@ def _add_devices(verbs: Any) -> None:
         action="store_true",
         help="write an int8 C99 project for a microcontroller board instead (default: off)",
     )
-    kit.add_argument("--precision", default="fp32,int8", help="fp32, int8 or both (default: fp32,int8)")
+    kit.add_argument("--precision", default="fp32,int8", help=_BOTH)
     calibrated = what.add_parser("calibrate", help="create a device file from a few latencies measured on the device")
     calibrated.add_argument("--base", metavar="DEVICE", help="name or .toml file of the most similar device (required)")
     calibrated.add_argument(
@@ -266,8 +271,8 @@ def _add_devices(verbs: Any) -> None:
     )  # fmt: skip
     calibrated.add_argument(
         "--runtime",
-        help="runtime that the latencies were measured with, one that the base device supports (default: that of "
-        "result.json, or of the base device)",
+        help="inference runtime used for the measurements; must be one that the base device supports (default: that "
+        "of result.json, or of the base device)",
     )
     calibrated.add_argument("--out", metavar="FILE", help=".toml file to write (required)")
     calibrated.add_argument("--name", help="name of the new device (default: file name without .toml)")
@@ -288,31 +293,34 @@ def _add_profile(verbs: Any) -> None:
     profiled.add_argument("model", help="preset (see `nas list`), timm:NAME, .onnx file, or the arch.json of a run")
     profiled.add_argument("--device", default="host", help=_RUN_OPTIONS["--device"])
     profiled.add_argument(
-        "--precision", help="fp32 or int8; not allowed for .onnx files, whose precision is fixed (default: fp32)"
+        "--precision",
+        help="fp32 (float32) or int8; not allowed for .onnx files, whose precision is fixed (default: fp32)",
     )
     profiled.add_argument(
         "--input-shape",
         metavar="CxHxW",
-        help="input shape without the batch dimension, e.g. 3x224x224, or NAME=SHAPE pairs for several inputs, e.g. "
-        "image=3x64x64,sizes=2 (default: that of the model)",
+        help="input shape without the batch dimension, e.g. 3x224x224, or NAME=SHAPE pairs for models with several "
+        "inputs, e.g. image=3x64x64,sizes=2 (default: that of the model)",
     )
     profiled.add_argument(
         "--measure", action="store_true", help="also measure its latency on this machine (default: off)"
     )
     profiled.add_argument(
-        "--check", action="store_true", help="also show the MACs and parameters that fvcore counts (default: off)"
+        "--check",
+        action="store_true",
+        help="also show the MACs and parameters as counted by fvcore, for comparison (default: off)",
     )
     profiled.add_argument("--html", metavar="FILE", help="also write an HTML page with charts (default: none)")
     profiled.add_argument("--json", action="store_true", help=_JSON)
 
 
 def _add_select(verbs: Any) -> None:
-    selected = verbs.add_parser("select", help="rank pretrained timm models within the limits by published accuracy")
+    selected = verbs.add_parser("select", help="rank the timm models that meet the limits, by published accuracy")
     for option in ("--latency", "--ram", "--flash", "--energy"):
         _add_option(selected, option, f"{settings()[_name(option)].text} (default: no limit)")
     selected.add_argument("--device", default="host", help=_RUN_OPTIONS["--device"])
-    selected.add_argument("--precision", default="fp32", help="fp32 or int8 (default: fp32)")
-    selected.add_argument("--top", type=int, default=10, metavar="N", help="number of models listed (default: 10)")
+    selected.add_argument("--precision", default="fp32", help="fp32 (float32) or int8 (default: fp32)")
+    selected.add_argument("--top", type=int, default=10, metavar="N", help="number of models to list (default: 10)")
     selected.add_argument(
         "--measure",
         type=int,
@@ -326,9 +334,9 @@ def _add_select(verbs: Any) -> None:
 
 def _add_export(verbs: Any) -> None:
     exported = verbs.add_parser("export", help="export an int8 model as C99 source code")
-    exported.add_argument("source", help="folder of a run with an int8 model, or an int8 .onnx file")
+    exported.add_argument("source", help="run folder with an int8 model, or an int8 .onnx file")
     exported.add_argument("--format", choices=["c99"], default="c99", help="output format (default: c99)")
-    exported.add_argument("--out", required=True, metavar="FOLDER", help="folder to write (required)")
+    exported.add_argument("--out", required=True, metavar="FOLDER", help="output folder (required)")
     exported.add_argument("--force", action="store_true", help="write into a non-empty folder (default: off)")
     exported.add_argument(
         "--data",
@@ -345,10 +353,10 @@ def _add_export(verbs: Any) -> None:
 def _add_compare(verbs: Any) -> None:
     compared = verbs.add_parser("compare", help="compare the outputs of two models on the same images")
     for letter in "ab":
-        compared.add_argument(letter, help=".onnx or .fnz file, or the folder of a run")
+        compared.add_argument(letter, metavar=f"MODEL_{letter.upper()}", help=".onnx or .fnz file, or a run folder")
     compared.add_argument("--data", help="dataset the models were trained on (default: that of the run)")
     compared.add_argument(
-        "--seed", type=int, metavar="N", help="random seed of the split (default: that of the run, or 0)"
+        "--seed", type=int, metavar="N", help="random seed for the split (default: that of the run, or 0)"
     )
     compared.add_argument(
         "--threshold",
@@ -360,7 +368,9 @@ def _add_compare(verbs: Any) -> None:
         "--measure", action="store_true", help="also measure the latency of both on this machine (default: off)"
     )
     compared.add_argument(
-        "--device", default="host", help="device of this machine for --measure, a name or .toml file (default: host)"
+        "--device",
+        default="host",
+        help="device description of this machine (name or .toml file), used with --measure (default: host)",
     )
     compared.add_argument("--json", action="store_true", help=_JSON)
 

@@ -108,7 +108,7 @@ def _asked(metrics: Metrics) -> Markup:
         **{name: _limit_words(key, metrics["asked"].get(key)) for key, (name, _) in LIMITS.items()},
         "max. accuracy drop": f"{points_text(config['max_accuracy_drop'])} in total",
         "time": config["time"] or "no limit",
-        "candidates": "as many as the time allows" if config["trials"] is None else config["trials"],
+        "candidates": "as many as time allows" if config["trials"] is None else config["trials"],
         **_start(metrics),
         "teacher": config["teacher"],
         "baseline": config["baseline"],
