@@ -93,5 +93,5 @@ def compression_text(metrics: Mapping[str, Any], *, as_json: bool) -> str:
     lines = aligned(WATERFALL_HEAD[:-1], [each[:-1] for each in cells], left=1)
     lines = [f"{line}  {note}".rstrip() for line, note in zip(lines, ("", *(each[-1] for each in cells)), strict=True)]
     tried = tried_lines(rows)
-    shown = [*lines, "", *(["remedies tried for steps that lost too much accuracy:", *tried, ""] if tried else [])]
+    shown = [*lines, "", *(["alternatives tried for steps that lost too much accuracy:", *tried, ""] if tried else [])]
     return "\n".join([*shown, metrics["verdict"], f"report: {metrics['folder']}/report.html"])

@@ -12,15 +12,15 @@ import optuna
 from nas.results.records import records
 
 COLUMNS = (
-    "val. accuracy", "test accuracy", "params", "MACs", "file bytes", "latency, ms (90% interval)", "peak RAM", ""
+    "val. accuracy", "test accuracy", "params", "MACs", "file size", "latency, ms (90% interval)", "peak RAM", ""
 )  # fmt: skip
 
 
 def table(metrics: Mapping[str, Any]) -> str:
     """The networks of a run, one a line.
 
-    >>> print(table({"rows": [{"label": "winner", "val_accuracy": 0.5, "params": 1000}]}).splitlines()[1].split()[:2])
-    ['winner', '50.00%']
+    >>> print(table({"rows": [{"label": "int8", "val_accuracy": 0.5, "params": 1000}]}).splitlines()[1].split()[:2])
+    ['int8', '50.00%']
     """
     lines = [("", *COLUMNS), *(cells(row) for row in metrics["rows"])]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]

@@ -10,8 +10,8 @@ from nas.results.prediction_statistics import interval_of
 Row = Mapping[str, Any]
 
 WATERFALL_HEAD = (
-    "step", "file bytes", "compressed bytes", "latency, ms (90% interval)", "peak RAM", "val. accuracy (95% CI)",
-    "drop (points)", "seconds", ""
+    "step", "file size (bytes)", "compressed size (bytes)", "latency, ms (90% interval)", "peak RAM",
+    "val. accuracy (95% CI)", "drop (points)", "seconds", ""
 )  # fmt: skip
 _KEPT = ("file_bytes", "coded_bytes", "latency_ms", "latency_low_ms", "latency_high_ms", "latency_source",
          "peak_ram_bytes", "val_accuracy", "val_images", "precision")  # fmt: skip

@@ -92,7 +92,7 @@ def test_a_search_by_time_says_what_it_planned(tmp_path: Path) -> None:
     assert trained
     throughput = plan["speeds"]["a network of the space"]
     assert plan["candidate_seconds"] == pytest.approx(plan["epochs"] * 1222 / throughput)
-    assert "plan: a search alone: about " in (tmp_path / "run" / "run.log").read_text()
+    assert "plan: search only: about " in (tmp_path / "run" / "run.log").read_text()
 
 
 @pytest.mark.slow
