@@ -101,8 +101,8 @@ def test_where_nothing_fits_the_reason_is_told(tmp_path: Path, capsys: pytest.Ca
     assert main((*SEARCH[:-2], *impossible)) == 3
     error = capsys.readouterr().err
     assert "nas: error: no network meets the limits: " in error
-    assert "the binding limit is latency_ms (at most 0.001 ms)" in error
-    assert "the smallest single change that would work: latency_ms of " in error
+    assert "the binding limit is latency (at most 0.001 ms)" in error
+    assert "the smallest change of one limit that would work: latency at most " in error
 
 
 @pytest.mark.parametrize(

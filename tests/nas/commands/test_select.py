@@ -82,8 +82,8 @@ def test_it_takes_less_than_two_seconds_of_the_processor() -> None:
 def test_nothing_fits_is_exit_code_3_with_what_would_be_enough(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["select", "--latency", "1us"]) == 3
     error = capsys.readouterr().err
-    assert "the binding limit is latency_ms" in error
-    assert "the smallest single change that would work: latency_ms of " in error
+    assert "the binding limit is latency" in error
+    assert "the smallest change of one limit that would work: latency at most " in error
 
 
 @pytest.mark.parametrize(

@@ -406,8 +406,8 @@ def test_nothing_that_fits_is_exit_code_3_with_the_reason(tmp_path: Path, capsys
     arguments = [*QUICK, *ALONE, "--latency", "0.001ms", "--out", str(tmp_path / "run")]
     assert main(arguments) == 3
     said = one_line(capsys)
-    assert "the binding limit is latency_ms (at most 0.001 ms); the smallest value found was" in said
-    assert "the smallest single change that would work: latency_ms of" in said
+    assert "the binding limit is latency (at most 0.001 ms); the smallest value found was" in said
+    assert "the smallest change of one limit that would work: latency at most" in said
 
 
 def test_a_full_disk_keeps_the_folder_and_says_how_to_go_on(
