@@ -45,8 +45,8 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("gpus", lambda n: 0 <= n < math.inf, "at least 0"),
     ("workers", lambda n: n >= 1, "at least 1"),
     ("size", lambda n: n >= 8, "at least 8 pixels"),
-    ("seed", lambda n: 0 <= n <= LARGEST_SEED, f"in 0..{LARGEST_SEED}"),
-    ("max_accuracy_drop", lambda x: 0 <= x <= 100, "in 0..100 percentage points"),
+    ("seed", lambda n: 0 <= n <= LARGEST_SEED, f"between 0 and {LARGEST_SEED}"),
+    ("max_accuracy_drop", lambda x: 0 <= x <= 100, "between 0 and 100 (percentage points)"),
     ("prune_amount", lambda x: 0 < x < 1, "between 0 and 1"),
     ("prune_steps", lambda n: n >= 1, "at least 1"),
     ("unreadable", lambda name: name in UNREADABLE, f"one of {', '.join(UNREADABLE)}"),
@@ -268,7 +268,7 @@ class Config:
         for name in _QUANTITIES:
             self._number(name)
         if self.storage is not None and self.trials is None:
-            raise InputError("storage requires trials, so that all workers know when the study is complete")
+            raise InputError("storage requires trials: workers must know when the study is complete")
         for name, holds, what in _CHECKS:
             value = getattr(self, name)
             if value is not None and not holds(value):

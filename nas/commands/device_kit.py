@@ -31,7 +31,7 @@ def write_device_kit(parsed: Namespace) -> None:
         InputError: no folder was given, or one that holds something.
     """
     if parsed.out is None:
-        raise InputError("devices kit needs --out, the folder to write, such as --out kit")
+        raise InputError("--out is required: the folder to write, e.g. --out kit")
     out = Path(parsed.out)
     with user_input():
         files = _written(out, parsed)

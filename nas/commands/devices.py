@@ -55,8 +55,8 @@ def _show(parsed: Namespace) -> None:
         for name in dict.fromkeys(map(family, table)):
             kinds = {kind: row for kind, row in table.items() if family(kind) == name}
             print(
-                f"\n{precision}, {name}: cost coefficients in microseconds per kernel launch, and per million "
-                "operations or megabyte of each other quantity"
+                f"\n{precision}, {name}: fitted cost coefficients in µs (start: per kernel launch; m...: per million; "
+                "..._mb: per megabyte)"
             )
             head = ["kind", *quantity_names(name), "points"]
             rows = [
@@ -72,7 +72,7 @@ def _measure(parsed: Namespace) -> None:
     if out.suffix != ".toml":
         raise InputError(f"--out must be a .toml file, got {str(out)!r}")
     if not 1 <= parsed.threads <= _MOST_THREADS:
-        raise InputError(f"--threads must be in 1..{_MOST_THREADS}, got {parsed.threads}")
+        raise InputError(f"--threads must be between 1 and {_MOST_THREADS}, got {parsed.threads}")
     with user_input():
         seconds = quantity("time", parsed.time or _DEFAULT_TIME)
     if parsed.ssh is not None:
@@ -97,7 +97,7 @@ def _measure(parsed: Namespace) -> None:
 
 def _out(parsed: Namespace) -> Path:
     if parsed.out is None:
-        raise InputError(f"devices {parsed.what} needs --out, the device file to write, such as --out my.toml")
+        raise InputError("--out is required: the device file to write, e.g. --out my.toml")
     out = Path(parsed.out)
     if out.is_dir():
         raise InputError(f"--out must be a .toml file, got the folder {str(out)!r}")
@@ -108,7 +108,7 @@ def _calibrate(parsed: Namespace) -> None:
     out = _out(parsed)
     if parsed.base is None or parsed.table is None:
         raise InputError(
-            "devices calibrate needs --base, the device to start from, and --from, a table of latencies or result.json"
+            "--base and --from are required: the device to start from, and a table of latencies or result.json"
         )
     if parsed.table.endswith(".json"):
         _calibrate_by_kit(parsed, out)

@@ -108,7 +108,7 @@ def test_where_nothing_fits_the_reason_is_told(tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("--time", "10s", "--storage", "s.journal"), "storage requires trials"),
+        (("--time", "10s", "--storage", "s.journal"), "--storage requires trials"),
         (("--trials", "3", "--storage", "mongodb://host/studies"), "storage must be FILE.db, "),
         (("--trials", "3", "--storage", "nowhere/s.journal"), "there is no folder"),
         (("--trials", "3", "--executor", "dask"), "executor must be one of processes, ray, got 'dask'"),

@@ -163,7 +163,7 @@ def test_a_limit_is_kept_by_a_file_that_loses_too_much(learnt: Artifact, plan: P
     ("model", "said"),
     [
         ("resnet9", "MODEL must be a run folder, .* got 'resnet9'; did you mean 'resnet8'"),
-        ("resnet8", "resnet8: has no weights: give the folder that holds them, or --train-epochs N"),
+        ("resnet8", "resnet8 has no trained weights: pass a folder that contains them, or use --train-epochs N"),
         ("timm:resnet1", "no model"),
         ("nothing.onnx", "file not found: nothing.onnx"),
         ("arch.json", "arch.json: has no weights"),
@@ -194,7 +194,7 @@ def test_what_is_no_model_is_named(
     ("entries", "said"),
     [
         ({"target_size": "100"}, "target_size must be a number with a unit"),
-        ({"max_accuracy_drop": -1}, "max_accuracy_drop must be in 0..100"),
+        ({"max_accuracy_drop": -1}, "max_accuracy_drop must be between 0 and 100"),
         ({"confidence": 1.0}, "confidence must be at least 0.5 and below 1"),
         ({"teacher": "timm:resnet18"}, "teacher must be an ONNX file or none"),
         ({"plan": "nothing.toml"}, "plan file not found: nothing.toml"),

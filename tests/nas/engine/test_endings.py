@@ -231,7 +231,7 @@ def test_a_wrong_value_is_tried_in_the_alternative_too() -> None:
 
     study = nas.search(space, Overflows(), cost=cost, n_trials=2)
     assert count(study, TrialState.COMPLETE) == 2
-    assert "accuracy in 0..1, got nan" in study.trials[0].user_attrs["retried_after"]
+    assert "accuracy between 0 and 1, got nan" in study.trials[0].user_attrs["retried_after"]
 
 
 class Records(InProcess):

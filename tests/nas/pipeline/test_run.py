@@ -241,7 +241,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--data", "no/such/folder"], "it does not exist"),
+        (["--data", "no/such/folder"], "does not exist"),
         (["--device", "hots"], "did you mean 'host'"),
         (["--latency", "5"], "latency must be a number with a unit"),
         (["--latency=-5ms"], "latency must be above 0"),
@@ -250,7 +250,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["--time", "-3min"], "time must be above 0"),
         (["--sampler", "tpee"], "did you mean 'tpe'"),
         (["--init", "timm:mobilenetv2_1000"], "did you mean 'mobilenetv2_100'"),
-        (["--init", "nowhere.safetensors"], "it does not exist"),
+        (["--init", "nowhere.safetensors"], "does not exist"),
         (["--set", "prune_criterion=l3"], "prune_criterion must be one of l1, l2, bn_scale, taylor"),
         (["--time", "0min"], "time must be above 0"),
         (["--space", "mobilnet"], "did you mean 'mobilenet'"),
