@@ -17,8 +17,8 @@ from compress.data.preprocessing import METADATA_KEY
 from compress.progress import progress
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.writer import random_weights, write_onnx
-from nas.commands.examples import EXAMPLES
 from nas.commands.main import _COMMANDS, _parser, main
+from nas.commands.options.help_texts import EXAMPLES
 from nas.commands.output.log_output import log_on_stderr
 from search_spaces import preset
 
