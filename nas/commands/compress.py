@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from compress.atomic_files import json_text
-from nas.commands.output.text_table import aligned
+from nas.commands.output.text_table import wrapped
 from nas.config import settings
 
 
@@ -84,14 +84,14 @@ def run_compress(parsed: Namespace) -> Mapping[str, Any]:
 
 def compression_text(metrics: Mapping[str, Any], *, as_json: bool) -> str:
     """The waterfall, what was tried, and the verdict."""
-    from nas.results.waterfall import WATERFALL_HEAD, tried_lines, waterfall_cells
-
     if as_json:
         return json_text({name: value for name, value in metrics.items() if name != "folder"})
+    from nas.commands.output.run_table import steps_table
+    from nas.results.waterfall import tried_lines
+
     rows = metrics["waterfall"]
-    cells = [waterfall_cells(row) for row in rows]
-    lines = aligned(WATERFALL_HEAD[:-1], [each[:-1] for each in cells], left=1)
-    lines = [f"{line}  {note}".rstrip() for line, note in zip(lines, ("", *(each[-1] for each in cells)), strict=True)]
-    tried = tried_lines(rows)
-    shown = [*lines, "", *(["alternatives tried for steps that lost too much accuracy:", *tried, ""] if tried else [])]
+    tried = [line for each in tried_lines(rows) for line in wrapped(each, "- ", "  ")]
+    shown = [*steps_table(rows), ""]
+    if tried:
+        shown += ["alternatives tried for steps that lost too much accuracy:", *tried, ""]
     return "\n".join([*shown, metrics["verdict"], f"report: {metrics['folder']}/report.html"])

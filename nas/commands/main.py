@@ -155,8 +155,8 @@ def _given(parsed: argparse.Namespace) -> dict[str, Any]:
 def _run(parsed: argparse.Namespace) -> None:
     overrides = _overrides(parsed)
     with log_on_stderr(verbose=parsed.verbose, quiet=parsed.quiet):
+        from nas.commands.output.run_table import run_table
         from nas.pipeline.run import run
-        from nas.results.tables import table
 
         result = run(parsed.config, **overrides)
     for line in result.metrics["warnings"]:
@@ -164,7 +164,8 @@ def _run(parsed: argparse.Namespace) -> None:
     if parsed.json:
         print(json_text(result.metrics))
     else:
-        print(f"\n{table(result.metrics)}\n\n{result.metrics['verdict']}\nreport: {result.folder / 'report.html'}")
+        print("", *run_table(result.metrics["rows"]), "", result.metrics["verdict"], sep="\n")
+        print(f"report: {result.folder / 'report.html'}")
 
 
 def _init(parsed: argparse.Namespace) -> None:

@@ -71,8 +71,8 @@ class Infeasibility:
         binding = max(self.limits, key=lambda name: self._broken[name])
         lines = [f"{self.count:,} candidates were checked"]
         for name in sorted(self.limits, key=lambda name: name != binding):
-            allowed = f"at most {_amount(name, self.limits[name])}{_margin(name, self.limits, searched)}"
-            smallest, label = _amount(name, self._smallest[name]), _label(name)
+            allowed = f"at most {cost_text(name, self.limits[name])}{_margin(name, self.limits, searched)}"
+            smallest, label = cost_text(name, self._smallest[name]), cost_label(name)
             if name == binding:
                 lines.append(f"the binding limit is {label} ({allowed}); the smallest value found was {smallest}")
             else:
@@ -94,7 +94,9 @@ def _changed(limits: Mapping[str, float]) -> str:
     ('latency at most 2.00001 ms, peak RAM at most 14,336 bytes (--latency 2.00001ms --ram 14336B)', 'size at most 2')
     """
     enough = {name: _rounded_up(limit) for name, limit in limits.items()}
-    words = ", ".join(f"{_label(name)} at most {_amount(name, float(limit), 6)}" for name, limit in enough.items())
+    words = ", ".join(
+        f"{cost_label(name)} at most {cost_text(name, float(limit), 6)}" for name, limit in enough.items()
+    )
     if not limits.keys() <= _OPTIONS.keys():
         return words
     return f"{words} ({' '.join(_as_option(name, limit) for name, limit in enough.items())})"
@@ -111,13 +113,19 @@ def _as_option(name: str, limit: Decimal) -> str:
     return f"{option} {math.ceil(limit) if unit == 'B' else format(limit, 'f')}{unit}"
 
 
-def _label(name: str) -> str:
+def cost_label(name: str) -> str:
+    """What a cost is called; a cost of the user's own by its key.
+
+    >>> cost_label("flash_bytes"), cost_label("size")
+    ('weight size', 'size')
+    """
     return _OPTIONS[name][0] if name in _OPTIONS else name
 
 
-def _amount(name: str, value: float, digits: int = 4) -> str:
-    """
-    >>> _amount("peak_ram_bytes", 6144), _amount("latency_ms", 1.07812), _amount("size", 12)
+def cost_text(name: str, value: float, digits: int = 4) -> str:
+    """A cost with its unit.
+
+    >>> cost_text("peak_ram_bytes", 6144), cost_text("latency_ms", 1.07812), cost_text("size", 12)
     ('6,144 bytes', '1.078 ms', '12')
     """
     unit = _OPTIONS[name][3] if name in _OPTIONS else ""
@@ -128,4 +136,4 @@ def _amount(name: str, value: float, digits: int = 4) -> str:
 
 def _margin(name: str, asked: Mapping[str, float], searched: Mapping[str, float] | None) -> str:
     kept = asked[name] if searched is None else searched[name]
-    return f", {_amount(name, kept)} with the safety margin of the search" if kept < asked[name] else ""
+    return f", {cost_text(name, kept)} with the safety margin of the search" if kept < asked[name] else ""

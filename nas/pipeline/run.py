@@ -29,8 +29,8 @@ from nas.pipeline.teacher import prepare_teacher
 from nas.pipeline.time_budget import Clock
 from nas.report.page import render
 from nas.results.collect import SELECTED, Findings, Result, collect
-from nas.results.tables import trials_csv
 from nas.results.teacher_info import TeacherInfo
+from nas.results.trials_csv import trials_csv
 from search_spaces.arch import Arch
 from search_spaces.presets import preset
 

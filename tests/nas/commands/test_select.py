@@ -28,7 +28,7 @@ def test_the_table_lists_the_best_within_the_limits(capsys: pytest.CaptureFixtur
     assert [row.split()[0].rstrip("*") for row in rows[1:5]] == ["1", "2", "3", "4"]
     assert all(timm_name.partition(".")[2] for timm_name in (row.split()[1] for row in rows[1:5]))
     assert f"top-1: {CAVEAT}" in text
-    assert "budget: latency_ms at most 20: met by " in text
+    assert "limits: latency at most 20 ms; met by " in text
 
 
 def test_json_says_the_same_as_the_table_and_holds_the_front(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import nas
 from nas.commands.main import main
-from nas.results.tables import table
+from nas.commands.output.run_table import run_table
 
 ASKED = {"data": "digits", "size": 16, "latency": "1ms", "latency_from": "estimated", "teacher": "none", "time": "75s"}
 
@@ -26,7 +26,7 @@ def test_a_run_by_time_says_what_it_planned_and_what_came_of_it(tmp_path: Path) 
     assert metrics["search"]["candidates"]["known"] >= 1
     assert metrics["rows"][0]["label"] == "selected network"
     assert all(row["val_seen"] for row in metrics["rows"])
-    assert "used for training" in table(metrics)
+    assert "used for training" in " ".join(run_table(metrics["rows"]))
     page = (folder / "report.html").read_text()
     assert plan["lines"][0][1:] in page  # as sentences
     assert "twice the time" in page
