@@ -99,7 +99,9 @@ def _of_arch(arch: Arch, label: str | None = None) -> Given:
 
     def load(data: Dataset, trains: bool) -> Artifact:
         if arch.weights is None and not trains:
-            raise InputError(f"{name}: has no weights: give the folder that holds them, or --train-epochs N")
+            raise InputError(
+                f"{name} has no trained weights: pass a folder that contains them, or use --train-epochs N"
+            )
         return as_artifact(arch, data)
 
     return Given(label=name, load=load)

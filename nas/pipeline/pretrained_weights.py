@@ -56,12 +56,10 @@ def initial_weights(init: str) -> InitialWeights:
     if not init.startswith(_TIMM):
         path = Path(init)
         if not path.is_file():
-            raise InputError(
-                f"--init must be {AUTO}, timm:NAME or a file of timm's weights, got {init!r}: it does not exist"
-            )
+            raise InputError(f"--init: {init!r} does not exist (expected {AUTO}, timm:NAME or a timm checkpoint file)")
         return InitialWeights(identify_weights(path), path.resolve(), f"file {path.name}")
     name, valid = init.removeprefix(_TIMM), _presets_of_timm()
-    check_known("--init: timm has no weights for a preset", name, valid)
+    check_known("--init: no pretrained timm weights for", name, valid)
     return _downloaded(name)
 
 

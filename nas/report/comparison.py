@@ -13,7 +13,6 @@ from nas.report.accuracy_plot import AccuracyPlot
 from nas.report.html import figure, grid, note, page, part, percent, section
 from nas.report.run_files import FinishedRun, belongs_to_a_run, read_run
 from nas.report.svg import element, joined, label, line, title
-from nas.results.tables import row_cells
 
 MOST_RUNS = 4  # that colours and dashes tell apart
 _WIDTH, _HEIGHT = 760, 380
@@ -65,11 +64,9 @@ def warnings_of(runs: Sequence[FinishedRun]) -> list[str]:
     return [text for text, fact in questions.items() if len({repr(fact(run.metrics)) for run in runs}) > 1]
 
 
-_HEAD = ("run", "final model", "budget", "test accuracy (95% CI)", "balanced accuracy", "latency, ms (90% interval)",
-         "latency source", "file bytes", "peak RAM, bytes", "parameters", "minutes", "candidates trained")  # fmt: skip
-_FINAL_COLUMNS = (
-    "test_interval", "test_balanced_accuracy", "latency", "latency_source", "file_bytes", "peak_ram_bytes", "params"
-)  # fmt: skip
+_HEAD = ("run", "final model", "limits", "test accuracy (95% CI)", "balanced accuracy", "latency, ms (90% interval)",
+         "latency source", "file size (bytes)", "peak RAM, bytes", "parameters", "minutes",
+         "candidates trained")  # fmt: skip
 
 
 def _results(runs: Sequence[FinishedRun]) -> Markup:
@@ -88,12 +85,19 @@ def names_of(runs: Sequence[FinishedRun]) -> list[str]:
 
 
 def _cells(name: str, metrics: Mapping[str, Any]) -> list[str]:
-    final = row_cells(metrics["final"], "–")
+    final = metrics["final"]
+    low, high = final["test_accuracy_low"], final["test_accuracy_high"]
     return [
         name,
         metrics["deployed"],
         "met" if metrics["budget_met"] else "exceeded",
-        *(final[column] for column in _FINAL_COLUMNS),
+        f"{percent(final['test_accuracy'])} ({100 * low:.1f}–{100 * high:.1f})",
+        percent(final["test_balanced_accuracy"]),
+        f"{final['latency_ms']:.4g} ({final['latency_low_ms']:.4g}–{final['latency_high_ms']:.4g})",
+        final["latency_source"],
+        f"{final['file_bytes']:,}",
+        f"{final['peak_ram_bytes']:,}",
+        f"{final['params']:,}",
         f"{metrics['seconds'] / 60:.1f}",
         f"{metrics['trials'].get('COMPLETE', 0):,}",
     ]

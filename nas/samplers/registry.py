@@ -42,5 +42,5 @@ def sampler_named(name: str) -> SamplerFactory:
     >>> sampler_named("random").__name__
     'random'
     """
-    check_known("there is no sampler", name, SAMPLERS)
+    check_known("unknown sampler", name, SAMPLERS)
     return SAMPLERS[name]
