@@ -21,3 +21,12 @@ def short_reason(error: BaseException) -> str:
     ('no route', 'KeyError')
     """
     return " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the message of an error, at most 200 characters of it: what follows explains it.
+
+    >>> first_line(OSError("no route")), first_line(KeyError())
+    ('no route', 'KeyError')
+    """
+    return (str(error).splitlines() or [type(error).__name__])[0][:_LONGEST_REASON]

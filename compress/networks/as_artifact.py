@@ -21,7 +21,7 @@ from compress.networks.module_copy import copied
 from compress.networks.network_source import GivenModule, OnnxFile, Timm, nothing_changed
 from compress.networks.timm_network import timm_for, timm_of, trained_shape
 from compress.networks.weight_layers import WeightLayer
-from hw_profiles.errors import InputError, short_reason
+from hw_profiles.errors import InputError, first_line
 from hw_profiles.torch_io.timm_models import check_timm_name
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
@@ -266,7 +266,7 @@ def _pretrained(name: str, data: Dataset | None, input_shape: Sides | None, *, t
     try:
         module = timm.create_model(name, pretrained=True, **options)
     except (OSError, RuntimeError) as error:
-        reason = short_reason(error)
+        reason = first_line(error)
         raise InputError(
             f"timm:{name}: its weights cannot be downloaded ({reason}); give a module that has them"
         ) from None

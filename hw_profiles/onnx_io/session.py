@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_profiles.errors import InputError, short_reason
+from hw_profiles.errors import InputError, first_line, short_reason
 
 
 def open_session(model: bytes | Path, threads: int = 1) -> Any:
@@ -29,7 +29,7 @@ def open_session(model: bytes | Path, threads: int = 1) -> Any:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         name = "the model" if isinstance(model, bytes) else str(model)
-        raise InputError(f"{name}: ONNX Runtime cannot load it ({short_reason(error)})") from None
+        raise InputError(f"{name}: ONNX Runtime cannot load it ({first_line(error)})") from None
 
 
 def run_session(session: Any, outputs: Sequence[str], feed: Mapping[str, NDArray[Any]]) -> list[Any]:

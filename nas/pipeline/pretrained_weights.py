@@ -13,7 +13,7 @@ from threading import Thread
 from torch import Tensor
 
 from compress.atomic_files import write_bytes
-from hw_profiles.errors import InputError, short_reason
+from hw_profiles.errors import InputError, first_line
 from hw_profiles.spelling_suggestions import check_known
 from hw_profiles.user_folders import cache_folder
 from search_spaces import identify_weights, list_presets, preset
@@ -198,7 +198,7 @@ def _downloaded(name: str) -> InitialWeights:
         try:
             state = timm.create_model(name, pretrained=True).state_dict()
         except (OSError, RuntimeError) as error:
-            reason = short_reason(error)
+            reason = first_line(error)
             raise InputError(
                 f"--init {_TIMM}{name}: the weights cannot be downloaded ({reason}); give a file of weights instead"
             ) from None
