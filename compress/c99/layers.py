@@ -318,11 +318,6 @@ class Network:
         """Number of 8-bit weights."""
         return sum(step.weight.size for step in self.convolutions())
 
-    @property
-    def weighted_channels(self) -> int:
-        """Output channels of all layers with weights."""
-        return sum(len(step.weight) for step in self.convolutions())
-
     def convolutions(self) -> tuple[Convolution, ...]:
         """The steps that hold weights."""
         return tuple(step for layer in self.layers for step in layer.steps if isinstance(step, Convolution))
