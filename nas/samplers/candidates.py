@@ -72,7 +72,7 @@ class Candidates:
     def proposals(self, codes: Array, most_costs: int) -> Iterator[Proposal]:
         """The proposals of rows of codes that are new and keep the limits, in that order.
 
-        At most ``most_costs`` candidates are asked for their costs.
+        At most ``most_costs`` candidates have their costs computed.
         """
         yielded = set(self._identities)
         for row in codes:

@@ -36,7 +36,7 @@ def observations(
 ) -> Observations:
     """The evaluated trials, and those stopped early with the final accuracy that others reached from such a score.
 
-    ``objectives`` are accuracy and names of costs, which stand in an attribute of the trials.
+    ``objectives`` are accuracy and names of costs, which are in an attribute of the trials.
     """
     signs = np.array([1.0 if direction == StudyDirection.MAXIMIZE else -1.0 for direction in directions])
     values = {
