@@ -1,4 +1,4 @@
-"""Explains why nothing fits: the limit that binds, the smallest values met, the smallest change that would work."""
+"""Explains why nothing fits: the binding limit, the smallest values found, and the smallest change that would work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sampler may propose: the codes of candidates, which of them were there before, and which keep the limits."""
+"""The candidates that a sampler may propose: new ones that meet the limits."""
 
 from __future__ import annotations
 

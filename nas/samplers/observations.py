@@ -1,4 +1,4 @@
-"""What the trials of a study tell a model: values, partial scores, constraints, and who is still at work."""
+"""Converts the trials of a study to training data of a model: values, partial scores, constraints, running trials."""
 
 from __future__ import annotations
 

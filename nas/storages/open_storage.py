@@ -1,4 +1,4 @@
-"""A storage by its address: a file, a database server, a journal, a gRPC proxy."""
+"""Opens a storage by its address: a file, a database server, a journal, or a gRPC proxy."""
 
 from __future__ import annotations
 
