@@ -1,4 +1,4 @@
-"""Single-split datasets for methods that only look at images: from a folder, with or without classes, or from arrays."""
+"""Single-split datasets for methods that only look at images: a folder, with or without classes, or arrays."""
 
 from __future__ import annotations
 
