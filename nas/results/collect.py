@@ -409,9 +409,9 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     state = f"{met}: {shown}" if limits else "no limits were set"
     differing, images = final["test_differing_from_pytorch"], final["test_images"]
     same = (
-        f"{differing} of {images:,} predictions differ from those in PyTorch"
+        f"{differing} of {images:,} predictions differ{'s' * (differing == 1)} from those in PyTorch"
         if differing
-        else ("same predictions as in PyTorch")
+        else "same predictions as in PyTorch"
     )
     program = f"; {verification_text(metrics['c99'])}" if metrics.get("c99") else ""
     return (
