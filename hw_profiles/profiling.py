@@ -68,7 +68,7 @@ class Profile:
 
     @property
     def latency_upper_bound_ms(self) -> float:
-        """What is held against a limit, see :func:`hw_profiles.latency.estimate.upper_bound_ms`."""
+        """What is compared with a limit, see :func:`hw_profiles.latency.estimate.upper_bound_ms`."""
         return upper_bound_ms(self.latency_ms, self.latency_high_ms, self.latency_source)
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What spaces and presets share: assembling blocks, and where the resolution is halved."""
+"""Helpers that spaces and presets share: assembling blocks, and where the resolution is halved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many values each layer gets, so that those suffer least that many weights have."""
+"""Chooses the number of values of each layer, fewer where the loss is less sensitive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data of a call that only looks at images: with or without labels, of any number of classes, of any rank."""
+"""The dataset of a call that does not train: with or without labels, any number of classes, any rank."""
 
 from __future__ import annotations
 

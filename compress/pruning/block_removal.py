@@ -10,18 +10,6 @@ from compress.pruning.prunable_network import removable_blocks, without
 from compress.training.evaluation import mean_loss
 from hw_profiles.devices.device import Device
 from hw_profiles.profiling import profile
-from hw_profiles.spelling_suggestions import check_one_of
-
-
-def without_block(artifact: Artifact, place: str) -> Artifact:
-    """The artifact with one block less; the later blocks of a stage of an Arch move up by one place, in any other
-    module an identity takes its place.
-
-    Raises:
-        InputError: the block's input cannot take the place of its output.
-    """
-    check_one_of("the block to remove", place, removable_blocks(artifact))
-    return without(artifact, place)
 
 
 def without_weakest_block(artifact: Artifact, split: Split, device: Device, precision: str) -> Artifact | None:

@@ -1,4 +1,4 @@
-"""A network as pruning works on it, whatever it came from, and what came in with fewer channels."""
+"""Describes any network for pruning, and builds the same kind of network with fewer channels."""
 
 from __future__ import annotations
 

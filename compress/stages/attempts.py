@@ -57,7 +57,7 @@ class Attempt:
     """What a stage made of a network in ``seconds``.
 
     ``costly`` says why its file costs more than the one before, ``inaccurate`` why too much accuracy is lost; None
-    where that is not so. ``change`` is the accuracy lost against the reference, where it was asked for.
+    where that is not so. ``change`` is the accuracy lost against the reference, where it was requested.
     """
 
     rung: str

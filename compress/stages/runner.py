@@ -131,7 +131,7 @@ def _log(attempt: Attempt, stage: Stage) -> None:
 
 
 def _with_margin(failed: Attempt, context: Context) -> Context:
-    """Told to lose less, so that what is asked for holds at the upper end of an interval."""
+    """Lowers the accepted loss, so that the requested limit holds at the upper end of an interval."""
     if failed.change is None:
         return context
     asked = confidence_on(failed.change.images, context.max_accuracy_drop, context.confidence)

@@ -41,7 +41,7 @@ class Recipe:
     batch size. ``flip`` None flips color images only. ``channels_last`` is the memory format, usually faster; disabling
     it selects other kernels, a workaround for crashes. With ``views`` each image has that many augmented versions, used
     in turn, so that the outputs of a teacher can be cached. ``augmentation``
-    (:func:`compress.training.augmentation.augment`) is ``"light"``, or ``"strong"`` for few images that are seen some
+    (:func:`compress.training.augmentation.drawn`) is ``"light"``, or ``"strong"`` for few images that are seen some
     hundred times.
     """
 

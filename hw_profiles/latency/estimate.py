@@ -46,7 +46,7 @@ class Latency:
 
 
 def upper_bound_ms(ms: float, high_ms: float, source: str) -> float:
-    """The milliseconds that are held against a limit: of a measurement the upper end of its 90 % interval, of an
+    """The milliseconds that are compared with a limit: of a measurement the upper end of its 90 % interval, of an
     estimate what is kept with a chance of 90 %, its logarithm being normal in the interval.
 
     >>> upper_bound_ms(1.0, 1.25, "measured"), round(upper_bound_ms(1.0, 1.25, "estimated"), 3)

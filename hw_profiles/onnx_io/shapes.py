@@ -178,7 +178,7 @@ class Tensors:
 
 
 def read_constant(tensor: Any) -> Constant:
-    """What a TensorProto says of itself; its numbers are read only if they are few and stand in the file."""
+    """What a TensorProto says of itself; its numbers are read only if they are few and are in the file."""
     shape = check_shape(tensor.name, tensor.dims, tensor.data_type)
     count = math.prod(shape)
     value = None

@@ -138,7 +138,7 @@ def _all_phases(job: CompressJob, settings: CompressSettings, folder: Path, cloc
     for note in job.notes:
         log.info("%s", note)
     reference = _reference(job, settings, folder)
-    with user_input():  # a stage that was asked for may not fit the network
+    with user_input():  # a stage that was requested may not fit the network
         nearest = run_plans(job, Place(reference=reference, folder=folder, clock=clock))
     findings = Findings(job=job, folder=folder, reference=reference, nearest=nearest, seconds=clock.spent)
     result = collect_compression(findings)

@@ -1,4 +1,4 @@
-"""What ``nas compress`` is given as MODEL, as an artifact and the images that it was made with."""
+"""Loads the MODEL argument of ``nas compress`` as an artifact, with the dataset that it was trained on."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class PlanRun:
         return int(self.home.metrics["coded_bytes"])
 
     def excess(self, job: CompressJob) -> float:
-        """How far the limit, or the size that was asked for, is missed that is missed most, as a share of it."""
+        """The largest relative excess over a limit or the requested size."""
         return worst_excess(self.home.metrics, job.context())
 
     def applied(self) -> Plan | None:

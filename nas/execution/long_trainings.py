@@ -1,4 +1,4 @@
-"""The long trainings of a run, each in a process of its own: after a crash it is tried once more with other kernels."""
+"""The long trainings of a run, each in a separate process; after a crash they are retried with other kernels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pretrained weights to start from: a file, timm, or what is there."""
+"""Pretrained weights to start from: a checkpoint file, timm, or whichever are available."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The C99 program of a run for a microcontroller: written, verified, and what it takes there."""
+"""The C99 program of a run for a microcontroller: written, verified, and its memory and latency."""
 
 from __future__ import annotations
 

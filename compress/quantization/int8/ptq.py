@@ -150,7 +150,7 @@ class Quantize:
         return all(getattr(self, name) is not None for name in _OPTIONS if name != "least_squares")
 
     def activations_on(self, device: Device) -> str:
-        """``"unsigned"`` or ``"signed"``, as it was asked for or as the device computes faster."""
+        """``"unsigned"`` or ``"signed"``, as it was requested or as the device computes faster."""
         machine = device.conditions.get("machine", "")
         return self.activations or ("signed" if machine in _SIGNED_MACHINES else "unsigned")
 
@@ -212,7 +212,7 @@ class _Search:
         return exact if gain else best
 
     def _changed(self, plain: _Candidate) -> _Candidate:
-        """With the weights or the biases that were asked for, or those that do best."""
+        """With the weights or the biases that were requested, or those that do best."""
         fitted = self.stage.least_squares
         if fitted is None:
             fitted = None if self.stage.bias_correction is None and not self.stage.adaround else False
