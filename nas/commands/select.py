@@ -63,6 +63,7 @@ def selection_facts(found: Selection, listed: Sequence[SelectedModel]) -> dict[s
         "accuracy": CAVEAT,
         "rows_within": len(found.within),
         "rows_beyond": len(found.beyond),
+        "rows_too_large": len(found.too_large),
         "left_out": list(found.left_out),
         "models": [asdict(model) for model in listed],
         "front": [asdict(model) for model in found.front],
@@ -80,7 +81,7 @@ def selection_lines(found: Selection, listed: Sequence[SelectedModel]) -> list[s
 def notes(found: Selection, measured: bool) -> list[str]:
     """What the columns mean, and what was considered."""
     limits = ", ".join(f"{name} at most {limit:g}" for name, limit in found.budget.limits().items())
-    total = len(found.within) + len(found.beyond)
+    total = len(found.within) + len(found.beyond) + len(found.too_large)
     lines = [
         f"top-1: {CAVEAT}",
         f"ms: estimated latency on {found.device.name} ({found.precision}); within the limit with 90% probability",
@@ -89,6 +90,8 @@ def notes(found: Selection, measured: bool) -> list[str]:
         f"budget: {limits or 'no limit'}: met by {len(found.within)} of {total} published results",
         f"Pareto front: {len(found.front)} models (see all with --json or --html)",
     ]
+    if found.too_large:
+        lines.append(f"weights and activations of {len(found.too_large)} of the others exceed the device's RAM")
     if measured:
         lines.append("measured ms: latency of the exported model (random weights) on this machine, with 90% interval")
     if found.left_out:
