@@ -199,7 +199,7 @@ class _Alike:
     @classmethod
     def of(cls, components: Sequence[tuple[str, int]]) -> _Alike:
         """The matrices of some components."""
-        quantities = np.array([_quantity(*component) for component in components])
+        quantities = np.array([quantity_group(*component) for component in components])
         kinds = np.array([kind for kind, _ in components])
         return cls(
             (quantities[:, None] == quantities[None, :]).astype(float), (kinds[:, None] == kinds[None, :]).astype(float)
@@ -223,8 +223,12 @@ def prior_covariance(components: Sequence[tuple[str, int]], widths: tuple[float,
     return _Alike.of(components).covariance(widths)
 
 
-def _quantity(kind: str, i: int) -> str:
-    """What a cost grows with: starts, nodes, MACs, weights or values."""
+def quantity_group(kind: str, i: int) -> str:
+    """What a cost grows with: starts, nodes, MACs, weights or values; ``i`` is the place of the quantity in its kind.
+
+    >>> quantity_group("layer/conv", 1), quantity_group("layer/conv", 2)
+    ('macs', 'values')
+    """
     name = QUANTITIES[family(kind)][i] if i >= 0 else "all"
     for group in ("start", "macs", "nodes", "weight"):
         if group in name:
