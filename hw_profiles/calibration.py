@@ -57,9 +57,9 @@ def calibrate(
     There is one factor per quantity of each kind of kernel, see :func:`hw_profiles.cost_model.scaling.scale`. A machine
     that is similar to the base but faster keeps its cost structure; for a different machine the structure is adapted as
     far as the measurements support it. From five measurements on, the estimate is averaged with a regression on sizes
-    alone (:mod:`hw_profiles.cost_model.size_regression`). The interval comes from leave-one-out errors of the measurements. Values that
-    cannot be a latency, and outliers by a factor of five or more, are ignored with a warning (see
-    :func:`calibration_report` for the list).
+    alone (:mod:`hw_profiles.cost_model.size_regression`). The interval comes from leave-one-out errors of the
+    measurements. Values that cannot be a latency, and outliers by a factor of five or more, are ignored with a warning
+    (see :func:`calibration_report` for the list).
 
     Args:
         base: the most similar device.
