@@ -20,12 +20,15 @@ FACTORS = {"start": 3.0, "nodes": 3.0, "macs": 2.0, "values": 0.0, "weight": 5.0
 MEASURED, UNSEEN = micro_features("int8", range(12)), micro_features("int8", range(100, 160))
 
 
-def by_size() -> dict[str, KernelCost]:
-    """A machine on which only sizes count, and values cost nothing."""
+def by_size(factors: dict[str, float] = FACTORS, call: float = FACTORS["start"]) -> dict[str, KernelCost]:
+    """A machine on which only sizes count."""
     return {
         kind: replace(
             cost,
-            coefficients=tuple(each * FACTORS[quantity_group(kind, i)] for i, each in enumerate(cost.coefficients)),
+            coefficients=tuple(
+                each * (call if kind == "call/call" else factors[quantity_group(kind, i)])
+                for i, each in enumerate(cost.coefficients)
+            ),
         )
         for kind, cost in PLAIN.items()
     }
@@ -64,3 +67,12 @@ def test_the_average_is_nearly_as_good_as_the_better_one(only_sizes: bool) -> No
     assert off[better] < 0.5 * off[worse]
     assert off["mixed"] < off[better] + 0.02
     assert np.abs(left_out).mean() < 0.5 * np.abs(scaling.left_out if only_sizes else sizes.left_out).mean()
+
+
+@pytest.mark.parametrize(("call", "most"), [(0.02, 0.06), (30.0, 0.025), (100.0, 0.025)])
+def test_a_call_may_cost_anything_beside_what_kernels_cost(call: float, most: float) -> None:
+    """From one thread to several that wake up first."""
+    truth = by_size({"start": 3.0, "nodes": 3.0, "macs": 1.0, "values": 1.5, "weight": 2.0}, call)
+    noise = np.exp(np.random.default_rng(0).normal(0, 0.05, len(MEASURED)))
+    found = scale(PLAIN, MEASURED, (microseconds(truth, MEASURED) * noise).tolist())
+    assert np.abs(microseconds(found.apply(PLAIN), UNSEEN) / microseconds(truth, UNSEEN) - 1).mean() < most
