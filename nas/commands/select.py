@@ -103,8 +103,8 @@ def notes(found: Selection, measured: bool, *, on_a_page: bool = False) -> list[
         lines.append(f"weights and activations of {len(found.too_large)} of the others exceed the device's RAM")
     if measured:
         lines.append(
-            f"measured{'' if on_a_page else ' ms'}: latency of the exported model (random weights) on this machine, with "
-            "90% interval"
+            f"measured{'' if on_a_page else ' ms'}: latency of the exported model (random weights) on this machine, "
+            "with 90% interval"
         )
     if found.left_out:
         more = len(found.left_out) - _NAMED
