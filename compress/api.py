@@ -45,6 +45,7 @@ from compress.training.teachers import ModuleTeacher, OnnxTeacher, Teacher, pixe
 from hw_profiles.budget import Budget
 from hw_profiles.devices.device_file import load_device
 from hw_profiles.errors import InputError
+from hw_profiles.profiling import is_onnx_path
 from search_spaces.arch import Arch
 
 _JUDGED_IMAGES = 1000
@@ -271,7 +272,7 @@ def encode(model: Model, out: Path | str, *, input_shape: Shape | None = None) -
     Raises:
         InputError: a module without ``input_shape``, or one that cannot be exported.
     """
-    if isinstance(model, str | Path) and str(model).endswith(".onnx"):
+    if isinstance(model, str | Path) and is_onnx_path(model):
         return encode_file(Path(model), out)
     return encode_file(onnx_bytes(as_artifact(model, None, input_shape=input_shape)), out)
 
@@ -296,7 +297,7 @@ def _begin(
 ) -> tuple[Artifact, Context]:
     """The artifact and what a stage works with; what ``trains`` needs labels of the network's classes."""
     images = as_dataset(data, seed) if trains else calibration_dataset(data, seed, input_shape=_shape_of(model, data))
-    if not (isinstance(model, str | Path) and str(model).endswith(".onnx")):
+    if not is_onnx_path(model):
         images = of_one_input(images)
     artifact = as_artifact(model, images, trains=trains)
     bare = replace(artifact, metrics={}, files={}, history=())
@@ -354,7 +355,7 @@ def _teachers(given: Model | Teacher | Sequence[Model | Teacher] | None, data: D
 
 
 def _teacher(teacher: Model | Teacher, data: Dataset) -> Teacher:
-    if isinstance(teacher, str | Path) and str(teacher).endswith(".onnx"):
+    if isinstance(teacher, str | Path) and is_onnx_path(teacher):
         return OnnxTeacher(Path(teacher), data)
     if not isinstance(teacher, nn.Module | Arch | Artifact | str | Path):
         if not callable(teacher):
@@ -398,9 +399,9 @@ def _judged(before: Artifact, after: Artifact, context: Context) -> Artifact:
     ratios = {
         name: signal_to_noise_db(value, changed[name]) if value.shape == changed[name].shape else -math.inf
         for name, value in outputs.items()
-        if name in changed
+        if name in changed and value.dtype.kind in "fiub"  # text says nothing of differences
     }
-    found["val_snr_db"] = min(ratios.values())
+    found["val_snr_db"] = min(ratios.values(), default=math.inf)
     if len(ratios) > 1:
         found["val_snr_db_of_outputs"] = ratios
     return replace(after, metrics={**after.metrics, **found})

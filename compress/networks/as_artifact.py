@@ -13,7 +13,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from compress.data.dataset import Dataset, load_data
 from compress.data.in_memory import arrays_dataset
-from compress.data.network_inputs import NetworkInputs
+from compress.data.network_inputs import NetworkInputs, picture_record
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.data.unknown_preprocessing import UnknownPreprocessing
 from compress.networks.artifact import Artifact
@@ -22,6 +22,7 @@ from compress.networks.network_source import GivenModule, OnnxFile, Timm, nothin
 from compress.networks.timm_network import timm_for, timm_of, trained_shape
 from compress.networks.weight_layers import WeightLayer
 from hw_profiles.errors import InputError
+from hw_profiles.profiling import is_onnx_path
 from hw_profiles.torch_io.timm_models import check_timm_name
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
@@ -71,7 +72,7 @@ def as_artifact(
     'fp32'
     """
     shape = input_shape or (data.preprocessing.input_shape if data is not None else None)
-    takes_several = isinstance(model, nn.Module | Artifact) or str(model).endswith(".onnx")
+    takes_several = isinstance(model, nn.Module | Artifact) or is_onnx_path(model)
     if isinstance(shape, Mapping) and not takes_several:
         raise InputError(f"several inputs by name are for ONNX files and modules, got {', '.join(shape)}")
     if isinstance(model, Artifact):
@@ -151,9 +152,9 @@ def _reading(artifact: Artifact, data: Dataset) -> Artifact:
         return replace(artifact, preprocessing=replace(record, stands_for=artifact.preprocessing))
     if not isinstance(artifact.preprocessing, UnknownPreprocessing):
         return artifact
-    if len(artifact.source.input_shape) == 3 and artifact.source.input_shape[1:] != record.sizes[-1]:
-        record = replace(record, sizes=(*record.sizes, artifact.source.input_shape[1:]))
-    return replace(artifact, preprocessing=record)
+    in_bytes = isinstance(artifact.source, OnnxFile) and artifact.source.reads_bytes
+    found = picture_record(record, artifact.source.input_shape, in_bytes=in_bytes)
+    return replace(artifact, preprocessing=found or record)
 
 
 def _artifact(source: Arch | Timm | GivenModule, module: nn.Module) -> Artifact:
@@ -224,7 +225,7 @@ def _is_made_by(source: Timm, module: nn.Module) -> bool:
 
 
 def _of_name(name: str, data: Dataset | None, input_shape: Sides | None, *, trains: bool) -> Artifact:
-    if name.endswith(".onnx"):
+    if is_onnx_path(name):
         file = _opened(name, input_shape or (data.preprocessing.input_shape if data is not None else None))
         text = file.metadata.get(METADATA_KEY)
         record = UnknownPreprocessing() if text is None else Preprocessing.from_json(text)

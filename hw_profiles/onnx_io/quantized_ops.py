@@ -100,12 +100,14 @@ def _type(tensors: Tensors, inputs: list[str], zero_point: int | None) -> int | 
 
 
 def _read_bias_as_float(tensors: Tensors, inputs: list[str]) -> None:
-    """A bias of 32 bits that is added to the sums of ConvInteger, which are read as floats."""
+    """A bias of 32 bits, constant or computed, that is added to the sums of ConvInteger, which are read as floats."""
     if any(tensors.types.get(name) == TensorProto.FLOAT for name in inputs):
         for name in inputs:
             held = tensors.constants.get(name)
             if held is not None and held.data_type == TensorProto.INT32:
                 _read_as_float(tensors, name, "")
+            elif tensors.types.get(name) == TensorProto.INT32:
+                tensors.types[name] = TensorProto.FLOAT
 
 
 def _read_as_float(tensors: Tensors, name: str, scale: str) -> None:

@@ -26,7 +26,7 @@ from hw_profiles.onnx_io.patterns import Pattern, find_patterns
 from hw_profiles.onnx_io.quantized_ops import as_float, format_of
 from hw_profiles.onnx_io.rewrites.normal_form import inlined
 from hw_profiles.onnx_io.rewrites.stored_weights import stored_weights
-from hw_profiles.onnx_io.shapes import Constant, Tensors, read_constant, where
+from hw_profiles.onnx_io.shapes import Constant, Tensors, check_shape, read_constant, where
 from hw_profiles.onnx_io.untrusted_file import load_model, read_metadata, shown
 
 __all__ = ["read_metadata", "read_onnx", "read_without_dead_channels"]
@@ -322,6 +322,9 @@ def _constant(node: Any, attributes: dict[str, Any]) -> Constant:
     for key, value in attributes.items():
         if key == "value":
             return read_constant(value)
+        if key == "sparse_value":
+            held = value.values
+            return Constant(check_shape(held.name, value.dims, held.data_type), held.data_type)
         if key in ("value_int", "value_ints", "value_float", "value_floats"):
             array = np.asarray(value, np.int64 if "int" in key else np.float32)
             return read_constant(numpy_helper.from_array(array, node.output[0]))

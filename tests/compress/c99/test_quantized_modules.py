@@ -76,6 +76,42 @@ def test_a_module_of_many_kinds_becomes_a_program(tmp_path: Path) -> None:
     program_of(ManyKinds(), tmp_path, pictures())
 
 
+class Segmenter(nn.Module):
+    """Ends in functions whose results no one quantizes: a linear Resize, then a softmax for each pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.conv(x))
+        return nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear").softmax(1)
+
+
+class Sums(nn.Module):
+    """Ends in a sum over the pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.conv(x)).sum((2, 3))
+
+
+class Shifted(Sums):
+    """Makes no tensor that is integers in the file as well."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.hardswish(torch.relu(self.conv(x)) - 0.3)
+
+
+@pytest.mark.parametrize("module", [Segmenter, Sums, Shifted])
+def test_a_network_may_end_in_what_stays_in_float(module: type[nn.Module], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    program_of(module(), tmp_path, pictures(8))
+
+
 class Transformer(nn.Module):
     """Patches and a class token, attention of two heads with a bias for each pair, a normalisation of groups and linear interpolation."""
 
