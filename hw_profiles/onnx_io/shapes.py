@@ -24,7 +24,12 @@ _MOST_VALUES = 64
 _SHAPE_ONLY = ("Shape", "Size")
 _OWN_DOMAINS = ("", "ai.onnx")
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
-_SHAPED_AS_THEIR_INPUT = ("GroupNormalization", "MeanVarianceNormalization")  # for which ONNX itself has no rule
+_MICROSOFT = "com.microsoft"
+_SHAPED_AS_THEIR_INPUT = {
+    *((domain, name) for domain in _OWN_DOMAINS for name in ("GroupNormalization", "MeanVarianceNormalization")),
+    *((_MICROSOFT, name) for name in ("Gelu", "FastGelu", "QuickGelu", "BiasGelu", "GroupNorm")),
+}
+"""Operations for which ONNX itself has no rule."""
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _WIDE = {"FLOAT": 32, "DOUBLE": 64, "COMPLEX64": 64, "COMPLEX128": 128}
 
@@ -114,9 +119,9 @@ class Tensors:
         """Shape and type of each output, from ONNX's own rules, or else from what the file says of them; of one that is
         ``unread`` and of which neither says anything, of no numbers."""
         outputs = [name for name in node.output if name]
-        if node.op_type in _QUANTIZERS and node.domain in (*_OWN_DOMAINS, "com.microsoft"):
+        if node.op_type in _QUANTIZERS and node.domain in (*_OWN_DOMAINS, _MICROSOFT):
             return [(self.shape(node.input[0]), self._float_type(node.input[0]))] * len(outputs)
-        if node.op_type in _SHAPED_AS_THEIR_INPUT and node.domain in _OWN_DOMAINS:
+        if (node.domain, node.op_type) in _SHAPED_AS_THEIR_INPUT:
             return [(self.shape(node.input[0]), self._float_type(node.input[0]))]
         found = self._by_schema(node)
         result: list[tuple[Shape, int]] = []

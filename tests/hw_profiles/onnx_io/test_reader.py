@@ -378,9 +378,13 @@ def test_a_bias_of_integers_may_be_worked_out_of_the_input() -> None:
 
 
 def test_operations_for_which_onnx_has_no_rule_of_shape() -> None:
+    """Some of them as ONNX Runtime writes them when it optimises a file."""
     nodes = [
         helper.make_node("GroupNormalization", ["x", "g", "b"], ["n"], num_groups=3),
-        helper.make_node("MeanVarianceNormalization", ["n"], ["y"]),
+        helper.make_node("MeanVarianceNormalization", ["n"], ["m"]),
+        helper.make_node("Gelu", ["m"], ["u"], domain="com.microsoft"),
+        helper.make_node("FusedConv", ["u", "w"], ["y"], domain="com.microsoft", activation="Relu"),
     ]
-    held = {"g": np.ones(3, np.float32), "b": np.zeros(3, np.float32)}
-    assert read_onnx(file(nodes, held)).shapes["y"] == (1, 3, 8, 8)
+    held = {"g": np.ones(3, np.float32), "b": np.zeros(3, np.float32), "w": np.ones((4, 3, 3, 3), np.float32)}
+    workload = read_onnx(file(nodes, held))
+    assert (workload.shapes["y"], workload.macs) == ((1, 4, 6, 6), 36 * 4 * 27)
