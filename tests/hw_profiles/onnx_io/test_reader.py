@@ -18,8 +18,10 @@ from timm.models.vision_transformer import Block
 from torch import nn
 
 from hw_profiles.network.workload import Workload
+from hw_profiles.onnx_io.graph_reader import read_graph
 from hw_profiles.onnx_io.reader import read_onnx
 from hw_profiles.onnx_io.rewrites.normal_form import normal_form
+from hw_profiles.onnx_io.writer import write_graph
 
 
 def torch_file(module: nn.Module, shape: tuple[int, ...], opset: int = 20) -> bytes:
@@ -388,3 +390,21 @@ def test_operations_for_which_onnx_has_no_rule_of_shape() -> None:
     held = {"g": np.ones(3, np.float32), "b": np.zeros(3, np.float32), "w": np.ones((4, 3, 3, 3), np.float32)}
     workload = read_onnx(file(nodes, held))
     assert (workload.shapes["y"], workload.macs) == ((1, 4, 6, 6), 36 * 4 * 27)
+
+
+@pytest.mark.parametrize(
+    ("kind", "held"),
+    [
+        ("Slice", {"from": np.int64([-1]), "to": np.int64([-99]), "axis": np.int64([3]), "step": np.int64([-1])}),
+        ("Pad", {"pads": np.int64([0, 0, 0, 1, 0, 0, 0, -1])}),
+    ],
+)
+def test_what_keeps_the_shape_may_move_numbers(kind: str, held: dict[str, np.ndarray]) -> None:
+    """Backwards, as the second direction of a recurrent network reads, or sideways."""
+    nodes = [helper.make_node(kind, ["x", *held], ["t"]), helper.make_node("Conv", ["t", "w"], ["y"])]
+    weight = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
+    given = file(nodes, {**held, "w": weight})
+    written = write_graph(read_graph(given))
+    x = np.random.default_rng(1).standard_normal((1, 3, 8, 8)).astype(np.float32)
+    before, after = (onnxruntime.InferenceSession(each).run(None, {"x": x})[0] for each in (given, written))
+    np.testing.assert_allclose(before, after, rtol=1e-4, atol=1e-4)
