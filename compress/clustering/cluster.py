@@ -73,7 +73,7 @@ class Cluster:
         wanted = self._wanted()
         for each in wanted.values() if isinstance(wanted, Mapping) else [wanted]:
             if not is_whole(each, 2, MOST_CLUSTERS):
-                raise InputError(f"Cluster.clusters must be in 2..{MOST_CLUSTERS} (bits 1..16), got {each!r}")
+                raise InputError(f"Cluster.clusters must be between 2 and {MOST_CLUSTERS} (1 to 16 bits), got {each!r}")
         for field, valid in {"start": (*STARTS, EVEN), "scope": SCOPES}.items():
             given = getattr(self, field)
             if given not in valid:
@@ -172,7 +172,7 @@ class Cluster:
         if self.scope == "layer" or isinstance(wanted, Mapping):
             return per_layer_setting(wanted, layers, "Cluster.clusters")
         if divergence_of is None:
-            raise InputError("Cluster: scope='sensitivity' looks at images, there are none")
+            raise InputError("Cluster: scope='sensitivity' requires validation images, but none were given")
         found = {name: layer for name, layer in layers.items() if layer.weight.count_nonzero()}
         sizes = {name: int(layer.weight.count_nonzero()) for name, layer in found.items()}
         return values_of_layers(layer_divergences(model, found, self.start, steps, divergence_of), sizes, wanted)

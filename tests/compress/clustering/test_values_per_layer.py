@@ -50,5 +50,5 @@ def test_a_layer_cannot_be_measured_without_images_or_by_layer(learnt: Artifact)
     with pytest.raises(ValueError, match=r"scope must be one of layer, sensitivity.*did you mean 'layer'"):
         Cluster(scope="layers")
     model = learnt.model()
-    with pytest.raises(ValueError, match="looks at images, there are none"):
+    with pytest.raises(ValueError, match="requires validation images, but none were given"):
         Cluster(scope="sensitivity").apply(model, layers_of(learnt, model))
