@@ -188,6 +188,8 @@ def main() -> None:
                 print("the time is over; the same command goes on")
                 return
             found = run_limited(functools.partial(TASKS[task], Case(name, path, folder)))
+            if "reason" in found:
+                found["reason"] = found["reason"].replace(f"{given.files}/", "")
             append(NAME, {"case": f"{name}: {task}", "seed": 0, "commit": HERE, **found})
 
 
