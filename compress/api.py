@@ -396,9 +396,9 @@ def _judged(before: Artifact, after: Artifact, context: Context) -> Artifact:
     ratios = {
         name: signal_to_noise_db(value, changed[name]) if value.shape == changed[name].shape else -math.inf
         for name, value in outputs.items()
-        if name in changed
+        if name in changed and value.dtype.kind in "fiub"  # text says nothing of differences
     }
-    found["val_snr_db"] = min(ratios.values())
+    found["val_snr_db"] = min(ratios.values(), default=math.inf)
     if len(ratios) > 1:
         found["val_snr_db_of_outputs"] = ratios
     return replace(after, metrics={**after.metrics, **found})

@@ -13,7 +13,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from compress.data.dataset import Dataset, load_data
 from compress.data.in_memory import arrays_dataset
-from compress.data.network_inputs import NetworkInputs
+from compress.data.network_inputs import NetworkInputs, picture_record
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.data.unknown_preprocessing import UnknownPreprocessing
 from compress.networks.artifact import Artifact
@@ -22,6 +22,7 @@ from compress.networks.network_source import GivenModule, OnnxFile, Timm, nothin
 from compress.networks.timm_network import timm_for, timm_of, trained_shape
 from compress.networks.weight_layers import WeightLayer
 from hw_profiles.errors import InputError, first_line
+from hw_profiles.profiling import is_onnx_path
 from hw_profiles.torch_io.timm_models import check_timm_name
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
@@ -102,12 +103,12 @@ def is_model(model: object) -> TypeGuard[Model]:
 
 
 def onnx_path(model: object) -> Path | None:
-    """The path of a model that is given as an ONNX file; None for any other.
+    """The path of a model that is given as an ONNX file, a Path or text that ends in .onnx; None for any other.
 
     >>> onnx_path("net.onnx"), onnx_path("resnet18")
     (PosixPath('net.onnx'), None)
     """
-    return Path(model) if isinstance(model, str | Path) and str(model).endswith(".onnx") else None
+    return Path(model) if isinstance(model, str | Path) and is_onnx_path(model) else None
 
 
 def with_input_shape(artifact: Artifact, input_shape: Sides) -> Artifact:
@@ -160,9 +161,9 @@ def _reading(artifact: Artifact, data: Dataset) -> Artifact:
         return replace(artifact, preprocessing=replace(record, stands_for=artifact.preprocessing))
     if not isinstance(artifact.preprocessing, UnknownPreprocessing):
         return artifact
-    if len(artifact.source.input_shape) == 3 and artifact.source.input_shape[1:] != record.sizes[-1]:
-        record = replace(record, sizes=(*record.sizes, artifact.source.input_shape[1:]))
-    return replace(artifact, preprocessing=record)
+    in_bytes = isinstance(artifact.source, OnnxFile) and artifact.source.reads_bytes
+    found = picture_record(record, artifact.source.input_shape, in_bytes=in_bytes)
+    return replace(artifact, preprocessing=found or record)
 
 
 def _artifact(source: Arch | Timm | GivenModule, module: nn.Module) -> Artifact:

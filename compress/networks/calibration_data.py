@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from compress.data.dataset import Dataset, load_data
 from compress.data.given_batches import batch_or_call, gathered, is_pixels, named_inputs, numbers
-from compress.data.network_inputs import NamedInputs, NetworkInputs
+from compress.data.network_inputs import NamedInputs, NetworkInputs, PictureInputs
 from compress.data.pictures import NO_LABELS, inputs_dataset, load_pictures, pixels_dataset
 from compress.data.sources.archives import is_archive
 from compress.data.sources.label_arrays import label_vector
@@ -42,7 +42,8 @@ def calibration_dataset(data: Inputs, seed: int = 0, *, input_shape: Shape | Non
       split: all its images, for both.
     - Images in bytes (N, H, W) or (N, H, W, 1 or 3); other numbers (N, ...) are what the network reads, of any rank.
     - (images, labels): a part that is drawn by the seed judges, where each class has two images; else all do both.
-    - Inputs by name {name: (N, ...)}, for a network of several, or an .npz file of such arrays.
+    - Inputs by name {name: (N, ...)}, for a network of several, or an .npz file of such arrays; a single one in bytes
+      (N, H, W, 3) is images.
     - An iterable of batches of these, such as a DataLoader, of which the first 2,048 inputs are read. Inputs by
       name whose first sides differ, as those of a state and of a number do, are all that one call reads.
 
@@ -99,6 +100,9 @@ def _of_arrays(inputs: NDArray[Any] | NamedInputs, labels: NDArray[Any] | None, 
     if labels is not None and labels.dtype.kind not in "iu":
         raise InputError(f"labels must be the numbers of the network's classes, got {labels.dtype}")
     whole = NO_LABELS if labels is None else labels.astype(np.int64)
+    if isinstance(inputs, NamedInputs) and len(inputs.arrays) == 1 and not inputs.whole_calls:
+        alone = next(iter(inputs.arrays.values()))
+        inputs = alone if is_pixels(alone) else inputs
     if isinstance(inputs, NamedInputs) or not is_pixels(inputs):
         found = inputs_dataset(inputs, whole)
     else:
@@ -140,13 +144,13 @@ def fitted_inputs(data: Dataset, artifact: Artifact) -> Dataset:
             f"{artifact.network.label} expects inputs {shape}, but images are (C, H, W): pass "
             f"arrays in its input format"
         )
-    channels, height, width = shape
-    if channels != data.preprocessing.channels:
+    channels = data.preprocessing.channels
+    if channels != artifact.preprocessing.channels or channels not in (shape[0], shape[2]):
         raise InputError(
-            f"{artifact.network.label} reads {channels} channels, the images of {data.name} have "
-            f"{data.preprocessing.channels}"
+            f"{artifact.network.label} reads {shape[0]} channels, the images of {data.name} have {channels}"
         )
-    resized = data.resized(height, width)
+    last = isinstance(artifact.preprocessing, PictureInputs) and artifact.preprocessing.channels_last
+    resized = data.resized(*(shape[:2] if last else shape[1:]))
     record = replace(artifact.preprocessing, class_names=data.preprocessing.class_names)
     return _fitting(replace(resized, preprocessing=record), artifact)
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import NoReturn, TypeVar
 
 import torch
+from onnx import TensorProto
 from torch import Tensor, nn
 
 from compress.atomic_files import write_bytes, write_text
@@ -67,6 +68,12 @@ class OnnxFile(Network):
         if len(shape) != 3:
             raise InputError(f"{self.label}: must read images (N, C, H, W), reads {shape}")
         return (shape[0], shape[1], shape[2])
+
+    @property
+    def reads_bytes(self) -> bool:
+        """Whether its first input is in bytes, as images are stored."""
+        kinds = {value.name: value.type.tensor_type.elem_type for value in load_model(self.data).graph.input}
+        return bool(kinds[self.workload().input] == TensorProto.UINT8)
 
     @property
     def precision(self) -> str:

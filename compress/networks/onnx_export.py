@@ -166,7 +166,7 @@ def _feeds(
         return
     name = session.get_inputs()[0].name
     for start in range(0, len(images) - fixed + 1 if fixed else len(images), size):
-        yield {name: preprocessing.tensor(images[start : start + size])}
+        yield as_feed(session, {name: preprocessing.tensor(images[start : start + size])})
 
 
 def _joined(parts: Sequence[Any]) -> NDArray[Any]:

@@ -19,6 +19,7 @@ from compress.weight_codecs.onnx_storage import Weight, tensors_of, weights_of
 from compress.weight_codecs.sparse_formats import sparse_format, zeros_alone
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import TensorFormat
+from hw_profiles.onnx_io.rewrites.half_precision import in_float32
 from hw_profiles.onnx_io.rewrites.normal_form import normal_form
 from hw_profiles.onnx_io.untrusted_file import load_model
 
@@ -38,7 +39,10 @@ def with_changed_weights(artifact: Artifact, change: Change) -> Artifact:
         module = artifact.model()
         stored = {f"{name}.weight": each for name, each in change(module, layers_of(artifact, module)).items()}
         return replace(artifact.with_model(module), weight_formats={**artifact.weight_formats, **stored})
-    model = normal_form(load_model(onnx_bytes(artifact)))
+    given = load_model(onnx_bytes(artifact))
+    model = normal_form(given)
+    if not weights_of(model.graph):
+        model = normal_form(in_float32(given))
     weights = {weight.name: weight for weight in weights_of(model.graph)}
     if not weights:
         raise InputError(

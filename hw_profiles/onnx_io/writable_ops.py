@@ -25,7 +25,8 @@ _OWN_DOMAINS = ("", "ai.onnx")
 @dataclass(frozen=True, slots=True)
 class Place:
     """An operation and its place in the file: the node that it is called after, and the last one that was merged into
-    it; ``shapes`` of the workload, constants and makers by the names of the file."""
+    it; ``shapes`` of the workload, constants and makers by the names of the file. ``batch_first``: the first axis of
+    what it reads is that of the batch."""
 
     op: Op
     node: Any
@@ -33,6 +34,7 @@ class Place:
     shapes: Mapping[str, Shape]
     constants: Mapping[str, Any]
     makers: Mapping[str, Any]
+    batch_first: bool = True
 
     def attribute(self, name: str, default: Any) -> Any:
         """An attribute of the node."""
@@ -162,7 +164,7 @@ def _mean(place: Place) -> Weights | None:
 
 
 def _flatten(place: Place) -> Weights | None:
-    return {} if place.shapes[place.op.inputs[0]][0] == 1 else None
+    return {} if place.batch_first and place.shapes[place.op.inputs[0]][0] == 1 else None
 
 
 def _concat(place: Place) -> Weights | None:

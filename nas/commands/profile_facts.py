@@ -165,11 +165,11 @@ def find_model(name: str, input_shape: InputShape = None) -> _Model:
     >>> find_model("resnet8", (1, 28, 28)).input_shape
     (1, 28, 28)
     """
-    path = Path(name)
-    if path.suffix in (".onnx", ".json"):
+    path, suffix = Path(name), Path(name).suffix.lower()
+    if suffix in (".onnx", ".json"):
         if not path.is_file():
             raise InputError(f"file not found: {name}")
-        return path if path.suffix == ".onnx" else _read_arch(path, input_shape)
+        return path if suffix == ".onnx" else _read_arch(path, input_shape)
     if name.startswith("timm:"):
         return name
     try:

@@ -111,11 +111,12 @@ def _of_path(path: Path) -> Given | None:
     """The network in a file or folder; None where the text is no path."""
     if path.is_dir():
         return _of_folder(path)
-    if path.suffix not in (".json", ".onnx"):
+    suffix = path.suffix.lower()
+    if suffix not in (".json", ".onnx"):
         return None
     if not path.is_file():
         raise InputError(f"file not found: {path}")
-    return _of_arch_file(path) if path.suffix == ".json" else Given(label=str(path), load=_loading(path))
+    return _of_arch_file(path) if suffix == ".json" else Given(label=str(path), load=_loading(path))
 
 
 def _of_name(text: str) -> Given:

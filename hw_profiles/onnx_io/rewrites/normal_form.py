@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,9 +14,11 @@ from hw_profiles.errors import InputError, short_reason
 from hw_profiles.onnx_io.graph_edges import check_order, needed_nodes, reads, subgraphs
 from hw_profiles.onnx_io.rewrites.graph_folding import fold_shapes, fold_weights, keep
 from hw_profiles.onnx_io.rewrites.plain_gemm import make_plain
+from hw_profiles.onnx_io.shapes import check_shape
 from hw_profiles.onnx_io.untrusted_file import MOST_NODES, shown
 
 _FIRST_IR_OF_CONSTANT_INITIALIZERS = 4
+_MOST_DENSE = 128 * 1024**2
 _ARRAY = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
 
 
@@ -149,6 +152,8 @@ def _bytes_of(tensor: Any) -> bytes:
 
 def _constants_to_initializers(model: Any) -> None:
     graph = model.graph
+    graph.initializer.extend(_dense([*graph.sparse_initializer]))
+    graph.ClearField("sparse_initializer")
     kept = []
     for node in graph.node:
         tensor = _constant_tensor(node)
@@ -168,6 +173,10 @@ def _constant_tensor(node: Any) -> Any | None:
     if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or len(node.attribute) != 1:
         return None
     attribute = node.attribute[0]
+    if attribute.name == "sparse_value":
+        tensor = _dense([attribute.sparse_tensor])[0]
+        tensor.name = node.output[0]
+        return tensor
     if attribute.name == "value":
         tensor = onnx.TensorProto()
         tensor.CopyFrom(attribute.t)
@@ -177,6 +186,28 @@ def _constant_tensor(node: Any) -> Any | None:
         value = np.asarray(helper.get_attribute_value(attribute), _ARRAY[attribute.name])
         return numpy_helper.from_array(value, node.output[0])
     return None
+
+
+def _dense(sparse: Sequence[Any]) -> list[Any]:
+    """Sparse tensors with their zeros.
+
+    Raises:
+        InputError: they are too large, or say places outside of them.
+    """
+    sides = [check_shape(each.values.name, each.dims, each.values.data_type) for each in sparse]
+    if sum(map(math.prod, sides)) > _MOST_DENSE:
+        raise InputError(f"sparse initializers must stand for at most {_MOST_DENSE} numbers in all")
+    made = []
+    for each, shape in zip(sparse, sides, strict=True):
+        values, places = numpy_helper.to_array(each.values), numpy_helper.to_array(each.indices)
+        dense = np.zeros(shape, values.dtype)
+        try:
+            index = places if places.ndim == 1 else np.ravel_multi_index(tuple(places.T), shape)
+            dense.reshape(-1)[index] = values
+        except (IndexError, ValueError) as error:
+            raise InputError(f"sparse initializer {shown(each.values.name)}: {short_reason(error)}") from None
+        made.append(numpy_helper.from_array(dense, each.values.name))
+    return made
 
 
 def _name_open_sides(graph: Any) -> None:
@@ -224,6 +255,5 @@ def _drop_unused(graph: Any) -> None:
     keep(graph, "node", needed_nodes(graph))
     used = {name for node in graph.node for name in reads(node)} | {value.name for value in graph.output}
     keep(graph, "initializer", [tensor for tensor in graph.initializer if tensor.name in used])
-    keep(graph, "sparse_initializer", [each for each in graph.sparse_initializer if each.values.name in used])
     made = {name for node in graph.node for name in node.output}
     keep(graph, "value_info", [value for value in graph.value_info if value.name in made])
