@@ -12,6 +12,7 @@ from compress.networks.network_source import OnnxFile
 from compress.pruning.prune import Prune
 from compress.quantization.int8.ptq import Quantize
 from compress.quantization.int8.qat import QuantizeAware
+from compress.quantization.int8.weight_levels import MOST, Levels
 from compress.quantization.mixed_precision.mixed_precision import MixedPrecision
 from compress.sparsity.sparsify import Sparsify
 from compress.stage_interface import Context, Stage
@@ -19,6 +20,7 @@ from compress.training.recipe import Recipe
 
 _GENTLER = (0.75, 0.5, 0.25)
 _MORE_CLUSTERS = (2, 4, 16)
+_MORE_LEVELS = (2, 4)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,8 +47,9 @@ class Ladder(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Int8Ladder:
-    """For int8: all calibrators, equalisation, bias correction, AdaRound, the most sensitive layers in float, and
-    training in integers with the float network as teacher (Nagel et al., 2106.08295, recommend this order).
+    """For int8: more levels of weights, all calibrators, equalisation, bias correction, AdaRound, the most sensitive
+    layers in float, and training in integers with the float network as teacher (Nagel et al., 2106.08295, recommend
+    this order).
 
     What the stage tries by itself is left out. Layers in float are for networks that have no several inputs; the
     training (``qat``; None leaves it out) needs labels and a network that is no ONNX file.
@@ -61,6 +64,8 @@ class Int8Ladder:
             return ()
         rungs, current = [], stage
         for name, wider in (
+            *((f"{count} levels", {"levels": count}) for count in _more_levels(stage.levels)),
+            ("all levels", {"levels": None}),
             ("calibrators", {"calibration": None}),
             ("equalisation", {"equalize": None}),
             ("bias correction", {"bias_correction": None}),
@@ -117,6 +122,10 @@ def _weaker(stage: Stage) -> list[Stage]:
         counts = [stage.clusters * times for times in _MORE_CLUSTERS]
         return [replace(stage, clusters=count) for count in counts if count <= MOST_CLUSTERS]
     return []
+
+
+def _more_levels(levels: Levels | None) -> list[int]:
+    return [count for times in _MORE_LEVELS if isinstance(levels, int) and (count := times * levels) < MOST]
 
 
 def _strength(stage: Stage) -> str:
