@@ -154,7 +154,7 @@ def summary(result: Verification) -> str:
     if result.random_inputs:
         lines.append(
             "- The images were random numbers over the whole range that the input's scale covers, from a fixed seed; "
-            "give --data to verify on images."
+            "pass --data to verify on images."
         )
     return "\n".join([*lines, *(f"- Not run on {text}." for text in result.skipped)])
 

@@ -61,7 +61,7 @@ class Cluster:
         wanted = self._wanted()
         for each in wanted.values() if isinstance(wanted, Mapping) else [wanted]:
             if not is_whole(each, 2, MOST_CLUSTERS):
-                raise InputError(f"Cluster.clusters must be in 2..{MOST_CLUSTERS} (bits 1..16), got {each!r}")
+                raise InputError(f"Cluster.clusters must be between 2 and {MOST_CLUSTERS} (1 to 16 bits), got {each!r}")
         if self.start not in STARTS:
             known = did_you_mean(self.start, STARTS)
             raise InputError(f"Cluster.start must be one of {', '.join(STARTS)}, got {self.start!r}{known}")

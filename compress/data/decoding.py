@@ -55,7 +55,7 @@ def opened(file: Path | IO[bytes]) -> Image.Image:
     try:
         image: Image.Image = Image.open(file, formats=_FORMATS)
     except UnidentifiedImageError:
-        raise InputError(f"none of {', '.join(_FORMATS)}") from None
+        raise InputError(f"not an image in a supported format: {', '.join(_FORMATS)}") from None
     if image.width * image.height > _MOST_PIXELS:
         image.close()
         raise InputError(f"{image.width}×{image.height} pixels are more than {_MOST_PIXELS:,}")

@@ -135,4 +135,6 @@ def divergence_loss(teacher: Teacher, divergence: Divergence, temperature: float
 def check_teaching(stage: str, temperature: float, weight: float) -> None:
     """Raise an InputError unless distillation can use these."""
     if not is_number(temperature, 0) or not is_within(weight, 0, 1):
-        raise InputError(f"{stage}: temperature must be above 0 and weight in 0..1, got {temperature!r} and {weight!r}")
+        raise InputError(
+            f"{stage}: temperature must be above 0 and weight between 0 and 1, got {temperature!r} and {weight!r}"
+        )

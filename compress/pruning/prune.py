@@ -212,7 +212,7 @@ class _Run:
         self.cost_model.limits = self.stage.limits()
         for name in self.cost_model.broken(network.width):
             raise InputError(
-                f"Prune.{name} must be higher, or steps another number than {self.stage.steps}: the channels left "
+                f"Prune.{name} must be higher, or steps must differ from {self.stage.steps}: the channels left "
                 f"after the last step take {self.cost_model.value(name, network.width):.6g}, got "
                 f"{self.stage.limits()[name]:g}"
             )

@@ -164,7 +164,7 @@ class Sparsify:
             return per_layer_setting(self.amount, layers, "Sparsify.amount")
         assert not isinstance(self.amount, Mapping)
         if loss_of is None:
-            raise InputError("Sparsify: scope='sensitivity' needs validation images, there are none")
+            raise InputError("Sparsify: scope='sensitivity' requires validation images, but none were given")
         sizes = {name: layer.weight.numel() for name, layer in layers.items()}
         return equal_amounts(layer_losses(model, layers, loss_of), sizes, float(self.amount))
 

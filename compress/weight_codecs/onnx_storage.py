@@ -95,9 +95,7 @@ def store(source: Path | bytes, codec: Codec, chosen: Callable[[Weight], bool] |
             if stored.bytes < 4 * weight.value.size:
                 found[weight.name] = stored
     if not found:
-        raise InputError(
-            "the file must have float32 weights of convolutions or linear layers that get smaller, it has none"
-        )
+        raise InputError("the file has no float32 weights of convolutions or linear layers that would get smaller")
     return written(replaced(model, found))
 
 

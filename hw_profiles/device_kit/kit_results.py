@@ -128,7 +128,7 @@ def _conditions(stated: Any) -> dict[str, str]:
     threads = stated.get("threads", "")
     _check(
         threads.isascii() and threads.isdecimal() and len(threads) <= 4 and 1 <= int(threads) <= _MOST_THREADS,
-        f"conditions.threads must be in 1..{_MOST_THREADS}, got {threads!r:.40}",
+        f"conditions.threads must be between 1 and {_MOST_THREADS}, got {threads!r:.40}",
     )
     return dict(stated)
 

@@ -32,7 +32,7 @@ class TensorFormat:
 
     def __post_init__(self) -> None:
         if not 1 <= self.bits <= 64:
-            raise InputError(f"TensorFormat.bits must be in 1..64, got {self.bits}")
+            raise InputError(f"TensorFormat.bits must be between 1 and 64, got {self.bits}")
         if not 0 < self.density <= 1:
             raise InputError(f"TensorFormat.density must be in (0, 1], got {self.density}")
 

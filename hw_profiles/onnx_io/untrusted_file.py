@@ -31,7 +31,7 @@ def load_model(source: Path | bytes) -> Any:
     >>> load_model(b"not a model")
     Traceback (most recent call last):
     ...
-    hw_profiles.errors.InputError: the given bytes: not an ONNX file (a field is broken at byte 1)
+    hw_profiles.errors.InputError: the given bytes: not an ONNX file (malformed field at byte 1)
     """
     name = "the given bytes" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else read_file(source)

@@ -37,7 +37,7 @@ def read_latencies(path: Path) -> list[MeasuredLatency]:
         InputError: no such file, one that is too large, a column that is missing, a precision that is none.
     """
     if not path.is_file():
-        raise InputError(f"--from must be a .csv file, got {str(path)!r}")
+        raise InputError(f"--from: file not found: {path}")
     with path.open("rb") as file:
         data = file.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:

@@ -76,7 +76,9 @@ def loaded_model(given: Given, data: Dataset, *, trains: bool) -> Loaded:
         model = preset(model, input_shape=data.preprocessing.input_shape, num_classes=data.num_classes)
     if isinstance(model, Arch):
         if model.weights is None and not trains:
-            raise InputError(f"{given.label}: has no weights: give the folder that holds them, or --train-epochs N")
+            raise InputError(
+                f"{given.label} has no trained weights: pass a folder that contains them, or use --train-epochs N"
+            )
         return Loaded(artifact=as_artifact(model, data))
     if isinstance(model, str):
         return _of_timm(model, data, trains=trains)

@@ -20,9 +20,9 @@ from nas.config import LATENCIES, UNREADABLE, budget_of, check_types, quantity
 NO_TEACHER = "none"
 _MOST_IN_TIME = 60
 _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("seed", lambda n: 0 <= n <= LARGEST_SEED, f"in 0..{LARGEST_SEED}"),
+    ("seed", lambda n: 0 <= n <= LARGEST_SEED, f"between 0 and {LARGEST_SEED}"),
     ("size", lambda n: n >= 8, "at least 8 pixels"),
-    ("max_accuracy_drop", lambda x: 0 <= x <= 100, "in 0..100 percentage points"),
+    ("max_accuracy_drop", lambda x: 0 <= x <= 100, "between 0 and 100 (percentage points)"),
     ("confidence", lambda x: 0.5 <= x < 1, "at least 0.5 and below 1"),
     ("trials", lambda n: n >= 1, "at least 1"),
     ("train_epochs", lambda x: 0 < x < math.inf, "above 0"),

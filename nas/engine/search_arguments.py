@@ -33,7 +33,7 @@ def check_arguments(objectives: Sequence[str], n_trials: int | None, timeout: fl
         raise InputError(f"n_trials must be a whole number of at least 1 or None, got {n_trials!r}")
     check_seconds("timeout", timeout)
     if not is_whole(seed, 0, LARGEST_SEED):
-        raise InputError(f"seed must be a whole number in 0..{LARGEST_SEED}, got {seed!r}")
+        raise InputError(f"seed must be an integer between 0 and {LARGEST_SEED}, got {seed!r}")
 
 
 def check_callables(**functions: object) -> None:
@@ -133,7 +133,7 @@ def checked_accuracy(value: Any) -> float:
         return 1.0
     if accuracy is None or not 0 <= accuracy <= 1:
         percent = "; a percentage must be divided by 100" if accuracy is not None and 1 < accuracy <= 100 else ""
-        raise InputError(f"evaluate must return an accuracy in 0..1, got {value!r}{percent}")
+        raise InputError(f"evaluate must return an accuracy between 0 and 1, got {value!r}{percent}")
     return float(accuracy)
 
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from torch import nn
+
 from compress.data.dataset import Dataset
 from compress.distillation.guided_training import GuidedTraining
 from compress.networks.artifact import Artifact
@@ -16,7 +18,8 @@ from compress.stages.attempts import ProgressFactory
 from compress.stages.deployed_file import deploy
 from compress.stages.runner import run_stages
 from compress.stages.tolerance_ladder import Ladder
-from compress.training.evaluation import training_place
+from compress.training.data_parallel import learn_on
+from compress.training.evaluation import training_places
 from compress.training.loop import Recipe
 from compress.training.teachers import RememberingTeacher, Teacher, trained_teacher
 from nas.execution.shielded import run_shielded
@@ -55,7 +58,7 @@ def trained_network(
 
 def _train_network(arch: Arch, context: Context, recipe: Recipe, folder: Path, report: Report) -> Artifact:
     checkpoint = folder.with_name(folder.name + ".partial") / "checkpoint.pt"
-    model = build_model(arch, seed=context.seed).to(training_place())
+    model = build_model(arch, seed=context.seed)
     learn = GuidedTraining(
         data=context.data,
         recipe=recipe if context.teacher is None else replace(recipe, views=_VIEWS),
@@ -64,7 +67,7 @@ def _train_network(arch: Arch, context: Context, recipe: Recipe, folder: Path, r
         checkpoint=checkpoint,
         report=report,
     )
-    learn(model)
+    _learn_on_all(learn, model)
     artifact = Artifact(source=arch, weights={}, preprocessing=context.data.preprocessing, metrics=learn.metrics())
     return deploy(artifact.with_model(model.cpu()), context, folder)
 
@@ -90,10 +93,14 @@ def trained_artifact(
 
 def _train_artifact(artifact: Artifact, context: Context, recipe: Recipe, folder: Path, report: Report) -> Artifact:
     checkpoint = folder.with_name(folder.name + ".partial") / "checkpoint.pt"
-    model = artifact.model().to(training_place())
+    model = artifact.model()
     learn = GuidedTraining(data=context.data, recipe=recipe, seed=context.seed, checkpoint=checkpoint, report=report)
-    learn(model)
+    _learn_on_all(learn, model)
     return deploy(replace(artifact.with_model(model.cpu()), metrics=learn.metrics()), context, folder)
+
+
+def _learn_on_all(learn: GuidedTraining, model: nn.Module) -> None:
+    learn_on(training_places(), model, learn, replace(learn, report=no_report))
 
 
 def shielded_stages(

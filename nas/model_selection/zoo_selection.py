@@ -187,7 +187,7 @@ def _divided(models: Iterable[SelectedModel], budget: Budget) -> tuple[list[Sele
         if excess < least_excess:
             nearest, least_excess = f"{model.name} at {model.input_shape[-1]} pixels", excess
     if not within:
-        raise NothingFitsError(f"{why.explain()}; the nearest model is {nearest}")
+        raise NothingFitsError(f"{why.explain()}; the model closest to meeting the limits is {nearest}")
     return within, beyond
 
 

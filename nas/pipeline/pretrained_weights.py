@@ -56,14 +56,12 @@ def initial_weights(init: str) -> InitialWeights:
     if not init.startswith(_TIMM):
         path = Path(init)
         if not path.is_file():
-            raise InputError(
-                f"--init must be {AUTO}, timm:NAME or a file of timm's weights, got {init!r}: it does not exist"
-            )
+            raise InputError(f"--init: {init!r} does not exist (expected {AUTO}, timm:NAME or a timm checkpoint file)")
         return InitialWeights(identify_weights(path), path.resolve(), f"file {path.name}")
     name, valid = init.removeprefix(_TIMM), _presets_of_timm()
     if name not in valid:
         raise InputError(
-            f"--init: timm has no weights for a preset {name!r}{did_you_mean(name, valid)} (valid: {', '.join(valid)})"
+            f"--init: no pretrained timm weights for {name!r}{did_you_mean(name, valid)} (valid: {', '.join(valid)})"
         )
     return _downloaded(name)
 

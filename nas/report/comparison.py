@@ -64,8 +64,9 @@ def warnings_of(runs: Sequence[FinishedRun]) -> list[str]:
     return [text for text, fact in questions.items() if len({repr(fact(run.metrics)) for run in runs}) > 1]
 
 
-_HEAD = ("run", "final model", "budget", "test accuracy (95% CI)", "balanced accuracy", "latency, ms (90% interval)",
-         "latency source", "file bytes", "peak RAM, bytes", "parameters", "minutes", "candidates trained")  # fmt: skip
+_HEAD = ("run", "final model", "limits", "test accuracy (95% CI)", "balanced accuracy", "latency, ms (90% interval)",
+         "latency source", "file size (bytes)", "peak RAM, bytes", "parameters", "minutes",
+         "candidates trained")  # fmt: skip
 
 
 def _results(runs: Sequence[FinishedRun]) -> Markup:

@@ -25,7 +25,8 @@ _SHAPES = {  # around the origin
 }
 
 MARKS = {"winner": "selected network", "deployed": "final model", "baseline": "baseline"}
-_FORMS = {8: ", int8", 32: ", fp32"}  # by the bits of a candidate's cost
+_FORMS = {8: ", int8", 32: ", float32"}  # by the bits of a candidate's cost
+_PRECISIONS = {"fp32": "float32"}
 
 Scale = Callable[[float], float]
 
@@ -71,7 +72,7 @@ def pareto_marks(rows: Sequence[Mapping[str, Any]]) -> list[Mark]:
     """The winner, the deployed file and the baseline among the rows of metrics.json, by their validation accuracy; by
     their test accuracy where they were trained on the validation images.
 
-    >>> row = {"label": "winner", "role": "winner", "val_accuracy": 0.9}
+    >>> row = {"label": "selected network", "role": "winner", "val_accuracy": 0.9}
     >>> row |= {"latency_ms": 1.0, "latency_high_ms": 1.2, "latency_source": "estimated"}
     >>> [m.kind for m in pareto_marks([row])]
     ['winner']
@@ -80,10 +81,22 @@ def pareto_marks(rows: Sequence[Mapping[str, Any]]) -> list[Mark]:
     for row in rows:
         kind = row["role"] if row["role"] in ("winner", "baseline") else "deployed" if row.get("deployed") else None
         if kind is not None:
-            form = f", {row['precision']}" if "precision" in row else ""
             shown = "test_accuracy" if row.get("val_seen") else "val_accuracy"
-            marks.append(Mark(latency_upper_bound(row), row[shown], kind, f"{row['label']}{form}"))
+            marks.append(Mark(latency_upper_bound(row), row[shown], kind, _mark_label(row, MARKS[kind])))
     return marks
+
+
+def _mark_label(row: Mapping[str, Any], kind: str) -> str:
+    """What a row is, its name and precision, each said once.
+
+    >>> _mark_label({"label": "int8", "precision": "int8"}, "final model")
+    'final model: int8'
+    >>> _mark_label({"label": "selected network", "precision": "fp32"}, "selected network")
+    'selected network: float32'
+    """
+    precision = row.get("precision", "")
+    parts = dict.fromkeys((row["label"], _PRECISIONS.get(precision, precision)))
+    return f"{kind}: {', '.join(part for part in parts if part and part != kind)}"
 
 
 def pareto_svg(points: Sequence[Point], marks: Sequence[Mark], limit_ms: float | None) -> Markup:
@@ -112,9 +125,7 @@ def pareto_svg(points: Sequence[Point], marks: Sequence[Mark], limit_ms: float |
     )
     shown = sorted((p for p in points if p.on_front or p.chosen), key=lambda p: p.latency_ms)
     rows = [[p.label, f"{p.latency_ms:.4f}", f"{p.accuracy:.2%}", "selected" if p.chosen else "front"] for p in shown]
-    rows += [
-        [f"{MARKS[m.kind]}: {m.label}", f"{m.latency_ms:.4f}", f"{m.accuracy:.2%}", "fully trained"] for m in marks
-    ]
+    rows += [[m.label, f"{m.latency_ms:.4f}", f"{m.accuracy:.2%}", "fully trained"] for m in marks]
     return figure(
         drawing, ["network", "latency, ms", "validation accuracy", ""], rows, ": Pareto front and final models"
     )
@@ -163,7 +174,7 @@ def _dot(point: Point, x: Scale, y: Scale) -> Markup:
 
 
 def _mark(mark: Mark, x: Scale, y: Scale) -> Markup:
-    tooltip = title(f"{MARKS[mark.kind]} ({mark.label}): {mark.accuracy:.2%} fully trained, {mark.latency_ms:.4f} ms")
+    tooltip = title(f"{mark.label}: {mark.accuracy:.2%} fully trained, {mark.latency_ms:.4f} ms")
     place = f"translate({x(mark.latency_ms):.1f} {y(mark.accuracy):.1f})"
     return element("path", tooltip, d=_SHAPES[mark.kind], transform=place, class_=f"mark {mark.kind}", role="img",
                    tabindex=0)  # fmt: skip
@@ -172,7 +183,7 @@ def _mark(mark: Mark, x: Scale, y: Scale) -> Markup:
 def legend() -> Markup:
     """The legend of the plot."""
     # The dots are drawn as rounded squares, so that circles in the page are candidates and nothing else.
-    dots = {"candidate": "other", "on the Pareto front": "front", "selected": "chosen"}
+    dots = {"candidate": "other", "candidate on the Pareto front": "front", "selected candidate": "chosen"}
     signs = [(element("rect", x=-5, y=-5, width=10, height=10, rx=5, class_=kind), name) for name, kind in dots.items()]
     signs += [
         (element("path", d=_SHAPES[kind], class_=f"mark {kind}"), f"{MARKS[kind]}, fully trained") for kind in _SHAPES

@@ -44,5 +44,5 @@ def sampler_named(name: str) -> SamplerFactory:
     'random'
     """
     if name not in SAMPLERS:
-        raise InputError(f"there is no sampler {name!r}{did_you_mean(name, SAMPLERS)} (valid: {', '.join(SAMPLERS)})")
+        raise InputError(f"unknown sampler {name!r}{did_you_mean(name, SAMPLERS)} (valid: {', '.join(SAMPLERS)})")
     return SAMPLERS[name]

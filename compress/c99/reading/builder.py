@@ -20,7 +20,10 @@ KNOWN = (
     "convolutions, linear layers and products of matrices, sums and products, pooling, means, softmax, normalisations, "
     "linear Resize, functions of one number, and whatever only moves numbers"
 )
-_ADD_NODES = "must be held as 8-bit integers, and is not; add QuantizeLinear and DequantizeLinear"
+_ADD_NODES = (
+    "not quantized to 8-bit integers; quantize the model (e.g. with `nas compress`), or add QuantizeLinear and "
+    "DequantizeLinear"
+)
 
 
 class Builder:

@@ -299,7 +299,7 @@ def check_sides(node: Any, window: Window, *images: Image) -> None:
     numbers = ((*window.kernel_size, *window.padding), LARGEST_SIDE), ((*window.stride, *window.dilation), LARGEST_STEP)
     for sizes, most in numbers:
         if min(sizes) < 0 or max(sizes) > most:
-            raise InputError(f"{place(node)}: its sizes must be in 0..{most}, got {sizes}")
+            raise InputError(f"{place(node)}: its sizes must be between 0 and {most}, got {sizes}")
     for image in images:
         if max(image) > LARGEST_SIDE:
             raise InputError(f"{place(node)}: sides must be at most {LARGEST_SIDE}, got {image}")

@@ -62,7 +62,7 @@ def _by_folders(root: Path, left: LeftOut) -> tuple[dict[str, Files], list[str]]
     names = list(classes)
     listed = {split: _class_files(root, folder, names, left) for split, folder in roots.items()}
     if not any(paths for paths, _ in listed.values()):
-        raise InputError(f"--data {root}: no images found, expected one folder of images per class")
+        raise InputError(f"--data {root}: no images found (expected one subfolder of images per class)")
     for (name, folder), count in zip(
         classes.items(), np.bincount(listed["train"][1], minlength=len(names)), strict=True
     ):

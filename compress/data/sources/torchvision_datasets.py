@@ -76,7 +76,7 @@ def open_torchvision(name: str) -> ImageSource:
     known = {each.lower(): each for each in SETS}
     if name.lower() not in known:
         hint = did_you_mean(name.lower(), known)
-        raise InputError(f"torchvision:{name}: unknown data set{hint}; valid: {', '.join(SETS)}")
+        raise InputError(f"torchvision:{name}: unknown dataset{hint}; valid: {', '.join(SETS)}")
     name = known[name.lower()]
     found = {split: _download(name, arguments) for split, arguments in SETS[name].items()}
     labels = {split: _labels(items) for split, items in found.items()}

@@ -108,7 +108,7 @@ class Quantize:
                 raise InputError(f"Quantize.{name} must be True, False or None, got {getattr(self, name)!r}")
         for each in self.levels.values() if isinstance(self.levels, Mapping) else [self.levels]:
             if each is not None and not is_whole(each, FEWEST, MOST):
-                raise InputError(f"Quantize.levels must be in {FEWEST}..{MOST}, got {each!r}")
+                raise InputError(f"Quantize.levels must be between {FEWEST} and {MOST}, got {each!r}")
         if not is_whole(self.images, 1):
             raise InputError(f"Quantize.images must be at least 1, got {self.images!r}")
 

@@ -69,7 +69,8 @@ class MixedPrecision:
     def __post_init__(self) -> None:
         if self.max_accuracy_drop is not None and not is_within(self.max_accuracy_drop, 0, 100):
             raise InputError(
-                f"MixedPrecision.max_accuracy_drop must be in 0..100 percentage points, got {self.max_accuracy_drop!r}"
+                "MixedPrecision.max_accuracy_drop must be between 0 and 100 (percentage points), got "
+                f"{self.max_accuracy_drop!r}"
             )
         if self.bits not in LOW_BITS:
             raise InputError(f"bits must be one of {', '.join(map(str, LOW_BITS))}, got {self.bits}")

@@ -37,9 +37,9 @@ def render_selection(found: Selection, listed: Sequence[SelectedModel], notes: S
         element("h1", f"Pretrained models for {device}")
         + note(f"{printable(found.device.description)}, {found.precision}, batch size 1"),
         section("plot", "Published accuracy vs. latency", zoo_svg(found), note(
-            "Each dot is a pretrained timm model. Blue: Pareto-optimal within the budget; pale: within the budget; "
-            "hollow: over budget, or less than 90% likely to meet it. Hover over a dot for its name.")),
-        section("models", f"Top {len(listed)} models within the budget", _table(listed, measured)),
+            "Each dot is a pretrained timm model. Blue: on the Pareto front within the limits; pale: within the "
+            "limits; hollow: over the limits, or less than 90% likely to meet it. Hover over a dot for its name.")),
+        section("models", f"Top {len(listed)} models within the limits", _table(listed, measured)),
         section("front", "Pareto front of accuracy and latency", _table(found.front, False)),
         section("notes", "Notes", element("ul", *(element("li", printable(text)) for text in notes))),
     )  # fmt: skip

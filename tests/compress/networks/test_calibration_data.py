@@ -280,7 +280,7 @@ def test_an_endless_iterable_is_read_in_part(caplog: pytest.LogCaptureFixture) -
         ((FLOATS, np.array(["cat"] * 40)), "labels must be the numbers of the network's classes"),
         ((FLOATS, np.arange(39)), "one for each of 40 images"),
         (7, "an iterable of batches, got int"),
-        ("nowhere", "it does not exist"),
+        ("nowhere", "does not exist"),
     ],
 )
 def test_what_is_no_input_is_named(data: Any, said: str) -> None:

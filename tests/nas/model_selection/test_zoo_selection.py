@@ -75,10 +75,12 @@ def test_when_nothing_fits_the_change_that_is_named_is_enough_and_less_is_not(de
     with pytest.raises(NothingFitsError) as raised:
         selection(device, Budget(latency_ms=50.0, flash_bytes=1000), "int8")
     said = str(raised.value)
-    assert "the binding limit is flash_bytes" in said
+    assert "the binding limit is weight size" in said
     enough = float(said.rpartition("flash_bytes of ")[2].split()[0])
     within = selection(device, Budget(latency_ms=50.0, flash_bytes=enough), "int8").within
-    assert said.endswith(f"the nearest model is {within[0].name} at {within[0].input_shape[1]} pixels")
+    assert said.endswith(
+        f"the model closest to meeting the limits is {within[0].name} at {within[0].input_shape[1]} pixels"
+    )
     with pytest.raises(NothingFitsError):
         selection(device, Budget(latency_ms=50.0, flash_bytes=enough * 0.999), "int8")
 

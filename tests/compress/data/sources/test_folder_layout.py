@@ -198,7 +198,7 @@ def test_one_image_among_many_that_uses_more_bits_decides(tmp_path: Path) -> Non
 def test_an_image_of_more_bits_than_the_record_says_is_refused() -> None:
     from compress.data.decoding import resize_step
 
-    with pytest.raises(ValueError, match=r"must be in 0..4095 \(12 bits, as .*\), got 5000..5000"):
+    with pytest.raises(ValueError, match=r"must be between 0 and 4095 \(12 bits, as .*\), got 5000..5000"):
         resize_step(1, (2, 2), 12).image(Image.fromarray(np.full((2, 2), 5000, np.uint16)))
 
 
