@@ -63,7 +63,7 @@ def layers_of(artifact: Artifact, model: nn.Module) -> dict[str, WeightLayer]:
     return found
 
 
-def per_layer_setting(setting: T | Mapping[str, T], layers: Mapping[str, WeightLayer], what: str) -> dict[str, T]:
+def per_layer_setting(setting: T | Mapping[str, T], layers: Mapping[str, WeightLayer | Op], what: str) -> dict[str, T]:
     """The setting of each layer: the same for all, or from a mapping by the layer's name, else by its kind; layers that
     a mapping leaves out are left out.
 
@@ -82,7 +82,8 @@ def per_layer_setting(setting: T | Mapping[str, T], layers: Mapping[str, WeightL
             raise InputError(f"{what}: a key must be conv, linear or the name of a layer, got {key!r}{known}")
     chosen = {}
     for name, layer in layers.items():
-        kind = "linear" if isinstance(layer, nn.Linear) else "conv"
+        linear = layer.kind == "linear" if isinstance(layer, Op) else isinstance(layer, nn.Linear)
+        kind = "linear" if linear else "conv"
         if name in setting or kind in setting:
             chosen[name] = setting[name if name in setting else kind]
     if not chosen:

@@ -171,6 +171,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "tuple[str, ...]": (tuple,),
     "Amount": (int, float, dict),
     "Clusters": (int, dict),
+    "Levels": (int, dict),
 }
 
 

@@ -66,7 +66,7 @@ def compress(
     Args:
         model: a run folder, an arch.json, an ONNX file, a preset, ``timm:NAME`` or ``module:name``, or a torch module,
             Arch or Artifact. ONNX files, and modules other than timm models, are not trained: they are quantized and
-            coded, and for a small ``target_size`` also pruned (unstructured) and clustered.
+            coded, and for a small ``target_size`` also pruned (unstructured) and given fewer int8 levels.
         data: dataset, as for :func:`nas.run`; by default that of the run, otherwise ``"digits"``.
         device: name or file of the target device.
         max_accuracy_drop: maximum total accuracy drop in percentage points.
