@@ -166,7 +166,7 @@ def test_a_limit_is_kept_by_a_file_that_loses_too_much(learnt: Artifact, plan: P
         ("resnet8", "resnet8 has no trained weights: pass a folder that contains them, or use --train-epochs N"),
         ("timm:resnet1", "no model"),
         ("nothing.onnx", "file not found: nothing.onnx"),
-        ("arch.json", "arch.json: has no weights"),
+        ("arch.json", "arch.json has no trained weights"),
         ("no_such_module:make", "no_such_module:make: ModuleNotFoundError"),
         ("networks:missing", "networks:missing: AttributeError"),
         ("networks:text", "must be a torch module, an Arch or a function"),
