@@ -68,7 +68,7 @@ class Profile:
 
     @property
     def latency_upper_bound_ms(self) -> float:
-        """What is held against a limit, see :func:`hw_profiles.latency.estimate.upper_bound_ms`."""
+        """What is compared with a limit, see :func:`hw_profiles.latency.estimate.upper_bound_ms`."""
         return upper_bound_ms(self.latency_ms, self.latency_high_ms, self.latency_source)
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,11 +138,7 @@ def timing_fields(latency: Latency, device: Device) -> dict[str, Any]:
     """The fields of a profile that follow from the latency."""
     found = energy(device, latency.ms, latency.low_ms, latency.high_ms)
     return {
-        "latency_ms": latency.ms,
-        "latency_low_ms": latency.low_ms,
-        "latency_high_ms": latency.high_ms,
-        "latency_source": latency.source,
-        "latency_raw_ms": latency.raw_ms,
+        **latency.facts(),
         "energy_mj": found.mj if found else None,
         "energy_low_mj": found.low_mj if found else None,
         "energy_high_mj": found.high_mj if found else None,

@@ -209,7 +209,7 @@ class Graph:
 
 
 def place(node: Any) -> str:
-    """A node as it may stand in a message.
+    """A node as it may appear in a message.
 
     >>> from onnx.helper import make_node
     >>> place(make_node("Relu", ["x"], ["y"], name="act"))

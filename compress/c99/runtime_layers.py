@@ -1,4 +1,4 @@
-"""What ONNX Runtime makes of the same inputs: of each layer alone, and of the whole file."""
+"""Runs the layers of a file, and the whole file, in ONNX Runtime on the same inputs as the program."""
 
 from __future__ import annotations
 

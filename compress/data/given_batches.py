@@ -1,4 +1,4 @@
-"""Batches that a loader of the user's yields, put together."""
+"""Concatenates the batches of a loader that the user passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers that a network reads as they are: no image, nothing to normalise."""
+"""Raw network inputs: arrays that are not images and need no normalization."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The data of a call that only looks at images: with or without labels, of any number of classes, of any rank."""
+"""The dataset of a call that does not train: with or without labels, any number of classes, any rank."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from compress.data.sources.label_arrays import label_vector
 from compress.data.sources.npz import open_inputs
 from compress.data.splits import divide
 from compress.networks.artifact import Artifact
-from compress.networks.network_source import OnnxFile, source_name
 from hw_profiles.errors import InputError
 
 log = logging.getLogger("fitnas")
@@ -142,13 +141,13 @@ def fitted_inputs(data: Dataset, artifact: Artifact) -> Dataset:
     shape = artifact.source.input_shape
     if len(shape) != 3:
         raise InputError(
-            f"{source_name(artifact.source)} expects inputs {shape}, but images are (C, H, W): pass "
+            f"{artifact.network.label} expects inputs {shape}, but images are (C, H, W): pass "
             f"arrays in its input format"
         )
     channels = data.preprocessing.channels
     if channels != artifact.preprocessing.channels or channels not in (shape[0], shape[2]):
         raise InputError(
-            f"{source_name(artifact.source)} reads {shape[0]} channels, the images of {data.name} have {channels}"
+            f"{artifact.network.label} reads {shape[0]} channels, the images of {data.name} have {channels}"
         )
     last = isinstance(artifact.preprocessing, PictureInputs) and artifact.preprocessing.channels_last
     resized = data.resized(*(shape[:2] if last else shape[1:]))
@@ -159,7 +158,7 @@ def fitted_inputs(data: Dataset, artifact: Artifact) -> Dataset:
 def _fitting(data: Dataset, artifact: Artifact) -> Dataset:
     if not data.train.is_labelled:
         return data
-    return with_fitting_labels(data, _classes(artifact), source_name(artifact.source))
+    return with_fitting_labels(data, _classes(artifact), artifact.network.label)
 
 
 def with_fitting_labels(data: Dataset, classes: int | None, name: str) -> Dataset:
@@ -206,12 +205,9 @@ def _with_labels(data: Dataset, change: Callable[[NDArray[np.int64]], NDArray[np
 
 def _classes(artifact: Artifact) -> int | None:
     """How many classes the network tells apart; None where its output is something else, or nothing says what it is."""
-    if isinstance(artifact.source, OnnxFile):
-        try:
-            workload = artifact.source.workload()
-        except InputError:  # of sides that are open, or of operations that are not known
-            return None
-    else:
+    try:
         workload = artifact.workload()
+    except InputError:  # of sides that are open, or of operations that are not known
+        return None
     output = workload.shapes[workload.output]
     return output[1] if len(output) == 2 else None

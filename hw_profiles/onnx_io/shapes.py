@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
-from hw_profiles.errors import InputError
+from hw_profiles.errors import InputError, short_reason
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.network.workload import Shape
 from hw_profiles.onnx_io.constant_folding import fold
@@ -186,7 +186,7 @@ class Tensors:
 
 
 def read_constant(tensor: Any) -> Constant:
-    """What a TensorProto says of itself; its numbers are read only if they are few and stand in the file."""
+    """What a TensorProto says of itself; its numbers are read only if they are few and are in the file."""
     shape = check_shape(tensor.name, tensor.dims, tensor.data_type)
     count = math.prod(shape)
     value = None
@@ -260,5 +260,4 @@ def _sides(kind: Any, batch: int | None = None) -> list[int] | None:
 
 
 def _reason(error: Exception) -> str:
-    words = " ".join(str(error).split()) or type(error).__name__
-    return "".join(c if c.isprintable() else "?" for c in words)[:200]
+    return "".join(c if c.isprintable() else "?" for c in short_reason(error))

@@ -1,4 +1,4 @@
-"""Products of two tensors, softmax and normalisations of rows, as transformers have them."""
+"""Matrix products of two tensors, softmax and row normalization, as in transformers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The layers of a program while nodes are read one after the other."""
+"""Collects the layers of a program while the nodes of a file are read in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images of other sides: the nearest numbers are moved, between others numbers are interpolated."""
+"""Image resizing: nearest-neighbor resizing is a move, linear resizing interpolates."""
 
 from __future__ import annotations
 

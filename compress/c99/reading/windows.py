@@ -1,4 +1,4 @@
-"""Pooling, and means and largest numbers over axes."""
+"""Pooling, and mean and maximum over axes."""
 
 from __future__ import annotations
 

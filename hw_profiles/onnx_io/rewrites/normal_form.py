@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, inliner, numpy_helper, version_converter
 
-from hw_profiles.errors import InputError
+from hw_profiles.errors import InputError, short_reason
 from hw_profiles.onnx_io.graph_edges import check_order, needed_nodes, reads, subgraphs
 from hw_profiles.onnx_io.rewrites.graph_folding import fold_shapes, fold_weights, keep
 from hw_profiles.onnx_io.rewrites.plain_gemm import make_plain
@@ -96,7 +96,7 @@ def inlined(model: Any) -> Any:
     try:
         return inliner.inline_local_functions(model, True)
     except Exception as error:
-        raise InputError(f"its functions must be such that ONNX can inline them ({_reason(error)})") from None
+        raise InputError(f"its functions must be such that ONNX can inline them ({short_reason(error)})") from None
 
 
 def at_opset(model: Any, opset: int) -> Any:
@@ -112,7 +112,7 @@ def at_opset(model: Any, opset: int) -> Any:
     try:
         model = version_converter.convert_version(model, opset)
     except Exception as error:
-        raise InputError(f"the file must be convertible to opset {opset}, and is not ({_reason(error)})") from None
+        raise InputError(f"the file must be convertible to opset {opset}, and is not ({short_reason(error)})") from None
     model.graph.ClearField("value_info")  # the converter's own, which takes bytes and says nothing new
     model.graph.value_info.extend(value_info)
     return model
@@ -205,7 +205,7 @@ def _dense(sparse: Sequence[Any]) -> list[Any]:
             index = places if places.ndim == 1 else np.ravel_multi_index(tuple(places.T), shape)
             dense.reshape(-1)[index] = values
         except (IndexError, ValueError) as error:
-            raise InputError(f"sparse initializer {shown(each.values.name)}: {_reason(error)}") from None
+            raise InputError(f"sparse initializer {shown(each.values.name)}: {short_reason(error)}") from None
         made.append(numpy_helper.from_array(dense, each.values.name))
     return made
 
@@ -257,7 +257,3 @@ def _drop_unused(graph: Any) -> None:
     keep(graph, "initializer", [tensor for tensor in graph.initializer if tensor.name in used])
     made = {name for node in graph.node for name in node.output}
     keep(graph, "value_info", [value for value in graph.value_info if value.name in made])
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

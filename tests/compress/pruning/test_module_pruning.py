@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from compress import load_data
 from compress.networks.slice_channels import INPUTS, cut_module
 from compress.pruning.importance import CRITERIA
-from compress.pruning.module_groups import module_groups
+from compress.pruning.module_groups import find_groups
 from compress.pruning.prunable_network import PrunableNetwork
 from hw_profiles import Device, load_device, profile
 from tests.contracts import with_random_statistics
@@ -202,7 +202,7 @@ def test_what_cannot_be_cut_is_held_whole(device: Device) -> None:
             x = self.grouped(self.scaled(x) * self.factor)
             return F.adaptive_avg_pool2d(self.last(torch.relu(self.free(self.group_norm(self.normed(x))))), 1)
 
-    assert set(module_groups(Bound(), SHAPE)) == {"free"}
+    assert set(find_groups(Bound(), SHAPE).groups) == {"free"}
     pruned = prune_module(Bound(), SHAPE, device, amount=0.5)
     assert pruned.model(torch.zeros(1, *SHAPE)).shape == (1, 4, 1, 1)
 
@@ -223,7 +223,7 @@ def test_views_that_cannot_be_followed_are_refused_with_what_to_do() -> None:
     with pytest.raises(
         ValueError, match=r"SHViT: cannot be followed .*one of its views.*sparsify or quantize it instead"
     ):
-        module_groups(network, (3, 64, 64))
+        find_groups(network, (3, 64, 64))
 
 
 def test_impossible_requests_are_refused(device: Device) -> None:
