@@ -109,4 +109,4 @@ def _nobody(phase: str, share: float, note: str) -> None:
 
 def _left_of_all() -> str:
     end = _end_of_all.get()
-    return "" if end is None else f"whole run ends in {tqdm.format_interval(max(0.0, end - time.monotonic()))}"
+    return "" if end is None else f"run: {tqdm.format_interval(max(0.0, end - time.monotonic()))} left"

@@ -17,7 +17,7 @@ from hw_profiles.budget import Budget
 from hw_profiles.devices.c99_program import runs_c99
 from hw_profiles.devices.device_file import load_device
 from hw_profiles.errors import InputError
-from hw_profiles.spelling_suggestions import did_you_mean
+from hw_profiles.spelling_suggestions import check_known
 
 _UNITS: dict[str, dict[str, float]] = {
     "latency": {"us": 1e-3, "ms": 1.0, "s": 1e3},
@@ -45,8 +45,8 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("gpus", lambda n: 0 <= n < math.inf, "at least 0"),
     ("workers", lambda n: n >= 1, "at least 1"),
     ("size", lambda n: n >= 8, "at least 8 pixels"),
-    ("seed", lambda n: 0 <= n <= LARGEST_SEED, f"in 0..{LARGEST_SEED}"),
-    ("max_accuracy_drop", lambda x: 0 <= x <= 100, "in 0..100 percentage points"),
+    ("seed", lambda n: 0 <= n <= LARGEST_SEED, f"between 0 and {LARGEST_SEED}"),
+    ("max_accuracy_drop", lambda x: 0 <= x <= 100, "between 0 and 100 (percentage points)"),
     ("prune_amount", lambda x: 0 < x < 1, "between 0 and 1"),
     ("prune_steps", lambda n: n >= 1, "at least 1"),
     ("unreadable", lambda name: name in UNREADABLE, f"one of {', '.join(UNREADABLE)}"),
@@ -100,8 +100,8 @@ class Config:
     data: str = _setting(
         "digits",
         TASK,
-        "dataset: digits (built-in demo), a folder of images, a zip or tar archive of one, a folder saved by Hugging "
-        "Face's datasets, an .npz file, or torchvision:NAME",
+        "dataset: digits (built-in demo), a folder with one subfolder of images per class, a zip or tar archive of "
+        "one, a Hugging Face dataset saved with save_to_disk, an .npz file, or torchvision:NAME",
     )
     device: str = _setting(_DEFAULT_DEVICE, TASK, "target device: a name (see `nas devices`) or a .toml file")
     latency: str | None = _setting(
@@ -161,15 +161,15 @@ class Config:
         None,
         RUN,
         "time limit for the whole run, e.g. 30min",
-        unset=f"{DEFAULT_TIME}, or no limit if trials is given",
+        unset=f"{DEFAULT_TIME}, or no limit if --trials is given",
         metavar="TIME",
         example="30min",
     )
     trials: int | None = _setting(
         None,
         RUN,
-        "number of candidates to train; without time, results do not depend on the speed of the machine",
-        unset="as many as the time allows",
+        "number of candidates to train; without --time, results do not depend on the speed of the machine",
+        unset="as many as time allows",
         metavar="N",
         example=50,
     )
@@ -179,16 +179,16 @@ class Config:
         None,
         RUN,
         "number of candidates trained in parallel, each in its own process",
-        unset="chosen for the highest throughput on this machine if time is set; the number of CPU cores with ray; "
-        "otherwise 1",
+        unset="with --time, chosen for the highest throughput on this machine; with --executor ray, the number of CPU "
+        "cores; otherwise 1",
         metavar="N",
         example=2,
     )
     storage: str | None = _setting(
         None,
         RUN,
-        "storage of a study shared by several machines: FILE.db, FILE.journal, postgresql://..., mysql://... or "
-        "grpc://HOST:PORT; requires trials",
+        "Optuna storage for a study shared by several machines: FILE.db, FILE.journal, postgresql://..., mysql://... "
+        "or grpc://HOST:PORT; requires --trials",
         unset="a file in the run folder",
         example="search.journal",
     )
@@ -196,7 +196,7 @@ class Config:
     artifacts: str | None = _setting(
         None,
         RUN,
-        "shared folder used to distribute pretrained weights (init) to the workers",
+        "shared folder used to distribute pretrained weights (--init) to the workers",
         metavar="FOLDER",
         example="/mnt/shared",
     )
@@ -214,11 +214,13 @@ class Config:
     init: str | None = _setting(
         None,
         SEARCH,
-        "start from pretrained weights instead of searching a space: auto, timm:NAME, or a timm checkpoint file",
+        "search sub-networks of a pretrained model instead of --space: auto, timm:NAME, or a timm checkpoint file",
         example="auto",
     )
     sampler: str = _setting(
-        "surrogate", SEARCH, "sampler that proposes candidates: surrogate (Gaussian process), tpe or random"
+        "surrogate",
+        SEARCH,
+        "sampler that proposes candidates: surrogate (Gaussian-process Bayesian optimization), tpe or random",
     )
     warm_start: str | None = _setting(
         None,
@@ -230,8 +232,8 @@ class Config:
     baseline: str = _setting(
         "auto",
         SEARCH,
-        "preset to train for as long as the selected network, for comparison; none; or auto (none if time is set, "
-        "otherwise resnet8)",
+        "preset architecture (see `nas list`) to train for as long as the selected network, for comparison; none; or "
+        "auto (none with --time, otherwise resnet8)",
     )
     teacher: str = _setting(
         "auto",
@@ -243,7 +245,7 @@ class Config:
     search_epochs: float = _setting(2.0, TRAINING, "training epochs per candidate", option=False)
     teacher_epochs: float = _setting(10.0, TRAINING, "training epochs of the teacher", option=False)
     train_epochs: float = _setting(20.0, TRAINING, "training epochs of the selected network", option=False)
-    distill_epochs: float = _setting(10.0, TRAINING, "epochs of the distillation", option=False)
+    distill_epochs: float = _setting(10.0, TRAINING, "distillation epochs", option=False)
     prune_epochs: float = _setting(5.0, TRAINING, "fine-tuning epochs after pruning", option=False)
     prune_amount: float = _setting(0.2, TRAINING, "fraction of the channels to prune", option=False)
     prune_steps: int = _setting(2, TRAINING, "number of pruning steps", option=False)
@@ -253,18 +255,20 @@ class Config:
     stages: str = _setting(
         "auto",
         TRAINING,
-        "comma-separated list of compression steps, in order; auto means int8 if time is set, otherwise "
+        "comma-separated list of compression steps, in order; auto means int8 with --time, otherwise "
         "distillation (if there is a teacher), pruning and int8",
         option=False,
     )
-    stage_epochs: float = _setting(5.0, TRAINING, "epochs of each other compression step that trains", option=False)
+    stage_epochs: float = _setting(
+        5.0, TRAINING, "fine-tuning epochs of every other compression step that involves training", option=False
+    )
 
     def __post_init__(self) -> None:
         check_types(self)
         for name in _QUANTITIES:
             self._number(name)
         if self.storage is not None and self.trials is None:
-            raise InputError("storage requires trials, so that all workers know when the study is complete")
+            raise InputError("storage requires trials: workers must know when the study is complete")
         for name, holds, what in _CHECKS:
             value = getattr(self, name)
             if value is not None and not holds(value):
@@ -378,7 +382,7 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
     >>> load_config(None, {"latency": "5ms"}).budget.latency_ms
     5.0
     """
-    given = {} if path is None else _read(Path(path))
+    given = {} if path is None else read_toml(Path(path))
     given |= {name: value for name, value in (overrides or {}).items() if value is not None}
     if given.get("time") is None and given.get("trials") is None:
         given["time"] = DEFAULT_TIME
@@ -386,8 +390,7 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
         given["space"] = SPACE_OF_MICROCONTROLLERS
     known = list(settings())
     for name in given:
-        if name not in known:
-            raise InputError(f"unknown setting {name!r}{did_you_mean(name, known)} (valid: {', '.join(known)})")
+        check_known("unknown setting", name, known)
     return Config(**given)
 
 
@@ -418,7 +421,8 @@ def check_types(config: Any) -> None:
             object.__setattr__(config, each.name, _typed(each.name, value, str(each.type)))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """The entries of a TOML file; an InputError where there is none or it is something else."""
     if not path.is_file():
         raise InputError(f"config file not found: {path}")
     try:

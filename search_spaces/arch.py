@@ -173,7 +173,7 @@ class Arch:
 
 def _whole(name: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST_SIZE:
-        raise InputError(f"Arch.{name} must be whole numbers in 1..{_LARGEST_SIZE}, got {value!r:.100}")
+        raise InputError(f"Arch.{name} must be integers between 1 and {_LARGEST_SIZE}, got {value!r:.100}")
     return value
 
 

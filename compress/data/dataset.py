@@ -162,7 +162,7 @@ def load_data(
     if not isinstance(source, str | Path):
         raise InputError(f"data must be a name or a path, got {type(source).__name__}")
     if not is_whole(seed, 0, LARGEST_SEED):
-        raise InputError(f"seed must be a whole number in 0..{LARGEST_SEED}, got {seed!r}")
+        raise InputError(f"seed must be an integer between 0 and {LARGEST_SEED}, got {seed!r}")
     source = str(source)
     found = _open(source)
     found.left_out.tell(source)
@@ -201,8 +201,8 @@ def _open(source: str) -> ImageSource:
     if is_archive(path):
         return _open_unpacked(path)
     valid = "digits, a folder of images, a zip or tar of one, an .npz file or torchvision:NAME"
-    what = "it is a file of another kind" if path.exists() else "it does not exist"
-    raise InputError(f"--data must be {valid}, got {source!r}: {what}{did_you_mean(source, ['digits'])}")
+    what = "has an unsupported format" if path.exists() else "does not exist"
+    raise InputError(f"--data: {source!r} {what}{did_you_mean(source, ['digits'])} (expected {valid})")
 
 
 def _open_unpacked(path: Path) -> ImageSource:

@@ -94,7 +94,7 @@ def eight_bits(deep: NDArray[np.int64], bits: int) -> NDArray[np.uint8]:
     """
     most = 2**bits - 1
     if deep.min() < 0 or deep.max() > most:
-        raise InputError(f"integer pixels must be in 0..{most}{_of(bits)}, got {deep.min()}..{deep.max()}")
+        raise InputError(f"integer pixels must be between 0 and {most}{_of(bits)}, got {deep.min()}..{deep.max()}")
     scaled: NDArray[np.uint8] = ((deep * 510 + most) // (2 * most)).astype(np.uint8)
     return scaled
 

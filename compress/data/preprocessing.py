@@ -44,7 +44,9 @@ class Preprocessing:
         if not is_whole(self.channels, 1, 3) or self.channels == 2:
             raise InputError(f"Preprocessing.channels must be 1 or 3, got {self.channels!r:.100}")
         if not self.sizes or not all(map(_is_size, self.sizes)):
-            raise InputError(f"Preprocessing.sizes must be pairs in 1..{_LARGEST_SIDE}, got {self.sizes!r:.100}")
+            raise InputError(
+                f"Preprocessing.sizes must be pairs of integers between 1 and {_LARGEST_SIDE}, got {self.sizes!r:.100}"
+            )
         if len(self.mean) != self.channels or not all(is_number(value, -_LARGEST, _LARGEST) for value in self.mean):
             raise InputError(f"Preprocessing.mean must be a number for each channel, got {self.mean!r:.100}")
         if len(self.std) != self.channels or not all(is_number(value, _SMALLEST, _LARGEST) for value in self.std):

@@ -106,7 +106,7 @@ def _head(data: bytes) -> _Head:
     if head.version != VERSION:
         raise InputError(f"the version of a .fnz file must be {VERSION}, got {head.version}")
     if _SUM.unpack_from(data, _HEAD.size)[0] != zlib.crc32(data[: _HEAD.size]):
-        raise damaged("the checksum of its head is another")
+        raise damaged("header checksum mismatch")
     return head
 
 

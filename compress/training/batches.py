@@ -8,6 +8,7 @@ from torch import Tensor
 from compress.data.dataset import Split
 from compress.data.preprocessing import Preprocessing
 from compress.training.augmentation import LIGHT, Changes, drawn
+from compress.training.data_parallel import part_of_batch
 
 
 class Batches:
@@ -56,19 +57,21 @@ class Batches:
         return drawn(self.augmentation, (count, channels, height, width), generator, flip=self.flip)
 
     def at(self, step: int) -> tuple[Tensor, Tensor]:
-        """Pixels (N, C, H, W) in 0..1 and labels (N,)."""
+        """Pixels (N, C, H, W) in 0..1 and labels (N,): those of this process, where several train together."""
         epoch, place = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
             self._epoch, self._order = epoch, torch.randperm(len(self.labels), generator=generator)
         chosen = self._order[place * self.batch_size : (place + 1) * self.batch_size]
-        # By batches: the images may be a map of a file that is larger than the memory.
-        images = torch.from_numpy(self.images[chosen.numpy()]).permute(0, 3, 1, 2)
+        mine = torch.arange(len(chosen))[part_of_batch(len(chosen))]
         if self._views is None:
             generator = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + step)
-            changes = self._drawn(len(chosen), generator)
+            changes = self._drawn(len(chosen), generator).of(mine)
         else:
-            changes = self._views[epoch % len(self._views)].of(chosen)
+            changes = self._views[epoch % len(self._views)].of(chosen[mine])
+        chosen = chosen[mine]
+        # By batches: the images may be a map of a file that is larger than the memory.
+        images = torch.from_numpy(self.images[chosen.numpy()]).permute(0, 3, 1, 2)
         pixels = changes.applied(images).to(self.place).float().div_(255)
         return pixels.contiguous(memory_format=self.layout), self.labels[chosen].to(self.place)
 

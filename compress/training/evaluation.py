@@ -85,6 +85,12 @@ def training_place() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def training_places() -> list[torch.device]:
+    """All GPUs, for a training that several can share, or else the CPU."""
+    gpus = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    return gpus or [training_place()]
+
+
 def device_of(model: nn.Module) -> torch.device:
     """Where the parameters of a module are."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

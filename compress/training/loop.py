@@ -12,8 +12,8 @@ from torch import nn
 
 from compress.data.dataset import Dataset
 from compress.progress import Report, no_report
-from compress.training.augmentation import augment
 from compress.training.batches import Batches
+from compress.training.data_parallel import agreed, rank
 from compress.training.evaluation import device_of
 from compress.training.pace import (
     Pace,
@@ -29,7 +29,7 @@ from compress.training.recipe import BeforeStep, Loss, Recipe, Training, label_l
 from compress.training.state import State
 from hw_profiles.errors import InputError
 
-__all__ = ["BeforeStep", "Loss", "Recipe", "Training", "augment", "label_loss", "train"]
+__all__ = ["BeforeStep", "Loss", "Recipe", "Training", "label_loss", "train"]
 
 _CHECKPOINT_SECONDS = 15.0
 
@@ -90,7 +90,7 @@ def train(
         pace = _pace(state, threads)
         while not _is_over(state, total):
             is_kept = state.is_look_due and state.look()
-            if is_kept and checkpoint is not None and time.perf_counter() - saved > _CHECKPOINT_SECONDS:
+            if is_kept and checkpoint is not None and rank() == 0 and time.perf_counter() - saved > _CHECKPOINT_SECONDS:
                 state.save(checkpoint)
                 saved = time.perf_counter()
             share = state.share(total)
@@ -98,9 +98,9 @@ def train(
             if before_step is not None:
                 before_step(share)
             _learn(state, share, pace)
-            state.seconds = time.perf_counter() - start
+            state.seconds = agreed(time.perf_counter() - start, place)
             report(state.share(total), f"epoch {state.step / batches.per_epoch:.1f}")
-        if checkpoint is not None and state.step > first_step:
+        if checkpoint is not None and rank() == 0 and state.step > first_step:
             state.save(checkpoint)
     return Training(
         steps=state.step,
@@ -139,7 +139,7 @@ def _pace(state: State, threads: int) -> Pace:
     """Only where the time is limited may threads depend on the clock."""
     recipe, place = state.recipe, state.batches.place
     if recipe.seconds is None and state.bfloat16 is None:
-        state.bfloat16 = bfloat16_is_faster(state.model, state.batches)
+        state.bfloat16 = bool(agreed(bfloat16_is_faster(state.model, state.batches), place))
     if recipe.seconds is None:
         return Pace([Setting(threads, bool(state.bfloat16))])
     return Pace(settings_to_try({1, threads} if place.type == "cpu" else {threads}, state.bfloat16))
@@ -152,7 +152,7 @@ def _learn(state: State, share: float, pace: Pace) -> None:
     state.learn(share, bfloat16=setting.bfloat16)
     if pace.is_comparing:
         wait_for(state.batches.place)
-    pace.took(time.perf_counter() - start)
+    pace.took(agreed(time.perf_counter() - start, state.batches.place))
     if state.recipe.bfloat16 is None and state.bfloat16 is None and pace.is_format_chosen:
         state.bfloat16 = pace.chosen.bfloat16
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from compress.atomic_files import write_bytes
 from compress.training.batches import Batches
+from compress.training.data_parallel import add_up, rank
 from compress.training.faults import DivergedError, is_out_of_memory, single_values_normalised, too_large
 from compress.training.random_generators import seed_at
 from compress.training.recipe import Loss, Recipe, schedule
@@ -82,7 +83,8 @@ class State:
 
     def seed_layers(self) -> None:
         """What the model draws in this step depends on (seed, step) alone."""
-        seed_at(self.batches.place, _LAYERS_SEED + (self.seed + 1) * 1_000_003 + self.step)
+        seed = _LAYERS_SEED + (self.seed + 1) * 1_000_003 + self.step
+        seed_at(self.batches.place, seed + (rank() << 40))
 
     def learn(self, share: float, *, bfloat16: bool) -> None:
         """One step.
@@ -96,6 +98,7 @@ class State:
         loss = None
         while loss is None:
             loss = self._gradients_or_less(pixels, labels, bfloat16)
+        add_up([loss, *self._gradients_of_parameters()])
         try:
             norm = self._clip()
             if self._unchecked:
@@ -125,7 +128,7 @@ class State:
         return None
 
     def _gradients(self, pixels: Tensor, labels: Tensor, bfloat16: bool) -> Tensor:
-        parts, place = self.parts, pixels.device.type
+        parts, place = math.ceil(len(labels) / self.images_at_once), pixels.device.type
         alone = len(labels) // parts == 1
         self.optimizer.zero_grad()
         total = torch.zeros((), device=pixels.device)
@@ -134,19 +137,21 @@ class State:
                 with torch.autocast(place, dtype=torch.bfloat16, enabled=bfloat16):
                     logits = self.model(self.batches.normalised(some))
                     value = self.loss(logits.float(), theirs, some)  # a teacher in it runs in the same format
-                if parts > 1:
-                    value = value * (len(theirs) / len(labels))
+                if len(theirs) < self.batches.batch_size:
+                    value = value * (len(theirs) / self.batches.batch_size)
                 value.backward()  # type: ignore[no-untyped-call]
                 total += value.detach()
         return total
 
     def _clip(self) -> Tensor:
         """The norm of the gradient, which then is at most 5."""
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = torch.nn.utils.get_total_norm(self._gradients_of_parameters())
         if norm.device.type != "cpu" or not norm <= _LARGEST_NORM:  # to ask another device is to wait for it
             torch.nn.utils.clip_grads_with_norm_(self.parameters, _LARGEST_NORM, norm)
         return norm
+
+    def _gradients_of_parameters(self) -> list[Tensor]:
+        return [p.grad for p in self.parameters if p.grad is not None]
 
     def _check_gradients(self) -> None:
         """The fused kernel takes numbers in the order of the memory, so gradients must lie there as weights do."""

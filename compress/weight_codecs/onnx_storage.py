@@ -49,7 +49,7 @@ class Weight:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What stands in the file for one weight: constants, and nodes of which the last makes the weight."""
+    """What is in the file for one weight: constants, and nodes of which the last makes the weight."""
 
     constants: Sequence[Any]
     nodes: Sequence[Any]
@@ -95,9 +95,7 @@ def store(source: Path | bytes, codec: Codec, chosen: Callable[[Weight], bool] |
             if stored.bytes < 4 * weight.value.size:
                 found[weight.name] = stored
     if not found:
-        raise InputError(
-            "the file must have float32 weights of convolutions or linear layers that get smaller, it has none"
-        )
+        raise InputError("the file has no float32 weights of convolutions or linear layers that would get smaller")
     return written(replaced(model, found))
 
 

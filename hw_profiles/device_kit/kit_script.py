@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--out", default="result.json", metavar="FILE", help="file to write (default: result.json)")
     parsed = parser.parse_args()
     if not 1 <= parsed.threads <= _MOST_THREADS:
-        parser.error(f"--threads must be in 1..{_MOST_THREADS}, got {parsed.threads}")
+        parser.error(f"--threads must be between 1 and {_MOST_THREADS}, got {parsed.threads}")
     try:
         import onnxruntime  # noqa: F401
     except ImportError as error:

@@ -54,7 +54,7 @@ class RemoteMachine:
     def __post_init__(self) -> None:
         if not _DESTINATION.fullmatch(self.destination):
             raise InputError(
-                "--ssh must be user@host, a name of ~/.ssh/config or ssh://user@host:port, "
+                "--ssh must be user@host, a host alias from ~/.ssh/config or ssh://user@host:port, "
                 f"got {self.destination!r:.80}"
             )
         if self.config is not None and not self.config.is_file():

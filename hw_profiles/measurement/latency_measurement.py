@@ -121,7 +121,7 @@ def _folder_of_all() -> Path:
 
 def _require_here(device: Device) -> None:
     if not device.measurable:
-        raise InputError(f"device {device.name} cannot be measured here: it is not this machine")
+        raise InputError(f"{device.name} is not this machine, so its latency cannot be measured here")
 
 
 def _runner(model: bytes | Path, threads: int, input_shape: InputShape = None) -> Callable[[], None]:

@@ -112,7 +112,7 @@ def tensors_in_float(workload: Workload, in_float: Collection[str]) -> frozenset
 
 def rounded_tensors(workload: Workload) -> frozenset[str]:
     """The tensors that are held as integers between operations in float too, as a C99 program needs them: those that a
-    normalisation, a resizing, or a sum or product of two tensors makes or reads."""
+    normalization, a resizing, or a sum or product of two tensors makes or reads."""
     return frozenset(name for op in workload.ops if _is_rounded(op) for name in (op.name, *op.inputs))
 
 

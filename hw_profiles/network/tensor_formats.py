@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from hw_profiles.errors import InputError
+from hw_profiles.spelling_suggestions import check_one_of
 
 PRECISIONS = ("fp32", "int8")
 
@@ -32,7 +33,7 @@ class TensorFormat:
 
     def __post_init__(self) -> None:
         if not 1 <= self.bits <= 64:
-            raise InputError(f"TensorFormat.bits must be in 1..64, got {self.bits}")
+            raise InputError(f"TensorFormat.bits must be between 1 and 64, got {self.bits}")
         if not 0 < self.density <= 1:
             raise InputError(f"TensorFormat.density must be in (0, 1], got {self.density}")
 
@@ -57,6 +58,5 @@ UINT8 = TensorFormat(bits=8, signed=False)
 
 def check_precision(precision: str) -> str:
     """``precision`` itself, or an InputError that lists what is valid."""
-    if precision not in PRECISIONS:
-        raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    check_one_of("precision", precision, PRECISIONS)
     return precision

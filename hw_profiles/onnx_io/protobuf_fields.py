@@ -41,7 +41,7 @@ class Fields:
                 size = self.number(start, end)[1] - start
             at = start + size
             if at > end or wire not in (VARINT, _FIXED64, BYTES, _FIXED32):
-                raise BrokenFieldsError(f"a field is broken at byte {start}")
+                raise BrokenFieldsError(f"malformed field at byte {start}")
             yield tag >> 3, wire, start, at
 
     def number(self, at: int, end: int) -> tuple[int, int]:
@@ -52,4 +52,4 @@ class Fields:
             value |= (byte & 0x7F) << 7 * place
             if byte < 0x80:
                 return value, at + place + 1
-        raise BrokenFieldsError(f"a field is broken at byte {at}")
+        raise BrokenFieldsError(f"malformed field at byte {at}")

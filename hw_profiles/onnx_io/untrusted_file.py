@@ -31,7 +31,7 @@ def load_model(source: Path | bytes) -> Any:
     >>> load_model(b"not a model")
     Traceback (most recent call last):
     ...
-    hw_profiles.errors.InputError: the given bytes: not an ONNX file (a field is broken at byte 1)
+    hw_profiles.errors.InputError: the given bytes: not an ONNX file (malformed field at byte 1)
     """
     name = "the given bytes" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else read_file(source)
@@ -96,7 +96,7 @@ def read_metadata(source: Path | bytes) -> dict[str, str]:
 
 
 def shown(name: str) -> str:
-    """A name from a file as it may stand in a message: quoted, short, one line.
+    """A name from a file as it may appear in a message: quoted, short, one line.
 
     >>> print(shown("a\\nb"))
     'a\\nb'

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.atomic_files import json_text
-from nas.commands.output.text_table import aligned, cut, printable
+from nas.commands.output.text_table import aligned, cut, printable, wrapped
 from nas.errors import user_input
 from nas.results.compared_files import read_pair
 
@@ -56,13 +56,13 @@ def lines(facts: Mapping[str, Any]) -> list[str]:
         for row, ms in zip(rows, facts["latency"]["ms"], strict=True):
             row.append(f"{ms:.4f}")
     shown = [
-        *aligned(head, rows, left=1),
-        *_output_lines(facts),
+        *aligned(head, rows, left=1, fill=0),
+        *(line for text in _output_lines(facts) for line in wrapped(text, further="  ")),
         *_layer_lines(facts),
     ]
     if "latency" in facts:
         ratio, low, high = facts["latency"]["ratio"]
-        shown.append(
+        shown += wrapped(
             f"B takes {ratio:.3f} times as long as A (90% interval {low:.3f} to {high:.3f}), interleaved measurements"
         )
     return shown
@@ -92,16 +92,18 @@ def _layer_lines(facts: Mapping[str, Any]) -> list[str]:
     if found is None:
         worst = max(layers, key=lambda layer: float(layer["error"]))
         name = printable(worst["name"])
-        return [
-            f"layers: no relative error above {limit} in {len(layers)} layers; largest: {worst['error']:.2g} at {name}"
-        ]
+        return wrapped(
+            f"layers: no relative error above {limit} in {len(layers)} layers; largest: {worst['error']:.2g} at {name}",
+            further="  ",
+        )
     at = next(i for i, layer in enumerate(layers) if layer["name"] == found["name"])
     rows = [
         [printable(layer["name"]), printable(layer["kind"]), f"{layer['error']:.2g}"]
         for layer in layers[max(0, at - 2) : at + _WORST]
     ]
     first = f"layers: {printable(found['name'])} ({printable(found['kind'])}) is the first whose relative error exceeds"
-    return [f"{first} {limit} (layer {at + 1} of {len(layers)})", *aligned(["", "", "error"], rows, left=2)]
+    said = wrapped(f"{first} {limit} (layer {at + 1} of {len(layers)})", further="  ")
+    return [*said, *aligned(["", "", "error"], rows, left=2, fill=0)]
 
 
 def _measured(files: Sequence[bytes], device_name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``nas compress``: compress a trained model within a given accuracy drop."""
+"""``nas compress``: compress a trained model while limiting the accuracy drop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from compress.atomic_files import json_text
-from nas.commands.output.text_table import aligned
+from nas.commands.output.text_table import wrapped
 from nas.config import settings
 
 
@@ -18,7 +18,7 @@ def _limit(name: str) -> str:
 # Options with their types, the names of their values, and their help.
 COMPRESS_OPTIONS: dict[str, tuple[type, str | None, str]] = {
     "--data": (
-        str, None, f"{settings()['data'].text} (default: that of the run that MODEL comes from, otherwise digits)"
+        str, None, f"{settings()['data'].text} (default: the dataset of MODEL's run, or digits)"
     ),
     "--device": (str, None, f"{settings()['device'].text} (default: host)"),
     "--max-accuracy-drop": (
@@ -40,7 +40,7 @@ COMPRESS_OPTIONS: dict[str, tuple[type, str | None, str]] = {
     ),
     "--trials": (
         int, "N", "number of compression plans to try, each fine-tuned briefly (default: as many as "
-        "--time allows, or none)"
+        "--time allows; one plan, without a search, if --time is not given either)"
     ),
     "--teacher": (str, None, "ONNX teacher model to distil from before pruning, or none (default: none)"),
     "--train-epochs": (
@@ -56,9 +56,9 @@ COMPRESS_OPTIONS: dict[str, tuple[type, str | None, str]] = {
     ),
     "--size": (int, "N", f"{settings()['size'].text} (default: original size)"),
     "--seed": (
-        int, "N", "random seed for splits and training (default: that of the run that MODEL comes from, otherwise 0)"
+        int, "N", "random seed for splits and training (default: the seed of MODEL's run, or 0)"
     ),
-    "--out": (str, "FOLDER", "folder of the results; rerun the same command to resume (default: runs/compress)"),
+    "--out": (str, "FOLDER", "output folder; rerun the same command to resume (default: runs/compress)"),
 }  # fmt: skip
 
 
@@ -84,14 +84,14 @@ def run_compress(parsed: Namespace) -> Mapping[str, Any]:
 
 def compression_text(metrics: Mapping[str, Any], *, as_json: bool) -> str:
     """The waterfall, what was tried, and the verdict."""
-    from nas.results.waterfall import WATERFALL_HEAD, tried_lines, waterfall_cells
-
     if as_json:
         return json_text({name: value for name, value in metrics.items() if name != "folder"})
+    from nas.commands.output.run_table import steps_table
+    from nas.results.waterfall import tried_lines
+
     rows = metrics["waterfall"]
-    cells = [waterfall_cells(row) for row in rows]
-    lines = aligned(WATERFALL_HEAD[:-1], [each[:-1] for each in cells], left=1)
-    lines = [f"{line}  {note}".rstrip() for line, note in zip(lines, ("", *(each[-1] for each in cells)), strict=True)]
-    tried = tried_lines(rows)
-    shown = [*lines, "", *(["remedies tried for steps that lost too much accuracy:", *tried, ""] if tried else [])]
+    tried = [line for each in tried_lines(rows) for line in wrapped(each, "- ", "  ")]
+    shown = [*steps_table(rows), ""]
+    if tried:
+        shown += ["alternatives tried for steps that lost too much accuracy:", *tried, ""]
     return "\n".join([*shown, metrics["verdict"], f"report: {metrics['folder']}/report.html"])

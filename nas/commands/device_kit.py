@@ -18,7 +18,7 @@ from hw_profiles.device_kit.remote_machine import RemoteMachine
 from hw_profiles.devices.device_file import to_toml
 from hw_profiles.devices.device_runtimes import with_runtime
 from nas.commands.output.device_text import device_facts, device_lines
-from nas.commands.output.text_table import aligned, printable
+from nas.commands.output.text_table import aligned, printable, wrapped
 from nas.errors import InputError, user_input
 
 _HEAD = ("network", "precision", "measured ms", "estimated ms", "90% interval", "error")
@@ -31,7 +31,7 @@ def write_device_kit(parsed: Namespace) -> None:
         InputError: no folder was given, or one that holds something.
     """
     if parsed.out is None:
-        raise InputError("devices kit needs --out, the folder to write, such as --out kit")
+        raise InputError("--out is required: the folder to write, e.g. --out kit")
     out = Path(parsed.out)
     with user_input():
         files = _written(out, parsed)
@@ -97,13 +97,14 @@ def check_lines(check: MachineCheck, device: Device) -> list[str]:
          f"{each.low_ms:.4g}..{each.high_ms:.4g}", f"{100 * each.error:+.1f}%")
         for each in check.times
     ]  # fmt: skip
-    lines = [*aligned(_HEAD, rows, left=2), ""]
-    lines += [
+    lines = [*aligned(_HEAD, rows, left=2, fill=0), ""]
+    shares = [
         f"{each}: {100 * check.share_close(each):.0f}% of the estimates are within 10%, "
         f"{100 * check.share_within(each):.0f}% of the measurements within the 90% interval; median error "
         f"{100 * check.median_error(each):.1f}%"
         for each in check.precisions
     ]
+    lines += [line for share in shares for line in wrapped(share, further="  ")]
     verdict = "match" if check.holds else "do NOT match"
     lines.append(f"the estimates of {device.name} {verdict} this machine")
     if not check.holds:

@@ -16,7 +16,7 @@ from hw_profiles.devices.device_runtimes import with_runtime
 from nas.commands.device_kit import check_device, measure_remote, precisions_of, print_device, write_device_kit
 from nas.commands.latency_table import calibrated, read_latencies
 from nas.commands.output.device_text import device_facts, device_lines, device_table, kernel_costs
-from nas.commands.output.text_table import aligned, printable
+from nas.commands.output.text_table import aligned, printable, wrapped
 from nas.commands.profile_facts import parse_shape
 from nas.config import quantity
 from nas.errors import InputError, user_input
@@ -55,16 +55,28 @@ def _show(parsed: Namespace) -> None:
         for name in dict.fromkeys(map(family, table)):
             kinds = {kind: row for kind, row in table.items() if family(kind) == name}
             print(
-                f"\n{precision}, {name}: cost coefficients in microseconds per kernel launch, and per million "
-                "operations or megabyte of each other quantity"
+                "",
+                *wrapped(
+                    f"{precision}, {name}: fitted cost coefficients in µs (start: per kernel launch; m...: per "
+                    "million; ..._mb: per megabyte)"
+                ),
+                sep="\n",
             )
             head = ["kind", *quantity_names(name), "points"]
             rows = [
-                [printable(kind.partition("/")[2]), *(f"{value:.4g}" for value in row["coefficients"].values()),
+                [printable(kind.partition("/")[2]), *(_coefficient(value) for value in row["coefficients"].values()),
                  str(row["points"])]
                 for kind, row in kinds.items()
             ]  # fmt: skip
-            print("\n".join(aligned(head, rows, left=1)))
+            print("\n".join(aligned(head, rows, left=1, fill=0, optional=("points",))))
+
+
+def _coefficient(value: float) -> str:
+    """
+    >>> [_coefficient(value) for value in (0.07849, 62.63, 1026.4)]
+    ['0.078', '62.6', '1026']
+    """
+    return f"{value:.3f}" if value < 1 else f"{value:.3g}" if value < 999.5 else f"{value:.0f}"
 
 
 def _measure(parsed: Namespace) -> None:
@@ -72,7 +84,7 @@ def _measure(parsed: Namespace) -> None:
     if out.suffix != ".toml":
         raise InputError(f"--out must be a .toml file, got {str(out)!r}")
     if not 1 <= parsed.threads <= _MOST_THREADS:
-        raise InputError(f"--threads must be in 1..{_MOST_THREADS}, got {parsed.threads}")
+        raise InputError(f"--threads must be between 1 and {_MOST_THREADS}, got {parsed.threads}")
     with user_input():
         seconds = quantity("time", parsed.time or _DEFAULT_TIME)
     if parsed.ssh is not None:
@@ -97,7 +109,7 @@ def _measure(parsed: Namespace) -> None:
 
 def _out(parsed: Namespace) -> Path:
     if parsed.out is None:
-        raise InputError(f"devices {parsed.what} needs --out, the device file to write, such as --out my.toml")
+        raise InputError("--out is required: the device file to write, e.g. --out my.toml")
     out = Path(parsed.out)
     if out.is_dir():
         raise InputError(f"--out must be a .toml file, got the folder {str(out)!r}")
@@ -108,7 +120,7 @@ def _calibrate(parsed: Namespace) -> None:
     out = _out(parsed)
     if parsed.base is None or parsed.table is None:
         raise InputError(
-            "devices calibrate needs --base, the device to start from, and --from, a table of latencies or result.json"
+            "--base and --from are required: the device to start from, and a table of latencies or result.json"
         )
     if parsed.table.endswith(".json"):
         _calibrate_by_kit(parsed, out)

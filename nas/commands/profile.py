@@ -91,7 +91,7 @@ def total_lines(facts: Facts) -> list[str]:
         ("MACs", f"{facts['macs']:,}{_dead(facts['dead_macs'])}"),
     ]
     if facts["params"] is not None:
-        lines.append(("parameters", f"{facts['params']:,} (trainable PyTorch module)"))
+        lines.append(("parameters", f"{facts['params']:,} (trainable parameters of the PyTorch module)"))
     if facts["c99"] is not None:
         found = facts["c99"]
         lines.append(

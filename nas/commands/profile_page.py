@@ -178,7 +178,7 @@ def _sources(facts: Facts) -> Markup:
     pairs["weight count"] = f"{facts['weight_count']:,} (batch normalization folded)"
     pairs["MACs"] = f"{facts['macs']:,} (convolution, linear and matmul operations)"
     if facts["params"] is not None:
-        pairs["parameters"] = f"{facts['params']:,} (trainable PyTorch module)"
+        pairs["parameters"] = f"{facts['params']:,} (trainable parameters of the PyTorch module)"
     return listing(pairs)
 
 

@@ -12,13 +12,16 @@ from typing import Any
 from compress.atomic_files import json_text
 from hw_profiles.device_kit.first_use import device_here
 from nas.commands.output.output_files import check_page
-from nas.commands.output.text_table import aligned, printable, short
+from nas.commands.output.text_table import aligned, printable, short, wrapped
 from nas.config import budget_of
+from nas.engine.infeasibility import cost_label, cost_text
 from nas.errors import InputError, user_input
 from nas.model_selection.measured_models import check_measurable, with_measurements
 from nas.model_selection.zoo_selection import CAVEAT, SelectedModel, Selection, selection
 
 _HEAD = ("#", "model", "px", "top-1 %", "ms", "90% interval", "RAM", "flash")
+# In a narrow terminal these columns are left out, in this order; names are never cut, as they are there to be copied.
+_OPTIONAL = ("90% interval", "RAM", "px", "flash")
 _NAMED = 5  # models without costs that are named; the others are counted
 
 
@@ -49,7 +52,7 @@ def run_select(parsed: Namespace) -> None:
         with user_input():
             write_text(
                 Path(parsed.html),
-                render_selection(found, listed, notes(found, any(model.measured for model in listed))),
+                render_selection(found, listed, notes(found, any(model.measured for model in listed), on_a_page=True)),
             )
         print(f"page: {printable(parsed.html)}", file=sys.stderr if parsed.json else sys.stdout)
 
@@ -63,6 +66,7 @@ def selection_facts(found: Selection, listed: Sequence[SelectedModel]) -> dict[s
         "accuracy": CAVEAT,
         "rows_within": len(found.within),
         "rows_beyond": len(found.beyond),
+        "rows_too_large": len(found.too_large),
         "left_out": list(found.left_out),
         "models": [asdict(model) for model in listed],
         "front": [asdict(model) for model in found.front],
@@ -74,23 +78,34 @@ def selection_lines(found: Selection, listed: Sequence[SelectedModel]) -> list[s
     energy, measured = _has_energy(listed), any(model.measured for model in listed)
     head = [*_HEAD, *(["mJ"] if energy else []), *(["measured ms"] if measured else [])]
     rows = [_row(place, model, energy, measured) for place, model in enumerate(listed, 1)]
-    return [printable(line) for line in (*aligned(head, rows, left=2), *notes(found, measured))]
+    table = aligned(head, rows, left=2, optional=_OPTIONAL)
+    return [printable(line) for line in (*table, *(line for note in notes(found, measured) for line in wrapped(note)))]
 
 
-def notes(found: Selection, measured: bool) -> list[str]:
-    """What the columns mean, and what was considered."""
-    limits = ", ".join(f"{name} at most {limit:g}" for name, limit in found.budget.limits().items())
-    total = len(found.within) + len(found.beyond)
+def notes(found: Selection, measured: bool, *, on_a_page: bool = False) -> list[str]:
+    """What the columns of the table, or of the tables on the page, mean, and what was considered."""
+    ms, px, front, all_of_it = "ms", "px", "*", " (see all with --json or --html)"
+    if on_a_page:
+        ms, px, front, all_of_it = "latency", "input", "bold rows", ""
+    limits = ", ".join(
+        f"{cost_label(name)} at most {cost_text(name, limit, 6)}" for name, limit in found.budget.limits().items()
+    )
+    total = len(found.within) + len(found.beyond) + len(found.too_large)
     lines = [
         f"top-1: {CAVEAT}",
-        f"ms: estimated latency on {found.device.name} ({found.precision}); within the limit with 90% probability",
-        "px: input size; RAM: peak activation memory; flash: weight size; both include the runtime where known",
-        "*: on the Pareto front of top-1 accuracy and latency",
-        f"budget: {limits or 'no limit'}: met by {len(found.within)} of {total} published results",
-        f"Pareto front: {len(found.front)} models (see all with --json or --html)",
+        f"{ms}: estimated latency on {found.device.name} ({found.precision}); within the limit with 90% probability",
+        f"{px}: input size; RAM: peak activation memory; flash: weight size; both include the runtime where known",
+        f"{front}: on the Pareto front of top-1 accuracy and latency",
+        f"limits: {limits or 'none'}; met by {len(found.within):,} of {total:,} published results",
+        f"Pareto front: {len(found.front)} models{all_of_it}",
     ]
+    if found.too_large:
+        lines.append(f"weights and activations of {len(found.too_large)} of the others exceed the device's RAM")
     if measured:
-        lines.append("measured ms: latency of the exported model (random weights) on this machine, with 90% interval")
+        lines.append(
+            f"measured{'' if on_a_page else ' ms'}: latency of the exported model (random weights) on this machine, "
+            "with 90% interval"
+        )
     if found.left_out:
         more = len(found.left_out) - _NAMED
         named = ", ".join(found.left_out[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -73,7 +73,7 @@ def collect_compression(found: Findings) -> Result:
         "promise": {
             "allowed": settings.max_accuracy_drop,
             **promise.to_dict(confidence),
-            "judged_by": f"the upper bound at {100 * asked:.0f}% confidence",
+            "judged_by": f"the one-sided {100 * asked:.0f}% upper confidence bound",
         },
         "asked": {"data": job.data_name, "device": settings.device, **settings.budget.limits()},
         "excess": excess,
@@ -173,7 +173,7 @@ def _chosen_by_the_judges(job: CompressJob) -> list[str]:
     if not job.is_searched or job.search_data.val is not job.data.val:
         return []
     return [
-        f"The {len(job.data.val)} validation images are too few to be divided: the same images selected the plan and "
+        f"The {len(job.data.val)} validation images are too few to split: the same images selected the plan and "
         "measured its accuracy drop, which is therefore probably underestimated."
     ]
 
@@ -210,11 +210,12 @@ def _both_sides(metrics: Mapping[str, Any]) -> str:
         missed["coded_bytes"] = metrics["target_bytes"]
     within = {**limited_values(metrics["final"]), "coded_bytes": metrics["coded_bytes"]}
     limit = points_text(metrics["promise"]["allowed"])
-    asked = f"{_listed(missed, missed)} NOT reached: the closest file within the limit of {limit} has "
+    asked = f"{_listed(missed, missed)} NOT reached. Within the accuracy-drop limit ({limit}), the best file has "
     asked += _listed(missed, within)
     nearest = metrics["nearest"]
     if nearest is not None:
-        return f"{asked}; with {_listed(missed, _values(nearest))} the drop is {nearest['points_lost']:.2f} points"
+        values, lost = _listed(missed, _values(nearest)), nearest["points_lost"]
+        return f"{asked}; a file with {values} loses {lost:.2f} percentage points"
     least = {name: min(_values(plan)[name] for plan in metrics["plans"]) for name in missed if name != "energy_mj"}
     return f"{asked}; no plan reached the target, the lowest values are {_listed(least, least)}"
 

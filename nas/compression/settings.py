@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,15 +13,15 @@ import tomli_w
 from compress.argument_checks import LARGEST_SEED
 from hw_profiles.budget import Budget
 from hw_profiles.errors import InputError
-from hw_profiles.spelling_suggestions import did_you_mean
-from nas.config import LATENCIES, UNREADABLE, budget_of, check_types, quantity
+from hw_profiles.spelling_suggestions import check_known
+from nas.config import LATENCIES, UNREADABLE, budget_of, check_types, quantity, read_toml
 
 NO_TEACHER = "none"
 _MOST_IN_TIME = 60
 _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("seed", lambda n: 0 <= n <= LARGEST_SEED, f"in 0..{LARGEST_SEED}"),
+    ("seed", lambda n: 0 <= n <= LARGEST_SEED, f"between 0 and {LARGEST_SEED}"),
     ("size", lambda n: n >= 8, "at least 8 pixels"),
-    ("max_accuracy_drop", lambda x: 0 <= x <= 100, "in 0..100 percentage points"),
+    ("max_accuracy_drop", lambda x: 0 <= x <= 100, "between 0 and 100 (percentage points)"),
     ("confidence", lambda x: 0.5 <= x < 1, "at least 0.5 and below 1"),
     ("trials", lambda n: n >= 1, "at least 1"),
     ("train_epochs", lambda x: 0 < x < math.inf, "above 0"),
@@ -117,8 +116,7 @@ def settings_of(**entries: Any) -> CompressSettings:
     """
     known = [field.name for field in fields(CompressSettings)]
     for name in entries:
-        if name not in known:
-            raise InputError(f"unknown entry {name!r}{did_you_mean(name, known)} (valid: {', '.join(known)})")
+        check_known("unknown entry", name, known)
     return CompressSettings(**{name: value for name, value in entries.items() if value is not None})
 
 
@@ -128,10 +126,7 @@ def load_settings(path: Path) -> CompressSettings:
     Raises:
         InputError: not TOML, or not the settings of a compression.
     """
-    try:
-        entries = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: {error}") from None
+    entries = read_toml(path)
     if "model" not in entries:
         raise InputError(f"{path}: not the settings of nas compress, missing key 'model'")
     return settings_of(**entries)

@@ -1,4 +1,4 @@
-"""Explains why nothing fits: the limit that binds, the smallest values met, the smallest change that would work."""
+"""Explains why nothing fits: the binding limit, the smallest values found, and the smallest change that would work."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from decimal import ROUND_CEILING, Context, Decimal
 
 from hw_profiles.budget import violations
 
-UNITS = {"latency_ms": "ms", "peak_ram_bytes": "bytes of RAM", "flash_bytes": "bytes of flash", "energy_mj": "mJ"}
-
 _CHANGE, _TOGETHER = "the smallest change of one limit", "the smallest change of all limits"
+# The costs with an option: what they are called, the option, its unit, and their unit in a sentence.
 _OPTIONS = {
-    "latency_ms": ("--latency", "ms"), "peak_ram_bytes": ("--ram", "B"), "flash_bytes": ("--flash", "B"),
-    "energy_mj": ("--energy", "mJ"),
-}  # fmt: skip
+    "latency_ms": ("latency", "--latency", "ms", "ms"),
+    "peak_ram_bytes": ("peak RAM", "--ram", "B", "bytes"),
+    "flash_bytes": ("weight size", "--flash", "B", "bytes"),
+    "energy_mj": ("energy", "--energy", "mJ", "mJ"),
+}
 
 
 @dataclass(slots=True)
@@ -27,11 +28,11 @@ class Infeasibility:
     >>> for latency, flash in ((4, 900), (3, 500), (2, 2000)):
     ...     found.add({"latency_ms": latency, "flash_bytes": flash})
     >>> print(found.explain().replace("; ", "\\n"))
-    3 candidates were tried
-    the binding limit is latency_ms (at most 1 ms)
-    the smallest value found was 2
-    the smallest value found for flash_bytes was 500 (at most 1000 bytes of flash)
-    the smallest single change that would work: latency_ms of 3 ms (--latency 3ms)
+    3 candidates were checked
+    the binding limit is latency (at most 1 ms)
+    the smallest value found was 2 ms
+    the smallest value found for weight size was 500 bytes (at most 1,000 bytes)
+    the smallest change of one limit that would work: latency at most 3 ms (--latency 3ms)
     """
 
     limits: Mapping[str, float]
@@ -44,7 +45,7 @@ class Infeasibility:
     _least_excess: float = math.inf
 
     def add(self, costs: Mapping[str, float], limits: Mapping[str, float] | None = None) -> None:
-        """Count one candidate; ``limits`` are those that it was held against, where they are others."""
+        """Count one candidate; ``limits`` are those that it was compared with, if they differ."""
         excess = violations(costs, self.limits if limits is None else limits)
         over = {name: value for name, value in excess.items() if value > 0}
         self.count += 1
@@ -68,55 +69,71 @@ class Infeasibility:
     def explain(self, searched: Mapping[str, float] | None = None) -> str:
         """One line; ``searched`` are the limits that the search used, at most those of the budget."""
         binding = max(self.limits, key=lambda name: self._broken[name])
-        lines = [f"{self.count} candidates were tried"]
+        lines = [f"{self.count:,} candidates were checked"]
         for name in sorted(self.limits, key=lambda name: name != binding):
-            allowed = f"at most {self.limits[name]:g}{_unit(name)}{_margin(name, self.limits, searched)}"
-            smallest = f"{self._smallest[name]:g}"
+            allowed = f"at most {cost_text(name, self.limits[name])}{_margin(name, self.limits, searched)}"
+            smallest, label = cost_text(name, self._smallest[name]), cost_label(name)
             if name == binding:
-                lines.append(f"the binding limit is {name} ({allowed}); the smallest value found was {smallest}")
+                lines.append(f"the binding limit is {label} ({allowed}); the smallest value found was {smallest}")
             else:
-                lines.append(f"the smallest value found for {name} was {smallest} ({allowed})")
+                lines.append(f"the smallest value found for {label} was {smallest} ({allowed})")
         if self._change is not None:
             _, name, enough = self._change
-            lines.append(
-                f"the smallest single change that would work: {name} of {_enough(enough)}{_unit(name)}"
-                f"{_as_options({name: enough})}"
-            )
+            lines.append(f"the smallest change of one limit that would work: {_changed({name: enough})}")
         elif _TOGETHER in self._extremes:
             closest = self._extremes[_TOGETHER]
             needed = {name: closest[name] for name, limit in self.limits.items() if closest[name] > limit}
-            changes = ", ".join(f"{name} of {_enough(value)}{_unit(name)}" for name, value in needed.items())
-            lines.append(f"no single change is enough; the smallest combined change: {changes}{_as_options(needed)}")
+            lines.append(f"no single change is enough; the smallest combined change: {_changed(needed)}")
         return "; ".join(lines)
 
 
-def _enough(limit: float) -> str:
-    """Six digits of a limit, rounded up: of one that is rounded down the reader would find that it does not work."""
-    shown = f"{limit:g}"
-    if float(shown) >= limit:
-        return shown
-    return f"{float(Context(prec=6, rounding=ROUND_CEILING).create_decimal(Decimal(limit))):g}"
+def _changed(limits: Mapping[str, float]) -> str:
+    """Limits that would be enough, rounded up, as words and as options.
 
-
-def _as_options(limits: Mapping[str, float]) -> str:
+    >>> _changed({"latency_ms": 2.0000001, "peak_ram_bytes": 14_335.5}), _changed({"size": 2.0})
+    ('latency at most 2.00001 ms, peak RAM at most 14,336 bytes (--latency 2.00001ms --ram 14336B)', 'size at most 2')
     """
-    >>> _as_options({"peak_ram_bytes": 14_336.0}), _as_options({"size": 2.0})
-    (' (--ram 14336B)', '')
-    """
+    enough = {name: _rounded_up(limit) for name, limit in limits.items()}
+    words = ", ".join(
+        f"{cost_label(name)} at most {cost_text(name, float(limit), 6)}" for name, limit in enough.items()
+    )
     if not limits.keys() <= _OPTIONS.keys():
-        return ""
-    return f" ({' '.join(_as_option(name, Decimal(_enough(value))) for name, value in limits.items())})"
+        return words
+    return f"{words} ({' '.join(_as_option(name, limit) for name, limit in enough.items())})"
+
+
+def _rounded_up(limit: float) -> Decimal:
+    """Six digits: a limit that is rounded down would not work."""
+    shown = Decimal(f"{limit:g}")
+    return shown if shown >= Decimal(limit) else Context(prec=6, rounding=ROUND_CEILING).create_decimal(Decimal(limit))
 
 
 def _as_option(name: str, limit: Decimal) -> str:
-    option, unit = _OPTIONS[name]
+    _, option, unit, _ = _OPTIONS[name]
     return f"{option} {math.ceil(limit) if unit == 'B' else format(limit, 'f')}{unit}"
 
 
-def _unit(name: str) -> str:
-    return f" {UNITS[name]}" if name in UNITS else ""
+def cost_label(name: str) -> str:
+    """What a cost is called; a cost of the user's own by its key.
+
+    >>> cost_label("flash_bytes"), cost_label("size")
+    ('weight size', 'size')
+    """
+    return _OPTIONS[name][0] if name in _OPTIONS else name
+
+
+def cost_text(name: str, value: float, digits: int = 4) -> str:
+    """A cost with its unit.
+
+    >>> cost_text("peak_ram_bytes", 6144), cost_text("latency_ms", 1.07812), cost_text("size", 12)
+    ('6,144 bytes', '1.078 ms', '12')
+    """
+    unit = _OPTIONS[name][3] if name in _OPTIONS else ""
+    if unit == "bytes":
+        return f"{math.ceil(value):,} byte{'' if math.ceil(value) == 1 else 's'}"
+    return f"{value:.{digits}g} {unit}".rstrip()
 
 
 def _margin(name: str, asked: Mapping[str, float], searched: Mapping[str, float] | None) -> str:
     kept = asked[name] if searched is None else searched[name]
-    return f", {kept:g} with the safety margin of the search" if kept < asked[name] else ""
+    return f", {cost_text(name, kept)} with the safety margin of the search" if kept < asked[name] else ""

@@ -1,4 +1,4 @@
-"""The long trainings of a run, each in a process of its own: after a crash it is tried once more with other kernels."""
+"""The long trainings of a run, each in a separate process; after a crash they are retried with other kernels."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
+
+from torch import nn
 
 from compress.data.dataset import Dataset
 from compress.distillation.guided_training import GuidedTraining
@@ -16,7 +18,8 @@ from compress.stages.attempts import ProgressFactory
 from compress.stages.deployed_file import deploy
 from compress.stages.runner import run_stages
 from compress.stages.tolerance_ladder import Ladder
-from compress.training.evaluation import training_place
+from compress.training.data_parallel import learn_on
+from compress.training.evaluation import training_places
 from compress.training.loop import Recipe
 from compress.training.teachers import RememberingTeacher, Teacher, trained_teacher
 from nas.execution.shielded import run_shielded
@@ -38,35 +41,9 @@ def trained_network(
     Raises:
         CrashError: both tries were ended by a signal; the training resumes from its last checkpoint when called again.
     """
-    if (folder / "artifact.json").is_file():
-        return Artifact.load(folder)
-    return cast(
-        "Artifact",
-        run_shielded(
-            _train_network,
-            *(arch, context, recipe, folder),
-            what=what,
-            report=report,
-            after_crash=(arch, context, recipe.alternative, folder),
-            note=_note(folder),
-        ),
-    )
-
-
-def _train_network(arch: Arch, context: Context, recipe: Recipe, folder: Path, report: Report) -> Artifact:
-    checkpoint = folder.with_name(folder.name + ".partial") / "checkpoint.pt"
-    model = build_model(arch, seed=context.seed).to(training_place())
-    learn = GuidedTraining(
-        data=context.data,
-        recipe=recipe if context.teacher is None else replace(recipe, views=_VIEWS),
-        teacher=context.teacher and RememberingTeacher(context.teacher),
-        seed=context.seed,
-        checkpoint=checkpoint,
-        report=report,
-    )
-    learn(model)
-    artifact = Artifact(source=arch, weights={}, preprocessing=context.data.preprocessing, metrics=learn.metrics())
-    return deploy(artifact.with_model(model.cpu()), context, folder)
+    fresh = Artifact(source=arch, weights={}, preprocessing=context.data.preprocessing)
+    artifact = fresh.with_model(build_model(arch, seed=context.seed))
+    return trained_artifact(artifact, context, recipe, folder, what=what, report=report)
 
 
 def trained_artifact(
@@ -78,7 +55,7 @@ def trained_artifact(
     return cast(
         "Artifact",
         run_shielded(
-            _train_artifact,
+            _train,
             *(artifact, context, recipe, folder),
             what=what,
             report=report,
@@ -88,12 +65,22 @@ def trained_artifact(
     )
 
 
-def _train_artifact(artifact: Artifact, context: Context, recipe: Recipe, folder: Path, report: Report) -> Artifact:
-    checkpoint = folder.with_name(folder.name + ".partial") / "checkpoint.pt"
-    model = artifact.model().to(training_place())
-    learn = GuidedTraining(data=context.data, recipe=recipe, seed=context.seed, checkpoint=checkpoint, report=report)
-    learn(model)
+def _train(artifact: Artifact, context: Context, recipe: Recipe, folder: Path, report: Report) -> Artifact:
+    model = artifact.model()
+    learn = GuidedTraining(
+        data=context.data,
+        recipe=recipe if context.teacher is None else replace(recipe, views=_VIEWS),
+        teacher=context.teacher and RememberingTeacher(context.teacher),
+        seed=context.seed,
+        checkpoint=folder.with_name(folder.name + ".partial") / "checkpoint.pt",
+        report=report,
+    )
+    _learn_on_all(learn, model)
     return deploy(replace(artifact.with_model(model.cpu()), metrics=learn.metrics()), context, folder)
+
+
+def _learn_on_all(learn: GuidedTraining, model: nn.Module) -> None:
+    learn_on(training_places(), model, learn, replace(learn, report=no_report))
 
 
 def shielded_stages(

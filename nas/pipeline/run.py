@@ -28,9 +28,9 @@ from nas.pipeline.stage_plan import AUTO, baseline_of, int8_ladder, planned_stag
 from nas.pipeline.teacher import prepare_teacher
 from nas.pipeline.time_budget import Clock
 from nas.report.page import render
-from nas.results.collect import Findings, Result, collect
-from nas.results.tables import trials_csv
+from nas.results.collect import SELECTED, Findings, Result, collect
 from nas.results.teacher_info import TeacherInfo
+from nas.results.trials_csv import trials_csv
 from search_spaces.arch import Arch
 from search_spaces.presets import preset
 
@@ -93,12 +93,12 @@ def _all_phases(job: Job, folder: Path, clock: Clock) -> Result:
         facts = plan_facts(plan, recipe, speed)
     # With a limit of time a teacher leads from the first step; without it the stage distill follows.
     leading = teacher_info if plan is not None else TeacherInfo()
-    winner = _trained(shipped, "winner", arch, folder / "winner", recipe, teacher_info=leading)
+    winner = _trained(shipped, SELECTED, arch, folder / "winner", recipe, teacher_info=leading)
     stages = _stages(job, teacher_info, clock)
     if plan is not None and job.config.stages == AUTO:
         stages = [stage for stage in stages if pays(stage, job, winner)]
     context = shipped.context(winner, teacher_info)
-    with user_input():  # a stage that was asked for may not fit the network that was found
+    with user_input():  # a stage that was requested may not fit the network that was found
         artifact = _compressed(job, winner, stages, context, clock)
     baseline = _baseline(
         shipped, teacher_info, folder / "baseline", clock, winners_shape=arch.input_shape, winners_recipe=recipe
@@ -139,7 +139,7 @@ def _trained(job: Job, label: str, arch: Arch, folder: Path, recipe: Recipe, *, 
     bare = Artifact(source=arch, weights={}, preprocessing=job.data.preprocessing)
     with progress(label) as report:
         context = job.context(bare, teacher_info)
-        return trained_network(arch, context, recipe, folder, what=f"the training of {label}", report=report)
+        return trained_network(arch, context, recipe, folder, what=f"the training ({label})", report=report)
 
 
 def _stages(job: Job, teacher_info: TeacherInfo, clock: Clock) -> list[Stage]:

@@ -1,4 +1,4 @@
-"""The search without what follows it, and a worker that joins one."""
+"""``nas search`` without a final training, and workers that join a search."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nas.pipeline.search_phase import check_feasible, chosen_network, search_can
 from nas.pipeline.shared_study import check_record, device_of, download_init, read_record, recipe_of, record_of
 from nas.pipeline.time_budget import Clock
 from nas.pipeline.time_plan import TimePlan
-from nas.results.tables import trials_csv
+from nas.results.trials_csv import trials_csv
 from nas.samplers.trial_attributes import COST, ENDED, started
 from search_spaces.arch import Arch
 

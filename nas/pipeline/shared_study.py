@@ -1,4 +1,4 @@
-"""A study that several machines work on holds all that a worker needs, and refuses one that has something else."""
+"""The record in a shared study that tells workers the settings; workers with other settings are rejected."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def read_record(config_storage: str, name: str) -> tuple[optuna.Study, dict[str,
     assert storage is not None
     names = [study.study_name for study in storage.get_all_studies()]
     if name not in names:
-        valid = f" (valid: {', '.join(sorted(names))})" if names else ", it holds no study"
+        valid = f" (available: {', '.join(sorted(names))})" if names else ": it contains no study"
         raise InputError(
             f"study {name!r} not found in {storage_label(config_storage)}{did_you_mean(name, names)}{valid}"
         )

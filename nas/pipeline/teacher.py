@@ -129,7 +129,7 @@ def prepare_teacher(
         return _of_file(Path(config.teacher), data)
     if clock.total is not None and "teacher" not in clock.weights:
         return _no_teacher(
-            f"no teacher: its share of the time is too short for the {auto.fewest_epochs} epochs that {auto.name} "
+            f"no teacher: there is not enough time to train {auto.name} for the {auto.fewest_epochs} epochs that it "
             "needs to be useful"
         )
     recipe = _recipe(config, clock)

@@ -12,6 +12,7 @@ from hw_profiles.errors import InputError
 OF_THE_SPACE = "a network of the space"
 ONE_NETWORK, SMALL_SEARCH, WIDE_SEARCH = "one network", "a small search", "a wide search"
 SEARCH_ALONE = "a search alone"
+_BEFORE = {ONE_NETWORK: "too little time for a search: ", SEARCH_ALONE: "search only: "}
 # Shares of the time that a search gets; the final training gets the rest.
 _SEARCH_SHARES = {SMALL_SEARCH: 0.25, WIDE_SEARCH: 0.3}
 _SHARE_OF_PICKING = 0.15  # if only reference networks are compared
@@ -52,13 +53,12 @@ class TimePlan:
     def lines(self) -> tuple[str, str, str]:
         """The plan in three lines."""
         speeds = sorted(self.speeds.items(), key=lambda pair: -pair[1])
-        shown = ", ".join(f"{name}: {speed:.0f}" for name, speed in speeds[:3]) or "not known"
+        shown = "; ".join(f"{name}, {speed:.0f} images/s" for name, speed in speeds[:3]) or "unknown"
         known = len(self.presets())
         return (
-            f"time budget: {duration(self.seconds)}, {self.images:,} training images; training throughput in images "
-            f"per second: {shown}",
-            f"{self.kind}: about {self.candidates} candidates, {self.candidate_seconds:.0f} s each, including "
-            f"{known} reference networks",
+            f"{duration(self.seconds)} for {self.images:,} training images; training throughput: {shown}",
+            f"{_BEFORE.get(self.kind, '')}about {self.candidates} candidates, {self.candidate_seconds:.0f} s each, "
+            f"including {known} reference networks",
             self._after_the_search(),
         )
 
@@ -94,10 +94,14 @@ class TimePlan:
 
 def duration(seconds: float) -> str:
     """
-    >>> duration(75), duration(720)
-    ('75 s', '12 min')
+    >>> duration(75), duration(110), duration(720), duration(9000)
+    ('75 s', '1 min 50 s', '12 min', '2 h 30 min')
     """
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.3g} min"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    whole = round(seconds) if seconds < 3600 else 60 * round(seconds / 60)
+    parts = {"h": whole // 3600, "min": whole // 60 % 60, "s": whole % 60}
+    return " ".join(f"{count} {unit}" for unit, count in parts.items() if count)
 
 
 def seconds_after_training(images: int, speed: float, more: float = 0.0) -> float:
@@ -188,8 +192,8 @@ def _check_enough(seconds: float, left: float, least: float, images: int) -> Non
     if left < least:
         needed = seconds - left + least
         raise InputError(
-            f"time={seconds:g}s is too short: at least {needed:.0f}s are needed for {images:,} training images on this "
-            "machine"
+            f"--time {seconds:g}s is too short: training on {images:,} images on this machine takes at least "
+            f"{needed:.0f}s"
         )
 
 

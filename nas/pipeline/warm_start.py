@@ -27,7 +27,7 @@ def best_of_earlier_run(config: Config) -> list[Mapping[str, Any]]:
         return []
     folder = Path(config.warm_start)
     if not (folder / "config.toml").is_file() or not (folder / "study.db").is_file():
-        raise InputError(f"--warm-start {folder}: must be the folder of a run with its study.db")
+        raise InputError(f"--warm-start {folder}: must be a run folder that contains study.db")
     earlier = load_config(folder / "config.toml")
     if (earlier.space, earlier.init) != (config.space, config.init):
         mine, theirs = config.init or config.space, earlier.init or earlier.space

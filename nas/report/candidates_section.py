@@ -16,7 +16,7 @@ from nas.samplers.trial_attributes import COST
 
 _STATES = {
     "COMPLETE": "briefly trained",
-    "PRUNED": "rejected before training (over budget or duplicate)",
+    "PRUNED": "rejected before training (over the limits or duplicate)",
     "FAIL": "failed",
     "RUNNING": "unfinished",
     "WAITING": "not started",
@@ -32,7 +32,7 @@ def candidates_section(metrics: Mapping[str, Any], study: optuna.Study) -> tuple
         element(
             "p",
             counts(metrics["trials"]),
-            " The blue line is the Pareto front: the candidates not dominated in both accuracy and latency. "
+            " The blue line is the Pareto front: the candidates for which no other is both more accurate and faster. "
             "Candidates are shown with their accuracy after brief training, final models after full training.",
         ),
         *_finalists(study),
@@ -43,10 +43,11 @@ def counts(trials: Mapping[str, int]) -> str:
     """How many candidates were trained, rejected, and so on, from their Optuna states.
 
     >>> counts({"COMPLETE": 6, "PRUNED": 1})
-    '7 candidates: 6 briefly trained, 1 rejected before training (over budget or duplicate).'
+    '7 candidates: 6 briefly trained, 1 rejected before training (over the limits or duplicate).'
     """
     listed = ", ".join(f"{trials[state]} {what}" for state, what in _STATES.items() if trials.get(state))
-    return f"{sum(trials.values())} candidates: {listed or 'none'}."
+    total = sum(trials.values())
+    return f"{total} candidate{'' if total == 1 else 's'}: {listed or 'none'}."
 
 
 def _finalists(study: optuna.Study) -> tuple[Markup, ...]:

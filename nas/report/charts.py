@@ -14,7 +14,7 @@ from nas.report.svg import element, joined, label, line, picture, ticks, title
 Row = Mapping[str, Any]
 
 _WIDTH = 1080
-_LABEL_WIDTH, _PANEL_WIDTH, _PANEL_GAP, _STAGES_TOP, _STAGE_HEIGHT = 90, 210, 120, 38, 54
+_LABEL_WIDTH, _PANEL_WIDTH, _PANEL_GAP, _STAGES_TOP, _STAGE_HEIGHT = 145, 190, 120, 38, 54
 _BLOCK_HEIGHT, _WIDEST, _AXIS = 34, 240, 215
 _MEMORY_HEIGHT = 280
 
@@ -60,7 +60,7 @@ def stages_svg(rows: Sequence[Row], limit_ms: float | None) -> Markup:
     return figure(drawing, ["step", *_STAGES_HEAD, ""], [_stage_row(row) for row in rows])
 
 
-_STAGES_HEAD = ("file bytes", "latency, ms", "90% interval", "test accuracy", "95% interval")
+_STAGES_HEAD = ("file size (bytes)", "latency, ms", "90% interval", "test accuracy", "95% interval")
 
 
 def _stage_row(row: Row) -> list[str]:
@@ -80,7 +80,7 @@ def _panels(rows: Sequence[Row], limit_ms: float | None) -> tuple[_Panel, ...]:
     slowest = max([limit_ms or 0.0, *(row["latency_high_ms"] for row in rows)])
     worst, best = min(row["test_accuracy_low"] for row in rows), max(row["test_accuracy_high"] for row in rows)
     return (
-        _Panel(0, "file_bytes", "file bytes", 0, largest, lambda v: f"{v:,.0f}"),
+        _Panel(0, "file_bytes", "file size, bytes", 0, largest, lambda v: f"{v:,.0f}"),
         _Panel(1, "latency_ms", "latency, ms, 90% interval", 0, slowest, lambda v: f"{v:.4g}",
                ("latency_low_ms", "latency_high_ms")),
         _Panel(2, "test_accuracy", "test accuracy, 95% interval", worst, best, lambda v: f"{100 * v:.2f}%",
@@ -235,7 +235,7 @@ def memory_svg(memory: Mapping[str, Any], limit_bytes: float | None) -> Markup:
         text = f"limit {limit_bytes:,.0f} bytes"
         drawn.append(label(_WIDTH, y(limit_bytes) - 5, text, text_anchor="end", class_="red"))
     elif limit_bytes is not None:
-        text = f"limit ({limit_bytes:,.0f} bytes) is off the chart"
+        text = f"the limit ({limit_bytes:,.0f} bytes) is above the plotted range"
         drawn.append(label(_WIDTH, 12, text, text_anchor="end", class_="red"))
     drawn.append(line(left, y(0), _WIDTH, y(0), "axis"))
     run = f"{len(kernels)} kernels in execution order"

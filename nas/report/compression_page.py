@@ -61,7 +61,11 @@ def render_compression(metrics: Metrics) -> str:
     return page(
         f"fitnas: {config['model']}",
         head,
-        section("settings", "Settings", listing({name: each for name, each in config.items() if each is not None})),
+        section(
+            "settings",
+            "Settings",
+            listing({name.replace("_", " "): each for name, each in config.items() if each is not None}),
+        ),
         section("stages", "Effect of each step", *_waterfall(metrics)),
         section("plans", "Plans evaluated", _plans(metrics)),
     )
@@ -73,7 +77,7 @@ def _tiles(metrics: Metrics) -> Markup:
         (f"{metrics['coded_bytes']:,} bytes", f"compressed file (.fnz); original: {reference['coded_bytes']:,}"),
         (f"{metrics['file_bytes']:,} bytes", f"ONNX file; original: {reference['file_bytes']:,}"),
         (f"{lost(promise)} points", f"accuracy drop on {promise['images']} validation images (limit: "
-         f"{points_text(promise['allowed'])}; decided by {promise['judged_by']})"),
+         f"{points_text(promise['allowed'])}, compared with {promise['judged_by']})"),
         (percent(metrics["test_accuracy"]), f"test accuracy ({metrics['test_images']} images); original: "
          f"{percent(metrics['reference_test_accuracy'])}, drop {lost(test)} points"),
         (f"{metrics['latency_ms']:.3g} ms", f"{metrics['final']['latency_source']} latency; original: "
@@ -88,7 +92,7 @@ def _waterfall(metrics: Metrics) -> tuple[Markup, ...]:
     lines = [element("li", line) for line in tried_lines(rows)]
     return (
         grid(list(WATERFALL_HEAD), [list(waterfall_cells(row)) for row in rows], "wide", kinds),
-        *([element("h3", "Remedies tried"), element("ul", *lines)] if lines else []),
+        *([element("h3", "Alternatives tried"), element("ul", *lines)] if lines else []),
         note(
             "The accuracy drop is relative to the original model on the same validation images, with its confidence "
             "interval. The test set was used only for the final evaluation. Rerun with --plan plan.toml to repeat the "
@@ -98,7 +102,7 @@ def _waterfall(metrics: Metrics) -> tuple[Markup, ...]:
 
 
 def _plans(metrics: Metrics) -> Markup:
-    head = ["plan", "steps", "meets the accuracy limit", "compressed bytes", "val. accuracy", "latency, ms"]
+    head = ["plan", "steps", "meets the accuracy limit", "compressed size (bytes)", "val. accuracy", "latency, ms"]
     rows = [
         [
             plan["label"],

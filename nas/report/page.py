@@ -20,16 +20,19 @@ from nas.report.plan_section import plan_section
 from nas.report.predictions_section import data_section, on_test_section
 from nas.report.run_files import belongs_to_a_run, read_run
 from nas.report.svg import element, joined
-from nas.results.collect import LIMITS, limit_text, limited_values, points_text, quantity_text, value_sources
+from nas.results.collect import LIMITS, compared_text, limited_values, points_text, quantity_text, value_sources
 
 Metrics = Mapping[str, Any]
 
-_ENVIRONMENT = {"python": "Python", "cores": "CPU cores", "cpu": "CPU", "machine": "architecture"}
+_ENVIRONMENT = {
+    "python": "Python", "cores": "CPU cores", "cpu": "CPU", "machine": "architecture",
+    **{name: f"CPU {name}" for name in ("family", "model", "stepping", "flags", "caches")},
+}  # fmt: skip
 _C99_FACTS = (
     ("stack", "stack_bytes", "bytes"), ("code", "code_bytes", "bytes"), ("constants", "constant_bytes", "bytes"),
     ("instructions per inference", "instructions", ""),
 )  # fmt: skip
-_HEAD = ["", "val. accuracy", "test accuracy (95% CI)", "balanced accuracy", "parameters", "MACs", "file bytes",
+_HEAD = ["", "val. accuracy", "test accuracy (95% CI)", "balanced accuracy", "parameters", "MACs", "file size (bytes)",
          "latency, ms (90% interval)", "latency source", "estimated latency, ms", "peak RAM, bytes", ""]  # fmt: skip
 
 
@@ -38,7 +41,7 @@ def render(metrics: Metrics, study: optuna.Study) -> str:
     asked = metrics["asked"]
     head = joined(
         (
-            element("h1", f"{asked['data']} on {asked['device']}"),
+            element("h1", f"{asked['data']} classifier for {asked['device']}"),
             note(f"Image classifier, {len(metrics['classes'])} classes, dataset: {asked['data']}"),
             element("p", metrics["verdict"], class_="verdict" if metrics["budget_met"] else "verdict broken"),
             part("warnings", metrics["warnings"]),
@@ -48,7 +51,7 @@ def render(metrics: Metrics, study: optuna.Study) -> str:
     return page(
         f"fitnas: {asked['data']}",
         head,
-        section("budget", "Budget", _budget(metrics)),
+        section("budget", "Limits", _limits(metrics)),
         section("candidates", "Candidates", *candidates_section(metrics, study)),
         *([section("c99", "C99 program", _c99(metrics))] if metrics.get("c99") else []),
         section("stages", "Compression steps", *_stages(metrics)),
@@ -103,12 +106,12 @@ def _asked(metrics: Metrics) -> Markup:
         "data": config["data"],
         "images": ", ".join(f"{count:,} {name}" for name, count in images.items()),
         "classes": len(metrics["classes"]),
-        "input": " × ".join(map(str, data["input_shape"])),
+        "images as read": " × ".join(map(str, data["input_shape"])),
         "device": config["device"],
         **{name: _limit_words(key, metrics["asked"].get(key)) for key, (name, _) in LIMITS.items()},
         "max. accuracy drop": f"{points_text(config['max_accuracy_drop'])} in total",
         "time": config["time"] or "no limit",
-        "candidates": "as many as the time allows" if config["trials"] is None else config["trials"],
+        "candidates": "as many as time allows" if config["trials"] is None else config["trials"],
         **_start(metrics),
         "teacher": config["teacher"],
         "baseline": config["baseline"],
@@ -139,14 +142,17 @@ def _limit_words(key: str, limit: float | None) -> str:
     return "no limit" if limit is None else f"at most {quantity_text(key, limit, 6)}"
 
 
-def _budget(metrics: Metrics) -> Markup:
+def _limits(metrics: Metrics) -> Markup:
     if not metrics["excess"]:
         return element("p", "No limits were set.")
     values, sources, rows = limited_values(metrics["final"]), value_sources(metrics["final"]), []
     for name, excess in metrics["excess"].items():
         share = 100 * (1 + excess)
-        text = f"{limit_text(name, values[name], metrics['asked'][name])}, {share:.0f}% of the limit"
-        row = {"name": LIMITS[name][0], "source": sources[name], "text": text}
+        limit = quantity_text(name, metrics["asked"][name], 6)
+        row = {
+            "name": f"{LIMITS[name][0]} ({sources[name]})",
+            "text": f"{compared_text(name, values[name], metrics['asked'][name])} of {limit} ({share:.0f}%)",
+        }
         rows.append({**row, "width": min(share, 100.0), "broken": excess > 0})
     return part("limits", rows) + note(
         "Limits are checked conservatively: a measured latency by the upper bound of its 90% interval, an estimated "
@@ -190,7 +196,9 @@ def _stages(metrics: Metrics) -> tuple[Markup, ...]:
             f"Latency is for batch size 1 on {threads}; the column “latency source” says whether it was measured or "
             "estimated. Estimates come from the cost model of the device and are ignored when a measurement exists. "
             "File size is that of the ONNX file. Peak RAM is computed from activation lifetimes. The test set was used "
-            "only for the final evaluation.",
+            "only for the final evaluation."
+            + " Validation accuracy is n/a for models that were trained on the validation images, too."
+            * any(row.get("val_seen") for row in rows),
         ),
     )
 
@@ -205,7 +213,7 @@ def _cells(row: Metrics) -> list[str]:
     remark = row.get("note", "final model" if row.get("deployed") else "")
     return [
         row["label"],
-        "n/a (used for training)" if row.get("val_seen") else percent(row["val_accuracy"]),
+        "n/a" if row.get("val_seen") else percent(row["val_accuracy"]),
         f"{percent(row['test_accuracy'])} ({_percents(row['test_accuracy_low'], row['test_accuracy_high'])})",
         percent(row.get("test_balanced_accuracy")),
         show("params", ","),
@@ -232,8 +240,9 @@ def _use(metrics: Metrics) -> tuple[Markup, ...]:
     return (
         Markup(
             "<p>The model takes float32 images of shape (N, C, H, W) and returns logits. The metadata entry "
-            "<code>{}</code> describes the preprocessing; images of other sizes are cropped and bilinearly resized to "
-            "each of <code>sizes</code> in turn. Minimal example, which requires only onnxruntime and numpy:</p>"
+            "<code>{}</code> describes the preprocessing. To use images of other sizes, crop them, then resize them "
+            "bilinearly to each entry of <code>sizes</code> in order. Minimal example, which "
+            "requires only onnxruntime and numpy:</p>"
         ).format(METADATA_KEY),
         element("pre", snippet(metrics["deployed"]), id="snippet"),
         Markup(

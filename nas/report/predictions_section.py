@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from compress.data.dataset import VAL_DRAWN, VAL_SEEN
 from nas.report.html import Section, grid, listing, part, percent, section
 from nas.report.svg import element
 from nas.results.prediction_statistics import MOST_CLASSES, named
@@ -39,7 +40,7 @@ def data_section(metrics: Metrics) -> Section:
     data = metrics["data"]
     pairs: dict[str, object] = {"images": _shown(data["images"])}
     for name, numbers in data["class_counts"].items():
-        pairs[f"per class in {name}"] = f"{min(numbers):,} to {max(numbers):,}"
+        pairs[f"images per class ({name})"] = f"{min(numbers):,} to {max(numbers):,}"
     facts = dict(data["facts"])
     facts.pop("counts", None)  # those stand with the classes
     if skipped := facts.pop("skipped", None):
@@ -48,6 +49,10 @@ def data_section(metrics: Metrics) -> Section:
         pairs["ignored files"] = "; ".join(f"{count:,} {reason}" for reason, count in left_out.items())
     if alike := facts.pop("near_duplicates", None):
         pairs["near-duplicates"] = _near_duplicates(alike, data["images"])
+    if facts.pop(VAL_DRAWN, False):
+        pairs["validation images"] = "drawn from the training images"
+    if facts.pop(VAL_SEEN, False):
+        pairs["final training"] = "on the training and validation images"
     pairs |= {name.replace("_", " "): _shown(fact) for name, fact in facts.items()}
     return section("data", "Data", listing(pairs))
 
@@ -60,9 +65,8 @@ def _skipped(fact: Metrics) -> str:
 def _near_duplicates(fact: Metrics, images: Metrics) -> str:
     pairs = "; ".join(" and ".join(pair) for pair in fact["pairs"][:_MOST_ITEMS])
     return (
-        f"{fact['val']:,} of {images['val']:,} validation images are near-duplicates of a training image. "
-        f"{fact['test']:,} of {images['test']:,} test images are near-duplicates of a training or validation image."
-        + (f" Examples: {pairs}" if pairs else "")
+        f"of a training image: {fact['val']:,} of {images['val']:,} validation images; of a training or validation "
+        f"image: {fact['test']:,} of {images['test']:,} test images." + (f" Examples: {pairs}" if pairs else "")
     )
 
 

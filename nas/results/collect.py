@@ -188,7 +188,7 @@ def _rows(found: Findings, runs: _TestRuns) -> list[dict[str, Any]]:
     if found.teacher_info.teacher is not None:
         rows.append(_teacher_row(found))
     test, device = found.context.data.test, found.context.device
-    rows.append({**_row("winner", found.folder / "winner", test, runs, device), "role": "winner"})
+    rows.append({**_row(SELECTED, found.folder / "winner", test, runs, device), "role": "winner"})
     for record in found.artifact.history:
         label = _LABELS.get(record["stage"], record["stage"])
         row = _row(label, found.folder / "stages" / record["folder"], test, runs, device)
@@ -268,7 +268,7 @@ def _data_facts(data: Dataset) -> dict[str, Any]:
 def _test_facts(found: Findings, runs: _TestRuns, predictions: Predictions) -> dict[str, Any]:
     """The deployed file's classes, and what flipped against the last network before any lossy stage."""
     test = found.context.data.test
-    label, place = "winner", found.folder / "winner"
+    label, place = SELECTED, found.folder / "winner"
     for record in found.artifact.history:
         if STAGES[record["stage"]].lossy:
             break
@@ -309,7 +309,7 @@ def _winner_trial(found: Findings) -> int | None:
 
 
 def energy_facts(final: Mapping[str, Any], device: Device) -> dict[str, float | None]:
-    """``energy_mj`` that is held against a limit, and what is expected with its 90% interval; None where the device
+    """``energy_mj`` that is compared with a limit, and what is expected with its 90% interval; None where the device
     states no power.
 
     >>> from hw_profiles import load_device
@@ -327,8 +327,12 @@ def energy_facts(final: Mapping[str, Any], device: Device) -> dict[str, float | 
     }
 
 
+SELECTED = "selected network"
+"""The label of the network that the search chose, as it was trained; its ``role`` is "winner"."""
+
+
 def value_sources(final: Mapping[str, Any]) -> dict[str, str]:
-    """Where each value that is held against a limit comes from.
+    """Where each value that is compared with a limit comes from.
 
     >>> value_sources({"latency_source": "measured"})
     {'latency_ms': 'measured', 'peak_ram_bytes': 'computed', 'flash_bytes': 'computed'}
@@ -339,7 +343,7 @@ def value_sources(final: Mapping[str, Any]) -> dict[str, str]:
 
 
 def limited_values(final: Mapping[str, Any]) -> dict[str, float | None]:
-    """What is held against the limits, energy included."""
+    """What is compared with the limits, energy included."""
     return {**upper_bounds(final), "energy_mj": final.get("energy_mj")}
 
 
@@ -350,6 +354,7 @@ LIMITS = {
     "energy_mj": ("energy", "mJ"),
 }
 """What a person calls the costs that can be limited, and their units."""
+_UPPER_BOUNDS = ("latency_ms", "energy_mj")  # these are compared by the upper end of an interval
 
 
 def quantity_text(name: str, value: float | None, digits: int = 3) -> str:
@@ -364,17 +369,27 @@ def quantity_text(name: str, value: float | None, digits: int = 3) -> str:
     return f"{value:,.0f} bytes" if unit == "bytes" else f"{value:,.{digits}g} {unit}"
 
 
-def limit_text(name: str, value: float | None, limit: float, source: str = "") -> str:
-    """A cost beside its limit; with more digits where the two are nearly equal.
+def compared_text(name: str, value: float | None, limit: float) -> str:
+    """The value that is compared with a limit, with more digits if the two are nearly equal.
 
-    >>> limit_text("latency_ms", 0.042971, 0.15, "measured")
-    'latency 0.043 ms (limit 0.15 ms, measured)'
-    >>> limit_text("latency_ms", 0.1504, 0.15)
-    'latency 0.1504 ms (limit 0.15 ms)'
+    >>> compared_text("latency_ms", 0.042971, 0.15), compared_text("flash_bytes", 79840, 100_000)
+    ('at most 0.043 ms', '79,840 bytes')
     """
     near = value is not None and f"{value:.3g}" == f"{limit:.3g}"
-    shown = quantity_text(name, value, 5 if near else 3)
-    return f"{LIMITS[name][0]} {shown} (limit {quantity_text(name, limit, 6)}{source and f', {source}'})"
+    bound = "at most " if name in _UPPER_BOUNDS else ""
+    return f"{bound}{quantity_text(name, value, 5 if near else 3)}"
+
+
+def limit_text(name: str, value: float | None, limit: float, source: str = "") -> str:
+    """A cost beside its limit.
+
+    >>> limit_text("latency_ms", 0.042971, 0.15, "measured")
+    'measured latency at most 0.043 ms (90% upper bound; limit: 0.15 ms)'
+    >>> limit_text("flash_bytes", 79840, 100_000)
+    'weight size 79,840 bytes (limit: 100,000 bytes)'
+    """
+    shown, bound = compared_text(name, value, limit), "90% upper bound; " if name in _UPPER_BOUNDS else ""
+    return f"{source} {LIMITS[name][0]} {shown} ({bound}limit: {quantity_text(name, limit, 6)})".lstrip()
 
 
 def points_text(points: float) -> str:
@@ -386,14 +401,20 @@ def points_text(points: float) -> str:
 
 
 def verdict(metrics: Mapping[str, Any]) -> str:
-    """One line: the file, its test accuracy, and whether the budget is met."""
+    """One line: the file, its test accuracy, and whether the limits are met."""
     final, sources, values = metrics["final"], value_sources(metrics["final"]), limited_values(metrics["final"])
     limits = {name: limit for name, limit in metrics["asked"].items() if name in metrics["excess"]}
     shown = ", ".join(limit_text(name, values[name], limit, sources[name]) for name, limit in limits.items())
-    state = "no limits were set" if not limits else f"budget {'met' if metrics['budget_met'] else 'NOT met'}: {shown}"
+    met = "all limits met" if metrics["budget_met"] else "limits NOT met"
+    state = f"{met}: {shown}" if limits else "no limits were set"
+    differing, images = final["test_differing_from_pytorch"], final["test_images"]
+    same = (
+        f"{differing} of {images:,} predictions differ{'s' * (differing == 1)} from those in PyTorch"
+        if differing
+        else "same predictions as in PyTorch"
+    )
     program = f"; {verification_text(metrics['c99'])}" if metrics.get("c99") else ""
     return (
         f"{metrics['deployed']} ({final['file_bytes'] / 1000:,.1f} kB): test accuracy {final['test_accuracy']:.2%} on "
-        f"{final['test_images']:,} images (ONNX Runtime; {final['test_differing_from_pytorch']} predictions differ "
-        f"from PyTorch); {state}{program}"
+        f"{images:,} images (evaluated with ONNX Runtime; {same}); {state}{program}"
     )

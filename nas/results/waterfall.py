@@ -10,8 +10,8 @@ from nas.results.prediction_statistics import interval_of
 Row = Mapping[str, Any]
 
 WATERFALL_HEAD = (
-    "step", "file bytes", "compressed bytes", "latency, ms (90% interval)", "peak RAM", "val. accuracy (95% CI)",
-    "drop (points)", "seconds", ""
+    "step", "file size (bytes)", "compressed size (bytes)", "latency, ms (90% interval)", "peak RAM",
+    "val. accuracy (95% CI)", "drop (points)", "seconds", ""
 )  # fmt: skip
 _KEPT = ("file_bytes", "coded_bytes", "latency_ms", "latency_low_ms", "latency_high_ms", "latency_source",
          "peak_ram_bytes", "val_accuracy", "val_images", "precision")  # fmt: skip
@@ -55,7 +55,7 @@ def waterfall_cells(row: Row) -> tuple[str, ...]:
         f"{100 * row['val_accuracy']:.2f}% ({100 * row['val_accuracy_low']:.1f}-{100 * row['val_accuracy_high']:.1f})",
         lost(row.get("change")),
         f"{row['seconds']:.1f}",
-        _note(row),
+        step_note(row),
     )
 
 
@@ -84,7 +84,8 @@ def lost(change: Mapping[str, Any] | None) -> str:
     return "-" if change is None else f"{change['points']:.2f} ({change['low']:.2f} to {change['high']:.2f})"
 
 
-def _note(row: Row) -> str:
+def step_note(row: Row) -> str:
+    """Why a step was rejected, or what was used in its place; empty otherwise."""
     if not row["accepted"]:
         return f"rejected: {row['rejection_reason']}"
     rung = row.get("rung")

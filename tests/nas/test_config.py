@@ -38,7 +38,7 @@ def test_quantities_have_units(name: str, text: str, value: float) -> None:
         ({"time": "-3min"}, "time must be above 0"),
         ({"trials": 0}, "trials must be at least 1, got 0"),
         ({"trials": "many"}, "trials must be of type int, got 'many'"),
-        ({"max_accuracy_drop": 101}, "max_accuracy_drop must be in 0..100 percentage points"),
+        ({"max_accuracy_drop": 101}, "max_accuracy_drop must be between 0 and 100 \\(percentage points\\)"),
         ({"latncy": "5ms"}, "unknown setting 'latncy'; did you mean 'latency'"),
         ({"prune_amount": 1.0}, "prune_amount must be between 0 and 1"),
         ({"prune_steps": 0}, "prune_steps must be at least 1"),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from compress.data.sources.image_source import ImageSource, LabelledImages
-from hw_profiles.errors import InputError
+from hw_profiles.errors import InputError, short_reason
 from hw_profiles.spelling_suggestions import did_you_mean
 from hw_profiles.user_folders import cache_folder
 
@@ -76,7 +76,7 @@ def open_torchvision(name: str) -> ImageSource:
     known = {each.lower(): each for each in SETS}
     if name.lower() not in known:
         hint = did_you_mean(name.lower(), known)
-        raise InputError(f"torchvision:{name}: unknown data set{hint}; valid: {', '.join(SETS)}")
+        raise InputError(f"torchvision:{name}: unknown dataset{hint}; valid: {', '.join(SETS)}")
     name = known[name.lower()]
     found = {split: _download(name, arguments) for split, arguments in SETS[name].items()}
     labels = {split: _labels(items) for split, items in found.items()}
@@ -100,7 +100,7 @@ def _download(name: str, arguments: Mapping[str, Any]) -> Any:
     except (OSError, RuntimeError, ValueError, ImportError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        why = " ".join(str(error).split())[:200]
+        why = short_reason(error)
         raise InputError(
             f"torchvision:{name}: could not be downloaded into {folder} ({why}); the first download "
             f"needs an internet connection"

@@ -56,7 +56,7 @@ class EightBits:
 
     def __post_init__(self) -> None:
         if self.artifact.quantization is not None and self.artifact.quantization.in_float:
-            raise InputError("a network with all operations in int8 is required, in this one some are in float")
+            raise InputError("a network with all operations in int8 is required, but some of this one are in float32")
 
     def __call__(self, raised: Collection[str] = ()) -> Artifact:
         """The artifact with all its weighted operations in integers but the ``raised`` ones."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -13,11 +12,12 @@ from hw_profiles.cost_model.kernel_costs import quantity_names
 from hw_profiles.devices.facts import NINETY
 from hw_profiles.devices.machine import matches_this_machine
 from hw_profiles.latency.estimate import prediction_deviation
-from nas.commands.output.text_table import WIDTH, aligned, printable, short
+from nas.commands.output.text_table import aligned, printable, short, wrapped
 
 _FIELDS = ("name", "description", "runtime", "threads", "channel_multiple", "measurable", "source")
 _HEAD = ("device", "core", "MHz", "RAM", "flash", "runtime", "threads", "fp32 ±", "int8 ±", "power")
 _CORE_WIDTH = 20
+_BELOW = " " * 15  # further lines of a fact, below the text of the first
 _UNITS = {"ram_bytes": "B", "flash_bytes": "B", "runtime_ram_bytes": "B", "runtime_flash_bytes": "B",
           "clock_mhz": "MHz", "active_power_mw": "mW", "idle_power_mw": "mW"}  # fmt: skip
 
@@ -72,7 +72,7 @@ def device_table(devices: Sequence[dict[str, Any]]) -> list[str]:
         "±: 90% interval of the latency estimates, as a percentage or a factor (x2); ~: assumed value; power: while "
         "computing; sources: `nas devices show NAME`"
     )
-    return [*aligned(_HEAD, rows, left=2), "", *textwrap.wrap(signs, width=WIDTH)]
+    return [*aligned(_HEAD, rows, left=2, optional=("core", "threads", "flash")), "", *wrapped(signs)]
 
 
 def _row(facts: dict[str, Any]) -> list[str]:
@@ -135,7 +135,7 @@ def device_lines(facts: dict[str, Any]) -> list[str]:
         *_missed(facts["held_out"]),
         *(_fact_line(name, fact) for name, fact in facts["facts"].items()),
     ]
-    return [printable(line) for line in lines]
+    return [line for each in lines for line in wrapped(printable(each), further=_BELOW)]
 
 
 def _missed(held_out: dict[str, Any]) -> list[str]:

@@ -164,7 +164,9 @@ def _noise(spread: float) -> Check:
 def _device_file() -> Check:
     device = load_device("host")
     if matches_this_machine(device.conditions, device.threads):
-        return Check(name="device file", state=State.OK, found="`host` was measured under these conditions")
+        return Check(
+            name="device file", state=State.OK, found="`host` matches this machine (CPU, ONNX Runtime, threads)"
+        )
     here = conditions(device.threads)
     differing = [name for name, value in here.items() if device.conditions.get(name) != value]
     return Check(

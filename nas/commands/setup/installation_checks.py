@@ -17,8 +17,8 @@ from hw_profiles.user_folders import cache_folder
 from nas.execution.memory_limits import available_bytes
 
 _EXTRAS = {
-    "pretrained": "weights of EfficientNet-Lite0 for --init without a download",
-    "huggingface": "--data with datasets saved by Hugging Face's datasets",
+    "pretrained": "--init with EfficientNet-Lite0 weights that need no download",
+    "huggingface": "--data with a Hugging Face dataset saved with save_to_disk",
     "ray": "--executor ray",
     "postgres": "--storage postgresql://",
     "mysql": "--storage mysql://",
@@ -26,10 +26,10 @@ _EXTRAS = {
     "dashboard": "optuna-dashboard, which shows a search while it runs",
 }
 _COMPILERS = {
-    "host": ("C compiler", "`nas export --verify` compiles and runs the C program"),
+    "host": ("C compiler", "`nas export --verify`, which compiles and runs the C program"),
     "cortex-m7": (
         "Arm compiler and QEMU",
-        "`nas export --verify` also runs the program on an emulated Cortex-M4 and M7",
+        "`nas export --verify` on an emulated Cortex-M4 and M7",
     ),
 }
 _LEAST_DISK, _LEAST_MEMORY = 2e9, 2e9
@@ -97,12 +97,12 @@ def _extra(name: str) -> Check:
     """The packages of an optional extra."""
     needed = [each for each in _requirements() if _applies(each, name) and not _applies(each, "")]
     wrong = [fault for each in needed if (fault := _fault(each))]
-    purpose = f"needed only for: {_EXTRAS[name]}"
+    purpose = f"needed only for {_EXTRAS[name]}"
     if not needed:
         return Check(
             name=f"extra {name}",
             state=State.MISSING,
-            found="unknown to the installed version of fitnas",
+            found="not defined by the installed fitnas version; reinstall it",
             advice=purpose,
         )
     if wrong:
@@ -127,7 +127,7 @@ def _compiler(machine: str) -> Check:
     if missing := MACHINES[machine].missing():
         return Check(
             name=name, state=State.MISSING, found=missing.partition(": ")[2].partition(";")[0],
-            advice=f"needed only for: {purpose}. To get it: {missing.rpartition('; ')[2]}",
+            advice=f"needed only for {purpose}. To get it: {missing.rpartition('; ')[2]}",
         )  # fmt: skip
     return Check(name=name, state=State.OK, found=MACHINES[machine].compiler)
 

@@ -35,14 +35,14 @@ def run_init(parsed: Namespace, given: Mapping[str, Any]) -> None:
         if not path.parent.is_dir():
             raise InputError(f"{path}: there is no folder {str(path.parent)!r}")
         write_text(path, settings_text(set_here))
-    print(f"settings: {printable(path)}\nto use them: nas run {shlex.quote(printable(path))}")
+    print(f"wrote {printable(path)}; to use it: nas run {shlex.quote(printable(path))}")
 
 
 def settings_text(given: Mapping[str, Any]) -> str:
     """All settings as TOML: those that are given, and the others behind a ``#`` with their default or an example.
 
     >>> settings_text({}).splitlines()[-2:]
-    ['# epochs of each other compression step that trains (default: 5)', '#stage_epochs = 5.0']
+    ['# fine-tuning epochs of every other compression step that involves training (default: 5)', '#stage_epochs = 5.0']
     """
     parts = [_comment(_HEAD)]
     for section, group in groupby(settings().items(), key=lambda item: item[1].section):

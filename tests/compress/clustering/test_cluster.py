@@ -176,14 +176,14 @@ def test_a_layer_of_few_values_is_left_as_it_is(start: str) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"clusters": 0}, r"clusters must be in 2..65536 \(bits 1..16\), got 0"),
+        ({"clusters": 0}, r"clusters must be between 2 and 65536 \(1 to 16 bits\), got 0"),
         ({"clusters": 1}, "got 1"),
         ({"clusters": 65537}, "got 65537"),
         ({"clusters": {"conv": 16, "linear": 1}}, "got 1"),
         ({"bits": 0}, "got 1"),
         ({"bits": 17}, "got 131072"),
         ({"bits": -1}, "got 0"),
-        ({"start": "liner"}, "start must be one of linear, density, random, even, got 'liner'; did you mean 'linear'"),
+        ({"start": "liner"}, "start must be one of linear, density, random, got 'liner'; did you mean 'linear'"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, object], said: str) -> None:

@@ -82,7 +82,7 @@ def test_cmyk_and_bilevel_images_are_read(tmp_path: Path) -> None:
 def test_pixels_without_a_fixed_range_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="floating-point pixels have no fixed range"):
         record(1).image(saved(tmp_path / "x.tiff", Image.fromarray(np.ones((4, 4), np.float32))))
-    with pytest.raises(ValueError, match=r"integer pixels must be in 0..65535, got 70000..70000"):
+    with pytest.raises(ValueError, match=r"integer pixels must be between 0 and 65535, got 70000..70000"):
         record(1).image(saved(tmp_path / "y.tiff", Image.fromarray(np.full((4, 4), 70000, np.int32))))
 
 
@@ -102,7 +102,7 @@ def test_a_record_is_what_it_wrote() -> None:
         ({"mean": "abc"}, "mean must be a list, got 'abc'"),
         *(({"channels": value}, "channels must be 1 or 3") for value in (2, 3.0, "3", True, float("inf"), 10**400, None)),
         *(({"sizes": value}, "sizes must be ") for value in ([], 4, [4], [[4]], [[4, 0]], [[4, 4, 4]], [[4, 10**9]], ["ab"])),
-        ({"sizes": [[4, float("inf")]]}, "sizes must be pairs in 1..65536"),
+        ({"sizes": [[4, float("inf")]]}, "sizes must be pairs of integers between 1 and 65536"),
         ({"class_names": "ab"}, "class_names must be a list, got 'ab'"),
         ({"class_names": ["a", 1]}, "class_names must be text, got ('a', 1)"),
         ({"schema": 2}, "schema must be 1, got 2"),

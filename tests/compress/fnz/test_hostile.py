@@ -226,9 +226,9 @@ def test_a_later_version_is_named() -> None:
     ("data", "said"),
     [
         (b"", "no graph"),
-        (b"PK\x03\x04" * 100, "a field is broken"),
-        (bytes(range(256)), "a field is broken"),
-        (file_of({"w": normal(20)})[:-3], "a field is broken"),
+        (b"PK\x03\x04" * 100, "malformed field"),
+        (bytes(range(256)), "malformed field"),
+        (file_of({"w": normal(20)})[:-3], "malformed field"),
         (file_of({"w": in_fields("a\nb", 1, normal(20))}).replace(b"a\nb", b"\xff\n\x80"), ""),
     ],
 )

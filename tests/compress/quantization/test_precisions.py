@@ -188,7 +188,7 @@ class Two(nn.Module):
         (lambda data: compress.distill(ARCH, data, teacher=[]), "at least one teacher"),
         (lambda data: compress.sparsify(Two(), data), "Two: a classifier has one output, a tensor, got tuple"),
         (lambda data: compress.sparsify(ARCH, amount="half"), "amount must be between 0 and 1, got 'half'"),
-        (lambda data: compress.cluster(ARCH, clusters=2.5), "clusters must be in 2..65536 .*, got 2.5"),
+        (lambda data: compress.cluster(ARCH, clusters=2.5), "clusters must be between 2 and 65536 .*, got 2.5"),
         (lambda data: compress.prune(ARCH, data, amount="x"), "amount must be between 0 and 1, got 'x'"),
         (lambda data: Prune(steps=1.5), "steps must be at least 1"),
         (lambda data: Int4(group=2.5), "group must be at least 2, got 2.5"),

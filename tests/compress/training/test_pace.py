@@ -257,10 +257,10 @@ def test_a_resumed_training_keeps_its_number_format(
     monkeypatch.setattr(loop, "_CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(pace._Trial, "typical", lambda self, setting: 1.0 if setting.bfloat16 == chosen else 2.0)
     path = tmp_path / "checkpoint.pt"
-    recipe = Recipe(seconds=0.5, epochs=1e6, bfloat16=None)
+    recipe = Recipe(seconds=600, epochs=8, bfloat16=None)
 
     def stop(share: float, note: str) -> None:
-        if share > 0.5:
+        if share > 0.5:  # after 32 of 64 steps; the format is chosen in the first 16
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -180,7 +180,7 @@ def test_a_result_is_read_as_it_was_written() -> None:
         ({"networks": [[]]}, "must be an object"),
         ({"networks": [{"network": ["a"]}]}, "network must be one of the kit"),
         ({"networks": [{"network": "network-x"}]}, "network must be one of the kit"),
-        ({"conditions": {"threads": "0"}}, "conditions.threads must be in 1..1024"),
+        ({"conditions": {"threads": "0"}}, "conditions.threads must be between 1 and 1024"),
         ({"conditions": {"threads": "9" * 5000}}, "conditions.'threads' must be printable"),
         ({"conditions": {"threads": "1", "cpu": "a\x1b[31m"}}, "conditions.'cpu' must be printable"),
         ({"conditions": {"threads": "1", "cpu": 3}}, "conditions.'cpu' must be printable"),

@@ -83,7 +83,7 @@ def test_the_interval_of_the_median_holds_it_nine_times_in_ten() -> None:
 def test_only_this_machine_can_be_measured(tmp_path: Path) -> None:
     phone = device_of(COSTS, measurable=False)
     for attempt in (lambda: measure(b"", phone), lambda: compare(tmp_path, tmp_path, phone)):
-        with pytest.raises(ValueError, match="device made_up cannot be measured here: it is not this machine"):
+        with pytest.raises(ValueError, match="made_up is not this machine, so its latency cannot be measured here"):
             attempt()
 
 

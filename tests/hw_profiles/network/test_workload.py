@@ -75,5 +75,5 @@ def test_formats_count_bytes() -> None:
     assert TensorFormat(bits=32, density=0.25).bytes(100) == 100
     with pytest.raises(ValueError, match=r"density must be in \(0, 1\], got 0"):
         TensorFormat(density=0)
-    with pytest.raises(ValueError, match=r"bits must be in 1..64, got 65"):
+    with pytest.raises(ValueError, match=r"bits must be between 1 and 64, got 65"):
         TensorFormat(bits=65)

@@ -240,7 +240,7 @@ def test_around_a_node_that_nobody_knows_tensors_are_float() -> None:
 
 
 def test_what_several_tensors_make_is_rounded_between_nodes_in_float() -> None:
-    """As a C99 program needs it: what a normalisation and what two tensors make and read, and a sum of such. A function
+    """As a C99 program needs it: what a normalization and what two tensors make and read, and a sum of such. A function
     of one number is not."""
     nodes = [
         node("Conv", "x w", "a"), node("Tanh", "a", "d"), node("Mul", "d k", "b"), node("LayerNormalization", "b scale", "c"),

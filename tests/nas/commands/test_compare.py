@@ -100,7 +100,7 @@ def test_bad_input_is_told_in_one_line(
     (tmp_path / "escaping").mkdir()
     (tmp_path / "escaping" / "metrics.json").write_text(json.dumps({"deployed": "../a.onnx"}))
     for arguments, said in (
-        ([files[0], files[1]], "give --data, the images that the networks were trained on"),
+        ([files[0], files[1]], "--data is required: the dataset that the models were trained on"),
         ([files[0], str(tmp_path / "no.onnx"), "--data", "digits"], "which is missing"),
         ([files[0], str(tmp_path / "empty"), "--data", "digits"], "which has no metrics.json"),
         ([files[0], str(tmp_path / "escaping"), "--data", "digits"], "deployed file '../a.onnx' is missing"),

@@ -119,7 +119,7 @@ def test_another_machine_is_measured_by_ssh(tmp_path: Path, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["kit"], "devices kit needs --out, the folder to write"),
+        (["kit"], "--out is required: the folder to write"),
         (["measure", "--out", "a.toml", "--ssh", "-oProxyCommand=x"], "--ssh must be user@host"),
         (["measure", "--out", "a.toml", "--ssh", "a", "--ssh-config", "no"], "--ssh-config must be a file"),
         (["measure", "--out", "a.toml", "--ssh", "a", "--precision", "fp16"], "precision must be one of fp32, int8"),

@@ -244,18 +244,18 @@ def test_real_times_that_are_too_few_are_kept_for_the_next_call(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["measure"], "devices measure needs --out, the device file to write, such as --out my.toml"),
+        (["measure"], "--out is required: the device file to write, e.g. --out my.toml"),
         (["measure", "--out", "my.json"], "--out must be a .toml file, got 'my.json'"),
         (["measure", "--out", "."], "--out must be a .toml file, got the folder '.'"),
         (["measure", "--out", "my.toml", "--time", "10"], "time must be a number with a unit (s, min, h)"),
         (["measure", "--out", "my.toml", "--time", "-10s"], "time must be above 0, got '-10s'"),
-        (["measure", "--out", "my.toml", "--threads", "0"], "--threads must be in 1..1024, got 0"),
+        (["measure", "--out", "my.toml", "--threads", "0"], "--threads must be between 1 and 1024, got 0"),
         (["measure", "--out", "my.toml", "--precision", "fp16"], "precision must be one of fp32, int8, got 'fp16'"),
-        (["calibrate", "--out", "my.toml"], "devices calibrate needs --base, the device to start from, and --from"),
-        (["calibrate", "--base", "host", "--from", "a.csv"], "devices calibrate needs --out"),
+        (["calibrate", "--out", "my.toml"], "--base and --from are required: the device to start from"),
+        (["calibrate", "--base", "host", "--from", "a.csv"], "--out is required"),
         (
             ["calibrate", "--base", "host", "--from", "a.csv", "--out", "my.toml"],
-            "--from must be a .csv file, got 'a.csv'",
+            "--from: file not found: a.csv",
         ),
         (["show", "hosst"], "unknown device 'hosst'; did you mean 'host'?"),
         (["show", "broken.toml"], "device file broken.toml: "),

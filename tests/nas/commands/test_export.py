@@ -78,7 +78,7 @@ def test_what_cannot_be_exported_is_told(run_folder: Path, tmp_path: Path, capsy
     floating.write_bytes(write_onnx(preset("resnet8").workload()))
     for source, options, said in (
         (tmp_path / "nowhere", [], "a finished run's folder"),
-        (floating, [], "must be held as 8-bit integers"),
+        (floating, [], "not quantized to 8-bit integers"),
     ):
         assert main(["export", str(source), "--out", out, *options]) == 2
         error = capsys.readouterr().err

@@ -17,8 +17,8 @@ from compress.data.preprocessing import METADATA_KEY
 from compress.progress import progress
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.writer import random_weights, write_onnx
-from nas.commands.examples import EXAMPLES
 from nas.commands.main import _COMMANDS, _parser, main
+from nas.commands.options.help_texts import EXAMPLES
 from nas.commands.output.log_output import log_on_stderr
 from search_spaces import preset
 
@@ -184,3 +184,22 @@ def test_a_verb_that_does_not_train_obeys_verbose_and_quiet(
     assert error.count("nas: from fitnas\n") == fitnas
     assert error.count("nas: from a library\n") == library
     assert ("a part" in error) is fitnas
+
+
+@pytest.mark.parametrize("columns", [80, 110])
+@pytest.mark.parametrize(
+    ("example", "hidden"),
+    [
+        ("nas devices", "core"),
+        ("nas devices show host", "points"),
+        ("nas select --device raspberry-pi-4 --latency 30ms --precision int8", "90% interval"),
+    ],
+)
+def test_tables_fit_the_terminal(
+    example: str, hidden: str, columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(shlex.split(example)[1:]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert (f"not shown in 80 columns: {hidden} (use a wider terminal or --json)" in lines) is (columns == 80)

@@ -49,6 +49,24 @@ def test_a_module_in_the_current_folder_never_takes_the_place_of_ours(tmp_path: 
 
 
 @pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--latency", "5"], "--latency must be a number with a unit (us, ms, s), got '5'"),
+        (
+            ["run", "--max-accuracy-drop=-1"],
+            "--max-accuracy-drop must be between 0 and 100 (percentage points), got -1.0",
+        ),
+        (["run", "--set", "train_epochs=0"], "train_epochs must be above 0, got 0.0"),
+    ],
+)
+def test_an_error_names_the_option_as_it_is_typed(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == f"nas: error: {said}\n"
+
+
+@pytest.mark.parametrize(
     ("raised", "expected"), [(InputError("wrong"), 2), (ValueError("a bug"), ValueError), (KeyError("a bug"), KeyError)]
 )
 def test_only_wrong_input_is_exit_code_2(

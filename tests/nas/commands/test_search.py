@@ -92,7 +92,7 @@ def test_a_search_by_time_says_what_it_planned(tmp_path: Path) -> None:
     assert trained
     throughput = plan["speeds"]["a network of the space"]
     assert plan["candidate_seconds"] == pytest.approx(plan["epochs"] * 1222 / throughput)
-    assert "plan: a search alone: about " in (tmp_path / "run" / "run.log").read_text()
+    assert "plan: search only: about " in (tmp_path / "run" / "run.log").read_text()
 
 
 @pytest.mark.slow
@@ -101,14 +101,14 @@ def test_where_nothing_fits_the_reason_is_told(tmp_path: Path, capsys: pytest.Ca
     assert main((*SEARCH[:-2], *impossible)) == 3
     error = capsys.readouterr().err
     assert "nas: error: no network meets the limits: " in error
-    assert "the binding limit is latency_ms (at most 0.001 ms)" in error
-    assert "the smallest single change that would work: latency_ms of " in error
+    assert "the binding limit is latency (at most 0.001 ms)" in error
+    assert "the smallest change of one limit that would work: latency at most " in error
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("--time", "10s", "--storage", "s.journal"), "storage requires trials"),
+        (("--time", "10s", "--storage", "s.journal"), "--storage requires trials"),
         (("--trials", "3", "--storage", "mongodb://host/studies"), "storage must be FILE.db, "),
         (("--trials", "3", "--storage", "nowhere/s.journal"), "there is no folder"),
         (("--trials", "3", "--executor", "dask"), "executor must be one of processes, ray, got 'dask'"),

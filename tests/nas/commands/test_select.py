@@ -28,7 +28,7 @@ def test_the_table_lists_the_best_within_the_limits(capsys: pytest.CaptureFixtur
     assert [row.split()[0].rstrip("*") for row in rows[1:5]] == ["1", "2", "3", "4"]
     assert all(timm_name.partition(".")[2] for timm_name in (row.split()[1] for row in rows[1:5]))
     assert f"top-1: {CAVEAT}" in text
-    assert "budget: latency_ms at most 20: met by " in text
+    assert "limits: latency at most 20 ms; met by " in text
 
 
 def test_json_says_the_same_as_the_table_and_holds_the_front(capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,8 +82,8 @@ def test_it_takes_less_than_two_seconds_of_the_processor() -> None:
 def test_nothing_fits_is_exit_code_3_with_what_would_be_enough(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["select", "--latency", "1us"]) == 3
     error = capsys.readouterr().err
-    assert "the binding limit is latency_ms" in error
-    assert "the smallest single change that would work: latency_ms of " in error
+    assert "the binding limit is latency" in error
+    assert "the smallest change of one limit that would work: latency at most " in error
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_a_size_that_cannot_be_held_names_the_nearest_on_both_sides(file: Path, 
         nas.compress(file, target_size="12kB", max_accuracy_drop=5, out=tmp_path / "run", **QUICK)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert (
-        f"the closest file within the limit of 5 percentage points has compressed size {metrics['coded_bytes']:,} bytes"
+        f"Within the accuracy-drop limit (5 percentage points), the best file has compressed size {metrics['coded_bytes']:,} bytes"
         in str(error.value)
     )
     assert metrics["coded_bytes"] > 12000 >= metrics["nearest"]["coded_bytes"]
@@ -134,7 +134,7 @@ def test_a_size_that_cannot_be_held_names_the_nearest_on_both_sides(file: Path, 
 def test_a_limit_that_cannot_be_kept_is_named_with_the_nearest_that_can(file: Path, plan: Path, tmp_path: Path) -> None:
     """No plan makes the activations smaller than int8 does."""
     with pytest.raises(
-        nas.NothingFitsError, match="peak RAM 100 bytes NOT reached: the closest file within the limit of 5"
+        nas.NothingFitsError, match=r"peak RAM 100 bytes NOT reached. Within the accuracy-drop limit \(5"
     ) as error:
         nas.compress(file, plan=plan, ram="100B", max_accuracy_drop=5, out=tmp_path / "run", **QUICK)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -149,9 +149,7 @@ def test_a_limit_is_kept_by_a_file_that_loses_too_much(learnt: Artifact, plan: P
     """The other side: at the asked latency so much is lost."""
     whole = nas.compress(learnt, plan=plan, max_accuracy_drop=5, out=tmp_path / "whole", **QUICK).metrics
     (tmp_path / "pruned.toml").write_text('[[stages]]\nname = "prune"\namount = 0.7\nrecipe = "none"\n' + INT8)
-    with pytest.raises(
-        nas.NothingFitsError, match=r"latency .* ms NOT reached: the closest file within .* the drop is"
-    ):
+    with pytest.raises(nas.NothingFitsError, match=r"latency .* ms NOT reached. Within .* the best file has .* loses "):
         nas.compress(
             learnt, plan=tmp_path / "pruned.toml", latency=f"{0.95 * whole['latency_ms']:.5f}ms", max_accuracy_drop=0,
             out=tmp_path / "run", **QUICK,
@@ -165,7 +163,7 @@ def test_a_limit_is_kept_by_a_file_that_loses_too_much(learnt: Artifact, plan: P
     ("model", "said"),
     [
         ("resnet9", "MODEL must be a run folder, .* got 'resnet9'; did you mean 'resnet8'"),
-        ("resnet8", "resnet8: has no weights: give the folder that holds them, or --train-epochs N"),
+        ("resnet8", "resnet8 has no trained weights: pass a folder that contains them, or use --train-epochs N"),
         ("timm:resnet1", "no model"),
         ("nothing.onnx", "file not found: nothing.onnx"),
         ("arch.json", "arch.json: has no weights"),
@@ -196,7 +194,7 @@ def test_what_is_no_model_is_named(
     ("entries", "said"),
     [
         ({"target_size": "100"}, "target_size must be a number with a unit"),
-        ({"max_accuracy_drop": -1}, "max_accuracy_drop must be in 0..100"),
+        ({"max_accuracy_drop": -1}, "max_accuracy_drop must be between 0 and 100"),
         ({"confidence": 1.0}, "confidence must be at least 0.5 and below 1"),
         ({"teacher": "timm:resnet18"}, "teacher must be an ONNX file or none"),
         ({"plan": "nothing.toml"}, "plan file not found: nothing.toml"),

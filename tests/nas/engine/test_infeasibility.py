@@ -13,7 +13,7 @@ def test_the_limit_that_is_named_as_enough_would_have_been_kept() -> None:
         value = draw.uniform(1, 1e4) * 10.0 ** draw.randint(-3, 6)
         found = Infeasibility({"latency_ms": value * draw.uniform(0.1, 0.9)})
         found.add({"latency_ms": value})
-        named = float(found.explain().rpartition("latency_ms of ")[2].split()[0])
+        named = float(found.explain().rpartition("latency at most ")[2].split()[0])
         assert value * (1 - 1e-12) <= named <= value * (1 + 1e-5)
 
 
@@ -23,7 +23,7 @@ def test_what_is_enough_is_told_as_options_of_the_command_line() -> None:
     assert "no single change is enough" in found.explain()
     assert found.explain().endswith("(--ram 1501B --flash 3000000B)")
     found.add({"peak_ram_bytes": 900, "flash_bytes": 12_345_678})
-    assert found.explain().endswith("flash_bytes of 1.23457e+07 bytes of flash (--flash 12345700B)")
+    assert found.explain().endswith("weight size at most 12,345,700 bytes (--flash 12345700B)")
     other = Infeasibility({"latency_ms": 1.0, "size": 5})
     other.add({"latency_ms": 2.5, "size": 6})
     assert "--" not in other.explain()  # a limit that no option has

@@ -24,7 +24,7 @@ def test_whatever_a_candidate_does_the_search_goes_on_and_tells() -> None:
     assert "signal 6" in causes["abort"]
     assert causes["memory"].startswith("out of memory (limit 1.2 GB)")
     assert causes["sleep"] == "took longer than the limit of 4 s"
-    assert causes["nan"] == "InputError: evaluate must return an accuracy in 0..1, got nan"
+    assert causes["nan"] == "InputError: evaluate must return an accuracy between 0 and 1, got nan"
     assert causes["raise"] == "RuntimeError: no such kernel"
     assert told["none"].state == TrialState.COMPLETE
     assert nas.winner(study) in {(harm, 1) for harm in ("none", "no", "not any")}

@@ -102,13 +102,13 @@ def test_failures_are_kept_with_their_cause_and_counted() -> None:
 
 def test_where_all_fail_the_search_ends_in_an_error_that_has_the_study() -> None:
     with pytest.raises(
-        UserFunctionError, match=r"every candidate .2 tried.* InputError: .* in 0..1, got nan"
+        UserFunctionError, match=r"every candidate .2 tried.* InputError: .* between 0 and 1, got nan"
     ) as caught:
         nas.search(space, lambda found, fidelity: math.nan, cost=cost, n_trials=2)
     study = caught.value.study
     assert study is not None
     assert states(study) == {"FAIL": 2}
-    assert "accuracy in 0..1, got nan" in study.trials[0].user_attrs["cause"]
+    assert "accuracy between 0 and 1, got nan" in study.trials[0].user_attrs["cause"]
 
 
 def test_what_evaluate_raises_is_named_as_its_own() -> None:
@@ -138,7 +138,7 @@ def test_a_first_accuracy_in_percent_ends_the_search_at_once(value: float, said:
         asked.append(found)
         return value
 
-    with pytest.raises(InputError, match=f"evaluate must return an accuracy in 0..1, {said}"):
+    with pytest.raises(InputError, match=f"evaluate must return an accuracy between 0 and 1, {said}"):
         nas.search(space, evaluate, cost=cost, n_trials=8)
     assert len(asked) == 1
 
@@ -287,7 +287,7 @@ def test_numbers_of_numpy_and_torch_are_stored_as_plain_ones(kind: Callable[[int
 def test_what_is_no_real_number_is_named(value: Any) -> None:
     with pytest.raises(ValueError, match=re.escape(f"cost 'size' must be a number, got {value!r}")):
         nas.search(space, Evaluation(), cost=lambda found: {"size": value}, n_trials=1)
-    with pytest.raises(ValueError, match=re.escape(f"evaluate must return an accuracy in 0..1, got {value!r}")):
+    with pytest.raises(ValueError, match=re.escape(f"evaluate must return an accuracy between 0 and 1, got {value!r}")):
         nas.search(space, lambda found, fidelity: value, cost=cost, n_trials=1)
 
 
@@ -402,7 +402,7 @@ def test_every_sampler_repeats_itself_for_a_seed(name: str) -> None:
 
 def test_an_unknown_sampler_gets_a_hint() -> None:
     with pytest.raises(
-        ValueError, match=r"there is no sampler 'randm'; did you mean 'random'\? \(valid: tpe, random, surrogate\)"
+        ValueError, match=r"unknown sampler 'randm'; did you mean 'random'\? \(valid: tpe, random, surrogate\)"
     ):
         sampler_named("randm")
 
@@ -528,7 +528,7 @@ def test_timeout_ends_a_search() -> None:
         ({"timeout": True}, "timeout must be a number of seconds above 0 or None, got True"),
         ({"timeout": "1h"}, "timeout must be a number of seconds above 0 or None, got '1h'"),
         *(
-            ({"seed": s}, f"seed must be a whole number in 0..4294967295, got {s!r}")
+            ({"seed": s}, f"seed must be an integer between 0 and 4294967295, got {s!r}")
             for s in (True, 1.5, "1", None, -1)
         ),
         ({"rungs": (0.5,)}, "rungs must increase"),
@@ -536,7 +536,7 @@ def test_timeout_ends_a_search() -> None:
         ({"rungs": ("a",)}, "rungs must increase"),
         ({"budget": 5}, "budget must be a Budget or a mapping of limits by name, got 5"),
         ({"sampler": 3}, "sampler must be a sampler of Optuna, a name or a function of a seed, got 3"),
-        ({"sampler": "tp"}, "there is no sampler 'tp'; did you mean 'tpe'"),
+        ({"sampler": "tp"}, "unknown sampler 'tp'; did you mean 'tpe'"),
         ({"storage": 5}, "storage must be FILE.db"),
         ({"executor": 5}, "executor must have the methods"),
         ({"workers": 0}, "workers must be a whole number of at least 1, got 0"),
@@ -585,3 +585,11 @@ def test_the_sampler_learns_which_choices_a_space_orders() -> None:
 def test_candidates_need_a_study_of_ours() -> None:
     with pytest.raises(ValueError, match=r"one that nas.search returned"):
         nas.candidate(optuna.create_study(), optuna.trial.create_trial(value=1.0))
+
+
+def test_what_the_space_raises_is_named_as_its_own() -> None:
+    def broken(trial: optuna.Trial) -> int:
+        return trial.suggest_int("w", 1, 8) // 0
+
+    with pytest.raises(UserFunctionError, match=r"space raised ZeroDivisionError: .*by zero"):
+        nas.search(broken, Evaluation(), cost=cost, n_trials=3)

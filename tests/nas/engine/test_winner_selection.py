@@ -38,15 +38,15 @@ def test_what_is_between_the_margin_and_the_limit_is_not_said_to_fit() -> None:
     with pytest.raises(NothingFitsError) as found:
         choose_winner(study, latency(0.98), Budget(latency_ms=1.0), {"latency_ms": 0.97})
     said = str(found.value)
-    assert "the binding limit is latency_ms (at most 1 ms, 0.97 with the safety margin of the search)" in said
-    assert "the smallest value found was 0.98" in said
+    assert "the binding limit is latency (at most 1 ms, 0.97 ms with the safety margin of the search)" in said
+    assert "the smallest value found was 0.98 ms" in said
     assert f"would work: latency_ms of {0.98 / 0.97:g} ms" in said
 
 
 def test_candidates_that_break_the_budget_when_measured_again_are_told_with_that_value() -> None:
     study = study_of(latency(0.9), 0.97)
     with pytest.raises(
-        NothingFitsError, match=r"binding limit is latency_ms \(at most 1 ms.*the smallest value found was 1.1;"
+        NothingFitsError, match=r"binding limit is latency \(at most 1 ms.*the smallest value found was 1.1 ms;"
     ) as found:
         choose_winner(study, latency(1.1), Budget(latency_ms=1.0), {"latency_ms": 0.97})
-    assert str(found.value).startswith("4 candidates were tried")
+    assert str(found.value).startswith("4 candidates were checked")

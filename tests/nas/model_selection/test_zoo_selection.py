@@ -75,10 +75,12 @@ def test_when_nothing_fits_the_change_that_is_named_is_enough_and_less_is_not(de
     with pytest.raises(NothingFitsError) as raised:
         selection(device, Budget(latency_ms=50.0, flash_bytes=1000), "int8")
     said = str(raised.value)
-    assert "the binding limit is flash_bytes" in said
+    assert "the binding limit is weight size" in said
     enough = float(said.rpartition("flash_bytes of ")[2].split()[0])
     within = selection(device, Budget(latency_ms=50.0, flash_bytes=enough), "int8").within
-    assert said.endswith(f"the nearest model is {within[0].name} at {within[0].input_shape[1]} pixels")
+    assert said.endswith(
+        f"the model closest to meeting the limits is {within[0].name} at {within[0].input_shape[1]} pixels"
+    )
     with pytest.raises(NothingFitsError):
         selection(device, Budget(latency_ms=50.0, flash_bytes=enough * 0.999), "int8")
 
@@ -114,3 +116,30 @@ def test_the_example_of_the_board_gives_ten_records_in_its_limit() -> None:
     assert len(found) == 10
     assert all(model.latency_upper_bound_ms <= 30 and model.precision == "int8" for model in found)
     assert found[0].published_top1 > 0.74
+
+
+def test_the_memory_of_a_microcontroller_is_a_limit_unless_another_is_given() -> None:
+    chip = load_device("rp2040")
+    ram, flash = chip.number("ram_bytes"), chip.number("flash_bytes")
+    assert ram is not None
+    found = selection(chip, Budget(), "int8")
+    assert found.budget == Budget(peak_ram_bytes=ram, flash_bytes=flash)
+    assert 0 < len(found.within) < len(found.beyond)
+    assert all(model.peak_ram_bytes <= ram for model in found.within)
+    external = selection(chip, Budget(peak_ram_bytes=8e6), "int8")
+    assert external.budget == Budget(peak_ram_bytes=8e6, flash_bytes=flash)
+    assert len(external.within) > len(found.within)
+    with pytest.raises(NothingFitsError, match=r"not limited by you are those of rp2040$"):
+        selection(chip, Budget(latency_ms=1.0), "int8")
+
+
+def test_weights_and_activations_fit_in_the_ram_of_a_board() -> None:
+    board = load_device("raspberry-pi-zero-2-w")
+    ram = board.number("ram_bytes")
+    assert ram is not None
+    found = selection(board, Budget(), "int8")
+    assert found.budget == Budget()
+    assert all(model.peak_ram_bytes + model.flash_bytes <= ram for model in found.within)
+    assert found.too_large
+    assert all(model.peak_ram_bytes + model.flash_bytes > ram for model in found.too_large)
+    assert len(found.within) + len(found.too_large) + len(found.left_out) >= len(published_accuracies())

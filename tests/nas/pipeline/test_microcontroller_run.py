@@ -57,7 +57,7 @@ def test_nothing_fits_is_told_before_anything_is_trained_with_what_would_do(
     out = tmp_path / "run"
     assert main(["run", *options, "--ram", "2kB", "--out", str(out)]) == 3
     said = capsys.readouterr().err
-    assert "the binding limit is peak_ram_bytes (at most 2000 bytes of RAM)" in said
+    assert "the binding limit is peak RAM (at most 2,000 bytes)" in said
     assert not (out / "study.db").exists()
     ram = re.search(r"\(--ram (\d+B)\)", said)
     assert ram is not None

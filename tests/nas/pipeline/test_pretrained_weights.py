@@ -54,7 +54,7 @@ def test_a_run_starts_from_the_weights_of_a_file_and_keeps_its_network(tmp_path:
     trained = load_file(tmp_path / "run" / "winner" / "weights.safetensors")
     expected = build_model(replace(arch, weights=file)).state_dict()["head.conv.weight"]
     torch.testing.assert_close(trained["head.conv.weight"], expected, rtol=1e-3, atol=1e-4)
-    assert result.metrics["rows"][0]["label"] == "winner"
+    assert result.metrics["rows"][0]["label"] == "selected network"
     text = f"starts from {NAME}'s weights (file some.safetensors)"
     assert result.metrics["init"] == {"preset": NAME, "text": text}
     assert text in (tmp_path / "run" / "report.html").read_text().replace("&#39;", "'")

@@ -9,7 +9,7 @@ import pytest
 
 import nas
 from nas.commands.main import main
-from nas.results.tables import table
+from nas.commands.output.run_table import run_table
 
 ASKED = {"data": "digits", "size": 16, "latency": "1ms", "latency_from": "estimated", "teacher": "none", "time": "75s"}
 
@@ -24,9 +24,9 @@ def test_a_run_by_time_says_what_it_planned_and_what_came_of_it(tmp_path: Path) 
     assert plan["winner_epochs"] > 0
     assert plan["images"] == 1222 + 216
     assert metrics["search"]["candidates"]["known"] >= 1
-    assert metrics["rows"][0]["label"] == "winner"
+    assert metrics["rows"][0]["label"] == "selected network"
     assert all(row["val_seen"] for row in metrics["rows"])
-    assert "used for training" in table(metrics)
+    assert "used for training" in " ".join(run_table(metrics["rows"]))
     page = (folder / "report.html").read_text()
     assert plan["lines"][0][1:] in page  # as sentences
     assert "twice the time" in page
@@ -43,5 +43,5 @@ def test_a_time_that_is_too_short_is_refused_with_the_least(tmp_path: Path, caps
     assert main(["run", "--data", "digits", "--set", "size=16", "--time", "12s", "--out", str(tmp_path / "run")]) == 2
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nas: error")]
     assert len(said) == 1
-    assert "time=12s is too short: at least " in said[0]
+    assert "--time 12s is too short: training on " in said[0]
     assert "s are needed for 1,438 training images on this machine" in said[0]

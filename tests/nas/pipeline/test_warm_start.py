@@ -50,5 +50,5 @@ def test_the_best_of_a_run_are_read_from_its_folder(tmp_path: Path) -> None:
     assert best_of_earlier_run(Config()) == []
     with pytest.raises(InputError, match="the run used the space 'tiny', expected 'mobilenet'"):
         best_of_earlier_run(Config(warm_start=str(run)))
-    with pytest.raises(InputError, match=r"must be the folder of a run with its study\.db"):
+    with pytest.raises(InputError, match=r"must be a run folder that contains study\.db"):
         best_of_earlier_run(Config(warm_start=str(tmp_path)))

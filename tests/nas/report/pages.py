@@ -73,7 +73,7 @@ def metrics_of(classes: Sequence[str], **asked: Any) -> dict[str, Any]:
     arch = preset("mobilenetv2_100", num_classes=len(classes))
     counts = np.bincount(labels).tolist()
     rows = [
-        row("winner", "winner", 2.0, 0.9),
+        row("selected network", "winner", 2.0, 0.9),
         row("pruned", "stage", 2.2, 0.85, rejection_reason="slower: 1.1 times as long as before"),
         row("int8", "stage", 1.0, 0.89, rejection_reason=None, deployed=True),
         row("resnet8", "baseline", 1.5, 0.95, note="preset"),
@@ -91,7 +91,7 @@ def metrics_of(classes: Sequence[str], **asked: Any) -> dict[str, Any]:
                  "facts": {"skipped": {"count": 1, "files": [{"file": f"{ALERT}.png", "why": "cut off"}]},
                            "near_duplicates": {"val": 0, "test": 1, "pairs": [["b.png", "a.png"]]}}},
         "test": {**class_facts(after, labels, len(classes)),
-                 "flips": {"reference": "winner", **flips(before, after, labels)}},
+                 "flips": {"reference": "selected network", **flips(before, after, labels)}},
         "memory": memory_facts(arch.workload().with_precision("int8"), load_device("host")),
         "history": [], "teacher": {}, "trials": {"COMPLETE": 6, "PRUNED": 1}, "winner_trial": 0,
     }  # fmt: skip

@@ -27,10 +27,10 @@ def found(known: float, searched: float | None) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("known", "searched", "said"),
     [
-        (0.5, 0.7, "improved on the reference networks: best of 7 searched candidates 70.00%"),
+        (0.5, 0.7, "improved on the reference networks: best of 7 candidates proposed by the search: 70.00%"),
         (0.5, 0.53, "possibly better than the reference networks, but within sampling error"),
-        (0.7, 0.5, "no improvement over the reference networks: best of 7 searched candidates 50.00%"),
-        (0.7, None, "no searched candidate was trained; best reference network: resnet8 at 48 px"),
+        (0.7, 0.5, "no improvement over the reference networks: best of 7 candidates proposed by the search: 50.00%"),
+        (0.7, None, "no candidate proposed by the search was trained; best reference network: resnet8 at 48 px"),
     ],
 )
 def test_it_says_whether_the_search_paid(known: float, searched: float | None, said: str) -> None:
@@ -41,7 +41,7 @@ def test_without_known_networks_nothing_is_compared() -> None:
     assert search_words(None) == ranking_words(None) == ""
     assert ranking_words({"agreement_of_halves": None}) == ""
     assert ranking_words(found(0.5, 0.7)).endswith(
-        "validation set: 0.80; the top 2 were re-evaluated 2 times with different seeds and images"
+        "validation scores: 0.80; the top 2 were re-evaluated twice with different seeds and image subsets"
     )
 
 
@@ -51,6 +51,6 @@ def test_the_plan_stands_beside_what_came_of_it() -> None:
         "winner_epochs": 308.3, "twice_the_time_points": 0.25,
     }  # fmt: skip
     page = plan_section({"plan": plan, "search": found(0.5, 0.7), "seconds": 717.7})
-    for said in ("<p>One &lt;b&gt;.</p>", "431 s, 294 epochs (planned: 308)", "expected accuracy +0.25 points",
-                 "718 s of 720 s", "improved on the reference networks", "on the validation set: 0.80"):  # fmt: skip
+    for said in ("<p>One &lt;b&gt;.</p>", "431 s, 294 epochs (planned: 308)", "expected gain: 0.25 percentage points",
+                 "718 s (time limit: 720 s)", "improved on the reference networks", "validation scores: 0.80"):  # fmt: skip
         assert said in page

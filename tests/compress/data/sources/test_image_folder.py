@@ -76,7 +76,7 @@ def test_damaged_files_are_left_out_where_that_is_wished(tmp_path: Path) -> None
     assert skipped["count"] == 5
     assert sorted(each["file"] for each in skipped["files"]) == names
     why = {each["file"]: each["why"] for each in skipped["files"]}
-    assert why["dog/92.png"] == "none of AVIF, BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP"
+    assert why["dog/92.png"] == "not an image in a supported format: AVIF, BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP"
     assert why["dog/93.png"] == "12000×12000 pixels are more than 89,478,485"
     splits = (data.train, data.val, data.test)
     assert sum(len(split) for split in splits) == 20
@@ -220,7 +220,7 @@ def test_mistakes_in_the_folders_are_named(tmp_path: Path) -> None:
         load_data(str(tmp_path / "d"))
     (tmp_path / "flat").mkdir()
     picture(0).save(tmp_path / "flat" / "0.png")
-    with pytest.raises(ValueError, match="expected one folder of images per class"):
+    with pytest.raises(ValueError, match="expected one subfolder of images per class"):
         load_data(str(tmp_path / "flat"))
-    with pytest.raises(ValueError, match="it is a file of another kind"):
+    with pytest.raises(ValueError, match="has an unsupported format"):
         load_data(str(tmp_path / "flat" / "0.png"))

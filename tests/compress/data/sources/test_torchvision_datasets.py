@@ -72,7 +72,7 @@ def test_given_validation_images_are_used(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_an_unknown_name_is_told() -> None:
-    with pytest.raises(ValueError, match=r"unknown data set; did you mean 'cifar10'.; valid: MNIST"):
+    with pytest.raises(ValueError, match=r"unknown dataset; did you mean 'cifar10'.; valid: MNIST"):
         load_data("torchvision:cifr10")
 
 

@@ -1,6 +1,38 @@
-"""The examples at the end of each verb's help."""
+"""What each verb does, in a sentence or two, and the examples at the end of its help."""
 
 from __future__ import annotations
+
+import argparse
+import textwrap
+
+SENTENCES = {
+    "doctor": "Check that fitnas can run on this machine: packages, one training step, ONNX Runtime, compilers and "
+    "timing noise.",
+    "init": "Write a TOML file with all settings of `nas run`, each with a description and its default value.",
+    "run": "Search for, train and compress a model within the limits, evaluate it on the test set and write a report.",
+    "search": "Search for the most accurate architecture within the limits, and print the Pareto front.",
+    "worker": "Join a search started by another process or machine and train its candidates until the search is "
+    "complete.",
+    "report": "Regenerate report.html from the files of a finished run. Given several runs, write one page "
+    "that compares them.",
+    "list": "List the search spaces, the preset architectures and the devices.",
+    "devices": "List the built-in devices; show, check, benchmark or calibrate one.",
+    "devices show": "Show a device: the sources of its figures, the accuracy of its latency estimates, and the cost "
+    "coefficients of each kind of kernel (operator).",
+    "devices check": "Benchmark ten networks on this machine and compare the measured latencies with the estimates "
+    "of a device file.",
+    "devices measure": "Benchmark networks on this machine, or on a remote one over SSH, and write a device file "
+    "for it.",
+    "devices kit": "Write a benchmark kit: small networks and a script that times them on any device with Python and "
+    "onnxruntime.",
+    "devices calibrate": "Create a device file from a similar device and a few latencies measured on the new device.",
+    "select": "Rank, by published ImageNet accuracy, the pretrained timm models that meet the limits.",
+    "profile": "Show the MACs, weight size, memory and latency of a model on a device, layer by layer.",
+    "export": "Export an int8 model as C99 source code with no heap allocation and no dependencies.",
+    "compress": "Make a trained model smaller and faster on a device while keeping the accuracy drop within a limit.",
+    "compare": "Evaluate two models on the same test images and report accuracy, agreement and the first "
+    "diverging layer.",
+}
 
 EXAMPLES = {
     "run": (
@@ -87,3 +119,8 @@ def epilog(verb: str) -> str:
       nas list --json
     """
     return "\n  ".join(["examples:", *EXAMPLES.get(verb, ())])
+
+
+def describe(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Put the sentence before the options in the help of a verb, and its examples after them."""
+    parser.description, parser.epilog = textwrap.fill(SENTENCES.get(verb, ""), 78), epilog(verb)

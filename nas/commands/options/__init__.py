@@ -1,0 +1,1 @@
+"""The options of each verb, and the texts of their help."""
