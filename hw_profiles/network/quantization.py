@@ -9,14 +9,17 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from hw_profiles.network.graph import MOVES
 from hw_profiles.network.tensor_formats import FLOAT32
-from hw_profiles.network.workload import UNKNOWN, WEIGHTED, Op, Workload
+from hw_profiles.network.workload import UNKNOWN, VIEWS, WEIGHTED, Op, Workload
 
 Scales = NDArray[np.float32]
 
 ABSORBED = ("relu", "relu6")
 """Functions that the saturation of the operation before them computes."""
 _IN_INTEGERS = ("none", *ABSORBED, "sigmoid", "leaky_relu", "softmax")  # what is no function, and what has kernels
+_OF_WHOLE_TENSORS = ("LayerNormalization", "InstanceNormalization", "Resize", "Upsample")
+_OF_TWO_TENSORS = ("Add", "Sub", "Mul")
 LARGEST_WEIGHT = 127
 LARGEST_BIAS = 2.0**31 - 1
 
@@ -107,6 +110,17 @@ def tensors_in_float(workload: Workload, in_float: Collection[str]) -> frozenset
     )
 
 
+def rounded_tensors(workload: Workload) -> frozenset[str]:
+    """The tensors that are held as integers between operations in float too, as a C99 program needs them: those that a
+    normalization, a resizing, or a sum or product of two tensors makes or reads."""
+    return frozenset(name for op in workload.ops if _is_rounded(op) for name in (op.name, *op.inputs))
+
+
+def _is_rounded(op: Op) -> bool:
+    two = op.function in _OF_TWO_TENSORS and len(op.inputs) == 2
+    return op.kind == UNKNOWN and (two or op.function in _OF_WHOLE_TENSORS)
+
+
 def with_in_float(workload: Workload, quantization: Quantization, names: Collection[str]) -> Quantization:
     """The scales of a network in which the operations of these ``names`` are computed in float too, with all operations
     without weights that read nothing else, and tensors between them stay float.
@@ -125,7 +139,7 @@ def with_in_float(workload: Workload, quantization: Quantization, names: Collect
 
 def in_float_around(workload: Workload, names: Collection[str] = ()) -> frozenset[str]:
     """The operations of ``names``, those of which nothing is known, and what follows them in float, see
-    :func:`operations_in_float`.
+    :func:`operations_in_float`; where there are no ``names`` only functions of single numbers and what moves numbers.
 
     >>> from hw_profiles.network.workload import Op, WorkloadBuilder
     >>> builder = WorkloadBuilder("input", (1, 4))
@@ -135,19 +149,30 @@ def in_float_around(workload: Workload, names: Collection[str] = ()) -> frozense
     ['act', 'fft']
     """
     unknown = {op.name for op in workload.ops if op.kind == UNKNOWN}
-    return operations_in_float(workload, unknown | set(names))
+    if names:
+        return operations_in_float(workload, unknown | set(names))
+    rounded = {op.name for op in workload.ops if _is_rounded(op)}
+    in_integers = {
+        op.name
+        for op in workload.ops
+        if op.kind not in ("activation", *MOVES, *VIEWS) or not rounded.isdisjoint(op.inputs)
+    }
+    return operations_in_float(workload, unknown, in_integers=in_integers)
 
 
-def operations_in_float(workload: Workload, names: Collection[str]) -> frozenset[str]:
+def operations_in_float(
+    workload: Workload, names: Collection[str], *, in_integers: Collection[str] = ()
+) -> frozenset[str]:
     """Those of ``names``; functions that a runtime computes in float anyway, where nothing else reads them; and
-    operations without weights that read only what these make and nothing else reads.
+    operations without weights that read only what these make and nothing else reads, but for those ``in_integers``.
     """
     consumers = {name: {op.name for op in ops} for name, ops in workload.consumers().items()}
     fixed = set(names)
     for op in reversed(workload.ops):
         if op.function not in _IN_INTEGERS and consumers[op.name] and consumers[op.name] <= fixed:
             fixed.add(op.name)
-    following = {op.name: op.inputs for op in workload.ops if op.kind not in WEIGHTED and op.inputs}
+    without = [op for op in workload.ops if op.kind not in WEIGHTED and op.inputs and op.name not in in_integers]
+    following = {op.name: op.inputs for op in without}
     in_float = fixed | following.keys()
     while True:
         gone = {

@@ -140,6 +140,8 @@ class _Normalized:
         bits = (_ROOT_BITS - 1 - _SQUARE_BITS - 2 * self.count.bit_length()) // 2 * 2
         input_scale = float(self.source.quantization.scale)
         least = self.count**2 * self.epsilon / input_scale**2 * 2**bits
+        while bits and least > 2 ** (_ROOT_BITS - 1):  # what outweighs the squares is precise enough with fewer bits
+            bits, least = bits - 2, least / 4
         if least > 2 ** (_ROOT_BITS - 1):
             raise InputError(f"{place(self.node)}: its epsilon {self.epsilon:g} must not outweigh what it reads")
         factor = (self.factor * np.float32(2 ** (bits // 2)) / np.float32(to.scale)).astype(np.float32)

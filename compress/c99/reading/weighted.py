@@ -274,10 +274,10 @@ def out_sides(node: Any, read: Image, window: Window, *, ceil: bool = False) -> 
         reach = window.dilation[axis] * (window.kernel_size[axis] - 1) + 1
         before, after = window.padding[axis], window.padding[axis + 2]
         room = read[axis] + before + after - reach
-        if room < 0:
-            raise InputError(f"{place(node)}: its window must fit into the image, got {window.kernel_size} in {read}")
         stride = window.stride[axis]
         count = (-(-room // stride) if ceil else room // stride) + 1
+        if count < 1:
+            raise InputError(f"{place(node)}: its window must fit into the image, got {window.kernel_size} in {read}")
         if ceil and (count - 1) * stride >= read[axis] + before:
             count -= 1  # a window must begin within the image or the zeros before it
         found.append(count)

@@ -38,6 +38,7 @@ from hw_profiles.network.quantization import (
     gate_of,
     in_float_around,
     quantized_tensors,
+    rounded_tensors,
     tensors_in_float,
 )
 from hw_profiles.network.workload import VIEWS, WEIGHTED, Workload
@@ -303,18 +304,19 @@ class _Search:
     def _tensors(self) -> list[str]:
         """Those that are held as integers."""
         workload = self.graph.workload
-        between = tensors_in_float(workload, self.in_float)
+        between = tensors_in_float(workload, self.in_float) - rounded_tensors(workload)
         return [name for name in quantized_tensors(workload) if name not in between]
 
     def _seen(self, graph: Graph) -> dict[str, Histogram]:
         """The numbers in each of these tensors; the operations around one that has none are in float from now on."""
         seen = histograms(write_graph(graph), self._tensors(), self.images)
         without = {name for name in self._tensors() if name not in seen}
+        without -= tensors_in_float(graph.workload, self.in_float)
         if without:
             ops = graph.workload.ops
             beside = {op.name for op in ops if not without.isdisjoint((op.name, *op.inputs))}
             self.in_float = in_float_around(graph.workload, self.in_float | beside)
-        return {name: seen[name] for name in self._tensors()}
+        return {name: seen[name] for name in self._tensors() if name in seen}
 
     def _equalized(self, equalization: str) -> Graph:
         graph = self.graph

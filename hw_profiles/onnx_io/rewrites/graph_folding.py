@@ -29,10 +29,12 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What follows from a file and the sides of its inputs: small constants, and bytes of all that is constant."""
+    """What follows from a file and the sides of its inputs: small constants, bytes of all that is constant, and the
+    shapes of the other tensors."""
 
     values: Mapping[str, Array]
     constant_bytes: Mapping[str, int]
+    shapes: Mapping[str, Sequence[int]]
 
 
 def _known(model: Any, batch: int) -> _Known | None:
@@ -64,6 +66,7 @@ def _known(model: Any, batch: int) -> _Known | None:
     return _Known(
         {name: each.value for name, each in found.items() if each.value is not None},
         {name: tensor_bytes(each.shape, each.data_type) for name, each in found.items()},
+        tensors.shapes,
     )
 
 
@@ -88,6 +91,7 @@ def fold_shapes(model: Any) -> None:
     runs = [_known(model, batch) for batch in (_BATCHES if is_open else (1,))]
     if None in runs:
         return
+    _close_sizes(graph, [run for run in runs if run is not None])
     first, *others = (run.values for run in runs if run is not None)
     outputs = {value.name for value in graph.output}
     single = [node for node in graph.node if len(node.output) == 1 and not any(True for _ in subgraphs(node))]
@@ -103,6 +107,35 @@ def fold_shapes(model: Any) -> None:
 
 def _same(one: Array, other: Array) -> bool:
     return one.shape == other.shape and one.dtype == other.dtype and one.tobytes() == other.tobytes()
+
+
+def _close_sizes(graph: Any, runs: Sequence[_Known]) -> None:
+    """Constants for sizes that are computed only because the batch is open: factors of a Resize, and -1 for the batch
+    of a Reshape."""
+    for node in graph.node:
+        at = {"Resize": 3, "Reshape": 1}.get(node.op_type, len(node.input))
+        if len(node.input) <= at or any(each.name == "keep_aspect_ratio_policy" for each in node.attribute):
+            continue
+        found = [_factors(node, run) if at == 3 else _rest(node, run) for run in runs]
+        if all(each is not None and np.array_equal(each, found[0]) for each in found):
+            name = f"{node.output[0]}.closed"
+            graph.initializer.append(numpy_helper.from_array(found[0], name))
+            node.input[at - (at == 3) :] = [name]
+
+
+def _factors(node: Any, run: _Known) -> Array | None:
+    """Of all axes; None where these sizes do not follow from them."""
+    shape, sizes = run.shapes.get(node.input[0]), run.values.get(node.input[3])
+    if shape is None or sizes is None or len(shape) != len(sizes):
+        return None
+    factors = sizes.astype(np.float32) / np.array(shape, np.float32)
+    return factors if np.array_equal(np.floor(np.array(shape, np.float32) * factors), sizes) else None
+
+
+def _rest(node: Any, run: _Known) -> Array | None:
+    """The sides with -1 for the first; None where one of them says something else than its size."""
+    sizes = run.values.get(node.input[1])
+    return None if sizes is None or sizes.min(initial=1) < 1 else np.array([-1, *sizes[1:]], np.int64)
 
 
 def fold_weights(model: Any) -> None:

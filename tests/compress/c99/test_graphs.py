@@ -91,7 +91,7 @@ def pools() -> Graph:
     d.node("AveragePool", ["a"], "b", kernel_shape=[3, 2], strides=[1, 2], pads=[1, 0, 1, 0])
     d.node("AveragePool", ["b"], "c", kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1)
     d.node("MaxPool", ["c"], "e", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
-    d.node("GlobalAveragePool", ["e"], "y")
+    d.node("MaxPool", ["e"], "y", kernel_shape=[6, 2], strides=[2, 1], ceil_mode=1)  # larger than the image
     return d.graph(9, 10)
 
 

@@ -37,13 +37,15 @@ class ManyKinds(nn.Module):
         self.stem = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 8, 3, padding=1), nn.PReLU(8), nn.BatchNorm2d(8))
         self.next = nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 1))
         self.gate = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Hardswish(), nn.Conv2d(8, 8, 1), nn.Hardsigmoid())
-        self.body = nn.Conv2d(8, 8, 3, groups=8)
+        self.free, self.body = nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, groups=8)
+        nn.init.uniform_(self.free.weight, 2, 3)
         self.head = nn.Sequential(nn.Linear(8, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, 3))
         self.scale = nn.Parameter(torch.linspace(0.2, 1, 8).view(1, -1, 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.next(torch.tanh(self.stem(x)))
         x = x * self.gate(x.mean((2, 3), keepdim=True)) * self.scale
+        x = x + (self.free(x) - torch.tanh(x)) * self.scale
         x = nn.functional.silu(self.body(nn.functional.pad(x, (-1, -1, 1, 2))))
         a, b = nn.functional.interpolate(x, scale_factor=2.0).chunk(2, 1)
         x = nn.functional.max_pool2d(torch.cat([b, a], 1), 3, 2, ceil_mode=True)
@@ -134,11 +136,13 @@ class Transformer(nn.Module):
         self.qkv, self.out, self.last = nn.Linear(8, 24), nn.Linear(8, 8), nn.Linear(8, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.mix(nn.functional.interpolate(self.patches(x), scale_factor=2.0, mode="bilinear"))
+        x = nn.functional.interpolate(self.patches(x), scale_factor=2.0, mode="bilinear")
+        x = self.mix(nn.functional.gelu(x))
         x = self.mix(self.group(x))
         x = torch.cat([self.token.expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)], 1)
-        q, k, v = self.qkv(self.norm(x)).reshape(len(x), -1, 3, 2, 4).permute(2, 0, 3, 1, 4)
-        weights = (q @ k.transpose(-2, -1) / 2 + self.places).softmax(-1)
+        x = self.norm(x)
+        q, k, v = self.qkv(x).reshape(len(x), -1, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        weights = ((0.7 * q) @ (0.7 * k.transpose(-2, -1)) / 2 + self.places).softmax(-1)
         x = x + self.out((weights @ v).transpose(1, 2).reshape(x.shape))
         result: torch.Tensor = self.last(nn.functional.gelu(x)[:, 0])
         return result

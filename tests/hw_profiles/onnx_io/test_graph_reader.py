@@ -11,7 +11,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from hw_profiles.errors import InputError
-from hw_profiles.network.quantization import Quantization, in_float_around, integer_tensors, with_in_float
+from hw_profiles.network.quantization import (
+    Quantization,
+    in_float_around,
+    integer_tensors,
+    rounded_tensors,
+    with_in_float,
+)
 from hw_profiles.onnx_io.graph_reader import read_graph
 from hw_profiles.onnx_io.writer import write_graph
 
@@ -231,6 +237,25 @@ def test_around_a_node_that_nobody_knows_tensors_are_float() -> None:
     graph = read_graph(file_of(nodes, {"w": floats(6, 4, 3, 3), "v": floats(2, 6, 1, 1)}))
     found = integer_tensors(graph.workload, Quantization(activations={}, in_float=in_float_around(graph.workload)))
     assert found == ["x", "a", "d", "y"]
+
+
+def test_what_several_tensors_make_is_rounded_between_nodes_in_float() -> None:
+    """As a C99 program needs it: what a normalization and what two tensors make and read, and a sum of such. A function
+    of one number is not."""
+    nodes = [
+        node("Conv", "x w", "a"), node("Tanh", "a", "d"), node("Mul", "d k", "b"), node("LayerNormalization", "b scale", "c"),
+        node("LRN", "c", "e", size=3), node("Add", "c e", "f"), node("Sub", "f e", "g"), node("Mul", "g k", "h"),
+        node("Tanh", "h"),
+    ]  # fmt: skip
+    workload = read_graph(
+        file_of(nodes, {"w": floats(6, 4, 3, 3), "k": floats(1, 6, 1, 1), "scale": floats(6)})
+    ).workload
+    in_float = in_float_around(workload)
+    assert sorted(in_float) == ["b", "c", "d", "e", "g", "h", "y"]
+    assert sorted(rounded_tensors(workload)) == ["b", "c", "e", "f", "g"]
+    scales = dict.fromkeys(rounded_tensors(workload), (0.1, 128))
+    found = integer_tensors(workload, Quantization(activations=scales, in_float=in_float))
+    assert found == ["x", "a", "b", "c", "e", "f", "g"]
 
 
 def test_files_that_are_no_networks_are_refused() -> None:

@@ -120,6 +120,23 @@ def test_padding_that_is_worked_out_in_the_graph_is_constant(opened: bool, tmp_p
     assert read_onnx(normal.SerializeToString()).macs == 8 * 8 * 8 * 27 + 24
 
 
+def test_sizes_that_follow_from_an_open_batch_are_constants() -> None:
+    """Those of a Resize, and of a Reshape to the shape of another tensor, as normalizations of groups have it."""
+    constants = {"zero": np.array([0]), "two": np.array([2]), "sides": np.array([32, 48]), "flat": np.array([0, 1, -1])}
+    nodes = [
+        Node("Shape", ["x"], ["shape"]), Node("Slice", ["shape", "zero", "two"], ["first"]),
+        Node("Concat", ["first", "sides"], ["sizes"], axis=0), Node("Reshape", ["x", "flat"], ["f"]),
+        Node("Reshape", ["f", "shape"], ["x2"]), Node("Resize", ["x2", "", "", "sizes"], ["r"], mode="linear"),
+        Node("ReduceMean", ["r"], ["y"], axes=[2, 3], keepdims=0),
+    ]  # fmt: skip
+    given = model(nodes, constants)
+    normal = normal_form(given)
+    assert [node.op_type for node in normal.graph.node] == ["Reshape", "Reshape", "Resize", "ReduceMean"]
+    for count in (1, 3):
+        got = run(normal.SerializeToString(), count)
+        np.testing.assert_array_equal(got, run(given.SerializeToString(), count))
+
+
 def test_equal_weights_are_kept_once() -> None:
     nodes = [*BODY[:2], Node("Conv", ["x", "w2", "b2"], ["c2"]), Node("Add", ["a", "c2"], ["e"])]
     nodes += [Node("GlobalAveragePool", ["e"], ["p"]), *BODY[3:]]
