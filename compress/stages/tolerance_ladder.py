@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from compress.clustering.cluster import MOST_CLUSTERS, Cluster
 from compress.networks.artifact import Artifact
@@ -63,15 +63,16 @@ class Int8Ladder:
         if not isinstance(stage, Quantize):
             return ()
         rungs, current = [], stage
-        for name, wider in (
+        wider: list[tuple[str, dict[str, Any]]] = [
             *((f"{count} levels", {"levels": count}) for count in _more_levels(stage.levels)),
             ("all levels", {"levels": None}),
             ("calibrators", {"calibration": None}),
             ("equalisation", {"equalize": None}),
             ("bias correction", {"bias_correction": None}),
             ("AdaRound", {"adaround": True}),
-        ):
-            changed = replace(current, **wider)
+        ]
+        for name, options in wider:
+            changed = replace(current, **options)
             if changed != current:
                 rungs.append(Rung(name=name, stage=changed))
                 current = changed
