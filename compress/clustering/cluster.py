@@ -18,7 +18,6 @@ from compress.clustering.shared_weights import apply_weight_sharing, remove_weig
 from compress.distillation.guided_training import Learn, guided_training
 from compress.networks.artifact import Artifact
 from compress.networks.batchnorm_folding import fold_normalisation, frozen_batchnorm
-from compress.networks.network_source import stated_shape
 from compress.networks.onnx_export import folded_weights
 from compress.networks.onnx_weights import with_changed_weights
 from compress.networks.weight_layers import WeightLayer, layers_of, per_layer_setting
@@ -27,7 +26,7 @@ from compress.training.loop import Recipe
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.network.workload import InputShape
-from hw_profiles.spelling_suggestions import did_you_mean
+from hw_profiles.spelling_suggestions import check_one_of
 
 Clusters = int | Mapping[str, int]
 
@@ -62,9 +61,7 @@ class Cluster:
         for each in wanted.values() if isinstance(wanted, Mapping) else [wanted]:
             if not is_whole(each, 2, MOST_CLUSTERS):
                 raise InputError(f"Cluster.clusters must be between 2 and {MOST_CLUSTERS} (1 to 16 bits), got {each!r}")
-        if self.start not in STARTS:
-            known = did_you_mean(self.start, STARTS)
-            raise InputError(f"Cluster.start must be one of {', '.join(STARTS)}, got {self.start!r}{known}")
+        check_one_of("Cluster.start", self.start, STARTS)
 
     def _wanted(self) -> Clusters:
         if self.bits is None:
@@ -85,7 +82,7 @@ class Cluster:
         )  # fmt: skip
         layers, steps = layers_of(artifact, model), integer_steps(artifact)
         books = self.apply(
-            model, layers, training, steps=steps, seed=context.seed, input_shape=stated_shape(artifact.source)
+            model, layers, training, steps=steps, seed=context.seed, input_shape=artifact.network.stated_shape
         )
         formats = {f"{name}.weight": stored_as(layers[name], book, name in steps) for name, book in books.items()}
         changed = replace(
@@ -102,7 +99,7 @@ class Cluster:
         books: dict[str, int] = {}
 
         def change(model: nn.Module, layers: Mapping[str, WeightLayer]) -> dict[str, TensorFormat]:
-            books.update(self.apply(model, layers, seed=context.seed, input_shape=stated_shape(artifact.source)))
+            books.update(self.apply(model, layers, seed=context.seed, input_shape=artifact.network.stated_shape))
             return {name: stored_as(layers[name], values, False) for name, values in books.items()}
 
         done = with_changed_weights(artifact, change)

@@ -1,4 +1,4 @@
-"""k-means of single numbers: the few values that represent many weights best."""
+"""One-dimensional k-means: chooses the values that represent many weights best."""
 
 from __future__ import annotations
 

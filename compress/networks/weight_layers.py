@@ -8,7 +8,6 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from compress.networks.artifact import Artifact
-from compress.networks.network_source import stated_shape
 from hw_profiles.errors import InputError
 from hw_profiles.network.workload import WEIGHTED, Op
 from hw_profiles.spelling_suggestions import did_you_mean
@@ -54,7 +53,7 @@ def layers_of(artifact: Artifact, model: nn.Module) -> dict[str, WeightLayer]:
     ['stem', 'stages.0.0.conv1']
     """
     layers, found = weighted_layers(model), {}
-    if stated_shape(artifact.source) is None:  # a module of which nobody knows what it reads: by its own names
+    if artifact.network.stated_shape is None:  # a module of which nobody knows what it reads: by its own names
         return layers
     for op in artifact.source.workload().ops:
         keys = weight_keys(op, artifact.weights) if op.kind in WEIGHTED else []

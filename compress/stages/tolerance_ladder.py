@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 from compress.clustering.cluster import MOST_CLUSTERS, Cluster
 from compress.networks.artifact import Artifact
-from compress.networks.network_source import OnnxFile
 from compress.pruning.prune import Prune
 from compress.quantization.int8.ptq import Quantize
 from compress.quantization.int8.qat import QuantizeAware
@@ -62,8 +61,7 @@ class Int8Ladder:
         """None for another stage than int8."""
         if not isinstance(stage, Quantize):
             return ()
-        rungs, current = [], stage
-        wider: list[tuple[str, dict[str, Any]]] = [
+        tries: list[tuple[str, dict[str, Any]]] = [
             *((f"{count} levels", {"levels": count}) for count in _more_levels(stage.levels)),
             ("all levels", {"levels": None}),
             ("calibrators", {"calibration": None}),
@@ -71,15 +69,16 @@ class Int8Ladder:
             ("bias correction", {"bias_correction": None}),
             ("AdaRound", {"adaround": True}),
         ]
-        for name, options in wider:
-            changed = replace(current, **options)
+        rungs, current = [], stage
+        for name, wider in tries:
+            changed = replace(current, **wider)
             if changed != current:
                 rungs.append(Rung(name=name, stage=changed))
                 current = changed
         rungs.append(
             Rung(name="sensitive layers in float", stage=MixedPrecision(max_accuracy_drop=context.max_accuracy_drop))
         )
-        trainable = not isinstance(artifact.source, OnnxFile) and context.data.train.is_labelled
+        trainable = artifact.network.file is None and context.data.train.is_labelled
         if self.qat is not None and trainable:
             rungs.append(Rung(name="training in int8", stage=QuantizeAware(recipe=self.qat)))
         return tuple(rungs)

@@ -10,7 +10,6 @@ from compress.clustering.cluster import Cluster
 from compress.distillation.distill import Distill
 from compress.fnz.encode_stage import Encode
 from compress.networks.artifact import Artifact
-from compress.networks.network_source import OnnxFile
 from compress.pruning.prune import Prune
 from compress.quantization.int8.ptq import Quantize
 from compress.quantization.int8.qat import QuantizeAware
@@ -110,7 +109,7 @@ def plan_of(
     >>> plan_of(STRENGTHS[3], as_artifact(preset("resnet8"), None), Trainings(epochs=1, learning_rate=0.1)).names
     ('prune', 'sparsify', 'int8', 'cluster', 'encode')
     """
-    trains = not isinstance(artifact.source, OnnxFile)
+    trains = artifact.network.file is None
     stages: list[Stage] = []
     if teacher and trains:
         stages.append(Distill(recipe=trainings.recipe(_DISTILL_RATE)))

@@ -1,4 +1,4 @@
-"""Weights in integers with which each layer makes what it makes in the float network, from what int8 gives it."""
+"""Fits integer weights layer by layer, so that the quantized layers reproduce the outputs of the float network."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ from hw_profiles.network.quantization import (
 )
 from hw_profiles.network.workload import VIEWS, WEIGHTED, Workload
 from hw_profiles.onnx_io.writer import write_graph
-from hw_profiles.spelling_suggestions import did_you_mean
+from hw_profiles.spelling_suggestions import check_one_of
 
 _OPTIONS = ("calibration", "equalize", "bias_correction", "least_squares", "adaround")
 _SCREENED = 128  # images on which calibrations are compared
@@ -99,10 +99,8 @@ class Quantize:
             ("equalize", EQUALIZATIONS),
             ("activations", ACTIVATIONS),
         ):
-            value = getattr(self, name)
-            if value is not None and value not in valid:
-                hint = did_you_mean(str(value), valid)
-                raise InputError(f"Quantize.{name} must be one of {', '.join(valid)}, got {value!r}{hint}")
+            if getattr(self, name) is not None:
+                check_one_of(f"Quantize.{name}", getattr(self, name), valid)
         for name in ("bias_correction", "least_squares", "adaround"):
             if getattr(self, name) not in (None, True, False):
                 raise InputError(f"Quantize.{name} must be True, False or None, got {getattr(self, name)!r}")
@@ -161,7 +159,7 @@ class Quantize:
         return all(getattr(self, name) is not None for name in _OPTIONS if name != "least_squares")
 
     def activations_on(self, device: Device) -> str:
-        """``"unsigned"`` or ``"signed"``, as it was asked for or as the device computes faster."""
+        """``"unsigned"`` or ``"signed"``, as it was requested or as the device computes faster."""
         machine = device.conditions.get("machine", "")
         return self.activations or ("signed" if machine in _SIGNED_MACHINES else "unsigned")
 
@@ -224,7 +222,7 @@ class _Search:
         return exact if gain else best
 
     def _changed(self, plain: _Candidate) -> _Candidate:
-        """With the weights or the biases that were asked for, or those that do best."""
+        """With the weights or the biases that were requested, or those that do best."""
         fitted = self.stage.least_squares
         if fitted is None:
             fitted = None if self.stage.bias_correction is None and not self.stage.adaround else False
