@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from compress import Artifact, Prune, Recipe
+from compress import Artifact, Context, Prune, Recipe, load_data, run_stages
 from compress.data.dataset import Split
 from compress.networks.as_artifact import as_artifact
 from compress.networks.network_source import OnnxFile
 from compress.networks.onnx_export import onnx_bytes
+from hw_profiles import load_device
 from nas.compression.judging_images import choosing_and_judging
 from nas.compression.plan_search import Scored, searched_strengths
 from nas.compression.strengths import PLAIN_INT8, STRENGTHS, Strength, Trainings, plan_of
@@ -103,6 +105,17 @@ def test_a_file_is_compressed_without_training() -> None:
     assert trained.names == ("distill", "prune", "sparsify", "int8", "cluster", "encode")
     recipe = trained.stages[1].recipe  # type: ignore[attr-defined]
     assert recipe == Recipe(epochs=2.0, learning_rate=0.03, seconds=5.0)
+
+
+def test_the_plan_of_a_file_with_few_levels_runs(tmp_path: Path) -> None:
+    data = load_data("digits", size=16)
+    network = as_artifact(preset("resnet8", input_shape=(1, 16, 16)), data)
+    file = Artifact(source=OnnxFile(data=onnx_bytes(network)), weights={}, preprocessing=network.preprocessing)
+    context = Context(data=data, device=load_device("host"), measured=False, max_accuracy_drop=100.0)
+    plan = plan_of(Strength(clusters=16), file, Trainings(epochs=1.0, learning_rate=0.1))
+    done = run_stages(file, plan.stages, context, tmp_path)
+    assert [(record["stage"], record["accepted"]) for record in done.history] == [("int8", True), ("encode", True)]
+    assert done.history[0]["config"]["levels"] == 16
 
 
 def test_pruning_to_limits_is_costed_in_the_precision_that_is_deployed() -> None:
