@@ -1,4 +1,4 @@
-"""A space of networks that begin with trained weights: one network, and what can be cut out of it."""
+"""A space of sub-networks of one pretrained network."""
 
 from __future__ import annotations
 

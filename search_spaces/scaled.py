@@ -1,4 +1,4 @@
-"""A known network made narrower, shallower and of smaller kernels."""
+"""Scales a known network down in width, depth and kernel size."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Space:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpaceWithPresets:
-    """``space``, and as further candidates the ``presets`` by name; the choices of the space are asked for where the
+    """``space``, and as further candidates the ``presets`` by name; the choices of the space are sampled where the
     candidate is none of those.
 
     >>> from search_spaces import load_space, preset

@@ -156,6 +156,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     weights, scales = random_weights(workload), fixed_quantization(workload)
     (tmp_path / "model.onnx").write_bytes(write_onnx(workload, weights, metadata=record))
     (tmp_path / "model.int8.onnx").write_bytes(write_onnx(workload, weights, quantization=scales, metadata=record))
+    (tmp_path / "measured.csv").write_text("model,latency_ms,precision\nresnet8,0.9,int8\nmobilenetv2_035,4.1,int8\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -165,6 +166,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         "api_reference.md",
         "how_to/device.md",
+        slow("fnz.md"),
+        slow("microcontrollers.md"),
         slow("how_to/images.md"),
         slow("how_to/model.md"),
         slow("how_to/teacher.md"),
@@ -227,7 +230,7 @@ def test_the_commands_of_the_tour_run_one_after_the_other(folder: Path, capsys: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["how_to/images.md", "how_to/model.md"])
+@pytest.mark.parametrize("page", ["how_to/images.md", "how_to/model.md", "devices.md", "select.md"])
 def test_the_commands_of_a_page_run(page: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in commands_of(page):
         assert main(shortened(command)) == 0, command

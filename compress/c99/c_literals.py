@@ -59,7 +59,7 @@ def string(text: str) -> str:
 
 
 def label(name: str) -> str:
-    """A name that may stand in a comment: other characters are underscores, long names are cut.
+    """A name that may appear in a comment: other characters are underscores, long names are cut.
 
     >>> label("*/ int x; //")
     '__ int x_ __'

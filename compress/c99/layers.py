@@ -292,7 +292,7 @@ class ProgramLayer:
 class Network:
     """Layers in the order in which they run, in one arena.
 
-    ``stored`` says, for each tensor, where it stands in the ONNX file, if it does. ``input_values`` and
+    ``stored`` says, for each tensor, where it is in the ONNX file, if it is there. ``input_values`` and
     ``output_values`` do so for the ends, which are integers there, or float32 numbers (``integer_ends``).
     """
 
@@ -317,11 +317,6 @@ class Network:
     def weights(self) -> int:
         """Number of 8-bit weights."""
         return sum(step.weight.size for step in self.convolutions())
-
-    @property
-    def weighted_channels(self) -> int:
-        """Output channels of all layers with weights."""
-        return sum(len(step.weight) for step in self.convolutions())
 
     def convolutions(self) -> tuple[Convolution, ...]:
         """The steps that hold weights."""

@@ -1,4 +1,4 @@
-"""Where a program is built and run for verification: this machine, and Arm processors under QEMU."""
+"""The machines on which a program is built and run for verification: this one, and Arm processors under QEMU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The EXIF orientation of an image: how it must be turned to stand upright."""
+"""The EXIF orientation of an image, and the rotation that undoes it."""
 
 from __future__ import annotations
 

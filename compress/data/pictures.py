@@ -1,4 +1,4 @@
-"""Data sets of one part, for what only looks at images: of a folder with or without classes, or of arrays."""
+"""Single-split datasets for methods that only look at images: a folder, with or without classes, or arrays."""
 
 from __future__ import annotations
 

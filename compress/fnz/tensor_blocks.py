@@ -1,4 +1,4 @@
-"""Codes the words of one or several tensors by whichever method makes them smallest."""
+"""Codes the words of one or several tensors with whichever method gives the smallest result."""
 
 from __future__ import annotations
 

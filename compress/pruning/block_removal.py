@@ -9,21 +9,7 @@ from compress.networks.artifact import Artifact
 from compress.pruning.prunable_network import removable_blocks, without
 from compress.training.evaluation import mean_loss
 from hw_profiles.devices.device import Device
-from hw_profiles.errors import InputError
 from hw_profiles.profiling import profile
-
-
-def without_block(artifact: Artifact, place: str) -> Artifact:
-    """The artifact with one block less; the later blocks of a stage of an Arch move up by one place, in any other
-    module an identity takes its place.
-
-    Raises:
-        InputError: the block's input cannot take the place of its output.
-    """
-    places = removable_blocks(artifact)
-    if place not in places:
-        raise InputError(f"the block to remove must be one of {', '.join(places) or 'none'}, got {place!r}")
-    return without(artifact, place)
 
 
 def without_weakest_block(artifact: Artifact, split: Split, device: Device, precision: str) -> Artifact | None:

@@ -33,10 +33,10 @@ def channel_scores(model: nn.Module, groups: Groups, criterion: str, batches: It
     scaled to the mean 1. ``"taylor"``: what the loss on ``batches`` would change by, to first order, if the channel
     were zero (1906.10771); it speaks of the whole network, so all groups are scaled alike.
 
-    >>> from compress.pruning.module_groups import module_groups
+    >>> from compress.pruning.module_groups import find_groups
     >>> net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Conv2d(2, 3, 1))
     >>> _ = net[0].weight.data.copy_(torch.tensor([1.0, 3.0]).view(2, 1, 1, 1))
-    >>> channel_scores(net, module_groups(net, (1, 4, 4)), "l1")
+    >>> channel_scores(net, find_groups(net, (1, 4, 4)).groups, "l1")
     {'0': tensor([0.5000, 1.5000])}
     """
     if criterion == "taylor":

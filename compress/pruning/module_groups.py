@@ -26,16 +26,6 @@ class Found:
     held: Mapping[str, str]
 
 
-def module_groups(model: nn.Module, input_shape: InputShape) -> dict[str, Group]:
-    """The groups of :func:`find_groups` that may shrink.
-
-    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 2, 1))
-    >>> {name: [member.key for member in group.members] for name, group in module_groups(net, (3, 8, 8)).items()}
-    {'0': ['0', '1', '3:inputs']}
-    """
-    return dict(find_groups(model, input_shape).groups)
-
-
 def find_groups(model: nn.Module, input_shape: InputShape) -> Found:
     """The groups that may shrink (2301.12900), and why other layers may not.
 
@@ -46,6 +36,9 @@ def find_groups(model: nn.Module, input_shape: InputShape) -> Found:
     Raises:
         InputError: the module cannot be followed.
 
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 2, 1))
+    >>> [member.key for member in find_groups(net, (3, 8, 8)).groups["0"].members]
+    ['0', '1', '3:inputs']
     >>> find_groups(nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.Conv2d(8, 2, 1)), (3, 8, 8)).held["0"]
     "its channels go through '1' (GroupNorm), which cannot be cut"
     """

@@ -26,9 +26,9 @@ class ModuleWidths:
     Raises:
         InputError: when called: a module that cannot be traced, or that takes other ways where it is narrower.
 
-    >>> from compress.pruning.module_groups import module_groups
+    >>> from compress.pruning.module_groups import find_groups
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 1))
-    >>> at = ModuleWidths(net, module_groups(net, (3, 8, 8)), (3, 8, 8))
+    >>> at = ModuleWidths(net, find_groups(net, (3, 8, 8)).groups, (3, 8, 8))
     >>> [op.weight_shape for op in at({"0": 5}).ops if op.weight_shape]
     [(5, 3, 3, 3), (2, 5, 1, 1)]
     """

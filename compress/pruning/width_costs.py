@@ -44,7 +44,7 @@ class CostModel:
         return [name for name, limit in self.limits.items() if self.value(name, width) > limit]
 
     def least(self, name: str) -> float:
-        """The least of a quantity among all widths that were asked for."""
+        """The least of a quantity among all widths that were requested."""
         return min(float(getattr(found, name)) for found in self._profiles.values())
 
     def saved(self, name: str, width: Mapping[str, int], group: str, narrower: int) -> float:

@@ -72,7 +72,7 @@ def cost_reason(before: Mapping[str, Any], after: Mapping[str, Any], context: Co
 
 
 def upper_bounds(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """What is held against the limits."""
+    """What is compared with the limits."""
     return {
         "latency_ms": latency_upper_bound(metrics),
         "peak_ram_bytes": metrics["peak_ram_bytes"],
@@ -82,7 +82,7 @@ def upper_bounds(metrics: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def latency_upper_bound(metrics: Mapping[str, Any]) -> float:
-    """The latency of a stage's file that is held against the limit."""
+    """The latency of a stage's file that is compared with the limit."""
     return upper_bound_ms(metrics["latency_ms"], metrics["latency_high_ms"], metrics["latency_source"])
 
 

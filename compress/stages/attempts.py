@@ -57,7 +57,7 @@ class Attempt:
     """What a stage made of a network in ``seconds``.
 
     ``costly`` says why its file costs more than the one before, ``inaccurate`` why too much accuracy is lost; None
-    where that is not so. ``change`` is the accuracy lost against the reference, where it was asked for.
+    where that is not so. ``change`` is the accuracy lost against the reference, where it was requested.
     """
 
     rung: str
@@ -149,7 +149,7 @@ def _run_stage(stage: Stage, before: Home, folder: Path, context: Context, show:
     write_json(partial / ORIGIN, origin)
     began = time.monotonic()
     with show(stage.name) as report:
-        bare = replace(before.artifact, metrics={}, files={}, history=())
+        bare = before.artifact.bare()
         inside = replace(context, checkpoint=partial / "checkpoint.pt", folder=partial, report=report)
         try:
             after = stage(bare, inside)

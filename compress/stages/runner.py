@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from compress.networks.artifact import Artifact
-from compress.networks.network_source import require_savable
 from compress.networks.onnx_export import onnx_bytes
 from compress.progress import progress
 from compress.stage_interface import Context, Stage
@@ -56,7 +55,7 @@ def run_stages(
             folder holds what came of another one, of other options, images, seed, device or budget. What earlier
             stages made stays in their folders and is found again.
     """
-    require_savable(artifact.source)
+    artifact.network.require_savable()
     _check_size(artifact, context)
     if home is None:
         home = folder / "00_start"
@@ -132,7 +131,7 @@ def _log(attempt: Attempt, stage: Stage) -> None:
 
 
 def _with_margin(failed: Attempt, context: Context) -> Context:
-    """Told to lose less, so that what is asked for holds at the upper end of an interval."""
+    """Lowers the accepted loss, so that the requested limit holds at the upper end of an interval."""
     if failed.change is None:
         return context
     asked = confidence_on(failed.change.images, context.max_accuracy_drop, context.confidence)

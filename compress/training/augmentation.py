@@ -29,21 +29,17 @@ class Changes(Protocol):
         """The images (N, C, H, W) in 0..255, changed."""
 
 
-def augment(images: Tensor, generator: torch.Generator, *, flip: bool, augmentation: str = LIGHT) -> Tensor:
-    """Change each image (N, C, H, W) in 0..255 at random.
+def drawn(augmentation: str, shape: tuple[int, ...], generator: torch.Generator, *, flip: bool) -> Changes:
+    """Draw the changes of images (N, C, H, W) with values in 0..255, each by itself.
 
-    ``"light"`` shifts it by up to an eighth of its size, edges repeated; ``"strong"`` also turns it by up to 15
-    degrees, scales it by up to 1.2, and changes brightness, contrast and colours by up to a fifth. Half of the images
-    are mirrored where ``flip`` is set.
+    ``"light"`` shifts an image by up to an eighth of its size, edges repeated; ``"strong"`` also rotates it by up to 15
+    degrees, scales it by up to 1.2, and changes brightness, contrast and colors by up to a fifth. Half of the images
+    are mirrored if ``flip`` is set.
 
-    >>> augment(torch.zeros(2, 1, 8, 8), torch.Generator(), flip=True, augmentation="strong").shape
+    >>> images = torch.zeros(2, 1, 8, 8)
+    >>> drawn("strong", (2, 1, 8, 8), torch.Generator(), flip=True).applied(images).shape
     torch.Size([2, 1, 8, 8])
     """
-    return drawn(augmentation, tuple(images.shape), generator, flip=flip).applied(images)
-
-
-def drawn(augmentation: str, shape: tuple[int, ...], generator: torch.Generator, *, flip: bool) -> Changes:
-    """The changes of an augmentation for images of a shape (N, C, H, W)."""
     kind = Moves if augmentation == LIGHT else Warps
     return kind.drawn(shape, generator, flip=flip)
 

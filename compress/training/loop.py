@@ -12,7 +12,6 @@ from torch import nn
 
 from compress.data.dataset import Dataset
 from compress.progress import Report, no_report
-from compress.training.augmentation import augment
 from compress.training.batches import Batches
 from compress.training.data_parallel import agreed, rank
 from compress.training.evaluation import device_of
@@ -30,7 +29,7 @@ from compress.training.recipe import BeforeStep, Loss, Recipe, Training, label_l
 from compress.training.state import State
 from hw_profiles.errors import InputError
 
-__all__ = ["BeforeStep", "Loss", "Recipe", "Training", "augment", "label_loss", "train"]
+__all__ = ["BeforeStep", "Loss", "Recipe", "Training", "label_loss", "train"]
 
 _CHECKPOINT_SECONDS = 15.0
 

@@ -49,7 +49,7 @@ class Weight:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What stands in the file for one weight: constants, and nodes of which the last makes the weight."""
+    """What is in the file for one weight: constants, and nodes of which the last makes the weight."""
 
     constants: Sequence[Any]
     nodes: Sequence[Any]

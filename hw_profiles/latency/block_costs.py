@@ -63,7 +63,7 @@ def parts_table(device: Device, precision: str) -> PartsTable:
 
 
 class PartsTable:
-    """Costs of parts on one device in one precision; it remembers every part that it was asked for."""
+    """Costs of parts on one device in one precision; computed parts are cached."""
 
     def __init__(self, device: Device, precision: str) -> None:
         self._device, self._precision = device, precision

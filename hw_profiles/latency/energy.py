@@ -40,7 +40,7 @@ def energy(device: Device, ms: float, low_ms: float, high_ms: float) -> Energy |
 
 
 def energy_upper_bound_mj(device: Device, latency_upper_bound_ms: float) -> float | None:
-    """The millijoules that are held against a limit: the latency that is held against one, at the highest published
+    """The millijoules that are compared with a limit: the latency that is compared with one, at the highest published
     power; None where the device states no power.
 
     >>> from hw_profiles import load_device

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 from hw_profiles.cost_model.features import (
     CostFeatures,
@@ -39,9 +40,13 @@ class Latency:
     source: str
     raw_ms: float | None = None
 
+    def facts(self) -> dict[str, Any]:
+        """Its entries in profiles and metrics."""
+        return {f"latency_{name}": getattr(self, name) for name in ("ms", "low_ms", "high_ms", "source", "raw_ms")}
+
 
 def upper_bound_ms(ms: float, high_ms: float, source: str) -> float:
-    """The milliseconds that are held against a limit: of a measurement the upper end of its 90 % interval, of an
+    """The milliseconds that are compared with a limit: of a measurement the upper end of its 90 % interval, of an
     estimate what is kept with a chance of 90 %, its logarithm being normal in the interval.
 
     >>> upper_bound_ms(1.0, 1.25, "measured"), round(upper_bound_ms(1.0, 1.25, "estimated"), 3)

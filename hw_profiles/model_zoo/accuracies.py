@@ -31,7 +31,7 @@ class PublishedAccuracy:
 
 @cache
 def published_accuracies() -> tuple[PublishedAccuracy, ...]:
-    """All rows of the table, the most accurate first. Some models stand in it at several image sizes.
+    """All rows of the table, the most accurate first. Some models are in it at several image sizes.
 
     >>> best = published_accuracies()[0]
     >>> best.image_size, best.top1

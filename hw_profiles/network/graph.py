@@ -44,7 +44,7 @@ class Graph:
 
     ``kept`` has the nodes of each operation that the writer cannot write itself: those of kind ``"other"``,
     around which everything stays float, and some that only move numbers. ``opsets`` are those of the kept nodes, by
-    domain. ``inputs`` and ``outputs`` say what stands in the file where it is not what the workload says; each output
+    domain. ``inputs`` and ``outputs`` say what is in the file where it is not what the workload says; each output
     comes with the tensor that it is, the first one with the workload's output.
 
     >>> from search_spaces import preset

@@ -96,7 +96,7 @@ def read_metadata(source: Path | bytes) -> dict[str, str]:
 
 
 def shown(name: str) -> str:
-    """A name from a file as it may stand in a message: quoted, short, one line.
+    """A name from a file as it may appear in a message: quoted, short, one line.
 
     >>> print(shown("a\\nb"))
     'a\\nb'

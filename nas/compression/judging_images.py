@@ -1,4 +1,4 @@
-"""Which validation images choose among plans, and which judge the plan that was chosen."""
+"""Splits validation images into those that select a plan and those that evaluate the selected plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether any network of a space keeps the limits, found out before anything is trained."""
+"""Checks before training whether any network of a space meets the limits."""
 
 from __future__ import annotations
 

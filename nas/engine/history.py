@@ -1,4 +1,4 @@
-"""What a study holds, read again only where it has changed."""
+"""A cached view of the trials of a study, updated only when they change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Explains why nothing fits: the limit that binds, the smallest values met, the smallest change that would work."""
+"""Explains why nothing fits: the binding limit, the smallest values found, and the smallest change that would work."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Infeasibility:
     _least_excess: float = math.inf
 
     def add(self, costs: Mapping[str, float], limits: Mapping[str, float] | None = None) -> None:
-        """Count one candidate; ``limits`` are those that it was held against, where they are others."""
+        """Count one candidate; ``limits`` are those that it was compared with, if they differ."""
         excess = violations(costs, self.limits if limits is None else limits)
         over = {name: value for name, value in excess.items() if value > 0}
         self.count += 1

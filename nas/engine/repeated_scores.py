@@ -1,4 +1,4 @@
-"""The best candidates of a search, scored again where the error of their scores is larger than their differences."""
+"""Re-evaluates the best candidates if the error of their scores is larger than the differences between them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an evaluation may return beside an accuracy, and whether the validation images are enough to rank candidates."""
+"""The values that an evaluation may return in addition to an accuracy, and whether they can rank candidates."""
 
 from __future__ import annotations
 

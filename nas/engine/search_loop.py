@@ -48,7 +48,7 @@ _FEWEST_EVALUATIONS, _MOST_FAILED = 10, 0.75
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What a search was asked for."""
+    """The settings of a search."""
 
     n_trials: float
     deadline: float
@@ -205,7 +205,7 @@ class SearchLoop:
             repeats = self.history.met_before(stored.number, found)
             if repeats or self.history.started_before(stored.number) >= self.plan.n_trials:
                 self._note(stored._trial_id, attribute.STARTED, False)
-                why = REPEATS if repeats else "other workers had started as many evaluations as were asked for"
+                why = REPEATS if repeats else "other workers had started as many evaluations as were requested"
                 self._prune(stored._trial_id, stored.number, why)
                 return
         self.ownership.hold(stored._trial_id)

@@ -1,4 +1,4 @@
-"""Whose trials are: of this search alone, or of one of several that share a study."""
+"""Which worker evaluates which trial: one search alone, or several that share a study."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looks for a candidate that keeps the budget and was not there before, without a trial of the study."""
+"""Finds candidates that meet the limits and were not proposed before, without adding trials to the study."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def why_nothing_fits(
     """The limit that most candidates break, the smallest value found, and the smallest change of one limit that would
     work.
 
-    ``again`` are the costs of evaluated trials that were taken once more, and then held against the budget itself.
+    ``again`` are the costs of evaluated trials that were taken once more, and then compared with the budget itself.
     """
     met = Infeasibility(budget.limits())
     for trial in study.get_trials(deepcopy=False):

@@ -1,4 +1,4 @@
-"""A process of its own that calls one function, and dies alone."""
+"""A separate process that calls one function, so that a crash does not affect the caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The interface of what evaluates candidates, and how an evaluation fails."""
+"""The interface of executors, which evaluate candidates, and of failed evaluations."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ Evaluate = Callable[[Any, float], Any]
 
 
 def way_of(evaluate: Evaluate, *, alternative: bool) -> Evaluate:
-    """``evaluate``, or its attribute ``alternative`` where that is asked for and there."""
+    """``evaluate``, or its attribute ``alternative`` where that is requested and there."""
     return getattr(evaluate, "alternative", None) or evaluate if alternative else evaluate
 
 

@@ -1,4 +1,4 @@
-"""How much memory a worker may take."""
+"""Limits the memory of a worker process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One long call in a process of its own: where native code crashes, an error is raised instead."""
+"""One long call in a separate process: a crash of native code becomes an exception."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder of temporary files that does not outlive a killed process for long."""
+"""A temporary folder that is cleaned up even if the process is killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many candidates to evaluate at a time: what a short trial of both ways shows to be faster here."""
+"""Chooses the number of parallel evaluations by a short measurement on this machine."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class SelectedModel:
     measured: Latency | None = None
 
     def costs(self) -> dict[str, float]:
-        """What is held against the limits of a Budget, by their names; what the device cannot say is left out."""
+        """What is compared with the limits of a Budget, by their names; what the device cannot say is left out."""
         costs = {
             "latency_ms": self.latency_upper_bound_ms,
             "peak_ram_bytes": float(self.peak_ram_bytes),

@@ -1,4 +1,4 @@
-"""The plain networks of a run: published ones, at the width and the resolution that keep the limits."""
+"""The reference networks of a run: published ones, at a width and resolution that meet the limits."""
 
 from __future__ import annotations
 

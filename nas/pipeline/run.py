@@ -98,7 +98,7 @@ def _all_phases(job: Job, folder: Path, clock: Clock) -> Result:
     if plan is not None and job.config.stages == AUTO:
         stages = [stage for stage in stages if pays(stage, job, winner)]
     context = shipped.context(winner, teacher_info)
-    with user_input():  # a stage that was asked for may not fit the network that was found
+    with user_input():  # a stage that was requested may not fit the network that was found
         artifact = _compressed(job, winner, stages, context, clock)
     baseline = _baseline(
         shipped, teacher_info, folder / "baseline", clock, winners_shape=arch.input_shape, winners_recipe=recipe

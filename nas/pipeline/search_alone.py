@@ -1,4 +1,4 @@
-"""The search without what follows it, and a worker that joins one."""
+"""``nas search`` without a final training, and workers that join a search."""
 
 from __future__ import annotations
 

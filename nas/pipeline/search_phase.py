@@ -1,4 +1,4 @@
-"""The search of a run: candidates trained for a short while in processes of their own, and the choice among them."""
+"""The search of a run: candidates are trained briefly in separate processes, and one is selected."""
 
 from __future__ import annotations
 

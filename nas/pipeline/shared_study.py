@@ -1,4 +1,4 @@
-"""A study that several machines work on holds all that a worker needs, and refuses one that has something else."""
+"""The record in a shared study that tells workers the settings; workers with other settings are rejected."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ class Clock:
     """Divides what is left of the time among the phases still to come, and remembers what it gave.
 
     Without ``total`` every phase may take as long as it needs. ``weights`` are the phases' relative shares, and
-    ``reserve`` the seconds that are kept for what follows them. What was given stands in plan.json, so a run that goes
+    ``reserve`` the seconds that are kept for what follows them. The settings are in plan.json, so a run that goes
     on gives the same again; time that passed between two starts does not count.
     """
 

@@ -46,7 +46,8 @@ def counts(trials: Mapping[str, int]) -> str:
     '7 candidates: 6 briefly trained, 1 rejected before training (over the limits or duplicate).'
     """
     listed = ", ".join(f"{trials[state]} {what}" for state, what in _STATES.items() if trials.get(state))
-    return f"{sum(trials.values())} candidates: {listed or 'none'}."
+    total = sum(trials.values())
+    return f"{total} candidate{'' if total == 1 else 's'}: {listed or 'none'}."
 
 
 def _finalists(study: optuna.Study) -> tuple[Markup, ...]:

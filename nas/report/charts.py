@@ -14,7 +14,7 @@ from nas.report.svg import element, joined, label, line, picture, ticks, title
 Row = Mapping[str, Any]
 
 _WIDTH = 1080
-_LABEL_WIDTH, _PANEL_WIDTH, _PANEL_GAP, _STAGES_TOP, _STAGE_HEIGHT = 120, 200, 120, 38, 54
+_LABEL_WIDTH, _PANEL_WIDTH, _PANEL_GAP, _STAGES_TOP, _STAGE_HEIGHT = 145, 190, 120, 38, 54
 _BLOCK_HEIGHT, _WIDEST, _AXIS = 34, 240, 215
 _MEMORY_HEIGHT = 280
 

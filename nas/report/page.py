@@ -196,7 +196,9 @@ def _stages(metrics: Metrics) -> tuple[Markup, ...]:
             f"Latency is for batch size 1 on {threads}; the column “latency source” says whether it was measured or "
             "estimated. Estimates come from the cost model of the device and are ignored when a measurement exists. "
             "File size is that of the ONNX file. Peak RAM is computed from activation lifetimes. The test set was used "
-            "only for the final evaluation.",
+            "only for the final evaluation."
+            + " Validation accuracy is n/a for models that were trained on the validation images, too."
+            * any(row.get("val_seen") for row in rows),
         ),
     )
 
@@ -211,7 +213,7 @@ def _cells(row: Metrics) -> list[str]:
     remark = row.get("note", "final model" if row.get("deployed") else "")
     return [
         row["label"],
-        "n/a (used for training)" if row.get("val_seen") else percent(row["val_accuracy"]),
+        "n/a" if row.get("val_seen") else percent(row["val_accuracy"]),
         f"{percent(row['test_accuracy'])} ({_percents(row['test_accuracy_low'], row['test_accuracy_high'])})",
         percent(row.get("test_balanced_accuracy")),
         show("params", ","),

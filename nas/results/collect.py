@@ -309,7 +309,7 @@ def _winner_trial(found: Findings) -> int | None:
 
 
 def energy_facts(final: Mapping[str, Any], device: Device) -> dict[str, float | None]:
-    """``energy_mj`` that is held against a limit, and what is expected with its 90% interval; None where the device
+    """``energy_mj`` that is compared with a limit, and what is expected with its 90% interval; None where the device
     states no power.
 
     >>> from hw_profiles import load_device
@@ -332,7 +332,7 @@ SELECTED = "selected network"
 
 
 def value_sources(final: Mapping[str, Any]) -> dict[str, str]:
-    """Where each value that is held against a limit comes from.
+    """Where each value that is compared with a limit comes from.
 
     >>> value_sources({"latency_source": "measured"})
     {'latency_ms': 'measured', 'peak_ram_bytes': 'computed', 'flash_bytes': 'computed'}
@@ -343,7 +343,7 @@ def value_sources(final: Mapping[str, Any]) -> dict[str, str]:
 
 
 def limited_values(final: Mapping[str, Any]) -> dict[str, float | None]:
-    """What is held against the limits, energy included."""
+    """What is compared with the limits, energy included."""
     return {**upper_bounds(final), "energy_mj": final.get("energy_mj")}
 
 
@@ -409,9 +409,9 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     state = f"{met}: {shown}" if limits else "no limits were set"
     differing, images = final["test_differing_from_pytorch"], final["test_images"]
     same = (
-        f"{differing} of {images:,} predictions differ from those in PyTorch"
+        f"{differing} of {images:,} predictions differ{'s' * (differing == 1)} from those in PyTorch"
         if differing
-        else ("same predictions as in PyTorch")
+        else "same predictions as in PyTorch"
     )
     program = f"; {verification_text(metrics['c99'])}" if metrics.get("c99") else ""
     return (

@@ -1,4 +1,4 @@
-"""Reads metrics.json of a folder from anywhere."""
+"""Reads metrics.json of a run folder, which may come from someone else."""
 
 from __future__ import annotations
 

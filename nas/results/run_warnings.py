@@ -25,7 +25,7 @@ def run_warnings(rows: Sequence[Mapping[str, Any]], data: Dataset) -> list[str]:
 
 
 def missing_weights(init: Mapping[str, Any]) -> list[str]:
-    """One line where pretrained weights were asked for and none were found.
+    """One line where pretrained weights were requested and none were found.
 
     >>> missing_weights({"preset": None, "text": "starts from random weights"})
     ['starts from random weights']

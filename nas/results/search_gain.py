@@ -1,4 +1,4 @@
-"""Whether a search found more than the known networks that were candidates of it."""
+"""Whether a search found a better network than the reference networks among its candidates."""
 
 from __future__ import annotations
 

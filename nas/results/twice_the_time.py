@@ -1,4 +1,4 @@
-"""What a longer training is expected to bring."""
+"""The accuracy gain expected from a longer training."""
 
 from __future__ import annotations
 

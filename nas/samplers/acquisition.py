@@ -1,4 +1,4 @@
-"""How much a candidate promises: expected improvement of one objective, and of a front whose costs are known."""
+"""Acquisition functions: expected improvement, and expected hypervolume improvement with known costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sampler may propose: the codes of candidates, which of them were there before, and which keep the limits."""
+"""The candidates that a sampler may propose: new ones that meet the limits."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Candidates:
     def proposals(self, codes: Array, most_costs: int) -> Iterator[Proposal]:
         """The proposals of rows of codes that are new and keep the limits, in that order.
 
-        At most ``most_costs`` candidates are asked for their costs.
+        At most ``most_costs`` candidates have their costs computed.
         """
         yielded = set(self._identities)
         for row in codes:

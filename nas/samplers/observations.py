@@ -1,4 +1,4 @@
-"""What the trials of a study tell a model: values, partial scores, constraints, and who is still at work."""
+"""Converts the trials of a study to training data of a model: values, partial scores, constraints, running trials."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def observations(
 ) -> Observations:
     """The evaluated trials, and those stopped early with the final accuracy that others reached from such a score.
 
-    ``objectives`` are accuracy and names of costs, which stand in an attribute of the trials.
+    ``objectives`` are accuracy and names of costs, which are in an attribute of the trials.
     """
     signs = np.array([1.0 if direction == StudyDirection.MAXIMIZE else -1.0 for direction in directions])
     values = {

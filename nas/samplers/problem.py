@@ -1,4 +1,4 @@
-"""What a sampler may know of a search beside its trials: the space, the costs and their limits."""
+"""The description of a search that a sampler receives: the space, the costs and their limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a space is asked with to build one candidate of given values, outside of any study."""
+"""A stand-in for an Optuna trial that builds a candidate of given values outside of any study."""
 
 from __future__ import annotations
 

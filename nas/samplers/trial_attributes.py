@@ -1,4 +1,4 @@
-"""What the search writes beside a trial's parameters and values, and what can be read from it."""
+"""The attributes that the search stores in addition to the parameters and values of a trial."""
 
 from __future__ import annotations
 

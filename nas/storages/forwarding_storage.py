@@ -1,4 +1,4 @@
-"""The base of storages that stand before another one."""
+"""The base class of storages that wrap another storage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A storage by its address: a file, a database server, a journal, a gRPC proxy."""
+"""Opens a storage by its address: a file, a database server, a journal, or a gRPC proxy."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def _connected(url: URL, engine_options: dict[str, Any]) -> RDBStorage:
 
 
 def _open_journal(path: Path) -> BaseStorage:
-    path = path.absolute()  # the lock stands beside the file, wherever the process goes
+    path = path.absolute()  # the lock file is next to the file, wherever the process goes
     if not path.parent.is_dir():
         raise InputError(f"storage {path}: there is no folder {path.parent}")
     try:

@@ -1,4 +1,4 @@
-"""What can be saved of a damaged SQLite file: every trial that can still be read whole, in a new file."""
+"""Recovers from a damaged SQLite file every trial that can still be read completely, into a new file."""
 
 from __future__ import annotations
 

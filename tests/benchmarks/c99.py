@@ -90,7 +90,7 @@ def exact(case: str, seed: int) -> dict[str, Any]:
         "code_bytes": small.code,
         "constant_bytes": small.constants,
         "weights": network.weights,
-        "channels": network.weighted_channels,
+        "channels": sum(len(step.weight) for step in network.convolutions()),
         "problems": list(result.problems),
     }
 

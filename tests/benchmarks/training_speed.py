@@ -27,7 +27,8 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from compress import Dataset, Recipe, load_data
 from compress.distillation.guided_training import guided_training
-from compress.training.loop import augment, train
+from compress.training.augmentation import LIGHT, drawn
+from compress.training.loop import train
 from hw_profiles.measurement.latency_measurement import median_interval
 from search_spaces import build_model, preset
 from search_spaces.arch import Arch
@@ -60,7 +61,9 @@ def plain_loop(model: nn.Module, teacher: nn.Module | None, data: Dataset, recip
             model.parameters(), lr=recipe.learning_rate, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
         )
         for chosen in torch.randperm(len(labels), generator=generator)[: STEPS * BATCH_SIZE].split(BATCH_SIZE):
-            pixels = augment(images[chosen], generator, flip=True).float() / 255
+            pixels = (
+                drawn(LIGHT, tuple(images[chosen].shape), generator, flip=True).applied(images[chosen]).float() / 255
+            )
             x = (pixels.contiguous(memory_format=torch.channels_last) - mean) / std
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 logits = model(x)

@@ -1,4 +1,4 @@
-"""Where the tensors of a program lie in its arena."""
+"""Plans the offsets of a program's tensors in its arena."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions of single numbers, and sums and products of tensors and constants."""
+"""Elementwise functions, and sums and products of tensors and constants."""
 
 from __future__ import annotations
 

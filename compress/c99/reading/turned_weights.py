@@ -1,4 +1,4 @@
-"""Weights that a file turns after DequantizeLinear, turned before it."""
+"""Weights that a file transposes after DequantizeLinear; the transposition is applied to the integers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels given as an array, in the forms in which people have them."""
+"""Labels given as an array: integers, strings or one-hot rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a source holds and a data set does not, counted by reason."""
+"""Counts, by reason, the files of a source that are not part of the dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large the elements around one of a matrix are, as far as they are known when it is decoded."""
+"""The magnitudes of the neighbors of each element of a matrix that are known when it is decoded."""
 
 from __future__ import annotations
 

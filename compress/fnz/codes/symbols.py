@@ -1,4 +1,4 @@
-"""Codes a row of bytes by whichever method makes it smallest."""
+"""Codes a sequence of bytes with whichever method gives the smallest result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a convolution or linear layer reads, at some places of each image."""
+"""Samples the inputs of a convolution or linear layer at some positions of each image."""
 
 from __future__ import annotations
 

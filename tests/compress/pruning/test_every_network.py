@@ -13,11 +13,10 @@ from torch import nn
 from compress import Artifact, Context, Prune
 from compress.networks.network_source import GivenModule, OnnxFile, Timm
 from compress.networks.slice_channels import cut_module
-from compress.pruning.block_removal import removable_blocks, without_block
 from compress.pruning.channel_groups import kept_channels
 from compress.pruning.module_groups import find_groups
 from compress.pruning.module_widths import ModuleWidths
-from compress.pruning.prunable_network import prunable_network
+from compress.pruning.prunable_network import prunable_network, removable_blocks, without
 from hw_profiles import profile
 from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.torch_io.trace import trace
@@ -96,7 +95,7 @@ def test_blocks_of_a_module_are_those_of_its_arch() -> None:
     assert removable_blocks(module) == removable_blocks(artifact)
     x = torch.randn(2, 3, 32, 32)
     for place in removable_blocks(artifact)[:2]:
-        one, other = without_block(artifact, place), without_block(module, place)
+        one, other = without(artifact, place), without(module, place)
         with torch.inference_mode():
             torch.testing.assert_close(one.model()(x), other.model()(x), rtol=0, atol=0)
 
@@ -139,6 +138,4 @@ def test_a_block_that_is_called_with_more_than_a_tensor_stays() -> None:
 
     artifact = of_module(Net())
     assert removable_blocks(artifact) == []
-    with pytest.raises(ValueError, match=r"must be one of none, got 'blocks\.0'"):
-        without_block(artifact, "blocks.0")
     assert isinstance(artifact.source, GivenModule)

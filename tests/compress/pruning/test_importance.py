@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from compress import Artifact, Context, Prune
 from compress.pruning.arch_widths import prunable_groups
 from compress.pruning.importance import channel_scores
-from compress.pruning.module_groups import module_groups
+from compress.pruning.module_groups import find_groups
 from compress.pruning.prunable_network import prunable_network
 from tests.compress.model_kinds import BLINK
 
@@ -43,7 +43,7 @@ def test_so_it_does_in_any_module(criterion: str) -> None:
     module = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 4, 1))
     with torch.no_grad():
         module[0].weight.copy_(filters(module[0].weight.shape))
-    scores = channel_scores(module, module_groups(module, (3, 8, 8)), criterion)
+    scores = channel_scores(module, find_groups(module, (3, 8, 8)).groups, criterion)
     assert scores["0"].argmin() == LEAST[criterion]
 
 
@@ -63,7 +63,7 @@ def test_taylor_adds_up_what_all_writers_of_a_channel_do() -> None:
     """With its sign, as the gradient of one gate on all of them (1906.10771)."""
     torch.manual_seed(0)
     module, x, labels = Residual(), torch.randn(6, 3, 8, 8), torch.arange(6) % 4
-    (scores,) = channel_scores(module, module_groups(module, (3, 8, 8)), "taylor", [(x, labels)]).values()
+    (scores,) = channel_scores(module, find_groups(module, (3, 8, 8)).groups, "taylor", [(x, labels)]).values()
     gate = torch.ones(16, requires_grad=True)
     for writer in (module.first, module.second):
         writer.register_forward_hook(lambda layer, given, made: made * gate.view(1, -1, 1, 1))

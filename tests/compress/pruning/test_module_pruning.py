@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from compress import load_data
 from compress.networks.slice_channels import INPUTS, cut_module
 from compress.pruning.importance import CRITERIA
-from compress.pruning.module_groups import module_groups
+from compress.pruning.module_groups import find_groups
 from compress.pruning.prunable_network import PrunableNetwork
 from hw_profiles import Device, load_device, profile
 from tests.contracts import with_random_statistics
@@ -202,9 +202,19 @@ def test_what_cannot_be_cut_is_held_whole(device: Device) -> None:
             x = self.grouped(self.scaled(x) * self.factor)
             return F.adaptive_avg_pool2d(self.last(torch.relu(self.free(self.group_norm(self.normed(x))))), 1)
 
-    assert set(module_groups(Bound(), SHAPE)) == {"free"}
+    assert set(find_groups(Bound(), SHAPE).groups) == {"free"}
     pruned = prune_module(Bound(), SHAPE, device, amount=0.5)
     assert pruned.model(torch.zeros(1, *SHAPE)).shape == (1, 4, 1, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["skresnet18", "res2net50_14w_8s"])
+def test_networks_of_branches_that_are_weighed_or_chained_are_pruned(name: str, device: Device) -> None:
+    network = timm.create_model(name, num_classes=3).eval()
+    pruned = prune_module(network, (3, 64, 64), device, amount=0.3, criterion="l2").model
+    assert pruned(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
+    left, before = (sum(p.numel() for p in each.parameters()) for each in (pruned, network))
+    assert left < 0.9 * before
 
 
 @pytest.mark.slow
@@ -213,7 +223,7 @@ def test_views_that_cannot_be_followed_are_refused_with_what_to_do() -> None:
     with pytest.raises(
         ValueError, match=r"SHViT: cannot be followed .*one of its views.*sparsify or quantize it instead"
     ):
-        module_groups(network, (3, 64, 64))
+        find_groups(network, (3, 64, 64))
 
 
 def test_impossible_requests_are_refused(device: Device) -> None:

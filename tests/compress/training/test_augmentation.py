@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from compress.training.augmentation import Warps, augment
+from compress.training.augmentation import Warps, drawn
 
 
 def _images(height: int = 12, width: int = 12) -> torch.Tensor:
@@ -59,7 +59,7 @@ def test_drawn_changes_are_turns_scales_and_shifts_within_the_limits() -> None:
 
 
 def test_strong_changes_stay_in_the_range_of_bytes() -> None:
-    found = augment(_images(), torch.Generator().manual_seed(2), flip=True, augmentation="strong")
+    found = drawn("strong", tuple(_images().shape), torch.Generator().manual_seed(2), flip=True).applied(_images())
     assert found.min() >= 0
     assert found.max() <= 255
     assert found.std() > 30

@@ -11,7 +11,7 @@ import torch
 
 from compress.data.dataset import Split
 from compress.data.preprocessing import Preprocessing
-from compress.training.augmentation import augment
+from compress.training.augmentation import LIGHT, drawn
 from compress.training.batches import Batches
 
 
@@ -34,7 +34,7 @@ def random_images(count: int, height: int = 16, width: int = 24, channels: int =
 @pytest.mark.parametrize("channels", [1, 3])
 def test_each_pixel_is_one_of_its_image_at_the_shifted_place(channels: int, flip: bool) -> None:
     images = torch.from_numpy(random_images(64, channels=channels)).permute(0, 3, 1, 2)
-    found = augment(images, torch.Generator().manual_seed(3), flip=flip)
+    found = drawn(LIGHT, tuple(images.shape), torch.Generator().manual_seed(3), flip=flip).applied(images)
     generator = torch.Generator().manual_seed(3)
     places = [
         (torch.arange(size) + torch.randint(-(size // 8), size // 8 + 1, (64, 1), generator=generator)).clamp(

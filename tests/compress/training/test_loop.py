@@ -18,8 +18,9 @@ from compress.data.dataset import Dataset
 from compress.data.in_memory import arrays_dataset
 from compress.data.preprocessing import METADATA_KEY
 from compress.distillation.distill import soft_target_loss
+from compress.training.augmentation import LIGHT, drawn
 from compress.training.evaluation import evaluate, predict
-from compress.training.loop import Recipe, augment, train
+from compress.training.loop import Recipe, train
 from compress.training.teachers import ModuleTeacher, OnnxTeacher, teacher_accuracy, trained_teacher
 from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.torch_io.timm_models import check_timm_name
@@ -147,13 +148,13 @@ def test_measuring_the_number_format_changes_no_weight(digits: Dataset) -> None:
 
 def test_augmented_images_are_shifted_and_mirrored_ones() -> None:
     images = torch.arange(64 * 64, dtype=torch.float32).reshape(64, 1, 8, 8)
-    seen = augment(images, torch.Generator().manual_seed(0), flip=True)
+    seen = drawn(LIGHT, tuple(images.shape), torch.Generator().manual_seed(0), flip=True).applied(images)
     mirrored = sum(bool((row[0, 0, 0] > row[0, 0, -1]).item()) for row in seen)
     assert 16 < mirrored < 48
     for before, after in zip(images, seen, strict=True):
         assert set(after.flatten().tolist()) <= set(before.flatten().tolist())
         assert after.unique().numel() >= 49
-    unflipped = augment(images, torch.Generator().manual_seed(0), flip=False)
+    unflipped = drawn(LIGHT, tuple(images.shape), torch.Generator().manual_seed(0), flip=False).applied(images)
     assert all(row[0, 0, 0] < row[0, 0, -1] for row in unflipped)
 
 
