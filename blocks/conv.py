@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -51,6 +53,25 @@ class ConvNormAct(nn.Module):
         return y
 
 
+def window_conv(spec: BlockSpec, in_channels: int, out_channels: int, *, groups: int = 1) -> ConvNormAct:
+    """The convolution of a block that has its window, stride and activation."""
+    return ConvNormAct(
+        in_channels,
+        out_channels,
+        kernel_size=spec.kernel_size,
+        stride=spec.stride,
+        groups=groups,
+        activation=spec.activation,
+        padding=spec.padding,
+        norm_eps=spec.norm_eps,
+    )
+
+
+def pointwise_conv(spec: BlockSpec, in_channels: int, out_channels: int, activation: str) -> ConvNormAct:
+    """A 1×1 convolution of a block."""
+    return ConvNormAct(in_channels, out_channels, kernel_size=1, activation=activation, norm_eps=spec.norm_eps)
+
+
 class Conv(ConvNormAct):
     """The block ``conv``: one ConvNormAct, added to its input where the spec has an identity shortcut."""
 
@@ -85,23 +106,13 @@ class ResidualConv(nn.Module):
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__()
 
-        def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int, activation: str) -> ConvNormAct:
-            return ConvNormAct(
-                in_channels,
-                out_channels,
-                kernel_size=kernel_size,
-                stride=stride,
-                activation=activation,
-                padding=spec.padding,
-                norm_eps=spec.norm_eps,
-            )
-
-        k, mid = spec.kernel_size, spec.mid_channels
-        self.conv1 = conv(spec.in_channels, mid, k, spec.stride, spec.activation)
-        self.conv2 = conv(mid, spec.out_channels, k, 1, "none")
+        linear = replace(spec, activation="none")
+        self.conv1 = window_conv(spec, spec.in_channels, spec.mid_channels)
+        self.conv2 = window_conv(replace(linear, stride=1), spec.mid_channels, spec.out_channels)
         self.identity = spec.shortcut == "identity"
         projected = spec.shortcut == "projection"
-        self.project = conv(spec.in_channels, spec.out_channels, 1, spec.stride, "none") if projected else None
+        side = replace(linear, kernel_size=1)
+        self.project = window_conv(side, spec.in_channels, spec.out_channels) if projected else None
         self.act = build_activation(spec.activation)
 
     def forward(self, x: Tensor) -> Tensor:

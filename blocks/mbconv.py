@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from blocks.attention import build_squeeze_excite
-from blocks.conv import ConvNormAct
+from blocks.conv import pointwise_conv, window_conv
 from blocks.spec import BlockSpec
 
 
@@ -22,23 +22,10 @@ class InvertedResidual(nn.Module):
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__()
         mid = spec.mid_channels
-        self.expand = ConvNormAct(
-            spec.in_channels, mid, kernel_size=1, activation=spec.activation, norm_eps=spec.norm_eps
-        )
-        self.depthwise = ConvNormAct(
-            mid,
-            mid,
-            kernel_size=spec.kernel_size,
-            stride=spec.stride,
-            groups=mid,
-            activation=spec.activation,
-            padding=spec.padding,
-            norm_eps=spec.norm_eps,
-        )
+        self.expand = pointwise_conv(spec, spec.in_channels, mid, spec.activation)
+        self.depthwise = window_conv(spec, mid, mid, groups=mid)
         self.se = build_squeeze_excite(mid, spec.se_channels, spec.se_activation, spec.gate)
-        self.project = ConvNormAct(
-            mid, spec.out_channels, kernel_size=1, activation=spec.output_activation, norm_eps=spec.norm_eps
-        )
+        self.project = pointwise_conv(spec, mid, spec.out_channels, spec.output_activation)
         self.identity = spec.shortcut == "identity"
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,19 +46,9 @@ class FusedInvertedResidual(nn.Module):
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__()
         mid = spec.mid_channels
-        self.expand = ConvNormAct(
-            spec.in_channels,
-            mid,
-            kernel_size=spec.kernel_size,
-            stride=spec.stride,
-            activation=spec.activation,
-            padding=spec.padding,
-            norm_eps=spec.norm_eps,
-        )
+        self.expand = window_conv(spec, spec.in_channels, mid)
         self.se = build_squeeze_excite(mid, spec.se_channels, spec.se_activation, spec.gate)
-        self.project = ConvNormAct(
-            mid, spec.out_channels, kernel_size=1, activation=spec.output_activation, norm_eps=spec.norm_eps
-        )
+        self.project = pointwise_conv(spec, mid, spec.out_channels, spec.output_activation)
         self.identity = spec.shortcut == "identity"
 
     def forward(self, x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from blocks.attention import build_squeeze_excite
-from blocks.conv import ConvNormAct
+from blocks.conv import pointwise_conv, window_conv
 from blocks.spec import BlockSpec
 
 
@@ -20,24 +20,10 @@ class DepthwiseSeparable(nn.Module):
 
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__()
-        self.depthwise = ConvNormAct(
-            spec.in_channels,
-            spec.in_channels,
-            kernel_size=spec.kernel_size,
-            stride=spec.stride,
-            groups=spec.in_channels,
-            activation=spec.activation,
-            padding=spec.padding,
-            norm_eps=spec.norm_eps,
-        )
-        self.se = build_squeeze_excite(spec.in_channels, spec.se_channels, spec.se_activation, spec.gate)
-        self.project = ConvNormAct(
-            spec.in_channels,
-            spec.out_channels,
-            kernel_size=1,
-            activation=spec.output_activation,
-            norm_eps=spec.norm_eps,
-        )
+        channels = spec.in_channels
+        self.depthwise = window_conv(spec, channels, channels, groups=channels)
+        self.se = build_squeeze_excite(channels, spec.se_channels, spec.se_activation, spec.gate)
+        self.project = pointwise_conv(spec, channels, spec.out_channels, spec.output_activation)
         self.identity = spec.shortcut == "identity"
 
     def forward(self, x: Tensor) -> Tensor:

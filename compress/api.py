@@ -27,7 +27,7 @@ from compress.distillation.distill import Distill
 from compress.distillation.ensemble import Ensemble
 from compress.fnz.files import Encoded, decode_file, encode_file
 from compress.networks.artifact import Artifact
-from compress.networks.as_artifact import Data, Model, Shape, as_artifact, as_dataset, fitted
+from compress.networks.as_artifact import Data, Model, Shape, as_artifact, as_dataset, fitted, is_model, onnx_path
 from compress.networks.calibration_data import GIVEN, Inputs, calibration_dataset, fitted_inputs, of_one_input
 from compress.networks.onnx_export import onnx_bytes, onnx_outputs
 from compress.pruning.prune import Prune
@@ -45,7 +45,6 @@ from compress.training.teachers import ModuleTeacher, OnnxTeacher, Teacher, pixe
 from hw_profiles.budget import Budget
 from hw_profiles.devices.device_file import load_device
 from hw_profiles.errors import InputError
-from search_spaces.arch import Arch
 
 _JUDGED_IMAGES = 1000
 
@@ -271,9 +270,8 @@ def encode(model: Model, out: Path | str, *, input_shape: Shape | None = None) -
     Raises:
         InputError: a module without ``input_shape``, or one that cannot be exported.
     """
-    if isinstance(model, str | Path) and str(model).endswith(".onnx"):
-        return encode_file(Path(model), out)
-    return encode_file(onnx_bytes(as_artifact(model, None, input_shape=input_shape)), out)
+    file = onnx_path(model) or onnx_bytes(as_artifact(model, None, input_shape=input_shape))
+    return encode_file(file, out)
 
 
 def decode(path: Path | str, out: Path | str) -> None:
@@ -296,10 +294,10 @@ def _begin(
 ) -> tuple[Artifact, Context]:
     """The artifact and what a stage works with; what ``trains`` needs labels of the network's classes."""
     images = as_dataset(data, seed) if trains else calibration_dataset(data, seed, input_shape=_shape_of(model, data))
-    if not (isinstance(model, str | Path) and str(model).endswith(".onnx")):
+    if onnx_path(model) is None:
         images = of_one_input(images)
     artifact = as_artifact(model, images, trains=trains)
-    bare = replace(artifact, metrics={}, files={}, history=())
+    bare = artifact.bare()
     read = fitted(images, bare) if trains else fitted_inputs(images, bare)
     return bare, Context(data=read, device=load_device(device), seed=seed, measured=False)
 
@@ -354,9 +352,9 @@ def _teachers(given: Model | Teacher | Sequence[Model | Teacher] | None, data: D
 
 
 def _teacher(teacher: Model | Teacher, data: Dataset) -> Teacher:
-    if isinstance(teacher, str | Path) and str(teacher).endswith(".onnx"):
-        return OnnxTeacher(Path(teacher), data)
-    if not isinstance(teacher, nn.Module | Arch | Artifact | str | Path):
+    if (file := onnx_path(teacher)) is not None:
+        return OnnxTeacher(file, data)
+    if not is_model(teacher):
         if not callable(teacher):
             raise InputError(f"teacher must be a model, a callable, or a list of these, got {type(teacher).__name__}")
         _check_teaches(teacher, data)
@@ -398,9 +396,9 @@ def _judged(before: Artifact, after: Artifact, context: Context) -> Artifact:
     ratios = {
         name: signal_to_noise_db(value, changed[name]) if value.shape == changed[name].shape else -math.inf
         for name, value in outputs.items()
-        if name in changed
+        if name in changed and value.dtype.kind in "fiub"  # text says nothing of differences
     }
-    found["val_snr_db"] = min(ratios.values())
+    found["val_snr_db"] = min(ratios.values(), default=math.inf)
     if len(ratios) > 1:
         found["val_snr_db_of_outputs"] = ratios
     return replace(after, metrics={**after.metrics, **found})

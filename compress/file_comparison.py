@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.dataset import Dataset
-from compress.data.network_inputs import NamedInputs, NetworkInputs, sides_of
+from compress.data.network_inputs import NamedInputs, NetworkInputs, picture_record, sides_of
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.layer_errors import Feed, LayerError, difference, finite, layer_errors
 from compress.networks.calibration_data import with_fitting_labels
@@ -24,6 +24,7 @@ from hw_profiles.onnx_io.session import as_feed, fixed_batch, open_session, run_
 
 THRESHOLD = 0.1
 _LAYER_EXAMPLES, _LAYER_BATCH, _BATCH = 64, 4, 64
+_MOST_NUMBERS = 64 * 1024**2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,22 +114,25 @@ def compare_files(one: bytes, other: bytes, data: Dataset, *, threshold: float =
         largest_logit=first.largest,
         file_bytes=(len(one), len(other)),
         threshold=threshold,
-        layers=tuple(layer_errors((one, other), _paired(sides, _LAYER_BATCH, _LAYER_EXAMPLES))),
+        layers=tuple(layer_errors((one, other), _paired(sides, _layer_batch(sides), _LAYER_EXAMPLES))),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """A file, its session, what it reads of the data, and the numbers of classes that it tells apart, if it does."""
+    """A file, its session, what it reads of the data, the numbers of classes that it tells apart, if it does, and the
+    numbers in all tensors of one example."""
 
     session: Any
     inputs: Any
     record: Preprocessing
     classes: int | None
     batch: int
+    numbers: int
 
     @classmethod
     def of(cls, file: bytes, other: bytes, data: Dataset) -> _Side:
+        session = open_session(file)
         if isinstance(data.preprocessing, NetworkInputs):
             record: Preprocessing = data.preprocessing
             workload = _workload(file, sides_of(data.test.images))
@@ -136,11 +140,13 @@ class _Side:
         else:
             record = _record(file) or _record(other) or data.preprocessing
             workload = _workload(file, record.input_shape)
-            inputs = _images_for(workload, record, data)
-        session, output = open_session(file), workload.shapes[workload.output]
+            record = _as_read(workload, record, data, in_bytes=session.get_inputs()[0].type == "tensor(uint8)")
+            inputs = data.resized(*record.sizes[-1]).test.images
+        output = workload.shapes[workload.output]
         classes = output[1] if len(output) == 2 and output[1] > 1 else None
         whole = isinstance(inputs, NamedInputs) and inputs.whole_calls
-        return cls(session, inputs, record, classes, 1 if whole else fixed_batch(session))
+        numbers = sum(map(math.prod, workload.shapes.values()))
+        return cls(session, inputs, record, classes, 1 if whole else fixed_batch(session), numbers)
 
     def feeds(self, size: int, count: int) -> Iterator[Feed]:
         """What the calls read of the first ``count`` examples, so many at a time or as many as the file says."""
@@ -226,9 +232,14 @@ def _paired(sides: Sequence[_Side], size: int, count: int) -> Iterator[tuple[Fee
     if len(batches) > 1:
         raise InputError(f"both files must read batches of one size, got {' and '.join(map(str, sorted(batches)))}")
     if batches:
-        size = batches.pop()
+        size, count = batches.pop(), min(count, *(len(side.inputs) for side in sides))
         count -= count % size  # a rest that is no batch cannot be fed
     yield from zip(*(side.feeds(size, count) for side in sides), strict=True)
+
+
+def _layer_batch(sides: Sequence[_Side]) -> int:
+    """As many examples as leave room for all tensors of both files at once."""
+    return min(max(_MOST_NUMBERS // max(sum(side.numbers for side in sides), 1), 1), _LAYER_BATCH)
 
 
 def _decibels(signal: float, noise: float) -> float:
@@ -237,13 +248,15 @@ def _decibels(signal: float, noise: float) -> float:
     return 10 * math.log10(signal / noise) if signal else -math.inf
 
 
-def _images_for(workload: Workload, record: Preprocessing, data: Dataset) -> NDArray[np.uint8]:
-    shape = workload.shapes[workload.input]
+def _as_read(workload: Workload, record: Preprocessing, data: Dataset, *, in_bytes: bool) -> Preprocessing:
+    """The record of images as the file reads them."""
+    shape, channels = workload.shapes[workload.input], data.preprocessing.channels
     if workload.further_inputs:
         raise InputError(f"the inputs {', '.join(workload.inputs)} must be given by name, got images")
-    if len(shape) != 4 or shape[1] != data.preprocessing.channels or record.channels != shape[1]:
-        raise InputError(f"a file must read images (N, {data.preprocessing.channels}, H, W), one reads {shape}")
-    return data.resized(shape[2], shape[3]).test.images
+    found = picture_record(record, shape[1:], in_bytes=in_bytes)
+    if found is None or record.channels != channels:
+        raise InputError(f"a file must read images (N, {channels}, H, W) or (N, H, W, {channels}), one reads {shape}")
+    return found
 
 
 def _record(file: bytes) -> Preprocessing | None:

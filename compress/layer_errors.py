@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from hw_profiles.errors import InputError
+from hw_profiles.errors import InputError, first_line
 from hw_profiles.onnx_io.graph_edges import consumers_of, needed_nodes
 from hw_profiles.onnx_io.session import run_session
 from hw_profiles.onnx_io.untrusted_file import load_model, shown
@@ -91,7 +91,7 @@ def _open_wide(model: Any, names: list[str]) -> Any:
     try:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(f"ONNX Runtime cannot run a file layer by layer ({shown(reason)})") from None
 
 

@@ -14,6 +14,7 @@ from hw_profiles.cost_model.kernel_costs import CostTable, KernelCost
 from hw_profiles.cost_model.plain_costs import plain_costs
 from hw_profiles.cost_model.refine import Refined, refine
 from hw_profiles.cost_model.scaling import Scaling, scale
+from hw_profiles.cost_model.size_regression import mixture, size_regression
 from hw_profiles.devices.device import Device
 from hw_profiles.devices.facts import NINETY
 from hw_profiles.errors import InputError
@@ -25,8 +26,10 @@ _FEWEST_TO_JUDGE = 4  # measurements, of which one may be called an outlier
 _FAR_OFF = math.log(5)  # from what the others say: half way to ten-fold, on a scale of logarithms
 _MOST_SET_ASIDE = 1 / 3
 _FEWEST_TO_LEAVE_THE_BASE = 3
+_FEWEST_TO_MIX = 5
 _DOUBT_OF_THE_BASE = 2.0  # logarithm of how much likelier its costs must make the times; without it 5 and 10 mislead
 _FEWEST_TO_SPREAD = 4  # measurements whose errors say how far others are off
+_CHOSEN_BY_ERRORS = 2  # of the same networks: how much each estimate counts, and how far corrections may go
 _LEAST_DEVIATION, _MANY = 0.02, 10
 _log = logging.getLogger("fitnas")
 
@@ -53,9 +56,10 @@ def calibrate(
 
     There is one factor per quantity of each kind of kernel, see :func:`hw_profiles.cost_model.scaling.scale`. A machine
     that is similar to the base but faster keeps its cost structure; for a different machine the structure is adapted as
-    far as the measurements support it. The interval comes from leave-one-out errors of the measurements. Values that
-    cannot be a latency, and outliers by a factor of five or more, are ignored with a warning (see
-    :func:`calibration_report` for the list).
+    far as the measurements support it. From five measurements on, the estimate is averaged with a regression on sizes
+    alone (:mod:`hw_profiles.cost_model.size_regression`). The interval comes from leave-one-out errors of the
+    measurements. Values that cannot be a latency, and outliers by a factor of five or more, are ignored with a warning
+    (see :func:`calibration_report` for the list).
 
     Args:
         base: the most similar device.
@@ -162,7 +166,12 @@ def corrected_costs(
     """
     scaled, found, outliers = _without_outliers(costs, precision, networks, milliseconds)
     kept = [i for i in range(len(networks)) if i not in outliers]
-    refined = refine(scaled, [networks[i] for i in kept], [1000 * milliseconds[i] for i in kept], found.left_out)
+    used, microseconds = [networks[i] for i in kept], [1000 * milliseconds[i] for i in kept]
+    mixed, left_out = scaled, found.left_out
+    if len(kept) >= _FEWEST_TO_MIX:
+        by_size = size_regression(plain_costs(costs, precision), used, microseconds)
+        mixed, left_out = mixture(scaled, found.left_out, by_size, used)
+    refined = refine(mixed, used, microseconds, left_out)
     return CorrectedCosts(
         costs=refined.costs, outliers=outliers, left_out=refined.left_out, deviation=_deviation(found, refined)
     )
@@ -176,7 +185,7 @@ def _deviation(found: Scaling, refined: Refined) -> float:
     count = len(refined.left_out)
     if count < _FEWEST_TO_SPREAD:
         return found.deviation
-    rms = math.sqrt(sum(each**2 for each in refined.left_out) / count)
+    rms = math.sqrt(sum(each**2 for each in refined.left_out) / (count - _CHOSEN_BY_ERRORS))
     wider = 1 + (NINETY**2 + 1) / (4 * (count - 1))  # the first term of Student's t around the normal distribution
     return max(rms * wider, _LEAST_DEVIATION if count >= _MANY else found.deviation)
 

@@ -108,19 +108,19 @@ def profile(
     49152
     """
     check_precision(precision)
-    whole = measured or _is_file(model)  # a Path has parts of another sort
+    whole = measured or is_onnx_path(model)  # a Path has parts of another sort
     if not whole and _has_parts(model) and device.runtime == "ort":
         found = _of_parts(model, device, precision, input_shape)
         if found is not None:
             return found
     workload = workload_of(model, input_shape)
-    params = None if _is_file(model) else workload.params
-    if not _is_file(model):
+    params = None if is_onnx_path(model) else workload.params
+    if not is_onnx_path(model):
         workload = workload.with_precision(precision)
     runs = workload_on(device, model, workload, input_shape)
     kernels = fuse(runs, device.runtime)
     if measured:
-        runnable = Path(str(model)) if _is_file(model) else _runnable(model, workload, precision)
+        runnable = Path(str(model)) if is_onnx_path(model) else _runnable(model, workload, precision)
         latency = measure(runnable, device, input_shape=_sides(workload))
     else:
         latency = estimate(runs, kernels, device)
@@ -138,11 +138,7 @@ def timing_fields(latency: Latency, device: Device) -> dict[str, Any]:
     """The fields of a profile that follow from the latency."""
     found = energy(device, latency.ms, latency.low_ms, latency.high_ms)
     return {
-        "latency_ms": latency.ms,
-        "latency_low_ms": latency.low_ms,
-        "latency_high_ms": latency.high_ms,
-        "latency_source": latency.source,
-        "latency_raw_ms": latency.raw_ms,
+        **latency.facts(),
         "energy_mj": found.mj if found else None,
         "energy_low_mj": found.low_mj if found else None,
         "energy_high_mj": found.high_mj if found else None,
@@ -176,7 +172,7 @@ def workload_of(model: Model, input_shape: InputShape = None) -> Workload:
     >>> workload_of("timm:resnet18", (3, 64, 64)).macs
     148557824
     """
-    if _is_file(model):
+    if is_onnx_path(model):
         return read_onnx(Path(str(model)), input_shape)
     if _is_module(model):
         from hw_profiles.torch_io.trace import trace
@@ -213,7 +209,7 @@ def workload_on(device: Device, model: Model, workload: Workload, input_shape: I
     >>> workload_on(load_device("stm32l4r5"), preset("resnet8"), workload) is workload  # no weights are known
     True
     """
-    if not (device.drops_dead_channels and _is_file(model)):
+    if not (device.drops_dead_channels and is_onnx_path(model)):
         return workload
     return read_without_dead_channels(Path(str(model)), input_shape)
 
@@ -231,8 +227,13 @@ def _check_shape(workload: Workload, input_shape: InputShape) -> None:
         raise InputError(f"input_shape must be that of the network, {own}, or left out, got {tuple(input_shape)}")
 
 
-def _is_file(model: object) -> bool:
-    return isinstance(model, Path) or (isinstance(model, str) and model.endswith(".onnx"))
+def is_onnx_path(model: object) -> bool:
+    """Whether a model is given as an ONNX file: a Path, or text that ends in .onnx in any case.
+
+    >>> is_onnx_path("Net.ONNX"), is_onnx_path("resnet18")
+    (True, False)
+    """
+    return isinstance(model, Path) or (isinstance(model, str) and model.casefold().endswith(".onnx"))
 
 
 def _has_parts(model: object) -> TypeGuard[HasParts]:

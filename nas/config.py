@@ -17,7 +17,7 @@ from hw_profiles.budget import Budget
 from hw_profiles.devices.c99_program import runs_c99
 from hw_profiles.devices.device_file import load_device
 from hw_profiles.errors import InputError
-from hw_profiles.spelling_suggestions import did_you_mean
+from hw_profiles.spelling_suggestions import check_known
 
 _UNITS: dict[str, dict[str, float]] = {
     "latency": {"us": 1e-3, "ms": 1.0, "s": 1e3},
@@ -382,7 +382,7 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
     >>> load_config(None, {"latency": "5ms"}).budget.latency_ms
     5.0
     """
-    given = {} if path is None else _read(Path(path))
+    given = {} if path is None else read_toml(Path(path))
     given |= {name: value for name, value in (overrides or {}).items() if value is not None}
     if given.get("time") is None and given.get("trials") is None:
         given["time"] = DEFAULT_TIME
@@ -390,8 +390,7 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
         given["space"] = SPACE_OF_MICROCONTROLLERS
     known = list(settings())
     for name in given:
-        if name not in known:
-            raise InputError(f"unknown setting {name!r}{did_you_mean(name, known)} (valid: {', '.join(known)})")
+        check_known("unknown setting", name, known)
     return Config(**given)
 
 
@@ -422,7 +421,8 @@ def check_types(config: Any) -> None:
             object.__setattr__(config, each.name, _typed(each.name, value, str(each.type)))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """The entries of a TOML file; an InputError where there is none or it is something else."""
     if not path.is_file():
         raise InputError(f"config file not found: {path}")
     try:

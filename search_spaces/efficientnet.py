@@ -35,12 +35,7 @@ def efficientnet(input_shape: tuple[int, int, int], num_classes: int) -> Space:
         choices |= {f"stage{i}.kernel": (3, 5), f"stage{i}.expansion": (3, 4, 6)}
 
     def build(params: Mapping[str, Any]) -> Arch:
-        resolved = _resolved(params)
-
-        def block_of(stage: int, in_channels: int, stride: int) -> BlockSpec:
-            return _block(resolved, stage, in_channels, stride)
-
-        return assemble(resolved, input_shape, num_classes, halving=_HALVING, block_of=block_of)
+        return assemble(_resolved(params), input_shape, num_classes, halving=_HALVING, block_of=_block)
 
     return Space(name="efficientnet", choices=choices, build=build)
 

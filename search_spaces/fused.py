@@ -37,16 +37,12 @@ def fused(input_shape: tuple[int, int, int], num_classes: int) -> Space:
         }
 
     def build(params: Mapping[str, Any]) -> Arch:
-        def block_of(stage: int, in_channels: int, stride: int) -> BlockSpec:
-            return block(
-                params[f"stage{stage}.block"],
-                in_channels,
-                params[f"stage{stage}.width"],
-                stride,
-                expansion=params[f"stage{stage}.expansion"],
-            )
-
         resolved = {**params, "activation": "relu"}
-        return assemble(resolved, input_shape, num_classes, halving=(True,) * len(_WIDTHS), block_of=block_of)
+        return assemble(resolved, input_shape, num_classes, halving=(True,) * len(_WIDTHS), block_of=_block)
 
     return Space(name="fused", choices=choices, build=build)
+
+
+def _block(params: Mapping[str, Any], stage: int, in_channels: int, stride: int) -> BlockSpec:
+    width, expansion = params[f"stage{stage}.width"], params[f"stage{stage}.expansion"]
+    return block(params[f"stage{stage}.block"], in_channels, width, stride, expansion=expansion)

@@ -9,7 +9,7 @@ from typing import Any
 from blocks.spec import BlockSpec
 from search_spaces.arch import Arch
 
-BlockOf = Callable[[int, int, int], BlockSpec]  # stage, in_channels, stride -> block
+BlockOf = Callable[[Mapping[str, Any], int, int, int], BlockSpec]  # params, stage, in_channels, stride -> block
 
 _INNER_CHANNELS = ("inverted_residual", "fused_inverted_residual")
 
@@ -57,7 +57,7 @@ def assemble(
     for i, stride in enumerate(strides):
         stage = []
         for j in range(params[f"stage{i}.depth"]):
-            stage.append(block_of(i, channels, stride if j == 0 else 1))
+            stage.append(block_of(params, i, channels, stride if j == 0 else 1))
             channels = stage[-1].out_channels
         stages.append(tuple(stage))
     head = None

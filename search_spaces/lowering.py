@@ -101,32 +101,12 @@ def _shortcut(builder: WorkloadBuilder, name: str, x: str, y: str, spec: BlockSp
 
 
 def _conv(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
-    y = conv_norm_act(
-        builder,
-        name,
-        x,
-        spec.out_channels,
-        spec,
-        kernel_size=spec.kernel_size,
-        stride=spec.stride,
-        activation=spec.activation,
-    )
-    return _shortcut(builder, name, x, y, spec)
+    return _shortcut(builder, name, x, _window_conv(builder, name, x, spec.out_channels, spec), spec)
 
 
 def _residual(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
-    size = spec.kernel_size
-    y = conv_norm_act(
-        builder,
-        f"{name}.conv1",
-        x,
-        spec.mid_channels,
-        spec,
-        kernel_size=size,
-        stride=spec.stride,
-        activation=spec.activation,
-    )
-    y = conv_norm_act(builder, f"{name}.conv2", y, spec.out_channels, spec, kernel_size=size)
+    y = _window_conv(builder, f"{name}.conv1", x, spec.mid_channels, spec)
+    y = conv_norm_act(builder, f"{name}.conv2", y, spec.out_channels, spec, kernel_size=spec.kernel_size)
     if spec.shortcut == "projection":
         side = conv_norm_act(builder, f"{name}.project", x, spec.out_channels, spec, stride=spec.stride)
         y = builder.binary(f"{name}.add", "add", y, side)
@@ -151,16 +131,7 @@ def _inverted_residual(builder: WorkloadBuilder, name: str, x: str, spec: BlockS
 
 
 def _fused_inverted_residual(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
-    y = conv_norm_act(
-        builder,
-        f"{name}.expand",
-        x,
-        spec.mid_channels,
-        spec,
-        kernel_size=spec.kernel_size,
-        stride=spec.stride,
-        activation=spec.activation,
-    )
+    y = _window_conv(builder, f"{name}.expand", x, spec.mid_channels, spec)
     y = _squeeze_excite(builder, f"{name}.se", y, spec)
     y = conv_norm_act(builder, f"{name}.project", y, spec.out_channels, spec, activation=spec.output_activation)
     return _shortcut(builder, name, x, y, spec)
@@ -174,15 +145,22 @@ def _pooled_conv(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -
 
 def _depthwise(builder: WorkloadBuilder, name: str, x: str, spec: BlockSpec) -> str:
     channels = builder.shapes[x][1]
+    return _window_conv(builder, f"{name}.depthwise", x, channels, spec, groups=channels)
+
+
+def _window_conv(
+    builder: WorkloadBuilder, name: str, x: str, out_channels: int, spec: BlockSpec, *, groups: int = 1
+) -> str:
+    """The convolution of a block that has its window, stride and activation."""
     return conv_norm_act(
         builder,
-        f"{name}.depthwise",
+        name,
         x,
-        channels,
+        out_channels,
         spec,
         kernel_size=spec.kernel_size,
         stride=spec.stride,
-        groups=channels,
+        groups=groups,
         activation=spec.activation,
     )
 

@@ -45,10 +45,7 @@ def mobilenet(input_shape: tuple[int, int, int], num_classes: int) -> Space:
         }
 
     def build(params: Mapping[str, Any]) -> Arch:
-        def block_of(stage: int, in_channels: int, stride: int) -> BlockSpec:
-            return _block(params, stage, in_channels, stride)
-
-        return assemble(params, input_shape, num_classes, halving=(True,) * len(_WIDTHS), block_of=block_of)
+        return assemble(params, input_shape, num_classes, halving=(True,) * len(_WIDTHS), block_of=_block)
 
     return Space(name="mobilenet", choices=choices, build=build)
 

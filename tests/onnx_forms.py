@@ -128,6 +128,17 @@ def in_a_function() -> onnx.ModelProto:
     return made
 
 
+def sparse_weights() -> onnx.ModelProto:
+    """One weight as places and values, the other one too, in a Constant node."""
+    made = model([BODY[0], *BODY[1:]], {name: WEIGHTS[name] for name in "bd"})
+    places = [numpy_helper.from_array(np.arange(WEIGHTS[n].size), f"{n}.places") for n in "wv"]
+    values = [numpy_helper.from_array(WEIGHTS[n].reshape(-1), n) for n in "wv"]
+    sparse = [helper.make_sparse_tensor(v, p, WEIGHTS[n].shape) for v, p, n in zip(values, places, "wv", strict=True)]
+    made.graph.sparse_initializer.append(sparse[0])
+    made.graph.node.insert(0, Node("Constant", [], ["v"], sparse_value=sparse[1]))
+    return made
+
+
 FORMS: dict[str, Callable[[], onnx.ModelProto]] = {
     "initializers": lambda: model(BODY, WEIGHTS),
     "Constant nodes": constant_nodes,
@@ -152,6 +163,7 @@ FORMS: dict[str, Callable[[], onnx.ModelProto]] = {
     "spaces and other scripts": lambda: named("Gewicht für 重み "),
     "an at sign": lambda: named("p2o@plain."),
     "a function of the file": in_a_function,
+    "sparse weights": sparse_weights,
 }
 
 

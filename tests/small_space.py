@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from blocks import BlockSpec
 from search_spaces import Arch, Space
 from search_spaces.layout import assemble, block
 
@@ -24,13 +25,10 @@ def small(input_shape: tuple[int, int, int], num_classes: int) -> Space:
         fixed = {"resolution": min(input_shape[1:]), "activation": "relu", "head.width": 0}
         depths = {"stage0.depth": 1, "stage1.depth": 1}
 
-        def block_of(stage: int, in_channels: int, stride: int) -> Any:
-            return block(
-                params.get(f"stage{stage}.block", "residual"), in_channels, params[f"stage{stage}.width"], stride
-            )
-
-        return assemble(
-            {**params, **fixed, **depths}, input_shape, num_classes, halving=(True, True), block_of=block_of
-        )
+        return assemble({**params, **fixed, **depths}, input_shape, num_classes, halving=(True, True), block_of=_block)
 
     return Space(name="small", choices=choices, build=build)
+
+
+def _block(params: Mapping[str, Any], stage: int, in_channels: int, stride: int) -> BlockSpec:
+    return block(params.get(f"stage{stage}.block", "residual"), in_channels, params[f"stage{stage}.width"], stride)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 import tomllib
@@ -46,6 +47,15 @@ def test_the_import_contracts_hold() -> None:
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_a_network_came_from_is_asked_where_it_comes_in_alone() -> None:
+    """Everything else uses :class:`compress.networks.network_interface.Network`."""
+    kinds = re.compile(r"(isinstance\(|case ).*\b(Arch|Timm|OnnxFile|GivenModule)\b")
+    asking = {
+        path.name for package in ("compress", "nas") for path in files_of(package) if kinds.search(path.read_text())
+    }
+    assert asking == {"network_source.py", "as_artifact.py", "given_model.py"}
 
 
 @pytest.mark.parametrize("package", PACKAGES)

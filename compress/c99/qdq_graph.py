@@ -42,6 +42,12 @@ class TensorQuantization:
         integers: NDArray[np.int8] = np.clip(steps, -128, 127).astype(np.int8)
         return integers
 
+    @property
+    def range(self) -> tuple[float, float]:
+        """The numbers that the lowest and the highest integer stand for."""
+        lowest, highest = self.to_float(np.array([-128, 127], np.int8)).tolist()
+        return lowest, highest
+
     def to_float(self, integers: NDArray[np.int8]) -> NDArray[np.float32]:
         """What the integers stand for."""
         return (integers.astype(np.int32) - self.zero_point).astype(np.float32) * np.float32(self.scale)

@@ -18,6 +18,7 @@ from hw_profiles.onnx_io.rewrites.normal_form import normal_form
 from hw_profiles.onnx_io.untrusted_file import load_model, shown
 
 _MADE = "made:"
+_LIMITS = (-128, 127)
 _CHANCE = 0.01  # of the images: what a few close calls among few images may add
 _MEAN_STEPS = 0.05  # by which outputs may differ: what rounding a twentieth of them otherwise adds
 
@@ -140,6 +141,8 @@ class LayersAlone:
 
     def made(self, values: Mapping[str, Integers]) -> dict[str, NDArray[np.int64]]:
         """The integers that each layer's nodes make, by the name of the program's tensor and in its order."""
+        if not self.layers:
+            return {}
         source = self.network.input
         feeds = {self.network.input_values.name: as_file_input(self.network, values[source.name][None])[0]}
         for name, stored in self.cut.items():
@@ -177,7 +180,7 @@ def as_file_input(network: Network, images: Integers) -> list[NDArray[Any]]:
 
 
 def _outputs(network: Network, file: Path, inputs: Sequence[NDArray[Any]], *, optimised: bool) -> NDArray[np.float64]:
-    """What ONNX Runtime makes of inputs, as (N, numbers), in steps of the program's output."""
+    """What ONNX Runtime makes of inputs, as (N, numbers), in whole steps of the program's output."""
     session = _session(file.read_bytes(), optimised=optimised)
     name, quantization = session.get_inputs()[0].name, network.output.quantization
     outputs = []
@@ -186,7 +189,8 @@ def _outputs(network: Network, file: Path, inputs: Sequence[NDArray[Any]], *, op
         if network.integer_ends[1]:
             outputs.append(found - network.output_values.shift)
         else:
-            outputs.append(found / quantization.scale + quantization.zero_point)
+            steps = np.rint(found / quantization.scale) + quantization.zero_point
+            outputs.append(np.clip(steps, *_LIMITS))
     return np.stack(outputs)
 
 

@@ -20,7 +20,7 @@ from compress.c99.program_readme import readme
 from compress.c99.runtime_layers import RuntimeComparison, as_file_input, compared
 from compress.c99.target_machines import MACHINES, USUAL_MACHINES, Machine, Sizes, build, run, sizes
 from hw_profiles.errors import InputError
-from hw_profiles.spelling_suggestions import did_you_mean
+from hw_profiles.spelling_suggestions import check_one_of
 
 _RANDOM_WORK = 2_000_000_000  # multiply-accumulates of all random inputs together
 _RANDOM_INPUTS = (4, 100)
@@ -283,8 +283,7 @@ class _Case:
 
 
 def _machine(name: str) -> Machine:
-    if name not in MACHINES:
-        raise InputError(f"machine must be one of {', '.join(MACHINES)}, got {name!r}{did_you_mean(name, MACHINES)}")
+    check_one_of("machine", name, MACHINES)
     return MACHINES[name]
 
 

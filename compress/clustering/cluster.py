@@ -13,19 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compress.argument_checks import is_whole
-from compress.clustering.kmeans_1d import EVEN, STARTS
+from compress.clustering.kmeans_1d import STARTS
 from compress.clustering.shared_weights import apply_weight_sharing, remove_weight_sharing
-from compress.clustering.values_per_layer import (
-    DivergenceOf,
-    Steps,
-    divergence_on,
-    layer_divergences,
-    values_of_layers,
-)
 from compress.distillation.guided_training import Learn, guided_training
 from compress.networks.artifact import Artifact
 from compress.networks.batchnorm_folding import fold_normalisation, frozen_batchnorm
-from compress.networks.network_source import stated_shape
 from compress.networks.onnx_export import folded_weights
 from compress.networks.onnx_weights import with_changed_weights
 from compress.networks.weight_layers import WeightLayer, layers_of, per_layer_setting
@@ -34,13 +26,12 @@ from compress.training.loop import Recipe
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.network.workload import InputShape
-from hw_profiles.spelling_suggestions import did_you_mean
+from hw_profiles.spelling_suggestions import check_one_of
 
 Clusters = int | Mapping[str, int]
 
+Steps = Mapping[str, NDArray[np.float32]]
 MOST_CLUSTERS = 65_536
-SCOPES = ("layer", "sensitivity")
-_PROBED_IMAGES = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,12 +40,9 @@ class Cluster:
     with the earlier network as teacher (Deep Compression, 1510.00149). Weights that are zero stay zero.
 
     ``clusters``: of every layer, or by layer or kind (``{"conv": 256, "linear": 32}``; others are not clustered);
-    ``bits`` gives it as a power of two. With ``scope`` ``"sensitivity"`` it is a geometric mean over all weights:
-    layers get fewer clusters if that changes the class probabilities less, on training images without labels.
-    ``start``: initial values evenly spaced between the extremes (``"linear"``), at quantiles of the weights
-    (``"density"``), ``"random"``, or multiples of one step including zero, without k-means (``"even"``). Clustering is
-    applied to the deployed weights (batch normalization folded, or the integers of an int8 network). ``recipe`` None
-    disables fine-tuning.
+    ``bits`` gives it as a power of two. ``start``: initial values evenly spaced between the extremes (``"linear"``), at
+    quantiles of the weights (``"density"``) or ``"random"``. Clustering is applied to the deployed weights (batch
+    normalization folded, or the integers of an int8 network). ``recipe`` None disables fine-tuning.
 
     >>> Cluster(bits=4).name
     'cluster'
@@ -66,7 +54,6 @@ class Cluster:
     clusters: Clusters = 16
     bits: Clusters | None = None
     start: str = "linear"
-    scope: str = "layer"
     recipe: Recipe | None = Recipe(epochs=4, learning_rate=0.01)
 
     def __post_init__(self) -> None:
@@ -74,13 +61,7 @@ class Cluster:
         for each in wanted.values() if isinstance(wanted, Mapping) else [wanted]:
             if not is_whole(each, 2, MOST_CLUSTERS):
                 raise InputError(f"Cluster.clusters must be between 2 and {MOST_CLUSTERS} (1 to 16 bits), got {each!r}")
-        for field, valid in {"start": (*STARTS, EVEN), "scope": SCOPES}.items():
-            given = getattr(self, field)
-            if given not in valid:
-                known = did_you_mean(given, valid)
-                raise InputError(f"Cluster.{field} must be one of {', '.join(valid)}, got {given!r}{known}")
-        if self.scope == "sensitivity" and isinstance(wanted, Mapping):
-            raise InputError("Cluster: scope='sensitivity' finds the number of each layer, so it must be one number")
+        check_one_of("Cluster.start", self.start, STARTS)
 
     def _wanted(self) -> Clusters:
         if self.bits is None:
@@ -92,9 +73,7 @@ class Cluster:
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
         """The same network with shared weights, each normalisation folded into the weights before it."""
         check_can_share(artifact)
-        if self.scope == "sensitivity" and not artifact.weights:
-            raise InputError("Cluster: scope='sensitivity' measures a module, an ONNX file takes layer")
-        if self.scope == "layer" and self.recipe is None and artifact.quantization is None:
+        if self.recipe is None and artifact.quantization is None:
             return self._untrained(artifact, context)
         model = artifact.model()
         training = guided_training(
@@ -102,14 +81,9 @@ class Cluster:
             checkpoint=context.checkpoint, report=context.report,
         )  # fmt: skip
         layers, steps = layers_of(artifact, model), integer_steps(artifact)
-        divergence_of = None
-        if self.scope == "sensitivity":
-            images = context.data.train.spread(_PROBED_IMAGES).images
-            divergence_of = divergence_on(model, images, artifact.preprocessing)
         books = self.apply(
-            model, layers, training, steps=steps, seed=context.seed, input_shape=stated_shape(artifact.source),
-            divergence_of=divergence_of,
-        )  # fmt: skip
+            model, layers, training, steps=steps, seed=context.seed, input_shape=artifact.network.stated_shape
+        )
         formats = {f"{name}.weight": stored_as(layers[name], book, name in steps) for name, book in books.items()}
         changed = replace(
             artifact.with_model(model),
@@ -125,7 +99,7 @@ class Cluster:
         books: dict[str, int] = {}
 
         def change(model: nn.Module, layers: Mapping[str, WeightLayer]) -> dict[str, TensorFormat]:
-            books.update(self.apply(model, layers, seed=context.seed, input_shape=stated_shape(artifact.source)))
+            books.update(self.apply(model, layers, seed=context.seed, input_shape=artifact.network.stated_shape))
             return {name: stored_as(layers[name], values, False) for name, values in books.items()}
 
         done = with_changed_weights(artifact, change)
@@ -140,17 +114,15 @@ class Cluster:
         steps: Steps | None = None,
         seed: int = 0,
         input_shape: InputShape = None,
-        divergence_of: DivergenceOf | None = None,
     ) -> dict[str, int]:
         """Share the weights of ``layers`` of ``model`` in place, by any training; how many values each has.
 
         ``steps``: layers whose weights are integers of these scales, (out_channels,) or (). ``input_shape`` (C, H, W)
-        is what a module reads that ``torch.fx`` cannot follow. ``divergence_of``: how far a module's classes have
-        moved, which the scope ``"sensitivity"`` needs.
+        is what a module reads that ``torch.fx`` cannot follow.
         """
         with frozen_batchnorm(fold_normalisation(model, input_shape)) as evaluate:
             shared = {}
-            chosen = self._values(model, layers, steps or {}, divergence_of)
+            chosen = per_layer_setting(self._wanted(), layers, "Cluster.clusters")
             try:
                 for name, clusters in chosen.items():
                     if layers[name].weight.count_nonzero():
@@ -163,19 +135,6 @@ class Cluster:
             finally:
                 remove_weight_sharing({name: layers[name] for name in shared})
         return {name: len(each.roots) for name, each in shared.items()}
-
-    def _values(
-        self, model: nn.Module, layers: Mapping[str, WeightLayer], steps: Steps, divergence_of: DivergenceOf | None
-    ) -> dict[str, int]:
-        """The number of values of each layer."""
-        wanted = self._wanted()
-        if self.scope == "layer" or isinstance(wanted, Mapping):
-            return per_layer_setting(wanted, layers, "Cluster.clusters")
-        if divergence_of is None:
-            raise InputError("Cluster: scope='sensitivity' requires validation images, but none were given")
-        found = {name: layer for name, layer in layers.items() if layer.weight.count_nonzero()}
-        sizes = {name: int(layer.weight.count_nonzero()) for name, layer in found.items()}
-        return values_of_layers(layer_divergences(model, found, self.start, steps, divergence_of), sizes, wanted)
 
 
 @contextmanager

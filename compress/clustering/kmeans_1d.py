@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 Numbers = NDArray[np.float64]
 
-EVEN = "even"
-"""In place of a start: multiples of one step, without any iteration. Entropy coding makes their low numbers short."""
 _ITERATIONS = 300
 
 
@@ -31,8 +29,6 @@ def shared_values(
     distinct = np.asarray(distinct, np.float64)
     if len(distinct) <= clusters:
         return distinct
-    if start == EVEN:
-        return evenly(float(distinct[0]), float(distinct[-1]), clusters)
     centroids = np.sort(STARTS[start](distinct, number, clusters, np.random.default_rng(seed)))
     totals = np.concatenate([[0.0], np.cumsum(number)])
     sums = np.concatenate([[0.0], np.cumsum(number * distinct)])
@@ -47,17 +43,6 @@ def shared_values(
             break
         centroids = moved
     return centroids
-
-
-def evenly(low: float, high: float, count: int) -> Numbers:
-    """At most ``count`` multiples of one step, zero among them, from below ``low`` to above ``high``.
-
-    >>> evenly(-1.0, 3.0, 5).tolist()
-    [-1.0, 0.0, 1.0, 2.0, 3.0]
-    """
-    low, high = min(low, 0.0), max(high, 0.0)
-    step = (high - low) / max(count - 1, 1)
-    return step * np.arange(np.rint(low / step), np.rint(high / step) + 1)
 
 
 def nearest(values: NDArray[np.floating], centroids: Numbers) -> NDArray[np.int64]:

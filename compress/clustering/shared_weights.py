@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from compress.clustering.kmeans_1d import EVEN, nearest, shared_values
+from compress.clustering.kmeans_1d import nearest, shared_values
 from compress.networks.weight_layers import WeightLayer
 from hw_profiles.network.quantization import LARGEST_WEIGHT
 
@@ -72,7 +72,7 @@ def apply_weight_sharing(
     layer: WeightLayer, clusters: int, start: str, seed: int, steps: NDArray[np.float32] | None = None
 ) -> Shared:
     """Give the weights of a layer that are not zero ``clusters`` values, by k-means from ``start``; with ``steps``
-    integers. Of values at equal distances zero is one."""
+    integers."""
     weight = layer.weight.detach().numpy()
     scale = None if steps is None else np.broadcast_to(steps, weight.shape[:1]).reshape(-1, *[1] * (weight.ndim - 1))
     numbers = weight if scale is None else np.rint(weight / scale)
@@ -80,9 +80,6 @@ def apply_weight_sharing(
     values = shared_values(numbers[nonzero], clusters, start=start, seed=seed)
     if scale is not None:
         values = np.unique(np.rint(values))
-    if start == EVEN:
-        nonzero &= values[nearest(numbers, values)] != 0
-    if start == EVEN or scale is not None:
         values = values[values != 0]
     labels = np.zeros(weight.shape, np.int64)
     labels[nonzero] = 1 + nearest(numbers[nonzero], values)

@@ -19,7 +19,7 @@ from compress.data.exif_orientation import upright_size
 from compress.data.image_cache import Missing, Stored, chunk_size, stored_images
 from compress.data.pixel_depth import FULL_DEPTH
 from compress.data.preprocessing import Preprocessing
-from hw_profiles.errors import InputError
+from hw_profiles.errors import InputError, short_reason
 
 OnProgress = Callable[[float], None]
 
@@ -145,7 +145,7 @@ def _fill(
             with reader.open(index) as image:
                 return step.image(image)
         except Exception as error:  # decoders raise all kinds of errors on damaged files; each is told with its name
-            return " ".join(str(error).split())[:200] or type(error).__name__
+            return short_reason(error)
 
     def fill(images: NDArray[np.uint8]) -> Missing:
         place, missing, rows = 0, [], chunk_size(images[:1].size)

@@ -19,6 +19,7 @@ log = logging.getLogger("fitnas")
 
 MOST_READ = 2048
 """Inputs that are taken of an iterable, which may have no end."""
+_COLOURS = 3
 _LABELS = frozenset({"label", "labels", "target", "targets", "y"})
 
 
@@ -58,8 +59,17 @@ def gathered(batches: Iterable[Any]) -> Gathered:
 
 
 def numbers(values: Any) -> NDArray[Any]:
-    """An array of inputs: images in bytes as they are, other numbers as a network reads them."""
+    """An array of inputs: images in bytes as they are, other numbers as a network reads them.
+
+    Raises:
+        InputError: no numbers, or a single image (H, W, 3).
+    """
     array = to_numpy(values)
+    if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == _COLOURS:
+        raise InputError(
+            f"images must be (N, H, W) or (N, H, W, 1 or 3), got a single one {array.shape}: stack them, as in "
+            "np.stack(images)"
+        )
     return array if is_pixels(array) else as_inputs(array)
 
 
@@ -98,6 +108,10 @@ def _of_batch(batch: Any) -> Gathered:
         batch, labels = batch
     elif isinstance(batch, tuple | list) and len(batch) == 1 and _is_array(batch[0]):
         batch = batch[0]
+    if isinstance(batch, tuple) and len(batch) != 1 and _is_array(batch[0]):
+        raise InputError(
+            f"a batch must be inputs (N, ...), (inputs, labels) or inputs by name, got a tuple of {len(batch)}"
+        )
     if isinstance(batch, Image.Image):
         raise InputError(
             "an iterable must yield batches (N, ...), got a single image: pass a folder or a stacked array"

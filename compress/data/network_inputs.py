@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -107,6 +107,47 @@ class NetworkInputs(UnknownPreprocessing):
     def tensor(self, pixels: Any) -> Any:
         """The inputs themselves."""
         return pixels
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PictureInputs(NetworkInputs):
+    """In the place of a record for a network that reads images otherwise than as floats (N, C, H, W): with the channels
+    last, as TensorFlow has them, or in bytes, which it normalises itself. ``pictures`` says how floats are normalised.
+    """
+
+    pictures: Preprocessing
+    channels_last: bool
+    in_bytes: bool
+
+    def tensor(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
+        """(N, H, W, C) pixels of the final size -> network input."""
+        if not self.in_bytes:
+            floats = self.pictures.tensor(pixels)
+            return np.ascontiguousarray(floats.transpose(0, 2, 3, 1)) if self.channels_last else floats
+        return pixels if self.channels_last else np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+
+
+def picture_record(record: Preprocessing, shape: tuple[int, ...], *, in_bytes: bool) -> Preprocessing | None:
+    """How a network that reads ``shape`` is given the images of a record: the record itself, for their size, where that
+    is (C, H, W) in floats; None where it reads no such images.
+
+    >>> from compress.data.pictures import pixels_dataset
+    >>> record = pixels_dataset(np.zeros((4, 8, 8, 3), np.uint8)).preprocessing
+    >>> picture_record(record, (16, 16, 3), in_bytes=True).tensor(np.zeros((2, 16, 16, 3), np.uint8)).shape
+    (2, 16, 16, 3)
+    """
+    if len(shape) != 3 or record.channels not in (shape[0], shape[2]):
+        return None
+    last = shape[0] != record.channels
+    sides = (shape[0], shape[1]) if last else (shape[1], shape[2])
+    if sides != record.sizes[-1]:
+        record = replace(record, sizes=(*record.sizes, sides))
+    if not (last or in_bytes):
+        return record
+    return PictureInputs(
+        channels=record.channels, sizes=record.sizes, mean=record.mean, std=record.std, bits=record.bits,
+        class_names=record.class_names, shape=shape, pictures=record, channels_last=last, in_bytes=in_bytes,
+    )  # fmt: skip
 
 
 def check_images(images: NDArray[Any], shape: Sequence[int | str | None]) -> None:

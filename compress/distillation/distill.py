@@ -14,11 +14,11 @@ from compress.distillation.ensemble import wanted_logits
 from compress.distillation.feature_distillation import FEATURE_METHODS, FeatureDistillation
 from compress.distillation.losses import decoupled_divergences, soft_target_divergence
 from compress.networks.artifact import Artifact, check_trainable
-from compress.networks.network_source import begun_anew
 from compress.stage_interface import Context
 from compress.training.loop import Loss, Recipe, train
 from compress.training.teachers import ModuleTeacher, Teacher
 from hw_profiles.errors import InputError
+from hw_profiles.spelling_suggestions import check_one_of
 
 METHODS = ("soft_targets", "decoupled", *FEATURE_METHODS, "self")
 
@@ -65,8 +65,7 @@ class Distill:
 
     def __post_init__(self) -> None:
         check_teaching("Distill", self.temperature, self.weight)
-        if self.method not in METHODS:
-            raise InputError(f"Distill.method must be one of {', '.join(METHODS)}, got {self.method!r}")
+        check_one_of("Distill.method", self.method, METHODS)
         weights = (self.target_weight, self.others_weight, 0.0 if self.feature_weight is None else self.feature_weight)
         if not all(is_within(weight, 0) for weight in weights):
             raise InputError(f"Distill: the weights of parts of the loss must be at least 0, got {weights}")
@@ -84,7 +83,7 @@ class Distill:
         if self.method == "self":
             teacher, model = (
                 ModuleTeacher(model, artifact.preprocessing),
-                begun_anew(artifact.source, model, context.seed),
+                artifact.network.begun_anew(model, context.seed),
             )
         if teacher is None:
             raise InputError("Distill needs a teacher; the context has none")

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from compress.atomic_files import read_json, write_bytes, write_json
 from compress.data.preprocessing import Preprocessing
 from compress.data.unknown_preprocessing import UnknownPreprocessing
-from compress.networks.network_source import OnnxFile, Source, build, read_source, source_name, write_source
+from compress.networks.network_interface import Network
+from compress.networks.network_source import OnnxFile, Source, network_of, read_source
 from hw_profiles.errors import InputError
 from hw_profiles.network.quantization import Quantization, quantized_workload
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
@@ -50,15 +51,19 @@ class Artifact:
     history: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.source, Arch):  # the weights are here: a file that they started from is no longer read
-            object.__setattr__(self, "source", replace(self.source, weights=None))
+        # The weights are here: a file that they started from is no longer read.
+        bare = self.network.by_description(lambda arch: replace(arch, weights=None), lambda: self.source)
+        object.__setattr__(self, "source", bare)
+
+    @property
+    def network(self) -> Network:
+        """What can be done with the source, of whatever kind it is."""
+        return network_of(self.source)
 
     @property
     def arch(self) -> Arch:
         """The source of an artifact that is an Arch; an InputError says so of any other."""
-        if not isinstance(self.source, Arch):
-            raise InputError(f"a network of blocks (Arch) is needed, got {source_name(self.source)}")
-        return self.source
+        return self.network.arch
 
     @property
     def precision(self) -> str:
@@ -90,7 +95,7 @@ class Artifact:
 
     def model(self) -> nn.Module:
         """The float32 module with these weights, in evaluation mode; an InputError for an ONNX file."""
-        model = build(self.source)
+        model = self.network.build()
         model.load_state_dict(dict(self.weights))
         return model.eval()
 
@@ -99,13 +104,17 @@ class Artifact:
         weights = {k: v.detach().clone().contiguous() for k, v in model.state_dict().items()}
         return replace(self, weights=weights, deployed=None)
 
+    def bare(self) -> Artifact:
+        """The network without what was measured of it and done to it."""
+        return replace(self, metrics={}, files={}, history=())
+
     def save(self, folder: Path) -> None:
         """Write the source (arch.json, source.json or source.onnx), weights.safetensors and, last, artifact.json.
 
         Raises:
             InputError: the source is a module that nobody could build again.
         """
-        kind = write_source(self.source, folder)
+        kind = self.network.write(folder)
         if self.deployed is not None:
             write_bytes(folder / DEPLOYED, self.deployed.data)
         write_bytes(folder / "weights.safetensors", save({k: v.contiguous() for k, v in self.weights.items()}))
@@ -160,7 +169,7 @@ class Artifact:
         )
 
     def _file(self) -> OnnxFile | None:
-        return self.source if self.deployed is None and isinstance(self.source, OnnxFile) else self.deployed
+        return self.deployed or self.network.file
 
 
 def _coded(in_file: TensorFormat, changed: TensorFormat) -> TensorFormat:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -13,15 +13,16 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from compress.data.dataset import Dataset, load_data
 from compress.data.in_memory import arrays_dataset
-from compress.data.network_inputs import NetworkInputs
+from compress.data.network_inputs import NetworkInputs, picture_record
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.data.unknown_preprocessing import UnknownPreprocessing
 from compress.networks.artifact import Artifact
 from compress.networks.module_copy import copied
-from compress.networks.network_source import GivenModule, OnnxFile, Timm, nothing_changed, source_name
+from compress.networks.network_source import GivenModule, OnnxFile, Timm, nothing_changed
 from compress.networks.timm_network import timm_for, timm_of, trained_shape
 from compress.networks.weight_layers import WeightLayer
-from hw_profiles.errors import InputError
+from hw_profiles.errors import InputError, first_line
+from hw_profiles.profiling import is_onnx_path
 from hw_profiles.torch_io.timm_models import check_timm_name
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
@@ -71,7 +72,7 @@ def as_artifact(
     'fp32'
     """
     shape = input_shape or (data.preprocessing.input_shape if data is not None else None)
-    takes_several = isinstance(model, nn.Module | Artifact) or str(model).endswith(".onnx")
+    takes_several = isinstance(model, nn.Module | Artifact) or onnx_path(model) is not None
     if isinstance(shape, Mapping) and not takes_several:
         raise InputError(f"several inputs by name are for ONNX files and modules, got {', '.join(shape)}")
     if isinstance(model, Artifact):
@@ -92,21 +93,38 @@ def as_artifact(
     return found if data is None else _reading(found, data)
 
 
+def is_model(model: object) -> TypeGuard[Model]:
+    """Whether it may be what :func:`as_artifact` takes.
+
+    >>> is_model("resnet18"), is_model(3)
+    (True, False)
+    """
+    return isinstance(model, nn.Module | Arch | Artifact | str | Path)
+
+
+def onnx_path(model: object) -> Path | None:
+    """The path of a model that is given as an ONNX file, a Path or text that ends in .onnx; None for any other.
+
+    >>> onnx_path("net.onnx"), onnx_path("resnet18")
+    (PosixPath('net.onnx'), None)
+    """
+    return Path(model) if isinstance(model, str | Path) and is_onnx_path(model) else None
+
+
 def with_input_shape(artifact: Artifact, input_shape: Sides) -> Artifact:
     """The artifact of a model that reads images of any size, for this size (channels, height, width).
 
     Raises:
         InputError: the model has another size, which is its own.
     """
-    source = artifact.source
-    if isinstance(source, GivenModule) and source.stated_shape is None:
-        return replace(artifact, source=replace(source, stated_shape=input_shape))
-    unknown = isinstance(artifact.preprocessing, UnknownPreprocessing)
-    if isinstance(source, Timm) and unknown and not isinstance(input_shape, Mapping):
-        return replace(artifact, source=replace(source, input_shape=input_shape))
-    if tuple(input_shape) != source.input_shape:
+    network = artifact.network
+    may_change = isinstance(artifact.preprocessing, UnknownPreprocessing) or network.stated_shape is None
+    resized = network.resized(input_shape) if may_change else None
+    if resized is not None:
+        return replace(artifact, source=resized)
+    if tuple(input_shape) != network.input_shape:
         raise InputError(
-            f"input_shape must be that of the network, {source.input_shape}, or left out, got {input_shape}"
+            f"input_shape must be that of the network, {network.input_shape}, or left out, got {input_shape}"
         )
     return artifact
 
@@ -118,7 +136,7 @@ def fitted(data: Dataset, artifact: Artifact) -> Dataset:
         InputError: other channels or classes.
     """
     channels, height, width = artifact.source.input_shape
-    name = source_name(artifact.source)
+    name = artifact.network.label
     if channels != data.preprocessing.channels:
         raise InputError(
             f"{name} reads {channels} channels, the images of {data.name} have {data.preprocessing.channels}"
@@ -129,19 +147,11 @@ def fitted(data: Dataset, artifact: Artifact) -> Dataset:
         raise InputError(
             f"{name} must output one logit per class, shape (N, {data.num_classes}), got (N, *{output_shape})"
         )
-    if isinstance(artifact.source, GivenModule):
-        _check_gives_a_tensor(artifact.source)
+    artifact.network.require_a_tensor()
     if output_shape[0] != data.num_classes:
         raise InputError(f"{name} has {output_shape[0]} classes, {data.name} has {data.num_classes}")
     resized = data.resized(height, width)
     return replace(resized, preprocessing=replace(artifact.preprocessing, class_names=data.preprocessing.class_names))
-
-
-def _check_gives_a_tensor(source: GivenModule) -> None:
-    with torch.inference_mode():
-        made = copied(source.module).eval()(torch.zeros(1, *source.input_shape))
-    if not isinstance(made, Tensor):
-        raise InputError(f"{source_name(source)}: a classifier has one output, a tensor, got {type(made).__name__}")
 
 
 def _reading(artifact: Artifact, data: Dataset) -> Artifact:
@@ -151,9 +161,9 @@ def _reading(artifact: Artifact, data: Dataset) -> Artifact:
         return replace(artifact, preprocessing=replace(record, stands_for=artifact.preprocessing))
     if not isinstance(artifact.preprocessing, UnknownPreprocessing):
         return artifact
-    if len(artifact.source.input_shape) == 3 and artifact.source.input_shape[1:] != record.sizes[-1]:
-        record = replace(record, sizes=(*record.sizes, artifact.source.input_shape[1:]))
-    return replace(artifact, preprocessing=record)
+    in_bytes = isinstance(artifact.source, OnnxFile) and artifact.source.reads_bytes
+    found = picture_record(record, artifact.source.input_shape, in_bytes=in_bytes)
+    return replace(artifact, preprocessing=found or record)
 
 
 def _artifact(source: Arch | Timm | GivenModule, module: nn.Module) -> Artifact:
@@ -224,7 +234,7 @@ def _is_made_by(source: Timm, module: nn.Module) -> bool:
 
 
 def _of_name(name: str, data: Dataset | None, input_shape: Sides | None, *, trains: bool) -> Artifact:
-    if name.endswith(".onnx"):
+    if onnx_path(name) is not None:
         file = _opened(name, input_shape or (data.preprocessing.input_shape if data is not None else None))
         text = file.metadata.get(METADATA_KEY)
         record = UnknownPreprocessing() if text is None else Preprocessing.from_json(text)
@@ -257,7 +267,7 @@ def _pretrained(name: str, data: Dataset | None, input_shape: Sides | None, *, t
     try:
         module = timm.create_model(name, pretrained=True, **options)
     except (OSError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(
             f"timm:{name}: its weights cannot be downloaded ({reason}); give a module that has them"
         ) from None

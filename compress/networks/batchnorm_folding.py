@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from blocks.conv import ConvNormAct
 from compress.networks.observed_pairs import can_be_folded, observed_pairs
 from compress.networks.weight_layers import WeightLayer
-from hw_profiles.errors import InputError
+from hw_profiles.errors import InputError, short_reason
 from hw_profiles.network.batch_norm import folded_norm
 from hw_profiles.network.workload import InputShape
 
@@ -102,7 +102,7 @@ def _pairs(model: nn.Module, input_shape: InputShape) -> list[tuple[WeightLayer,
     except Exception as error:  # whatever a module does with what stands for its input
         if input_shape is not None:
             return [*ours, *(pair for pair in observed_pairs(model, input_shape) if id(pair[1]) not in within)]
-        reason = " ".join(str(error).split())[:200]
+        reason = short_reason(error)
         raise InputError(
             f"{type(model).__name__}: which layer a batch normalisation follows must not depend on the input, "
             f"or the shape of the input be known ({reason})"

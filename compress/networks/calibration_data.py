@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from compress.data.dataset import Dataset, load_data
 from compress.data.given_batches import batch_or_call, gathered, is_pixels, named_inputs, numbers
-from compress.data.network_inputs import NamedInputs, NetworkInputs
+from compress.data.network_inputs import NamedInputs, NetworkInputs, PictureInputs
 from compress.data.pictures import NO_LABELS, inputs_dataset, load_pictures, pixels_dataset
 from compress.data.sources.archives import is_archive
 from compress.data.sources.label_arrays import label_vector
 from compress.data.sources.npz import open_inputs
 from compress.data.splits import divide
 from compress.networks.artifact import Artifact
-from compress.networks.network_source import OnnxFile, source_name
 from hw_profiles.errors import InputError
 
 log = logging.getLogger("fitnas")
@@ -43,7 +42,8 @@ def calibration_dataset(data: Inputs, seed: int = 0, *, input_shape: Shape | Non
       split: all its images, for both.
     - Images in bytes (N, H, W) or (N, H, W, 1 or 3); other numbers (N, ...) are what the network reads, of any rank.
     - (images, labels): a part that is drawn by the seed judges, where each class has two images; else all do both.
-    - Inputs by name {name: (N, ...)}, for a network of several, or an .npz file of such arrays.
+    - Inputs by name {name: (N, ...)}, for a network of several, or an .npz file of such arrays; a single one in bytes
+      (N, H, W, 3) is images.
     - An iterable of batches of these, such as a DataLoader, of which the first 2,048 inputs are read. Inputs by
       name whose first sides differ, as those of a state and of a number do, are all that one call reads.
 
@@ -100,6 +100,9 @@ def _of_arrays(inputs: NDArray[Any] | NamedInputs, labels: NDArray[Any] | None, 
     if labels is not None and labels.dtype.kind not in "iu":
         raise InputError(f"labels must be the numbers of the network's classes, got {labels.dtype}")
     whole = NO_LABELS if labels is None else labels.astype(np.int64)
+    if isinstance(inputs, NamedInputs) and len(inputs.arrays) == 1 and not inputs.whole_calls:
+        alone = next(iter(inputs.arrays.values()))
+        inputs = alone if is_pixels(alone) else inputs
     if isinstance(inputs, NamedInputs) or not is_pixels(inputs):
         found = inputs_dataset(inputs, whole)
     else:
@@ -138,16 +141,16 @@ def fitted_inputs(data: Dataset, artifact: Artifact) -> Dataset:
     shape = artifact.source.input_shape
     if len(shape) != 3:
         raise InputError(
-            f"{source_name(artifact.source)} expects inputs {shape}, but images are (C, H, W): pass "
+            f"{artifact.network.label} expects inputs {shape}, but images are (C, H, W): pass "
             f"arrays in its input format"
         )
-    channels, height, width = shape
-    if channels != data.preprocessing.channels:
+    channels = data.preprocessing.channels
+    if channels != artifact.preprocessing.channels or channels not in (shape[0], shape[2]):
         raise InputError(
-            f"{source_name(artifact.source)} reads {channels} channels, the images of {data.name} have "
-            f"{data.preprocessing.channels}"
+            f"{artifact.network.label} reads {shape[0]} channels, the images of {data.name} have {channels}"
         )
-    resized = data.resized(height, width)
+    last = isinstance(artifact.preprocessing, PictureInputs) and artifact.preprocessing.channels_last
+    resized = data.resized(*(shape[:2] if last else shape[1:]))
     record = replace(artifact.preprocessing, class_names=data.preprocessing.class_names)
     return _fitting(replace(resized, preprocessing=record), artifact)
 
@@ -155,7 +158,7 @@ def fitted_inputs(data: Dataset, artifact: Artifact) -> Dataset:
 def _fitting(data: Dataset, artifact: Artifact) -> Dataset:
     if not data.train.is_labelled:
         return data
-    return with_fitting_labels(data, _classes(artifact), source_name(artifact.source))
+    return with_fitting_labels(data, _classes(artifact), artifact.network.label)
 
 
 def with_fitting_labels(data: Dataset, classes: int | None, name: str) -> Dataset:
@@ -202,12 +205,9 @@ def _with_labels(data: Dataset, change: Callable[[NDArray[np.int64]], NDArray[np
 
 def _classes(artifact: Artifact) -> int | None:
     """How many classes the network tells apart; None where its output is something else, or nothing says what it is."""
-    if isinstance(artifact.source, OnnxFile):
-        try:
-            workload = artifact.source.workload()
-        except InputError:  # of sides that are open, or of operations that are not known
-            return None
-    else:
+    try:
         workload = artifact.workload()
+    except InputError:  # of sides that are open, or of operations that are not known
+        return None
     output = workload.shapes[workload.output]
     return output[1] if len(output) == 2 else None

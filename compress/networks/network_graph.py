@@ -16,10 +16,9 @@ from compress.data.network_inputs import Inputs, NamedInputs, checked_inputs, si
 from compress.data.preprocessing import Preprocessing
 from compress.networks.artifact import Artifact
 from compress.networks.batchnorm_folding import fold_normalisation
-from compress.networks.folded_weights import with_folded_weights
-from compress.networks.network_source import OnnxFile, Source, source_name, stated_shape
-from compress.networks.onnx_export import folded_weights, onnx_bytes
-from compress.networks.onnx_weights import with_int8_file
+from compress.networks.network_interface import Network
+from compress.networks.onnx_export import folded_weights, onnx_bytes, with_folded_weights
+from compress.networks.onnx_weights import with_file, with_int8_file
 from compress.networks.torch_export import PARITY, distance
 from compress.weight_codecs.apply_formats import store_formats
 from compress.weight_codecs.sparse_formats import zeros_alone
@@ -27,13 +26,12 @@ from hw_profiles.errors import InputError
 from hw_profiles.network.graph import FLOAT, Graph, Value
 from hw_profiles.network.quantization import Quantization
 from hw_profiles.network.tensor_formats import TensorFormat
-from hw_profiles.network.workload import InputShape, Shape
+from hw_profiles.network.workload import InputShape, Shape, Workload
 from hw_profiles.onnx_io.graph_reader import read_graph
 from hw_profiles.onnx_io.rewrites.half_precision import in_float32
 from hw_profiles.onnx_io.session import open_session, run_session
 from hw_profiles.onnx_io.untrusted_file import load_model
 from hw_profiles.onnx_io.writer import write_graph
-from search_spaces.arch import Arch
 
 _PARITY_RUNS = 2
 
@@ -54,12 +52,19 @@ def network_graph(artifact: Artifact, given: Inputs | None = None) -> Graph:
     >>> network_graph(artifact).weights["classifier.weight"].shape
     (2, 64)
     """
-    if isinstance(artifact.source, Arch):
-        workload = artifact.arch.workload()
-        return Graph(workload=workload, weights=folded_weights(artifact.model(), workload))
+    return artifact.network.by_description(
+        lambda arch: _graph_of(arch.workload(), artifact), lambda: _file_graph(artifact, given)
+    )
+
+
+def _graph_of(workload: Workload, artifact: Artifact) -> Graph:
+    return Graph(workload=workload, weights=folded_weights(artifact.model(), workload))
+
+
+def _file_graph(artifact: Artifact, given: Inputs | None) -> Graph:
     data = onnx_bytes(_folded(artifact))
-    graph = read_graph(data, _sides(artifact.source, given))
-    _check_parity(graph, data, source_name(artifact.source), given)
+    graph = read_graph(data, _sides(artifact.network, given))
+    _check_parity(graph, data, artifact.network.label, given)
     return graph
 
 
@@ -72,12 +77,12 @@ def inputs_of(graph: Graph, preprocessing: Preprocessing, split: Split) -> Named
     return checked_inputs(graph.input_values, preprocessing.tensor(split.images))
 
 
-def _sides(source: Source, given: Inputs | None) -> InputShape:
+def _sides(network: Network, given: Inputs | None) -> InputShape:
     """The sides that a file is read with; None where it says all."""
-    if stated_shape(source) is not None or not isinstance(source, OnnxFile):
-        return stated_shape(source)
+    if network.stated_shape is not None or network.file is None:
+        return network.stated_shape
     try:
-        source.workload()
+        network.workload()
     except InputError:  # sides are open, or it is told what is wrong where it is read
         return None if given is None else sides_of(given)
     return None
@@ -86,7 +91,7 @@ def _sides(source: Source, given: Inputs | None) -> InputShape:
 def _folded(artifact: Artifact) -> Artifact:
     """With batch normalisation folded in double precision, as that of an Arch is; the exporter folds what is left in
     single precision, where which layer one follows depends on the input."""
-    if artifact.deployed is not None or isinstance(artifact.source, OnnxFile):
+    if artifact.deployed is not None or not artifact.weights:
         return artifact
     model = artifact.model()
     try:
@@ -101,10 +106,14 @@ def with_integers(artifact: Artifact, graph: Graph, quantization: Quantization) 
 
     Zeros that stages before made are still zeros, values that they shared are not.
     """
-    if not isinstance(artifact.source, Arch):
-        return with_int8_file(artifact, write_graph(graph, quantization))
-    changed = with_folded_weights(artifact, graph.weights)
-    return replace(changed, quantization=quantization, weight_formats=zeros_alone(artifact.weight_formats))
+    return artifact.network.by_description(
+        lambda arch: replace(
+            with_folded_weights(artifact, graph.weights),
+            quantization=quantization,
+            weight_formats=zeros_alone(artifact.weight_formats),
+        ),
+        lambda: with_int8_file(artifact, write_graph(graph, quantization)),
+    )
 
 
 def with_weights(
@@ -112,12 +121,12 @@ def with_weights(
 ) -> Artifact:
     """The artifact with the weights of its graph, of which those in ``formats`` are stored so: an Arch says it, of any
     other network the file is written so."""
-    if isinstance(artifact.source, Arch):
-        changed = with_folded_weights(artifact, graph.weights)
-        return replace(changed, weight_formats={**artifact.weight_formats, **formats})
-    label = f"{source_name(artifact.source)} with other weights"
-    data = store_formats(write_graph(graph), formats)
-    return replace(artifact, deployed=OnnxFile(data=data, label=label, stated_shape=stated_shape(artifact.source)))
+    return artifact.network.by_description(
+        lambda arch: replace(
+            with_folded_weights(artifact, graph.weights), weight_formats={**artifact.weight_formats, **formats}
+        ),
+        lambda: with_file(artifact, store_formats(write_graph(graph), formats), "with other weights"),
+    )
 
 
 def _check_parity(graph: Graph, data: bytes, label: str, given: Inputs | None) -> None:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol, TypeGuard
+from typing import NoReturn, TypeVar
 
 import torch
-from torch import nn
+from onnx import TensorProto
+from torch import Tensor, nn
 
 from compress.atomic_files import write_bytes, write_text
 from compress.networks.module_copy import copied
-from compress.networks.slice_channels import REMOVED, of_original
+from compress.networks.network_interface import Network
 from compress.networks.timm_network import Timm
-from compress.training.random_generators import seeded
 from hw_profiles.errors import InputError
 from hw_profiles.network.workload import InputShape, Workload
 from hw_profiles.onnx_io.reader import read_metadata, read_onnx
@@ -26,24 +26,13 @@ from hw_profiles.torch_io.trace import in_eval_mode, trace
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
 
-__all__ = [
-    "GivenModule",
-    "OnnxFile",
-    "Source",
-    "Timm",
-    "begun_anew",
-    "build",
-    "nothing_changed",
-    "read_source",
-    "require_savable",
-    "source_name",
-    "with_module",
-    "write_source",
-]
+__all__ = ["BlockNetwork", "GivenModule", "OnnxFile", "Source", "Timm", "network_of", "nothing_changed", "read_source"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OnnxFile:
+class OnnxFile(Network):
     """A classifier as the bytes of an ONNX file: for what needs no training. ``label`` is what a user calls it.
 
     >>> from hw_profiles.onnx_io.writer import write_onnx
@@ -81,6 +70,12 @@ class OnnxFile:
         return (shape[0], shape[1], shape[2])
 
     @property
+    def reads_bytes(self) -> bool:
+        """Whether its first input is in bytes, as images are stored."""
+        kinds = {value.name: value.type.tensor_type.elem_type for value in load_model(self.data).graph.input}
+        return bool(kinds[self.workload().input] == TensorProto.UINT8)
+
+    @property
     def precision(self) -> str:
         """``"int8"`` where most operations have 8-bit weights, else ``"fp32"``."""
         workload = self.workload()
@@ -99,6 +94,22 @@ class OnnxFile:
             return _file_workload(self.data, None, tuple(self.stated_shape.items()))
         return _file_workload(self.data, self.stated_shape)
 
+    @property
+    def file(self) -> OnnxFile:
+        """Itself."""
+        return self
+
+    def build(self) -> nn.Module:
+        """An InputError: it is no module."""
+        raise InputError(
+            f"{self.label}: an ONNX file cannot be trained or changed: give an Arch, a module or a timm name"
+        )
+
+    def write(self, folder: Path) -> str:
+        """Write source.onnx."""
+        write_bytes(folder / "source.onnx", self.data)
+        return "onnx"
+
 
 @lru_cache(maxsize=8)
 def _file_workload(
@@ -108,7 +119,7 @@ def _file_workload(
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
-class GivenModule:
+class GivenModule(Network):
     """Any module of torch, for one call: it cannot be saved, because how to rebuild it is unknown.
 
     ``stated_shape`` (C, H, W) is what it reads, of several tensors {name: sides} by the names that its ``forward``
@@ -130,156 +141,114 @@ class GivenModule:
         shape = self.reads
         if isinstance(shape, Mapping):
             names = ", ".join(shape)
-            raise InputError(f"{type(self.module).__name__}: must read one tensor for this, reads {names} by name")
+            raise InputError(f"{self.label}: must read one tensor for this, reads {names} by name")
         return shape
 
     @property
     def reads(self) -> tuple[int, int, int] | Mapping[str, tuple[int, ...]]:
         """What it reads; an InputError if that is unknown."""
         if self.stated_shape is None:
-            raise InputError(f"{type(self.module).__name__}: input_shape is required for modules, e.g. (3, 224, 224)")
+            raise InputError(f"{self.label}: input_shape is required for modules, e.g. (3, 224, 224)")
         return self.stated_shape
 
     def workload(self) -> Workload:
         """Its operations, in evaluation mode."""
         return trace(self.module, self.reads)
 
+    @property
+    def label(self) -> str:
+        """The name of its class."""
+        return type(self.module).__name__
 
-Source = Arch | Timm | OnnxFile | GivenModule
+    def resized(self, sides: tuple[int, int, int] | Mapping[str, tuple[int, ...]]) -> GivenModule | None:
+        """The module for this size, where no other was stated."""
+        return replace(self, stated_shape=sides) if self.stated_shape is None else None
 
+    def require_a_tensor(self) -> None:
+        """Run it once."""
+        with torch.inference_mode():
+            made = copied(self.module).eval()(torch.zeros(1, *self.input_shape))
+        if not isinstance(made, Tensor):
+            raise InputError(f"{self.label}: a classifier has one output, a tensor, got {type(made).__name__}")
 
-def build(source: Source) -> nn.Module:
-    """A module of the source's architecture, its weights to be loaded.
+    def build(self) -> nn.Module:
+        """A copy of it."""
+        return copied(self.module)
 
-    Raises:
-        InputError: an ONNX file, which is no module.
+    def cut(self, module: nn.Module, kept: Mapping[str, Sequence[int]]) -> GivenModule:
+        """The narrower module."""
+        return replace(self, module=module)
 
-    >>> from search_spaces import preset
-    >>> build(preset("resnet8")).classifier.out_features
-    10
-    """
-    if isinstance(source, Arch):
-        return build_model(source)
-    if isinstance(source, Timm):
-        return source.build()
-    if isinstance(source, GivenModule):
-        return copied(source.module)
-    raise InputError(
-        f"{source.label}: an ONNX file cannot be trained or changed: give an Arch, a module or a timm name"
-    )
+    def write(self, folder: Path) -> str:
+        """An InputError: nobody could build it again."""
+        self.require_savable()
 
-
-class Resettable(Protocol):
-    """A layer that can get new random weights, as those of torch can."""
-
-    def reset_parameters(self) -> None:
-        """Draws them."""
-
-
-def begun_anew(source: Source, model: nn.Module, seed: int) -> nn.Module:
-    """The network of a source with other random weights; ``model`` is its module.
-
-    Raises:
-        InputError: nothing says how the weights of a layer are drawn.
-
-    >>> from search_spaces import preset
-    >>> arch = preset("resnet8")
-    >>> bool((begun_anew(arch, build(arch), 0).classifier.weight == build(arch).classifier.weight).any())
-    False
-    """
-    if isinstance(source, Arch):
-        return build_model(source, seed=seed + 1)
-    found = copied(model)
-    bound = [name for name, module in found.named_modules() if _has_weights(module) and not _can_begin_anew(module)]
-    if bound:
+    def require_savable(self) -> NoReturn:
+        """An InputError."""
         raise InputError(
-            f"Distill.method 'self' re-initializes the weights, which {bound[0] or type(model).__name__} does not "
-            "support: pass an Arch or a module built from torch layers"
-        )
-    with seeded(seed + 1):
-        for module in found.modules():
-            if _can_begin_anew(module):
-                module.reset_parameters()
-    return found
-
-
-def _has_weights(module: nn.Module) -> bool:
-    return any(True for _ in module.parameters(recurse=False))
-
-
-def _can_begin_anew(module: nn.Module) -> TypeGuard[Resettable]:
-    return callable(getattr(module, "reset_parameters", None))
-
-
-def stated_shape(source: Source) -> InputShape:
-    """What was said that a source reads, for a file made of it: of an ONNX file nothing where it says so itself, of a
-    module nothing where nobody did.
-
-    >>> stated_shape(Timm(name="resnet18", input_shape=(3, 32, 32)))
-    (3, 32, 32)
-    """
-    return source.stated_shape if isinstance(source, OnnxFile | GivenModule) else source.input_shape
-
-
-def with_module(source: Source, module: nn.Module, kept: Mapping[str, Sequence[int]]) -> Source:
-    """The source of a module of which only the channels in ``kept`` are left, as
-    :func:`compress.networks.slice_channels.cut_module` reads it: a model of timm remembers them by their first numbers.
-
-    >>> source = Timm(name="resnet18", input_shape=(3, 32, 32), kept={"conv1": (3, 5, 8)})
-    >>> with_module(source, source.build(), {"conv1": [0, 2]}).kept
-    {'conv1': (3, 8)}
-    """
-    if isinstance(source, GivenModule):
-        return replace(source, module=module)
-    assert isinstance(source, Timm)
-    removed = tuple(f"{key.removesuffix(REMOVED)}." for key in kept if key.endswith(REMOVED))
-    before = {key: numbers for key, numbers in source.kept.items() if not key.startswith(removed)}
-    return replace(source, kept={**before, **of_original(before, kept)})
-
-
-def source_name(source: Source) -> str:
-    """What a user would call it.
-
-    >>> from search_spaces import preset
-    >>> source_name(Timm(name="resnet18", input_shape=(3, 32, 32))), source_name(preset("resnet8"))
-    ('timm:resnet18', 'Arch 0b7f48ad317d')
-    """
-    if isinstance(source, Timm):
-        return f"timm:{source.name}"
-    if isinstance(source, OnnxFile):
-        return source.label
-    return type(source.module).__name__ if isinstance(source, GivenModule) else f"Arch {source.id}"
-
-
-def write_source(source: Source, folder: Path) -> str:
-    """Write arch.json, source.json or source.onnx; the kind of source for :func:`read_source`.
-
-    Raises:
-        InputError: a module that nobody could build again.
-    """
-    if isinstance(source, Arch):
-        write_text(folder / "arch.json", source.to_json())
-        return "arch"
-    if isinstance(source, Timm):
-        write_text(folder / "source.json", source.to_json())
-        return "timm"
-    require_savable(source)
-    assert isinstance(source, OnnxFile)
-    write_bytes(folder / "source.onnx", source.data)
-    return "onnx"
-
-
-def require_savable(source: Source) -> None:
-    """Raise an InputError if it is unknown how to rebuild the network."""
-    if isinstance(source, GivenModule):
-        raise InputError(
-            f"{source_name(source)}: a module cannot be saved, because it cannot be rebuilt: "
+            f"{self.label}: a module cannot be saved, because it cannot be rebuilt: "
             "use an Arch or a timm model, or keep its ONNX file"
         )
 
 
+Source = Arch | Timm | OnnxFile | GivenModule
+
+
+@dataclass(frozen=True, slots=True)
+class BlockNetwork(Network):
+    """An Arch as any other network."""
+
+    arch: Arch = field()
+
+    @property
+    def id(self) -> str:
+        """That of the Arch."""
+        return self.arch.id
+
+    @property
+    def label(self) -> str:
+        """``Arch ID``."""
+        return f"Arch {self.id}"
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """That of the Arch."""
+        return self.arch.input_shape
+
+    def workload(self) -> Workload:
+        """Its operations, batch normalisation folded."""
+        return self.arch.workload()
+
+    def build(self) -> nn.Module:
+        """Its module."""
+        return build_model(self.arch)
+
+    def begun_anew(self, model: nn.Module, seed: int) -> nn.Module:
+        """Its module as it begins with another seed."""
+        return build_model(self.arch, seed=seed + 1)
+
+    def write(self, folder: Path) -> str:
+        """Write arch.json."""
+        write_text(folder / "arch.json", self.arch.to_json())
+        return "arch"
+
+    def by_description(self, of_blocks: Callable[[Arch], T], of_any: Callable[[], T]) -> T:
+        """It has blocks."""
+        return of_blocks(self.arch)
+
+
+def network_of(source: Source) -> Network:
+    """The interface of a source: the one place that asks of which kind it is.
+
+    >>> from search_spaces import preset
+    >>> network_of(preset("resnet8")).label, network_of(Timm(name="resnet18", input_shape=(3, 32, 32))).label
+    ('Arch 0b7f48ad317d', 'timm:resnet18')
+    """
+    return BlockNetwork(source) if isinstance(source, Arch) else source
+
+
 def read_source(folder: Path, kind: str) -> Source:
-    """The inverse of :func:`write_source`."""
+    """The inverse of :meth:`compress.networks.network_interface.Network.write`."""
     if kind == "arch":
         return Arch.from_json((folder / "arch.json").read_text(encoding="utf-8"))
     if kind == "timm":

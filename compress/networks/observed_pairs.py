@@ -13,9 +13,9 @@ from torch.utils._pytree import tree_leaves
 
 from compress.networks.module_copy import copied
 from compress.networks.weight_layers import WeightLayer
-from hw_profiles.errors import InputError
+from hw_profiles.errors import InputError, short_reason
 from hw_profiles.network.workload import InputShape
-from hw_profiles.torch_io.trace import run_once, short_reason
+from hw_profiles.torch_io.trace import run_once
 
 _READS_NUMBERS = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "masked_select", "equal")
 

@@ -19,11 +19,11 @@ from compress.data.network_inputs import NamedInputs
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.data.unknown_preprocessing import UnknownPreprocessing
 from compress.networks.artifact import Artifact
-from compress.networks.batchnorm_folding import folded_pair
-from compress.networks.network_source import GivenModule, OnnxFile
+from compress.networks.batchnorm_folding import fold_normalisation, folded_pair
 from compress.networks.torch_export import PARITY, distance, export_module
 from compress.training.evaluation import predict
 from compress.weight_codecs.apply_formats import store_formats
+from hw_profiles.errors import InputError
 from hw_profiles.network.workload import WEIGHTED, Workload
 from hw_profiles.onnx_io.session import as_feed, fixed_batch, open_session
 from hw_profiles.onnx_io.untrusted_file import load_model
@@ -50,15 +50,15 @@ def onnx_bytes(artifact: Artifact) -> bytes:
     >>> len(onnx_bytes(Artifact(source=arch, weights={}, preprocessing=record).with_model(build_model(arch)))) > 300_000
     True
     """
-    source = artifact.source
+    network = artifact.network
     if artifact.deployed is not None:
         return with_metadata(artifact.deployed.data, _metadata(artifact))
-    if isinstance(source, OnnxFile):
-        return source.data
-    if isinstance(source, Arch):
-        return _arch_bytes(artifact, source)
-    reads = source.reads if isinstance(source, GivenModule) else source.input_shape
-    return with_metadata(export_module(artifact.model(), reads), _metadata(artifact))
+    if network.file is not None:
+        return network.file.data
+    return network.by_description(
+        lambda arch: _arch_bytes(artifact, arch),
+        lambda: with_metadata(export_module(artifact.model(), network.reads), _metadata(artifact)),
+    )
 
 
 def with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
@@ -95,6 +95,38 @@ def folded_weights(model: nn.Module, workload: Workload) -> dict[str, NDArray[np
             if op.bias:
                 weights[op.bias_name] = _array(module.bias)
     return weights
+
+
+def with_folded_weights(artifact: Artifact, weights: Mapping[str, NDArray[np.float32]]) -> Artifact:
+    """The artifact of an Arch whose :func:`folded_weights` are ``weights``, those of
+    the same names.
+
+    Batch normalisation becomes neutral: its bias is the convolution's.
+
+    Raises:
+        InputError: a weight has no place in the network, or another shape.
+
+    >>> from compress import Preprocessing
+    >>> from search_spaces import build_model, preset
+    >>> arch = preset("resnet8")
+    >>> record = Preprocessing(channels=3, sizes=((32, 32),), mean=(0.5,) * 3, std=(0.25,) * 3, class_names=("a", "b"))
+    >>> artifact = Artifact(source=arch, weights={}, preprocessing=record).with_model(build_model(arch))
+    >>> changed = with_folded_weights(artifact, {"stem.bias": np.full(16, 0.1, np.float32)})
+    >>> folded_weights(changed.model(), arch.workload())["stem.bias"].max()
+    np.float32(0.1)
+    """
+    model = artifact.model()
+    fold_normalisation(model)
+    modules, state = dict(model.named_modules()), model.state_dict()
+    for name, value in weights.items():
+        owner, _, part = name.rpartition(".")
+        own = {"weight": f"{owner}.conv.weight", "bias": f"{owner}.norm.bias"}
+        key = own[part] if isinstance(modules.get(owner), ConvNormAct) else name
+        if key not in state or state[key].shape != value.shape:
+            wanted = tuple(state[key].shape) if key in state else "none of that name"
+            raise InputError(f"weight {name} must have the network's shape ({wanted}), got {value.shape}")
+        state[key].copy_(torch.from_numpy(np.ascontiguousarray(value)))
+    return artifact.with_model(model)
 
 
 def predict_onnx(path: Path, split: Split, preprocessing: Preprocessing, batch_size: int = 250) -> NDArray[np.int64]:
@@ -134,7 +166,7 @@ def _feeds(
         return
     name = session.get_inputs()[0].name
     for start in range(0, len(images) - fixed + 1 if fixed else len(images), size):
-        yield {name: preprocessing.tensor(images[start : start + size])}
+        yield as_feed(session, {name: preprocessing.tensor(images[start : start + size])})
 
 
 def _joined(parts: Sequence[Any]) -> NDArray[Any]:
@@ -146,7 +178,7 @@ def _joined(parts: Sequence[Any]) -> NDArray[Any]:
 
 def differing(artifact: Artifact, predictions: NDArray[np.int64], split: Split) -> int | None:
     """How many predictions of a deployed file are not those of the artifact's float32 module, None without one."""
-    if isinstance(artifact.source, OnnxFile):
+    if artifact.network.file is not None:
         return None
     return int(np.sum(predict(artifact.model(), split, artifact.preprocessing) != predictions))
 

@@ -12,13 +12,14 @@ from onnx import numpy_helper
 from torch import nn
 
 from compress.networks.artifact import Artifact
-from compress.networks.network_source import OnnxFile, source_name, stated_shape
+from compress.networks.network_source import OnnxFile
 from compress.networks.onnx_export import onnx_bytes
 from compress.networks.weight_layers import WeightLayer, layers_of
 from compress.weight_codecs.onnx_storage import Weight, tensors_of, weights_of
 from compress.weight_codecs.sparse_formats import sparse_format, zeros_alone
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import TensorFormat
+from hw_profiles.onnx_io.rewrites.half_precision import in_float32
 from hw_profiles.onnx_io.rewrites.normal_form import normal_form
 from hw_profiles.onnx_io.untrusted_file import load_model
 
@@ -34,15 +35,18 @@ def with_changed_weights(artifact: Artifact, change: Change) -> Artifact:
     Raises:
         InputError: the network has no float32 weights of such layers.
     """
-    if not isinstance(artifact.source, OnnxFile):
+    if artifact.network.file is None:
         module = artifact.model()
         stored = {f"{name}.weight": each for name, each in change(module, layers_of(artifact, module)).items()}
         return replace(artifact.with_model(module), weight_formats={**artifact.weight_formats, **stored})
-    model = normal_form(load_model(onnx_bytes(artifact)))
+    given = load_model(onnx_bytes(artifact))
+    model = normal_form(given)
+    if not weights_of(model.graph):
+        model = normal_form(in_float32(given))
     weights = {weight.name: weight for weight in weights_of(model.graph)}
     if not weights:
         raise InputError(
-            f"{source_name(artifact.source)}: must have float32 weights of convolutions or linear layers, has none"
+            f"{artifact.network.label}: must have float32 weights of convolutions or linear layers, has none"
         )
     linear = {name for node in model.graph.node if node.op_type in _LINEAR for name in node.input}
     layers = {name: _layer(weight, name in linear) for name, weight in weights.items()}
@@ -52,21 +56,27 @@ def with_changed_weights(artifact: Artifact, change: Change) -> Artifact:
         value = weights[name].shaped(layer.weight.detach().numpy())
         tensors[name].CopyFrom(numpy_helper.from_array(value, tensors[name].name))
     onnx.checker.check_model(model)
-    changed = model.SerializeToString(deterministic=True)
-    file = OnnxFile(data=changed, label=source_name(artifact.source), stated_shape=stated_shape(artifact.source))
     read_by = {node.input[1]: node.output[0] for node in model.graph.node if len(node.input) > 1}
     operations = {op.name: op.weight for op in artifact.workload().ops}
     stored = {operations[read_by[n]]: each for n, each in formats.items() if read_by[n] in operations}
-    return replace(artifact, deployed=file, weight_formats={**artifact.weight_formats, **stored})
+    changed = with_file(artifact, model.SerializeToString(deterministic=True))
+    return replace(changed, weight_formats={**artifact.weight_formats, **stored})
+
+
+def with_file(artifact: Artifact, data: bytes, remark: str = "") -> Artifact:
+    """The artifact of a network that is no Arch with the file that a stage made of its own."""
+    network = artifact.network
+    file = OnnxFile(data=data, label=f"{network.label} {remark}".strip(), stated_shape=network.stated_shape)
+    return replace(artifact, deployed=file)
 
 
 def with_int8_file(artifact: Artifact, data: bytes) -> Artifact:
     """The artifact of a network that is no Arch with its file in 8-bit integers; zeros that stages before made are in
     its formats."""
-    source = artifact.source
-    file = OnnxFile(data=data, label=f"{source_name(source)} in int8", stated_shape=stated_shape(source))
-    formats = zeros_of(file) if zeros_alone(artifact.weight_formats) else {}
-    return replace(artifact, deployed=file, weight_formats=formats)
+    changed = with_file(artifact, data, "in int8")
+    assert changed.deployed is not None
+    formats = zeros_of(changed.deployed) if zeros_alone(artifact.weight_formats) else {}
+    return replace(changed, weight_formats=formats)
 
 
 def zeros_of(file: OnnxFile) -> dict[str, TensorFormat]:

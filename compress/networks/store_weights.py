@@ -9,14 +9,13 @@ import numpy as np
 
 from compress.networks.artifact import Artifact
 from compress.networks.network_graph import network_graph, with_weights
-from compress.networks.network_source import OnnxFile, source_name, stated_shape
 from compress.networks.onnx_export import onnx_bytes
+from compress.networks.onnx_weights import with_file
 from compress.weight_codecs.onnx_storage import Codec, Weight, store
 from hw_profiles.errors import InputError
 from hw_profiles.network.graph import Graph
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.network.workload import WEIGHTED
-from search_spaces.arch import Arch
 
 Chosen = Callable[[Weight], bool]
 
@@ -32,10 +31,13 @@ def with_stored_weights(artifact: Artifact, codec: Codec, chosen: Chosen | None 
         InputError: the network is in integers already, its weights share values, or there is nothing to store.
     """
     require_float(artifact)
-    if not isinstance(artifact.source, Arch):
-        data = store(onnx_bytes(artifact), codec, chosen)
-        label = f"{source_name(artifact.source)} in fewer bits"
-        return replace(artifact, deployed=OnnxFile(data=data, label=label, stated_shape=stated_shape(artifact.source)))
+    return artifact.network.by_description(
+        lambda arch: _stored_of_graph(artifact, codec, chosen),
+        lambda: with_file(artifact, store(onnx_bytes(artifact), codec, chosen), "in fewer bits"),
+    )
+
+
+def _stored_of_graph(artifact: Artifact, codec: Codec, chosen: Chosen | None) -> Artifact:
     graph = network_graph(artifact)
     if chosen is not None and artifact.weight_formats and not any(map(chosen, _weights(graph))):
         return artifact  # all have fewer bits already

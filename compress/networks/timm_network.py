@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from compress.networks.slice_channels import REMOVED, cut_module
+from compress.atomic_files import write_text
+from compress.networks.network_interface import Network
+from compress.networks.slice_channels import REMOVED, cut_module, of_original
 from compress.training.random_generators import seeded
-from hw_profiles.errors import InputError
+from hw_profiles.errors import InputError, short_reason
 from hw_profiles.network.workload import Workload
 from hw_profiles.torch_io.timm_models import check_timm_name
 from hw_profiles.torch_io.trace import trace
@@ -36,7 +39,7 @@ _LARGEST_BYTES = 2 * 1024**3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Timm:
+class Timm(Network):
     """``timm.create_model(name, **kwargs)`` for images (channels, height, width), without weights.
 
     ``kwargs`` are numbers, texts and truth values, or pairs of numbers. ``kept`` names for each pruned layer the
@@ -52,7 +55,7 @@ class Timm:
     """
 
     name: str
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, int, int] = field()
     kwargs: Mapping[str, Plain] = field(default_factory=dict)
     kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
@@ -81,9 +84,34 @@ class Timm:
             made = self._create("cpu")
         return cut_module(made, self.kept)
 
+    @property
+    def label(self) -> str:
+        """``timm:NAME``."""
+        return f"timm:{self.name}"
+
     def workload(self) -> Workload:
         """Its operations, batch normalisation folded."""
         return _workload(self.to_json())
+
+    def resized(self, sides: tuple[int, int, int] | Mapping[str, tuple[int, ...]]) -> Timm | None:
+        """The model for images of this size."""
+        return None if isinstance(sides, Mapping) else replace(self, input_shape=sides)
+
+    def cut(self, module: nn.Module, kept: Mapping[str, Sequence[int]]) -> Timm:
+        """The model that remembers these channels by their first numbers.
+
+        >>> source = Timm(name="resnet18", input_shape=(3, 32, 32), kept={"conv1": (3, 5, 8)})
+        >>> source.cut(source.build(), {"conv1": [0, 2]}).kept
+        {'conv1': (3, 8)}
+        """
+        removed = tuple(f"{key.removesuffix(REMOVED)}." for key in kept if key.endswith(REMOVED))
+        before = {key: numbers for key, numbers in self.kept.items() if not key.startswith(removed)}
+        return replace(self, kept={**before, **of_original(before, kept)})
+
+    def write(self, folder: Path) -> str:
+        """Write source.json."""
+        write_text(folder / "source.json", self.to_json())
+        return "timm"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types, with the schema version."""
@@ -118,7 +146,7 @@ class Timm:
             with torch.device(device):
                 made: nn.Module = timm.create_model(self.name, pretrained=False, **options)
         except Exception as error:  # timm raises whatever its constructors meet
-            reason = " ".join(str(error).split())[: 2 * _LONGEST_TEXT] or type(error).__name__
+            reason = short_reason(error)
             raise InputError(f"timm:{self.name} cannot be made with {dict(self.kwargs)} ({reason})") from None
         return made
 

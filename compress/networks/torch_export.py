@@ -59,7 +59,7 @@ def export_module(module: nn.Module, input_shape: InputShape) -> bytes:
     return fixed
 
 
-def distance(got: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+def distance(got: NDArray[Any], expected: NDArray[Any]) -> float:
     """The largest difference as a share of the largest number that is expected; infinite for another shape.
 
     >>> distance(np.float32([1, 2]), np.float32([1, 4]))
@@ -67,7 +67,8 @@ def distance(got: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
     """
     if got.shape != expected.shape:
         return float("inf")
-    return float(np.abs(expected - got).max() / max(np.abs(expected).max(), 1e-6))
+    found, wanted = np.asarray(got, np.float64), np.asarray(expected, np.float64)  # of truth values as well
+    return float(np.abs(wanted - found).max() / max(np.abs(wanted).max(), 1e-6))
 
 
 def _distance(data: bytes, feed: Mapping[str, NDArray[np.float32]], expected: NDArray[np.float32]) -> float:

@@ -8,7 +8,6 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from compress.networks.artifact import Artifact
-from compress.networks.network_source import stated_shape
 from hw_profiles.errors import InputError
 from hw_profiles.network.workload import WEIGHTED, Op
 from hw_profiles.spelling_suggestions import did_you_mean
@@ -54,7 +53,7 @@ def layers_of(artifact: Artifact, model: nn.Module) -> dict[str, WeightLayer]:
     ['stem', 'stages.0.0.conv1']
     """
     layers, found = weighted_layers(model), {}
-    if stated_shape(artifact.source) is None:  # a module of which nobody knows what it reads: by its own names
+    if artifact.network.stated_shape is None:  # a module of which nobody knows what it reads: by its own names
         return layers
     for op in artifact.source.workload().ops:
         keys = weight_keys(op, artifact.weights) if op.kind in WEIGHTED else []
@@ -64,7 +63,7 @@ def layers_of(artifact: Artifact, model: nn.Module) -> dict[str, WeightLayer]:
     return found
 
 
-def per_layer_setting(setting: T | Mapping[str, T], layers: Mapping[str, WeightLayer], what: str) -> dict[str, T]:
+def per_layer_setting(setting: T | Mapping[str, T], layers: Mapping[str, WeightLayer | Op], what: str) -> dict[str, T]:
     """The setting of each layer: the same for all, or from a mapping by the layer's name, else by its kind; layers that
     a mapping leaves out are left out.
 
@@ -83,7 +82,8 @@ def per_layer_setting(setting: T | Mapping[str, T], layers: Mapping[str, WeightL
             raise InputError(f"{what}: a key must be conv, linear or the name of a layer, got {key!r}{known}")
     chosen = {}
     for name, layer in layers.items():
-        kind = "linear" if isinstance(layer, nn.Linear) else "conv"
+        linear = layer.kind == "linear" if isinstance(layer, Op) else isinstance(layer, nn.Linear)
+        kind = "linear" if linear else "conv"
         if name in setting or kind in setting:
             chosen[name] = setting[name if name in setting else kind]
     if not chosen:

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from compress.networks.slice_channels import FilterLayer, width_of
-from hw_profiles.errors import InputError
+from hw_profiles.errors import InputError, short_reason
 from hw_profiles.network.workload import InputShape
 from hw_profiles.torch_io.trace import example_of
 
@@ -60,8 +60,8 @@ def channel_places(model: nn.Module, input_shape: InputShape) -> Channels:
         try:
             graph = _graph(model, input_shape)
         except Exception as error:  # whatever a module raises when it is run
-            reason = _UNCOUNTED if isinstance(error, ZeroDivisionError) else " ".join(str(error).split())[:200]
-            name, reason = type(model).__name__, reason or type(error).__name__
+            reason = _UNCOUNTED if isinstance(error, ZeroDivisionError) else short_reason(error)
+            name = type(model).__name__
             raise InputError(f"{name}: cannot be followed with an input of {input_shape} ({reason})") from None
         return _Couples(graph).channels()
 

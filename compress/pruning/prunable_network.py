@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from torch import nn
 
 from compress.networks.artifact import Artifact
 from compress.networks.module_copy import copied
-from compress.networks.network_source import stated_shape, with_module
+from compress.networks.network_source import Source
 from compress.networks.slice_channels import REMOVED, cut_module, of_original
 from compress.pruning.arch_widths import (
     arch_blocks,
@@ -79,9 +80,13 @@ def prunable_network(artifact: Artifact) -> PrunableNetwork:
     Raises:
         InputError: an ONNX file; a module that cannot be followed; no channels that can be removed, with the reasons.
     """
-    if not isinstance(artifact.source, Arch):
-        return module_network(artifact.model(), stated_shape(artifact.source))
-    arch, model = artifact.arch, artifact.model()
+    model = artifact.model()
+    return artifact.network.by_description(
+        lambda arch: _arch_network(arch, model), lambda: module_network(model, artifact.network.stated_shape)
+    )
+
+
+def _arch_network(arch: Arch, model: nn.Module) -> PrunableNetwork:
     groups, places = arch_groups(arch, model), block_groups(arch, prunable_groups(arch))
 
     def at(width: Mapping[str, int]) -> Arch:
@@ -108,8 +113,10 @@ def module_network(model: nn.Module, input_shape: InputShape) -> PrunableNetwork
 def pruned_artifact(artifact: Artifact, network: PrunableNetwork) -> Artifact:
     """The artifact with what is left of its network: an Arch of smaller widths, a model of timm with the channels that
     it keeps, or the module."""
-    smaller = network.at(network.width) if isinstance(artifact.source, Arch) else artifact.source
-    source = smaller if isinstance(smaller, Arch) else with_module(artifact.source, network.model, network.kept)
+    source = artifact.network.by_description(
+        lambda arch: cast("Source", network.at(network.width)),
+        lambda: artifact.network.cut(network.model, network.kept),
+    )
     return replace(artifact, source=source).with_model(network.model)
 
 
@@ -122,19 +129,25 @@ def removable_blocks(artifact: Artifact) -> list[str]:
     >>> removable_blocks(as_artifact(preset("mobilenetv2_100", num_classes=2), None))[:2]
     ['stages.1.1', 'stages.2.1']
     """
-    if isinstance(artifact.source, Arch):
-        return arch_blocks(artifact.source)
-    return module_blocks(artifact.model(), artifact.source.workload(), stated_shape(artifact.source))
+    network = artifact.network
+    return network.by_description(
+        arch_blocks, lambda: module_blocks(artifact.model(), network.workload(), network.stated_shape)
+    )
 
 
 def without(artifact: Artifact, place: str) -> Artifact:
     """The artifact without one of these blocks; in a module that is no Arch an identity takes its place."""
-    source = artifact.source
-    if isinstance(source, Arch):
-        smaller, weights = without_arch_block(source, artifact.weights, place)
+    gone: dict[str, Sequence[int]] = {place + REMOVED: ()}
+
+    def of_blocks(arch: Arch) -> Artifact:
+        smaller, weights = without_arch_block(arch, artifact.weights, place)
         return replace(artifact, source=smaller, weights=weights)
-    model = cut_module(artifact.model(), {place + REMOVED: ()})
-    return replace(artifact, source=with_module(source, model, {place + REMOVED: ()})).with_model(model)
+
+    def of_any() -> Artifact:
+        model = cut_module(artifact.model(), gone)
+        return replace(artifact, source=artifact.network.cut(model, gone)).with_model(model)
+
+    return artifact.network.by_description(of_blocks, of_any)
 
 
 def _listed(held: Mapping[str, str]) -> str:

@@ -30,6 +30,7 @@ from hw_profiles.devices.device import Device
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import check_precision
 from hw_profiles.profiling import profile
+from hw_profiles.spelling_suggestions import check_one_of
 
 _USUAL_AMOUNT = 0.2
 _LOOKS = {"taylor": 4}  # in each step: what the loss owes to a channel depends on which others are still there
@@ -84,8 +85,7 @@ class Prune:
                 raise InputError(f"Prune.{name} must be a number above 0, got {limit!r}")
         if self.amount is not None and self.limits():
             raise InputError(f"Prune takes an amount or limits, got {self.amount} and {self.limits()}")
-        if self.criterion not in CRITERIA:
-            raise InputError(f"Prune.criterion must be one of {', '.join(CRITERIA)}, got {self.criterion!r}")
+        check_one_of("Prune.criterion", self.criterion, CRITERIA)
         if not is_whole(self.steps, 1) or not is_whole(self.blocks, 0):
             raise InputError(
                 f"Prune.steps must be at least 1 and blocks at least 0, got {self.steps} and {self.blocks}"

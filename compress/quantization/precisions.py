@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from compress.networks.artifact import Artifact
-from compress.networks.network_source import source_name, stated_shape
 from compress.quantization.int8.ptq import Quantize
 from compress.quantization.int8.qat import QuantizeAware
 from compress.quantization.mixed_precision.mixed_precision import MixedPrecision
@@ -11,7 +10,7 @@ from compress.quantization.weight_only.binary import Binarize
 from compress.quantization.weight_only.fp16 import Half
 from compress.quantization.weight_only.int4 import Int4
 from hw_profiles.errors import InputError
-from hw_profiles.spelling_suggestions import did_you_mean
+from hw_profiles.spelling_suggestions import check_one_of
 
 Precision = Quantize | Half | Int4 | Binarize | MixedPrecision | QuantizeAware
 
@@ -35,11 +34,8 @@ def stage_of(precision: str | None, config: Precision | None) -> Precision:
     >>> stage_of("int4", None), stage_of(None, Half()).name, stage_of(None, None).name
     (Int4(group=32, recipe=None), 'fp16', 'int8')
     """
-    listed = ", ".join(PRECISION_STAGES)
-    if precision is not None and precision not in PRECISION_STAGES:
-        raise InputError(
-            f"precision must be one of {listed}, got {precision!r}{did_you_mean(precision, PRECISION_STAGES)}"
-        )
+    if precision is not None:
+        check_one_of("precision", precision, PRECISION_STAGES)
     if config is None:
         return PRECISION_STAGES[precision or _USUAL]()
     if not isinstance(config, Precision):
@@ -55,5 +51,5 @@ def check_needs_no_images(stage: Precision, artifact: Artifact) -> None:
     trains = isinstance(stage, Int4) and stage.recipe is not None
     if trains or not isinstance(stage, Half | Int4):
         raise InputError(f"precision {stage.name!r} needs images: data must be given (without: fp16, int4)")
-    if artifact.weights and stated_shape(artifact.source) is None:
-        raise InputError(f"{source_name(artifact.source)}: does not say what it reads: data must be given")
+    if artifact.weights and artifact.network.stated_shape is None:
+        raise InputError(f"{artifact.network.label}: does not say what it reads: data must be given")

@@ -23,7 +23,7 @@ from compress.training.loop import Recipe
 from compress.weight_codecs.sparse_formats import sparse_format
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
-from hw_profiles.spelling_suggestions import did_you_mean
+from hw_profiles.spelling_suggestions import check_one_of
 
 Amount = float | Mapping[str, float]
 LossOf = Callable[[nn.Module], float]
@@ -74,12 +74,7 @@ class Sparsify:
                 raise InputError(f"Sparsify.amount must be between 0 and 1, got {each!r}")
         valid = {"criterion": CRITERIA, "scope": SCOPES, "pattern": tuple(PATTERNS), "schedule": SCHEDULES}
         for field, choices in valid.items():
-            given = getattr(self, field)
-            if given not in choices:
-                listed = ", ".join(choice or "''" for choice in choices)
-                raise InputError(
-                    f"Sparsify.{field} must be one of {listed}, got {given!r}{did_you_mean(given, choices)}"
-                )
+            check_one_of(f"Sparsify.{field}", getattr(self, field), choices)
         if not is_whole(self.rounds, 1):
             raise InputError(f"Sparsify.rounds must be at least 1, got {self.rounds!r}")
         self._check_schedule()

@@ -149,7 +149,7 @@ def _run_stage(stage: Stage, before: Home, folder: Path, context: Context, show:
     write_json(partial / ORIGIN, origin)
     began = time.monotonic()
     with show(stage.name) as report:
-        bare = replace(before.artifact, metrics={}, files={}, history=())
+        bare = before.artifact.bare()
         inside = replace(context, checkpoint=partial / "checkpoint.pt", folder=partial, report=report)
         try:
             after = stage(bare, inside)

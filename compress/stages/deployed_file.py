@@ -12,7 +12,6 @@ from compress.atomic_files import finish_folder
 from compress.data.dataset import VAL_SEEN
 from compress.fnz import encode_onnx
 from compress.networks.artifact import Artifact
-from compress.networks.network_source import require_savable
 from compress.networks.onnx_export import differing, export_onnx, predict_onnx
 from compress.stage_interface import Context
 from compress.training.evaluation import accuracy
@@ -28,7 +27,7 @@ def deploy(artifact: Artifact, context: Context, folder: Path, before: Path | No
     Metrics and files that it brings, such as what its training took, are kept. With ``before``, a folder like it,
     ``latency_ratio`` says how many times as long the new file takes as the one there.
     """
-    require_savable(artifact.source)
+    artifact.network.require_savable()
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
     name = "model.int8.onnx" if artifact.precision == "int8" else "model.onnx"
@@ -64,11 +63,7 @@ def file_metrics(artifact: Artifact, path: Path, context: Context) -> dict[str, 
         "file_bytes": path.stat().st_size,
         "coded_bytes": len(encode_onnx(path.read_bytes())),
         "weight_bytes": formatted.weight_bytes,
-        "latency_ms": latency.ms,
-        "latency_low_ms": latency.low_ms,
-        "latency_high_ms": latency.high_ms,
-        "latency_source": latency.source,
-        "latency_raw_ms": latency.raw_ms,
+        **latency.facts(),
         "peak_ram_bytes": ram_bytes(formatted, kernels, context.device),
         "flash_bytes": flash_bytes(formatted, kernels, context.device),
     }

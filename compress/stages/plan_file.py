@@ -15,7 +15,7 @@ from compress.stages.stage_order import STAGES, check_order
 from compress.training.recipe import Recipe
 from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.untrusted_file import read_file
-from hw_profiles.spelling_suggestions import did_you_mean
+from hw_profiles.spelling_suggestions import check_known
 
 PLAN_SCHEMA = 1
 _NONE = "none"
@@ -125,8 +125,7 @@ def _stage(table: Mapping[str, Any]) -> Stage:
     name = table.get("name")
     if not isinstance(name, str):
         raise InputError(f"each stage must have a name, one of {', '.join(STAGES)}, got {name!r}")
-    if name not in STAGES:
-        raise InputError(f"unknown stage {name!r}{did_you_mean(name, STAGES)} (valid: {', '.join(STAGES)})")
+    check_known("unknown stage", name, STAGES)
     settings = {key: value for key, value in table.items() if key != "name"}
     return cast("Stage", _config(STAGES[name], settings, name))
 
@@ -172,6 +171,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "tuple[str, ...]": (tuple,),
     "Amount": (int, float, dict),
     "Clusters": (int, dict),
+    "Levels": (int, dict),
 }
 
 
@@ -192,6 +192,4 @@ def _default(field: Field[Any]) -> Any:
 
 def _check_keys(given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
     for key in given:
-        if key not in known:
-            valid = ", ".join(known) or "none"
-            raise InputError(f"{what}: unknown key {key!r}{did_you_mean(key, known)} (valid: {valid})")
+        check_known(f"{what}: unknown key", key, known)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from compress.networks.artifact import Artifact
-from compress.networks.network_source import require_savable
 from compress.networks.onnx_export import onnx_bytes
 from compress.progress import progress
 from compress.stage_interface import Context, Stage
@@ -56,7 +55,7 @@ def run_stages(
             folder holds what came of another one, of other options, images, seed, device or budget. What earlier
             stages made stays in their folders and is found again.
     """
-    require_savable(artifact.source)
+    artifact.network.require_savable()
     _check_size(artifact, context)
     if home is None:
         home = folder / "00_start"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from compress.clustering.cluster import MOST_CLUSTERS, Cluster
 from compress.networks.artifact import Artifact
-from compress.networks.network_source import OnnxFile
 from compress.pruning.prune import Prune
 from compress.quantization.int8.ptq import Quantize
 from compress.quantization.int8.qat import QuantizeAware
+from compress.quantization.int8.weight_levels import MOST, Levels
 from compress.quantization.mixed_precision.mixed_precision import MixedPrecision
 from compress.sparsity.sparsify import Sparsify
 from compress.stage_interface import Context, Stage
@@ -19,6 +19,7 @@ from compress.training.recipe import Recipe
 
 _GENTLER = (0.75, 0.5, 0.25)
 _MORE_CLUSTERS = (2, 4, 16)
+_MORE_LEVELS = (2, 4)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,8 +46,9 @@ class Ladder(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Int8Ladder:
-    """For int8: all calibrators, equalisation, bias correction, AdaRound, the most sensitive layers in float, and
-    training in integers with the float network as teacher (Nagel et al., 2106.08295, recommend this order).
+    """For int8: more levels of weights, all calibrators, equalisation, bias correction, AdaRound, the most sensitive
+    layers in float, and training in integers with the float network as teacher (Nagel et al., 2106.08295, recommend
+    this order).
 
     What the stage tries by itself is left out. Layers in float are for networks that have no several inputs; the
     training (``qat``; None leaves it out) needs labels and a network that is no ONNX file.
@@ -59,13 +61,16 @@ class Int8Ladder:
         """None for another stage than int8."""
         if not isinstance(stage, Quantize):
             return ()
-        rungs, current = [], stage
-        for name, wider in (
+        tries: list[tuple[str, dict[str, Any]]] = [
+            *((f"{count} levels", {"levels": count}) for count in _more_levels(stage.levels)),
+            ("all levels", {"levels": None}),
             ("calibrators", {"calibration": None}),
             ("equalisation", {"equalize": None}),
             ("bias correction", {"bias_correction": None}),
             ("AdaRound", {"adaround": True}),
-        ):
+        ]
+        rungs, current = [], stage
+        for name, wider in tries:
             changed = replace(current, **wider)
             if changed != current:
                 rungs.append(Rung(name=name, stage=changed))
@@ -73,7 +78,7 @@ class Int8Ladder:
         rungs.append(
             Rung(name="sensitive layers in float", stage=MixedPrecision(max_accuracy_drop=context.max_accuracy_drop))
         )
-        trainable = not isinstance(artifact.source, OnnxFile) and context.data.train.is_labelled
+        trainable = artifact.network.file is None and context.data.train.is_labelled
         if self.qat is not None and trainable:
             rungs.append(Rung(name="training in int8", stage=QuantizeAware(recipe=self.qat)))
         return tuple(rungs)
@@ -117,6 +122,10 @@ def _weaker(stage: Stage) -> list[Stage]:
         counts = [stage.clusters * times for times in _MORE_CLUSTERS]
         return [replace(stage, clusters=count) for count in counts if count <= MOST_CLUSTERS]
     return []
+
+
+def _more_levels(levels: Levels | None) -> list[int]:
+    return [count for times in _MORE_LEVELS if isinstance(levels, int) and (count := times * levels) < MOST]
 
 
 def _strength(stage: Stage) -> str:

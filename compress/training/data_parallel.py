@@ -12,7 +12,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
-from torch import Tensor, distributed, multiprocessing, nn
+from torch import Tensor, distributed, nn
+from torch.multiprocessing.spawn import ProcessContext, start_processes
 
 Learn = Callable[[nn.Module], object]
 
@@ -35,7 +36,7 @@ def learn_on(places: Sequence[torch.device], model: nn.Module, learn: Learn, oth
         return
     with tempfile.TemporaryDirectory() as folder:
         meeting = Path(folder, "meeting")
-        others = multiprocessing.start_processes(
+        others = start_processes(  # type: ignore[no-untyped-call]
             _learn_as_one_of, (meeting, places, model.cpu(), others_learn), len(places) - 1, join=False
         )
         try:
@@ -88,7 +89,7 @@ def add_up(tensors: Iterable[Tensor]) -> None:
         given = list(tensors)
         flat = torch.cat([tensor.reshape(-1) for tensor in given])
         distributed.all_reduce(flat)
-        for tensor, total in zip(given, flat.split([tensor.numel() for tensor in given]), strict=True):
+        for tensor, total in zip(given, torch.split(flat, [tensor.numel() for tensor in given]), strict=True):
             tensor.copy_(total.view(tensor.shape))
 
 
@@ -120,7 +121,7 @@ def _average_statistics(model: nn.Module) -> None:
             buffer.div_(distributed.get_world_size())
 
 
-def _end(others: multiprocessing.ProcessContext) -> None:
+def _end(others: ProcessContext) -> None:
     for process in others.processes:
         process.join(5)
         if process.is_alive():

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from compress.argument_checks import is_number, is_whole, is_within
 from compress.training.augmentation import AUGMENTATIONS, LIGHT, STRONG
 from hw_profiles.errors import InputError
+from hw_profiles.spelling_suggestions import check_one_of
 
 # loss(logits, labels, pixels): pixels are the augmented images, (N, C, H, W) in 0..1, as a teacher wants them.
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -66,9 +67,7 @@ class Recipe:
             if value is not None and not is_whole(value, 1):
                 raise InputError(f"Recipe.{name} must be at least 1, got {value!r}")
         for name, valid in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in valid:
-                raise InputError(f"Recipe.{name} must be one of {', '.join(map(str, valid))}, got {value!r:.100}")
+            check_one_of(f"Recipe.{name}", getattr(self, name), valid)
         for name in ("weight_decay", "label_smoothing"):
             value = getattr(self, name)
             if not is_within(value, 0, 1) or value == 1:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from hw_profiles.network.activations import activation
 from hw_profiles.network.workload import Op, Shape, Workload
 from hw_profiles.runtimes.kernels import Kernel
 from hw_profiles.runtimes.ort_float import BLOCK, padded
@@ -120,7 +121,6 @@ LAYER_KINDS = (
 with an exponential, ``copy`` whatever only moves numbers or is unknown."""
 _IMAGE_CHANNELS = 4
 _ELEMENTWISE = ("add", "mul", "affine")
-_CHEAP_FUNCTIONS = ("relu", "relu6", "clip", "leaky_relu", "none")
 
 
 def layer_features(workload: Workload, kernel: Kernel) -> CostFeatures:
@@ -146,7 +146,7 @@ def _layer_kind(kernel: Kernel) -> str:
     if op.kind in _ELEMENTWISE:
         return "elementwise"
     if op.kind == "activation":
-        return "elementwise" if op.function in _CHEAP_FUNCTIONS else "nonlinear"
+        return "elementwise" if activation(op.function).cheap else "nonlinear"
     return kernel.kind if kernel.kind in LAYER_KINDS else "copy"
 
 
@@ -269,7 +269,8 @@ def _name(kernel: Kernel) -> str:
 
 
 def _channels(shape: Shape) -> int:
-    return shape[1] if len(shape) > 1 else 1
+    """The first side behind the batch of one image, which may have been merged into it."""
+    return shape[1] if len(shape) > 1 and shape[0] == 1 else shape[0]
 
 
 def _coordinates(op: Op, positions: int, window: int, rest: float) -> tuple[float, ...]:

@@ -14,6 +14,7 @@ from hw_profiles.cost_model.features import QUANTITIES, CostFeatures, family
 from hw_profiles.cost_model.kernel_costs import CostTable, KernelCost
 
 _COMMON = 4.0  # standard deviation of the logarithm of the factor that all costs share
+_CALL = 1.5  # likewise of that of the call: threads that wake up cost from microseconds to milliseconds
 _BY_QUANTITY, _BY_KIND, _OWN = (0.05, 0.4, 1.5), (0.05, 0.3, 0.9), (0.02, 0.3)  # of factors around it
 _NOISES = (0.02, 0.05, 0.12, 0.25)  # of one measured network
 # Of each of these four, what is likely, and the standard deviation of its logarithm. Where the base is a machine, kinds
@@ -191,24 +192,28 @@ def _prior_of_widths(widths: tuple[float, ...], guessed: bool) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Alike:
-    """Which components are of one quantity, and which of one kind: (components, components) of 0 and 1."""
+    """Which components are of one quantity, of one kind, and of the call: (components, components) of 0 and 1."""
 
     quantity: Array
     kind: Array
+    call: Array
 
     @classmethod
     def of(cls, components: Sequence[tuple[str, int]]) -> _Alike:
         """The matrices of some components."""
-        quantities = np.array([_quantity(*component) for component in components])
+        quantities = np.array([quantity_group(*component) for component in components])
         kinds = np.array([kind for kind, _ in components])
+        call = np.array([family(kind) == "call" for kind, _ in components], float)
         return cls(
-            (quantities[:, None] == quantities[None, :]).astype(float), (kinds[:, None] == kinds[None, :]).astype(float)
+            (quantities[:, None] == quantities[None, :]).astype(float),
+            (kinds[:, None] == kinds[None, :]).astype(float),
+            np.outer(call, call),
         )
 
     def covariance(self, widths: tuple[float, ...]) -> Array:
         """Of the logarithms of factors, before anything was measured."""
         by_quantity, by_kind, own = widths
-        found: Array = _COMMON**2 + by_quantity**2 * self.quantity + by_kind**2 * self.kind
+        found: Array = _COMMON**2 + _CALL**2 * self.call + by_quantity**2 * self.quantity + by_kind**2 * self.kind
         return found + own**2 * np.eye(len(found))
 
 
@@ -223,8 +228,12 @@ def prior_covariance(components: Sequence[tuple[str, int]], widths: tuple[float,
     return _Alike.of(components).covariance(widths)
 
 
-def _quantity(kind: str, i: int) -> str:
-    """What a cost grows with: starts, nodes, MACs, weights or values."""
+def quantity_group(kind: str, i: int) -> str:
+    """What a cost grows with: starts, nodes, MACs, weights or values; ``i`` is the place of the quantity in its kind.
+
+    >>> quantity_group("layer/conv", 1), quantity_group("layer/conv", 2)
+    ('macs', 'values')
+    """
     name = QUANTITIES[family(kind)][i] if i >= 0 else "all"
     for group in ("start", "macs", "nodes", "weight"):
         if group in name:

@@ -18,6 +18,7 @@ from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import PRECISIONS
 from hw_profiles.profiling import Model
 from hw_profiles.runtimes.fusion import RUNTIMES
+from hw_profiles.spelling_suggestions import check_one_of
 
 RESULT_SCHEMA = 1
 _MOST_BYTES = 1_000_000
@@ -98,7 +99,7 @@ def parse_result(data: bytes, name: str) -> KitResult:
 def _result(found: dict[str, Any]) -> KitResult:
     _check(found.get("schema") == RESULT_SCHEMA, f"schema must be {RESULT_SCHEMA}, got {found.get('schema')!r:.40}")
     runtime, reference, rows = found.get("runtime"), found.get("reference_ms"), found.get("networks")
-    _check(runtime in RUNTIMES, f"runtime must be one of {', '.join(RUNTIMES)}, got {runtime!r:.40}")
+    check_one_of("runtime", runtime, RUNTIMES)
     _check(
         reference is None or _is_positive(reference), f"reference_ms must be a positive number, got {reference!r:.40}"
     )
@@ -137,7 +138,7 @@ def _time(row: Any) -> KitTime:
     _check(isinstance(row, dict), f"each of networks must be an object, got {row!r:.40}")
     network, precision, ms = row.get("network"), row.get("precision"), row.get("latency_ms")
     _check(network in known_names(), f"network must be one of the kit, got {network!r:.40}")
-    _check(precision in PRECISIONS, f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r:.40}")
+    check_one_of("precision", precision, PRECISIONS)
     number = isinstance(ms, int | float) and not isinstance(ms, bool)
     return KitTime(network=network, precision=precision, latency_ms=float(ms) if number else math.nan)
 

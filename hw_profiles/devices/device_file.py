@@ -16,7 +16,7 @@ from hw_profiles.devices.machine import kind_of_machine
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import PRECISIONS
 from hw_profiles.runtimes.fusion import RUNTIMES
-from hw_profiles.spelling_suggestions import did_you_mean
+from hw_profiles.spelling_suggestions import check_known, check_one_of, did_you_mean
 from hw_profiles.user_folders import calibrated_devices_folder
 
 DEVICE_SCHEMA = 4
@@ -190,15 +190,13 @@ def _table(entry: str, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fact(name: str, row: Any) -> Fact:
-    if name not in FACTS:
-        raise InputError(f"facts: unknown entry {name!r:.80}{did_you_mean(name, FACTS)} (valid: {', '.join(FACTS)})")
+    check_known("facts: unknown entry", name, FACTS)
     _check_row(f"facts.{name}", row, {"value": FACTS[name], "source": str}, {"low": float, "high": float, "note": str})
     return Fact(**row)
 
 
 def _held_out(precision: str, row: Any, costs: dict[str, Any]) -> HeldOut:
-    if precision not in costs:
-        raise InputError(f"held_out: precision must be one of {', '.join(costs)}, got {precision!r:.80}")
+    check_one_of("held_out: precision", precision, costs)
     needed = {"networks": int, "families": int, "mean_error": float, "macs_error": float, "within_interval": float,
               "source": str}  # fmt: skip
     _check_row(f"held_out.{precision}", row, needed, {})
@@ -271,8 +269,7 @@ def _check_fields(data: dict[str, Any]) -> None:
         raise InputError(f"schema must be {DEVICE_SCHEMA}, got {data['schema']}")
     if data["threads"] < 1 or data["channel_multiple"] < 1:
         raise InputError("threads and channel_multiple must be at least 1")
-    if data["runtime"] not in RUNTIMES:
-        raise InputError(f"runtime must be one of {', '.join(RUNTIMES)}, got {data['runtime']!r}")
+    check_one_of("runtime", data["runtime"], RUNTIMES)
 
 
 def _tables(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -282,9 +279,7 @@ def _tables(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
         raise InputError(f"costs must be given in one of {', '.join(PRECISIONS)}")
     for entry in ("costs", "spread", "calibrated"):
         for precision in data[entry]:
-            if precision not in PRECISIONS or precision not in tables:
-                valid = PRECISIONS if entry == "costs" else tables
-                raise InputError(f"{entry}: precision must be one of {', '.join(valid)}, got {precision!r:.80}")
+            check_one_of(f"{entry}: precision", precision, PRECISIONS if entry == "costs" else tables)
     for precision, table in tables.items():
         _number(f"spread.{precision}", data["spread"].get(precision), _LARGEST_SPREAD)
         if not isinstance(table, dict) or _CALL not in table:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 from hw_profiles.cost_model.features import (
     CostFeatures,
@@ -38,6 +39,10 @@ class Latency:
     high_ms: float
     source: str
     raw_ms: float | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Its entries in profiles and metrics."""
+        return {f"latency_{name}": getattr(self, name) for name in ("ms", "low_ms", "high_ms", "source", "raw_ms")}
 
 
 def upper_bound_ms(ms: float, high_ms: float, source: str) -> float:

@@ -13,7 +13,7 @@ from hw_profiles.memory.inplace import overwritable_ort
 from hw_profiles.memory.lifetimes import Lifetimes, Storages, lifetimes, storages
 from hw_profiles.network.workload import VIEWS, Workload
 from hw_profiles.runtimes.fusion import RUNTIMES, Kernel
-from hw_profiles.spelling_suggestions import did_you_mean
+from hw_profiles.spelling_suggestions import check_one_of
 
 ALIGNMENT = 16
 """Every block in the arena of a C99 program starts at a multiple of so many bytes."""
@@ -75,10 +75,7 @@ def plan(workload: Workload, kernels: Sequence[Kernel], runtime: str = "ort") ->
     >>> plan(w, fuse(w)).peak_bytes  # three tensors of 16×32×32: what the first block adds, and its input
     49152
     """
-    if runtime not in RUNTIMES:
-        raise InputError(
-            f"runtime must be one of {', '.join(RUNTIMES)}, got {runtime!r}{did_you_mean(runtime, RUNTIMES)}"
-        )
+    check_one_of("runtime", runtime, RUNTIMES)
     if not kernels:
         raise InputError("kernels must hold at least one, got none")
     if runtime != "c99":

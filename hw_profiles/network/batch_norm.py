@@ -20,7 +20,20 @@ def folded_norm(
     >>> folded_norm(np.ones((1, 2), np.float32), 5.0, **norm)
     (array([[1., 1.]], dtype=float32), array([4.], dtype=float32))
     """
-    wide, gamma, beta, mu, sigma = (np.asarray(each, np.float64) for each in (weight, scale, shift, mean, variance))
-    factor = gamma / np.sqrt(sigma + epsilon)
+    wide = np.asarray(weight, np.float64)
+    factor, rest = norm_line(scale, shift, mean, variance, epsilon=epsilon, bias=bias)
     folded = wide * factor.reshape(-1, *[1] * (wide.ndim - 1)) + 0.0  # no zero is negative
-    return folded.astype(np.float32), (beta + (np.asarray(bias, np.float64) - mu) * factor).astype(np.float32)
+    return folded.astype(np.float32), rest.astype(np.float32)
+
+
+def norm_line(
+    scale: Any, shift: Any, mean: Any, variance: Any, *, epsilon: float, bias: Any = 0.0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What a batch normalisation multiplies each channel with, and adds, behind a layer with this bias.
+
+    >>> norm_line([3.0], [1.0], [2.0], [9.0], epsilon=0.0)
+    (array([1.]), array([-1.]))
+    """
+    gamma, beta, mu, sigma = (np.asarray(each, np.float64) for each in (scale, shift, mean, variance))
+    factor = gamma / np.sqrt(sigma + epsilon)
+    return factor, beta + (np.asarray(bias, np.float64) - mu) * factor

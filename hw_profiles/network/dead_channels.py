@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hw_profiles.network.activations import activation
 from hw_profiles.network.workload import VIEWS, Op, Shape, Workload
 
 _NEGLIGIBLE = 1e-6  # of the largest weight of an operation: rounding removes it
 _POOLS = ("avg_pool", "max_pool", "global_avg_pool")
-_FUNCTIONS: Mapping[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
-    "relu": lambda x: np.maximum(x, 0.0),
-    "relu6": lambda x: np.clip(x, 0.0, 6.0),
-}
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -73,6 +70,7 @@ class _Channels:
             name: np.zeros(_channels(shape), bool) for name, shape in workload.shapes.items()
         }
         self.whole = {workload.output, *workload.inputs}
+        self.unknown: set[str] = set()  # operations of which nothing is known
 
     def kept(self, name: str) -> Flags:
         """The channels of a tensor that are computed."""
@@ -84,6 +82,7 @@ class _Channels:
         for op in self.workload.ops:
             found = self._constants(op)
             if found is None:
+                self.unknown.add(op.name)
                 self.whole |= {op.name, *op.inputs}
                 found = np.full(_channels(self.workload.shapes[op.name]), math.nan)
             if op.name in self.weights.ranges:
@@ -108,8 +107,8 @@ class _Channels:
         if op.kind in ("conv", "linear"):
             matrix = self._matrix(op)
             return None if matrix is None else self._weighted(op, matrix, inputs[0])
-        if op.kind == "activation" and op.function in _FUNCTIONS:
-            return _FUNCTIONS[op.function](inputs[0])
+        if op.kind == "activation" and (compute := activation(op.function).compute) is not None:
+            return compute(inputs[0])
         if op.kind in ("add", "mul") and len(inputs) == 2 and self._same_shapes(op):
             return inputs[0] + inputs[1] if op.kind == "add" else _product(*inputs)
         if op.kind in _POOLS:
@@ -145,7 +144,7 @@ class _Channels:
     def _reads(self, op: Op, name: str) -> Flags:
         """The channels of one of its inputs that its kept channels need."""
         everything = np.ones_like(self.read[name])
-        if op.name in self.whole and self._constants(op) is None:
+        if op.name in self.unknown:
             return everything
         kept = self.kept(op.name)
         if op.kind in ("conv", "linear"):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from hw_profiles.network.activations import ACTIVATIONS
 from hw_profiles.network.workload import WEIGHTED, Op, Shape
 
-_OWN_GATES = {"sigmoid": "silu", "hard_sigmoid": "hard_swish"}
+_OWN_GATES = {each.gate: name for name, each in ACTIVATIONS.items() if each.gate}
 MERGED = (
     "affine",
     "add",

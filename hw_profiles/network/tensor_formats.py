@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from hw_profiles.errors import InputError
+from hw_profiles.spelling_suggestions import check_one_of
 
 PRECISIONS = ("fp32", "int8")
 
@@ -57,6 +58,5 @@ UINT8 = TensorFormat(bits=8, signed=False)
 
 def check_precision(precision: str) -> str:
     """``precision`` itself, or an InputError that lists what is valid."""
-    if precision not in PRECISIONS:
-        raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    check_one_of("precision", precision, PRECISIONS)
     return precision

@@ -15,12 +15,25 @@ Attributes = dict[str, Any]
 _INTEGER_LIMIT = 2**62
 
 
-def fold(kind: str, values: Sequence[Value | None], attributes: Attributes) -> Value | None:
-    """The result of the operation for these values, or None if it is unknown. The caller knows that it is small.
+def fold(
+    kind: str, values: Sequence[Value | None], attributes: Attributes, shapes: Sequence[tuple[int, ...]]
+) -> Sequence[Value]:
+    """The results of the operation for these values, of these ``shapes``; none if they are unknown. The caller knows
+    that they are small.
 
-    >>> fold("Concat", [np.array([1]), np.array([2, 3])], {"axis": 0})
-    array([1, 2, 3])
+    >>> fold("Concat", [np.array([1]), np.array([2, 3])], {"axis": 0}, [(3,)])
+    [array([1, 2, 3])]
     """
+    if kind == "Split":
+        ends = np.cumsum([shape[attributes.get("axis", 0)] for shape in shapes])
+        found = np.split(np.asarray(values[0]), ends[:-1], attributes.get("axis", 0))
+    else:
+        result = _single(kind, values, attributes) if kind in FOLDED else None
+        found = [] if result is None else [result]
+    return found if [value.shape for value in found] == list(shapes) else []
+
+
+def _single(kind: str, values: Sequence[Value | None], attributes: Attributes) -> Value | None:
     present = [v for v in values if v is not None]
     if kind in _ARITHMETIC and any(np.abs(v.astype(np.float64)).max(initial=0) > _INTEGER_LIMIT for v in present):
         return None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from onnx import helper, numpy_helper
 
 from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.shapes import where
@@ -76,6 +78,38 @@ def check_straight(node: Any) -> None:
         raise InputError(
             f"{where(node)}: control flow and sequences are not followed: only encode and decode take such a file"
         )
+
+
+def batch_first(graph: Any) -> frozenset[str]:
+    """The tensors whose first axis is that of the inputs, as far as the nodes before them say.
+
+    >>> from onnx.helper import make_graph, make_node, make_tensor_value_info
+    >>> x = make_tensor_value_info("x", 1, ["N", 4, 8])
+    >>> nodes = [make_node("Relu", ["x"], ["y"]), make_node("Transpose", ["y"], ["z"], perm=[1, 0, 2])]
+    >>> sorted(batch_first(make_graph(nodes, "g", [x], [])))
+    ['x', 'y']
+    """
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    found = {value.name for value in graph.input}
+    for node in graph.node:
+        read = [name for name in reads(node) if name not in constants]
+        if found.issuperset(read) and not _moves_first_axis(node, constants):
+            found.update(node.output)
+    return frozenset(found)
+
+
+def _moves_first_axis(node: Any, constants: Mapping[str, Any]) -> bool:
+    given = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    if node.op_type in ("LSTM", "GRU", "RNN"):
+        return not given.get("layout", 0)
+    if node.op_type == "Transpose":
+        return list(given.get("perm", ()))[:1] != [0]
+    if node.op_type in ("Squeeze", "Unsqueeze"):
+        axes = given.get("axes")
+        if axes is None and len(node.input) > 1 and node.input[1] in constants:
+            axes = numpy_helper.to_array(constants[node.input[1]]).reshape(-1).tolist()
+        return axes is None or 0 in axes
+    return False
 
 
 def needed_nodes(graph: Any) -> list[Any]:

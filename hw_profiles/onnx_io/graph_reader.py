@@ -12,8 +12,8 @@ import onnx
 
 from hw_profiles.errors import InputError
 from hw_profiles.network.graph import MOVES, Graph, KeptNodes, Value
-from hw_profiles.network.workload import UNKNOWN, InputShape, Op, Workload
-from hw_profiles.onnx_io.graph_edges import reads
+from hw_profiles.network.workload import UNKNOWN, VIEWS, InputShape, Op, Workload
+from hw_profiles.onnx_io.graph_edges import batch_first, reads
 from hw_profiles.onnx_io.reader import Names, read_with_names
 from hw_profiles.onnx_io.rewrites.half_precision import in_float32
 from hw_profiles.onnx_io.rewrites.normal_form import normal_form
@@ -92,6 +92,7 @@ class _GraphReader:
         self.workload = workload
         self.makers = {name: node for node in model.graph.node for name in node.output if name}
         self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.batch_first = batch_first(model.graph)
         self.order = {id(node): i for i, node in enumerate(model.graph.node)}
         # Where nodes after the one that an operation is called after were merged into it: what the last one makes.
         self.ends = {self.tensor(name): name for name in self.makers if self.names.alias.get(name) in names.merged}
@@ -121,7 +122,9 @@ class _GraphReader:
         end = self.ends.get(op.name, op.name)
         node = self.makers.get(op.name) or self.makers[op.name.removesuffix(".pool")]
         plain = not self._formatted(op.name, *op.inputs, op.weight, op.bias_name)
-        place = Place(op, node, self.makers.get(end, node), self.workload.shapes, self.constants, self.makers)
+        first = not node.input or node.input[0] in self.batch_first
+        last = self.makers.get(end, node)
+        place = Place(op, node, last, self.workload.shapes, self.constants, self.makers, first)
         weights = writable_weights(place) if plain else None
         if weights is not None:
             return self._written(op, weights)
@@ -129,8 +132,9 @@ class _GraphReader:
         used = {name: self.constants[name] for each in nodes for name in reads(each) if name in self.constants}
         own = {end: op.name} if end == op.name else {end: op.name, op.name: f"{op.name}.before"}
         self.kept[op.name] = KeptNodes(tuple(self._renamed(each, own) for each in nodes), tuple(used.values()))
-        if op.kind in MOVES and len(read) == 1 and not self._formatted(op.name, *read):
-            return Op(op.name, op.kind, tuple(read))
+        kind = "reshape" if op.kind in VIEWS else op.kind
+        if kind in MOVES and len(read) == 1 and not self._formatted(op.name, *read):
+            return Op(op.name, kind, tuple(read))
         return Op(op.name, UNKNOWN, tuple(read), function=node.op_type)
 
     def _written(self, op: Op, weights: dict[str, Any]) -> Op:

@@ -13,6 +13,7 @@ from onnx import TensorProto
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
 from hw_profiles.onnx_io.shapes import Constant, Tensors, element_bits
 
+_NOT_OF_ONNX = ("channels_last", "activation", "activation_params")  # attributes of ONNX Runtime's operations
 _FLOATS = ("FLOAT", "DOUBLE", "BFLOAT")
 
 
@@ -41,6 +42,8 @@ _OPERATIONS: Mapping[str, _Integer] = {
     "MatMulInteger": _Integer("MatMul", (0, 1)),
     "MatMulIntegerToFloat": _Integer("MatMul", (0, 1), weight_scale=3),
     "DynamicQuantizeMatMul": _Integer("MatMul", (0, 1), weight_scale=2),
+    "FusedConv": _Integer("Conv", (0, 1, 2)),  # which is float, with its function inside
+    "FusedGemm": _Integer("Gemm", (0, 1, 2)),
     "DynamicQuantizeLSTM": _Integer("LSTM", tuple(range(8)), weight_scale=8),
 }
 
@@ -85,7 +88,7 @@ def format_of(data_type: int) -> TensorFormat:
 
 
 def _float(node: Any, kind: str, inputs: list[str]) -> Any:
-    attributes = [a for a in node.attribute if a.name != "channels_last"]
+    attributes = [a for a in node.attribute if a.name not in _NOT_OF_ONNX]
     result = onnx.NodeProto(op_type=kind, name=node.name, input=inputs, output=node.output)
     result.attribute.extend(attributes)
     return result
@@ -100,12 +103,14 @@ def _type(tensors: Tensors, inputs: list[str], zero_point: int | None) -> int | 
 
 
 def _read_bias_as_float(tensors: Tensors, inputs: list[str]) -> None:
-    """A bias of 32 bits that is added to the sums of ConvInteger, which are read as floats."""
+    """A bias of 32 bits, constant or computed, that is added to the sums of ConvInteger, which are read as floats."""
     if any(tensors.types.get(name) == TensorProto.FLOAT for name in inputs):
         for name in inputs:
             held = tensors.constants.get(name)
             if held is not None and held.data_type == TensorProto.INT32:
                 _read_as_float(tensors, name, "")
+            elif tensors.types.get(name) == TensorProto.INT32:
+                tensors.types[name] = TensorProto.FLOAT
 
 
 def _read_as_float(tensors: Tensors, name: str, scale: str) -> None:

@@ -26,7 +26,7 @@ from hw_profiles.onnx_io.patterns import Pattern, find_patterns
 from hw_profiles.onnx_io.quantized_ops import as_float, format_of
 from hw_profiles.onnx_io.rewrites.normal_form import inlined
 from hw_profiles.onnx_io.rewrites.stored_weights import stored_weights
-from hw_profiles.onnx_io.shapes import Constant, Tensors, read_constant, where
+from hw_profiles.onnx_io.shapes import Constant, Tensors, check_shape, read_constant, where
 from hw_profiles.onnx_io.untrusted_file import load_model, read_metadata, shown
 
 __all__ = ["read_metadata", "read_onnx", "read_without_dead_channels"]
@@ -201,17 +201,27 @@ class _Reader:
             self.alias[output] = output
         elif output in self.patterns:
             self._pattern(output, self.patterns[output])
-        elif node.op_type in _UNCHANGED or self._same(node):
+        elif node.op_type in _UNCHANGED or self._same(node, attributes):
             self._pass_on(node)
         else:
             self._outputs(node, attributes)
 
-    def _same(self, node: Any) -> bool:
+    def _same(self, node: Any, attributes: dict[str, Any]) -> bool:
         """Whether a node that may change nothing changes nothing."""
         source, output, shapes = node.input[0], node.output[0], self.tensors.shapes
-        if node.op_type not in _KEEP_SHAPE or shapes.get(source) != shapes[output]:
+        if node.op_type not in _KEEP_SHAPE or shapes.get(source) != shapes[output] or self._turns(node, attributes):
             return False
         return node.op_type != "Cast" or self.tensors.types[source] == self.tensors.types[output]
+
+    def _turns(self, node: Any, attributes: dict[str, Any]) -> bool:
+        """Whether a node may move numbers where it keeps the shape: backwards, sideways, or out of a part."""
+        if node.op_type == "Resize":
+            return bool(attributes.get("coordinate_transformation_mode") == b"tf_crop_and_resize")
+        place = {"Slice": 4, "Pad": 1}.get(node.op_type)
+        if place is None:
+            return False
+        given = self.tensors.integers(node.input[place]) if len(node.input) > place else attributes.get("pads", ())
+        return given is None or min(given, default=0) < 0
 
     def _pass_on(self, node: Any) -> None:
         self.alias[node.output[0]] = self.alias[node.input[0]]
@@ -322,6 +332,9 @@ def _constant(node: Any, attributes: dict[str, Any]) -> Constant:
     for key, value in attributes.items():
         if key == "value":
             return read_constant(value)
+        if key == "sparse_value":
+            held = value.values
+            return Constant(check_shape(held.name, value.dims, held.data_type), held.data_type)
         if key in ("value_int", "value_ints", "value_float", "value_floats"):
             array = np.asarray(value, np.int64 if "int" in key else np.float32)
             return read_constant(numpy_helper.from_array(array, node.output[0]))

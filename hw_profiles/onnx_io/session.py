@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_profiles.errors import InputError
+from hw_profiles.errors import InputError, first_line, short_reason
 
 
 def open_session(model: bytes | Path, threads: int = 1) -> Any:
@@ -29,8 +29,7 @@ def open_session(model: bytes | Path, threads: int = 1) -> Any:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         name = "the model" if isinstance(model, bytes) else str(model)
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{name}: ONNX Runtime cannot load it ({first_line})") from None
+        raise InputError(f"{name}: ONNX Runtime cannot load it ({first_line(error)})") from None
 
 
 def run_session(session: Any, outputs: Sequence[str], feed: Mapping[str, NDArray[Any]]) -> list[Any]:
@@ -42,7 +41,7 @@ def run_session(session: Any, outputs: Sequence[str], feed: Mapping[str, NDArray
     try:
         made: list[Any] = session.run(list(outputs), dict(feed))
     except Exception as error:  # what does not fit is found where it is computed
-        reason = " ".join(str(error).split())[:200]
+        reason = short_reason(error)
         raise InputError(f"ONNX Runtime cannot run the network on the given inputs ({reason})") from None
     return made
 

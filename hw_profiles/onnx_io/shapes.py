@@ -12,10 +12,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
-from hw_profiles.errors import InputError
+from hw_profiles.errors import InputError, short_reason
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.network.workload import Shape
-from hw_profiles.onnx_io.constant_folding import FOLDED, fold
+from hw_profiles.onnx_io.constant_folding import fold
 from hw_profiles.onnx_io.untrusted_file import shown
 
 LARGEST_TENSOR_BYTES = 2**31
@@ -24,6 +24,12 @@ _MOST_VALUES = 64
 _SHAPE_ONLY = ("Shape", "Size")
 _OWN_DOMAINS = ("", "ai.onnx")
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
+_MICROSOFT = "com.microsoft"
+_SHAPED_AS_THEIR_INPUT = {
+    *((domain, name) for domain in _OWN_DOMAINS for name in ("GroupNormalization", "MeanVarianceNormalization")),
+    *((_MICROSOFT, name) for name in ("Gelu", "FastGelu", "QuickGelu", "BiasGelu", "GroupNorm")),
+}
+"""Operations for which ONNX itself has no rule."""
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _WIDE = {"FLOAT": 32, "DOUBLE": 64, "COMPLEX64": 64, "COMPLEX128": 128}
 
@@ -103,18 +109,20 @@ class Tensors:
         constants = [Constant(shape, data_type) for shape, data_type in self.inferred(node)]
         values = [self.constants[name].value if name else None for name in node.input]
         known = not any(v is None and name for v, name in zip(values, node.input, strict=True))
-        first = constants[0]
-        if known and len(constants) == 1 and node.op_type in FOLDED and math.prod(first.shape) <= _MOST_VALUES:
-            value = fold(node.op_type, values, attributes)
-            first.value = value if value is not None and value.shape == first.shape else None
+        if known and all(math.prod(each.shape) <= _MOST_VALUES for each in constants):
+            found = fold(node.op_type, values, attributes, [each.shape for each in constants])
+            for constant, value in zip(constants, found, strict=False):  # nothing where they are unknown
+                constant.value = value.astype(helper.tensor_dtype_to_np_dtype(constant.data_type))
         return constants
 
     def inferred(self, node: Any, unread: Container[str] = ()) -> list[tuple[Shape, int]]:
         """Shape and type of each output, from ONNX's own rules, or else from what the file says of them; of one that is
         ``unread`` and of which neither says anything, of no numbers."""
         outputs = [name for name in node.output if name]
-        if node.op_type in _QUANTIZERS and node.domain in (*_OWN_DOMAINS, "com.microsoft"):
+        if node.op_type in _QUANTIZERS and node.domain in (*_OWN_DOMAINS, _MICROSOFT):
             return [(self.shape(node.input[0]), self._float_type(node.input[0]))] * len(outputs)
+        if (node.domain, node.op_type) in _SHAPED_AS_THEIR_INPUT:
+            return [(self.shape(node.input[0]), self._float_type(node.input[0]))]
         found = self._by_schema(node)
         result: list[tuple[Shape, int]] = []
         for name in outputs:
@@ -252,5 +260,4 @@ def _sides(kind: Any, batch: int | None = None) -> list[int] | None:
 
 
 def _reason(error: Exception) -> str:
-    words = " ".join(str(error).split()) or type(error).__name__
-    return "".join(c if c.isprintable() else "?" for c in words)[:200]
+    return "".join(c if c.isprintable() else "?" for c in short_reason(error))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from hw_profiles.errors import InputError
+from hw_profiles.network.activations import activation
 from hw_profiles.network.batch_norm import folded_norm
 from hw_profiles.network.workload import Op, Shape
 from hw_profiles.onnx_io.untrusted_file import shown
@@ -24,7 +25,8 @@ _OWN_DOMAINS = ("", "ai.onnx")
 @dataclass(frozen=True, slots=True)
 class Place:
     """An operation and its place in the file: the node that it is called after, and the last one that was merged into
-    it; ``shapes`` of the workload, constants and makers by the names of the file."""
+    it; ``shapes`` of the workload, constants and makers by the names of the file. ``batch_first``: the first axis of
+    what it reads is that of the batch."""
 
     op: Op
     node: Any
@@ -32,6 +34,7 @@ class Place:
     shapes: Mapping[str, Shape]
     constants: Mapping[str, Any]
     makers: Mapping[str, Any]
+    batch_first: bool = True
 
     def attribute(self, name: str, default: Any) -> Any:
         """An attribute of the node."""
@@ -123,12 +126,11 @@ def _activation(place: Place) -> Weights | None:
     if node.op_type == "Mul":
         gates = [place.makers.get(name) for name in node.input]
         return {} if any(gate is not None and _is_gate(gate, op.function) for gate in gates) else None
-    return {} if node.op_type in _FUNCTIONS.get(op.function, ()) and _is_usual(node) else None
+    return {} if node.op_type in activation(op.function).written_as and _is_usual(node) else None
 
 
 def _is_gate(gate: Any, function: str) -> bool:
-    kind: str = gate.op_type
-    return kind == {"silu": "Sigmoid", "hard_swish": "HardSigmoid"}.get(function) and _is_usual(gate)
+    return bool(gate.op_type == activation(activation(function).gate).node) and _is_usual(gate)
 
 
 def _is_usual(node: Any) -> bool:
@@ -162,7 +164,7 @@ def _mean(place: Place) -> Weights | None:
 
 
 def _flatten(place: Place) -> Weights | None:
-    return {} if place.shapes[place.op.inputs[0]][0] == 1 else None
+    return {} if place.batch_first and place.shapes[place.op.inputs[0]][0] == 1 else None
 
 
 def _concat(place: Place) -> Weights | None:
@@ -176,10 +178,6 @@ def _matmul(place: Place) -> Weights | None:
     return {} if plain else None
 
 
-_FUNCTIONS = {
-    "relu": ("Relu", "Clip", "Max"), "relu6": ("Clip",), "hard_swish": ("HardSwish",), "sigmoid": ("Sigmoid",),
-    "hard_sigmoid": ("HardSigmoid",), "gelu": ("Gelu",),
-}  # fmt: skip
 _WRITABLE: Mapping[str, Callable[[Place], Weights | None]] = {
     "conv": _conv,
     "linear": _linear,

@@ -15,7 +15,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from hw_profiles.errors import InputError
+from hw_profiles.errors import InputError, short_reason
+from hw_profiles.network.activations import activation
 from hw_profiles.network.graph import Graph, KeptNodes, Value, Weights
 from hw_profiles.network.quantization import LARGEST_BIAS, Quantization, integer_tensors, quantized_weight, with_gates
 from hw_profiles.network.workload import WEIGHTED, Op, Workload
@@ -24,8 +25,7 @@ OPSET = 20
 IR_VERSION = 10
 
 _WEIGHTED_NODES = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_SIMPLE = {"relu": "Relu", "hard_swish": "HardSwish", "sigmoid": "Sigmoid", "gelu": "Gelu"}
-_ALONG_THE_LAST_AXIS = {"softmax": "Softmax", "layer_norm": "LayerNormalization"}
+_ALONG_THE_LAST_AXIS = ("softmax", "layer_norm")
 
 
 def write_onnx(
@@ -81,7 +81,7 @@ def write_graph(graph: Graph, quantization: Quantization | None = None) -> bytes
     except onnx.checker.ValidationError as error:
         if not graph.kept:
             raise
-        reason = " ".join(str(error).split())[:200]
+        reason = short_reason(error)
         raise InputError(f"the network cannot be written with nodes that are kept as they are ({reason})") from None
     data: bytes = model.SerializeToString(deterministic=True)
     return data
@@ -276,18 +276,19 @@ class _Writer:
             self._node("Add", [f"{op.name}.product", *bias], op.name)
 
     def _activation(self, op: Op, inputs: list[str]) -> None:
-        if op.function in _SIMPLE:
-            self._node(_SIMPLE[op.function], inputs, op.name)
-        elif op.function == "relu6":
+        node = activation(op.function).node
+        if op.function == "relu6":
             limits = [self._constant(f"{op.name}.{end}", np.float32(v)) for end, v in (("min", 0), ("max", 6))]
-            self._node("Clip", [*inputs, *limits], op.name)
+            self._node(node, [*inputs, *limits], op.name)
         elif op.function in _ALONG_THE_LAST_AXIS:
-            self._node(_ALONG_THE_LAST_AXIS[op.function], inputs, op.name, axis=-1)
+            self._node(node, inputs, op.name, axis=-1)
         elif op.function == "hard_sigmoid":
-            self._node("HardSigmoid", inputs, op.name, alpha=1 / 6, beta=0.5)
+            self._node(node, inputs, op.name, alpha=1 / 6, beta=0.5)
         elif op.function == "silu":
             self._node("Sigmoid", inputs, f"{op.name}.sigmoid")
             self._node("Mul", [*inputs, f"{op.name}.sigmoid"], op.name)
+        elif activation(op.function).written_as:
+            self._node(node, inputs, op.name)
         else:
             raise InputError(f"{op.name}: no ONNX operation is known for the function {op.function!r}")
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from hw_profiles.errors import InputError
 from hw_profiles.network.workload import VIEWS, WEIGHTED, Workload
 from hw_profiles.runtimes.kernels import Fuser, Kernel
 from hw_profiles.runtimes.ort_float import FloatFuser
 from hw_profiles.runtimes.ort_int8 import IntegerFuser
 from hw_profiles.runtimes.ort_mixed import MixedFuser, weights_in_float
+from hw_profiles.spelling_suggestions import check_one_of
 
 __all__ = ["RUNTIMES", "Kernel", "fuse"]
 
@@ -32,8 +32,7 @@ def fuse(workload: Workload, runtime: str = "ort") -> tuple[Kernel, ...]:
     >>> [k.kind for k in fuse(preset("resnet8").workload())].count("conv")
     7
     """
-    if runtime not in RUNTIMES:
-        raise InputError(f"runtime must be one of {', '.join(RUNTIMES)}, got {runtime!r}")
+    check_one_of("runtime", runtime, RUNTIMES)
     if runtime != "ort":
         return _fuse_layers(workload, _WITH_RELU_ONLY if runtime == "tflite" else None)
     if is_mixed(workload):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from hw_profiles.network.activations import activation
 from hw_profiles.network.workload import Op, Workload
 
 POOLS = ("global_avg_pool", "avg_pool", "max_pool")
@@ -92,16 +93,11 @@ def kernel_kind(op: Op) -> str:
 def onnx_name(kind: str, function: str) -> str:
     """What ONNX calls operations of a kind and function."""
     if kind == "activation":
-        return _FUNCTIONS.get(function, function)
+        return activation(function).node
     return _KINDS.get(kind, function if kind == "other" else kind)
 
 
 _KINDS = {
     "conv": "Conv", "linear": "Gemm", "matmul": "MatMul", "add": "Add", "mul": "Mul", "concat": "Concat",
     "global_avg_pool": "GlobalAveragePool", "avg_pool": "AveragePool", "max_pool": "MaxPool",
-}  # fmt: skip
-_FUNCTIONS = {
-    "relu": "Relu", "relu6": "Clip", "clip": "Clip", "sigmoid": "Sigmoid", "silu": "QuickGelu", "tanh": "Tanh",
-    "hard_swish": "HardSwish", "hard_sigmoid": "HardSigmoid", "leaky_relu": "LeakyRelu", "softmax": "Softmax",
-    "gelu": "Gelu", "layer_norm": "LayerNormalization",
 }  # fmt: skip

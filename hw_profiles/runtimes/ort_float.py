@@ -108,8 +108,8 @@ class FloatFuser(Fuser):
         nodes: tuple[str, ...] = (onnx_name(op.kind, op.function),)
         if op.function == "hard_swish":
             nodes = ("HardSigmoid", "Mul")
-        if op.kind == "linear" and len(self.workload.shapes[op.name]) > 2:
-            nodes = ("MatMul", "Add") if op.bias else ("MatMul",)
+        if op.kind == "linear" and not op.bias and len(self.workload.shapes[op.name]) > 2:
+            nodes = ("MatMul",)  # with a bias it becomes a Gemm of all positions
         self.emit([op], inputs, layout, nodes, self._bytes(op.name))
 
     def _keeps_blocks(self, op: Op) -> bool:

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from hw_profiles.errors import InputError
+from hw_profiles.errors import InputError, short_reason
 from hw_profiles.network.workload import Workload
 from hw_profiles.spelling_suggestions import did_you_mean
-from hw_profiles.torch_io.trace import short_reason, trace
+from hw_profiles.torch_io.trace import trace
 
 
 def trace_timm(name: str, input_shape: tuple[int, ...] | None = None, num_classes: int | None = None) -> Workload:

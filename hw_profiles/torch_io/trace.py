@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from hw_profiles.errors import InputError
+from hw_profiles.errors import InputError, short_reason
 from hw_profiles.network.simplify import MERGED, simplify
 from hw_profiles.network.workload import WEIGHTED, InputShape, Op, Shape, Workload, WorkloadBuilder
 from hw_profiles.torch_io.aten_ops import CONSTANT, ELEMENTWISE, KNOWN, NO_OP, Call, Operand, read_call
@@ -25,7 +25,6 @@ from hw_profiles.torch_io.exportable import ExportableCalls
 
 INPUT = "input"
 _OPSET = 20
-_LONGEST_REASON = 200
 _READS_NUMBERS = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "masked_select", "equal")
 _CALLED_LIKE_ITS_MODULE = (*WEIGHTED, "activation", "affine", "global_avg_pool", "avg_pool", "max_pool", "resize")
 
@@ -143,11 +142,6 @@ def export(module: nn.Module, input_shape: InputShape) -> bytes:
             return path.read_bytes()
     except Exception as error:
         raise InputError(f"{type(module).__name__}: torch cannot export it to ONNX ({short_reason(error)})") from None
-
-
-def short_reason(error: Exception) -> str:
-    """The message of an error on one line, at most 200 characters of it."""
-    return " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
 
 
 class _ReadsNumbersError(Exception):

@@ -42,7 +42,7 @@ def run_export(parsed: Namespace) -> int:
 
 
 def _int8_file(source: Path) -> Path:
-    if source.suffix == ".onnx":
+    if source.suffix.lower() == ".onnx":
         return source
     metrics = source / "metrics.json"
     if not metrics.is_file():

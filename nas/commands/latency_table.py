@@ -13,6 +13,7 @@ from hw_profiles.calibration import calibration_report
 from hw_profiles.device_kit.kit_results import CalibratedDevice
 from hw_profiles.network.tensor_formats import PRECISIONS
 from hw_profiles.profiling import Model
+from hw_profiles.spelling_suggestions import check_one_of
 from nas.commands.profile_facts import find_model
 from nas.errors import InputError
 
@@ -59,10 +60,7 @@ def read_latencies(path: Path) -> list[MeasuredLatency]:
 
 def _row(path: Path, number: int, row: dict[str, str]) -> MeasuredLatency:
     precision = row.get("precision", "").strip() or "fp32"
-    if precision not in PRECISIONS:
-        raise InputError(
-            f"{path}, line {number}: precision must be one of {', '.join(PRECISIONS)}, got {precision!r:.40}"
-        )
+    check_one_of(f"{path}, line {number}: precision", precision, PRECISIONS)
     try:
         ms = float(row["latency_ms"])
     except ValueError:

@@ -55,15 +55,16 @@ def profile_facts(
     True
     """
     model = find_model(name, input_shape)
-    if isinstance(model, Path) and checked:
+    file = model if isinstance(model, Path) else None
+    if file and checked:
         raise InputError(f"--check requires a PyTorch model (a preset, timm:NAME or an arch.json), got file {name!r}")
-    if isinstance(model, Path) and precision is not None:
+    if file and precision is not None:
         raise InputError(f"--precision does not apply to files, whose precision is fixed, got {precision!r}")
     precision = precision or "fp32"
     workload = workload_of(model, input_shape)
-    reread = measured or isinstance(model, Path)  # what was read once need not be traced again, if nothing is run
+    reread = measured or file  # what was read once need not be traced again, if nothing is run
     found = profile(model if reread else workload, device, precision, input_shape=input_shape, measured=measured)
-    if not isinstance(model, Path):
+    if file is None:
         workload = workload.with_precision(precision)
     parts = profile_layers(workload_on(device, model, workload, input_shape), device)
     return {
@@ -82,7 +83,7 @@ def profile_facts(
         "unknown_ops": dict(parts.unknown),
         "dead_macs": found.macs - parts.macs,
         **dict(zip(("runtime_ram_bytes", "runtime_flash_bytes"), runtime_bytes(device), strict=True)),
-        "c99": _c99_facts(model if isinstance(model, Path) else workload, precision_of(workload), device),
+        "c99": _c99_facts(file or workload, precision_of(workload), device),
         "sources": {
             "latency_ms": found.latency_source,
             "energy_mj": _energy_source(device),
@@ -109,7 +110,7 @@ def _fvcore(model: Arch | Path | str, input_shape: tuple[int, ...]) -> dict[str,
     from search_spaces import build_model
 
     assert not isinstance(model, Path)
-    return asdict(fvcore_counts(build_model(model) if isinstance(model, Arch) else model, input_shape))
+    return asdict(fvcore_counts(model if isinstance(model, str) else build_model(model), input_shape))
 
 
 def of_runtime(size: int, before: str) -> str:
@@ -164,11 +165,11 @@ def find_model(name: str, input_shape: InputShape = None) -> _Model:
     >>> find_model("resnet8", (1, 28, 28)).input_shape
     (1, 28, 28)
     """
-    path = Path(name)
-    if path.suffix in (".onnx", ".json"):
+    path, suffix = Path(name), Path(name).suffix.lower()
+    if suffix in (".onnx", ".json"):
         if not path.is_file():
             raise InputError(f"file not found: {name}")
-        return path if path.suffix == ".onnx" else _read_arch(path, input_shape)
+        return path if suffix == ".onnx" else _read_arch(path, input_shape)
     if name.startswith("timm:"):
         return name
     try:

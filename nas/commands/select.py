@@ -66,6 +66,7 @@ def selection_facts(found: Selection, listed: Sequence[SelectedModel]) -> dict[s
         "accuracy": CAVEAT,
         "rows_within": len(found.within),
         "rows_beyond": len(found.beyond),
+        "rows_too_large": len(found.too_large),
         "left_out": list(found.left_out),
         "models": [asdict(model) for model in listed],
         "front": [asdict(model) for model in found.front],
@@ -89,7 +90,7 @@ def notes(found: Selection, measured: bool, *, on_a_page: bool = False) -> list[
     limits = ", ".join(
         f"{cost_label(name)} at most {cost_text(name, limit, 6)}" for name, limit in found.budget.limits().items()
     )
-    total = len(found.within) + len(found.beyond)
+    total = len(found.within) + len(found.beyond) + len(found.too_large)
     lines = [
         f"top-1: {CAVEAT}",
         f"{ms}: estimated latency on {found.device.name} ({found.precision}); within the limit with 90% probability",
@@ -98,6 +99,8 @@ def notes(found: Selection, measured: bool, *, on_a_page: bool = False) -> list[
         f"limits: {limits or 'none'}; met by {len(found.within):,} of {total:,} published results",
         f"Pareto front: {len(found.front)} models{all_of_it}",
     ]
+    if found.too_large:
+        lines.append(f"weights and activations of {len(found.too_large)} of the others exceed the device's RAM")
     if measured:
         lines.append(
             f"measured{'' if on_a_page else ' ms'}: latency of the exported model (random weights) on this machine, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time as clock_time
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -65,7 +66,7 @@ def compress(
     Args:
         model: a run folder, an arch.json, an ONNX file, a preset, ``timm:NAME`` or ``module:name``, or a torch module,
             Arch or Artifact. ONNX files, and modules other than timm models, are not trained: they are quantized and
-            coded, and for a small ``target_size`` also pruned (unstructured) and clustered.
+            coded, and for a small ``target_size`` also pruned (unstructured) and given fewer int8 levels.
         data: dataset, as for :func:`nas.run`; by default that of the run, otherwise ``"digits"``.
         device: name or file of the target device.
         max_accuracy_drop: maximum total accuracy drop in percentage points.
@@ -154,8 +155,9 @@ def _reference(job: CompressJob, settings: CompressSettings, folder: Path) -> Ho
     if settings.train_epochs is not None:
         recipe = Recipe(epochs=settings.train_epochs, learning_rate=settings.learning_rate)
         with progress("training") as report:
+            alone = replace(context, teacher=None)  # a teacher is for the stages
             trained = trained_artifact(
-                job.artifact, context, recipe, place, what="the training of the network", report=report
+                job.artifact, alone, recipe, place, what="the training of the network", report=report
             )
         return Home(artifact=trained, folder=place)
     if (place / "artifact.json").is_file():

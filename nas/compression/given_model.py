@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from compress.atomic_files import read_json
 from compress.data.dataset import Dataset
 from compress.networks.artifact import Artifact
 from compress.networks.as_artifact import Model, as_artifact
-from compress.networks.network_source import GivenModule, OnnxFile, source_name
+from compress.networks.network_source import OnnxFile
 from compress.networks.onnx_export import onnx_bytes
 from compress.networks.timm_network import timm_for
 from compress.stages.stage_order import STAGES
@@ -30,15 +32,17 @@ _TIMM = "timm:"
 _VALID = "a run folder, an arch.json, an .onnx file, a preset, timm:NAME or module:name"
 
 
+Load = Callable[[Dataset, bool], Artifact]
+"""The network with its weights for these images; whether it may be trained, so that it needs none."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Given:
-    """A model before its data are known: a ``label`` for people, the run that it comes from, if any, and what is
-    loaded of it: an artifact with weights, or a name or an Arch (``unloaded``)."""
+    """A model before its data are known: a ``label`` for people, how it is loaded, and the run that it comes from."""
 
     label: str
+    load: Load
     run: Config | None = None
-    artifact: Artifact | None = None
-    unloaded: Model | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,12 +59,9 @@ def given_model(model: Model) -> Given:
     Raises:
         InputError: nothing of that name, or a folder or file that holds no network.
     """
-    if isinstance(model, Artifact):
-        return Given(label=source_name(model.source), artifact=replace(model, metrics={}, files={}, history=()))
-    if isinstance(model, Arch | nn.Module):
-        label = f"Arch {model.id}" if isinstance(model, Arch) else type(model).__name__
-        return Given(label=label, unloaded=model)
-    return _of_path(Path(model)) or _of_name(str(model))
+    if isinstance(model, str | Path):
+        return _of_path(Path(model)) or _of_name(str(model))
+    return _of_object(model)
 
 
 def loaded_model(given: Given, data: Dataset, *, trains: bool) -> Loaded:
@@ -69,64 +70,82 @@ def loaded_model(given: Given, data: Dataset, *, trains: bool) -> Loaded:
     Raises:
         InputError: no weights and nothing may train, or a network that does not read these images.
     """
-    if given.artifact is not None:
-        return Loaded(artifact=as_artifact(given.artifact, data))
-    model = given.unloaded
-    if isinstance(model, str) and not model.startswith(_TIMM):
-        model = preset(model, input_shape=data.preprocessing.input_shape, num_classes=data.num_classes)
-    if isinstance(model, Arch):
-        if model.weights is None and not trains:
-            raise InputError(
-                f"{given.label} has no trained weights: pass a folder that contains them, or use --train-epochs N"
-            )
-        return Loaded(artifact=as_artifact(model, data))
-    if isinstance(model, str):
-        return _of_timm(model, data, trains=trains)
-    assert model is not None
-    artifact = as_artifact(model, data)
-    if isinstance(artifact.source, GivenModule):
+    artifact = given.load(data, trains)
+    network = artifact.network
+    try:
+        network.require_savable()
+    except InputError:
         return _as_file(artifact, given.label)
-    notes = (f"{given.label}: an ONNX file is not trained: no pruning, no QAT",) if _is_file(artifact) else ()
-    return Loaded(artifact=artifact, notes=notes)
+    if network.file is not None:
+        return Loaded(artifact=artifact, notes=(f"{given.label}: an ONNX file is not trained: no pruning, no QAT",))
+    return Loaded(artifact=artifact)
+
+
+def _of_object(model: Model, label: str | None = None) -> Given:
+    """A model that is there: an Artifact, a module or an Arch."""
+    if isinstance(model, Arch):
+        return _of_arch(model, label)
+    if isinstance(model, Artifact):
+        return Given(label=label or model.network.label, load=_loading(model.bare()))
+    return Given(label=label or type(model).__name__, load=_loading(model))
+
+
+def _loading(model: Model) -> Load:
+    return lambda data, trains: as_artifact(model, data)
+
+
+def _of_arch(arch: Arch, label: str | None = None) -> Given:
+    name = label or f"Arch {arch.id}"
+
+    def load(data: Dataset, trains: bool) -> Artifact:
+        if arch.weights is None and not trains:
+            raise InputError(
+                f"{name} has no trained weights: pass a folder that contains them, or use --train-epochs N"
+            )
+        return as_artifact(arch, data)
+
+    return Given(label=name, load=load)
 
 
 def _of_path(path: Path) -> Given | None:
     """The network in a file or folder; None where the text is no path."""
     if path.is_dir():
         return _of_folder(path)
-    if path.suffix not in (".json", ".onnx"):
+    suffix = path.suffix.lower()
+    if suffix not in (".json", ".onnx"):
         return None
     if not path.is_file():
         raise InputError(f"file not found: {path}")
-    return _of_arch_file(path) if path.suffix == ".json" else Given(label=str(path), unloaded=path)
+    return _of_arch_file(path) if suffix == ".json" else Given(label=str(path), load=_loading(path))
 
 
 def _of_name(text: str) -> Given:
     if text.startswith(_TIMM):
         check_timm_name(text.removeprefix(_TIMM))
-        return Given(label=text, unloaded=text)
+        return Given(label=text, load=partial(_of_timm, text))
     if ":" in text:
-        return Given(label=text, unloaded=_users_own(text))
+        return _of_object(_users_own(text), text)
     if text in list_presets():
-        return Given(label=text, unloaded=text)
+        return Given(label=text, load=partial(_of_preset, text))
     hint = did_you_mean(text, list_presets())
     raise InputError(f"MODEL must be {_VALID}, got {text!r}{hint}")
 
 
-def _is_file(artifact: Artifact) -> bool:
-    return isinstance(artifact.source, OnnxFile)
+def _of_preset(name: str, data: Dataset, trains: bool) -> Artifact:
+    arch = preset(name, input_shape=data.preprocessing.input_shape, num_classes=data.num_classes)
+    return _of_arch(arch, name).load(data, trains)
 
 
-def _of_timm(model: str, data: Dataset, *, trains: bool) -> Loaded:
+def _of_timm(model: str, data: Dataset, trains: bool) -> Artifact:
     """With timm's weights; where they are not to be had, random ones if it may train."""
     try:
-        return Loaded(artifact=as_artifact(model, data, trains=trains))
+        return as_artifact(model, data, trains=trains)
     except InputError as error:
         if not trains:
             raise InputError(f"{error}, or use --train-epochs N to train it") from None
     source = timm_for(model.removeprefix(_TIMM), data.preprocessing.input_shape, data.num_classes)
     bare = Artifact(source=source, weights={}, preprocessing=data.preprocessing)
-    return Loaded(artifact=bare.with_model(source.build()))
+    return bare.with_model(source.build())
 
 
 def _as_file(artifact: Artifact, label: str) -> Loaded:
@@ -148,7 +167,7 @@ def _of_folder(folder: Path) -> Given:
         home = folder / _last_trainable(artifact, folder)
         artifact = Artifact.load(home) if (home / "artifact.json").is_file() else artifact
         run = _config_of(folder)
-    return Given(label=str(folder), run=run, artifact=replace(artifact, metrics={}, files={}, history=()))
+    return replace(_of_object(artifact, str(folder)), run=run)
 
 
 def _last_trainable(artifact: Artifact, folder: Path) -> str:
@@ -177,13 +196,12 @@ def _config_of(folder: Path) -> Config | None:
 def _of_arch_file(path: Path) -> Given:
     """An Arch; with the weights beside it where it lies in the folder of an artifact."""
     if (path.parent / "artifact.json").is_file() and read_json(path.parent / "artifact.json").get("source") == "arch":
-        artifact = Artifact.load(path.parent)
-        return Given(label=str(path), artifact=replace(artifact, metrics={}, files={}, history=()))
+        return _of_object(Artifact.load(path.parent), str(path))
     try:
         arch = Arch.from_json(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path}: not the JSON of an Arch ({error})") from None
-    return Given(label=str(path), unloaded=arch)
+    return _of_arch(arch, str(path))
 
 
 def _users_own(text: str) -> Model:

@@ -10,7 +10,6 @@ from typing import Any
 from compress.data.dataset import Dataset, load_data
 from compress.networks.artifact import Artifact
 from compress.networks.as_artifact import fitted
-from compress.networks.network_source import OnnxFile
 from compress.progress import progress
 from compress.stage_interface import Context
 from compress.stages.plan_file import Plan, read_plan
@@ -147,7 +146,7 @@ def _reading(settings: CompressSettings, given: Given) -> Mapping[str, Any]:
 def _check_plan(plan: Plan, artifact: Artifact, settings: CompressSettings) -> None:
     """Raise an InputError where a stage cannot be applied to such a network."""
     trains = [stage.name for stage in plan.stages if _must_train(stage)]
-    if isinstance(artifact.source, OnnxFile) and trains:
+    if artifact.network.file is not None and trains:
         raise InputError(
             f"plan: {', '.join(trains)} must train, but ONNX models cannot be trained; remove the step, set recipe to "
             '"none" if that is possible, or pass a run, an Arch or a timm model'

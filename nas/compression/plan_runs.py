@@ -9,7 +9,6 @@ from typing import Any
 
 from compress.atomic_files import read_json, write_json
 from compress.networks.artifact import Artifact
-from compress.networks.network_source import OnnxFile
 from compress.stage_interface import Stage
 from compress.stages.acceptance import points_lost, worst_excess
 from compress.stages.attempts import Home
@@ -116,7 +115,7 @@ def _strengths(job: CompressJob, reference: Home) -> Sequence[Strength]:
         prunable = {"latency_ms", "peak_ram_bytes"} & {*job.budget.limits()}
         return [usual, *([to_limits] if prunable else []), *STRENGTHS[USUAL + 1 :][:_MOST_PLANS]]
     share = target / reference.metrics["coded_bytes"]
-    if isinstance(job.artifact.source, OnnxFile):  # which keeps its channels
+    if job.artifact.network.file is not None:  # which keeps its channels
         share /= _WITHOUT_PRUNING
     first = next((i for i, strength in enumerate(STRENGTHS) if strength.rough_share <= share), len(STRENGTHS) - 1)
     return STRENGTHS[first : first + _MOST_PLANS]
@@ -151,7 +150,7 @@ def _search(job: CompressJob, place: Place) -> Sequence[Strength]:
         run,
         allowed=job.settings.max_accuracy_drop,
         trials=job.settings.most_plans,
-        trains=not isinstance(job.artifact.source, OnnxFile),
+        trains=job.artifact.network.file is None,
         seed=job.seed,
         is_over=lambda: clock.total is not None and clock.spent > _SEARCH_SHARE * clock.total,
     )
@@ -163,7 +162,7 @@ def _search_place(job: CompressJob, place: Place) -> Place:
     if job.search_data.val is job.data.val:
         return place
     folder, context = place.folder / "search_reference", replace(job.context(), data=job.search_data)
-    bare = replace(place.reference.artifact, metrics={}, files={}, history=())
+    bare = place.reference.artifact.bare()
     found = Artifact.load(folder) if (folder / "artifact.json").is_file() else deploy(bare, context, folder)
     return replace(place, reference=Home(artifact=found, folder=folder))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,8 +13,8 @@ import tomli_w
 from compress.argument_checks import LARGEST_SEED
 from hw_profiles.budget import Budget
 from hw_profiles.errors import InputError
-from hw_profiles.spelling_suggestions import did_you_mean
-from nas.config import LATENCIES, UNREADABLE, budget_of, check_types, quantity
+from hw_profiles.spelling_suggestions import check_known
+from nas.config import LATENCIES, UNREADABLE, budget_of, check_types, quantity, read_toml
 
 NO_TEACHER = "none"
 _MOST_IN_TIME = 60
@@ -117,8 +116,7 @@ def settings_of(**entries: Any) -> CompressSettings:
     """
     known = [field.name for field in fields(CompressSettings)]
     for name in entries:
-        if name not in known:
-            raise InputError(f"unknown entry {name!r}{did_you_mean(name, known)} (valid: {', '.join(known)})")
+        check_known("unknown entry", name, known)
     return CompressSettings(**{name: value for name, value in entries.items() if value is not None})
 
 
@@ -128,10 +126,7 @@ def load_settings(path: Path) -> CompressSettings:
     Raises:
         InputError: not TOML, or not the settings of a compression.
     """
-    try:
-        entries = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: {error}") from None
+    entries = read_toml(path)
     if "model" not in entries:
         raise InputError(f"{path}: not the settings of nas compress, missing key 'model'")
     return settings_of(**entries)

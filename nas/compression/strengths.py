@@ -10,7 +10,6 @@ from compress.clustering.cluster import Cluster
 from compress.distillation.distill import Distill
 from compress.fnz.encode_stage import Encode
 from compress.networks.artifact import Artifact
-from compress.networks.network_source import OnnxFile
 from compress.pruning.prune import Prune
 from compress.quantization.int8.ptq import Quantize
 from compress.quantization.int8.qat import QuantizeAware
@@ -28,9 +27,9 @@ _QAT_RATE, _PRUNE_RATE, _CLUSTER_RATE, _DISTILL_RATE = 0.02, 0.3, 0.1, 0.5  # pa
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Strength:
-    """How much a plan takes: the share of channels, the share of zeros, and the number of shared values; None leaves
-    the stage out. ``rough_share``: what it leaves of the coded bytes of a network in float32, roughly. Zeros are set
-    where weights are weakest, or ``by_sensitivity``, so that all layers cost as much loss. ``to_limits``: as many
+    """How much a plan takes: the share of channels, the share of zeros, and the number of values of a weight; None
+    leaves the stage out. ``rough_share``: what it leaves of the coded bytes of a network in float32, roughly. Zeros are
+    set where weights are weakest, or ``by_sensitivity``, so that all layers cost as much loss. ``to_limits``: as many
     channels leave as the limits need, in the precision that is deployed, in place of a share."""
 
     rough_share: float = 1.0
@@ -101,15 +100,16 @@ def plan_of(
     teacher: bool = False,
     limits: Mapping[str, float] = MappingProxyType({}),
 ) -> Plan:
-    """The plan of a strength for a network: what must train is left out for an ONNX file, and zeros and shared values
-    are set in it without training. ``limits``: of latency and memory, for a strength that prunes to them.
+    """The plan of a strength for a network. For an ONNX file what must train is left out: zeros and shared values are
+    set without training, and in int8 integers are fitted to as many levels instead of being shared. ``limits``: of
+    latency and memory, for a strength that prunes to them.
 
     >>> from compress.networks.as_artifact import as_artifact
     >>> from search_spaces import preset
     >>> plan_of(STRENGTHS[3], as_artifact(preset("resnet8"), None), Trainings(epochs=1, learning_rate=0.1)).names
     ('prune', 'sparsify', 'int8', 'cluster', 'encode')
     """
-    trains = not isinstance(artifact.source, OnnxFile)
+    trains = artifact.network.file is None
     stages: list[Stage] = []
     if teacher and trains:
         stages.append(Distill(recipe=trainings.recipe(_DISTILL_RATE)))
@@ -131,9 +131,11 @@ def plan_of(
         recipe = trainings.recipe(_PRUNE_RATE) if trains else None
         scope = "sensitivity" if strength.by_sensitivity and trains else "global"
         stages.append(Sparsify(amount=strength.zeros, scope=scope, schedule=schedule, recipe=recipe))
+    fitted = replace(PLAIN_INT8, least_squares=True, levels=strength.clusters)
+    untrained_levels = strength.int8 and strength.clusters is not None and not trains
     if strength.int8:
-        stages.append(PLAIN_INT8)
-    if strength.clusters is not None:
+        stages.append(fitted if untrained_levels else PLAIN_INT8)
+    if strength.clusters is not None and not untrained_levels:
         recipe = trainings.recipe(_CLUSTER_RATE) if trains else None
         stages.append(Cluster(clusters=strength.clusters, recipe=recipe))
     return Plan(stages=(*stages, Encode()))

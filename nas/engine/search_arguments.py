@@ -17,6 +17,8 @@ from nas.errors import UserFunctionError
 from nas.samplers.trial_attributes import ACCURACY
 
 _ROUNDING = 1e-5  # of a mean of float32
+_FAULTS = (ArithmeticError, AttributeError, LookupError, NameError, TypeError)
+"""What functions of users raise by mistake."""
 
 
 def check_arguments(objectives: Sequence[str], n_trials: int | None, timeout: float | None, seed: int) -> None:
@@ -44,7 +46,7 @@ def check_callables(**functions: object) -> None:
 
 
 def checked_space(space: Callable[[Any], Any]) -> Callable[[Any], Hashable]:
-    """``space``, or an InputError where it gives what cannot be a candidate."""
+    """``space``, or an InputError where it gives what cannot be a candidate, a UserFunctionError where it fails."""
 
     def checked(trial: Any) -> Hashable:
         try:
@@ -54,9 +56,9 @@ def checked_space(space: Callable[[Any], Any]) -> Callable[[Any], Hashable]:
                 f"space must return a candidate, it raised TrialPruned({error}): exclude invalid candidates from the "
                 "space, or report a cost above the limit"
             ) from None
-        except TypeError as error:
-            if "unhashable" not in str(error):
-                raise
+        except _FAULTS as error:
+            if not isinstance(error, TypeError) or "unhashable" not in str(error):
+                raise UserFunctionError(f"space raised {type(error).__name__}: {error}") from error
             raise InputError(
                 f"space must return a candidate that is hashable or made of dicts, lists, sets and arrays: {error}"
             ) from None
@@ -119,7 +121,7 @@ def returned_costs(
     """
     try:
         returned = cost(plain(found))
-    except (ArithmeticError, AttributeError, LookupError, NameError, TypeError) as error:
+    except _FAULTS as error:
         raise UserFunctionError(
             f"cost raised {type(error).__name__}: {error} for the candidate {plain(found)!r:.200}"
         ) from error

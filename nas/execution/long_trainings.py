@@ -41,35 +41,9 @@ def trained_network(
     Raises:
         CrashError: both tries were ended by a signal; the training resumes from its last checkpoint when called again.
     """
-    if (folder / "artifact.json").is_file():
-        return Artifact.load(folder)
-    return cast(
-        "Artifact",
-        run_shielded(
-            _train_network,
-            *(arch, context, recipe, folder),
-            what=what,
-            report=report,
-            after_crash=(arch, context, recipe.alternative, folder),
-            note=_note(folder),
-        ),
-    )
-
-
-def _train_network(arch: Arch, context: Context, recipe: Recipe, folder: Path, report: Report) -> Artifact:
-    checkpoint = folder.with_name(folder.name + ".partial") / "checkpoint.pt"
-    model = build_model(arch, seed=context.seed)
-    learn = GuidedTraining(
-        data=context.data,
-        recipe=recipe if context.teacher is None else replace(recipe, views=_VIEWS),
-        teacher=context.teacher and RememberingTeacher(context.teacher),
-        seed=context.seed,
-        checkpoint=checkpoint,
-        report=report,
-    )
-    _learn_on_all(learn, model)
-    artifact = Artifact(source=arch, weights={}, preprocessing=context.data.preprocessing, metrics=learn.metrics())
-    return deploy(artifact.with_model(model.cpu()), context, folder)
+    fresh = Artifact(source=arch, weights={}, preprocessing=context.data.preprocessing)
+    artifact = fresh.with_model(build_model(arch, seed=context.seed))
+    return trained_artifact(artifact, context, recipe, folder, what=what, report=report)
 
 
 def trained_artifact(
@@ -81,7 +55,7 @@ def trained_artifact(
     return cast(
         "Artifact",
         run_shielded(
-            _train_artifact,
+            _train,
             *(artifact, context, recipe, folder),
             what=what,
             report=report,
@@ -91,10 +65,16 @@ def trained_artifact(
     )
 
 
-def _train_artifact(artifact: Artifact, context: Context, recipe: Recipe, folder: Path, report: Report) -> Artifact:
-    checkpoint = folder.with_name(folder.name + ".partial") / "checkpoint.pt"
+def _train(artifact: Artifact, context: Context, recipe: Recipe, folder: Path, report: Report) -> Artifact:
     model = artifact.model()
-    learn = GuidedTraining(data=context.data, recipe=recipe, seed=context.seed, checkpoint=checkpoint, report=report)
+    learn = GuidedTraining(
+        data=context.data,
+        recipe=recipe if context.teacher is None else replace(recipe, views=_VIEWS),
+        teacher=context.teacher and RememberingTeacher(context.teacher),
+        seed=context.seed,
+        checkpoint=folder.with_name(folder.name + ".partial") / "checkpoint.pt",
+        report=report,
+    )
     _learn_on_all(learn, model)
     return deploy(replace(artifact.with_model(model.cpu()), metrics=learn.metrics()), context, folder)
 

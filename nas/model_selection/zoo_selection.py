@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hw_profiles import Budget, Device, Profile, load_device
 from hw_profiles.budget import violations
+from hw_profiles.devices.c99_program import runs_c99
 from hw_profiles.latency.energy import energy_upper_bound_mj
 from hw_profiles.latency.estimate import Latency
 from hw_profiles.model_zoo.accuracies import PublishedAccuracy, published_accuracies
@@ -65,7 +66,8 @@ class SelectedModel:
 @dataclass(frozen=True, kw_only=True)
 class Selection:
     """``within``: every model at every published image size that meets the budget, most accurate first; ``beyond``: the
-    others; ``left_out``: names of models whose cost is unknown.
+    others; ``too_large``: those whose weights and activations together exceed the device's RAM; ``left_out``: names of
+    models whose cost is unknown. ``budget`` includes the RAM and flash of a microcontroller.
     """
 
     device: Device
@@ -73,6 +75,7 @@ class Selection:
     budget: Budget
     within: tuple[SelectedModel, ...]
     beyond: tuple[SelectedModel, ...]
+    too_large: tuple[SelectedModel, ...]
     left_out: tuple[str, ...]
 
     @cached_property
@@ -104,7 +107,9 @@ def select(
     Accuracies are those of timm's results (https://github.com/huggingface/pytorch-image-models/tree/main/results) for
     the float32 models; the accuracy loss of int8 has not been measured. Costs are estimated as by
     :func:`hw_profiles.profile`. A model qualifies if it meets the latency limit with 90% probability. A model listed at
-    several image sizes is returned once, at the most accurate one that meets the budget.
+    several image sizes is returned once, at the most accurate one that meets the budget. The RAM and flash of a
+    microcontroller are limits unless others are given; on any other device with known RAM, weights and activations must
+    fit in it together.
 
     Args:
         device: a name of :func:`hw_profiles.list_devices`, a device file or a Device.
@@ -136,7 +141,7 @@ def select(
 
 
 def selection(device: Device, budget: Budget, precision: str) -> Selection:
-    """Divide all models by whether they meet the budget.
+    """Divide all models by whether they meet the budget and fit in the memory of the device.
 
     Raises:
         InputError: an unknown precision, or a limit on what the device cannot say.
@@ -151,15 +156,36 @@ def selection(device: Device, budget: Budget, precision: str) -> Selection:
     costed = [_costed(row, profiles[key], device, precision) for row in rows if (key := _key(row)) in profiles]
     if not costed:
         raise InputError(f"device {device.name} has no costs in {precision} for any model of timm")
-    within, beyond = _divided(costed, budget)
+    asked, budget = budget, _with_memory_of(device, budget)
+    loadable = [model for model in costed if _can_be_loaded(model, device)]
+    try:
+        within, beyond = _divided(loadable, budget)
+    except NothingFitsError as error:
+        of_device = "" if budget == asked else f"; RAM and flash not limited by you are those of {device.name}"
+        raise NothingFitsError(f"{error}{of_device}") from None
     return Selection(
         device=device,
         precision=precision,
         budget=budget,
         within=tuple(with_front(within)),
         beyond=tuple(beyond),
+        too_large=tuple(model for model in costed if not _can_be_loaded(model, device)),
         left_out=tuple(sorted({row.model for row in rows if _key(row) not in profiles})),
     )
+
+
+def _with_memory_of(device: Device, budget: Budget) -> Budget:
+    """The budget with the RAM and flash of a microcontroller where it has no limit of its own."""
+    if not runs_c99(device):
+        return budget
+    ram, flash = (device.number(name) or None for name in ("ram_bytes", "flash_bytes"))  # 0: outside the chip
+    return replace(budget, peak_ram_bytes=budget.peak_ram_bytes or ram, flash_bytes=budget.flash_bytes or flash)
+
+
+def _can_be_loaded(model: SelectedModel, device: Device) -> bool:
+    """A microcontroller reads weights from its flash; any other device loads them into its RAM."""
+    ram = device.number("ram_bytes")
+    return ram is None or runs_c99(device) or model.peak_ram_bytes + model.flash_bytes <= ram
 
 
 def with_front(models: Sequence[SelectedModel]) -> list[SelectedModel]:

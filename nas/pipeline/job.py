@@ -23,6 +23,7 @@ from hw_profiles.devices.device_file import load_device
 from hw_profiles.devices.machine import matches_this_machine
 from hw_profiles.errors import InputError
 from hw_profiles.latency.energy import latency_limit_ms
+from hw_profiles.spelling_suggestions import check_one_of
 from nas.config import Config
 from nas.pipeline.pretrained_weights import AUTO, InitialWeights, initial_weights, weights_at_hand
 from nas.pipeline.stage_plan import C99_STAGES, baseline_of, stage_names
@@ -136,8 +137,7 @@ def prepare(config: Config, device: Device | None = None) -> Job:
     check_teacher(config.teacher)
     sampler_named(config.sampler)
     _check_integers(stage_names(config), device)
-    if config.prune_criterion not in CRITERIA:
-        raise InputError(f"prune_criterion must be one of {', '.join(CRITERIA)}, got {config.prune_criterion!r}")
+    check_one_of("prune_criterion", config.prune_criterion, CRITERIA)
     baseline = baseline_of(config)
     if baseline is not None:
         preset(baseline)

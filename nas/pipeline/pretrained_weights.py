@@ -13,8 +13,8 @@ from threading import Thread
 from torch import Tensor
 
 from compress.atomic_files import write_bytes
-from hw_profiles.errors import InputError
-from hw_profiles.spelling_suggestions import did_you_mean
+from hw_profiles.errors import InputError, first_line
+from hw_profiles.spelling_suggestions import check_known
 from hw_profiles.user_folders import cache_folder
 from search_spaces import identify_weights, list_presets, preset
 from search_spaces.trained_weights.efficientnet_pytorch_keys import with_timm_keys
@@ -59,10 +59,7 @@ def initial_weights(init: str) -> InitialWeights:
             raise InputError(f"--init: {init!r} does not exist (expected {AUTO}, timm:NAME or a timm checkpoint file)")
         return InitialWeights(identify_weights(path), path.resolve(), f"file {path.name}")
     name, valid = init.removeprefix(_TIMM), _presets_of_timm()
-    if name not in valid:
-        raise InputError(
-            f"--init: no pretrained timm weights for {name!r}{did_you_mean(name, valid)} (valid: {', '.join(valid)})"
-        )
+    check_known("--init: no pretrained timm weights for", name, valid)
     return _downloaded(name)
 
 
@@ -201,7 +198,7 @@ def _downloaded(name: str) -> InitialWeights:
         try:
             state = timm.create_model(name, pretrained=True).state_dict()
         except (OSError, RuntimeError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise InputError(
                 f"--init {_TIMM}{name}: the weights cannot be downloaded ({reason}); give a file of weights instead"
             ) from None

@@ -9,15 +9,14 @@ from typing import Any
 from markupsafe import Markup
 
 from hw_profiles.errors import InputError
+from nas.report.accuracy_plot import AccuracyPlot
 from nas.report.html import figure, grid, note, page, part, percent, section
 from nas.report.run_files import FinishedRun, belongs_to_a_run, read_run
-from nas.report.svg import element, joined, label, line, picture, ticks, title
+from nas.report.svg import element, joined, label, line, title
 
 MOST_RUNS = 4  # that colours and dashes tell apart
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 760, 380, 66, 20, 26, 48
+_WIDTH, _HEIGHT = 760, 380
 _NOT_COMPARED = ("out", "storage", "study", "artifacts", "workers")  # settings that change no result
-
-Scale = Callable[[float], float]
 
 
 def render_comparison(folders: Sequence[Path]) -> str:
@@ -38,6 +37,7 @@ def render_runs(runs: Sequence[FinishedRun]) -> str:
     for run in runs:
         with belongs_to_a_run(run.folder):
             _cells("", run.metrics)
+            deployed_svg([run])
     head = element("h1", f"Comparison of {len(runs)} runs") + part("warnings", warnings_of(runs))
     return page(
         "fitnas: comparison of runs",
@@ -125,14 +125,9 @@ def deployed_svg(runs: Sequence[FinishedRun]) -> Markup:
     low: float = max(0.0, min(final["test_accuracy_low"] for final in finals) - 0.01)
     high: float = min(1.0, max(final["test_accuracy_high"] for final in finals) + 0.01)
 
-    def x(ms: float) -> float:
-        return _LEFT + ms / right * (_WIDTH - _LEFT - _RIGHT)
-
-    def y(accuracy: float) -> float:
-        return _HEIGHT - _BOTTOM - (accuracy - low) / max(high - low, 1e-9) * (_HEIGHT - _TOP - _BOTTOM)
-
+    plot = AccuracyPlot(width=_WIDTH, height=_HEIGHT, latencies=(0.0, right), accuracies=(low, high))
     names = names_of(runs)
-    drawn = [_cross(i, names[i], final, x, y) for i, final in enumerate(finals)]
+    drawn = [_cross(i, names[i], final, plot) for i, final in enumerate(finals)]
     name = "test accuracy and latency of the final model of each run"
     rows = [
         [
@@ -145,26 +140,14 @@ def deployed_svg(runs: Sequence[FinishedRun]) -> Markup:
         for i, final in enumerate(finals)
     ]
     return figure(
-        picture(_WIDTH, _HEIGHT, name, _axes(x, y, (low, high), right), *drawn),
+        plot.picture(name, "latency, ms", "test accuracy", *drawn),
         ["run", "latency, ms", "90% interval", "test accuracy", "95% interval"],
         rows,
     )
 
 
-def _axes(x: Scale, y: Scale, accuracies: tuple[float, float], right: float) -> Markup:
-    ground = _HEIGHT - _BOTTOM
-    rows = [
-        line(_LEFT, y(a), _WIDTH - _RIGHT, y(a), "grid")
-        + label(_LEFT - 8, y(a) + 4, f"{100 * a:.4g}%", text_anchor="end")
-        for a in ticks(*accuracies)
-    ]
-    columns = [label(x(ms), ground + 18, f"{ms:g}", text_anchor="middle") for ms in ticks(0.0, right)]
-    base = line(_LEFT, ground, _WIDTH - _RIGHT, ground, "axis")
-    below = label((_LEFT + _WIDTH) / 2, _HEIGHT - 8, "latency, ms", text_anchor="middle", class_="quiet")
-    return joined([*rows, *columns, base, below, label(8, 14, "test accuracy", class_="quiet")])
-
-
-def _cross(index: int, name: str, final: Mapping[str, Any], x: Scale, y: Scale) -> Markup:
+def _cross(index: int, name: str, final: Mapping[str, Any], plot: AccuracyPlot) -> Markup:
+    x, y = plot.x, plot.y
     at, height = x(final["latency_ms"]), y(final["test_accuracy"])
     text = title(f"{name}: {percent(final['test_accuracy'])}, {final['latency_ms']:.4g} ms")
     return joined(

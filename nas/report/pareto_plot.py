@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,12 @@ from markupsafe import Markup
 from compress.stages.acceptance import latency_upper_bound
 from nas.engine.pareto import pareto_front
 from nas.engine.search import ranked_trials
+from nas.report.accuracy_plot import AccuracyPlot
 from nas.report.html import figure
-from nas.report.svg import element, joined, label, line, picture, ticks, title
+from nas.report.svg import element, title
 from nas.samplers.trial_attributes import COST
 
 _WIDTH, _HEIGHT = 760, 380
-_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 20, 26, 48
 _SHAPES = {  # around the origin
     "winner": "M0,-9 L2.6,-2.9 9,-2.9 4,1.5 5.6,8 0,4.2 -5.6,8 -4,1.5 -9,-2.9 -2.6,-2.9 Z",
     "deployed": "M-9,-9 H9 V9 H-9 Z",
@@ -27,8 +27,6 @@ _SHAPES = {  # around the origin
 MARKS = {"winner": "selected network", "deployed": "final model", "baseline": "baseline"}
 _FORMS = {8: ", int8", 32: ", float32"}  # by the bits of a candidate's cost
 _PRECISIONS = {"fp32": "float32"}
-
-Scale = Callable[[float], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,21 +105,15 @@ def pareto_svg(points: Sequence[Point], marks: Sequence[Mark], limit_ms: float |
     right = 1.06 * max([limit_ms or 0.0, *(p.latency_ms for p in points), *(m.latency_ms for m in marks)])
     low, high = max(0.0, min(accuracies) - 0.03), min(1.0, max(accuracies) + 0.03)
 
-    def x(ms: float) -> float:
-        return _LEFT + ms / right * (_WIDTH - _LEFT - _RIGHT)
-
-    def y(accuracy: float) -> float:
-        return _HEIGHT - _BOTTOM - (accuracy - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
-
-    drawing = picture(
-        _WIDTH,
-        _HEIGHT,
+    plot = AccuracyPlot(width=_WIDTH, height=_HEIGHT, latencies=(0.0, right), accuracies=(low, high))
+    drawing = plot.picture(
         "validation accuracy and latency of the candidates",
-        _axes((x, y), (low, high), right),
-        _front(points, x, y),
-        _limit(limit_ms, x),
-        *(_dot(point, x, y) for point in points),
-        *(_mark(mark, x, y) for mark in marks),
+        "latency (90% upper bound), ms",
+        "validation accuracy",
+        _front(points, plot),
+        plot.limit(limit_ms),
+        *(_dot(point, plot) for point in points),
+        *(_mark(mark, plot) for mark in marks),
     )
     shown = sorted((p for p in points if p.on_front or p.chosen), key=lambda p: p.latency_ms)
     rows = [[p.label, f"{p.latency_ms:.4f}", f"{p.accuracy:.2%}", "selected" if p.chosen else "front"] for p in shown]
@@ -131,51 +123,29 @@ def pareto_svg(points: Sequence[Point], marks: Sequence[Mark], limit_ms: float |
     )
 
 
-def _axes(scales: tuple[Scale, Scale], accuracies: tuple[float, float], right: float) -> Markup:
-    (x, y), bottom = scales, _HEIGHT - _BOTTOM
-    rows = [
-        line(_LEFT, y(a), _WIDTH - _RIGHT, y(a), "grid")
-        + label(_LEFT - 8, y(a) + 4, f"{100 * a:.4g}%", text_anchor="end")
-        for a in ticks(*accuracies)
-    ]
-    columns = [label(x(ms), bottom + 18, f"{ms:g}", text_anchor="middle") for ms in ticks(0.0, right)]
-    base = line(_LEFT, bottom, _WIDTH - _RIGHT, bottom, "axis")
-    below = label(
-        (_LEFT + _WIDTH) / 2, _HEIGHT - 8, "latency (90% upper bound), ms", text_anchor="middle", class_="quiet"
-    )
-    return joined([*rows, *columns, base, below, label(8, 14, "validation accuracy", class_="quiet")])
-
-
-def _front(points: Sequence[Point], x: Scale, y: Scale) -> Markup:
+def _front(points: Sequence[Point], plot: AccuracyPlot) -> Markup:
     front = sorted((p for p in points if p.on_front), key=lambda p: p.latency_ms)
     steps = " ".join(
-        f"{x(p.latency_ms):.1f},{y(q.accuracy):.1f} {x(p.latency_ms):.1f},{y(p.accuracy):.1f}"
+        f"{plot.x(p.latency_ms):.1f},{plot.y(each.accuracy):.1f}"
         for q, p in zip([front[0], *front], front, strict=False)
+        for each in (q, p)
     )
     return element("polyline", points=steps, class_="steps")
 
 
-def _limit(limit_ms: float | None, x: Scale) -> Markup:
-    if limit_ms is None:
-        return Markup()
-    at = x(limit_ms)
-    text = label(at - 5, _TOP - 8, f"limit {limit_ms:g} ms", text_anchor="end", class_="red")
-    return line(at, _TOP - 16, at, _HEIGHT - _BOTTOM, "limit") + text
-
-
-def _dot(point: Point, x: Scale, y: Scale) -> Markup:
+def _dot(point: Point, plot: AccuracyPlot) -> Markup:
     kind = "chosen" if point.chosen else "front" if point.on_front else "other"
     note = ", selected" if point.chosen else ", on the Pareto front" if point.on_front else ""
     tooltip = title(f"{point.label}: {point.accuracy:.2%} after brief training, {point.latency_ms:.4f} ms{note}")
-    place: dict[str, object] = {"cx": x(point.latency_ms), "cy": y(point.accuracy)}
+    place: dict[str, object] = {"cx": plot.x(point.latency_ms), "cy": plot.y(point.accuracy)}
     if kind == "other":
         return element("circle", tooltip, **place, r=3.5, class_=kind)
     return element("circle", tooltip, **place, r=5.0, class_=kind, role="img", tabindex=0)
 
 
-def _mark(mark: Mark, x: Scale, y: Scale) -> Markup:
+def _mark(mark: Mark, plot: AccuracyPlot) -> Markup:
     tooltip = title(f"{mark.label}: {mark.accuracy:.2%} fully trained, {mark.latency_ms:.4f} ms")
-    place = f"translate({x(mark.latency_ms):.1f} {y(mark.accuracy):.1f})"
+    place = f"translate({plot.x(mark.latency_ms):.1f} {plot.y(mark.accuracy):.1f})"
     return element("path", tooltip, d=_SHAPES[mark.kind], transform=place, class_=f"mark {mark.kind}", role="img",
                    tabindex=0)  # fmt: skip
 

@@ -16,7 +16,7 @@ from compress.c99.verification import Measured, Verification, verify
 from compress.c99.writer import Exported, write_c99
 from hw_profiles.devices.c99_program import processor_of
 from hw_profiles.devices.device import Device
-from hw_profiles.latency.estimate import Latency, counted_latency
+from hw_profiles.latency.estimate import counted_latency
 
 FOLDER = "c99"
 IMAGES, _STORED, _EMULATED = 200, 8, 2  # test images that the host runs, that the folder holds, that are emulated
@@ -72,18 +72,7 @@ def _as_compiled(emulated: Measured, written: Exported, device: Device) -> dict[
     }
     if instructions is None or "int8" in device.calibrated:
         return facts  # measured latencies of programs on the board say more than a count
-    return {**facts, **latency_facts(counted_latency(instructions, device))}
-
-
-def latency_facts(latency: Latency) -> dict[str, Any]:
-    """The entries of metrics.json on a latency."""
-    return {
-        "latency_ms": latency.ms,
-        "latency_low_ms": latency.low_ms,
-        "latency_high_ms": latency.high_ms,
-        "latency_source": latency.source,
-        "latency_raw_ms": latency.raw_ms,
-    }
+    return {**facts, **counted_latency(instructions, device).facts()}
 
 
 def measured_values(project: Mapping[str, Any]) -> dict[str, Any]:

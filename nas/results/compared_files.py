@@ -153,7 +153,7 @@ def _images(data: str, configs: Sequence[Config], seeds: Sequence[int]) -> Datas
 def _read(path: Path) -> _Model:
     if path.is_dir():
         return _of_run(path)
-    if not path.is_file() or path.suffix not in (".onnx", ".fnz"):
+    if not path.is_file() or path.suffix.lower() not in (".onnx", ".fnz"):
         what = "another kind of file" if path.exists() else "missing"
         raise InputError(f"compare needs {_VALID}, got {str(path)!r}, which is {what}")
     return _Model(str(path), _bytes(path), path.stat().st_size)
@@ -163,9 +163,9 @@ def _bytes(path: Path) -> bytes:
     from compress.fnz import decode_onnx
     from hw_profiles.onnx_io.untrusted_file import load_model, read_file, self_contained
 
-    data = read_file(path) if path.suffix == ".fnz" else self_contained(path)
+    data = read_file(path) if path.suffix.lower() == ".fnz" else self_contained(path)
     try:
-        data = decode_onnx(data) if path.suffix == ".fnz" else data
+        data = decode_onnx(data) if path.suffix.lower() == ".fnz" else data
         load_model(data)
     except ValueError as error:
         raise InputError(f"{path}: {str(error).removeprefix('the given bytes: ')}") from None

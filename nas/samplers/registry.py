@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import optuna
 
-from hw_profiles.errors import InputError
-from hw_profiles.spelling_suggestions import did_you_mean
+from hw_profiles.spelling_suggestions import check_known
 from nas.samplers.surrogate import SurrogateSampler
 
 SamplerFactory = Callable[[int], optuna.samplers.BaseSampler]
@@ -43,6 +42,5 @@ def sampler_named(name: str) -> SamplerFactory:
     >>> sampler_named("random").__name__
     'random'
     """
-    if name not in SAMPLERS:
-        raise InputError(f"unknown sampler {name!r}{did_you_mean(name, SAMPLERS)} (valid: {', '.join(SAMPLERS)})")
+    check_known("unknown sampler", name, SAMPLERS)
     return SAMPLERS[name]

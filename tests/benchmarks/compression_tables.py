@@ -51,7 +51,7 @@ def promise() -> str:
 
 def deep_compression() -> str:
     """The section."""
-    lines = read("deep_compression")
+    lines = list(latest("deep_compression").values())
     if not lines:
         return ""
     parts = [

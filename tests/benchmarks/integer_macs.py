@@ -38,8 +38,8 @@ def integer_share(file: bytes, inputs: Mapping[str, np.ndarray[Any, Any]]) -> fl
 
 
 def product_macs(file: bytes, inputs: Mapping[str, np.ndarray[Any, Any]]) -> int:
-    """Multiply-accumulates of all products of a file, by the sizes that ``inputs`` lead to; not of what is worked out
-    of constants alone, which a runtime does once.
+    """Multiply-accumulates of all products that the outputs of a file need, by the sizes that ``inputs`` lead to; not
+    of what is worked out of constants and sides alone.
 
     >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from search_spaces import preset
@@ -50,9 +50,14 @@ def product_macs(file: bytes, inputs: Mapping[str, np.ndarray[Any, Any]]) -> int
 
 
 def _macs_of_products(model: Any, inputs: Mapping[str, np.ndarray[Any, Any]]) -> list[tuple[Any, int]]:
+    needed = {output.name for output in model.graph.output}
+    for node in reversed(model.graph.node):
+        if not needed.isdisjoint(node.output):
+            needed.update(node.input)
     depends, products = set(inputs), []
     for node in model.graph.node:
-        if not depends.isdisjoint(node.input):
+        computes = node.op_type not in ("Shape", "Size") and not needed.isdisjoint(node.output)
+        if computes and not depends.isdisjoint(node.input):
             depends.update(node.output)
             products += [node] if node.op_type in (*_PRODUCTS, *_IN_INTEGERS) else []
     shapes = _shapes(model, products, inputs)

@@ -27,6 +27,7 @@ from tests.benchmarks.published.tables import Published, rows
 _FACTOR_OF_TWO = math.log(2) / NINETY
 _NAMES = {"nn_feature": "instructions", "simd": "instructions"}
 _OF_THE_RUNTIME = ("dead_channels", "runtime_ram_bytes", "runtime_flash_bytes")
+_NO_ADDRESS = "index "  # of a text that no reader can open
 _FEW_FAMILIES, _FEW_NETWORKS = 3, 4
 
 
@@ -44,7 +45,7 @@ def facts_of(spec: Spec, folder: Path) -> dict[str, Fact]:
             )
             value = row["value"] if FACTS[name] is str else _numeric(row["value"], FACTS[name])
             if value is not None:
-                sourced = row["source_kind"] in ("primary", "secondary")
+                sourced = row["source_kind"] in ("primary", "secondary") and not source.startswith(_NO_ADDRESS)
                 found[name] = Fact(value=value, source=source if sourced and source else ASSUMED)
     found |= {**spec.facts, **c99_facts(spec.name)}
     if spec.measured_with:

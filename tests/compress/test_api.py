@@ -452,7 +452,7 @@ def flat(*shape: int) -> np.ndarray:
         (lambda data, file: compress.sparsify(file, config=Sparsify(scope="sensitivity")), "measures a module, an ONNX file takes global or layer"),
         (lambda data, file: compress.distill(file, data, teacher=ARCH), "m.onnx: an ONNX file cannot be trained"),
         (lambda data, file: compress.sparsify(ARCH, amount=1.0), "amount must be between 0 and 1"),
-        (lambda data, file: compress.cluster(ARCH, clusters=0), "clusters must be in 2"),
+        (lambda data, file: compress.cluster(ARCH, clusters=0), "clusters must be between 2"),
         (lambda data, file: compress.quantize(ARCH, (flat(20, 1, 8, 8) * np.nan, np.arange(20) % 2)), "must be finite"),
         (lambda data, file: compress.distill(ARCH, (flat(20, 1, 8, 8), np.zeros(20, int))), "at least 2 classes"),
         (lambda data, file: compress.distill(ARCH, (flat(20, 8, 8, 1), np.arange(20) % 2)), "floats .N, 1 or 3, H, W."),

@@ -23,6 +23,7 @@ from compress.networks.calibration_data import calibration_dataset
 from compress.networks.onnx_export import onnx_bytes
 from hw_profiles.errors import InputError
 from nas.commands.main import main
+from tests.onnx_forms import BODY, WEIGHTS, model
 from tests.several_inputs import CALLS, recurrent_file
 
 
@@ -236,3 +237,9 @@ def test_control_flow_is_refused_with_the_node(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=said):
             verb()
     assert compress.encode(str(path), tmp_path / "m.fnz").ratio > 0
+
+
+def test_a_rest_that_is_no_whole_batch_is_left_out(tmp_path: Path) -> None:
+    file = model(BODY, WEIGHTS, batch=5).SerializeToString()
+    images = np.random.default_rng(0).standard_normal((12, 3, 16, 16)).astype(np.float32)
+    assert compare_files(file, file, calibration_dataset(images)).snr_db == float("inf")

@@ -80,7 +80,7 @@ def softmax(builder: Builder, node: Any) -> None:
         powers = np.exp(-steps.astype(np.float64)).astype(np.float32)
         return (Softmax(powers=powers, scale=to.scale, to=target),)
 
-    draft = Draft(node=node, inputs=(source,), shape=image, make=make)
+    draft = Draft(node=node, inputs=(source,), shape=image, make=make, range=(0.0, 1.0))
     builder.values[node.output[0]] = Value(source=draft, index=made)
 
 

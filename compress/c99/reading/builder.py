@@ -75,11 +75,15 @@ class Builder:
         return value.source, value
 
     def _covering(self, draft: Draft) -> TensorQuantization | None:
-        """A quantization of all numbers that the integers of one tensor can become; None of other numbers."""
-        if draft.floats is None:
+        """A quantization of all numbers that a layer can give, whatever it reads; None where these are not known."""
+        if draft.floats is not None:
+            values = draft.floats.all_numbers()
+            ends = (float(values.min()), float(values.max()))
+        elif draft.range is not None:
+            ends = draft.range
+        else:
             return None
-        values = draft.floats.all_numbers()
-        lowest, highest = np.clip([values.min(), values.max()], *self.limits(draft)).tolist()
+        lowest, highest = np.clip(ends, *self.limits(draft)).tolist()
         low, high = min(lowest, 0.0), max(highest, 0.0)
         if not np.isfinite(high - low) or high == low:
             return None

@@ -14,7 +14,7 @@ from compress.c99.reading.builder import Builder, unknown
 from compress.c99.reading.elementwise import joined_with_constants
 from compress.c99.reading.values import Value, in_program_order, program_image, program_index
 from compress.c99.strided_copies import OUTSIDE, Index, strided_boxes
-from hw_profiles.errors import InputError
+from hw_profiles.errors import InputError, first_line
 from hw_profiles.onnx_io.session import open_session
 
 MOVES = frozenset({
@@ -81,7 +81,7 @@ def rearranged(graph: Graph, node: Any, index: Index, fill: int | None = None) -
     try:
         results = open_session(model.SerializeToString()).run(None, {"places": index.astype(name)})
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = first_line(error)
         raise InputError(f"{place(node)}: ONNX Runtime cannot run it alone ({reason})") from None
     return [np.asarray(result).astype(np.int64) for result in results]
 

@@ -58,7 +58,7 @@ def resized(builder: Builder, node: Any) -> None:
             ),
         )  # fmt: skip
 
-    draft = Draft(node=node, inputs=(source,), shape=shape, make=make)
+    draft = Draft(node=node, inputs=(source,), shape=shape, make=make, range=tensor.quantization.range)
     builder.values[node.output[0]] = Value(source=draft, index=channels_last(sides))
 
 

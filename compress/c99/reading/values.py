@@ -24,7 +24,8 @@ class Draft:
     """A layer whose output was not quantized yet: ``make`` gives its steps for a quantization and limits.
 
     ``absorb`` gives the draft of the layer with a node after it computed as well, or None. ``clamps`` are ReLU and Clip
-    nodes after it. ``function`` is set where all is a function of single numbers of one tensor.
+    nodes after it. ``function`` is set where all is a function of single numbers of one tensor. ``range`` holds all
+    that the layer can give, whatever it reads, where that is known.
     """
 
     node: Any | None
@@ -36,6 +37,7 @@ class Draft:
     function: Function | None = None
     floats: Floats | None = None
     mean: Mean | None = None
+    range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -15,6 +15,7 @@ from compress.c99.reading.builder import Builder
 from compress.c99.reading.values import Draft, Image, Padding, Value, channels_last, row_by_row
 from compress.c99.strided_copies import OUTSIDE, Index
 from hw_profiles.errors import InputError
+from hw_profiles.network.batch_norm import norm_line
 from hw_profiles.onnx_io.ops import padding_of
 
 _MOST_SUM = 2**31 - 1
@@ -119,9 +120,8 @@ def batch_normalization(builder: Builder, node: Any) -> tuple[NDArray[np.float32
     arrays = [builder.graph.number_array(name) for name in node.input[1:5]]
     if len(arrays) != 4 or any(each is None for each in arrays):
         raise InputError(f"{place(node)}: its scale, bias, mean and variance must be constant")
-    scale, bias, mean, variance = (np.asarray(each, np.float64).reshape(-1) for each in arrays)
-    factor = scale / np.sqrt(variance + builder.graph.attributes(node).get("epsilon", 1e-5))
-    return factor.astype(np.float32), (bias - mean * factor).astype(np.float32)
+    factor, shift = norm_line(*map(np.asarray, arrays), epsilon=builder.graph.attributes(node).get("epsilon", 1e-5))
+    return factor.reshape(-1).astype(np.float32), shift.reshape(-1).astype(np.float32)
 
 
 def convolution(builder: Builder, node: Any) -> None:
@@ -149,7 +149,10 @@ def convolution(builder: Builder, node: Any) -> None:
     kernel = weight.reshape(*weight.shape[:2], *window.kernel_size).transpose(0, 2, 3, 1)
     groups = attributes.get("group", 1)
     rank = value.index.ndim
-    _weighted(builder, node, source, kernel=kernel, scales=scales, window=window, groups=groups, rank=rank)
+    draft = _weighted(builder, node, source, kernel, scales, window=window, groups=groups, channel_axis=1 - rank)
+    height, width, channels = draft.shape
+    dims = (1, channels, height, width) if rank == 4 else (1, channels, width)
+    builder.values[node.output[0]] = Value(source=draft, index=channels_last(dims))
 
 
 def transposed_convolution(builder: Builder, node: Any) -> None:
@@ -178,20 +181,22 @@ def transposed_convolution(builder: Builder, node: Any) -> None:
     turned = weight.reshape(groups, inputs, outputs, *weight.shape[2:])[..., ::-1, ::-1]
     kernel = turned.transpose(0, 2, 3, 4, 1).reshape(groups * outputs, *weight.shape[2:], inputs)
     window = Window(kernel_size=_pair(weight.shape[2:]), padding=padding, dilation=dilation)
-    _weighted(builder, node, source, kernel=kernel, scales=scales, window=window, groups=groups, rank=4)
+    draft = _weighted(builder, node, source, kernel, scales, window=window, groups=groups, channel_axis=-3)
+    height, width, channels = draft.shape
+    builder.values[node.output[0]] = Value(source=draft, index=channels_last((1, channels, height, width)))
 
 
 def _weighted(
     builder: Builder,
     node: Any,
     source: Tensor,
-    *,
     kernel: NDArray[np.int16],
     scales: NDArray[np.float32],
+    *,
     window: Window,
     groups: int,
-    rank: int,
-) -> None:
+    channel_axis: int,
+) -> Draft:
     """A convolution with the weights (out, height, width, in / groups)."""
     source, packed = _in_bytes(builder, node, source, kernel, groups)
     height, width = out_sides(node, source.shape, window)
@@ -207,10 +212,9 @@ def _weighted(
         groups=groups,
         products=products,
         bias=builder.graph.bias(node, 2, products),
-        channel_axis=1 - rank,
+        channel_axis=channel_axis,
     )
-    dims = (1, len(kernel), height, width) if rank == 4 else (1, len(kernel), width)
-    builder.values[node.output[0]] = Value(source=weighted.draft(builder), index=channels_last(dims))
+    return weighted.draft(builder)
 
 
 def _in_bytes(
@@ -258,23 +262,9 @@ def linear(builder: Builder, node: Any) -> None:
     else:
         source = builder.arranged(node, tensor, value.index, (1, rows, count))
         kernel = weight.reshape(len(weight), 1, 1, count)
-    source, packed = _in_bytes(builder, node, source, kernel, 1)
-    products = np.broadcast_to(np.float32(source.quantization.scale) * scales, (len(weight),))
-    shape = (1, rows, len(weight))
     window = Window(kernel_size=(kernel.shape[1], kernel.shape[2]))
-    check_sides(node, window, source.shape, shape)
-    weighted = _Weighted(
-        node=node,
-        source=source,
-        shape=shape,
-        weight=packed,
-        window=window,
-        groups=1,
-        products=products,
-        bias=builder.graph.bias(node, 2, products),
-        channel_axis=-1,
-    )
-    builder.values[node.output[0]] = Value(source=weighted.draft(builder), index=row_by_row((*leading, len(weight))))
+    draft = _weighted(builder, node, source, kernel, scales, window=window, groups=1, channel_axis=-1)
+    builder.values[node.output[0]] = Value(source=draft, index=row_by_row((*leading, len(weight))))
 
 
 def out_sides(node: Any, read: Image, window: Window, *, ceil: bool = False) -> tuple[int, int]:

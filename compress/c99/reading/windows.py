@@ -171,7 +171,7 @@ def _mean(
     def make(to: TensorQuantization, target: Target) -> tuple[Step, ...]:
         return (AveragePool(window=of.window, whole=whole, before=before, scale=to.scale, to=target),)
 
-    draft = Draft(node=node, inputs=(of.source,), shape=of.shape, make=make, mean=mean)
+    draft = Draft(node=node, inputs=(of.source,), shape=of.shape, make=make, mean=mean, range=before.range)
     builder.values[node.output[0]] = Value(source=draft, index=of.made)
 
 

@@ -21,7 +21,7 @@ from typing import IO, Any, cast
 from filelock import FileLock
 
 from compress.data.sources.folder_layout import is_hidden, is_image, is_table
-from hw_profiles.errors import InputError
+from hw_profiles.errors import InputError, short_reason
 from hw_profiles.user_folders import cache_folder
 
 _MOST_FILES = 2_000_000
@@ -69,11 +69,11 @@ def unpacked(path: Path) -> Path:
                 _Unpacking(path, partial).run()
                 partial.replace(target)
             except _DAMAGED as error:
-                raise InputError(f"--data {path}: truncated or damaged archive ({_short(error)})") from None
+                raise InputError(f"--data {path}: truncated or damaged archive ({short_reason(error)})") from None
             except OSError as error:  # such as a name that is too long, or a file of the name of a folder
                 if error.errno in _DISK_FAULTS:
                     raise
-                raise InputError(f"--data {path}: cannot be unpacked ({_short(error)})") from None
+                raise InputError(f"--data {path}: cannot be unpacked ({short_reason(error)})") from None
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
         os.utime(target)
@@ -85,10 +85,6 @@ def _kind(path: Path) -> str | None:
         start = file.read(512)
     found = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), None)
     return found or ("tar" if start[257:262] == b"ustar" else None)
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 class _Unpacking:

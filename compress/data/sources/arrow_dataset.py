@@ -17,7 +17,7 @@ from PIL import Image
 from compress.data.decoding import opened
 from compress.data.sources.folder_layout import check_inside, split_of
 from compress.data.sources.image_source import ImageSource, LabelledImages
-from hw_profiles.errors import InputError
+from hw_profiles.errors import InputError, short_reason
 
 _DICT, _INFO, _STATE = "dataset_dict.json", "dataset_info.json", "state.json"
 _LARGEST_JSON = 64 * 1024**2
@@ -104,7 +104,7 @@ def _table(top: Path, folder: Path) -> Any:
             table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()  # its columns keep the map open
             table.validate(full=True)
         except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{path}: not an arrow file ({' '.join(str(error).split())[:200]})") from None
+            raise InputError(f"{path}: not an arrow file ({short_reason(error)})") from None
         tables.append(table)
     if not tables:
         raise InputError(f"{folder / _STATE}: names no data files")
@@ -139,5 +139,5 @@ def _json(path: Path) -> Mapping[str, Any]:
             raise InputError(f"{path}: must be at most {_LARGEST_JSON:,} bytes")
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]})") from None
+        raise InputError(f"{path}: cannot be read ({short_reason(error)})") from None
     return data if isinstance(data, dict) else {}

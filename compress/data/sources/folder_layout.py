@@ -26,7 +26,8 @@ _SPLIT_OF = {
         "val": ("val", "valid", "validation"),
         "test": ("test", "testing"),
     }.items()
-    for name in names
+    for word in names
+    for name in (word, f"{word}_set", f"{word}-set", f"{word} set", f"{word}set")
 }
 _OF_NO_CLASS = frozenset({*_SPLIT_OF, "images", "unknown", "unlabeled", "unlabelled"})
 _SYSTEM_FOLDERS = frozenset(

@@ -16,6 +16,7 @@ _COLUMNS: Mapping[str, Sequence[str]] = {
     "file": ("file", "filename", "file_name", "filepath", "file_path", "path", "image", "image_path", "name", "id"),
     "label": ("label", "class", "class_name", "category", "target"),
     "group": ("group", "group_id"),
+    "split": ("split", "subset"),
 }
 _HINTS = 1000
 
@@ -58,8 +59,8 @@ class FilesByName:
 
 
 def read_table(path: Path, value: str) -> dict[str, str]:
-    """The ``value`` ("label" or "group") of each file, of a table of UTF-8 with a header that names both columns, among
-    others; paths from the table's folder. Commas, semicolons or tabs part the columns.
+    """The ``value`` ("label", "group" or "split") of each file, of a table of UTF-8 with a header that names both
+    columns, among others; paths from the table's folder. Commas, semicolons or tabs part the columns.
 
     Raises:
         InputError: another header, a line without both, a file with two lines, or a table above 256 MiB.
@@ -89,6 +90,14 @@ def read_table(path: Path, value: str) -> dict[str, str]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a UTF-8 table ({error})") from None
     return found
+
+
+def has_column(path: Path, value: str) -> bool:
+    """Whether the header of a table names a column of that ``value``."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        first = file.readline(_LARGEST)
+    header = next(csv.reader([first], delimiter=max(_DELIMITERS, key=first.count)), [])
+    return any(name.strip().casefold() in _COLUMNS[value] for name in header)
 
 
 def _places(path: Path, header: Sequence[str], value: str) -> list[int]:

@@ -20,7 +20,7 @@ from compress.data.sources.folder_layout import (
     split_of,
     table_in,
 )
-from compress.data.sources.folder_tables import FilesByName, file_key, read_table
+from compress.data.sources.folder_tables import FilesByName, file_key, has_column, read_table
 from compress.data.sources.image_source import ImageSource, LabelledImages
 from compress.data.sources.left_out import LeftOut
 from hw_profiles.errors import InputError
@@ -38,8 +38,8 @@ def open_folder(folder: Path) -> ImageSource:
     out, and so are hidden folders, those of systems (``@eaDir``, ``__MACOSX``), and files that are no images: the
     source counts them. Where the folder holds one other folder and nothing else, that is the one that is meant.
     A file ``labels.csv`` (header ``file,label``, paths from the folder, or names that only one image has) says the
-    classes in place of folders; images without a row are left out. A file ``groups.csv`` (header ``file,group``) says
-    which images belong together. Links are followed within the folder only.
+    classes in place of folders, and a column ``split`` of it the splits; images without a row are left out. A file
+    ``groups.csv`` (header ``file,group``) says which images belong together. Links are followed within the folder only.
 
     Raises:
         InputError: no classes, an unknown class, no image, a link that leads out, a wrong table.
@@ -96,7 +96,7 @@ def _class_files(root: Path, folder: Path, names: Sequence[str], left: LeftOut) 
 
 
 def _by_table(root: Path, table: Path, left: LeftOut) -> tuple[dict[str, Files], list[str]]:
-    """The files of ``labels.csv``, in the splits whose folders they all lie in, if they do."""
+    """The files of ``labels.csv``, in the splits that a column of it says, or whose folders they all lie in."""
     top = root.resolve()
     check_inside(table, top)
     files = {file_key(path.relative_to(root).as_posix()): path for path in images_below(root, top, left)}
@@ -104,7 +104,10 @@ def _by_table(root: Path, table: Path, left: LeftOut) -> tuple[dict[str, Files],
     left.add("without a row in labels.csv", len(files) - len(label_of))
     names = _in_order(set(label_of.values()))
     number = {name: i for i, name in enumerate(names)}
-    splits = {file: split_of(file.split("/")[0]) if "/" in file else None for file in label_of}
+    if has_column(table, "split"):
+        splits = _said_splits(table, files)
+    else:
+        splits = {file: split_of(file.split("/")[0]) if "/" in file else None for file in label_of}
     if None in splits.values() or "train" not in splits.values():
         splits = dict.fromkeys(label_of, "train")
     listed = {}
@@ -113,6 +116,14 @@ def _by_table(root: Path, table: Path, left: LeftOut) -> tuple[dict[str, Files],
         labels = np.array([number[label_of[file]] for file in some], np.int64)
         listed[split] = [files[file] for file in some], labels
     return listed, names
+
+
+def _said_splits(table: Path, files: Mapping[str, Path]) -> dict[str, str | None]:
+    said = _by_file(table, "split", files)
+    for file, name in said.items():
+        if split_of(name) is None:
+            raise InputError(f"{table}: the split of {file!r} must be train, val or test, got {name!r:.80}")
+    return {file: split_of(name) for file, name in said.items()}
 
 
 def _by_file(table: Path, value: str, files: Mapping[str, Path]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from compress.data.decoding import ImageArrayReader
 from compress.data.sources.image_source import ImageSource, LabelledImages
 from compress.data.sources.label_arrays import label_vector
-from hw_profiles.errors import InputError
+from hw_profiles.errors import InputError, short_reason
 
 _WANTED = ("x_train", "y_train", "x_test", "y_test")
 _LARGEST_NPZ = 16 * 1024**3
@@ -110,7 +110,7 @@ def _header(
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, _, dtype = read(file)
         except ValueError as error:
-            raise InputError(f"{path}: {name} is no array ({' '.join(str(error).split())[:200]})") from None
+            raise InputError(f"{path}: {name} is no array ({short_reason(error)})") from None
     return shape, dtype
 
 

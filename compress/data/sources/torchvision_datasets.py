@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from compress.data.sources.image_source import ImageSource, LabelledImages
-from hw_profiles.errors import InputError
+from hw_profiles.errors import InputError, short_reason
 from hw_profiles.spelling_suggestions import did_you_mean
 from hw_profiles.user_folders import cache_folder
 
@@ -100,7 +100,7 @@ def _download(name: str, arguments: Mapping[str, Any]) -> Any:
     except (OSError, RuntimeError, ValueError, ImportError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        why = " ".join(str(error).split())[:200]
+        why = short_reason(error)
         raise InputError(
             f"torchvision:{name}: could not be downloaded into {folder} ({why}); the first download "
             f"needs an internet connection"

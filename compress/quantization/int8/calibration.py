@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw_profiles.errors import InputError
+from hw_profiles.network.activations import activation
+from hw_profiles.network.quantization import ABSORBED
 
 Range = tuple[float, float]
 Floats = NDArray[np.float32]
@@ -23,33 +25,6 @@ _SCALE_OF_ZEROS = 1e-8
 _NOTHING = 1e-30
 _SHRINK_STEPS = 64
 _ENTROPY_STEPS = 128
-
-# What a function makes of its input differs only between these: by less than 0.0005 where it is no exact bound.
-_DISTINGUISHED: dict[str, Range] = {
-    "relu": (0.0, math.inf),
-    "relu6": (0.0, 6.0),
-    "hard_swish": (-3.0, math.inf),
-    "hard_sigmoid": (-3.0, 3.0),
-    "sigmoid": (-8.0, 8.0),
-    "silu": (-10.0, math.inf),
-    "gelu": (-4.0, math.inf),
-}
-
-
-def _sigmoid(x: Floats) -> Floats:
-    return np.asarray(1 / (1 + np.exp(-x)), np.float32)
-
-
-def _same(x: Floats) -> Floats:
-    return x
-
-
-_FUNCTIONS: dict[str, Callable[[Floats], Floats]] = {
-    "hard_swish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
-    "hard_sigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
-    "sigmoid": _sigmoid,
-    "silu": lambda x: x * _sigmoid(x),
-}
 
 
 class Histogram:
@@ -151,7 +126,7 @@ def scale_and_zero_point(low: float, high: float, *, signed: bool = False) -> tu
 
 
 def _distinguished(histogram: Histogram, function: str) -> Range:
-    least, most = _DISTINGUISHED.get(function, (-math.inf, math.inf))
+    least, most = activation(function).distinguished
     return max(least, histogram.low), min(most, histogram.high)
 
 
@@ -173,7 +148,8 @@ def _mse(histogram: Histogram, function: str) -> Range:
     filled = histogram.counts > 0
     values = ((histogram.edges[:-1] + histogram.edges[1:]) / 2)[filled].astype(np.float32)
     counts = histogram.counts[filled] / histogram.counts.sum()
-    apply = _FUNCTIONS.get(function, _same)
+    compute = activation(function).compute
+    apply = np.asarray if compute is None or function in ABSORBED else compute  # saturation is all that those do
     wanted = apply(values)
     least, most = low, high = _distinguished(histogram, function)
     shares = np.linspace(1 / _SHRINK_STEPS, 1, _SHRINK_STEPS)

@@ -14,7 +14,7 @@ from compress.progress import Report, no_report
 from compress.quantization.int8.activation_stats import Floats
 from compress.quantization.int8.layer_examples import layer_examples
 from compress.quantization.int8.stepwise_run import Lockstep, constants_of
-from compress.quantization.int8.weight_scales import fitting_scales
+from compress.quantization.int8.weight_scales import BYTES, WeightGrid
 from hw_profiles.network.graph import Graph
 from hw_profiles.network.quantization import LARGEST_WEIGHT, Quantization
 from hw_profiles.network.workload import Op
@@ -48,7 +48,7 @@ def fitted_weights(
     quantization: Quantization,
     images: Inputs,
     *,
-    per_channel: bool = True,
+    grid: WeightGrid = BYTES,
     seed: int = 0,
     report: Report = no_report,
 ) -> tuple[Graph, Quantization]:
@@ -59,7 +59,7 @@ def fitted_weights(
     one's error made up for by those that are rounded after it (GPTQ, 2210.17323). A weight that several operations read
     stays, and one of very many inputs; their biases are fitted. Zeros stay zeros.
     """
-    state = _State(graph, quantization, images, per_channel, seed)
+    state = _State(graph, quantization, images, grid, seed)
     ops = [op for op in graph.workload.ops if op.kind in ("conv", "linear") and op.name not in quantization.in_float]
     readers: dict[str, int] = {}
     for op in ops:
@@ -71,9 +71,9 @@ def fitted_weights(
 
 
 class _State:
-    def __init__(self, graph: Graph, quantization: Quantization, images: Inputs, per_channel: bool, seed: int) -> None:
+    def __init__(self, graph: Graph, quantization: Quantization, images: Inputs, grid: WeightGrid, seed: int) -> None:
         self.graph, self.quantization = graph, quantization
-        self.per_channel, self.seed = per_channel, seed
+        self.grid, self.seed = grid, seed
         self.steps = Lockstep(graph.workload, write_graph(graph), write_graph(graph, quantization), images)
         self.exact_graph = graph
 
@@ -103,7 +103,7 @@ class _State:
         shape = self.exact_graph.weights[op.weight].shape
         bias = self.exact_graph.weights[op.bias_name] if op.bias else None
         input_scale = self.quantization.activations[op.inputs[0]][0]
-        scales = fitting_scales(best.reshape(shape).astype(np.float32), bias, input_scale, self.per_channel)
+        scales = self.grid.scales(op.name, best.reshape(shape).astype(np.float32), bias, input_scale)
         steps = np.broadcast_to(scales, shape[:1]).astype(np.float64).reshape(best.shape[:2])
         return rounded_in_turn(best, steps, damped, before == 0).reshape(shape).astype(np.float32), scales
 

@@ -99,8 +99,8 @@ class StepwiseRun:
         read = {name for node in nodes for name in node.input}
         given = {name: parts for name, parts in self.held.items() if name in read}
         inputs = [
-            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(one.dtype), [None] * one.ndim)
-            for name, (one, *_) in given.items()
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(parts[0].dtype), _common_sides(parts))
+            for name, parts in given.items()
         ]
         outputs = [onnx.ValueInfoProto(name=name) for name in wanted]
         constants = [tensor for name, tensor in self.constants.items() if name in read]
@@ -113,6 +113,12 @@ class StepwiseRun:
         count = len(next(iter(self.held.values())))
         made = [session.run(wanted, {name: parts[i] for name, parts in given.items()}) for i in range(count)]
         return {name: [each[i] for each in made] for i, name in enumerate(wanted)}
+
+
+def _common_sides(parts: list[NDArray[Any]]) -> list[int | None]:
+    """The sides that are the same in all; the rules by which ONNX Runtime infers shapes fail on some that are open."""
+    sides = zip(*(part.shape for part in parts), strict=True)
+    return [each[0] if len(set(each)) == 1 else None for each in sides]
 
 
 def constants_of(graph: Graph, quantization: Quantization | None, op: Op) -> list[Any]:

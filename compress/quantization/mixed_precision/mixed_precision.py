@@ -33,6 +33,7 @@ from hw_profiles.latency.estimate import upper_bound_ms
 from hw_profiles.network.graph import Graph
 from hw_profiles.onnx_io.writer import write_graph
 from hw_profiles.runtimes.fusion import fuse
+from hw_profiles.spelling_suggestions import check_one_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,8 +73,7 @@ class MixedPrecision:
                 "MixedPrecision.max_accuracy_drop must be between 0 and 100 (percentage points), got "
                 f"{self.max_accuracy_drop!r}"
             )
-        if self.bits not in LOW_BITS:
-            raise InputError(f"bits must be one of {', '.join(map(str, LOW_BITS))}, got {self.bits}")
+        check_one_of("MixedPrecision.bits", self.bits, LOW_BITS)
         check_group("MixedPrecision.group", self.group)
         if not is_whole(self.images, 1):
             raise InputError(f"MixedPrecision.images must be at least 1, got {self.images!r}")

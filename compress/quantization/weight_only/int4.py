@@ -21,7 +21,6 @@ from compress.training.loop import Recipe
 from compress.weight_codecs.codecs import GROUP, LARGEST, Int4Codec, check_group, group_of, quantized_groups
 from compress.weight_codecs.onnx_storage import store
 from hw_profiles.errors import InputError
-from hw_profiles.network.workload import Workload
 
 log = logging.getLogger("fitnas")
 
@@ -31,9 +30,8 @@ class Int4:
     """Store the weights as 4-bit integers with a scale for each ``group`` of neighbours along the input axis.
 
     Without a ``recipe`` each scale is the one of the least squared error, and biases undo what that does to the mean of
-    each channel on training images, where there are any and the network is no transformer. With one the network trains
-    on while it is rounded so in each step, the gradient going straight through (1308.3432), led by what it was; weights
-    that are zero stay zero.
+    each channel on training images, where there are any. With one the network trains on while it is rounded so in each
+    step, the gradient going straight through (1308.3432), led by what it was; weights that are zero stay zero.
 
     The file shrinks to about an eighth. Where it runs the weights are made float32 again when it is loaded, so that
     neither memory nor latency changes.
@@ -66,8 +64,6 @@ class Int4:
         """With the biases that weights of 4 bits need."""
         require_float(artifact)
         try:
-            if _has_products_of_many_positions(artifact.workload()):
-                return artifact
             exact = network_graph(artifact, artifact.preprocessing.tensor(context.data.train.images[:1]))
         except InputError as error:  # such as control flow: its weights are stored all the same
             log.warning("4-bit weights without corrected biases: %s", error)
@@ -75,12 +71,6 @@ class Int4:
         rounded, _ = fewer_bits(exact, Int4Codec(self.group), wider_than(artifact, 4), {})
         biases = biases_after_rounding(rounded, None, exact, artifact.preprocessing, context)
         return with_weights(artifact, exact.with_weights({**exact.weights, **biases}))
-
-
-def _has_products_of_many_positions(workload: Workload) -> bool:
-    """Whether there are linear layers of more than one position, as in transformers. A graph is written with them as
-    ONNX Runtime computes them, and the estimate of latency takes that for other kernels than the original file's."""
-    return any(op.kind == "linear" and len(workload.shapes[op.name]) > 2 for op in workload.ops)
 
 
 class _Grid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,13 +10,15 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, inliner, numpy_helper, version_converter
 
-from hw_profiles.errors import InputError
+from hw_profiles.errors import InputError, short_reason
 from hw_profiles.onnx_io.graph_edges import check_order, needed_nodes, reads, subgraphs
 from hw_profiles.onnx_io.rewrites.graph_folding import fold_shapes, fold_weights, keep
 from hw_profiles.onnx_io.rewrites.plain_gemm import make_plain
+from hw_profiles.onnx_io.shapes import check_shape
 from hw_profiles.onnx_io.untrusted_file import MOST_NODES, shown
 
 _FIRST_IR_OF_CONSTANT_INITIALIZERS = 4
+_MOST_DENSE = 128 * 1024**2
 _ARRAY = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
 
 
@@ -93,7 +96,7 @@ def inlined(model: Any) -> Any:
     try:
         return inliner.inline_local_functions(model, True)
     except Exception as error:
-        raise InputError(f"its functions must be such that ONNX can inline them ({_reason(error)})") from None
+        raise InputError(f"its functions must be such that ONNX can inline them ({short_reason(error)})") from None
 
 
 def at_opset(model: Any, opset: int) -> Any:
@@ -109,7 +112,7 @@ def at_opset(model: Any, opset: int) -> Any:
     try:
         model = version_converter.convert_version(model, opset)
     except Exception as error:
-        raise InputError(f"the file must be convertible to opset {opset}, and is not ({_reason(error)})") from None
+        raise InputError(f"the file must be convertible to opset {opset}, and is not ({short_reason(error)})") from None
     model.graph.ClearField("value_info")  # the converter's own, which takes bytes and says nothing new
     model.graph.value_info.extend(value_info)
     return model
@@ -149,6 +152,8 @@ def _bytes_of(tensor: Any) -> bytes:
 
 def _constants_to_initializers(model: Any) -> None:
     graph = model.graph
+    graph.initializer.extend(_dense([*graph.sparse_initializer]))
+    graph.ClearField("sparse_initializer")
     kept = []
     for node in graph.node:
         tensor = _constant_tensor(node)
@@ -168,6 +173,10 @@ def _constant_tensor(node: Any) -> Any | None:
     if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or len(node.attribute) != 1:
         return None
     attribute = node.attribute[0]
+    if attribute.name == "sparse_value":
+        tensor = _dense([attribute.sparse_tensor])[0]
+        tensor.name = node.output[0]
+        return tensor
     if attribute.name == "value":
         tensor = onnx.TensorProto()
         tensor.CopyFrom(attribute.t)
@@ -177,6 +186,28 @@ def _constant_tensor(node: Any) -> Any | None:
         value = np.asarray(helper.get_attribute_value(attribute), _ARRAY[attribute.name])
         return numpy_helper.from_array(value, node.output[0])
     return None
+
+
+def _dense(sparse: Sequence[Any]) -> list[Any]:
+    """Sparse tensors with their zeros.
+
+    Raises:
+        InputError: they are too large, or say places outside of them.
+    """
+    sides = [check_shape(each.values.name, each.dims, each.values.data_type) for each in sparse]
+    if sum(map(math.prod, sides)) > _MOST_DENSE:
+        raise InputError(f"sparse initializers must stand for at most {_MOST_DENSE} numbers in all")
+    made = []
+    for each, shape in zip(sparse, sides, strict=True):
+        values, places = numpy_helper.to_array(each.values), numpy_helper.to_array(each.indices)
+        dense = np.zeros(shape, values.dtype)
+        try:
+            index = places if places.ndim == 1 else np.ravel_multi_index(tuple(places.T), shape)
+            dense.reshape(-1)[index] = values
+        except (IndexError, ValueError) as error:
+            raise InputError(f"sparse initializer {shown(each.values.name)}: {short_reason(error)}") from None
+        made.append(numpy_helper.from_array(dense, each.values.name))
+    return made
 
 
 def _name_open_sides(graph: Any) -> None:
@@ -224,10 +255,5 @@ def _drop_unused(graph: Any) -> None:
     keep(graph, "node", needed_nodes(graph))
     used = {name for node in graph.node for name in reads(node)} | {value.name for value in graph.output}
     keep(graph, "initializer", [tensor for tensor in graph.initializer if tensor.name in used])
-    keep(graph, "sparse_initializer", [each for each in graph.sparse_initializer if each.values.name in used])
     made = {name for node in graph.node for name in node.output}
     keep(graph, "value_info", [value for value in graph.value_info if value.name in made])
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

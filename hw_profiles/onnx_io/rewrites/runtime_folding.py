@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx
 
-from hw_profiles.errors import InputError
+from hw_profiles.errors import InputError, first_line
 from hw_profiles.onnx_io.rewrites.normal_form import merge_equal_initializers
 
 
@@ -30,8 +30,7 @@ def folded(model: Any) -> Any:
         try:
             quant_pre_process(given, path, skip_symbolic_shape=True)
         except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise InputError(f"ONNX Runtime cannot load the model ({reason})") from None
+            raise InputError(f"ONNX Runtime cannot load the model ({first_line(error)})") from None
         prepared = onnx.load_model_from_string(path.read_bytes())
     merge_equal_initializers(prepared.graph)
     return prepared

@@ -48,7 +48,8 @@ def _add_profile(verbs: Any) -> None:
 def _add_select(verbs: Any) -> None:
     selected = verbs.add_parser("select", help="rank the timm models that meet the limits, by published accuracy")
     for option in ("--latency", "--ram", "--flash", "--energy"):
-        add_option(selected, option, f"{settings()[setting_name(option)].text} (default: no limit)")
+        default = "that of a microcontroller, else no limit" if option in ("--ram", "--flash") else "no limit"
+        add_option(selected, option, f"{settings()[setting_name(option)].text} (default: {default})")
     selected.add_argument("--device", default="host", help=RUN_OPTIONS["--device"])
     selected.add_argument("--precision", default="fp32", help="fp32 (float32) or int8 (default: fp32)")
     selected.add_argument("--top", type=int, default=10, metavar="N", help="number of models to list (default: 10)")

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 from markupsafe import Markup
 
 from nas.commands.output.text_table import printable, short
 from nas.model_selection.zoo_selection import CAVEAT, SelectedModel, Selection
+from nas.report.accuracy_plot import AccuracyPlot
 from nas.report.html import grid, note, page, section
-from nas.report.svg import element, joined, label, line, picture, ticks, title
+from nas.report.svg import element, title
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 1080, 460, 64, 20, 34, 48
+_WIDTH, _HEIGHT = 1080, 460
 _SHOWN_BEYOND = 4.0  # how many times the limit, or the slowest model within it, the axis reaches
-_STEPS = (1, 2, 5)
 _HEAD = ["model", "input", "top-1", "latency", "90% interval", "RAM", "flash", "MACs", "parameters"]
-
-Scale = Callable[[float], float]
 
 
 def render_selection(found: Selection, listed: Sequence[SelectedModel], notes: Sequence[str]) -> str:
@@ -56,72 +53,36 @@ def zoo_svg(found: Selection) -> Markup:
     low = min(model.published_top1 for model in shown) - 0.01
     high = max(model.published_top1 for model in shown) + 0.01
 
-    def x(ms: float) -> float:
-        return _LEFT + math.log(ms / left) / math.log(right / left) * (_WIDTH - _LEFT - _RIGHT)
-
-    def y(top1: float) -> float:
-        return _HEIGHT - _BOTTOM - (top1 - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
-
-    drawing = picture(
-        _WIDTH,
-        _HEIGHT,
+    plot = AccuracyPlot(width=_WIDTH, height=_HEIGHT, latencies=(left, right), accuracies=(low, high))
+    drawing = plot.picture(
         "published ImageNet accuracy vs. estimated latency of timm models",
-        _axes(x, y, (left, right), (low, high)),
-        *(_dot(model, x, y, "end") for model in beyond),
-        *(_dot(model, x, y, "other") for model in found.within if not model.on_front),
-        _steps(found.front, x, y),
-        *(_dot(model, x, y, "front") for model in found.front),
-        _limit(limit, x),
+        "estimated latency, ms",
+        f"ImageNet top-1: {CAVEAT}",
+        *(_dot(model, plot, "end") for model in beyond),
+        *(_dot(model, plot, "other") for model in found.within if not model.on_front),
+        _steps(found.front, plot),
+        *(_dot(model, plot, "front") for model in found.front),
+        plot.limit(limit),
     )
     return element("div", drawing, class_="picture", tabindex=0)  # the tables below hold its numbers
 
 
-def _axes(x: Scale, y: Scale, latencies: tuple[float, float], accuracies: tuple[float, float]) -> Markup:
-    ground = _HEIGHT - _BOTTOM
-    rows = [
-        line(_LEFT, y(a), _WIDTH - _RIGHT, y(a), "grid")
-        + label(_LEFT - 8, y(a) + 4, f"{100 * a:.4g}%", text_anchor="end")
-        for a in ticks(*accuracies)
-    ]
-    columns = [label(x(ms), ground + 18, f"{ms:g}", text_anchor="middle") for ms in log_ticks(*latencies)]
-    base = line(_LEFT, ground, _WIDTH - _RIGHT, ground, "axis")
-    below = label((_LEFT + _WIDTH) / 2, _HEIGHT - 8, "estimated latency, ms", text_anchor="middle", class_="quiet")
-    return joined([*rows, *columns, base, below, label(8, 14, f"ImageNet top-1: {CAVEAT}", class_="quiet")])
-
-
-def log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times the powers of ten from ``low`` to ``high``.
-
-    >>> log_ticks(0.3, 12)
-    [0.5, 1.0, 2.0, 5.0, 10.0]
-    """
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    every = [float(f"{step}e{power}") for power in powers for step in _STEPS]
-    return [value for value in every if low <= value <= high]
-
-
-def _steps(front: Sequence[SelectedModel], x: Scale, y: Scale) -> Markup:
+def _steps(front: Sequence[SelectedModel], plot: AccuracyPlot) -> Markup:
     """From each model level to the latency of the next more accurate one, then up to it."""
-    points = [(x(model.latency_ms), y(model.published_top1)) for model in sorted(front, key=lambda m: m.latency_ms)]
+    ordered = sorted(front, key=lambda model: model.latency_ms)
+    points = [(plot.x(model.latency_ms), plot.y(model.published_top1)) for model in ordered]
     corners = [(right, height) for (_, height), (right, _) in pairwise(points)]
     path = [point for pair in zip(points, [*corners, points[-1]], strict=True) for point in pair]
     return element("polyline", points=" ".join(f"{px:.1f},{py:.1f}" for px, py in path), class_="steps")
 
 
-def _dot(model: SelectedModel, x: Scale, y: Scale, kind: str) -> Markup:
+def _dot(model: SelectedModel, plot: AccuracyPlot, kind: str) -> Markup:
     side = model.input_shape[-1]
     tooltip = title(f"{model.name} at {side} × {side}: {100 * model.published_top1:.2f}%, {model.latency_ms:.4g} ms")
-    place: dict[str, object] = {"cx": x(model.latency_ms), "cy": y(model.published_top1)}
+    place: dict[str, object] = {"cx": plot.x(model.latency_ms), "cy": plot.y(model.published_top1)}
     if kind == "front":
         return element("circle", tooltip, **place, r=4.5, class_=kind, role="img", tabindex=0)
     return element("circle", tooltip, **place, r=3.0, class_=kind)
-
-
-def _limit(limit: float | None, x: Scale) -> Markup:
-    if limit is None:
-        return Markup()
-    named = label(x(limit) - 5, _TOP - 6, f"limit {limit:g} ms", text_anchor="end", class_="red")
-    return line(x(limit), _TOP - 16, x(limit), _HEIGHT - _BOTTOM, "limit") + named
 
 
 def _table(models: Sequence[SelectedModel], measured: bool) -> Markup:

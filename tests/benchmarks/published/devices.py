@@ -67,6 +67,7 @@ _M7 = ("STM32H747|STM32Cube.AI", "STM32H7A3ZI|X-CUBE-AI")
 _M33_OLD = ("STM32U575ZI|X-CUBE-AI v7",)
 _M33 = ("STM32U575ZI|X-CUBE-AI v8", "STM32U575ZI|X-CUBE-AI v9", "STM32U575ZI|X-CUBE-AI v10")
 _FLOAT_ON_FPU = 3.0
+_F412 = "zephyrproject-rtos/zephyr boards/st/nucleo_f412zg/doc/index.rst @112ef11125"
 
 _CUBE_SOURCE = "STMicroelectronics/stm32ai-modelzoo, tables of the STM32H747 with STM32Cube.AI 8.1 and 10.0"
 _CUBE_RUNTIME = {
@@ -167,7 +168,8 @@ SPECS: tuple[Spec, ...] = (
     Spec(
         name="stm32f412", description="STM32F412, Cortex-M4 at 100 MHz, as X-CUBE-AI on another M4",
         facts_of="STM32F412ZG", runtime="c99", threads=1, borrows="stm32l4r5", float_factor=_FLOAT_ON_FPU,
-        facts={"active_power_mw": _assumed(80.0, "chip"), "cache": _assumed("none (ART flash accelerator)")},
+        facts={"core": Fact(value="Cortex-M4F", source=_F412), "clock_mhz": Fact(value=100, source=_F412),
+               "active_power_mw": _assumed(80.0, "chip"), "cache": _assumed("none (ART flash accelerator)")},
     ),
     Spec(
         name="stm32h747", description="STM32H747, Cortex-M7 at 400 MHz, X-CUBE-AI", facts_of="STM32H747XI", runtime="c99",
@@ -200,7 +202,10 @@ SPECS: tuple[Spec, ...] = (
     Spec(
         name="stm32n6", description="STM32N6 (CPU: Cortex-M55 at 800 MHz), as a Cortex-M7 by clock",
         facts_of="STM32N657X0", runtime="c99", threads=1, borrows="stm32h747", slower=0.5, float_factor=_FLOAT_ON_FPU,
-        facts={"active_power_mw": _assumed(200.0, "chip")},
+        facts={"clock_mhz": _assumed(800.0), "active_power_mw": _assumed(200.0, "chip"), "flash_bytes": Fact(
+            value=0, source="zephyrproject-rtos/zephyr boards/st/stm32n6570_dk/doc/index.rst @06ec3c70c6",
+            note="none on the chip: programs are in external flash",
+        )},
     ),
     Spec(
         name="ra8d1", description="RA8D1, Cortex-M85 at 480 MHz, as a Cortex-M7 by clock", facts_of="RA8D1", runtime="c99",

@@ -144,9 +144,14 @@ def autoencoder() -> Workload:
     return builder.build()
 
 
-def nas_bench_201(code: str, classes: int = 10, channels: int = 16, cells: int = 5) -> Workload:
+LIVE, READ, ALL = "live", "read", "all"
+"""Which edges of a cell a runtime computes: those on a way from the cell's input to its output; those on a way to its
+output, the constant zeros that some of them read included; or all, the multiplications by zero of ``none`` included."""
+
+
+def nas_bench_201(code: str, classes: int = 10, channels: int = 16, cells: int = 5, computed: str = LIVE) -> Workload:
     """A network of NAS-Bench-201 (arXiv:2001.00326): ``code`` holds the operations of the edges 0-1, 0-2, 1-2, 0-3, 1-3,
-    2-3: 0 none, 1 skip, 2 1x1, 3 3x3, 4 average pooling. What does not reach the output is left out.
+    2-3: 0 none, 1 skip, 2 1x1, 3 3x3, 4 average pooling. ``computed`` says which edges are part of it.
     """
     net = _Net(32)
     net.conv(channels, relu=False)
@@ -154,7 +159,7 @@ def nas_bench_201(code: str, classes: int = 10, channels: int = 16, cells: int =
         if stage:
             _reduction(net, channels * 2**stage)
         for _ in range(cells):
-            _cell(net, code)
+            _cell(net, code, computed)
     net.x = net.builder.activation(net._name(), net.x, "relu")
     return net.head(classes)
 
@@ -162,33 +167,44 @@ def nas_bench_201(code: str, classes: int = 10, channels: int = 16, cells: int =
 _EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 
 
-def _cell(net: _Net, code: str) -> None:
-    alive = _alive(code)
+def _cell(net: _Net, code: str, computed: str) -> None:
+    alive = set(_EDGES) if computed == ALL else _alive(code, from_input=computed == LIVE)
     nodes: dict[int, str] = {0: net.x}
     for target in (1, 2, 3):
         for (source, end), operation in zip(_EDGES, code, strict=True):
-            if end == target and (source, end) in alive and source in nodes:
-                found = _operation(net, nodes[source], operation)
+            if end == target and (source, end) in alive:
+                found = _operation(net, nodes.get(source, nodes[0]), operation)
                 nodes[target] = net.add(nodes[target], found) if target in nodes else found
     if 3 not in nodes:  # nothing reaches the output: it is zero, the input scaled by nothing
         nodes[3] = net.builder.activation(net._name(), nodes[0], "relu")
     net.x = nodes[3]
 
 
-def _alive(code: str) -> set[tuple[int, int]]:
-    """Edges on a way from the input of the cell to its output."""
+def depends_on_its_input(code: str) -> bool:
+    """Whether a way leads from the input of the cell to its output.
+
+    >>> depends_on_its_input("300000"), depends_on_its_input("000100")
+    (False, True)
+    """
+    return bool(_alive(code))
+
+
+def _alive(code: str, from_input: bool = True) -> set[tuple[int, int]]:
+    """Edges on a way from the input of the cell to its output, or from anywhere to its output."""
     edges = {edge for edge, operation in zip(_EDGES, code, strict=True) if operation != "0"}
-    from_input, to_output = {0}, {3}
+    reached, to_output = {0} if from_input else {0, 1, 2}, {3}
     for _ in range(3):
-        from_input |= {end for start, end in edges if start in from_input}
+        reached |= {end for start, end in edges if start in reached}
         to_output |= {start for start, end in edges if end in to_output}
-    return {(start, end) for start, end in edges if start in from_input and end in to_output}
+    return {(start, end) for start, end in edges if start in reached and end in to_output}
 
 
 def _operation(net: _Net, x: str, operation: str) -> str:
     net.x = x
     if operation == "1":
         return x
+    if operation == "0":  # a multiplication by zero moves as many numbers
+        return net.builder.activation(net._name(), x, "relu")
     if operation == "4":
         net.x = net.builder.pool(net._name(), "avg_pool", x, kernel_size=3, stride=1, padding=(1, 1, 1, 1))
         return net.x

@@ -76,6 +76,52 @@ def test_a_module_of_many_kinds_becomes_a_program(tmp_path: Path) -> None:
     program_of(ManyKinds(), tmp_path, pictures())
 
 
+class Segmenter(nn.Module):
+    """Begins with a padding that is worked out of the sides of the image, as TensorFlow's SAME, and ends in a linear
+    Resize, whose results no one quantizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, stride=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        height, width = (max((-(-side // 2) - 1) * 2 + 3 - side, 0) for side in x.shape[-2:])
+        x = nn.functional.pad(x, [width // 2, width - width // 2, height // 2, height - height // 2])
+        x = torch.relu(self.conv(x))
+        return nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear")
+
+
+class Sums(nn.Module):
+    """Ends in a sum over the pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.conv(x)).sum((2, 3))
+
+
+class Classes(Sums):
+    """Ends in a softmax."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x).softmax(1)
+
+
+class Shifted(Sums):
+    """Makes no tensor that is integers in the file as well."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.hardswish(torch.relu(self.conv(x)) - 0.3)
+
+
+@pytest.mark.parametrize("module", [Segmenter, Sums, Classes, Shifted])
+def test_a_network_may_end_in_what_stays_in_float(module: type[nn.Module], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    program_of(module(), tmp_path, pictures(8))
+
+
 class Transformer(nn.Module):
     """Patches and a class token, attention of two heads with a bias for each pair, a normalisation of groups and linear interpolation."""
 

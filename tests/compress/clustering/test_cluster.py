@@ -183,7 +183,7 @@ def test_a_layer_of_few_values_is_left_as_it_is(start: str) -> None:
         ({"bits": 0}, "got 1"),
         ({"bits": 17}, "got 131072"),
         ({"bits": -1}, "got 0"),
-        ({"start": "liner"}, "start must be one of linear, density, random, even, got 'liner'; did you mean 'linear'"),
+        ({"start": "liner"}, "start must be one of linear, density, random, got 'liner'; did you mean 'linear'"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, object], said: str) -> None:

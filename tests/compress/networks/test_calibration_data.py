@@ -12,12 +12,14 @@ import onnxruntime
 import pytest
 import timm
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from torch import Tensor, nn
 
 import compress
 from compress import Cluster, Prune, Quantize, Sparsify
 from compress.data.given_batches import MOST_READ
+from compress.file_comparison import compare_files
 from compress.networks.calibration_data import calibration_dataset
 from compress.networks.onnx_export import onnx_bytes
 from compress.networks.torch_export import export_module
@@ -274,6 +276,9 @@ def test_an_endless_iterable_is_read_in_part(caplog: pytest.LogCaptureFixture) -
         ([FLOATS[:2], FLOATS[:2, :, :8]], "batches must be of one form"),
         ([(FLOATS[:2], [0, 1]), FLOATS[:2]], "labels or none, got both"),
         ([Image.new("RGB", (8, 8))], "got a single image"),
+        (PIXELS[0], r"got a single one \(32, 32, 3\): stack them"),
+        (list(PIXELS), "got a single one"),
+        ([(FLOATS[:2], np.arange(2), ["a.png", "b.png"])], "got a tuple of 3"),
         (FLOATS * np.nan, "finite numbers, got NaN or infinity in 40 of 40"),
         (np.array(["a"]), "inputs must be numbers"),
         (FLOATS[:0], "inputs must be numbers"),
@@ -294,3 +299,62 @@ def test_labelled_images_that_judge_do_not_calibrate() -> None:
     calibrating, judging = ({row.tobytes() for row in split.images} for split in (data.train, data.val))
     assert not calibrating & judging
     assert len(calibrating) + len(judging) == 40
+
+
+def images_file(data_type: int, *, channels_last: bool) -> bytes:
+    """A network that reads images in another way than torch's: as TensorFlow's, in bytes, or both."""
+    shape = ["N", 8, 8, 3] if channels_last else ["N", 3, 8, 8]
+    nodes = [
+        helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["f"], ["t"], perm=[0, 3, 1, 2] if channels_last else [0, 1, 2, 3]),
+        helper.make_node("Conv", ["t", "w"], ["c"]),
+        helper.make_node("GlobalAveragePool", ["c"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info("x", data_type, shape), helper.make_tensor_value_info("y", 1, ["N", 4])]
+    weight = numpy_helper.from_array(np.random.default_rng(1).standard_normal((4, 3, 3, 3)).astype(np.float32), "w")
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("data_type", "channels_last"), [(TensorProto.FLOAT, True), (TensorProto.UINT8, True), (TensorProto.UINT8, False)]
+)
+def test_images_are_laid_out_as_the_network_reads_them(tmp_path: Path, data_type: int, channels_last: bool) -> None:
+    pixels = RANDOM.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    file = images_file(data_type, channels_last=channels_last)
+    (tmp_path / "m.onnx").write_bytes(file)
+    stage = Quantize(calibration="minmax", equalize="none", bias_correction=False, least_squares=False, adaround=False)
+    done = compress.quantize(tmp_path / "m.onnx", pixels, stage)
+    assert done.metrics["val_snr_db"] > 30
+    assert compare_files(file, onnx_bytes(done), calibration_dataset(pixels)).snr_db > 30
+    x = pixels if channels_last else pixels.transpose(0, 3, 1, 2)
+    if data_type == TensorProto.UINT8:  # bytes are fed as they are: their own range was calibrated
+        before, after = (open_session(each).run(None, {"x": x})[0] for each in (file, onnx_bytes(done)))
+        assert signal_to_noise_db(before, after) > 30
+
+
+def test_bytes_in_the_layout_of_a_network_of_floats_are_fed_as_numbers(network: nn.Module) -> None:
+    found = compress.quantize(network, PIXELS.transpose(0, 3, 1, 2)[:8], MINMAX)
+    assert found.metrics["val_snr_db"] > 20
+
+
+def test_a_file_of_one_array_of_images_is_images(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", images=PIXELS)
+    assert calibration_dataset(tmp_path / "d.npz").preprocessing.input_shape == (3, 32, 32)
+
+
+def test_truth_values_may_come_out(tmp_path: Path) -> None:
+    found = compress.quantize(Above(), FLOATS[:4], MINMAX)
+    assert onnxruntime.InferenceSession(onnx_bytes(found)).get_outputs()[0].type == "tensor(bool)"
+
+
+class Above(nn.Module):
+    """Which pixels are above a limit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) > 0.1

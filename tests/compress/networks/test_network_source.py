@@ -14,12 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from compress import Artifact, Context, Dataset, Preprocessing, Quantize, load_data, run_stages
-from compress.networks.network_source import GivenModule, OnnxFile, Timm, build
+from compress.networks.as_artifact import as_artifact
+from compress.networks.network_source import GivenModule, OnnxFile, Timm, network_of
 from compress.networks.onnx_export import export_onnx, onnx_bytes
 from compress.networks.timm_network import timm_for, timm_of
 from compress.networks.torch_export import export_module
 from compress.stages.deployed_file import deploy
 from hw_profiles import Budget, load_device
+from hw_profiles.errors import InputError
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.session import open_session
 from hw_profiles.onnx_io.writer import write_onnx
@@ -52,6 +54,23 @@ def test_a_model_of_timm_comes_back_from_its_folder(tmp_path: Path) -> None:
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
 
 
+def test_a_network_says_the_same_of_itself_whatever_it_came_from(tmp_path: Path) -> None:
+    arch = preset("resnet8", input_shape=(3, 32, 32), num_classes=10)
+    file = OnnxFile(data=onnx_bytes(as_artifact(arch, None)), label="net.onnx")
+    module = GivenModule(module=nn.Conv2d(3, 4, 1), stated_shape=(3, 32, 32))
+    networks = [network_of(each) for each in (arch, file, module, timm_for("resnet18", (3, 32, 32), 10))]
+    assert [each.label for each in networks] == [f"Arch {arch.id}", "net.onnx", "Conv2d", "timm:resnet18"]
+    assert [each.input_shape for each in networks] == [(3, 32, 32)] * 4
+    assert [each.workload().shapes[each.workload().input] for each in networks] == [(1, 3, 32, 32)] * 4
+    assert [each.file for each in networks] == [None, file, None, None]
+    described = [each.by_description(lambda found: found, lambda: None) for each in networks]
+    assert described == [arch, None, None, None]
+    assert [each.write(tmp_path) for each in networks if each is not module] == ["arch", "onnx", "timm"]
+    for call in (networks[1].build, module.require_savable, lambda: module.write(tmp_path), lambda: networks[1].arch):
+        with pytest.raises(InputError):
+            call()
+
+
 def test_a_model_of_timm_costs_what_its_module_costs() -> None:
     module = timm.create_model("resnet18", num_classes=10)
     source = timm_for("resnet18", (3, 64, 64), 10)
@@ -64,7 +83,7 @@ def test_pruned_channels_are_cut_out_again_where_they_were() -> None:
     whole = timm_for("resnet18", (3, 32, 32), 10)
     pruned = prune_module(whole.build(), (3, 32, 32), load_device("host"), amount=0.3)
     source = replace(whole, kept=pruned.kept)
-    again = build(Timm.from_json(source.to_json()))
+    again = Timm.from_json(source.to_json()).build()
     again.load_state_dict(pruned.model.state_dict())
     x = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():

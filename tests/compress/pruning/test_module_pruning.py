@@ -208,6 +208,16 @@ def test_what_cannot_be_cut_is_held_whole(device: Device) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["skresnet18", "res2net50_14w_8s"])
+def test_networks_of_branches_that_are_weighed_or_chained_are_pruned(name: str, device: Device) -> None:
+    network = timm.create_model(name, num_classes=3).eval()
+    pruned = prune_module(network, (3, 64, 64), device, amount=0.3, criterion="l2").model
+    assert pruned(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
+    left, before = (sum(p.numel() for p in each.parameters()) for each in (pruned, network))
+    assert left < 0.9 * before
+
+
+@pytest.mark.slow
 def test_views_that_cannot_be_followed_are_refused_with_what_to_do() -> None:
     network = timm.create_model("shvit_s1", num_classes=3).eval()
     with pytest.raises(

@@ -15,7 +15,7 @@ CHANGED: list[Stage] = [
     Distill(layers=("a", "b"), teacher_layers=("c", "d"), recipe=Recipe(epochs=2, bfloat16=None, flip=True)),
     Prune(amount=0.3, recipe=None),
     Sparsify(amount={"conv": 0.5, "classifier": 0.9}, recipe=None),
-    Quantize(equalize="none", adaround=False, calibration=None),
+    Quantize(equalize="none", adaround=False, calibration=None, levels={"conv": 63}),
     Cluster(bits=4, recipe=None),
     Int4(recipe=Recipe(epochs=1, seconds=3.0)),
 ]
@@ -87,6 +87,6 @@ def test_every_kind_of_setting_is_known() -> None:
     for kind in STAGES.values():
         for field in fields(kind):
             assert set(str(field.type).replace(" ", "").split("|")) <= {
-                "None", "bool", "int", "float", "str", "tuple[str,...]", "Amount", "Clusters", "Recipe",
+                "None", "bool", "int", "float", "str", "tuple[str,...]", "Amount", "Clusters", "Levels", "Recipe",
             }, field  # fmt: skip
     assert QuantizeAware().recipe.bfloat16 is False

@@ -460,7 +460,7 @@ def test_a_stage_must_not_leave_the_deployed_form_worse(
         (lambda: Prune(macs=True), "Prune.macs must be a number above 0, got True"),
         (lambda: Prune(blocks=True), "blocks at least 0, got 1 and True"),
         (lambda: Sparsify(rounds=True), "rounds must be at least 1, got True"),
-        (lambda: Cluster(bits=True), "clusters must be in 2"),
+        (lambda: Cluster(bits=True), "clusters must be between 2"),
         (lambda: Int4(group=True), "group must be at least 2, got True"),
         (lambda: MixedPrecision(images=True), "images must be at least 1, got True"),
         (lambda: Budget(flash_bytes=True), "flash_bytes must be a positive number, got True"),

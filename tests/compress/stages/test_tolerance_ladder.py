@@ -131,6 +131,11 @@ def test_the_rungs_of_int8_are_those_that_it_does_not_try_itself(learnt: Artifac
     assert [rung.name for rung in Int8Ladder()(PLAIN, learnt, context)] == [
         "calibrators", "equalisation", "bias correction", "AdaRound", "sensitive layers in float", "training in int8"
     ]  # fmt: skip
+    assert Int8Ladder()(replace(PLAIN, levels=40), learnt, context)[:3] == (
+        Rung(name="80 levels", stage=replace(PLAIN, levels=80)),
+        Rung(name="160 levels", stage=replace(PLAIN, levels=160)),
+        Rung(name="all levels", stage=PLAIN),
+    )
     assert [rung.name for rung in Int8Ladder()(Quantize(), learnt, context)] == [
         "AdaRound", "sensitive layers in float", "training in int8"
     ]  # fmt: skip

@@ -10,9 +10,10 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.reader import read_onnx
 from hw_profiles.onnx_io.rewrites.normal_form import normal_form
 from tests.onnx_forms import BODY, FORMS, MACS, WEIGHTS, Node, held, model, numbers, run
@@ -148,4 +149,20 @@ def test_a_function_of_functions_that_would_grow_without_end_is_refused() -> Non
         made.functions.append(helper.make_function("mine", f"F{i}", ["u"], ["o"], body, opsets))
     made.opset_import.append(helper.make_opsetid("mine", 1))
     with pytest.raises(ValueError, match="at most 50000 nodes, with its functions it has more"):
+        normal_form(made)
+
+
+@pytest.mark.parametrize(
+    ("sides", "places", "said"),
+    [((2, 10**6, 10**3), [0], "at most"), ((2, 2), [4], "out of bounds"), ((2, 2), [[0, 5]], "out of bounds|invalid")],
+)
+def test_sparse_weights_that_are_too_large_or_lie_outside_are_refused(
+    sides: tuple[int, ...], places: list[object], said: str
+) -> None:
+    made = model(BODY, WEIGHTS)
+    values = numpy_helper.from_array(np.float32([1]), "sparse")
+    made.graph.sparse_initializer.append(
+        helper.make_sparse_tensor(values, numpy_helper.from_array(np.int64(places), "places"), sides)
+    )
+    with pytest.raises(InputError, match=said):
         normal_form(made)

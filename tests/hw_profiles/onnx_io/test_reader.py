@@ -18,7 +18,10 @@ from timm.models.vision_transformer import Block
 from torch import nn
 
 from hw_profiles.network.workload import Workload
+from hw_profiles.onnx_io.graph_reader import read_graph
 from hw_profiles.onnx_io.reader import read_onnx
+from hw_profiles.onnx_io.rewrites.normal_form import normal_form
+from hw_profiles.onnx_io.writer import write_graph
 
 
 def torch_file(module: nn.Module, shape: tuple[int, ...], opset: int = 20) -> bytes:
@@ -332,3 +335,76 @@ def test_a_tensor_that_is_an_output_too_stays() -> None:
     model = onnx.load_model_from_string(file(nodes, weights))
     model.graph.output.append(helper.make_tensor_value_info("c", TensorProto.FLOAT, None))
     assert kinds(read_onnx(model.SerializeToString())) == ["conv", "affine"]
+
+
+def test_pads_that_are_put_together_of_pieces_are_followed() -> None:
+    """As converters from TensorFlow write them: split, and joined in another order."""
+    nodes = [
+        helper.make_node("Split", ["sides"], ["a", "b", "c", "d"], num_outputs=4),
+        helper.make_node("Concat", ["a", "c", "b", "d"], ["pads"], axis=0),
+        helper.make_node("Pad", ["x", "pads"], ["p"]),
+        helper.make_node("Conv", ["p", "w"], ["y"]),
+    ]
+    sides = np.int64([0, 0, 0, 0, 1, 2, 3, 4])
+    workload = read_onnx(file(nodes, {"sides": sides, "w": np.zeros((4, 3, 3, 3), np.float32)}))
+    assert workload.shapes["y"] == (1, 4, 8 + 1 + 3 - 2, 8 + 2 + 4 - 2)
+
+
+def test_numbers_that_are_worked_out_keep_their_type() -> None:
+    """A Range of float32 is float32, whatever numpy makes of it."""
+    nodes = [
+        helper.make_node("Range", ["zero", "end", "one"], ["r"]),
+        helper.make_node("Pow", ["r", "two"], ["s"]),
+        helper.make_node("Add", ["x", "s"], ["y"]),
+    ]
+    held = {"zero": np.float32(0), "end": np.float32(8), "one": np.float32(1), "two": np.int64(2)}
+    given = file(nodes, held)
+    folded = normal_form(onnx.load_model_from_string(given)).graph.initializer
+    assert [(each.name, each.data_type) for each in folded] == [("s", TensorProto.FLOAT)]
+    assert read_onnx(given).shapes["y"] == (1, 3, 8, 8)
+
+
+def test_a_bias_of_integers_may_be_worked_out_of_the_input() -> None:
+    """As dynamic quantization scales it by what the input is scaled by."""
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+        helper.make_node("ConvInteger", ["q", "w", "z"], ["i"]),
+        helper.make_node("Div", ["b", "s"], ["scaled"]),
+        helper.make_node("Cast", ["scaled"], ["whole"], to=TensorProto.INT32),
+        helper.make_node("Add", ["i", "whole"], ["sum"]),
+        helper.make_node("Cast", ["sum"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["f", "s"], ["y"]),
+    ]
+    held = {"w": np.ones((4, 3, 3, 3), np.int8), "b": np.ones((1, 4, 1, 1), np.float32)}
+    assert read_onnx(file(nodes, held)).macs == 4 * 27 * 36
+
+
+def test_operations_for_which_onnx_has_no_rule_of_shape() -> None:
+    """Some of them as ONNX Runtime writes them when it optimises a file."""
+    nodes = [
+        helper.make_node("GroupNormalization", ["x", "g", "b"], ["n"], num_groups=3),
+        helper.make_node("MeanVarianceNormalization", ["n"], ["m"]),
+        helper.make_node("Gelu", ["m"], ["u"], domain="com.microsoft"),
+        helper.make_node("FusedConv", ["u", "w"], ["y"], domain="com.microsoft", activation="Relu"),
+    ]
+    held = {"g": np.ones(3, np.float32), "b": np.zeros(3, np.float32), "w": np.ones((4, 3, 3, 3), np.float32)}
+    workload = read_onnx(file(nodes, held))
+    assert (workload.shapes["y"], workload.macs) == ((1, 4, 6, 6), 36 * 4 * 27)
+
+
+@pytest.mark.parametrize(
+    ("kind", "held"),
+    [
+        ("Slice", {"from": np.int64([-1]), "to": np.int64([-99]), "axis": np.int64([3]), "step": np.int64([-1])}),
+        ("Pad", {"pads": np.int64([0, 0, 0, 1, 0, 0, 0, -1])}),
+    ],
+)
+def test_what_keeps_the_shape_may_move_numbers(kind: str, held: dict[str, np.ndarray]) -> None:
+    """Backwards, as the second direction of a recurrent network reads, or sideways."""
+    nodes = [helper.make_node(kind, ["x", *held], ["t"]), helper.make_node("Conv", ["t", "w"], ["y"])]
+    weight = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
+    given = file(nodes, {**held, "w": weight})
+    written = write_graph(read_graph(given))
+    x = np.random.default_rng(1).standard_normal((1, 3, 8, 8)).astype(np.float32)
+    before, after = (onnxruntime.InferenceSession(each).run(None, {"x": x})[0] for each in (given, written))
+    np.testing.assert_allclose(before, after, rtol=1e-4, atol=1e-4)

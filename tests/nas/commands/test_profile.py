@@ -144,10 +144,10 @@ def test_an_open_side_of_a_file_is_filled_in(tmp_path: Path, capsys: pytest.Capt
     for axis, name in ((2, "height"), (3, "width")):
         model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
     del model.graph.value_info[:]
-    onnx.save(model, tmp_path / "open.onnx")
-    assert main(["profile", str(tmp_path / "open.onnx")]) == 2
+    onnx.save(model, tmp_path / "open.ONNX")
+    assert main(["profile", str(tmp_path / "open.ONNX")]) == 2
     assert "--input-shape 3x224x224" in capsys.readouterr().err
-    assert profiled(capsys, str(tmp_path / "open.onnx"), "--input-shape", "3x64x64")["macs"] == 4 * 12_501_632 - 3 * 640
+    assert profiled(capsys, str(tmp_path / "open.ONNX"), "--input-shape", "3x64x64")["macs"] == 4 * 12_501_632 - 3 * 640
 
 
 def test_measured_stands_beside_estimated(capsys: pytest.CaptureFixture[str]) -> None:

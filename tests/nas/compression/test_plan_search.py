@@ -14,7 +14,7 @@ from compress.networks.network_source import OnnxFile
 from compress.networks.onnx_export import onnx_bytes
 from nas.compression.judging_images import choosing_and_judging
 from nas.compression.plan_search import Scored, searched_strengths
-from nas.compression.strengths import STRENGTHS, Strength, Trainings, plan_of
+from nas.compression.strengths import PLAIN_INT8, STRENGTHS, Strength, Trainings, plan_of
 from search_spaces import preset
 
 
@@ -95,7 +95,9 @@ def test_a_file_is_compressed_without_training() -> None:
     file = Artifact(source=OnnxFile(data=onnx_bytes(network)), weights={}, preprocessing=network.preprocessing)
     trainings = Trainings(epochs=2.0, learning_rate=0.1, seconds=5.0)
     plan = plan_of(STRENGTHS[-1], file, trainings)
-    assert plan.names == ("sparsify", "int8", "cluster", "encode")
+    assert plan.names == ("sparsify", "int8", "encode")
+    assert plan.stages[1] == replace(PLAIN_INT8, least_squares=True, levels=STRENGTHS[-1].clusters)
+    assert plan_of(Strength(clusters=16, int8=False), file, trainings).names == ("cluster", "encode")
     assert all(getattr(stage, "recipe", None) is None for stage in plan.stages)
     trained = plan_of(STRENGTHS[-1], network, trainings, teacher=True)
     assert trained.names == ("distill", "prune", "sparsify", "int8", "cluster", "encode")

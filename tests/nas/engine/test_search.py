@@ -585,3 +585,11 @@ def test_the_sampler_learns_which_choices_a_space_orders() -> None:
 def test_candidates_need_a_study_of_ours() -> None:
     with pytest.raises(ValueError, match=r"one that nas.search returned"):
         nas.candidate(optuna.create_study(), optuna.trial.create_trial(value=1.0))
+
+
+def test_what_the_space_raises_is_named_as_its_own() -> None:
+    def broken(trial: optuna.Trial) -> int:
+        return trial.suggest_int("w", 1, 8) // 0
+
+    with pytest.raises(UserFunctionError, match=r"space raised ZeroDivisionError: .*by zero"):
+        nas.search(broken, Evaluation(), cost=cost, n_trials=3)

@@ -116,3 +116,30 @@ def test_the_example_of_the_board_gives_ten_records_in_its_limit() -> None:
     assert len(found) == 10
     assert all(model.latency_upper_bound_ms <= 30 and model.precision == "int8" for model in found)
     assert found[0].published_top1 > 0.74
+
+
+def test_the_memory_of_a_microcontroller_is_a_limit_unless_another_is_given() -> None:
+    chip = load_device("rp2040")
+    ram, flash = chip.number("ram_bytes"), chip.number("flash_bytes")
+    assert ram is not None
+    found = selection(chip, Budget(), "int8")
+    assert found.budget == Budget(peak_ram_bytes=ram, flash_bytes=flash)
+    assert 0 < len(found.within) < len(found.beyond)
+    assert all(model.peak_ram_bytes <= ram for model in found.within)
+    external = selection(chip, Budget(peak_ram_bytes=8e6), "int8")
+    assert external.budget == Budget(peak_ram_bytes=8e6, flash_bytes=flash)
+    assert len(external.within) > len(found.within)
+    with pytest.raises(NothingFitsError, match=r"not limited by you are those of rp2040$"):
+        selection(chip, Budget(latency_ms=1.0), "int8")
+
+
+def test_weights_and_activations_fit_in_the_ram_of_a_board() -> None:
+    board = load_device("raspberry-pi-zero-2-w")
+    ram = board.number("ram_bytes")
+    assert ram is not None
+    found = selection(board, Budget(), "int8")
+    assert found.budget == Budget()
+    assert all(model.peak_ram_bytes + model.flash_bytes <= ram for model in found.within)
+    assert found.too_large
+    assert all(model.peak_ram_bytes + model.flash_bytes > ram for model in found.too_large)
+    assert len(found.within) + len(found.too_large) + len(found.left_out) >= len(published_accuracies())

@@ -32,8 +32,8 @@ def sizes(data: Dataset) -> tuple[int, int, int]:
     return len(data.train), len(data.val), len(data.test)
 
 
-@pytest.mark.parametrize("train", ["train", "Train", "TRAINING"])
-@pytest.mark.parametrize(("val", "test"), [("valid", "Testing"), ("Validation", "test"), ("VAL", "TEST")])
+@pytest.mark.parametrize("train", ["train", "Train", "TRAINING", "training_set"])
+@pytest.mark.parametrize(("val", "test"), [("valid", "Testing"), ("Validation", "test"), ("val_set", "TESTSET")])
 def test_splits_are_called_in_many_ways(tmp_path: Path, train: str, val: str, test: str) -> None:
     write(tmp_path / train, count=7)
     write(tmp_path / val, count=3, start=100)
@@ -278,6 +278,20 @@ def test_a_table_keeps_the_folders_of_splits(tmp_path: Path) -> None:
     data = load_data(tmp_path)
     assert len(data.test) == 4
     assert {name.split("/")[0] for name in data.test_names} == {"test"}
+
+
+def test_a_table_may_say_the_splits(tmp_path: Path) -> None:
+    splits = ["train"] * 8 + ["validation"] * 4 + ["Test"] * 2
+    for i in range(len(splits)):
+        picture(i).save(tmp_path / f"{i:02}.png")
+    rows = [f"{i:02}.png,{'ab'[i % 2]},{split}\n" for i, split in enumerate(splits)]
+    (tmp_path / "labels.csv").write_text("".join(["file,label,split\n", *rows]))
+    data = load_data(tmp_path)
+    assert sizes(data) == (8, 4, 2)
+    assert sorted(data.test_names) == ["12.png", "13.png"]
+    (tmp_path / "labels.csv").write_text("".join(["file,label,split\n", *rows[:-1], "13.png,b,kept\n"]))
+    with pytest.raises(ValueError, match=r"the split of '13.png' must be train, val or test, got 'kept'"):
+        load_data(tmp_path)
 
 
 @pytest.mark.parametrize(

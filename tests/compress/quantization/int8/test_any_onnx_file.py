@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.nn import functional as F
 
@@ -239,3 +240,58 @@ def test_dynamic_quantization_is_counted_as_integers() -> None:
     assert [workload.format(op.weight).bits for op in workload.ops if op.kind == "conv"] == [8]
     with pytest.raises(ValueError, match="got one that is quantized already"):
         read_graph(given)
+
+
+def test_a_state_whose_first_axis_is_no_batch_is_squeezed_not_flattened() -> None:
+    """The last state of an LSTM is (directions, N, numbers)."""
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
+        helper.make_node("LSTM", ["t", "i", "r"], ["", "h", ""], hidden_size=4),
+        helper.make_node("Squeeze", ["h", "zero"], ["s"]),
+        helper.make_node("Gemm", ["s", "v"], ["y"], transB=1),
+    ]
+    held = {"i": numbers(1, 16, 6), "r": numbers(1, 16, 4), "v": numbers(3, 4), "zero": np.int64([0])}
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", ["N", 5, 6]), ("y", ["N", 3]))]
+    constants = [numpy_helper.from_array(value, name) for name, value in held.items()]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], constants)
+    given = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    x = np.random.default_rng(0).standard_normal((8, 5, 6)).astype(np.float32)
+    images = calibration_dataset(x)
+    artifact = Artifact(source=OnnxFile(data=given), weights={}, preprocessing=images.preprocessing)
+    done = PLAIN(artifact, Context(data=images, device=load_device("host"), measured=False))
+    before, after = (logits(each, x) for each in (given, onnx_bytes(done)))
+    assert np.abs(before - after).max() < 0.05 * np.abs(before).max()
+
+
+def test_weights_are_fitted_around_operations_that_need_sides() -> None:
+    """ONNX Runtime cannot infer what comes out of RMSNormalization of open sides."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node("RMSNormalization", ["a", "g"], ["n"]),
+        helper.make_node("MatMul", ["n", "v"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", 6, 8]) for n in "xy"]
+    constants = [
+        numpy_helper.from_array(v, n) for n, v in (("w", numbers(8, 8)), ("v", numbers(8, 8)), ("g", numbers(8)))
+    ]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], constants)
+    given = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10).SerializeToString()
+    x = np.random.default_rng(0).standard_normal((8, 6, 8)).astype(np.float32)
+    images = calibration_dataset(x)
+    artifact = Artifact(source=OnnxFile(data=given), weights={}, preprocessing=images.preprocessing)
+    fitted = replace(PLAIN, least_squares=True)(
+        artifact, Context(data=images, device=load_device("host"), measured=False)
+    )
+    before, after = (logits(each, x) for each in (given, onnx_bytes(fitted)))
+    assert np.abs(before - after).max() < 0.1 * np.abs(before).max()
+
+
+@pytest.mark.parametrize("verb", [compress.sparsify, compress.cluster])
+def test_weights_of_a_network_in_float16_are_changed(verb: Callable[[Path], Artifact], tmp_path: Path) -> None:
+    given = model(BODY, {name: value.astype(np.float16) for name, value in WEIGHTS.items()})
+    for value in (*given.graph.input, *given.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    (tmp_path / "HALF.ONNX").write_bytes(given.SerializeToString())
+    changed = onnx.load_model_from_string(onnx_bytes(verb(tmp_path / "HALF.ONNX")))
+    weight = next(numpy_helper.to_array(each) for each in changed.graph.initializer if each.name == "w")
+    assert len(np.unique(weight)) < WEIGHTS["w"].size / 2

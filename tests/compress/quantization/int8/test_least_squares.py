@@ -12,6 +12,7 @@ from compress.quantization.int8.activation_stats import histograms, logits, run
 from compress.quantization.int8.least_squares import fitted_weights, rounded_in_turn
 from compress.quantization.int8.ptq import activation_scales
 from compress.quantization.int8.stepwise_run import Lockstep, StepwiseRun
+from compress.quantization.int8.weight_scales import WeightGrid
 from compress.training.evaluation import signal_to_noise_db
 from hw_profiles.network.graph import Graph
 from hw_profiles.network.quantization import Quantization, quantized_tensors, quantized_weight, weight_scales
@@ -108,7 +109,7 @@ def test_fitted_weights_bring_the_outputs_nearer_on_other_images(per_channel: bo
     images, others = images_for(workload, 64), images_for(workload, 64, seed=1)
     quantization = plain_scales(graph, images)
     expected = logits(write_graph(graph), others)
-    fitted, scales = fitted_weights(graph, quantization, images, per_channel=per_channel)
+    fitted, scales = fitted_weights(graph, quantization, images, grid=WeightGrid(per_channel=per_channel))
     before, after = (
         signal_to_noise_db(expected, logits(write_graph(*each), others))
         for each in ((graph, quantization), (fitted, scales))
@@ -121,7 +122,7 @@ def test_fitted_weights_bring_the_outputs_nearer_on_other_images(per_channel: bo
             np.testing.assert_allclose(
                 fitted.weights[op.weight] / steps, np.rint(fitted.weights[op.weight] / steps), atol=1e-3
             )
-    again, _ = fitted_weights(graph, quantization, images, per_channel=per_channel)
+    again, _ = fitted_weights(graph, quantization, images, grid=WeightGrid(per_channel=per_channel))
     assert all(np.array_equal(again.weights[name], fitted.weights[name]) for name in graph.weights)
 
 

@@ -21,6 +21,8 @@ from compress.stage_interface import Stage
 from compress.training.evaluation import accuracy, predict
 from compress.weight_codecs.codecs import BINARY, Int4Codec
 from compress.weight_codecs.onnx_storage import Weight
+from hw_profiles import load_device
+from hw_profiles.layer_profile import profile_layers
 from hw_profiles.network.tensor_formats import TensorFormat
 from hw_profiles.network.workload import Workload
 from hw_profiles.onnx_io.reader import read_onnx
@@ -159,6 +161,25 @@ def test_files_and_models_of_timm_are_stored_too(learnt: Artifact, context: Cont
         np.abs(onnx_logits(onnx_bytes(halved), data.val.images[:4], data.preprocessing) - expected).max()
         < 0.01 * np.abs(expected).max()
     )
+
+
+def test_biases_of_transformers_are_corrected_and_their_kernels_stay() -> None:
+    size = {"img_size": (32, 32), "patch_size": 8, "embed_dim": 32, "depth": 1, "num_heads": 2}
+    source = Timm(
+        name="vit_tiny_patch16_224", kwargs={"num_classes": 10, "in_chans": 1, **size}, input_shape=(1, 32, 32)
+    )
+    data, device = load_data("digits"), load_device("host")
+    given = Artifact(source=source, weights={}, preprocessing=data.preprocessing).with_model(source.build())
+    stage = Int4(recipe=None)
+    after = stage(given, Context(data=data, device=device, measured=False))
+    plain = with_stored_weights(given, Int4Codec(stage.group))
+    images = data.train.images[:100]
+    wanted, corrected, rounded = (
+        onnx_logits(onnx_bytes(each), images, data.preprocessing).mean(0) for each in (given, after, plain)
+    )
+    assert np.abs(corrected - wanted).sum() < 0.5 * np.abs(rounded - wanted).sum()
+    times = [profile_layers(read_onnx(onnx_bytes(each)), device).latency.ms for each in (given, after)]
+    assert times[1] == pytest.approx(times[0], rel=0.05)
 
 
 def test_impossible_settings_and_networks_are_refused(learnt: Artifact, context: Context) -> None:
