@@ -107,7 +107,7 @@ def test_bad_input_is_told_in_one_line(
         ([files[0], str(tmp_path / "broken.onnx"), "--data", "digits"], "not an ONNX file"),
         ([files[0], str(tmp_path / "cut.fnz"), "--data", "digits"], "fnz"),
         ([files[0], files[1], "--data", "nowhere"], "--data: 'nowhere' does not exist"),
-        ([files[0], files[1], "--data", "digits", "--seed", "-1"], "error: seed must be at least 0, got -1"),
+        ([files[0], files[1], "--data", "digits", "--seed", "-1"], "error: --seed must be at least 0, got -1"),
         ([files[0], files[1], "--data", "digits", "--threshold", "0"], "threshold must be above 0"),
         ([files[0], files[1], "--data", "digits", "--measure", "--device", "nothing"], "nothing"),
     ):
