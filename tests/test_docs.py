@@ -230,7 +230,7 @@ def test_the_commands_of_the_tour_run_one_after_the_other(folder: Path, capsys: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["how_to/images.md", "how_to/model.md", "devices.md", "select.md"])
+@pytest.mark.parametrize("page", ["how_to/images.md", "how_to/model.md", "devices.md"])
 def test_the_commands_of_a_page_run(page: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in commands_of(page):
         assert main(shortened(command)) == 0, command

@@ -131,8 +131,9 @@ def _flips(test: Metrics, classes: Sequence[str], deployed: str) -> Markup:
         same = f"{deployed} predicts the same class as the float32 reference ({reference}) for every test image."
         return head + element("p", same)
     summary = (
-        f"{flips['changed']:,} of {test['images']:,} predictions of {deployed} differ from those of the "
-        f"float32 reference ({reference}): {flips['right_before_wrong_now']:,} became wrong, "
+        f"{flips['changed']:,} of {test['images']:,} predictions of {deployed} "
+        f"differ{'s' * (flips['changed'] == 1)} from those of the float32 reference ({reference}): "
+        f"{flips['right_before_wrong_now']:,} became wrong, "
         f"{flips['wrong_before_right_now']:,} became correct, {flips['both_wrong_but_different']:,} stayed wrong but "
         f"changed class. First {len(flips['examples'])}:"
     )

@@ -61,11 +61,11 @@ def kernel_costs(device: Device) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def device_table(devices: Sequence[dict[str, Any]]) -> list[str]:
-    """One line for each device: its core, memory, the interval of its estimates, its power.
+    """One line for each device: its clock, memory, the interval of its estimates, its power.
 
     >>> from hw_profiles import load_device
     >>> device_table([device_facts(load_device("stm32f746"))])[1].split()[:2]
-    ['stm32f746', 'Cortex-M7']
+    ['stm32f746', '216']
     """
     rows = [_row(facts) for facts in devices]
     signs = (

@@ -69,7 +69,7 @@ def test_the_list_names_every_device_and_what_is_known_of_it(capsys: pytest.Capt
         assert facts["conditions"] == dict(device.conditions)
         [line] = [line for line in text.splitlines() if line.split()[:1] == [device.name]]
         assert device.runtime in line.split()
-        assert max(map(len, text.splitlines())) <= 110
+        assert max(map(len, text.splitlines())) <= 80
         for name, unit in (("ram_bytes", "B"), ("flash_bytes", "B")):
             if (fact := device.facts.get(name)) is not None:
                 assert f"{'~' if fact.assumed else ''}{short(fact.value)}{unit}" in line.split()
@@ -99,7 +99,7 @@ def test_show_prints_every_fact_with_its_source_and_what_estimates_missed(
 ) -> None:
     device = load_device(name)
     assert main(["devices", "show", name]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.replace("\n" + " " * 15, " ").splitlines()  # long facts take several
     for fact_name, fact in device.facts.items():
         [line] = [line for line in lines if line.split()[:1] == [fact_name]]
         assert line.endswith(f"[{fact.source}]")
@@ -166,7 +166,7 @@ def test_show_prints_the_kernel_costs(capsys: pytest.CaptureFixture[str]) -> Non
     assert list(shown["coefficients"].values()) == list(cost.coefficients)
     assert shown["points"] == len(cost.points)
     row = next(line for line in text.splitlines() if line.startswith("conv.blocked "))
-    assert [float(value) for value in row.split()[1:-1]] == pytest.approx(list(cost.coefficients), rel=1e-3)
+    assert [float(value) for value in row.split()[1:]] == pytest.approx(list(cost.coefficients), rel=5e-3, abs=5e-4)
 
 
 def test_text_of_a_foreign_file_does_not_steer_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
