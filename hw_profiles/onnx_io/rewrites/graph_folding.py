@@ -117,9 +117,10 @@ def _close_sizes(graph: Any, runs: Sequence[_Known]) -> None:
         if len(node.input) <= at or any(each.name == "keep_aspect_ratio_policy" for each in node.attribute):
             continue
         found = [_factors(node, run) if at == 3 else _rest(node, run) for run in runs]
-        if all(each is not None and np.array_equal(each, found[0]) for each in found):
+        first, *others = found
+        if first is not None and all(each is not None and np.array_equal(each, first) for each in others):
             name = f"{node.output[0]}.closed"
-            graph.initializer.append(numpy_helper.from_array(found[0], name))
+            graph.initializer.append(numpy_helper.from_array(first, name))
             node.input[at - (at == 3) :] = [name]
 
 
