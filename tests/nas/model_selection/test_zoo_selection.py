@@ -76,7 +76,7 @@ def test_when_nothing_fits_the_change_that_is_named_is_enough_and_less_is_not(de
         selection(device, Budget(latency_ms=50.0, flash_bytes=1000), "int8")
     said = str(raised.value)
     assert "the binding limit is weight size" in said
-    enough = float(said.rpartition("flash_bytes of ")[2].split()[0])
+    enough = float(said.rpartition("weight size at most ")[2].split()[0].replace(",", ""))
     within = selection(device, Budget(latency_ms=50.0, flash_bytes=enough), "int8").within
     assert said.endswith(
         f"the model closest to meeting the limits is {within[0].name} at {within[0].input_shape[1]} pixels"
