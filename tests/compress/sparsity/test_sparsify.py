@@ -234,7 +234,7 @@ def test_networks_that_it_does_not_fit_are_refused(learnt: Artifact, context: Co
     tied[1].weight = tied[0].weight
     with pytest.raises(ValueError, match="0 and 1 share one"):
         sparsify_module(tied)
-    with pytest.raises(ValueError, match="needs validation images"):
+    with pytest.raises(ValueError, match="scope='sensitivity' requires validation images, but none were given"):
         sparsify_module(copy.deepcopy(narrow), scope="sensitivity")
     shared = replace(learnt, weight_formats={"stem.weight": replace(learnt.source.workload().format("x"), codebook=4)})
     with pytest.raises(ValueError, match="must come before they are made integers or shared"):

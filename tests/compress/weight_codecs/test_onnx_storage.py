@@ -254,8 +254,8 @@ def clashing() -> bytes:
 @pytest.mark.parametrize(
     ("store", "said"),
     [
-        (lambda: store_half(without_weights()), "must have float32 weights of convolutions or linear layers"),
-        (lambda: store_binary(without_weights()), "must have float32 weights of convolutions or linear layers"),
+        (lambda: store_half(without_weights()), "the file has no float32 weights of convolutions or linear layers"),
+        (lambda: store_binary(without_weights()), "the file has no float32 weights of convolutions or linear layers"),
         (lambda: store_half(altered(1e6)), "within ±65504 to be stored in float16, got 1e"),
         (lambda: store_int4(altered(float("nan"))), "weight 'classifier.weight': every number must be finite"),
         (lambda: store_half(clashing()), "'stem.weight.half': the name is already in use"),

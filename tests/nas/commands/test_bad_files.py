@@ -85,9 +85,9 @@ def test_text_that_is_nested_too_deeply_is_refused(tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("entries", "said"),
     [
-        ({"num_classes": float("inf")}, "num_classes must be whole numbers"),
-        ({"num_classes": "abc"}, "num_classes must be whole numbers"),
-        ({"input_shape": [1, 10**30, 8]}, "input_shape must be whole numbers"),
+        ({"num_classes": float("inf")}, "num_classes must be integers between 1 and 65536"),
+        ({"num_classes": "abc"}, "num_classes must be integers between 1 and 65536"),
+        ({"input_shape": [1, 10**30, 8]}, "input_shape must be integers between 1 and 65536"),
         ({"stem": {"kind": ["zz"]}}, "kind"),
     ],
 )

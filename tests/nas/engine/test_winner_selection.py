@@ -40,7 +40,7 @@ def test_what_is_between_the_margin_and_the_limit_is_not_said_to_fit() -> None:
     said = str(found.value)
     assert "the binding limit is latency (at most 1 ms, 0.97 ms with the safety margin of the search)" in said
     assert "the smallest value found was 0.98 ms" in said
-    assert f"would work: latency_ms of {0.98 / 0.97:g} ms" in said
+    assert f"would work: latency at most {0.98 / 0.97:g} ms" in said
 
 
 def test_candidates_that_break_the_budget_when_measured_again_are_told_with_that_value() -> None:

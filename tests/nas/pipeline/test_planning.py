@@ -97,7 +97,7 @@ def test_a_teacher_has_a_share_where_it_sees_the_images_often_enough(job: Job, t
     clock = Clock(tmp_path / "plan.json", 600.0, shares)
     found = prepare_teacher(job.config, job.auto_teacher(), job.data, tmp_path, clock)
     assert found.teacher is None
-    assert "30 epochs that timm:resnet10t" in found.facts["why_none"]
+    assert "to train timm:resnet10t for the 30 epochs that it needs" in found.facts["why_none"]
     assert [may_be_trained(name) for name in ("auto", "timm:resnet18", "none", "t.onnx")] == [True, True, False, False]
 
 
