@@ -7,21 +7,26 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import compress
 from compress.data.dataset import load_data
 from compress.data.preprocessing import METADATA_KEY
+from compress.networks.as_artifact import as_artifact
+from compress.training.loop import Recipe, train
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.writer import random_weights, write_onnx
 from nas.commands.main import _parser, main
 from nas.config import default_text, settings
-from search_spaces import preset
+from search_spaces import build_model, preset
 from tests.optional_parts import require
 from tests.parameters import slow
 from tests.test_readme import write_photos
@@ -235,6 +240,50 @@ def test_the_commands_of_a_page_run(page: str, folder: Path, capsys: pytest.Capt
     for command in commands_of(page):
         assert main(shortened(command)) == 0, command
         assert capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_commands_on_compression_and_devices_run_after_those_on_images(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those that need neither another machine nor minutes of measurements."""
+    assert main(shortened(commands_of("how_to/images.md")[0])) == 0
+    for command in commands_of("how_to/compress.md"):
+        assert main([*command, "--max-accuracy-drop", "100", "--stage-epochs", "0.1"]) == 0, command
+        assert (folder / "runs/small/plan.toml").is_file()
+        shutil.rmtree(folder / "runs/small")
+    *_, export = commands_of("how_to/device.md")
+    assert main(export) == 0
+    ready = [command for command in commands_of("how_to/device.md") if runs_here(command)]
+    assert len(ready) == 5
+    for command in ready:
+        assert main(command) == 0, command
+        assert capsys.readouterr().out
+
+
+def runs_here(command: list[str]) -> bool:
+    """Whether a command on devices needs no file that another machine or a long measurement would make."""
+    made_elsewhere = {"measure", "my.toml", "my_pi.toml", "result.json", "runs/photos"}
+    return made_elsewhere.isdisjoint(command)
+
+
+@pytest.mark.slow
+def test_the_commands_on_teachers_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = load_data("photos").resized(16, 16)
+    teacher = build_model(preset("resnet8", input_shape=data.preprocessing.input_shape, num_classes=3), seed=0)
+    train(teacher, data, Recipe(epochs=20))
+    compress.export_onnx(as_artifact(teacher, data), "teacher.onnx")
+    for command in commands_of("how_to/teacher.md"):
+        assert main(shortened(command)) == 0, command
+        assert capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_commands_on_the_selection_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in commands_of("select.md"):
+        assert main(["1" if before == "--measure" else word for before, word in pairwise(["", *command])]) == 0, command
+        assert capsys.readouterr().out
+    assert (folder / "zoo.html").is_file()
 
 
 @pytest.mark.slow
