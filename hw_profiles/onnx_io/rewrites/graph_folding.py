@@ -84,15 +84,18 @@ def _follow(node: Any, needed: Sequence[str], tensors: Tensors) -> None:
 
 
 def fold_shapes(model: Any) -> None:
-    """Replace what the sides of the input say, and is the same for every batch where that is open."""
+    """Replace what the sides of the input say, and is the same for every batch where that is open; pad average pools
+    that round their sides up."""
     graph = model.graph
     sides = [value.type.tensor_type.shape.dim for value in graph.input]
     is_open = any(dims and not dims[0].dim_value > 0 for dims in sides)
     runs = [_known(model, batch) for batch in (_BATCHES if is_open else (1,))]
     if None in runs:
         return
-    _close_sizes(graph, [run for run in runs if run is not None])
-    first, *others = (run.values for run in runs if run is not None)
+    known = [run for run in runs if run is not None]
+    _close_sizes(graph, known)
+    _pad_pools(graph, known)
+    first, *others = (run.values for run in known)
     outputs = {value.name for value in graph.output}
     single = [node for node in graph.node if len(node.output) == 1 and not any(True for _ in subgraphs(node))]
     made = {node.output[0]: node for node in single}
@@ -122,6 +125,34 @@ def _close_sizes(graph: Any, runs: Sequence[_Known]) -> None:
             name = f"{node.output[0]}.closed"
             graph.initializer.append(numpy_helper.from_array(first, name))
             node.input[at - (at == 3) :] = [name]
+
+
+def _pad_pools(graph: Any, runs: Sequence[_Known]) -> None:
+    """Padding that is not counted in place of ``ceil_mode`` of an AveragePool, where both say the same: ONNX Runtime's
+    kernel in integers divides what a window at the border holds by the size of the whole window."""
+    for node in graph.node:
+        said = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        if node.op_type != "AveragePool" or not said.get("ceil_mode"):
+            continue
+        sides = [[run.shapes.get(name, ())[2:] for name in (node.input[0], node.output[0])] for run in runs]
+        pads = _pads_of_ceiling(said, *sides[0]) if all(each == sides[0] for each in sides) else None
+        if pads is not None:
+            kept = [each for each in node.attribute if each.name not in ("pads", "ceil_mode", "count_include_pad")]
+            del node.attribute[:]
+            node.attribute.extend([*kept, helper.make_attribute("pads", pads)])
+
+
+def _pads_of_ceiling(said: Mapping[str, Any], read: Sequence[int], made: Sequence[int]) -> list[int] | None:
+    """The pads with which a pool that rounds down makes as many windows; None where they would say something else."""
+    kernel = said["kernel_shape"]
+    axes = range(len(kernel))
+    pads, strides = said.get("pads") or [0, 0] * len(kernel), said.get("strides") or [1] * len(kernel)
+    is_plain = said.get("auto_pad", b"NOTSET") == b"NOTSET" and {*said.get("dilations", ())} <= {1}
+    is_known = len(read) == len(made) == len(kernel) and min(*read, *made) > 0
+    if not is_plain or not is_known or (said.get("count_include_pad") and any(pads)):
+        return None
+    ends = [(made[i] - 1) * strides[i] + kernel[i] - pads[i] - read[i] for i in axes]
+    return [*pads[: len(kernel)], *(max(pads[len(kernel) + i], ends[i]) for i in axes)]
 
 
 def _factors(node: Any, run: _Known) -> Array | None:

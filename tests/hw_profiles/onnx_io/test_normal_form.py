@@ -169,6 +169,45 @@ def test_a_function_of_functions_that_would_grow_without_end_is_refused() -> Non
         normal_form(made)
 
 
+@pytest.mark.parametrize("batch", ["N", 2])
+@pytest.mark.parametrize(("side", "kernel", "stride", "pad"), [(7, 2, 2, 0), (8, 3, 2, 0), (8, 3, 2, 1), (9, 3, 4, 1)])
+def test_an_average_pool_that_rounds_up_is_padded(
+    side: int, kernel: int, stride: int, pad: int, batch: str | int
+) -> None:
+    pool = Node(
+        "AveragePool", ["x"], ["y"], kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[pad] * 4, ceil_mode=1
+    )
+    given = _of_nodes([pool], [batch, 3, side, side])
+    (node,) = normal_form(given).graph.node
+    assert "ceil_mode" not in {each.name for each in node.attribute}
+    x = numbers(2, 3, side, side)
+    got, expected = (_session(each).run(None, {"x": x})[0] for each in (normal_form(given), given))
+    windows = [max(i * stride - pad, 0) for i in range(expected.shape[2])]
+    ends = [min(i * stride - pad + kernel, side) for i in range(expected.shape[2])]
+    by_hand = [[x[:, :, a:b, c:d].mean((2, 3)) for c, d in zip(windows, ends, strict=True)]
+               for a, b in zip(windows, ends, strict=True)]  # fmt: skip
+    np.testing.assert_allclose(got, np.moveaxis(np.float32(by_hand), (0, 1), (2, 3)), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_average_pool_that_counts_its_padding_still_rounds_up() -> None:
+    pool = Node(
+        "AveragePool", ["x"], ["y"], kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4, ceil_mode=1, count_include_pad=1
+    )
+    (node,) = normal_form(_of_nodes([pool], [1, 3, 8, 8])).graph.node
+    assert "ceil_mode" in {each.name for each in node.attribute}
+
+
+def _of_nodes(nodes: list[onnx.NodeProto], sides: list[str | int]) -> onnx.ModelProto:
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", sides), ("y", None))]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+
+
+def _session(given: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(given.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
 @pytest.mark.parametrize(
     ("sides", "places", "said"),
     [((2, 10**6, 10**3), [0], "at most"), ((2, 2), [4], "out of bounds"), ((2, 2), [[0, 5]], "out of bounds|invalid")],
