@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import mean, median
 from typing import Any
 
-from tests.benchmarks.lines import latest, read
+from tests.benchmarks.lines import latest
 from tests.benchmarks.markdown import commits, table
 
 Line = dict[str, Any]
@@ -134,7 +134,7 @@ _PACKERS = {"onnx": "ONNX", "gzip": "gzip -9", "xz": "xz -9", "fnz": ".fnz", "nn
 
 
 def ptq() -> str:
-    lines = read("ptq")
+    lines = list(latest("ptq").values())
     if not lines:
         return ""
     rows = []
