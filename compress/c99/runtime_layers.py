@@ -62,7 +62,7 @@ class RuntimeComparison:
             f"Given the same integers, {self.equal:.4%} of the numbers of {self.layers} layers equal those of ONNX "
             f"Runtime's nodes; the largest difference is {self.largest}.",
             f"Of the images {self.disagreement:.2%} have another largest output than in ONNX Runtime without "
-            f"optimisation, {self.own_disagreement:.2%} do so in ONNX Runtime itself with it; outputs differ by "
+            f"optimization, {self.own_disagreement:.2%} do so in ONNX Runtime itself with it; outputs differ by "
             f"{self.mean_steps:.3f} steps on average, in ONNX Runtime itself by {self.own_mean_steps:.3f}.",
         )
 

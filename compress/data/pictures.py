@@ -40,7 +40,7 @@ def load_pictures(source: Path, *, size: tuple[int, int] | None = None, channels
     try:
         found = open_folder(folder)
     except InputError as error:
-        log.info("--data %s: read as unlabelled images (%s)", source, error)
+        log.info("--data %s: read as unlabeled images (%s)", source, error)
         found = _without_classes(source, content_root(folder))
     found.left_out.tell(str(source))
     step = resize_step(channels or found.channels, size or found.size, found.bits)

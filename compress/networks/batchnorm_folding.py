@@ -1,4 +1,4 @@
-"""Folds batch normalisation into the weights before it, in a module that keeps its layers."""
+"""Folds batch normalization into the weights before it, in a module that keeps its layers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hw_profiles.network.workload import InputShape
 
 
 def fold_normalisation(model: nn.Module, input_shape: InputShape = None) -> list[tuple[WeightLayer, _BatchNorm]]:
-    """Give each layer that a batch normalisation follows the weights of both, in place, and the normalisation scale 1,
+    """Give each layer that a batch normalization follows the weights of both, in place, and the normalisation scale 1,
     mean 0, variance 1 - epsilon, and the bias of both; these pairs. What the module computes in evaluation mode stays.
 
     So what is done to the weights is done to those that are deployed. A module that ``torch.fx`` cannot follow is run
@@ -104,7 +104,7 @@ def _pairs(model: nn.Module, input_shape: InputShape) -> list[tuple[WeightLayer,
             return [*ours, *(pair for pair in observed_pairs(model, input_shape) if id(pair[1]) not in within)]
         reason = short_reason(error)
         raise InputError(
-            f"{type(model).__name__}: which layer a batch normalisation follows must not depend on the input, "
+            f"{type(model).__name__}: which layer a batch normalization follows must not depend on the input, "
             f"or the shape of the input be known ({reason})"
         ) from None
     return [*ours, *_followed(model, graph)]

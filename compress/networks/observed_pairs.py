@@ -1,4 +1,4 @@
-"""Which layer each batch normalisation follows, seen in one run of a module."""
+"""Which layer each batch normalization follows, seen in one run of a module."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def observed_pairs(model: nn.Module, input_shape: InputShape) -> list[tuple[Weig
             outputs = run_once(own, input_shape)
     except Exception as error:  # whatever a module raises when it is run
         raise InputError(
-            f"{type(model).__name__}: which layer a batch normalisation follows must not depend on the input "
+            f"{type(model).__name__}: which layer a batch normalization follows must not depend on the input "
             f"({short_reason(error)})"
         ) from None
     run.uses.update(id(each) for each in tree_leaves(outputs) if isinstance(each, Tensor))

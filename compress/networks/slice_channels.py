@@ -18,7 +18,7 @@ SliceableLayer = FilterLayer | _BatchNorm | nn.PReLU
 def cut_module(module: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.Module:
     """The module itself, its layers cut to the numbers in ``kept``, ascending.
 
-    ``kept["name"]`` are the output channels of a convolution, linear layer, batch normalisation or PReLU,
+    ``kept["name"]`` are the output channels of a convolution, linear layer, batch normalization or PReLU,
     ``"name:inputs"`` the input channels of one of the first two, and ``"name:heads"`` the heads of an attention module.
     ``"name:removed"`` puts an identity in the place of a block.
     What is not named stays whole, so names have to be given for all layers that a channel goes through.
@@ -50,7 +50,7 @@ def cut_module(module: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.Modul
             _cut(name, layer, numbers, inputs=colon + side == INPUTS)
         else:
             raise InputError(
-                f"kept: {name} must be a convolution, linear layer, batch normalisation or PReLU, got {_kind(layer)}"
+                f"kept: {name} must be a convolution, linear layer, batch normalization or PReLU, got {_kind(layer)}"
             )
     return module
 
@@ -93,7 +93,7 @@ def _cut(name: str, layer: SliceableLayer, numbers: Sequence[int], *, inputs: bo
     chosen = _checked(name, numbers, width)
     if isinstance(layer, _BatchNorm | nn.PReLU):
         if inputs:
-            kind = "batch normalisation" if isinstance(layer, _BatchNorm) else "PReLU"
+            kind = "batch normalization" if isinstance(layer, _BatchNorm) else "PReLU"
             raise InputError(f"kept: {name} is a {kind} and has no inputs of its own")
         _cut_norm(layer, chosen) if isinstance(layer, _BatchNorm) else _cut_slopes(layer, chosen)
         return

@@ -65,7 +65,7 @@ class Int8Ladder:
             *((f"{count} levels", {"levels": count}) for count in _more_levels(stage.levels)),
             ("all levels", {"levels": None}),
             ("calibrators", {"calibration": None}),
-            ("equalisation", {"equalize": None}),
+            ("equalization", {"equalize": None}),
             ("bias correction", {"bias_correction": None}),
             ("AdaRound", {"adaround": True}),
         ]

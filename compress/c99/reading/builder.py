@@ -17,7 +17,7 @@ from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.untrusted_file import shown
 
 KNOWN = (
-    "convolutions, linear layers and products of matrices, sums and products, pooling, means, softmax, normalisations, "
+    "convolutions, linear layers and products of matrices, sums and products, pooling, means, softmax, normalizations, "
     "linear Resize, functions of one number, and whatever only moves numbers"
 )
 _ADD_NODES = (

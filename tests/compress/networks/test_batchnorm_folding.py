@@ -62,7 +62,7 @@ class Branching(nn.Module):
 
 def test_a_layer_that_others_read_keeps_its_weights() -> None:
     assert fold_normalisation(with_random_statistics(Branching(False))) == []
-    with pytest.raises(ValueError, match="Branching: which layer a batch normalisation follows must not depend"):
+    with pytest.raises(ValueError, match="Branching: which layer a batch normalization follows must not depend"):
         fold_normalisation(with_random_statistics(Branching(True)))
 
 

@@ -47,7 +47,7 @@ def test_the_first_rung_that_holds_ends_the_ladder(uneven: Artifact, context: Co
     assert not tried[0]["accepted"]
     assert "accuracy drop" in tried[0]["rejection_reason"]
     assert [each["accepted"] for each in tried] == [False] * (len(tried) - 1) + [True]
-    assert tried[-1]["rung"] in ("calibrators", "equalisation", "bias correction")
+    assert tried[-1]["rung"] in ("calibrators", "equalization", "bias correction")
     assert all(each["seconds"] > 0 for each in tried)
     assert record["accepted"]
     assert record["folder"] == tried[-1]["folder"]
@@ -129,7 +129,7 @@ def test_the_interval_decides_where_there_are_images_enough(context: Context) ->
 
 def test_the_rungs_of_int8_are_those_that_it_does_not_try_itself(learnt: Artifact, context: Context) -> None:
     assert [rung.name for rung in Int8Ladder()(PLAIN, learnt, context)] == [
-        "calibrators", "equalisation", "bias correction", "AdaRound", "sensitive layers in float", "training in int8"
+        "calibrators", "equalization", "bias correction", "AdaRound", "sensitive layers in float", "training in int8"
     ]  # fmt: skip
     assert Int8Ladder()(replace(PLAIN, levels=40), learnt, context)[:3] == (
         Rung(name="80 levels", stage=replace(PLAIN, levels=80)),
