@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def quantized_by_runtime(file: bytes, calls: Sequence[Mapping[str, np.ndarray[An
         def get_next(self) -> dict[str, Any] | None:
             return next(self.left, None)
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):  # it may leave files where it runs
         given, ready, done = (Path(folder) / name for name in ("given.onnx", "ready.onnx", "int8.onnx"))
         given.write_bytes(normal_form(onnx.load_model_from_string(file), opset=_LEAST_OPSET).SerializeToString())
         try:

@@ -16,6 +16,7 @@ from typing import Any
 import optuna
 import pytest
 
+from nas.results.collect import SELECTED
 from nas.storages.open_storage import open_storage
 from tests.optional_parts import require
 from tests.small_space import NAME
@@ -92,7 +93,7 @@ def test_a_run_killed_at_eight_random_moments_ends_as_an_undisturbed_one(undistu
         return f"at:{chance.choice(phases)}:{chance.uniform(0.05, 0.9):.3f}"
 
     moments = [
-        during("search"), during("teacher", "winner"), "rename:artifact.json", during("distill", "prune"),
+        during("search"), during("teacher", SELECTED), "rename:artifact.json", during("distill", "prune"),
         "rename:02_prune", during("int8"), during("resnet8", "resnet8, int8"), "rename:metrics.json",
     ]  # fmt: skip
     out, kept = tmp_path / "run", dict[Path, int]()
