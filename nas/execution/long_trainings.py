@@ -26,7 +26,7 @@ from nas.execution.shielded import run_shielded
 from search_spaces.arch import Arch
 from search_spaces.model import build_model
 
-_VIEWS = 10  # of each image that a teacher is asked about
+_VIEWS = 10  # of each image that a teacher is asked about, where the recipe does not say it
 
 
 def trained_network(
@@ -69,7 +69,7 @@ def _train(artifact: Artifact, context: Context, recipe: Recipe, folder: Path, r
     model = artifact.model()
     learn = GuidedTraining(
         data=context.data,
-        recipe=recipe if context.teacher is None else replace(recipe, views=_VIEWS),
+        recipe=recipe if context.teacher is None else replace(recipe, views=recipe.views or _VIEWS),
         teacher=context.teacher and RememberingTeacher(context.teacher),
         seed=context.seed,
         checkpoint=folder.with_name(folder.name + ".partial") / "checkpoint.pt",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from compress.progress import progress
 from compress.quantization.int8.ptq import Quantize
 from compress.stage_interface import Stage
 from compress.training.recipe import FEW_IMAGES, Recipe, from_random_weights
+from compress.training.teachers import Teacher
 from hw_profiles.budget import violations
 from hw_profiles.devices.c99_program import deploys_c99
 from hw_profiles.profiling import profile
@@ -34,11 +36,12 @@ from nas.pipeline.time_plan import (
     seconds_after_training,
     time_plan,
 )
-from nas.pipeline.training_speed import training_speeds
+from nas.pipeline.training_speed import TrainingPace, teacher_speed, training_speeds
 from search_spaces.arch import Arch
 
 _TEACHER_SHARE, _DISTILL_SHARE, _PRUNE_SHARE = 0.15, 0.09, 0.05
 _SAMPLES = 5
+_NETWORK, _TEACHER = "images_per_second", "teacher_images_per_second"
 _TRAINING_SHARE = 0.6  # of the time, before more is known
 
 
@@ -128,28 +131,33 @@ def _seconds_at_the_end(job: Job) -> float:
     return C99_SECONDS if deploys_c99(job.device) else 0.0
 
 
-def winner_speed(arch: Arch, plan: TimePlan, job: Job, clock: Clock) -> float:
-    """Images a second that the chosen network trains at here, timed once and kept; the clock keeps what it needs after
-    its training."""
+def winner_pace(arch: Arch, plan: TimePlan, job: Job, clock: Clock, teacher: Teacher | None) -> TrainingPace:
+    """How fast the chosen network trains here and its teacher answers, timed once and kept; the clock keeps what the
+    network needs after its training."""
     kept = clock.path.with_name("winner_speed.json")
-    if not kept.is_file():
-        write_json(kept, {"images_per_second": training_speeds({"the winner": arch}).get("the winner", 0.0)})
-    speed = float(read_json(kept, "images_per_second")["images_per_second"])
-    clock.reserve = seconds_after_training(plan.images, speed, _seconds_at_the_end(job))
-    return speed
+    speeds = read_json(kept) if kept.is_file() else {}
+    if _NETWORK not in speeds:
+        speeds[_NETWORK] = training_speeds({"the winner": arch}).get("the winner", 0.0)
+    if teacher is not None and _TEACHER not in speeds:
+        speeds[_TEACHER] = teacher_speed(teacher, arch)
+    write_json(kept, speeds)
+    pace = TrainingPace(network=float(speeds[_NETWORK]), teacher=None if teacher is None else float(speeds[_TEACHER]))
+    clock.reserve = seconds_after_training(plan.images, pace.network, _seconds_at_the_end(job))
+    return pace
 
 
-def winner_recipe(recipe: Recipe, arch: Arch, plan: TimePlan, speed: float) -> Recipe:
-    """How the chosen network is trained in ``plan``, at so many images a second."""
+def winner_recipe(recipe: Recipe, arch: Arch, plan: TimePlan, pace: TrainingPace) -> Recipe:
+    """How the chosen network is trained in ``plan``, at this pace."""
+    recipe = replace(recipe, views=pace.views(plan.images, plan.train_seconds))
     if arch.weights is not None:
         return recipe
-    return from_random_weights(recipe, plan.images, plan.train_seconds * speed / plan.images)
+    return from_random_weights(recipe, plan.images, pace.epochs(plan.images, plan.train_seconds))
 
 
-def plan_facts(plan: TimePlan, recipe: Recipe, speed: float) -> dict[str, Any]:
+def plan_facts(plan: TimePlan, recipe: Recipe, pace: TrainingPace) -> dict[str, Any]:
     """The plan in JSON types, and how often the winner will see the images in its training."""
     assert recipe.seconds is not None
-    epochs = min(recipe.epochs, recipe.seconds * speed / plan.images)
+    epochs = min(recipe.epochs, pace.epochs(plan.images, recipe.seconds))
     log.info("plan: training the selected network for %s (about %.0f epochs)", duration(recipe.seconds), epochs)
     return {**plan.to_json(), "winner_epochs": epochs, "winner_augmentation": recipe.augmentation}
 

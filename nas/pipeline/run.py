@@ -21,7 +21,7 @@ from nas.errors import NothingFitsError, user_input
 from nas.execution.kept_processes import kept_processes
 from nas.execution.long_trainings import shielded_stages, trained_network
 from nas.pipeline.job import Job, prepare
-from nas.pipeline.planning import pays, plan_facts, planned, winner_recipe, winner_speed
+from nas.pipeline.planning import pays, plan_facts, planned, winner_pace, winner_recipe
 from nas.pipeline.run_folder import check_config, check_data, check_init, log, open_folder
 from nas.pipeline.search_phase import best_accuracy, check_feasible, chosen_network, searched_study
 from nas.pipeline.stage_plan import AUTO, baseline_of, int8_ladder, planned_stages, recipe_for, stage_names
@@ -86,11 +86,11 @@ def _all_phases(job: Job, folder: Path, clock: Clock) -> Result:
     if teacher_info.teacher is None:
         clock.weights = {name: weight for name, weight in clock.weights.items() if name != "teacher"}
     shipped = job.for_shipping() if plan is not None else job
-    speed = 0.0 if plan is None else winner_speed(arch, plan, job, clock)
+    pace = None if plan is None else winner_pace(arch, plan, job, clock, teacher_info.teacher)
     recipe, facts = _recipe(job, "train", clock), None
-    if plan is not None:
-        recipe = winner_recipe(recipe, arch, plan, speed)
-        facts = plan_facts(plan, recipe, speed)
+    if plan is not None and pace is not None:
+        recipe = winner_recipe(recipe, arch, plan, pace)
+        facts = plan_facts(plan, recipe, pace)
     # With a limit of time a teacher leads from the first step; without it the stage distill follows.
     leading = teacher_info if plan is not None else TeacherInfo()
     winner = _trained(shipped, SELECTED, arch, folder / "winner", recipe, teacher_info=leading)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
@@ -16,6 +18,7 @@ from compress.training.evaluation import training_place
 from compress.training.pace import wait_for
 from compress.training.recipe import Recipe, label_loss
 from compress.training.state import State
+from compress.training.teachers import Teacher
 from nas.errors import CrashError
 from nas.execution.shielded import run_shielded
 from nas.pipeline.run_folder import log
@@ -23,6 +26,43 @@ from search_spaces.arch import Arch
 from search_spaces.model import build_model
 
 _BATCH, _STEPS = 32, 4
+_MOST_VIEWS, _FEWEST_VIEWS = 10, 2
+_SHARE_OF_THE_TEACHER = 0.25  # of the time of a training, at most
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingPace:
+    """Images a second that a network trains at here, and that its teacher classifies, if it has one."""
+
+    network: float
+    teacher: float | None = None
+
+    def views(self, images: int, seconds: float) -> int | None:
+        """How many augmented versions of each image the teacher is asked about in a training of so many seconds: as
+        many as take it a quarter of them, 2 to 10. None without a teacher.
+
+        >>> TrainingPace(network=1800, teacher=800).views(images=45_000, seconds=900)
+        4
+        """
+        if self.teacher is None:
+            return None
+        paid = int(_SHARE_OF_THE_TEACHER * seconds * self.teacher / images)
+        return min(max(paid, _FEWEST_VIEWS), _MOST_VIEWS)
+
+    def epochs(self, images: int, seconds: float) -> float:
+        """How often the network sees the images in so many seconds, with the teacher's share of them taken off.
+
+        >>> pace = TrainingPace(network=1800, teacher=800)
+        >>> round(pace.epochs(images=45_000, seconds=900)), round(pace.epochs(images=45_000, seconds=90), 2)
+        (27, 1.11)
+        """
+        views = self.views(images, seconds) or 0
+        epoch = images / self.network if self.network else math.inf
+        asked = 0.0 if self.teacher is None else images / self.teacher
+        first = views * (epoch + asked)  # the seconds in which each version is new to the teacher
+        if seconds <= first:
+            return seconds / (epoch + asked)
+        return views + (seconds - first) / epoch
 
 
 def training_speeds(networks: Mapping[str, Arch]) -> dict[str, float]:
@@ -37,6 +77,24 @@ def training_speeds(networks: Mapping[str, Arch]) -> dict[str, float]:
         except CrashError:
             log.info("skipping %s: its training crashes on this machine", name)
     return found
+
+
+def teacher_speed(teacher: Teacher, arch: Arch) -> float:
+    """Images a second that the teacher classifies here at the resolution that the network reads."""
+    return float(run_shielded(_answers_per_second, teacher, arch.input_shape, what="timing the teacher"))
+
+
+def _answers_per_second(teacher: Teacher, input_shape: tuple[int, int, int]) -> float:
+    place = training_place()
+    pixels = torch.rand(_BATCH, *input_shape).to(place)
+
+    def timed() -> float:
+        start = time.perf_counter()
+        teacher(pixels)
+        wait_for(place)
+        return time.perf_counter() - start
+
+    return _BATCH / median([timed() for _ in range(_STEPS)][1:])
 
 
 def images_per_second(arch: Arch) -> float:

@@ -34,6 +34,7 @@ from hw_profiles import load_device, profile
 from hw_profiles.measurement.latency_measurement import compare
 from nas import search_networks
 from nas.execution.long_trainings import trained_network
+from nas.pipeline.training_speed import TrainingPace, teacher_speed, training_speeds
 from search_spaces import list_presets, preset
 from search_spaces.arch import Arch
 from tests.benchmarks.lines import extend, latest_by_case, read
@@ -56,6 +57,7 @@ class Race:
     search_time: str
     train_minutes: float
     seed: int
+    views: int | None = None
 
     @cached_property
     def data(self) -> Dataset:
@@ -92,34 +94,44 @@ class Race:
         """The trained network and its int8 form, each with a written file."""
         arch = self.arch(network)
         data = self.data.resized(*arch.input_shape[1:])
-        context = Context(
-            data=data, device=load_device("host"), seed=self.seed, teacher=OnnxTeacher(self.teacher, self.data)
-        )
-        recipe = from_random_weights(
-            Recipe(epochs=MANY_EPOCHS, seconds=60 * self.train_minutes, bfloat16=None), len(data.train)
-        )
-        trained = trained_network(arch, context, recipe, self.folder / network / "float", what=network)
-        home = self.folder / network / "int8"
+        teacher, seconds = OnnxTeacher(self.teacher, self.data), 60 * self.train_minutes
+        context = Context(data=data, device=load_device("host"), seed=self.seed, teacher=teacher)
+        pace = TrainingPace(network=training_speeds({network: arch})[network], teacher=teacher_speed(teacher, arch))
+        views = self.views or pace.views(len(data.train), seconds)
+        recipe = Recipe(epochs=MANY_EPOCHS, seconds=seconds, bfloat16=None, views=views)
+        recipe = from_random_weights(recipe, len(data.train))
+        home = self.file(network).parent
+        trained = trained_network(arch, context, recipe, home.with_name("float"), what=network)
         if not (home / "artifact.json").is_file():
             shutil.rmtree(home, ignore_errors=True)
             deploy(Quantize()(trained, context), context, home)
         return trained, Artifact.load(home)
 
     def file(self, network: str) -> Path:
-        return self.folder / network / "int8" / "model.int8.onnx"
+        views = f"_{self.views}_views" if self.views else ""
+        return self._in(f"{network}{views}")
 
-    def right(self, network: str) -> NDArray[np.bool_]:
+    @property
+    def first(self) -> Path:
+        """What the others are compared with."""
+        return self._in(FIRST)
+
+    def _in(self, name: str) -> Path:
+        return self.folder / name / "int8" / "model.int8.onnx"
+
+    def right(self, file: Path) -> NDArray[np.bool_]:
         """Which test images ONNX Runtime puts into the right class, (N,)."""
-        artifact = Artifact.load(self.file(network).parent)
+        artifact = Artifact.load(file.parent)
         test = self.data.resized(*artifact.source.input_shape[1:]).test
-        right: NDArray[np.bool_] = predict_onnx(self.file(network), test, artifact.preprocessing) == test.labels
+        right: NDArray[np.bool_] = predict_onnx(file, test, artifact.preprocessing) == test.labels
         return right
 
     def line(self, network: str) -> dict[str, Any]:
         """The results of one network, trained if need be."""
         trained, int8 = self.deployed(network)
-        right = self.right(network)
-        ratio, low, high = compare(self.file(network), self.file(FIRST), load_device("host"))
+        file = self.file(network)
+        right = self.right(file)
+        ratio, low, high = compare(file, self.first, load_device("host"))
         return {
             "arch": trained.source.id,
             "input_shape": trained.source.input_shape,
@@ -127,12 +139,13 @@ class Race:
             "limit_ms": self.limit_ms,
             "float_val_accuracy": trained.metrics["val_accuracy"],
             "val_accuracy": int8.metrics["val_accuracy"],
+            "views": self.views,
             "epochs": round(trained.metrics["training"]["epochs"], 1),
-            "file_bytes": self.file(network).stat().st_size,
+            "file_bytes": file.stat().st_size,
             "latency_ms": int8.metrics["latency_ms"],
             "latency_ratio": [ratio, low, high],
             "test_accuracy": float(right.mean()),
-            "beside_first": AccuracyChange.between(self.right(FIRST), right).to_dict(CONFIDENCE),
+            "beside_first": AccuracyChange.between(self.right(self.first), right).to_dict(CONFIDENCE),
         }
 
 
@@ -171,12 +184,15 @@ def main() -> None:
     parser.add_argument("--train-minutes", type=float, default=15)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--views", type=int, help="versions of each image that the teacher is asked about (default: as nas run)"
+    )
     parser.add_argument("--minutes", type=float, default=90)
     given = parser.parse_args()
-    race = Race(
-        given.data, given.teacher, given.out / str(given.seed), given.search_time, given.train_minutes, given.seed
-    )
-    extend(NAME, [(name, given.seed) for name in given.networks], lambda case, _: race.line(case), given.minutes)
+    folder = given.out / str(given.seed)
+    race = Race(given.data, given.teacher, folder, given.search_time, given.train_minutes, given.seed, given.views)
+    cases = {f"{name}, {given.views} views" if given.views else name: name for name in given.networks}
+    extend(NAME, [(case, given.seed) for case in cases], lambda case, _: race.line(cases[case]), given.minutes)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,9 @@ Both start from the same random weights, train on the same images for the same t
 the same test images. The plain recipe is the usual one: a ``DataLoader`` with torchvision's transforms (random crop with a
 padding of an eighth of the side, flip, normalisation) in batches of 128, SGD with Nesterov momentum 0.9, a learning rate of
 0.1 that a cosine over the time lowers to zero, weight decay 5e-4, float32.
+
+Two changes of the training loop can be tried by ``--ways``: ``averaged`` tests an exponential moving average of the weights
+(decay 0.999), ``growing`` trains at half of the resolution in the first third of the time and at three quarters in the second.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms  # type: ignore[import-untyped]
@@ -35,6 +39,8 @@ from tests.benchmarks.markdown import commits, table
 NAME = "final_training"
 BATCH_SIZE, LEARNING_RATE = 128, 0.1
 MANY_EPOCHS = 10_000.0
+EMA_DECAY = 0.999
+WAYS = ("fitnas", "plain", "averaged", "growing")
 
 
 class Augmented(TorchDataset[tuple[torch.Tensor, int]]):
@@ -72,6 +78,36 @@ def plain(model: torch.nn.Module, data: Dataset, seconds: float) -> float:
             steps += 1
 
 
+class Growing(torch.nn.Module):
+    """The network, given smaller images early in its training."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network, self.scale = network, 1.0
+
+    def set_share(self, share: float) -> None:
+        """How much of the training is over."""
+        self.scale = 0.5 if share < 1 / 3 else 0.75 if share < 2 / 3 else 1.0
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        if self.training and self.scale < 1:
+            pixels = F.interpolate(pixels, scale_factor=self.scale, mode="bilinear", antialias=True)
+        logits: torch.Tensor = self.network(pixels)
+        return logits
+
+
+def ours(way: str, model: torch.nn.Module, data: Dataset, seconds: float, seed: int) -> tuple[torch.nn.Module, float]:
+    """The network trained by fitnas's loop, with the change of this name, and the epochs that ran."""
+    recipe = from_random_weights(Recipe(epochs=MANY_EPOCHS, seconds=seconds, bfloat16=None), len(data.train))
+    if way == "growing":
+        growing = Growing(model)
+        return growing, train(growing, data, recipe, seed=seed, before_step=growing.set_share).epochs
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY), use_buffers=True)
+    step = (lambda share: average.update_parameters(model)) if way == "averaged" else None
+    epochs = train(model, data, recipe, seed=seed, before_step=step).epochs
+    return (average.module.eval() if way == "averaged" else model), epochs
+
+
 def run(data: Dataset, case: str, seed: int) -> dict[str, Any]:
     """Train one way for the minutes of the case, and test once."""
     minutes, way = case.split(" min / ")
@@ -83,8 +119,7 @@ def run(data: Dataset, case: str, seed: int) -> dict[str, Any]:
     if way == "plain":
         epochs = plain(model, data, seconds)
     else:
-        recipe = Recipe(epochs=MANY_EPOCHS, seconds=seconds, bfloat16=None)
-        epochs = train(model, data, from_random_weights(recipe, len(data.train)), seed=seed).epochs
+        model, epochs = ours(way, model, data, seconds, seed)
     took = time.perf_counter() - began
     return {
         "test_accuracy": round(accuracy(predict(model, data.test, data.preprocessing), data.test), 5),
@@ -120,6 +155,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="a folder of images, or an .npz")
     parser.add_argument("--train-minutes", type=float, nargs="+", default=[5, 10, 20])
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS[:2])
     parser.add_argument("--minutes", type=float, default=75)
     given = parser.parse_args()
     data = load_data(given.data)
@@ -127,7 +163,7 @@ def main() -> None:
         (f"{minutes:g} min / {way}", seed)
         for seed in range(given.seeds)
         for minutes in given.train_minutes
-        for way in ("fitnas", "plain")
+        for way in given.ways
     ]
     extend(NAME, cases, lambda case, seed: run(data, case, seed), given.minutes)
 

@@ -21,6 +21,7 @@ from tests.benchmarks.c99_tables import c99, trained_presets
 from tests.benchmarks.cell_latencies import cell_latencies
 from tests.benchmarks.compression_tables import deep_compression, encode_speed, promise, ptq
 from tests.benchmarks.device_tables import few_points, held_out_families
+from tests.benchmarks.equal_latency import equal_latency
 from tests.benchmarks.few_images import few_images
 from tests.benchmarks.final_training import final_training
 from tests.benchmarks.imagenet_int8 import imagenet_int8
@@ -113,23 +114,6 @@ def _features(sums: dict[str, list[float]], kinds: Sequence[str], by: str) -> li
     return [1.0, macs, moved] if by == "bytes" else [1.0, macs]
 
 
-def budget_run() -> str:
-    parts = ["## Winner and preset, trained as long\n"]
-    head = ("network", "val accuracy", "test accuracy", "parameters", "MACs", "file bytes", "latency ms", "reverted")
-    for line in read("budget_run"):
-        parts.append(
-            f"`python tests/benchmarks/budget_run.py`: {line['case']}, latency {line['latency']}, time {line['time']}, "
-            f"seed {line['seed']}, commit {line['commit']}, took {line['minutes']} min. {line['verdict']}.\n"
-        )
-        rows = [
-            (row["label"], f"{row['val_accuracy']:.2%}", f"{row['test_accuracy']:.2%}", row["params"], row["macs"],
-             row["file_bytes"], f"{row['latency_ms']:.3f}", row["rejection_reason"])
-            for row in line["rows"]
-        ]  # fmt: skip
-        parts.append(table(head, rows) + "\n")
-    return "\n".join(parts)
-
-
 def channel_multiple() -> str:
     lines = read("channel_multiple")
     rows = []
@@ -154,7 +138,7 @@ def channel_multiple() -> str:
 
 _SECTIONS = (
     held_out_families, few_points, cell_latencies, kit_threads, simulated_int8, timm_table, onnx_files, c99, c99_mlperf_tiny.section, boards, trained_presets, deep_compression, promise, automatic_plan, two_hundred, methods, ptq, ladder, imagenet_int8, imagenet_smallest, prune_peers, encode_speed, training_speed,
-    final_training, photographs, few_images, pretrained_start, search_samplers, halving, search_workers, search_overhead,
+    equal_latency, final_training, photographs, few_images, pretrained_start, search_samplers, halving, search_workers, search_overhead,
 )  # fmt: skip
 
 
@@ -164,7 +148,6 @@ def main() -> None:
         predictor(),
         profile_speed(),
         channel_multiple(),
-        budget_run(),
         *(section() for section in _SECTIONS),
     ]
     (ROOT / "docs" / "benchmarks.md").write_text("\n\n".join(filter(None, sections)).rstrip() + "\n")

@@ -41,6 +41,7 @@ from compress.training.evaluation import evaluate
 from compress.training.loop import train
 from compress.weight_codecs.onnx_storage import weights_of
 from hw_profiles import Budget, load_device
+from hw_profiles.onnx_io.session import open_session
 from search_spaces import build_model, preset
 from tests.parameters import quick, slow
 
@@ -410,9 +411,15 @@ class Ways(nn.Module):
         return x.mean((2, 3)).repeat(1, 10) if x.sum() > 0 else -x.mean((2, 3)).repeat(1, 10)
 
 
-class Told(nn.Module):
+class Heads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, 16, 3, 1, 1), nn.BatchNorm2d(16), nn.ReLU())
+        self.boxes, self.scores = nn.Conv2d(16, 4, 1), nn.Linear(16, 3)
+
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return {"logits": x.mean((2, 3))}
+        body = self.body(x)
+        return {"boxes": self.boxes(body), "scores": self.scores(body.mean((2, 3)))}
 
 
 def plain() -> nn.Sequential:
@@ -431,6 +438,16 @@ def broken(name: str, value: float) -> nn.Sequential:
 
 def flat(*shape: int) -> np.ndarray:
     return np.zeros(shape, np.float32)
+
+
+def test_a_module_of_two_outputs_is_quantized_by_images_and_encoded(data: Dataset, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    int8 = compress.quantize(Heads(), data.train.images[:32])
+    assert set(int8.metrics["val_snr_db_of_outputs"]) == {"boxes", "scores"}
+    assert int8.metrics["val_snr_db"] > 25
+    compress.encode(int8, tmp_path / "heads.fnz")
+    compress.decode(tmp_path / "heads.fnz", tmp_path / "heads.onnx")
+    assert [each.name for each in open_session(tmp_path / "heads.onnx").get_outputs()] == ["boxes", "scores"]
 
 
 @pytest.mark.parametrize(
@@ -481,7 +498,6 @@ def flat(*shape: int) -> np.ndarray:
         (lambda data, file: compress.quantize(broken("1.running_mean", np.nan), data), "finite weights, 1.running_mean has 1 of 32"),
         (lambda data, file: compress.quantize(broken("1.running_var", -1), data), "a variance must be at least 0, 1.running_var has -1"),
         (lambda data, file: compress.prune(spectral_norm(plain()[0]), data), "uses weight parametrizations, which are not supported"),
-        (lambda data, file: compress.encode(Told(), "x.fnz", input_shape=(1, 8, 8)), "Told: must have one output, a tensor, got dict"),
         (lambda data, file: compress.encode(ARCH, "x.fnz", input_shape=(3, 8, 8)), "must be that of the network"),
     ],
 )  # fmt: skip

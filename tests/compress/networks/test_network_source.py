@@ -157,9 +157,14 @@ class Ways(nn.Module):
         return x.mean((2, 3)) if x.sum() > 0 else -x.mean((2, 3))
 
 
-class Two(nn.Module):
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x.mean((2, 3)), x
+class Several(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.boxes, self.scores = nn.Conv2d(3, 4, 1), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> dict[str, object]:
+        boxes = self.boxes(x)
+        return {"boxes": boxes, "none": None, "input": [x, (self.scores(x.mean((2, 3))), boxes)], "mean": x.mean()}
 
 
 @pytest.mark.parametrize(
@@ -167,7 +172,6 @@ class Two(nn.Module):
     [
         (Random(), "Random: the exported file differs from the module"),
         (Ways(), "Ways: control flow that depends on the values of the input"),
-        (Two(), "one output, got 2"),
         (nn.Linear(3, 2), "Linear: cannot be run with an input of"),
     ],
 )
@@ -175,6 +179,29 @@ def test_a_module_that_cannot_be_exported_is_named(module: nn.Module, said: str)
     with pytest.raises(ValueError, match=said) as caught:
         export_module(module, (3, 5, 4))
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_several_outputs_have_the_names_of_their_places() -> None:
+    module = Several().eval()
+    session = open_session(export_module(module, (3, 5, 4)))
+    x = torch.rand(1, 3, 5, 4)
+    made = dict(zip((o.name for o in session.get_outputs()), session.run(None, {"input": x.numpy()}), strict=True))
+    assert list(made) == ["boxes", "input_0", "input_1_0", "input_1_1", "mean"]
+    assert np.allclose(made["boxes"], module.boxes(x).detach(), atol=1e-5)
+    assert np.array_equal(made["input_1_1"], made["boxes"])
+    assert np.array_equal(made["input_0"], x)
+    assert np.allclose(made["input_1_0"], module.scores(x.mean((2, 3))).detach(), atol=1e-5)
+
+
+def test_outputs_of_a_whole_batch_have_it_open() -> None:
+    class Pair(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            return x.mean((2, 3)), {"input": x + 1}
+
+    session = open_session(export_module(Pair(), (3, 5, 4)))
+    assert [(o.name, o.shape) for o in session.get_outputs()] == [
+        ("output_0", ["N", 3]), ("output_1_input", ["N", 3, 5, 4])
+    ]  # fmt: skip
 
 
 def test_a_graph_that_is_right_for_one_image_only_says_so() -> None:

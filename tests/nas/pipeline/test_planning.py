@@ -14,7 +14,7 @@ import torch
 
 from compress import Quantize
 from compress.training.loop import Recipe
-from compress.training.teachers import teacher_network
+from compress.training.teachers import ModuleTeacher, teacher_network
 from hw_profiles import load_device
 from nas.config import Config
 from nas.pipeline import plain_networks, planning
@@ -22,6 +22,8 @@ from nas.pipeline.job import Job, prepare
 from nas.pipeline.teacher import auto_teacher, may_be_trained, prepare_teacher
 from nas.pipeline.time_budget import Clock
 from nas.pipeline.time_plan import OF_THE_SPACE, TimePlan, seconds_after_training, time_plan
+from nas.pipeline.training_speed import TrainingPace, teacher_speed
+from search_spaces.model import build_model
 from search_spaces.presets import preset
 from search_spaces.trained_weights.weights_file import file_of_weights
 
@@ -69,23 +71,46 @@ def test_the_winners_speed_is_timed_once_and_decides_what_is_kept(
     monkeypatch.setattr(planning, "training_speeds", lambda networks: {name: next(speeds) for name in networks})
     plan, clock = plan_of(1000), Clock(tmp_path / "plan.json", 600.0, {})
     for _ in range(2):
-        assert planning.winner_speed(preset("resnet8"), plan, job, clock) == 100
+        assert planning.winner_pace(preset("resnet8"), plan, job, clock, None) == TrainingPace(network=100)
     assert clock.reserve == seconds_after_training(1438, 100) > plan.after_seconds
-    facts = planning.plan_facts(plan, Recipe(epochs=1000, seconds=143.8), 100)
+    facts = planning.plan_facts(plan, Recipe(epochs=1000, seconds=143.8), TrainingPace(network=100))
     assert facts["winner_epochs"] == pytest.approx(10)
     assert facts["lines"] == list(plan.lines())
+
+
+def test_a_slow_teacher_is_asked_about_fewer_versions_and_its_time_is_planned(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "training_speeds", lambda networks: dict.fromkeys(networks, 1000.0))
+    monkeypatch.setattr(planning, "teacher_speed", lambda teacher, arch: 100.0)
+    plan, clock, arch = plan_of(1000), Clock(tmp_path / "plan.json", 600.0, {}), preset("resnet8")
+    for _ in range(2):
+        pace = planning.winner_pace(arch, plan, job, clock, lambda pixels: pixels)
+        assert pace == TrainingPace(network=1000, teacher=100)
+    seconds = 4.1 * 4 * plan.images / 100
+    recipe = planning.winner_recipe(Recipe(epochs=1000), arch, replace(plan, train_seconds=seconds), pace)
+    assert recipe.views == 4
+    facts = planning.plan_facts(plan, replace(recipe, seconds=seconds), pace)
+    assert facts["winner_epochs"] == pytest.approx((seconds - 4 * plan.images / 100) * 1000 / plan.images)
+    assert planning.plan_facts(plan, replace(recipe, seconds=1.0), pace)["winner_epochs"] < 1000 / plan.images
+
+
+def test_the_teachers_speed_is_timed_at_the_networks_resolution(job: Job) -> None:
+    teacher = ModuleTeacher(build_model(preset("resnet8", input_shape=(1, 32, 32))), job.data.preprocessing)
+    small, large = (teacher_speed(teacher, preset("resnet8", input_shape=(1, side, side))) for side in (16, 128))
+    assert small > 2 * large > 0  # 64 times the work
 
 
 def test_few_images_seen_often_are_augmented_strongly_at_the_full_rate() -> None:
     recipe, arch, plan = Recipe(learning_rate=0.1), preset("resnet8"), plan_of(1000)
     slow = 59 * plan.images / plan.train_seconds
-    assert planning.winner_recipe(recipe, arch, plan, slow) == Recipe(learning_rate=0.4)
-    found = planning.winner_recipe(recipe, arch, plan, 1.02 * 60 / 59 * slow)
+    assert planning.winner_recipe(recipe, arch, plan, TrainingPace(network=slow)) == Recipe(learning_rate=0.4)
+    found = planning.winner_recipe(recipe, arch, plan, TrainingPace(network=1.02 * 60 / 59 * slow))
     assert found == Recipe(learning_rate=0.4, augmentation="strong")
     pretrained = replace(arch, weights=Path("weights.safetensors"))
-    assert planning.winner_recipe(recipe, pretrained, plan, 1000) == recipe
+    assert planning.winner_recipe(recipe, pretrained, plan, TrainingPace(network=1000)) == recipe
     many = replace(plan, images=10_000)
-    assert planning.winner_recipe(recipe, arch, many, 1e6) == recipe
+    assert planning.winner_recipe(recipe, arch, many, TrainingPace(network=1e6)) == recipe
 
 
 def test_a_teacher_has_a_share_where_it_sees_the_images_often_enough(job: Job, tmp_path: Path) -> None:
