@@ -18,6 +18,7 @@ from hw_profiles.onnx_io.reader import Names, read_with_names
 from hw_profiles.onnx_io.rewrites.half_precision import in_float32
 from hw_profiles.onnx_io.rewrites.normal_form import normal_form
 from hw_profiles.onnx_io.rewrites.runtime_folding import folded
+from hw_profiles.onnx_io.rewrites.subpixel_convolutions import make_subpixel
 from hw_profiles.onnx_io.untrusted_file import load_model, shown
 from hw_profiles.onnx_io.writable_ops import Place, writable_weights
 
@@ -30,7 +31,8 @@ _LEAST_OPSET = 14  # the first that has all operations which the writer writes
 
 def read_graph(source: Path | bytes, input_shape: InputShape = None) -> Graph:
     """The graph of a float32 file in its normal form (:func:`hw_profiles.onnx_io.rewrites.normal_form.normal_form`),
-    with constants and batch normalisation folded as ONNX Runtime folds them. One that computes in float16 is widened.
+    with constants and batch normalisation folded as ONNX Runtime folds them, and convolutions for transposed ones
+    (:func:`hw_profiles.onnx_io.rewrites.subpixel_convolutions.make_subpixel`). One that computes in float16 is widened.
 
     An operation that :func:`hw_profiles.onnx_io.writer.write_graph` can write is read with its weights; the nodes
     of any other stay as they are. Names of inputs and outputs, an open batch and metadata are those of the file.
@@ -56,6 +58,7 @@ def read_graph(source: Path | bytes, input_shape: InputShape = None) -> Graph:
     closed = None if isinstance(input_shape, Mapping) else input_shape
     normal = normal_form(given, input_shape=closed, opset=_LEAST_OPSET)
     _check_float(normal.graph)
+    make_subpixel(normal.graph)
     model = folded(normal)
     workload, names = read_with_names(model, input_shape)
     reader = _GraphReader(model, workload, names)

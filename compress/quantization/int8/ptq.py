@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from compress.quantization.int8.bias_correction import corrected_biases
 from compress.quantization.int8.calibration import (
     ACTIVATIONS,
     CALIBRATIONS,
+    LEVELS,
     Histogram,
     calibrated_range,
     scale_and_zero_point,
@@ -350,7 +352,8 @@ def activation_scales(
     workload: Workload, seen: Mapping[str, Histogram], calibration: str, *, signed: bool = False
 ) -> dict[str, tuple[float, int]]:
     """Scale and zero point of every tensor that is held as integers, from its histogram; a maximum, a view and what
-    only moves numbers have those of what they are taken of.
+    only moves numbers have those of what they are taken of. The mean of an image is no finer than a mean of integers:
+    ONNX Runtime cannot compute one that is 256 times finer, such as that of an image less its mean.
     """
     consumers = workload.consumers()
     ranges = {}
@@ -361,6 +364,10 @@ def activation_scales(
     for op in workload.ops:
         if op.kind in (*VIEWS, *MOVES, "max_pool") and op.inputs[0] in ranges:
             ranges[op.name] = ranges[op.inputs[0]]
+        elif op.kind == "global_avg_pool" and {op.name, op.inputs[0]} <= ranges.keys():
+            low, high = ranges[op.name]
+            step = scale_and_zero_point(*ranges[op.inputs[0]])[0] / math.prod(workload.shapes[op.inputs[0]][2:])
+            ranges[op.name] = low, max(high, low + (LEVELS - 1) * step)
     return {name: scale_and_zero_point(*both, signed=signed) for name, both in ranges.items()}
 
 

@@ -93,6 +93,16 @@ class Segmenter(nn.Module):
         return nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear")
 
 
+@pytest.mark.parametrize(
+    "up",
+    [nn.ConvTranspose2d(8, 4, 2, 2), nn.ConvTranspose2d(8, 8, 4, 2, 1, groups=2), nn.ConvTranspose2d(8, 3, 3, 2, 1, 1)],
+)
+def test_a_decoder_that_ends_in_a_transposed_convolution_is_a_program(up: nn.Module, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    middle = [nn.ConvTranspose2d(8, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU()]
+    program_of(nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), *middle, up), tmp_path, pictures())
+
+
 class Sums(nn.Module):
     """Ends in a sum over the pixels."""
 
@@ -164,6 +174,7 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     ),
     "written hard-swish": lambda: Between(lambda z: (z * nn.functional.relu6(z + 3) / 6).mean((2, 3))),
     "mean of a mean": lambda: Between(lambda z: torch.relu(z).mean(3).mean(2)),
+    "mean of an image less its mean": lambda: Between(lambda z: (z - z.mean((2, 3), keepdim=True)).mean((2, 3))),
     "layer scale": lambda: Between(lambda z: torch.relu(z * torch.linspace(0.1, 1, 16).view(1, -1, 1, 1)).mean((2, 3))),
 }
 
