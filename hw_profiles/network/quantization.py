@@ -18,7 +18,7 @@ Scales = NDArray[np.float32]
 ABSORBED = ("relu", "relu6")
 """Functions that the saturation of the operation before them computes."""
 _IN_INTEGERS = ("none", *ABSORBED, "sigmoid", "leaky_relu", "softmax")  # what is no function, and what has kernels
-_OF_WHOLE_TENSORS = ("LayerNormalization", "InstanceNormalization", "Resize", "Upsample")
+_OF_WHOLE_TENSORS = ("LayerNormalization", "InstanceNormalization", "Resize", "Upsample", "ReduceSum")
 _OF_TWO_TENSORS = ("Add", "Sub", "Mul")
 LARGEST_WEIGHT = 127
 LARGEST_BIAS = 2.0**31 - 1
