@@ -175,9 +175,6 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "written hard-swish": lambda: Between(lambda z: (z * nn.functional.relu6(z + 3) / 6).mean((2, 3))),
     "mean of a mean": lambda: Between(lambda z: torch.relu(z).mean(3).mean(2)),
     "mean of an image less its mean": lambda: Between(lambda z: (z - z.mean((2, 3), keepdim=True)).mean((2, 3))),
-    "softmax of sums": lambda: Between(
-        lambda z: (z * torch.softmax(torch.relu(z).sum((2, 3), keepdim=True), 1)).mean((2, 3))
-    ),
     "layer scale": lambda: Between(lambda z: torch.relu(z * torch.linspace(0.1, 1, 16).view(1, -1, 1, 1)).mean((2, 3))),
 }
 

@@ -261,6 +261,13 @@ def test_what_several_tensors_make_is_rounded_between_nodes_in_float() -> None:
     assert found == ["x", "a", "b", "c", "e", "f", "g"]
 
 
+def test_a_sum_is_rounded_and_a_mean_which_has_no_wider_range_is_not() -> None:
+    for kind, rounded in (("ReduceSum", ["a", "b"]), ("ReduceMean", [])):
+        nodes = [node("Conv", "x w", "a"), node(kind, "a axes", "b"), node("Softmax", "b")]
+        graph = read_graph(file_of(nodes, {"w": floats(6, 4, 3, 3), "axes": np.array([1, 2])}))
+        assert sorted(rounded_tensors(graph.workload)) == rounded
+
+
 def test_files_that_are_no_networks_are_refused() -> None:
     with pytest.raises(InputError, match="not an ONNX file"):
         read_graph(b"no")
