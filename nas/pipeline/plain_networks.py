@@ -7,6 +7,7 @@ import re
 from hw_profiles.budget import violations
 from nas.engine.candidate_evaluation import CandidateCost
 from nas.pipeline.job import Job
+from nas.pipeline.time_plan import EPOCHS_THAT_TRAIN
 from nas.pipeline.training_speed import training_speeds
 from search_spaces.arch import Arch
 from search_spaces.layout import resized, resolutions
@@ -14,7 +15,6 @@ from search_spaces.presets import list_presets, preset
 
 _FAMILIES = ("resnet8", "mobilenetv2", "mobilenetv3_small")
 _SMALLEST_SIDE, _HALVED_FIVE_TIMES = {"resnet8": 16}, 48
-_FEWEST_EPOCHS = 20.0
 _AT, _PIXELS = " at ", " px"
 
 
@@ -39,7 +39,7 @@ def plain_networks(job: Job, seconds: float) -> dict[str, float]:
         per_mac = timed[narrowest] * narrow.workload().macs
         speeds = {name: per_mac / arch.workload().macs for name, arch in networks}
         fastest[narrowest] = speeds[narrowest]
-        often = [name for name, speed in speeds.items() if speed * seconds >= _FEWEST_EPOCHS * images]
+        often = [name for name, speed in speeds.items() if speed * seconds >= EPOCHS_THAT_TRAIN * images]
         if often:
             chosen[often[0]] = speeds[often[0]]
     if not chosen and fastest:

@@ -78,7 +78,7 @@ def _all_phases(job: Job, folder: Path, clock: Clock) -> Result:
     check_feasible(job, folder)
     with user_input():
         plan, searching = planned(job, folder, clock)
-    study = searched_study(searching, folder, clock, plan.candidate_seconds if plan else None)
+    study = searched_study(searching, folder, clock, plan)
     arch = chosen_network(searching, study, folder / "winner.json")
     teacher_info = prepare_teacher(
         job.config, job.auto_teacher(), job.data, folder, clock, to_beat=best_accuracy(study)

@@ -89,7 +89,7 @@ def _search(config: str | Path | None, overrides: Mapping[str, Any]) -> NetworkS
         check_feasible(job, folder)
         with user_input():
             plan = planned_search(job, folder, clock)
-            study = searched_study(job, folder, clock, None if plan is None else plan.candidate_seconds)
+            study = searched_study(job, folder, clock, plan)
         write_text(folder / "trials.csv", trials_csv(study))
         winner = chosen_network(job, study, folder / "winner.json")
         clock.save()

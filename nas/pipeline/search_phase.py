@@ -31,6 +31,7 @@ from nas.pipeline.run_folder import FOLDERS_STUDY
 from nas.pipeline.shared_study import publish, record_of, shared_device
 from nas.pipeline.stage_plan import LONGEST
 from nas.pipeline.time_budget import Clock
+from nas.pipeline.time_plan import TimePlan
 from nas.samplers.registry import sampler_named
 from nas.samplers.trial_attributes import started
 from nas.storages.open_storage import open_storage
@@ -65,20 +66,22 @@ def _energy_note(job: Job) -> str:
     return f"; the limit of {job.asked.energy_mj:g} mJ allows {job.budget.latency_ms:.4g} ms on {job.device.name}"
 
 
-def searched_study(job: Job, folder: Path, clock: Clock, candidate_seconds: float | None = None) -> optuna.Study:
+def searched_study(job: Job, folder: Path, clock: Clock, plan: TimePlan | None = None) -> optuna.Study:
     """The search; candidates are trained in processes of their own, or by Ray.
 
     The study is kept in ``folder``, or at the storage of the config, where other machines may work on it too. With a
-    limit of time each candidate is trained for ``candidate_seconds`` where one is trained at a time, or else for so
-    long that the time is enough for 24; the best are scored again where the validation images do not tell them apart.
+    limit of time each candidate is trained for as long as ``plan`` says where one is trained at a time, or without a
+    plan for so long that the time is enough for 24; the best are scored again where the validation images do not tell
+    them apart.
     """
     config = job.config
     seconds = clock.seconds_for("search")
     layout = layout_of(job, folder, seconds)
-    each = None if seconds is None else candidate_seconds or _seconds_of_each(seconds)
+    each = None if seconds is None else plan.candidate_seconds if plan else _seconds_of_each(seconds)
     if each is not None and config.storage is None:
         each = min(each * layout.workers, _CANDIDATE_SECONDS[1])
-    recipe = replace(_recipe(job), epochs=config.search_epochs * (LONGEST if seconds else 1), seconds=each)
+    epochs = config.search_epochs * (LONGEST if seconds else 1)
+    recipe = replace(_recipe(job), epochs=min(epochs, plan.candidate_epochs) if plan else epochs, seconds=each)
     if config.storage is not None:
         publish(config, record_of(config, job.space, job.data, shared_device(job.device), recipe), job.init)
     with progress("search") as report:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from compress.training.recipe import FEW_IMAGES
 from hw_profiles.errors import InputError
 
 OF_THE_SPACE = "a network of the space"
@@ -20,6 +21,8 @@ _CANDIDATES = 24  # as many short trainings as a search should afford
 _FEWEST = {SMALL_SEARCH: 4, WIDE_SEARCH: 30}
 _USUAL_FEWEST = 8
 _EPOCHS_THAT_RANK, _IMAGES_THAT_RANK = 2, 30_000  # after one or the other networks can be ranked
+EPOCHS_THAT_TRAIN = 20.0
+"""A network that sees many images so often gains little from seeing them more often."""
 _SHORTEST, _LONGEST = 2.0, 60.0
 _BESIDE_TRAINING = 1.0  # seconds that a candidate takes to be proposed, built, measured and tested
 _BESIDE_TRAINING_ESTIMATED = 0.1  # the same where its latency is estimated, which needs no file
@@ -71,6 +74,24 @@ class TimePlan:
             f"the selected network will be trained for about {duration(self.train_seconds)}{epochs}; "
             f"{self.after_seconds:.0f} s are reserved for quantization, benchmarking and testing"
         )
+
+    @property
+    def candidate_epochs(self) -> float:
+        """How often a candidate sees the images at most; infinite if only its time says when it ends.
+
+        Of many images, those networks that the final training will show them often enough are compared after as many
+        epochs. After as many seconds, networks of a low resolution would lead, which learn faster and end worse.
+
+        >>> plan = time_plan(3600, 20, 45_000, {"resnet8 at 32 px": 1800})
+        >>> round(plan.candidate_seconds), round(plan.train_seconds / 60), round(plan.candidate_epochs, 2)
+        (48, 40, 0.67)
+        """
+        if self.images < FEW_IMAGES or not self.speeds:
+            return math.inf
+        if self.kind == SEARCH_ALONE:
+            return self.epochs
+        enough = EPOCHS_THAT_TRAIN * self.candidate_seconds / self.train_seconds
+        return max(enough, _IMAGES_THAT_RANK / self.images)
 
     def presets(self) -> tuple[str, ...]:
         """The known networks that are candidates, those first that see the images most often: a quarter of all

@@ -14,7 +14,8 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ class Race:
     train_minutes: float
     seed: int
     views: int | None = None
+    given: Mapping[str, Arch] = field(default_factory=dict)
 
     @cached_property
     def data(self) -> Dataset:
@@ -78,6 +80,8 @@ class Race:
 
     def arch(self, network: str) -> Arch:
         """What is trained under this name."""
+        if network in self.given:
+            return self.given[network]
         if network == "winner":
             return search_networks(
                 data=self.source, latency=f"{self.limit_ms:.5f}ms", time=self.search_time, seed=self.seed,
@@ -182,7 +186,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--search-time", default="40min")
     parser.add_argument("--train-minutes", type=float, default=15)
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
+    parser.add_argument("--networks", nargs="*", choices=NETWORKS, default=NETWORKS)
+    parser.add_argument("--arch", type=Path, nargs="+", default=[], help="further networks: files such as winner.json")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--views", type=int, help="versions of each image that the teacher is asked about (default: as nas run)"
@@ -190,8 +195,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=90)
     given = parser.parse_args()
     folder = given.out / str(given.seed)
-    race = Race(given.data, given.teacher, folder, given.search_time, given.train_minutes, given.seed, given.views)
-    cases = {f"{name}, {given.views} views" if given.views else name: name for name in given.networks}
+    archs = {path.stem: Arch.from_json(path.read_text()) for path in given.arch}
+    race = Race(
+        given.data, given.teacher, folder, given.search_time, given.train_minutes, given.seed, given.views, archs
+    )
+    names = [*given.networks, *archs]
+    cases = {f"{name}, {given.views} views" if given.views else name: name for name in names}
     extend(NAME, [(case, given.seed) for case in cases], lambda case, _: race.line(cases[case]), given.minutes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,14 +11,17 @@ from typing import Any, cast
 import optuna
 import pytest
 
+from compress.training.recipe import Recipe
 from hw_profiles.budget import violations
 from hw_profiles.errors import InputError
 from nas.config import Config
 from nas.engine.candidate_evaluation import CandidateCost
 from nas.pipeline import plain_networks as module
+from nas.pipeline import search_phase
 from nas.pipeline.job import Job, prepare
 from nas.pipeline.plain_networks import network_named, plain_networks
 from nas.pipeline.pretrained_start import likely_part
+from nas.pipeline.time_budget import Clock
 from nas.pipeline.time_plan import (
     OF_THE_SPACE,
     ONE_NETWORK,
@@ -100,6 +104,35 @@ def test_a_search_alone_gets_the_whole_time_and_says_how_often_candidates_see_th
         InputError, match=r"--time 20s is too short: training on 1,651 images on this machine takes at least 23s"
     ):
         search_plan(20, 10, HANDS, {})
+
+
+def test_many_images_are_seen_as_often_by_every_candidate_that_can_be_trained_often_enough() -> None:
+    plan = time_plan(1200, 20, 45_000, {"a": 1800})
+    assert plan.candidate_epochs == pytest.approx(20 * plan.candidate_seconds / plan.train_seconds)
+    assert 30_000 / 45_000 < plan.candidate_epochs < plan.candidate_seconds * 1800 / 45_000
+    long = time_plan(36_000, 20, 45_000, {"a": 1800})
+    assert long.candidate_epochs == pytest.approx(30_000 / 45_000)  # with fewer, candidates cannot be ranked
+    alone = search_plan(1200, 20, 45_000, {OF_THE_SPACE: 900})
+    assert alone.candidate_epochs == alone.epochs
+    assert hands().candidate_epochs == search_plan(1200, 20, 45_000, {}).candidate_epochs == math.inf
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(45_000, 45 / 60), (HANDS, 8)])
+def test_a_search_trains_candidates_as_often_as_its_plan_says(
+    job: Job, images: int, epochs: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes = list[Recipe]()
+
+    def search_candidates(job: Job, recipe: Recipe, *_: Any, **__: Any) -> optuna.Study:
+        recipes.append(recipe)
+        return optuna.create_study()
+
+    monkeypatch.setattr(search_phase, "search_candidates", search_candidates)
+    plan = replace(hands(), images=images, candidate_seconds=45, train_seconds=1200)
+    config = replace(job.config, workers=1)
+    clock = Clock(tmp_path / "plan.json", 900.0, {"search": 1.0})
+    search_phase.searched_study(replace(job, config=config), tmp_path, clock, plan)
+    assert [(each.epochs, each.seconds) for each in recipes] == [(pytest.approx(epochs), 45)]
 
 
 def test_where_no_known_network_fits_there_is_a_search_all_the_same() -> None:
