@@ -107,9 +107,9 @@ def test_a_search_alone_gets_the_whole_time_and_says_how_often_candidates_see_th
 
 
 def test_many_images_are_seen_as_often_by_every_candidate_that_can_be_trained_often_enough() -> None:
-    plan = time_plan(1200, 20, 45_000, {"a": 1800})
+    plan = time_plan(650, 20, 45_000, {"a": 1800})
     assert plan.candidate_epochs == pytest.approx(20 * plan.candidate_seconds / plan.train_seconds)
-    assert 30_000 / 45_000 < plan.candidate_epochs < plan.candidate_seconds * 1800 / 45_000
+    assert plan.candidate_epochs > 30_000 / 45_000
     long = time_plan(36_000, 20, 45_000, {"a": 1800})
     assert long.candidate_epochs == pytest.approx(30_000 / 45_000)  # with fewer, candidates cannot be ranked
     alone = search_plan(1200, 20, 45_000, {OF_THE_SPACE: 900})
@@ -128,6 +128,7 @@ def test_a_search_trains_candidates_as_often_as_its_plan_says(
         return optuna.create_study()
 
     monkeypatch.setattr(search_phase, "search_candidates", search_candidates)
+    monkeypatch.setattr(search_phase, "leading_trials", lambda study: [])
     plan = replace(hands(), images=images, candidate_seconds=45, train_seconds=1200)
     config = replace(job.config, workers=1)
     clock = Clock(tmp_path / "plan.json", 900.0, {"search": 1.0})
