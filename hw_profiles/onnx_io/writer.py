@@ -76,15 +76,19 @@ def write_graph(graph: Graph, quantization: Quantization | None = None) -> bytes
         producer_name="fitnas",
     )
     helper.set_model_props(model, dict(graph.metadata))
+    if graph.kept:
+        _check_kept(model)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def _check_kept(model: Any) -> None:
+    """Raise an InputError where nodes of others do not fit what is written around them."""
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
-        if not graph.kept:
-            raise
         reason = short_reason(error)
         raise InputError(f"the network cannot be written with nodes that are kept as they are ({reason})") from None
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
 
 
 def random_weights(workload: Workload, seed: int = 0) -> dict[str, NDArray[np.float32]]:
