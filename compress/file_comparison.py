@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.data.dataset import Dataset
+from compress.data.dataset import Dataset, Split
 from compress.data.network_inputs import NamedInputs, NetworkInputs, picture_record, sides_of
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.layer_errors import Feed, LayerError, difference, finite, layer_errors
@@ -96,16 +96,22 @@ def compare_files(one: bytes, other: bytes, data: Dataset, *, threshold: float =
         raise InputError(f"threshold must be above 0, got {threshold}")
     sides = [_Side.of(*files, data) for files in ((one, other), (other, one))]
     data = with_fitting_labels(data, sides[0].classes, "the first file")
+    batch = _one_batch(sides)
+    count = _in_whole_batches(len(data.test), batch)
+    if not count:
+        raise InputError(f"the files read {batch} examples at once: as many must be given, got {len(data.test)}")
     measured = _Measured(*sides)
-    for feeds in _paired(sides, _BATCH, len(data.test)):
+    for feeds in _paired(sides, batch or _BATCH, count):
         measured.add(feeds)
     outputs, predictions = measured.outputs(), measured.predictions()
     right = None
     if predictions is not None and data.test.is_labelled:
-        right = (accuracy(predictions[0], data.test), accuracy(predictions[1], data.test))
+        test = Split(data.test.images[:count], data.test.labels[:count])
+        right = (accuracy(predictions[0], test), accuracy(predictions[1], test))
     first = next(iter(outputs.values()))
+    examples = max(_in_whole_batches(min(_LAYER_EXAMPLES, count), batch), batch)
     return Comparison(
-        images=len(data.test),
+        images=count,
         accuracies=right,
         agreement=None if predictions is None else float(np.mean(predictions[0] == predictions[1])),
         outputs=outputs,
@@ -114,7 +120,7 @@ def compare_files(one: bytes, other: bytes, data: Dataset, *, threshold: float =
         largest_logit=first.largest,
         file_bytes=(len(one), len(other)),
         threshold=threshold,
-        layers=tuple(layer_errors((one, other), _paired(sides, _layer_batch(sides), _LAYER_EXAMPLES))),
+        layers=tuple(layer_errors((one, other), _paired(sides, batch or _layer_batch(sides), examples))),
     )
 
 
@@ -146,11 +152,20 @@ class _Side:
         classes = output[1] if len(output) == 2 and output[1] > 1 else None
         whole = isinstance(inputs, NamedInputs) and inputs.whole_calls
         numbers = sum(map(math.prod, workload.shapes.values()))
-        return cls(session, inputs, record, classes, 1 if whole else fixed_batch(session), numbers)
+        side = cls(session, inputs, record, classes, 1 if whole else fixed_batch(session), numbers)
+        return side if side.batch or side.takes_two() else replace(side, batch=1)
+
+    def takes_two(self) -> bool:
+        """Whether a file runs on two examples, as one does not that leaves the batch open but reshapes to sides of
+        one."""
+        try:
+            run_session(self.session, [self.session.get_outputs()[0].name], next(self.feeds(2, 2)))
+        except InputError:
+            return False
+        return True
 
     def feeds(self, size: int, count: int) -> Iterator[Feed]:
-        """What the calls read of the first ``count`` examples, so many at a time or as many as the file says."""
-        size = self.batch or size
+        """What the calls read of the first ``count`` examples, so many at a time."""
         given = self.inputs[:count]
         if isinstance(given, NamedInputs):
             yield from (as_feed(self.session, feed) for feed in given.feeds(size))
@@ -169,7 +184,7 @@ class _Measured:
         self.pairs = _pairs(*names)
         self.signal = dict.fromkeys(self.pairs, 0.0)
         self.noise = dict.fromkeys(self.pairs, 0.0)
-        self.largest = dict.fromkeys(self.pairs, (0.0, 0.0))
+        self.largest: dict[str, tuple[float, float]] = {}
         self.classes: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
 
     def add(self, feeds: tuple[Feed, Feed]) -> None:
@@ -184,22 +199,24 @@ class _Measured:
                     f"both files must make outputs of one shape, {name} is {np.shape(a)} in the first and "
                     f"{np.shape(b)} in the second"
                 )
+            if np.asarray(a).dtype.kind not in "fiub":  # text says nothing of differences
+                continue
             self._add_output(name, np.asarray(a), np.asarray(b))
             if i == 0 and tells_classes(np.asarray(a)):
                 self.classes.append((a.argmax(1), b.argmax(1)))
 
     def _add_output(self, name: str, a: NDArray[Any], b: NDArray[Any]) -> None:
-        if a.dtype.kind not in "fiub":  # text says nothing of differences
-            return
         exact, apart = finite(a), difference(a, b)
         self.signal[name] += float(np.square(exact).sum())
         self.noise[name] += float(np.square(apart).sum())
-        before = self.largest[name]
+        before = self.largest.get(name, (0.0, 0.0))
         ends = (float(np.abs(each).max(initial=0)) for each in (apart, exact))
         self.largest[name] = tuple(np.maximum(before, list(ends)).tolist())  # keeps a NaN
 
     def outputs(self) -> dict[str, OutputDifference]:
-        """What was found of each."""
+        """What was found of each, of numbers."""
+        if not self.largest:
+            raise InputError(f"both files must make an output of numbers, got {', '.join(self.pairs)} of other types")
         return {
             name: OutputDifference(
                 snr_db=_decibels(self.signal[name], self.noise[name]), largest_difference=apart, largest=largest
@@ -227,13 +244,21 @@ def _pairs(one: Sequence[str], other: Sequence[str]) -> dict[str, str]:
     return shared
 
 
-def _paired(sides: Sequence[_Side], size: int, count: int) -> Iterator[tuple[Feed, Feed]]:
+def _one_batch(sides: Sequence[_Side]) -> int:
+    """The size of batch that both files read, 0 where they take any."""
     batches = {side.batch for side in sides if side.batch}
     if len(batches) > 1:
         raise InputError(f"both files must read batches of one size, got {' and '.join(map(str, sorted(batches)))}")
-    if batches:
-        size, count = batches.pop(), min(count, *(len(side.inputs) for side in sides))
-        count -= count % size  # a rest that is no batch cannot be fed
+    return batches.pop() if batches else 0
+
+
+def _in_whole_batches(count: int, batch: int) -> int:
+    """How many examples can be fed: a rest that is no batch cannot."""
+    return count - count % batch if batch else count
+
+
+def _paired(sides: Sequence[_Side], size: int, count: int) -> Iterator[tuple[Feed, Feed]]:
+    """What both files read of the first ``count`` examples, so many at a time."""
     yield from zip(*(side.feeds(size, count) for side in sides), strict=True)
 
 

@@ -128,6 +128,12 @@ def in_a_function() -> onnx.ModelProto:
     return made
 
 
+def long_domain() -> onnx.ModelProto:
+    made = model(BODY, WEIGHTS)
+    made.opset_import[0].domain = "ai.onnx"
+    return made
+
+
 def sparse_weights() -> onnx.ModelProto:
     """One weight as places and values, the other one too, in a Constant node."""
     made = model([BODY[0], *BODY[1:]], {name: WEIGHTS[name] for name in "bd"})
@@ -164,6 +170,7 @@ FORMS: dict[str, Callable[[], onnx.ModelProto]] = {
     "an at sign": lambda: named("p2o@plain."),
     "a function of the file": in_a_function,
     "sparse weights": sparse_weights,
+    "the long name of the domain": long_domain,
 }
 
 

@@ -13,7 +13,9 @@ from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.untrusted_file import shown
 
 _SHIFT = {np.dtype(np.int8): 0, np.dtype(np.uint8): 128}
-_PASS_ON = ("DequantizeLinear", "QuantizeLinear", "Identity", "Dropout")
+_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
+_PASS_ON = (*_QUANTIZERS, "Identity", "Dropout")
+_USUAL_OPSET = 20
 _MULTIPLIES = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _INTEGER_NODES = "the C99 writer reads QuantizeLinear and DequantizeLinear around float operations (QDQ)"
 
@@ -79,14 +81,18 @@ class Graph:
         value = self.constants.get(name)
         return float(value.reshape(-1)[0]) if value is not None and value.size == 1 else None
 
+    @property
+    def opset(self) -> int:
+        """The version of ONNX's own operations."""
+        versions = [each.version for each in self.model.opset_import if each.domain in ("", "ai.onnx")]
+        return int(max(versions, default=_USUAL_OPSET))
+
     def in_integers(self, name: str) -> bool:
         """Whether a tensor that depends on the network's input is one of integers."""
-        while (node := self.producers.get(name)) is not None:
-            if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-                return bool(node.op_type == "QuantizeLinear")
-            name = next((i for i in node.input if i and i not in self.constants), "")
-        kinds = {value.name: value.type.tensor_type.elem_type for value in self.model.graph.input}
-        return kinds.get(name) in (TensorProto.UINT8, TensorProto.INT8)
+        quantizer, source = self._quantizer(name)
+        if quantizer is not None:
+            return bool(quantizer.op_type == "QuantizeLinear")
+        return self._input_type(source) in (TensorProto.UINT8, TensorProto.INT8)
 
     def constant(self, name: str) -> bool:
         """Whether a tensor is constant, integers behind DequantizeLinear included."""
@@ -102,7 +108,10 @@ class Graph:
         if maker is None or not self.constant(name):
             return None
         held, scales = self.constants[maker.input[0]], self._scales(maker, maker.input[1])
-        zero = self.constants[maker.input[2]].reshape(-1) if len(maker.input) > 2 else np.zeros(1, held.dtype)
+        given = self._zero_point(maker)
+        if given is None:
+            return None
+        zero = given.reshape(-1)
         sides = [1] * held.ndim
         if scales.size > 1:
             axis = self.attributes(maker).get("axis", 1) % held.ndim
@@ -119,7 +128,7 @@ class Graph:
         Raises:
             InputError: not one positive scale and an 8-bit zero point for the whole tensor.
         """
-        zero = self.constants.get(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(1, np.uint8)
+        zero = self._zero_point(node)
         scale = self.scalar(node.input[1])
         if zero is None or zero.dtype not in _SHIFT or zero.size != 1 or scale is None:
             kind = "none" if zero is None else f"{zero.dtype}, {zero.size} of them"
@@ -147,7 +156,7 @@ class Graph:
             raise InputError(f"{place(node)}: its weights must be integers and DequantizeLinear; quantize them")
         if values.dtype not in _SHIFT:
             raise InputError(f"{place(node)}: its weights must be 8-bit integers, got {values.dtype}")
-        zero = self.constants.get(maker.input[2]) if len(maker.input) > 2 else np.zeros(1, values.dtype)
+        zero = self._zero_point(maker)
         if zero is None or zero.dtype != values.dtype:
             raise InputError(f"{place(node)}: the zero point of its weights must be constant, of their type")
         scales = self._scales(node, maker.input[1])
@@ -169,7 +178,7 @@ class Graph:
         if maker is None or maker.op_type != "DequantizeLinear":
             values, held = self.constants.get(node.input[i]), None
         else:
-            values, held = self.constants.get(maker.input[0]), self._scales(node, maker.input[1])
+            values, held = self._less_zero_point(maker), self._scales(node, maker.input[1])
         if values is None or values.size != scales.size:
             raise InputError(f"{place(node)}: its bias must be constant, with a number for each output channel")
         if held is not None:
@@ -186,7 +195,7 @@ class Graph:
             return
         if node.op_type.startswith("QLinear") or node.op_type in ("QGemm", "ConvInteger", "MatMulInteger"):
             raise InputError(f"{place(node)}: {_INTEGER_NODES}; quantize with quant_format=QDQ")
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and len(node.input) < 2:
+        if node.op_type in _QUANTIZERS and len(node.input) < 2:
             raise InputError(f"{place(node)}: must have a scale")
         for name in node.output:
             self.producers[name] = node
@@ -195,8 +204,41 @@ class Graph:
         if node.op_type == "DequantizeLinear" and self.scalar(node.input[0]) is not None:
             self._dequantized_number(node)
 
+    def _zero_point(self, node: Any) -> NDArray[Any] | None:
+        """Of a QuantizeLinear or DequantizeLinear: 0 where it says none, None where it is not constant."""
+        name = node.input[2] if len(node.input) > 2 else ""
+        return self.constants.get(name) if name else np.zeros(1, self._integers_of(node))
+
+    def _integers_of(self, node: Any) -> Any:
+        """The type that a QuantizeLinear makes or a DequantizeLinear reads, where no zero point says it."""
+        if node.op_type == "QuantizeLinear":
+            return helper.tensor_dtype_to_np_dtype(self.attributes(node).get("output_dtype") or TensorProto.UINT8)
+        if node.input[0] in self.constants:
+            return self.constants[node.input[0]].dtype
+        quantizer, source = self._quantizer(node.input[0])
+        zero = None if quantizer is None else self._zero_point(quantizer)
+        return helper.tensor_dtype_to_np_dtype(self._input_type(source)) if zero is None else zero.dtype
+
+    def _quantizer(self, name: str) -> tuple[Any | None, str]:
+        """The QuantizeLinear or DequantizeLinear that a tensor comes of, or None and the network's input."""
+        while (node := self.producers.get(name)) is not None and node.op_type not in _QUANTIZERS:
+            name = next((i for i in node.input if i and i not in self.constants), "")
+        return node, name
+
+    def _input_type(self, name: str) -> int:
+        kinds = {value.name: value.type.tensor_type.elem_type for value in self.model.graph.input}
+        return int(kinds.get(name, TensorProto.FLOAT))
+
+    def _less_zero_point(self, node: Any) -> NDArray[Any] | None:
+        """The constant integers that a DequantizeLinear reads, without its zero point."""
+        values, zero = self.constants.get(node.input[0]), self._zero_point(node)
+        if values is None or zero is None or zero.size not in (1, values.size):
+            return None
+        found: NDArray[Any] = values.reshape(-1).astype(np.int64) - zero.reshape(-1).astype(np.int64)
+        return found
+
     def _dequantized_number(self, node: Any) -> None:
-        zero = self.scalar(node.input[2]) if len(node.input) > 2 else 0.0
+        zero = self.scalar(node.input[2]) if len(node.input) > 2 and node.input[2] else 0.0
         number, scale = self.scalar(node.input[0]), self.scalar(node.input[1])
         if number is not None and zero is not None and scale is not None:
             self.constants[node.output[0]] = np.array(np.float32(number - zero) * np.float32(scale))

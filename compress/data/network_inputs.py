@@ -15,6 +15,7 @@ from compress.data.unknown_preprocessing import UnknownPreprocessing
 from hw_profiles.errors import InputError
 from hw_profiles.network.graph import Value
 from hw_profiles.network.workload import InputShape
+from hw_profiles.onnx_io.session import as_type
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +66,16 @@ class NamedInputs:
         """Of each input in one call, without its first axis."""
         first = 2 if self.whole_calls else 1
         return {name: array.shape[first:] for name, array in self.arrays.items()}
+
+    def filled(self, size: int) -> NamedInputs:
+        """As many as whole batches of ``size`` take, those from the first on twice; calls as they are.
+
+        >>> NamedInputs({"a": np.arange(3)}).filled(5).arrays["a"].tolist()
+        [0, 1, 2, 0, 1]
+        """
+        if self.whole_calls or not size or len(self) % size == 0:
+            return self
+        return self[np.arange(-(-len(self) // size) * size) % len(self)]
 
     def feeds(self, size: int) -> Iterator[dict[str, NDArray[Any]]]:
         """What each call reads: ``size`` of N, the last one the rest; or a whole call."""
@@ -191,7 +202,7 @@ def checked_inputs(inputs: Sequence[Value], images: Inputs) -> NamedInputs:
     for each in inputs:
         array = images.arrays[each.name]
         check_images(array, each.shape if images.whole_calls else each.shape[1:])
-        arrays[each.name] = np.asarray(array, helper.tensor_dtype_to_np_dtype(each.data_type))
+        arrays[each.name] = as_type(each.name, array, np.dtype(helper.tensor_dtype_to_np_dtype(each.data_type)))
     return NamedInputs(arrays, images.whole_calls)
 
 

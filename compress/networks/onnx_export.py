@@ -25,7 +25,7 @@ from compress.training.evaluation import predict
 from compress.weight_codecs.apply_formats import store_formats
 from hw_profiles.errors import InputError
 from hw_profiles.network.workload import WEIGHTED, Workload
-from hw_profiles.onnx_io.session import as_feed, fixed_batch, open_session
+from hw_profiles.onnx_io.session import as_feed, fixed_batch, open_session, run_session
 from hw_profiles.onnx_io.untrusted_file import load_model
 from hw_profiles.onnx_io.writer import write_onnx
 from search_spaces.arch import Arch
@@ -146,27 +146,44 @@ def onnx_outputs(
     model: bytes | Path, images: Any, preprocessing: Preprocessing, batch_size: int = 250
 ) -> dict[str, NDArray[Any]]:
     """All outputs (N, ...) by name that ONNX Runtime makes of images (N, H, W, C), or of inputs as the network reads
-    them. Of a file for batches of one size the rest that is no whole batch is left out.
+    them. Of a file for batches of one size the last one is filled up; one that says that it takes any number, and does
+    not, reads one at a time.
+
+    Raises:
+        InputError: it cannot be run on these inputs.
     """
     session = open_session(model)
     names = [output.name for output in session.get_outputs()]
-    feeds = _feeds(session, images, preprocessing, fixed_batch(session), batch_size)
-    made = [session.run(names, feed) for feed in feeds]
-    return {name: _joined(parts) for name, parts in zip(names, zip(*made, strict=True), strict=True)}
+    fixed = fixed_batch(session)
+    try:
+        feeds = _feeds(session, images, preprocessing, fixed or batch_size, filled=bool(fixed))
+        made = [run_session(session, names, feed) for feed in feeds]
+    except InputError:
+        if fixed or batch_size == 1:
+            raise
+        return onnx_outputs(model, images, preprocessing, batch_size=1)
+    joined = {name: _joined(parts) for name, parts in zip(names, zip(*made, strict=True), strict=True)}
+    whole = isinstance(images, NamedInputs) and images.whole_calls
+    read = len(images) if whole or not fixed else len(made) * fixed
+    return {
+        name: each[: len(each) * len(images) // read] if len(each) % read == 0 else each
+        for name, each in joined.items()
+    }
 
 
 def _feeds(
-    session: Any, images: Any, preprocessing: Preprocessing, fixed: int, batch_size: int
+    session: Any, images: Any, preprocessing: Preprocessing, size: int, *, filled: bool
 ) -> Iterator[dict[str, Any]]:
-    """What each call reads."""
-    size = fixed or batch_size
-    if isinstance(images, NamedInputs):
-        whole = images if images.whole_calls or not fixed else images[: len(images) - len(images) % fixed]
-        yield from (as_feed(session, feed) for feed in whole.feeds(size))
+    """What each call reads; where it is ``filled``, the last one as much as the others."""
+    if isinstance(images, NamedInputs) and images.whole_calls:
+        yield from (as_feed(session, feed) for feed in images.feeds(size))
         return
-    name = session.get_inputs()[0].name
-    for start in range(0, len(images) - fixed + 1 if fixed else len(images), size):
-        yield as_feed(session, {name: preprocessing.tensor(images[start : start + size])})
+    name, count = session.get_inputs()[0].name, len(images)
+    for start in range(0, count, size):
+        rows: Any = np.arange(start, start + size) % count if filled else slice(start, start + size)
+        part = images[rows]
+        arrays = part.arrays if isinstance(part, NamedInputs) else {name: preprocessing.tensor(part)}
+        yield as_feed(session, arrays)
 
 
 def _joined(parts: Sequence[Any]) -> NDArray[Any]:

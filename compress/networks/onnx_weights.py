@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
-import onnx
 import torch
 from onnx import numpy_helper
 from torch import nn
@@ -19,6 +18,7 @@ from compress.weight_codecs.onnx_storage import Weight, tensors_of, weights_of
 from compress.weight_codecs.sparse_formats import sparse_format, zeros_alone
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import TensorFormat
+from hw_profiles.onnx_io.graph_edges import check_valid
 from hw_profiles.onnx_io.rewrites.half_precision import in_float32
 from hw_profiles.onnx_io.rewrites.normal_form import normal_form
 from hw_profiles.onnx_io.untrusted_file import load_model
@@ -40,9 +40,9 @@ def with_changed_weights(artifact: Artifact, change: Change) -> Artifact:
         stored = {f"{name}.weight": each for name, each in change(module, layers_of(artifact, module)).items()}
         return replace(artifact.with_model(module), weight_formats={**artifact.weight_formats, **stored})
     given = load_model(onnx_bytes(artifact))
-    model = normal_form(given)
-    if not weights_of(model.graph):
-        model = normal_form(in_float32(given))
+    model, wide = normal_form(given), in_float32(given)
+    if wide is not given:
+        model = max(model, normal_form(wide), key=lambda each: len(weights_of(each.graph)))
     weights = {weight.name: weight for weight in weights_of(model.graph)}
     if not weights:
         raise InputError(
@@ -55,7 +55,7 @@ def with_changed_weights(artifact: Artifact, change: Change) -> Artifact:
     for name, layer in layers.items():
         value = weights[name].shaped(layer.weight.detach().numpy())
         tensors[name].CopyFrom(numpy_helper.from_array(value, tensors[name].name))
-    onnx.checker.check_model(model)
+    check_valid(model)
     read_by = {node.input[1]: node.output[0] for node in model.graph.node if len(node.input) > 1}
     operations = {op.name: op.weight for op in artifact.workload().ops}
     stored = {operations[read_by[n]]: each for n, each in formats.items() if read_by[n] in operations}

@@ -91,7 +91,9 @@ def distance(got: NDArray[Any], expected: NDArray[Any]) -> float:
     if got.shape != expected.shape:
         return float("inf")
     found, wanted = np.asarray(got, np.float64), np.asarray(expected, np.float64)  # of truth values as well
-    return float(np.abs(wanted - found).max(initial=0) / max(np.abs(wanted).max(initial=0), 1e-6))
+    with np.errstate(invalid="ignore"):
+        apart = np.where(found == wanted, 0.0, np.abs(wanted - found))  # as infinity may be
+    return float(apart.max(initial=0.0) / max(np.abs(wanted[np.isfinite(wanted)]).max(initial=0.0), 1e-6))
 
 
 def _distance(data: bytes, feed: Mapping[str, NDArray[np.float32]], expected: Sequence[NDArray[Any]]) -> float:

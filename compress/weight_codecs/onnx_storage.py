@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import TensorFormat
+from hw_profiles.onnx_io.graph_edges import check_valid
 from hw_profiles.onnx_io.rewrites.normal_form import normal_form
 from hw_profiles.onnx_io.untrusted_file import load_model, shown
 
@@ -104,7 +104,7 @@ def weights_of(graph: Any) -> list[Weight]:
 
     >>> from hw_profiles.onnx_io.writer import write_onnx
     >>> from search_spaces import preset
-    >>> model = onnx.load_model_from_string(write_onnx(preset("resnet8").workload()))
+    >>> model = load_model(write_onnx(preset("resnet8").workload()))
     >>> [weight.rows.shape for weight in weights_of(model.graph)][-2:]
     [(64, 32), (10, 64)]
     """
@@ -150,7 +150,7 @@ def replaced(model: Any, stored: Mapping[str, Stored]) -> Any:
 def written(model: Any) -> bytes:
     """The bytes of the model, once it is valid."""
     model.ir_version = max(model.ir_version, _LEAST_IR)
-    onnx.checker.check_model(model)
+    check_valid(model)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 

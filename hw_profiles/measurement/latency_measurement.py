@@ -140,7 +140,7 @@ def _runner(model: bytes | Path, threads: int, input_shape: InputShape = None) -
 def _numbers(spec: Any, sides: tuple[int, ...] | None) -> NDArray[Any]:
     """What an input is given: batch 1 unless the file says another."""
     own = [side if isinstance(side, int) and side > 0 else 1 for side in spec.shape]
-    shape = own if sides is None else [*own[:1], *sides]
+    shape = [*(own[:1] or [1]), *sides] if sides else own
     if spec.type == "tensor(string)":
         raise InputError(f"input {spec.name}: models with string inputs cannot be measured")
     if spec.type in _FLOAT_TYPES:

@@ -47,9 +47,9 @@ class Quantization:
 
 
 def quantized_tensors(workload: Workload) -> list[str]:
-    """The tensors that an int8 runtime keeps: all but those which a ReLU reads at once.
+    """The tensors that an int8 runtime keeps: all but those which a ReLU alone reads.
 
-    The ReLU is absorbed by the saturation of the operation before it; the output stays float.
+    The ReLU is absorbed by the saturation of the operation before it.
     """
     consumers = workload.consumers()
     producers = {op.name: op for op in workload.ops}
@@ -58,6 +58,7 @@ def quantized_tensors(workload: Workload) -> list[str]:
         made_by = producers.get(name)
         return (
             made_by is not None
+            and name != workload.output
             and made_by.kind in (*WEIGHTED, "add")
             and len(consumers[name]) == 1
             and consumers[name][0].function in ABSORBED

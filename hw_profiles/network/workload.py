@@ -29,7 +29,8 @@ class Op:
 
     - with weights: conv (out, in / groups, height, width), conv_transpose (in, out / groups, height, width), linear
       (out, in);
-    - of two tensors: matmul, add, mul (subtraction and division as well);
+    - of two tensors: matmul (with a constant of more than two axes: (..., in, out), whichever side it stands on), add,
+      mul (subtraction and division as well);
     - of one: activation (``function`` says which, softmax and layer_norm among them), global_avg_pool, avg_pool,
       max_pool, reduce, affine (a normalisation that could not be folded);
     - that only move numbers: concat, slice, pad, transpose, resize, gather, expand;
@@ -168,7 +169,8 @@ class Workload:
             positions = math.prod(self.shapes[op.name]) // op.weight_shape[0]
             return positions * math.prod(op.weight_shape)
         if op.kind == "matmul":
-            return math.prod(self.shapes[op.name]) * self.shapes[op.inputs[0]][-1]
+            summed = op.weight_shape[-2:][0] if op.weight_shape else self.shapes[op.inputs[0]][-1]
+            return math.prod(self.shapes[op.name]) * summed
         return 0
 
     def weights(self) -> dict[str, Shape]:

@@ -60,8 +60,7 @@ def _slice(values: list[Any], attributes: Attributes) -> Value:
     index = [slice(None)] * x.ndim
     for i, (start, end) in enumerate(zip(starts or (), ends or (), strict=True)):
         step = 1 if steps is None else int(steps[i])
-        stop = None if step < 0 and end < -x.shape[0] else end
-        index[i if axes is None else axes[i]] = slice(start, stop, step)
+        index[i if axes is None else axes[i]] = slice(start, end, step)
     result: Value = x[tuple(index)]
     return result
 
@@ -111,7 +110,7 @@ _ARITHMETIC: dict[str, Callable[[list[Any], Attributes], Any]] = {
     "Sub": lambda v, _: v[0] - v[1],
     "Mul": lambda v, _: v[0] * v[1],
     "Div": _divide,
-    "Mod": lambda v, _: np.mod(v[0], v[1]),
+    "Mod": lambda v, a: (np.fmod if a.get("fmod") else np.mod)(v[0], v[1]),
     "Pow": lambda v, _: np.power(v[0], v[1]),
     "Neg": lambda v, _: -v[0],
     "Abs": lambda v, _: np.abs(v[0]),

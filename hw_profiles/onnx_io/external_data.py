@@ -20,15 +20,20 @@ _BYTES = {
 }  # fmt: skip
 
 
-def external_tensors(model: Any) -> list[Any]:
-    """The tensors of a model whose numbers lie outside of it, those in subgraphs and functions too."""
-    found = [*tensors_in(model.graph.node), *_held(model.graph)]
+def all_tensors(model: Any) -> Iterator[Any]:
+    """The tensors that a model holds, those in nodes, subgraphs and functions too."""
+    yield from _tensors_in(model.graph.node)
+    yield from _held(model.graph)
     for function in model.functions:
-        found += tensors_in(function.node)
-    return [tensor for tensor in found if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data]
+        yield from _tensors_in(function.node)
 
 
-def tensors_in(nodes: Any) -> Iterator[Any]:
+def external_tensors(model: Any) -> list[Any]:
+    """The tensors of a model whose numbers lie outside of it."""
+    return [each for each in all_tensors(model) if each.data_location == TensorProto.EXTERNAL or each.external_data]
+
+
+def _tensors_in(nodes: Any) -> Iterator[Any]:
     """The tensors in the attributes of nodes, and all tensors of the graphs that they hold."""
     for node in nodes:
         for attribute in node.attribute:
@@ -39,7 +44,7 @@ def tensors_in(nodes: Any) -> Iterator[Any]:
                 yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
             for inner in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
                 yield from _held(inner)
-                yield from tensors_in(inner.node)
+                yield from _tensors_in(inner.node)
 
 
 def embed(model: Any, path: Path, most_bytes: int) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import onnx
 from onnx import helper, numpy_helper
 
-from hw_profiles.errors import InputError
+from hw_profiles.errors import InputError, short_reason
 from hw_profiles.onnx_io.shapes import where
 from hw_profiles.onnx_io.untrusted_file import shown
+
+_OF_A_TENSOR = "ReverseSequence"
 
 
 def check_order(graph: Any) -> None:
@@ -68,13 +71,25 @@ def subgraphs(node: Any) -> Iterator[Any]:
         yield from attribute.graphs
 
 
+def check_valid(model: Any) -> None:
+    """Raise an InputError where ONNX's checker refuses what was made of a file.
+
+    >>> check_valid(helper.make_model(helper.make_graph([], "g", [], [])))
+    """
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise InputError(f"the changed file would not be valid ({short_reason(error)})") from None
+
+
 def check_straight(node: Any) -> None:
     """Raise an InputError where a node holds graphs of its own or makes sequences: algorithms follow tensors alone.
 
     >>> from onnx.helper import make_node
     >>> check_straight(make_node("Relu", ["x"], ["y"]))
     """
-    if any(True for _ in subgraphs(node)) or "Sequence" in node.op_type:
+    makes_sequence = "Sequence" in node.op_type and node.op_type != _OF_A_TENSOR
+    if any(True for _ in subgraphs(node)) or makes_sequence:
         raise InputError(
             f"{where(node)}: control flow and sequences are not followed: only encode and decode take such a file"
         )

@@ -25,7 +25,7 @@ def input_shapes(values: Sequence[Any], given: InputShape) -> list[Shape]:
     """
     if not values:
         raise InputError("a network must have an input, got none")
-    if len(values) == 1 and len(_dims(values[0])) < 2:
+    if len(values) == 1 and states_shape(values[0]) and len(_dims(values[0])) < 2:
         raise InputError(
             f"input {shown(values[0].name)} must have a batch and further dimensions, got {len(_dims(values[0]))} axes"
         )
@@ -42,7 +42,7 @@ def _by_name(values: Sequence[Any], given: InputShape) -> Mapping[str, tuple[int
         if unknown:
             raise InputError(f"input_shape must name inputs of the network ({_listed(names)}), got {_listed(unknown)}")
         return given
-    is_open = [value.name for value in values if None in _dims(value)[1:]]
+    is_open = [value.name for value in values if None in _dims(value)[1:] or not states_shape(value)]
     if len(values) > 1 and len(is_open) > 1:
         raise InputError(
             f"input_shape must say which input it is for, such as {{{is_open[0]!r:.80}: {tuple(given)}}}: the inputs "
@@ -53,6 +53,12 @@ def _by_name(values: Sequence[Any], given: InputShape) -> Mapping[str, tuple[int
 
 def _shape(value: Any, given: tuple[int, ...] | None) -> Shape:
     """The sides of the file, or the given ones where the file leaves them open; an open batch is 1."""
+    if not states_shape(value):
+        if given is None:
+            raise InputError(
+                f"input {shown(value.name)} says nothing of its dimensions; specify them, e.g. --input-shape 3x224x224"
+            )
+        return (1, *given)
     dims = _dims(value)
     if not dims:
         return ()
@@ -69,6 +75,11 @@ def _shape(value: Any, given: tuple[int, ...] | None) -> Shape:
             "specify them, e.g. --input-shape 3x224x224"
         )
     return (batch or 1, *(side for side in shape if side is not None))
+
+
+def states_shape(value: Any) -> bool:
+    """Whether a file says how many axes an input or output has."""
+    return bool(value.type.tensor_type.HasField("shape"))
 
 
 def _dims(value: Any) -> list[int | None]:

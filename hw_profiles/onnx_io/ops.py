@@ -110,7 +110,7 @@ def _matmul(node: Node) -> Op:
             shape = node.input_shape(i)
             if len(shape) == 2:
                 return Op(node.name, "linear", node.x, shape[::order])
-            return Op(node.name, "matmul", node.x, shape)
+            return Op(node.name, "matmul", node.x, (*shape[:-2], *shape[-2:][::-order]))
     return Op(node.name, "matmul", node.x)
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import onnx
 from onnx import TensorProto
 
+from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import FLOAT32, TensorFormat
-from hw_profiles.onnx_io.shapes import Constant, Tensors, element_bits
+from hw_profiles.onnx_io.shapes import Constant, Tensors, element_bits, where
 
 _NOT_OF_ONNX = ("channels_last", "activation", "activation_params")  # attributes of ONNX Runtime's operations
 _FLOATS = ("FLOAT", "DOUBLE", "BFLOAT")
@@ -51,6 +52,9 @@ _OPERATIONS: Mapping[str, _Integer] = {
 def as_float(node: Any, tensors: Tensors) -> tuple[Any, int | None]:
     """The node as a float one and the integer type that its output is stored in; any other node as it is, and None.
 
+    Raises:
+        InputError: one that reads images with the channels last.
+
     >>> from onnx import ModelProto
     >>> from onnx.helper import make_node
     >>> node = make_node("QLinearSigmoid", ["x", "s", "z", "t", "u"], ["y"], domain="com.microsoft")
@@ -88,6 +92,11 @@ def format_of(data_type: int) -> TensorFormat:
 
 
 def _float(node: Any, kind: str, inputs: list[str]) -> Any:
+    if any(each.name == "channels_last" and each.i for each in node.attribute):
+        raise InputError(
+            f"{where(node)}: images with the channels last, as ONNX Runtime makes them when it stores its optimized "
+            "graph, are not followed: use the file that it was made of"
+        )
     attributes = [a for a in node.attribute if a.name not in _NOT_OF_ONNX]
     result = onnx.NodeProto(op_type=kind, name=node.name, input=inputs, output=node.output)
     result.attribute.extend(attributes)

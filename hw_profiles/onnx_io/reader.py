@@ -26,12 +26,13 @@ from hw_profiles.onnx_io.patterns import Pattern, find_patterns
 from hw_profiles.onnx_io.quantized_ops import as_float, format_of
 from hw_profiles.onnx_io.rewrites.normal_form import inlined
 from hw_profiles.onnx_io.rewrites.stored_weights import stored_weights
-from hw_profiles.onnx_io.shapes import Constant, Tensors, check_shape, read_constant, where
+from hw_profiles.onnx_io.shapes import OWN_DOMAINS, Constant, Tensors, check_shape, read_constant, where
 from hw_profiles.onnx_io.untrusted_file import load_model, read_metadata, shown
 
 __all__ = ["read_metadata", "read_onnx", "read_without_dead_channels"]
 
-_UNCHANGED = ("Identity", "Dropout", "DequantizeLinear", "QuantizeLinear")
+_UNCHANGED = ("Identity", "Dropout")
+_QUANTIZERS = ("DequantizeLinear", "QuantizeLinear")
 _KEEP_SHAPE = (
     "Cast", "Expand", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Pad", "Resize", "Upsample", "Tile",
 )  # fmt: skip
@@ -180,7 +181,7 @@ class _Reader:
             return replace(
                 constant, widened=widened_format(node, [self.tensors.constants[n] for n in reads(node)], constant)
             )
-        if node.op_type not in _UNCHANGED:
+        if not self._passes_on(node):
             return constant
         source = self.tensors.constants[node.input[0]]
         if node.op_type == "DequantizeLinear":
@@ -201,15 +202,22 @@ class _Reader:
             self.alias[output] = output
         elif output in self.patterns:
             self._pattern(output, self.patterns[output])
-        elif node.op_type in _UNCHANGED or self._same(node, attributes):
+        elif self._passes_on(node) or self._same(node, attributes):
             self._pass_on(node)
         else:
             self._outputs(node, attributes)
 
+    def _passes_on(self, node: Any) -> bool:
+        """Whether a node makes nothing else than the numbers that it reads first, as far as anybody reads it."""
+        is_unchanged = node.op_type in _UNCHANGED and node.domain in OWN_DOMAINS
+        return node.op_type in _QUANTIZERS or (is_unchanged and not any(self.consumers[n] for n in node.output[1:]))
+
     def _same(self, node: Any, attributes: dict[str, Any]) -> bool:
         """Whether a node that may change nothing changes nothing."""
+        if node.op_type not in _KEEP_SHAPE or node.domain not in OWN_DOMAINS:
+            return False
         source, output, shapes = node.input[0], node.output[0], self.tensors.shapes
-        if node.op_type not in _KEEP_SHAPE or shapes.get(source) != shapes[output] or self._turns(node, attributes):
+        if shapes.get(source) != shapes[output] or self._turns(node, attributes):
             return False
         return node.op_type != "Cast" or self.tensors.types[source] == self.tensors.types[output]
 

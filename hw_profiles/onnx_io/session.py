@@ -38,8 +38,12 @@ def run_session(session: Any, outputs: Sequence[str], feed: Mapping[str, NDArray
     Raises:
         InputError: it cannot be run on these inputs.
     """
+    import onnxruntime
+
+    quiet = onnxruntime.RunOptions()
+    quiet.log_severity_level = 4  # what is wrong is told once
     try:
-        made: list[Any] = session.run(list(outputs), dict(feed))
+        made: list[Any] = session.run(list(outputs), dict(feed), quiet)
     except Exception as error:  # what does not fit is found where it is computed
         reason = short_reason(error)
         raise InputError(f"ONNX Runtime cannot run the network on the given inputs ({reason})") from None
@@ -70,7 +74,23 @@ _NAMES = {"float": np.float32, "double": np.float64}
 def _typed(name: str, array: NDArray[Any], kind: str) -> NDArray[Any]:
     if kind not in _NAMES and not hasattr(np, kind):  # text, or a type that numpy lacks
         return array
-    wanted = np.dtype(_NAMES.get(kind, kind))
+    return as_type(name, array, np.dtype(_NAMES.get(kind, kind)))
+
+
+def as_type(name: str, array: NDArray[Any], wanted: np.dtype[Any]) -> NDArray[Any]:
+    """What is given for the input of a name, in the type that it has.
+
+    Raises:
+        InputError: that type has no such numbers.
+
+    >>> as_type("ids", np.array([3, 300]), np.dtype(np.uint8))
+    Traceback (most recent call last):
+    ...
+    hw_profiles.errors.InputError: input ids must be of uint8, got int64 from 3 to 300
+    """
     if wanted.kind in "iub" and array.dtype.kind == "f":
-        raise InputError(f"input {name} must be of {kind}, got {array.dtype}")
-    return np.asarray(array, wanted, order="C")
+        raise InputError(f"input {name} must be of {wanted}, got {array.dtype}")
+    made = np.asarray(array, wanted, order="C")
+    if wanted.kind in "iu" and array.dtype.kind in "iu" and not np.array_equal(made, array):
+        raise InputError(f"input {name} must be of {wanted}, got {array.dtype} from {array.min()} to {array.max()}")
+    return made

@@ -22,11 +22,11 @@ LARGEST_TENSOR_BYTES = 2**31
 MOST_AXES = 16
 _MOST_VALUES = 64
 _SHAPE_ONLY = ("Shape", "Size")
-_OWN_DOMAINS = ("", "ai.onnx")
+OWN_DOMAINS = ("", "ai.onnx")
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 _MICROSOFT = "com.microsoft"
 _SHAPED_AS_THEIR_INPUT = {
-    *((domain, name) for domain in _OWN_DOMAINS for name in ("GroupNormalization", "MeanVarianceNormalization")),
+    *((domain, name) for domain in OWN_DOMAINS for name in ("GroupNormalization", "MeanVarianceNormalization")),
     *((_MICROSOFT, name) for name in ("Gelu", "FastGelu", "QuickGelu", "BiasGelu", "GroupNorm")),
 }
 """Operations for which ONNX itself has no rule."""
@@ -102,14 +102,15 @@ class Tensors:
 
     def folded(self, node: Any, reads: Sequence[str], attributes: dict[str, Any]) -> list[Constant]:
         """The node's outputs where all that it ``reads`` is constant or it asks for a shape alone, else nothing."""
-        if node.op_type in _SHAPE_ONLY and reads:
+        is_own = node.domain in OWN_DOMAINS
+        if node.op_type in _SHAPE_ONLY and is_own and reads:
             return [_of_shape(node.op_type, self.shape(reads[0]), attributes)]
         if any(name not in self.constants for name in reads):
             return []
         constants = [Constant(shape, data_type) for shape, data_type in self.inferred(node)]
         values = [self.constants[name].value if name else None for name in node.input]
         known = not any(v is None and name for v, name in zip(values, node.input, strict=True))
-        if known and all(math.prod(each.shape) <= _MOST_VALUES for each in constants):
+        if known and is_own and all(math.prod(each.shape) <= _MOST_VALUES for each in constants):
             found = fold(node.op_type, values, attributes, [each.shape for each in constants])
             for constant, value in zip(constants, found, strict=False):  # nothing where they are unknown
                 constant.value = value.astype(helper.tensor_dtype_to_np_dtype(constant.data_type))
@@ -119,7 +120,7 @@ class Tensors:
         """Shape and type of each output, from ONNX's own rules, or else from what the file says of them; of one that is
         ``unread`` and of which neither says anything, of no numbers."""
         outputs = [name for name in node.output if name]
-        if node.op_type in _QUANTIZERS and node.domain in (*_OWN_DOMAINS, _MICROSOFT):
+        if node.op_type in _QUANTIZERS and node.domain in (*OWN_DOMAINS, _MICROSOFT):
             return [(self.shape(node.input[0]), self._float_type(node.input[0]))] * len(outputs)
         if (node.domain, node.op_type) in _SHAPED_AS_THEIR_INPUT:
             return [(self.shape(node.input[0]), self._float_type(node.input[0]))]
@@ -145,7 +146,7 @@ class Tensors:
 
     def _by_schema(self, node: Any) -> dict[str, Any]:
         version = self._versions.get(node.domain, self._versions.get("", 0))
-        if node.domain not in _OWN_DOMAINS or any(a.HasField("g") or a.graphs for a in node.attribute):
+        if node.domain not in OWN_DOMAINS or any(a.HasField("g") or a.graphs for a in node.attribute):
             return {}
         try:
             schema = onnx.defs.get_schema(node.op_type, version, "")
@@ -233,7 +234,7 @@ def element_bits(data_type: int) -> int:
 
 def where(node: Any) -> str:
     """How a message calls a node."""
-    return f"node {shown(node.name or (node.output[0] if node.output else '?'))} ({shown(node.op_type)[1:-1]})"
+    return f"node {shown(node.name or next(filter(None, node.output), '?'))} ({shown(node.op_type)[1:-1]})"
 
 
 def _stored(tensor: Any, count: int) -> bool:

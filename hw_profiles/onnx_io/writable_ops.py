@@ -78,26 +78,27 @@ def _linear(place: Place) -> Weights | None:
     op, weight = place.op, place.array(1)
     if weight is None or weight.ndim != 2 or len(op.inputs) != 1:
         return None
-    if place.node.op_type == "Gemm":
-        exact = all(
-            place.attribute(name, each) == each for name, each in (("alpha", 1.0), ("beta", 1.0), ("transA", 0))
-        )
-        turned = weight if place.attribute("transB", 0) else weight.T
-        if exact and op.normalized:
-            return _normalized(place, turned)
-        return _with_bias(op, turned, place.array(2)) if exact else None
-    if op.normalized:
+    if place.node.op_type == "Gemm" and not all(
+        place.attribute(name, each) == each for name, each in (("alpha", 1.0), ("beta", 1.0), ("transA", 0))
+    ):
         return None
+    turned = weight if place.attribute("transB", 0) else weight.T
+    return _normalized(place, turned) if op.normalized else _with_bias(op, turned, _bias(place))
+
+
+def _bias(place: Place) -> NDArray[np.float32] | None:
+    """What a product adds itself, or a sum after it."""
     if place.last is place.node:
-        return _with_bias(op, weight.T, None)
-    added = next((each for i in (0, 1) if (each := place.array(i, place.last)) is not None), None)
-    return _with_bias(op, weight.T, added) if place.last.op_type == "Add" else None
+        return place.array(2)
+    return next((each for i in (0, 1) if (each := place.array(i, place.last)) is not None), None)
 
 
 def _normalized(place: Place, weight: NDArray[np.float32]) -> Weights | None:
     """Weights and bias with the batch normalisation after them folded in, which ONNX Runtime folds into convolutions
     alone."""
     numbers = [place.array(i, place.last) for i in range(1, 5)]
+    if attribute(place.last, "training_mode", 0) or place.last.input[0] not in place.node.output:
+        return None  # it takes mean and variance of the batch, or something is added before it
     before = place.array(2) if len(place.node.input) > 2 and place.node.input[2] else np.zeros(1, np.float32)
     if before is None or any(each is None for each in numbers):
         return None

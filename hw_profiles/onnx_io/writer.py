@@ -53,8 +53,8 @@ def write_graph(graph: Graph, quantization: Quantization | None = None) -> bytes
     tensors are as they are held, and float where only such nodes make and read them.
 
     Raises:
-        InputError: a weight is missing or has another shape than the workload says, or a name of the kept nodes is one
-            that the file needs.
+        InputError: a weight is missing or has another shape than the workload says, or a name of the graph's file is
+            needed for something else.
     """
     if quantization is not None:
         graph = replace(graph, workload=with_gates(graph.workload, quantization))
@@ -76,19 +76,19 @@ def write_graph(graph: Graph, quantization: Quantization | None = None) -> bytes
         producer_name="fitnas",
     )
     helper.set_model_props(model, dict(graph.metadata))
-    if graph.kept:
-        _check_kept(model)
+    if graph.kept or graph.inputs:
+        _check_names(model)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 
 
-def _check_kept(model: Any) -> None:
-    """Raise an InputError where nodes of others do not fit what is written around them."""
+def _check_names(model: Any) -> None:
+    """Raise an InputError where nodes and names of others do not fit what is written around them."""
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
         reason = short_reason(error)
-        raise InputError(f"the network cannot be written with nodes that are kept as they are ({reason})") from None
+        raise InputError(f"the network cannot be written with the names of its file ({reason})") from None
 
 
 def random_weights(workload: Workload, seed: int = 0) -> dict[str, NDArray[np.float32]]:
@@ -143,7 +143,7 @@ class _Writer:
 
     def _keep(self, kept: KeptNodes) -> None:
         """Nodes as they are; several operations may be one node. A constant has another name where it is the name of
-        an operation's weight, which may be held in another form."""
+        an operation's weight, which may be held in another form, and a node where another operation is called so."""
         new = {tensor.name: f"{tensor.name}.kept" for tensor in kept.constants if tensor.name in self.weights}
         for tensor in kept.constants:
             if tensor.name not in self.kept:
@@ -155,13 +155,18 @@ class _Writer:
             if self.kept.isdisjoint(node.output):
                 changed = onnx.NodeProto()
                 changed.CopyFrom(node)
+                if node.name in self.workload.shapes:
+                    changed.name = next(name for name in node.output if name)
                 for i, name in enumerate(node.input):
-                    changed.input[i] = new.get(name) or self._read_by(node.op_type, name)
+                    changed.input[i] = new.get(name) or self._read_by(node, name)
                 self.nodes.append(changed)
                 self.kept |= set(filter(None, node.output))
 
-    def _read_by(self, kind: str, name: str) -> str:
-        weighted = kind in _WEIGHTED_NODES and name in self.quantized and len(self.workload.shapes[name]) > 1
+    def _read_by(self, node: Any, name: str) -> str:
+        if _is_pool_of_floats(node):
+            return name  # which nothing rounded
+        is_image = name in self.quantized and len(self.workload.shapes[name]) > 1
+        weighted = node.op_type in _WEIGHTED_NODES and is_image
         return self._widened(name) if weighted else self.read_as.get(name, name)
 
     def _say(self, op: Op) -> None:
@@ -183,7 +188,7 @@ class _Writer:
             self._constant(f"{name}.scale", np.float32(scale)),
             self._constant(f"{name}.zero_point", kind(zero_point)),
         ]
-        final = name == self.workload.output
+        final = name == self.workload.output and name not in self.workload.inputs
         source = f"{name}.float" if final else name
         if final:
             self._call_output(name, source)
@@ -323,6 +328,12 @@ class _Writer:
         "flatten": _plain,
         "concat": _concat,
     }
+
+
+def _is_pool_of_floats(node: Any) -> bool:
+    """Whether ONNX Runtime 1.32 cannot load an average pool in integers, or divides by whole windows at the border."""
+    said = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    return bool(node.op_type == "AveragePool" and (said.get("ceil_mode") or max(said.get("dilations", [1])) > 1))
 
 
 def _value(value: Value) -> Any:

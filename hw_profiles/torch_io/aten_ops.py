@@ -129,7 +129,9 @@ def _matmul(call: Call) -> Op:
             return Op("", "linear", call.x, second.shape[::-1])
         return Op("", "matmul", call.x, second.shape)
     if not first.name:
-        return Op("", "linear" if len(first.shape) == 2 else "matmul", call.x, first.shape)
+        if len(first.shape) == 2:
+            return Op("", "linear", call.x, first.shape)
+        return Op("", "matmul", call.x, (*first.shape[:-2], *first.shape[-2:][::-1]))
     return Op("", "matmul", (first.name, second.name))
 
 

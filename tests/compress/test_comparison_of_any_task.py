@@ -17,6 +17,7 @@ from torch import nn
 
 import compress
 from compress import Quantize, load_data
+from compress.data.dataset import Split
 from compress.file_comparison import compare_files
 from compress.networks.as_artifact import as_artifact
 from compress.networks.calibration_data import calibration_dataset
@@ -243,3 +244,41 @@ def test_a_rest_that_is_no_whole_batch_is_left_out(tmp_path: Path) -> None:
     file = model(BODY, WEIGHTS, batch=5).SerializeToString()
     images = np.random.default_rng(0).standard_normal((12, 3, 16, 16)).astype(np.float32)
     assert compare_files(file, file, calibration_dataset(images)).snr_db == float("inf")
+
+
+@pytest.mark.parametrize(("batch", "count"), [(5, 12), (70, 80)])
+def test_labels_and_layers_of_files_for_batches_of_one_size(batch: int, count: int) -> None:
+    one, other = model(BODY, WEIGHTS, batch=batch), model(BODY, {**WEIGHTS, "d": WEIGHTS["d"] + 9}, batch=batch)
+    files = [each.SerializeToString() for each in (one, other)]
+    images = np.random.default_rng(0).standard_normal((count, 3, 16, 16)).astype(np.float32)
+    data = calibration_dataset(images)
+    data = replace(data, test=Split(images, np.arange(count) % 3), train=Split(images, np.arange(count) % 3))
+    found = compare_files(files[0], files[1], data)
+    assert found.images == batch * (count // batch)
+    assert found.accuracies is not None
+    assert found.diverges_at is not None
+    assert found.diverges_at.name == "y"
+
+
+def test_fewer_examples_than_a_file_reads_at_once_are_refused() -> None:
+    file = model(BODY, WEIGHTS, batch=8).SerializeToString()
+    images = np.zeros((4, 3, 16, 16), np.float32)
+    with pytest.raises(InputError, match="the files read 8 examples at once: as many must be given, got 4"):
+        compare_files(file, file, calibration_dataset(images))
+
+
+def test_outputs_of_text_are_left_out() -> None:
+    node, helper = onnx.helper.make_node, onnx.helper
+    ends = [helper.make_tensor_value_info(n, k, ["N", 4]) for n, k in (("x", 1), ("said", 8), ("y", 1))]
+    nodes = [node("Cast", ["x"], ["said"], to=8), node("Relu", ["x"], ["y"])]
+    opsets = [helper.make_opsetid("", 13)]
+    files = [
+        helper.make_model(
+            helper.make_graph(n, "g", ends[:1], e), opset_imports=opsets, ir_version=8
+        ).SerializeToString()
+        for n, e in ((nodes, ends[1:]), (nodes[:1], ends[1:2]))
+    ]
+    data = calibration_dataset(np.ones((3, 4), np.float32))
+    assert list(compare_files(files[0], files[0], data).outputs) == ["y"]
+    with pytest.raises(InputError, match="must make an output of numbers, got said of other types"):
+        compare_files(files[1], files[1], data)

@@ -60,7 +60,7 @@ def softmax(builder: Builder, node: Any) -> None:
     floats = _floats_before(builder, node)
     tensor, value = (floats.tensor, builder.value(node)) if floats else builder.held(node)
     rank = value.index.ndim
-    opset = max((o.version for o in builder.graph.model.opset_import if o.domain in ("", "ai.onnx")), default=13)
+    opset = builder.graph.opset
     axis = builder.graph.attributes(node).get("axis", -1 if opset >= 13 else 1) % rank
     if opset < 13 and axis != rank - 1:  # of all axes from this one on
         index = value.index.reshape(-1, int(np.prod(value.shape[axis:])))
@@ -196,7 +196,7 @@ def _normalized(builder: Builder, node: Any, rows: int, sides: tuple[int, ...]) 
     """Each of so many rows; the constants have these ``sides``."""
     tensor, value = builder.held(node)
     numbers = [builder.graph.number_array(name) for name in node.input[1:] if name]
-    given = [each.reshape(sides) for each in numbers if each is not None]
+    given = [each.reshape(sides) for each in numbers if each is not None and each.size == math.prod(sides)]
     if not given or len(given) < len(numbers) or any(node.output[1:]):
         raise InputError(unknown(node))
     index = value.index.reshape(1, rows, -1)

@@ -43,6 +43,8 @@ def moved(builder: Builder, node: Any) -> None:
 def _follow(builder: Builder, node: Any, value: Value) -> None:
     """The places of the numbers after a node; where no few loops copy from there, a copy is made before it."""
     found = rearranged(builder.graph, node, value.index)
+    if not all(index.size for index in found):
+        raise InputError(f"{place(node)}: must not make a tensor of no numbers")
     if any(strided_boxes(in_program_order(index)) is None for index in found):
         tensor, value = builder.held(node)
         order = in_program_order(value.index)

@@ -17,6 +17,7 @@ from hw_profiles.errors import InputError
 
 Places = NDArray[np.int32]
 
+_FIRST_OPSET_OF_COORDINATES = 11
 _WHERE = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
 
 
@@ -31,10 +32,12 @@ def resized(builder: Builder, node: Any) -> None:
     if mode == "nearest":
         moved(builder, node)
         return
-    where = "asymmetric" if node.op_type == "Upsample" else "half_pixel"
+    is_old = node.op_type == "Upsample" or builder.graph.opset < _FIRST_OPSET_OF_COORDINATES
+    where = "asymmetric" if is_old else "half_pixel"
     where = attributes.get("coordinate_transformation_mode", where.encode()).decode()
     tensor, value = builder.held(node)
-    others = attributes.get("antialias", 0) or attributes.get("axes") or attributes.get("exclude_outside", 0)
+    others = any(attributes.get(name) for name in ("antialias", "axes", "exclude_outside"))
+    others |= attributes.get("keep_aspect_ratio_policy", b"stretch") != b"stretch"
     if mode != "linear" or where not in _WHERE or others or value.index.ndim != 4 or value.shape[0] != 1:
         raise InputError(
             f"{place(node)}: no C99 kernel is known for it but nearest and linear of images (1, C, H, W), with the "

@@ -117,10 +117,13 @@ def line(kind: str, at: int, values: NDArray[np.float32]) -> tuple[NDArray[np.fl
 
 def batch_normalization(builder: Builder, node: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """What a BatchNormalization multiplies each channel with, and adds."""
+    attributes = builder.graph.attributes(node)
+    if attributes.get("training_mode", 0):
+        raise InputError(f"{place(node)}: must not be in training mode, which takes mean and variance of the batch")
     arrays = [builder.graph.number_array(name) for name in node.input[1:5]]
     if len(arrays) != 4 or any(each is None for each in arrays):
         raise InputError(f"{place(node)}: its scale, bias, mean and variance must be constant")
-    factor, shift = norm_line(*map(np.asarray, arrays), epsilon=builder.graph.attributes(node).get("epsilon", 1e-5))
+    factor, shift = norm_line(*map(np.asarray, arrays), epsilon=attributes.get("epsilon", 1e-5))
     return factor.reshape(-1).astype(np.float32), shift.reshape(-1).astype(np.float32)
 
 
@@ -161,7 +164,8 @@ def transposed_convolution(builder: Builder, node: Any) -> None:
     attributes = builder.graph.attributes(node)
     weight, scales = builder.graph.weight(node, 1, 1)
     groups, stride = attributes.get("group", 1), _pair(attributes.get("strides", ()))
-    if value.index.ndim != 4 or value.shape[0] != 1 or attributes.get("output_shape") or attributes.get("auto_pad"):
+    is_padded = attributes.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID")
+    if value.index.ndim != 4 or value.shape[0] != 1 or attributes.get("output_shape") or not is_padded:
         raise InputError(f"{place(node)}: must read (1, C, H, W), with neither output_shape nor auto_pad")
     if scales.size > 1 and groups > 1:
         raise InputError(f"{place(node)}: with groups its weights must have one scale")

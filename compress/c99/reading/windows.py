@@ -74,7 +74,10 @@ def reduced(builder: Builder, node: Any) -> None:
         kept = bool(attributes.get("keepdims", 1))
         given = attributes.get("axes")
         if given is None and len(node.input) > 1 and node.input[1]:
-            given = builder.graph.constants[node.input[1]].reshape(-1).tolist()
+            held = builder.graph.constants.get(node.input[1])
+            if held is None:
+                raise InputError(unknown(node))
+            given = held.reshape(-1).tolist()
         if not given and attributes.get("noop_with_empty_axes", 0):
             raise InputError(unknown(node))
         axes = sorted(a % rank for a in given) if given else list(range(rank))

@@ -50,12 +50,16 @@ def channel_extents(model: bytes, names: Sequence[str], images: Inputs) -> dict[
 
 def logits(model: bytes, images: Inputs) -> Floats:
     """The file's first output for each image, (N, classes)."""
-    name = onnx.load_model_from_string(model).graph.output[0].name
-    return np.concatenate([values[name] for values in run(model, [name], images)])
+    graph = onnx.load_model_from_string(model).graph
+    name, given = graph.output[0].name, by_name(graph, images)
+    filled = given.filled(fixed_batch(graph))
+    made = np.concatenate([np.atleast_1d(values[name]) for values in run(model, [name], filled)])
+    return made[: len(made) // len(filled) * len(given)] if len(made) % len(filled) == 0 else made
 
 
 def run(model: bytes, names: Sequence[str], images: Inputs) -> Iterator[dict[str, Floats]]:
-    """The named tensors, inputs among them where they are named, of each batch; only what they need is computed.
+    """The named tensors, inputs among them where they are named, of each batch; only what they need is computed. Of a
+    file for batches of one size the last one is filled up with the first images.
 
     ``images`` are what the only input reads, or the arrays of several by name.
     """
@@ -84,8 +88,6 @@ def fixed_batch(graph: Any) -> int:
 
 
 def batches(images: NamedInputs, fixed: int, size: int) -> Iterator[dict[str, NDArray[Any]]]:
-    """Of the size that a file is made for, without a rest that is smaller, or of ``size`` where that is 0."""
-    if fixed and not images.whole_calls:
-        images = images[: len(images) - len(images) % fixed]
-    for feed in images.feeds(fixed or size):
+    """Of the size that a file is made for, the last one filled up, or of ``size`` where that is 0."""
+    for feed in images.filled(fixed).feeds(fixed or size):
         yield {name: np.asarray(array, order="C") for name, array in feed.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,19 +31,19 @@ class Link:
     consumers: tuple[Op, ...]
 
 
-def links(workload: Workload) -> list[Link]:
+def links(workload: Workload, outputs: Collection[str] = ()) -> list[Link]:
     """The tensors that lie between convolutions or linear layers, joined by what a positive factor passes through:
     ReLU, sums, pooling, and the gate of a squeeze-excite part, which is left as it is.
 
     A tensor that ReLU6, hard-swish, SiLU or a sigmoid reads has no link: there a factor would change the function. So
-    have the input and the classes, and what lies beside a weight that several operations read. Links come in the order
-    of their writers' depth, whichever of two branches is listed first.
+    have the input, the classes and further ``outputs``, and what lies beside a weight that several operations read.
+    Links come in the order of their writers' depth, whichever of two branches is listed first.
 
     >>> from search_spaces import preset
     >>> [link.writers[0].name for link in links(preset("resnet8").workload())][:2]
     ['stem', 'stages.0.0.conv1']
     """
-    groups = _Groups(workload)
+    groups = _Groups(workload, outputs)
     found = []
     for tensors in groups.free():
         members = set(tensors)
@@ -56,7 +56,11 @@ def links(workload: Workload) -> list[Link]:
 
 
 def equalized(
-    workload: Workload, weights: Weights, extents: Mapping[str, Extent] | None = None
+    workload: Workload,
+    weights: Weights,
+    extents: Mapping[str, Extent] | None = None,
+    *,
+    outputs: Collection[str] = (),
 ) -> dict[str, NDArray[np.float32]]:
     """Weights of the same function whose channels have more equal ranges.
 
@@ -64,10 +68,11 @@ def equalized(
     reads it (cross-layer equalisation, 1906.04721), swept over all links until nothing changes. ``extents``, the
     largest magnitude of each channel of every tensor that is held as integers, take the writers' place (2211.10438,
     with strength 1/2): then it is the activations, which share one scale, that become alike. Where all that reads a
-    channel is depthwise and has a scale of its own there, its activations become exactly alike.
+    channel is depthwise and has a scale of its own there, its activations become exactly alike. Further ``outputs`` of
+    the network stay what they are.
     """
     changed = {name: value.astype(np.float64) for name, value in weights.items()}
-    found = links(workload)
+    found = links(workload, outputs)
     if extents is not None:
         for link in found:
             _rescale(link, _activation_factors(link, changed, extents), changed)
@@ -160,10 +165,10 @@ def _scalable(op: Op) -> bool:
 class _Groups:
     """Union of tensors whose channels have one factor; those where it must be 1 are fixed."""
 
-    def __init__(self, workload: Workload) -> None:
+    def __init__(self, workload: Workload, outputs: Collection[str]) -> None:
         self.workload = workload
         self.parent = {name: name for name in workload.shapes}
-        self.fixed = {*workload.inputs, workload.output}
+        self.fixed = {*workload.inputs, workload.output, *outputs}
         self.readers = Counter(op.weight for op in workload.ops if op.stores_weights)
         for op in workload.ops:
             self._add(op)

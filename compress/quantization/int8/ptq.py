@@ -134,7 +134,7 @@ class Quantize:
         open, and what was chosen is done again with all."""
         workload, train = graph.workload, context.data.train
         if not any(op.kind in (*WEIGHTED, "matmul") for op in workload.ops):
-            raise InputError("nothing to quantize: the network has no convolution or matrix product")
+            raise InputError("nothing to quantize: the network has no convolution or matrix product in float32")
         order = np.random.default_rng(context.seed).permutation(len(train))
         most = min(self.images, len(order))
         count = min(most, len(order) // 2) if len(order) >= _FEW else most
@@ -328,7 +328,8 @@ class _Search:
         if equalization == "activations":
             names = [name for name in self._tensors() if len(graph.workload.shapes[name]) > 1]
             extents = channel_extents(write_graph(graph), names, self.images)
-        return graph.with_weights(equalized(graph.workload, graph.weights, extents))
+        outputs = [tensor for _, tensor in graph.output_values]
+        return graph.with_weights(equalized(graph.workload, graph.weights, extents, outputs=outputs))
 
     def _quantization(self, graph: Graph, activations: Mapping[str, tuple[float, int]]) -> Quantization:
         scales: dict[str, Scales] = {}
@@ -359,7 +360,7 @@ def activation_scales(
     ranges = {}
     for name, histogram in seen.items():
         functions = {op.function if op.kind == "activation" else "none" for op in consumers[name]}
-        function = functions.pop() if len(functions) == 1 else "none"
+        function = functions.pop() if len(functions) == 1 and name != workload.output else "none"
         ranges[name] = calibrated_range(histogram, calibration, function)
     for op in workload.ops:
         if op.kind in (*VIEWS, *MOVES, "max_pool") and op.inputs[0] in ranges:

@@ -35,7 +35,7 @@ class StepwiseRun:
         feeds = list(batches(given, fixed_batch(parsed.graph), _BATCH))
         self.count = len(given)
         self.held: dict[str, list[NDArray[Any]]] = {name: [feed[name] for feed in feeds] for name in given.arrays}
-        self.done: set[str] = set()  # the first outputs of nodes that were computed
+        self.done: set[str] = set()  # the first tensors that nodes make which were computed
         self.model = parsed
         self.makers = {name: node for node in parsed.graph.node for name in node.output if name}
         self.constants = {tensor.name: tensor for tensor in parsed.graph.initializer}
@@ -53,7 +53,7 @@ class StepwiseRun:
 
     def _compute(self, name: str) -> None:
         nodes = self._missing(name)
-        self.done |= {node.output[0] for node in nodes if node.op_type != _WIDENS}
+        self.done |= {_first(node) for node in nodes if node.op_type != _WIDENS}
         made = {each for node in nodes for each in node.output}
         wanted = [name, *sorted((self._needed() & made) - {name})]
         found = self._computed(nodes, wanted)
@@ -74,16 +74,16 @@ class StepwiseRun:
         open_names = [name]
         while open_names:
             node = self.makers.get(open_names.pop())
-            if node is not None and node.output[0] not in found:
-                found.add(node.output[0])
+            if node is not None and _first(node) not in found:
+                found.add(_first(node))
                 open_names += [each for each in node.input if each not in self.held]
-        return [node for node in self.model.graph.node if node.output[0] in found]
+        return [node for node in self.model.graph.node if _first(node) in found]
 
     def _needed(self) -> set[str]:
         """The tensors that nodes read which were not computed."""
         read = set()
         for node in self.model.graph.node:
-            if node.op_type != _WIDENS and node.output[0] not in self.done:
+            if node.op_type != _WIDENS and _first(node) not in self.done:
                 read |= {self._source(name) for name in node.input}
         return {name for name in read if self._is_computed(name)}
 
@@ -93,7 +93,7 @@ class StepwiseRun:
         return maker.input[0] if maker is not None and maker.op_type == _WIDENS else name
 
     def _is_computed(self, name: str) -> bool:
-        return name in self.held or (name in self.makers and self.makers[name].output[0] in self.done)
+        return name in self.held or (name in self.makers and _first(self.makers[name]) in self.done)
 
     def _computed(self, nodes: list[Any], wanted: list[str]) -> dict[str, list[NDArray[Any]]]:
         read = {name for node in nodes for name in node.input}
@@ -113,6 +113,11 @@ class StepwiseRun:
         count = len(next(iter(self.held.values())))
         made = [session.run(wanted, {name: parts[i] for name, parts in given.items()}) for i in range(count)]
         return {name: [each[i] for each in made] for i, name in enumerate(wanted)}
+
+
+def _first(node: Any) -> str:
+    """The first tensor that a node makes; some leave the places before it empty."""
+    return str(next(name for name in node.output if name))
 
 
 def _common_sides(parts: list[NDArray[Any]]) -> list[int | None]:
@@ -155,4 +160,4 @@ class Lockstep:
         whole = isinstance(self.images, NamedInputs) and self.images.whole_calls
         batch = 1 if whole else max(shapes[name][0] for name in self.workload.inputs if shapes[name])
         count = min(len(self.images), max(_HELD_BYTES // (4 * largest), 1) * batch)
-        return max(count // batch, 1) * batch
+        return min(max(count // batch, 1) * batch, len(self.images))

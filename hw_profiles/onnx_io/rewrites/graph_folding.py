@@ -13,9 +13,10 @@ from onnx import helper, numpy_helper
 
 from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.graph_edges import needed_nodes, reads, subgraphs
+from hw_profiles.onnx_io.input_sides import states_shape
 from hw_profiles.onnx_io.quantized_ops import as_float
 from hw_profiles.onnx_io.session import open_session
-from hw_profiles.onnx_io.shapes import Tensors, tensor_bytes
+from hw_profiles.onnx_io.shapes import MOST_AXES, Tensors, tensor_bytes
 
 _DIFFERENT_EACH_TIME = (
     "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli",
@@ -47,7 +48,7 @@ def _known(model: Any, batch: int) -> _Known | None:
         dims = [dim.dim_value if dim.dim_value > 0 else None for dim in value.type.tensor_type.shape.dim]
         if dims and dims[0] is None:
             dims[0] = batch
-        if not value.type.HasField("tensor_type") or None in dims:
+        if not states_shape(value) or None in dims:
             unknown.add(value.name)
         else:
             tensors.add(value.name, [side for side in dims if side is not None], value.type.tensor_type.elem_type)
@@ -93,6 +94,8 @@ def fold_shapes(model: Any) -> None:
     if None in runs:
         return
     known = [run for run in runs if run is not None]
+    _state_axes(graph, known)
+    _name_all_axes(graph, known)
     _close_sizes(graph, known)
     _pad_pools(graph, known)
     first, *others = (run.values for run in known)
@@ -106,6 +109,56 @@ def fold_shapes(model: Any) -> None:
         if all(name in other and _same(value, other[name]) for other in others):
             folded[name] = value
     _replace(graph, folded)
+
+
+def _state_axes(graph: Any, runs: Sequence[_Known]) -> None:
+    """How many axes an output has, where the file says nothing of it."""
+    for value in graph.output:
+        shape = runs[0].shapes.get(value.name)
+        if shape is not None and value.type.HasField("tensor_type") and not states_shape(value):
+            value.type.tensor_type.shape.SetInParent()
+            for _ in shape:
+                value.type.tensor_type.shape.dim.add()
+
+
+def _name_all_axes(graph: Any, runs: Sequence[_Known]) -> None:
+    """Factors for all axes in place of those for some of a Resize, which ONNX Runtime 1.32 turns with the channels."""
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if _is_short(tensor)}
+    for node in graph.node:
+        said = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        is_part = said.get("coordinate_transformation_mode") == b"tf_crop_and_resize"
+        if node.op_type != "Resize" or not said.get("axes") or is_part or "keep_aspect_ratio_policy" in said:
+            continue
+        found = [_factors_of_axes(list(node.input), constants, said["axes"], run) for run in runs]
+        if found[0] is not None and all(each is not None and np.array_equal(each, found[0]) for each in found):
+            kept = [each for each in node.attribute if each.name != "axes"]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+            name = f"{node.output[0]}.factors"
+            graph.initializer.append(numpy_helper.from_array(found[0], name))
+            node.input[2:] = [name]
+
+
+def _is_short(tensor: Any) -> bool:
+    return len(tensor.dims) == 1 and tensor.dims[0] <= MOST_AXES
+
+
+def _factors_of_axes(
+    inputs: Sequence[str], constants: Mapping[str, Array], axes: Sequence[int], run: _Known
+) -> Array | None:
+    shape = run.shapes.get(inputs[0])
+    scales, sizes = (constants.get(name) for name in [*inputs[2:], "", ""][:2])
+    if shape is None:
+        return None
+    factors = np.ones(len(shape), np.float32)
+    if scales is not None and len(scales) == len(axes):
+        factors[list(axes)] = scales
+        return factors
+    if sizes is None or len(sizes) != len(axes):
+        return None
+    read = np.array(shape, np.float32)[list(axes)]
+    factors[list(axes)] = sizes.astype(np.float32) / read
+    return factors if np.array_equal(np.floor(read * factors[list(axes)]), sizes) else None
 
 
 def _same(one: Array, other: Array) -> bool:
@@ -151,7 +204,8 @@ def _pads_of_ceiling(said: Mapping[str, Any], read: Sequence[int], made: Sequenc
     is_known = len(read) == len(made) == len(kernel) and min(*read, *made) > 0
     if not is_plain or not is_known or (said.get("count_include_pad") and any(pads)):
         return None
-    ends = [(made[i] - 1) * strides[i] + kernel[i] - pads[i] - read[i] for i in axes]
+    last = [min(made[i] - 1, (read[i] + pads[i] - 1) // strides[i]) for i in axes]  # a window begins within the image
+    ends = [last[i] * strides[i] + kernel[i] - pads[i] - read[i] for i in axes]
     return [*pads[: len(kernel)], *(max(pads[len(kernel) + i], ends[i]) for i in axes)]
 
 

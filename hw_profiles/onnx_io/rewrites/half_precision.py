@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from hw_profiles.onnx_io.external_data import tensors_in
+from hw_profiles.onnx_io.external_data import all_tensors
 from hw_profiles.onnx_io.graph_edges import subgraphs
 
 HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -16,8 +17,8 @@ _NAMES_A_TYPE = ("to", "dtype", "output_dtype")
 
 
 def in_float32(model: Any) -> Any:
-    """A copy in which every tensor of 16-bit floating point is float32, inputs and outputs too; the model itself where
-    there is none.
+    """A copy in which every tensor of 16-bit floating point is float32, inputs and outputs too, also in functions of
+    the file; the model itself where there is none.
 
     >>> from onnx import helper
     >>> ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT16, ["N", 2]) for name in "xy"]
@@ -26,38 +27,47 @@ def in_float32(model: Any) -> Any:
     >>> wide.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
     True
     """
-    if not _has_halves(model.graph):
+    if not _has_halves(model):
         return model
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    _widen(copy.graph)
+    for value in _values(copy):
+        if value.type.tensor_type.elem_type in HALVES:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    for attribute in _types(copy):
+        if attribute.i in HALVES:
+            attribute.i = TensorProto.FLOAT
+    for tensor in all_tensors(copy):
+        if tensor.data_type in HALVES:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
     return copy
 
 
-def _has_halves(graph: Any) -> bool:
-    values = (*graph.input, *graph.output, *graph.value_info)
-    kinds = {value.type.tensor_type.elem_type for value in values}
-    kinds |= {tensor.data_type for tensor in (*graph.initializer, *tensors_in(graph.node))}
-    kinds |= {attribute.i for node in graph.node for attribute in node.attribute if attribute.name in _NAMES_A_TYPE}
+def _has_halves(model: Any) -> bool:
+    kinds = {value.type.tensor_type.elem_type for value in _values(model)}
+    kinds |= {tensor.data_type for tensor in all_tensors(model)}
+    kinds |= {attribute.i for attribute in _types(model)}
     return not kinds.isdisjoint(HALVES)
 
 
-def _widen(graph: Any) -> None:
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        if value.type.tensor_type.elem_type in HALVES:
-            value.type.tensor_type.elem_type = TensorProto.FLOAT
-    for tensor in graph.initializer:
-        _widen_tensor(tensor)
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.name in _NAMES_A_TYPE and attribute.i in HALVES:
-                attribute.i = TensorProto.FLOAT
-            for tensor in (attribute.t, *attribute.tensors) if attribute.HasField("t") else attribute.tensors:
-                _widen_tensor(tensor)
-        for inner in subgraphs(node):
-            _widen(inner)
+def _values(model: Any) -> Iterator[Any]:
+    """What the model says of its tensors."""
+    for graph in (model.graph, *(inner for node in _nodes(model) for inner in subgraphs(node))):
+        yield from (*graph.input, *graph.output, *graph.value_info)
+    for function in model.functions:
+        yield from function.value_info
 
 
-def _widen_tensor(tensor: Any) -> None:
-    if tensor.data_type in HALVES:
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+def _types(model: Any) -> Iterator[Any]:
+    """The attributes that name a type."""
+    for node in _nodes(model):
+        yield from (attribute for attribute in node.attribute if attribute.name in _NAMES_A_TYPE)
+
+
+def _nodes(model: Any) -> Iterator[Any]:
+    """All nodes, also of subgraphs and functions."""
+    waiting = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting.extend(inner for graph in subgraphs(node) for inner in graph.node)

@@ -12,12 +12,15 @@ from onnx import TensorProto, helper, inliner, numpy_helper, version_converter
 
 from hw_profiles.errors import InputError, short_reason
 from hw_profiles.onnx_io.graph_edges import check_order, needed_nodes, reads, subgraphs
+from hw_profiles.onnx_io.input_sides import states_shape
 from hw_profiles.onnx_io.rewrites.graph_folding import fold_shapes, fold_weights, keep
 from hw_profiles.onnx_io.rewrites.plain_gemm import make_plain
-from hw_profiles.onnx_io.shapes import check_shape
+from hw_profiles.onnx_io.shapes import check_shape, where
 from hw_profiles.onnx_io.untrusted_file import MOST_NODES, shown
 
+_LONG_DOMAIN = "ai.onnx"
 _FIRST_IR_OF_CONSTANT_INITIALIZERS = 4
+_FIRST_OPSET_OF_COORDINATES, _FIRST_OPSET_OF_ONE_AXIS = 11, 13
 _MOST_DENSE = 128 * 1024**2
 _ARRAY = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
 
@@ -65,7 +68,7 @@ def normal_form(
 
 
 def inlined(model: Any) -> Any:
-    """A copy in which no node calls a function of the file.
+    """A copy in which no node calls a function of the file, and ONNX's own domain has its short name.
 
     Raises:
         InputError: it would have too many nodes, or functions that call themselves.
@@ -73,7 +76,7 @@ def inlined(model: Any) -> Any:
     if not model.functions:
         copy = onnx.ModelProto()
         copy.CopyFrom(model)
-        return copy
+        return _with_short_domain(copy)
     functions = {(each.domain, each.name): each for each in model.functions}
     counted: dict[tuple[str, str], int] = {}
 
@@ -94,9 +97,20 @@ def inlined(model: Any) -> Any:
 
     count(model.graph.node, ())
     try:
-        return inliner.inline_local_functions(model, True)
+        return _with_short_domain(inliner.inline_local_functions(model, True))
     except Exception as error:
         raise InputError(f"its functions must be such that ONNX can inline them ({short_reason(error)})") from None
+
+
+def _with_short_domain(model: Any) -> Any:
+    """The model, in which "ai.onnx" is called "", which says the same."""
+    for opset in model.opset_import:
+        if opset.domain == _LONG_DOMAIN:
+            opset.domain = ""
+    for node in model.graph.node:
+        if node.domain == _LONG_DOMAIN:
+            node.domain = ""
+    return model
 
 
 def at_opset(model: Any, opset: int) -> Any:
@@ -109,13 +123,46 @@ def at_opset(model: Any, opset: int) -> Any:
     if versions and min(versions) >= opset:
         return model
     value_info = list(model.graph.value_info)
+    before = min(versions, default=0)
+    _check_converted_right(model, before, opset)
     try:
         model = version_converter.convert_version(model, opset)
     except Exception as error:
         raise InputError(f"the file must be convertible to opset {opset}, and is not ({short_reason(error)})") from None
+    if before < _FIRST_OPSET_OF_COORDINATES <= opset:
+        _say_old_coordinates(model.graph)
     model.graph.ClearField("value_info")  # the converter's own, which takes bytes and says nothing new
     model.graph.value_info.extend(value_info)
     return model
+
+
+def _check_converted_right(model: Any, before: int, opset: int) -> None:
+    """Raise an InputError for what ONNX's converter changes without a word."""
+    changed = [node for node in model.graph.node if node.op_type == "Hardmax"]
+    if changed and before < _FIRST_OPSET_OF_ONE_AXIS <= opset:
+        raise InputError(f"{where(changed[0])}: means something else from opset 13 on; export the network with that")
+
+
+def _say_old_coordinates(graph: Any) -> None:
+    """Let each Resize read the places that it read before opset 11, of which ONNX's converter says nothing.
+
+    Raises:
+        InputError: the nearest number of an image that gets larger along one axis and smaller along another.
+    """
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        said = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        if node.op_type != "Resize" or "coordinate_transformation_mode" in said:
+            continue
+        node.attribute.append(helper.make_attribute("coordinate_transformation_mode", "asymmetric"))
+        if said.get("mode", b"nearest") == b"nearest":
+            scales = constants.get(node.input[2])
+            given = np.ones(1) if scales is None else numpy_helper.to_array(scales)
+            if given.min(initial=1) < 1 < given.max(initial=1):
+                raise InputError(f"{where(node)}: must enlarge all axes or none in files of opset 10 and before")
+            node.attribute.append(
+                helper.make_attribute("nearest_mode", "ceil" if given.min(initial=1) < 1 else "floor")
+            )
 
 
 def merge_equal_initializers(graph: Any) -> None:
@@ -223,7 +270,11 @@ def _close(graph: Any, input_shape: Sequence[int] | None, batch: int | None) -> 
     """Write the sides that are given into the first input, and forget shapes that the file says of other tensors."""
     if not graph.input or (input_shape is None and batch is None):
         return
+    if input_shape is not None and not states_shape(graph.input[0]):
+        _add_open_sides(graph.input[0], 1 + len(input_shape))
     dims = graph.input[0].type.tensor_type.shape.dim
+    if not dims:
+        return
     sides = [None] * (len(dims) - 1) if input_shape is None else list(input_shape)
     fixed = [dim.dim_value if dim.dim_value > 0 else None for dim in dims]
     if len(sides) != len(dims) - 1 or any(a and b and a != b for a, b in zip(fixed[1:], sides, strict=True)):
@@ -238,6 +289,11 @@ def _close(graph: Any, input_shape: Sequence[int] | None, batch: int | None) -> 
         graph.ClearField("value_info")
         for output in graph.output:
             _open_sides(output, batch)
+
+
+def _add_open_sides(value: Any, count: int) -> None:
+    for _ in range(count):
+        value.type.tensor_type.shape.dim.add()
 
 
 def _open_sides(value: Any, batch: int | None) -> None:

@@ -65,7 +65,7 @@ class _Rewriter:
         options: dict[str, Any] = {"transB": 1} if given.get("transB", 0) else {}
         nodes.append(helper.make_node("Gemm", [a, b, *([c] if c else [])], [result], name=node.name, **options))
         if added:
-            nodes.append(helper.make_node("Add", [result, added], [node.output[0]], name=f"{node.name}.add"))
+            nodes.append(helper.make_node("Add", [result, added], [node.output[0]], name=result))
         return nodes
 
     def _times(self, nodes: list[Any], name: str, factor: float) -> str:

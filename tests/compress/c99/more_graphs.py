@@ -101,7 +101,8 @@ def enlarged() -> Graph:
     d = Draft(3)
     d.conv("x", "a", (4, 3, 3, 3), strides=[2, 2], pads=[1, 1, 1, 1])
     weight = d.constant("w", (d.generator.standard_normal((4, 3, 3, 3)) / 4).astype(np.float32))
-    d.node("ConvTranspose", ["a", weight], "b", strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 1])
+    d.node("ConvTranspose", ["a", weight], "b", strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 1],
+           auto_pad="NOTSET")  # fmt: skip
     d.node("Add", ["b", "x"], "c")
     d.node("Softmax", ["c"], "y", axis=1)
     return d.graph(6, 8)

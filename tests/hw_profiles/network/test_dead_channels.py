@@ -123,3 +123,13 @@ def test_a_dead_channel_costs_nothing_where_the_runtime_drops_it(tmp_path: Path,
 def test_weights_of_integer_files_are_those_of_the_float_file(tmp_path: Path) -> None:
     found = [read_without_dead_channels(half_dead(tmp_path / "a.onnx", integers=each)) for each in (False, True)]
     assert found[0].macs == found[1].macs == network(first=3).macs
+
+
+def test_a_second_output_is_read() -> None:
+    """Nothing reads it within the network."""
+    b = WorkloadBuilder("input", (1, 3, 8, 8))
+    x = b.conv("stem", "input", 4, kernel_size=3)
+    b.conv("boxes", x, 6, kernel_size=1)
+    b.conv("classes", x, 5, kernel_size=1)
+    workload = b.build("classes")
+    assert without_dead_channels(workload, StoredWeights(arrays=random_weights(workload))) is workload

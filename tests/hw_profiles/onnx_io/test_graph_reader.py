@@ -113,6 +113,7 @@ ENDS = {"low": np.float32(0), "six": np.float32(6), "one": np.float32(1)}
         ([node("Pad", "x p", "q"), node("Conv", "q w")], {"p": np.array([0, 0, 1, 2, 0, 0, 0, 1]), "w": floats(6, 4, 3, 3)},
          "conv"),
         ([node("LRN", "x", size=3)], {}, "other"),
+        ([node("ReverseSequence", "x l", batch_axis=0, time_axis=1)], {"l": np.array([3])}, "other"),
     ],
 )  # fmt: skip
 def test_what_is_said_is_said_exactly_and_the_rest_is_kept(
@@ -273,3 +274,54 @@ def test_files_that_are_no_networks_are_refused() -> None:
         read_graph(b"no")
     with pytest.raises(InputError, match=r"the shape of .y. cannot be inferred from the file"):
         read_graph(file_of([node("Whirl", "x")], {}))
+
+
+def test_a_node_that_is_called_as_another_operation_gets_a_name_of_its_own() -> None:
+    nodes = [
+        node("Conv", "x w", "c"),
+        node("LRN", "c", "l", size=3, name="r"),
+        node("Relu", "l", "r"),
+        node("Conv", "r v"),
+    ]
+    check(file_of(nodes, {"w": floats(4, 4, 3, 3), "v": floats(2, 4, 1, 1)}))
+
+
+def test_a_normalisation_that_takes_the_batch_s_own_mean_is_kept() -> None:
+    norm = helper.make_node(
+        "BatchNormalization", ["m", "s", "b", "mean", "var"], ["y", "mean2", "var2"], training_mode=1
+    )
+    ones = {name: np.abs(floats(5)) + 1 for name in ("s", "b", "mean", "var")}
+    nodes = [node("Flatten", "x", "f"), node("Gemm", "f w", "m"), norm]
+    assert check(file_of(nodes, {"w": floats(256, 5), **ones}))["m"] == "other"
+
+
+def test_an_output_that_a_relu_reads_is_rounded_as_every_output() -> None:
+    """The first one, and one that is the input itself."""
+    nodes = [node("Conv", "x w", "y"), node("Relu", "y", "z")]
+    graph = read_graph(file_of(nodes, {"w": floats(4, 4, 3, 3)}, outputs="y z"))
+    assert integer_tensors(graph.workload, Quantization(activations={})) == ["x", "y", "z"]
+    nodes = [node("Identity", "x"), node("Conv", "x w", "z")]
+    data = file_of(nodes, {"w": floats(4, 4, 3, 3)}, outputs="y z")
+    scales = {"x": (0.04, 128), "z": (0.2, 128)}
+    got, expected = run(write_graph(read_graph(data), Quantization(activations=scales))), run(data)
+    np.testing.assert_array_equal(got[0], expected[0])
+    assert np.abs(got[1] - expected[1]).max() < 0.1 * np.abs(expected[1]).max()
+
+
+@pytest.mark.parametrize("added", [False, True])
+@pytest.mark.parametrize("kind", ["Gemm", "MatMul"])
+def test_what_is_added_or_normalised_behind_a_product_goes_into_it(kind: str, added: bool) -> None:
+    numbers = {name: np.abs(floats(5)) + 1 for name in ("s", "b", "mean", "var")}
+    behind = node("Add", "m c") if added else node("BatchNormalization", "m s b mean var")
+    data = file_of(
+        [node("Flatten", "x", "f"), node(kind, "f w", "m"), behind],
+        {"w": floats(256, 5) * np.float32(0.02), "c": floats(5), **numbers},
+    )
+    assert set(check(data).values()) == {"flatten", "linear"}
+    both = [
+        node("Flatten", "x", "f"),
+        node(kind, "f w", "m"),
+        node("Add", "m c", "a"),
+        node("BatchNormalization", "a s b mean var"),
+    ]
+    check(file_of(both, {"w": floats(256, 5) * np.float32(0.02), "c": floats(5), **numbers}))

@@ -15,6 +15,7 @@ from torch import nn
 
 from hw_profiles.errors import InputError
 from hw_profiles.onnx_io.reader import read_onnx
+from hw_profiles.onnx_io.rewrites.half_precision import in_float32
 from hw_profiles.onnx_io.rewrites.normal_form import normal_form
 from tests.onnx_forms import BODY, FORMS, MACS, WEIGHTS, Node, held, model, numbers, run
 
@@ -170,7 +171,9 @@ def test_a_function_of_functions_that_would_grow_without_end_is_refused() -> Non
 
 
 @pytest.mark.parametrize("batch", ["N", 2])
-@pytest.mark.parametrize(("side", "kernel", "stride", "pad"), [(7, 2, 2, 0), (8, 3, 2, 0), (8, 3, 2, 1), (9, 3, 4, 1)])
+@pytest.mark.parametrize(
+    ("side", "kernel", "stride", "pad"), [(8, 1, 2, 0), (7, 2, 2, 0), (8, 3, 2, 0), (8, 3, 2, 1), (9, 3, 4, 1)]
+)
 def test_an_average_pool_that_rounds_up_is_padded(
     side: int, kernel: int, stride: int, pad: int, batch: str | int
 ) -> None:
@@ -222,3 +225,84 @@ def test_sparse_weights_that_are_too_large_or_lie_outside_are_refused(
     )
     with pytest.raises(InputError, match=said):
         normal_form(made)
+
+
+def test_biases_for_each_row_of_nodes_without_names_are_added_after() -> None:
+    nodes = [Node("Gemm", ["x", "v", "d"], ["h"]), Node("Gemm", ["h", "v", "d"], ["y"])]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [2, 3]) for n in "xy"]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], held({"v": numbers(3, 3), "d": numbers(2, 3)}))
+    given = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    x = {"x": numbers(2, 3)}
+    got, expected = (_session(each).run(None, x)[0] for each in (normal_form(given), given))
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_an_output_of_which_nothing_is_said_has_as_many_axes_as_it_has() -> None:
+    given = model(BODY, WEIGHTS)
+    given.graph.output[0].type.tensor_type.ClearField("shape")
+    normal = normal_form(given)
+    onnx.checker.check_model(normal)
+    assert len(normal.graph.output[0].type.tensor_type.shape.dim) == 2
+
+
+def test_floats_of_16_bits_in_a_function_and_in_sparse_weights_are_widened() -> None:
+    made = model([BODY[0], Node("Rectified", ["c"], ["a"], domain="mine"), *BODY[2:]], {})
+    body = [
+        Node("Constant", [], ["zero"], value=numpy_helper.from_array(np.float16([0]))), Node("Max", ["u", "zero"], ["m"]),
+        Node("Cast", ["m"], ["wide"], to=TensorProto.FLOAT), Node("Cast", ["wide"], ["o"], to=TensorProto.FLOAT16),
+    ]  # fmt: skip
+    opsets = [helper.make_opsetid("", 17)]
+    made.functions.append(helper.make_function("mine", "Rectified", ["u"], ["o"], body, opsets))
+    made.opset_import.append(helper.make_opsetid("mine", 1))
+    for value in (*made.graph.input, *made.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    half = {name: value.astype(np.float16) for name, value in WEIGHTS.items()}
+    made.graph.initializer.extend(held({name: half[name] for name in "bvd"}))
+    places = numpy_helper.from_array(np.arange(half["w"].size), "places")
+    values = numpy_helper.from_array(half["w"].reshape(-1), "w")
+    made.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, half["w"].shape))
+    wide = normal_form(in_float32(made)).SerializeToString()
+    expected = run(model(BODY, {n: v.astype(np.float32) for n, v in half.items()}).SerializeToString(), 2)
+    np.testing.assert_allclose(run(wide, 2), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("opset", [7, 9, 10])
+@pytest.mark.parametrize("mode", ["linear", "nearest"])
+@pytest.mark.parametrize("scales", [(2.0, 1.7), (3.0, 1.0), (0.6, 0.75)])
+def test_old_files_resize_as_they_did(opset: int, mode: str, scales: tuple[float, float]) -> None:
+    """ONNX's converter gives them the coordinates of opset 11."""
+    kind = "Resize" if opset == 10 else "Upsample"
+    if kind == "Upsample" and min(scales) < 1:
+        return  # it makes nothing smaller
+    factors = np.float32([1, 1, *scales])
+    node = (
+        Node(kind, ["x"], ["y"], mode=mode, scales=factors) if opset == 7 else Node(kind, ["x", "s"], ["y"], mode=mode)
+    )
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", ["N", 2, 9, 8]), ("y", None))]
+    graph = helper.make_graph([node], "g", ends[:1], ends[1:], [] if opset == 7 else held({"s": factors}))
+    given = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    x = {"x": numbers(2, 2, 9, 8)}
+    got, expected = (_session(each).run(None, x)[0] for each in (normal_form(given, opset=21), given))
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("given", [{"scales": np.float32([1.5, 2])}, {"sizes": np.array([12, 16])}])
+def test_a_resize_of_some_axes_has_factors_for_all(given: dict[str, np.ndarray]) -> None:
+    (name, value) = next(iter(given.items()))
+    inputs = ["x", "", "f"] if name == "scales" else ["x", "", "", "f"]
+    resize = Node("Resize", inputs, ["y"], axes=[3, 2], mode="linear", coordinate_transformation_mode="align_corners")
+    made = _of_nodes([resize], ["N", 3, 8, 8])
+    made.graph.initializer.extend(held({"f": value}))
+    normal = normal_form(made)
+    assert "axes" not in {each.name for each in normal.graph.node[0].attribute}
+    x = {"x": numbers(2, 3, 8, 8)}
+    got, expected = (_session(each).run(None, x)[0] for each in (normal, made))
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_hardmax_of_old_is_not_converted() -> None:
+    made = model(
+        [*BODY[:-1], Node("Gemm", ["f", "v", "d"], ["g"], transB=1), Node("Hardmax", ["g"], ["y"])], WEIGHTS, opset=11
+    )
+    with pytest.raises(InputError, match=r"node 'y' \(Hardmax\): means something else from opset 13 on"):
+        normal_form(made, opset=13)

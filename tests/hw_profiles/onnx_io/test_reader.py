@@ -18,6 +18,7 @@ from timm.models.vision_transformer import Block
 from torch import nn
 
 from hw_profiles.network.workload import Workload
+from hw_profiles.onnx_io.constant_folding import fold
 from hw_profiles.onnx_io.graph_reader import read_graph
 from hw_profiles.onnx_io.reader import read_onnx
 from hw_profiles.onnx_io.rewrites.normal_form import normal_form
@@ -408,3 +409,75 @@ def test_what_keeps_the_shape_may_move_numbers(kind: str, held: dict[str, np.nda
     x = np.random.default_rng(1).standard_normal((1, 3, 8, 8)).astype(np.float32)
     before, after = (onnxruntime.InferenceSession(each).run(None, {"x": x})[0] for each in (given, written))
     np.testing.assert_allclose(before, after, rtol=1e-4, atol=1e-4)
+
+
+def test_operations_of_others_that_are_called_as_onnx_s_own_are_not_these() -> None:
+    """Of them nothing is worked out or left out."""
+    makes = helper.make_node
+    same = file([makes("Identity", ["x"], ["z"], domain="mine"), makes("Relu", ["z"], ["y"])])
+    model = onnx.load_model_from_string(same)
+    model.graph.value_info.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 3, 8, 8]))
+    assert kinds(read_onnx(model.SerializeToString())) == ["Identity", "relu"]
+    joined = file(
+        [makes("Concat", ["a", "b"], ["s"], domain="mine", axis=0), makes("Reshape", ["x", "s"], ["y"])],
+        {"a": np.array([1, 3]), "b": np.array([64])},
+    )
+    model = onnx.load_model_from_string(joined)
+    model.graph.value_info.append(helper.make_tensor_value_info("s", TensorProto.INT64, [3]))
+    with pytest.raises(ValueError, match=r"node 'y' \(Reshape\): the shape of 'y' cannot be inferred"):
+        read_onnx(model.SerializeToString())
+
+
+def test_a_mask_that_is_read_is_made() -> None:
+    nodes = [helper.make_node("Dropout", ["x"], ["d", "mask"]), helper.make_node("Where", ["mask", "d", "x"], ["y"])]
+    assert [op.name for op in read_onnx(file(nodes)).ops] == ["d", "mask", "y"]
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_macs_of_a_product_with_constant_matrices(first: bool) -> None:
+    shape, names = ((1, 5, 4), ["w", "x"]) if first else ((1, 6, 5), ["x", "w"])
+    weight = np.zeros((1, 6, 5), np.float32) if first else np.zeros((1, 5, 4), np.float32)
+    assert read_onnx(file([helper.make_node("MatMul", names, ["y"])], {"w": weight}, shape)).macs == 6 * 5 * 4
+
+
+def test_images_with_the_channels_last_are_refused() -> None:
+    constants = {
+        "s": np.float32(0.1), "z": np.uint8(0), "w": np.ones((4, 3, 1, 1), np.uint8),
+    }  # fmt: skip
+    inputs = ["x", "s", "z", "w", "s", "z", "s", "z"]
+    node = helper.make_node("QLinearConv", inputs, ["y"], domain="com.microsoft", channels_last=1)
+    with pytest.raises(ValueError, match=r"node 'y' \(QLinearConv\): images with the channels last"):
+        read_onnx(file([node], constants, (1, 8, 8, 3), TensorProto.UINT8))
+
+
+def test_an_input_of_which_nothing_is_said_has_the_sides_that_are_given() -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
+    model = onnx.load_model_from_string(file(nodes, {"w": np.zeros((4, 3, 3, 3), np.float32)}))
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    given = model.SerializeToString()
+    assert read_onnx(given, (3, 8, 8)).macs == 6 * 6 * 4 * 27
+    assert read_graph(given, (3, 8, 8)).inputs[0].shape == (None, 3, 8, 8)
+    with pytest.raises(ValueError, match="input 'x' says nothing of its dimensions; specify them"):
+        read_onnx(given)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "attributes"),
+    [
+        ("Mod", [np.array([-7, 7, 5]), np.array([3, -3, 3])], {}),
+        ("Mod", [np.array([-7, 7, 5]), np.array([3, -3, 3])], {"fmod": 1}),
+        ("Slice", [np.arange(8).reshape(1, 8), np.array([-1]), np.array([-4]), np.array([1]), np.array([-1])], {}),
+    ],
+)
+def test_small_numbers_are_worked_out_as_onnx_runtime_does(
+    kind: str, values: list[np.ndarray], attributes: dict[str, object]
+) -> None:
+    names = [f"i{i}" for i in range(len(values))]
+    ends = [helper.make_tensor_value_info(n, TensorProto.INT64, v.shape) for n, v in zip(names, values, strict=True)]
+    out = [helper.make_tensor_value_info("y", TensorProto.INT64, None)]
+    graph = helper.make_graph([helper.make_node(kind, names, ["y"], **attributes)], "g", ends, out)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    expected = session.run(None, dict(zip(names, values, strict=True)))[0]
+    (found,) = fold(kind, values, attributes, [expected.shape])
+    np.testing.assert_array_equal(found, expected)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 import compress
 from compress.c99 import write_c99
+from compress.file_comparison import compare_files
 from compress.networks.artifact import Artifact
 from compress.networks.as_artifact import as_artifact
 from compress.networks.calibration_data import calibration_dataset
@@ -294,3 +295,125 @@ def test_weights_of_a_network_in_float16_are_changed(verb: Callable[[Path], Arti
     changed = onnx.load_model_from_string(onnx_bytes(verb(tmp_path / "HALF.ONNX")))
     weight = next(numpy_helper.to_array(each) for each in changed.graph.initializer if each.name == "w")
     assert len(np.unique(weight)) < WEIGHTS["w"].size / 2
+
+
+ALL = replace(PLAIN, bias_correction=True, least_squares=True)
+
+
+def close(given: bytes, written: bytes, feed: dict[str, np.ndarray]) -> None:
+    """That all outputs are near."""
+    sessions = (onnxruntime.InferenceSession(each, providers=["CPUExecutionProvider"]) for each in (given, written))
+    for before, after in zip(*(session.run(None, feed) for session in sessions), strict=True):
+        assert np.abs(before - after).max() < 0.06 * np.abs(before).max()
+
+
+@pytest.mark.parametrize("count", [3, 12, 40])
+def test_a_file_for_batches_of_one_size_reads_any_number_of_images(count: int, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model(BODY, WEIGHTS, batch=8).SerializeToString())
+    x = np.random.default_rng(3).standard_normal((count, 3, 16, 16)).astype(np.float32)
+    done = compress.quantize(str(path), (x, np.arange(count) % 3), ALL)
+    assert done.metrics["val_snr_db"] > 15
+    assert done.metrics["val_images"] * done.metrics["val_accuracy"] == pytest.approx(
+        round(done.metrics["val_images"] * done.metrics["val_accuracy"])
+    )
+
+
+def test_integers_are_read_in_batches_of_one_size(tmp_path: Path) -> None:
+    cast = [helper.make_node("Cast", ["p0"], ["x"], to=TensorProto.FLOAT)]
+    given = model([*cast, *BODY], WEIGHTS, batch=4)
+    given.graph.input[0].name, given.graph.input[0].type.tensor_type.elem_type = "p0", TensorProto.INT32
+    path = tmp_path / "m.onnx"
+    path.write_bytes(given.SerializeToString())
+    x = np.random.default_rng(3).integers(-9, 9, (6, 3, 16, 16)).astype(np.int32)
+    assert compress.quantize(str(path), {"p0": x}, PLAIN).metrics["val_snr_db"] > 15
+    with pytest.raises(ValueError, match="input p0 must be of int32, got float32"):
+        compress.quantize(str(path), {"p0": x + np.float32(0.5)}, PLAIN)
+
+
+def test_a_batch_that_is_open_in_name_alone_is_one(tmp_path: Path) -> None:
+    """As files are whose exporter wrote down the shape of one image."""
+    nodes = [*BODY[:3], helper.make_node("Reshape", ["p", "one"], ["f"]), BODY[-1]]
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model(nodes, {**WEIGHTS, "one": np.array([1, 8])}).SerializeToString())
+    done = compress.quantize(str(path), IMAGES, PLAIN)
+    assert done.metrics["val_snr_db"] > 15
+    assert compare_files(path.read_bytes(), onnx_bytes(done), calibration_dataset(IMAGES)).images == len(IMAGES)
+    stage = compress.Cluster(clusters=16, recipe=None)
+    assert compress.cluster(str(path), IMAGES, stage).metrics["val_images"] == len(IMAGES)
+
+
+@pytest.mark.parametrize(("padding", "opened"), [("SAME_UPPER", False), ("VALID", True)])
+def test_sides_are_open_where_what_was_read_holds_for_others(padding: str, opened: bool, tmp_path: Path) -> None:
+    """Padding that follows from the sides does not."""
+    conv = helper.make_node("Conv", ["x", "w", "b"], ["c"], auto_pad=padding, strides=[2, 2])
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model([conv, *BODY[1:]], WEIGHTS, side="S").SerializeToString())
+    done = onnx_bytes(compress.quantize(str(path), {"x": IMAGES}, PLAIN))
+    sides = [d.dim_value for d in onnx.load_model_from_string(done).graph.input[0].type.tensor_type.shape.dim]
+    assert sides == ([0, 3, 0, 0] if opened else [0, 3, 16, 16])
+    close(path.read_bytes(), done, {"x": IMAGES[:4]})
+    if opened:
+        close(path.read_bytes(), done, {"x": np.resize(IMAGES, (2, 3, 19, 19))})
+
+
+@pytest.mark.parametrize("verb", [compress.sparsify, compress.cluster])
+def test_outputs_of_which_nothing_is_said_stay_outputs(verb: Callable[[Path], Artifact], tmp_path: Path) -> None:
+    given = model(BODY, WEIGHTS)
+    given.graph.output[0].type.tensor_type.ClearField("shape")
+    path = tmp_path / "m.onnx"
+    path.write_bytes(given.SerializeToString())
+    assert run(onnx_bytes(verb(path)), 2).shape == (2, 3)
+
+
+def two_outputs(first: list[onnx.NodeProto], others: dict[str, np.ndarray], second: list[object]) -> bytes:
+    """The small network with another end, and an output ``z`` of these sides."""
+    given = model([*BODY[:2], *first], {**WEIGHTS, **others})
+    given.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, second))
+    data: bytes = given.SerializeToString()
+    return data
+
+
+@pytest.mark.parametrize("equalize", ["weights", "activations"])
+def test_what_comes_out_on_the_way_is_not_equalized(equalize: str) -> None:
+    """Features that are an output and that the next layer reads."""
+    uneven = WEIGHTS["w"] * np.float32([0.05, 1, 20, 0.3, 4, 1, 0.1, 9]).reshape(-1, 1, 1, 1)
+    nodes = [
+        helper.make_node("Identity", ["a"], ["z"]), helper.make_node("Conv", ["a", "u"], ["c2"]),
+        helper.make_node("Relu", ["c2"], ["a2"]), helper.make_node("GlobalAveragePool", ["a2"], ["p"]), *BODY[3:],
+    ]  # fmt: skip
+    given = two_outputs(nodes, {"w": uneven, "b": WEIGHTS["b"] * 0, "u": numbers(8, 8, 1, 1)}, ["N", 8, 14, 14])
+    close(given, quantized(given, replace(PLAIN, equalize=equalize)), {"x": IMAGES[:4]})
+
+
+def test_a_first_output_that_a_sigmoid_reads_keeps_its_range() -> None:
+    """Classes and their probabilities: beyond 8 a sigmoid tells nothing apart."""
+    nodes = [*BODY[2:], helper.make_node("Sigmoid", ["y"], ["z"])]
+    given = two_outputs(nodes, {"v": WEIGHTS["v"] * 100, "d": WEIGHTS["d"] * 100}, ["N", 3])
+    assert np.abs(run(given, 4)).max() > 12
+    close(given, quantized(given), {"x": IMAGES[:4]})
+
+
+def test_weights_in_float16_beside_others_in_float32_are_changed_too(tmp_path: Path) -> None:
+    half = {name: value.astype(np.float16) if name in "wb" else value for name, value in WEIGHTS.items()}
+    nodes = [
+        helper.make_node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16), helper.make_node("Conv", ["h", "w", "b"], ["c"]),
+        helper.make_node("Cast", ["c"], ["wide"], to=TensorProto.FLOAT), helper.make_node("Relu", ["wide"], ["a"]), *BODY[2:],
+    ]  # fmt: skip
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model(nodes, half).SerializeToString())
+    changed = onnx.load_model_from_string(onnx_bytes(compress.cluster(path, clusters=4)))
+    held = {each.name: numpy_helper.to_array(each) for each in changed.graph.initializer}
+    assert [len(np.unique(held[name])) for name in "wv"] == [4, 4]
+
+
+@pytest.mark.parametrize(
+    "said", [{"dilations": [2, 2]}, {"ceil_mode": 1, "count_include_pad": 1, "pads": [1, 1, 0, 1]}]
+)
+def test_average_pools_that_the_integer_kernel_cannot_compute_stay_in_float(said: dict[str, object]) -> None:
+    """Of dilations it knows nothing, and at the border it divides by the whole window."""
+    pool = helper.make_node("AveragePool", ["c"], ["a"], kernel_shape=[3, 3], strides=[2, 2], **said)
+    nodes = [BODY[0], pool, helper.make_node("Conv", ["a", "u"], ["y"])]
+    given = model(nodes, {"w": WEIGHTS["w"], "b": WEIGHTS["b"], "u": numbers(3, 8, 1, 1)}, opset=19, ir=9)
+    given.graph.output[0].type.tensor_type.ClearField("shape")
+    close(given.SerializeToString(), quantized(given.SerializeToString()), {"x": IMAGES[:4]})
