@@ -129,7 +129,7 @@ def peak_of_part(workload: Workload, kernels: Sequence[Kernel], entry_bytes: int
 def _as_given(workload: Workload, kernels: Sequence[Kernel]) -> Schedule:
     """ONNX Runtime's: the kernels in their order."""
     live, overwrites = _follow(
-        workload, kernels, workload.tensor_bytes(workload.input), (*workload.inputs, workload.output)
+        workload, kernels, workload.tensor_bytes(workload.input), (*workload.inputs, *workload.outputs)
     )
     return Schedule(
         kernels=tuple(kernels),
@@ -182,10 +182,11 @@ def _lives(
         if kernel.output not in sizes:
             sizes[kernel.output] = kernel.output_bytes
             born[kernel.output] = dies[kernel.output] = i
-    result = _held(workload.output, sizes, holder)
-    if result not in sizes:
-        raise InputError(f"the network's output must be made by a kernel, got none for {workload.output!r}")
-    dies[result] = len(kernels)
+    for output in workload.outputs:
+        result = _held(output, sizes, holder)
+        if result not in sizes:
+            raise InputError(f"the network's output must be made by a kernel, got none for {output!r}")
+        dies[result] = len(kernels)
     born.update((name, 0) for name in workload.inputs if name in dies)
     return sizes, born, dies
 

@@ -69,7 +69,7 @@ class _Channels:
         self.read: dict[str, Flags] = {
             name: np.zeros(_channels(shape), bool) for name, shape in workload.shapes.items()
         }
-        self.whole = {workload.output, *workload.inputs}
+        self.whole = {*workload.outputs, *workload.inputs}
         self.unknown: set[str] = set()  # operations of which nothing is known
 
     def kept(self, name: str) -> Flags:

@@ -163,7 +163,7 @@ class _Groups:
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
         self.parent = {name: name for name in workload.shapes}
-        self.fixed = {*workload.inputs, workload.output}
+        self.fixed = {*workload.inputs, *workload.outputs}
         self.readers = Counter(op.weight for op in workload.ops if op.stores_weights)
         for op in workload.ops:
             self._add(op)
