@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, pairwise
 
@@ -17,6 +17,7 @@ LOCAL, COMMON = 0.3, 0.05
 _FALLBACK_KINDS = {"grouped": "conv", "conv_transpose": "conv"}
 _DOUBT_OF_FALLBACKS = 0.5
 _MOST_COORDINATES = max(map(len, SCALES.values()))
+_LEFT_OVER = 0.01  # of the cost of a MAC: what a fit leaves where there are none
 _LEAST_SHARE = 0.1  # a correction never takes more than the rest of a cost
 
 Array = NDArray[np.float64]
@@ -184,15 +185,19 @@ class CostTable:
         """What the MACs of a kernel cost whose fallback has none: as much as those of the most expensive
         convolution."""
         names = QUANTITIES[family(kind)]
-        if "mmacs" not in names or self._coefficients[kind][names.index("mmacs")] > 0:
+        if "mmacs" not in names:
             return 0.0
-        dearest = [
-            linear_cost
-            for other, coefficients in self._coefficients.items()
-            for name, linear_cost in zip(QUANTITIES[family(other)], coefficients, strict=True)
-            if name == "mmacs"
-        ]
-        return max(dearest) * features.quantities[names.index("mmacs")]
+        dearest = max(self._costs_of_macs(), default=0.0)
+        if self._coefficients[kind][names.index("mmacs")] > (_LEFT_OVER * dearest if family(kind) == "other" else 0.0):
+            return 0.0
+        return dearest * features.quantities[names.index("mmacs")]
+
+    def _costs_of_macs(self) -> Iterator[float]:
+        """Of each kind of convolution that adds up several channels."""
+        for kind, coefficients in self._coefficients.items():
+            names = QUANTITIES[family(kind)]
+            if family(kind) in ("conv", "integer_conv", "layer") and "depthwise" not in kind:
+                yield coefficients[names.index("mmacs")]
 
     def _fallback(self, kind: str) -> str:
         """The kind of the same name, or else the most expensive one of the family."""
@@ -203,7 +208,12 @@ class CostTable:
         same = [other for other in self._coefficients if family(other) == family(kind)]
         if not same:
             raise InputError(f"the device has no cost for {kind!r} (known: {', '.join(sorted(self._coefficients))})")
-        return max(same, key=lambda other: sum(self._coefficients[other][1:]))
+        return max(same, key=self._work)
+
+    def _work(self, kind: str) -> float:
+        """The costs of a kind, but for that of a start."""
+        named = zip(QUANTITIES[family(kind)], self._coefficients[kind], strict=True)
+        return sum(coefficient for name, coefficient in named if name != "start")
 
 
 def quantity_names(kind: str) -> tuple[str, ...]:
