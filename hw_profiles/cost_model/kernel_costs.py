@@ -17,7 +17,6 @@ LOCAL, COMMON = 0.3, 0.05
 _FALLBACK_KINDS = {"grouped": "conv", "conv_transpose": "conv"}
 _DOUBT_OF_FALLBACKS = 0.5
 _MOST_COORDINATES = max(map(len, SCALES.values()))
-_LEFT_OVER = 0.01  # of the cost of a MAC: what a fit leaves where there are none
 _LEAST_SHARE = 0.1  # a correction never takes more than the rest of a cost
 
 Array = NDArray[np.float64]
@@ -182,15 +181,16 @@ class CostTable:
         return linear_cost, _DOUBT_OF_FALLBACKS * linear_cost
 
     def _macs_cost(self, features: CostFeatures, kind: str) -> float:
-        """What the MACs of a kernel cost whose fallback has none: as much as those of the most expensive
-        convolution."""
+        """What the MACs of a kernel cost beside the costs of a fallback that has none, or windows of a pool in their
+        place: as much as those of the most expensive convolution."""
         names = QUANTITIES[family(kind)]
-        if "mmacs" not in names:
-            return 0.0
         dearest = max(self._costs_of_macs(), default=0.0)
-        if self._coefficients[kind][names.index("mmacs")] > (_LEFT_OVER * dearest if family(kind) == "other" else 0.0):
+        if "mmacs" not in names or not dearest:
             return 0.0
-        return dearest * features.quantities[names.index("mmacs")]
+        own = self._coefficients[kind][names.index("mmacs")]
+        if own and family(kind) != "other":
+            return 0.0
+        return (dearest - own) * features.quantities[names.index("mmacs")]
 
     def _costs_of_macs(self) -> Iterator[float]:
         """Of each kind of convolution that adds up several channels."""
