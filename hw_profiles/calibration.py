@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 
 from hw_profiles.cost_model.features import CostFeatures, network_features
@@ -15,10 +17,12 @@ from hw_profiles.cost_model.plain_costs import plain_costs
 from hw_profiles.cost_model.refine import Refined, refine
 from hw_profiles.cost_model.scaling import Scaling, scale
 from hw_profiles.cost_model.size_regression import mixture, size_regression
+from hw_profiles.devices.c99_program import facts_of_calibrated
 from hw_profiles.devices.device import Device
 from hw_profiles.devices.facts import NINETY
 from hw_profiles.errors import InputError
-from hw_profiles.profiling import Model, workload_of, workload_on
+from hw_profiles.latency.estimate import precision_of
+from hw_profiles.profiling import Model, check_device, is_onnx_path, workload_of, workload_on
 from hw_profiles.runtimes.fusion import fuse
 
 _CALIBRATED = "; calibrated"
@@ -31,6 +35,7 @@ _DOUBT_OF_THE_BASE = 2.0  # logarithm of how much likelier its costs must make t
 _FEWEST_TO_SPREAD = 4  # measurements whose errors say how far others are off
 _CHOSEN_BY_ERRORS = 2  # of the same networks: how much each estimate counts, and how far corrections may go
 _LEAST_DEVIATION, _MANY = 0.02, 10
+_MOST_NETWORKS = 200
 _log = logging.getLogger("fitnas")
 
 
@@ -48,7 +53,7 @@ class Calibration:
 
 def calibrate(
     base: Device,
-    measured: Sequence[tuple[Model, float]],
+    measured: Iterable[tuple[Model, float]],
     precision: str = "fp32",
     input_shape: tuple[int, ...] | None = None,
 ) -> Device:
@@ -58,8 +63,8 @@ def calibrate(
     that is similar to the base but faster keeps its cost structure; for a different machine the structure is adapted as
     far as the measurements support it. From five measurements on, the estimate is averaged with a regression on sizes
     alone (:mod:`hw_profiles.cost_model.size_regression`). The interval comes from leave-one-out errors of the
-    measurements. Values that cannot be a latency, and outliers by a factor of five or more, are ignored with a warning
-    (see :func:`calibration_report` for the list).
+    measurements; several measurements of the same network count as one, their median. Values that cannot be a latency,
+    and outliers by a factor of five or more, are ignored with a warning (see :func:`calibration_report` for the list).
 
     Args:
         base: the most similar device.
@@ -88,7 +93,7 @@ def calibrate(
 
 def calibration_report(
     base: Device,
-    measured: Sequence[tuple[Model, float]],
+    measured: Iterable[tuple[Model, float]],
     precision: str = "fp32",
     input_shape: tuple[int, ...] | None = None,
     names: Sequence[str] | None = None,
@@ -102,36 +107,106 @@ def calibration_report(
     >>> found.used, found.set_aside
     (1, ('mobilenetv2_100: nan ms is not a positive number',))
     """
+    check_device(base)
     base.table(precision)
-    if not measured:
+    pairs = _pairs(measured)
+    if not pairs:
         return Calibration(device=base, used=0, set_aside=(), left_out_error=None)
-    names = names or [_name(i, model) for i, (model, _) in enumerate(measured)]
-    times = {i: float(ms) for i, (_, ms) in enumerate(measured) if _is_time(ms)}
-    set_aside = [
-        f"{names[i]}: {ms!r} ms is not a positive number" for i, (_, ms) in enumerate(measured) if i not in times
-    ]
+    names = names or [_name(i, model) for i, (model, _) in enumerate(pairs)]
+    times = {i: float(ms) for i, (_, ms) in enumerate(pairs) if _is_time(ms)}
+    set_aside = [f"{names[i]}: {ms!r} ms is not a positive number" for i, (_, ms) in enumerate(pairs) if i not in times]
     if not times:
         raise InputError(
             f"calibrate: at least one measurement must be a positive number, got {'; '.join(set_aside):.200}"
         )
-    features = [_features(base, measured[i][0], precision, input_shape) for i in times]
-    found = corrected_costs(base.costs[precision], precision, features, list(times.values()))
-    numbers = list(times)
+    networks = _networks({i: _features(base, pairs[i][0], precision, input_shape) for i in times}, times)
+    chosen = _of_all_sizes(networks)
+    found = corrected_costs(
+        base.costs[precision], precision, [each.features for each in chosen], [each.ms for each in chosen]
+    )
+    far_off = _far_off(chosen, found.outliers, times)
     set_aside += [
-        f"{names[numbers[i]]}: {times[numbers[i]]:g} ms is {ratio:.2g} times what the other measurements suggest"
-        for i, ratio in found.outliers.items()
+        f"{names[i]}: {times[i]:g} ms is {ratio:.2g} times what the other measurements suggest"
+        for i, ratio in far_off.items()
     ]
-    used = len(times) - len(found.outliers)
+    used = sum(len(each.numbers) for i, each in enumerate(chosen) if i not in found.outliers)
     device = replace(
         base,
-        source=f"{base.source.partition(_CALIBRATED)[0]}{_CALIBRATED} in {precision} with {used} measurements",
+        source=f"{_without_calibration(base.source, precision)}{_CALIBRATED} in {precision} with {used} measurements",
         calibrated=tuple(dict.fromkeys((*base.calibrated, precision))),
         spread={**base.spread, precision: found.deviation},
         costs={**base.costs, precision: found.costs},
+        facts=facts_of_calibrated(base),
         held_out={name: held_out for name, held_out in base.held_out.items() if name != precision},
     )
-    error = sum(abs(math.expm1(each)) for each in found.left_out) / used if used > 1 else None
+    errors = [abs(math.expm1(each)) for each in found.left_out]
+    error = statistics.mean(errors) if len(errors) > 1 else None
     return Calibration(device=device, used=used, set_aside=tuple(set_aside), left_out_error=error)
+
+
+def _pairs(measured: Iterable[tuple[Model, float]]) -> list[tuple[Model, float]]:
+    pairs: list[tuple[Model, float]] = []
+    for each in measured:
+        try:
+            model, ms = each
+        except (TypeError, ValueError):
+            raise InputError(
+                f"calibrate: each measurement must be a model and its milliseconds, got {each!r:.80}"
+            ) from None
+        pairs.append((model, ms))
+    return pairs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Network:
+    """One network, however often it was measured: the median of its times, the ``numbers`` of the measurements that it
+    is of, and those that are ``far_off`` the others.
+    """
+
+    features: tuple[CostFeatures, ...]
+    ms: float
+    numbers: tuple[int, ...]
+    far_off: tuple[int, ...]
+
+
+def _networks(features: Mapping[int, Sequence[CostFeatures]], times: Mapping[int, float]) -> list[_Network]:
+    """The measurements, those of equal networks together: each of several would seem to be predicted by the others."""
+    alike: dict[tuple[CostFeatures, ...], list[int]] = {}
+    for i, each in features.items():
+        alike.setdefault(tuple(each), []).append(i)
+    return [_network(each, numbers, times) for each, numbers in alike.items()]
+
+
+def _network(features: tuple[CostFeatures, ...], numbers: Sequence[int], times: Mapping[int, float]) -> _Network:
+    usual = statistics.median(math.log(times[i]) for i in numbers)
+    near = [i for i in numbers if abs(math.log(times[i]) - usual) <= _FAR_OFF] or numbers  # two may contradict
+    return _Network(
+        features=features,
+        ms=statistics.median(times[i] for i in near),
+        numbers=tuple(near),
+        far_off=tuple(i for i in numbers if i not in near),
+    )
+
+
+def _of_all_sizes(networks: Sequence[_Network]) -> Sequence[_Network]:
+    """The networks, or of very many some of all speeds: the time grows as the cube of their number."""
+    if len(networks) <= _MOST_NETWORKS:
+        return networks
+    _log.info(
+        "calibrate: %d of the %d networks are used, from the fastest to the slowest", _MOST_NETWORKS, len(networks)
+    )
+    ordered = sorted(networks, key=lambda each: each.ms)
+    return [ordered[round(i * (len(ordered) - 1) / (_MOST_NETWORKS - 1))] for i in range(_MOST_NETWORKS)]
+
+
+def _far_off(
+    networks: Sequence[_Network], outliers: Mapping[int, float], times: Mapping[int, float]
+) -> dict[int, float]:
+    """How many times what the others say each measurement is that is not used, by its number."""
+    ratios = {i: times[i] / network.ms for network in networks for i in network.far_off}
+    for place, ratio in outliers.items():
+        ratios |= {i: ratio * times[i] / networks[place].ms for i in networks[place].numbers}
+    return dict(sorted(ratios.items()))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -248,13 +323,23 @@ def _scaled(
     return (costs, known) if known.evidence >= other.evidence + _DOUBT_OF_THE_BASE else (plain, other)
 
 
+def _without_calibration(source: str, precision: str) -> str:
+    return re.sub(rf"{_CALIBRATED} in {precision} with \d+ measurements", "", source)
+
+
 def _features(base: Device, model: Model, precision: str, input_shape: tuple[int, ...] | None) -> list[CostFeatures]:
-    workload = workload_on(base, model, workload_of(model, input_shape), input_shape).with_precision(precision)
+    own = workload_of(model, input_shape)
+    if is_onnx_path(model) and precision_of(own) == "int8" != precision:
+        raise InputError(f"{model} is an int8 file: its latency must be given as one in int8, got {precision}")
+    workload = workload_on(base, model, own, input_shape).with_precision(precision)
     return network_features(workload, fuse(workload, base.runtime))
 
 
 def _is_time(ms: object) -> bool:
-    return isinstance(ms, int | float) and not isinstance(ms, bool) and 0 < ms < math.inf
+    try:
+        return isinstance(ms, Real) and not isinstance(ms, bool) and 0 < float(ms) < math.inf
+    except OverflowError:
+        return False
 
 
 def _name(index: int, model: Model) -> str:

@@ -15,7 +15,7 @@ from hw_profiles.cost_model.features import (
     size_coordinate,
 )
 from hw_profiles.devices.device import Device
-from hw_profiles.latency.estimate import Latency, estimate, precision_of
+from hw_profiles.latency.estimate import Latency, estimate, precision_of, precisions_of_kernels
 from hw_profiles.memory.planner import plan
 from hw_profiles.network.workload import InputShape, Shape, Workload
 from hw_profiles.profiling import Model, workload_of, workload_on
@@ -114,20 +114,21 @@ def profile_layers(
         workload = workload.with_precision(precision)
     kernels = fuse(workload, device.runtime)
     schedule = plan(workload, kernels, device.runtime)
-    table, known = device.table(precision_of(workload)), device.costs[precision_of(workload)]
+    precisions = precisions_of_kernels(workload, schedule.kernels)
     nodes = sum(len(kernel.nodes) for kernel in kernels)
     all_features = [
         in_network_of_size(kernel_features(workload, kernel), size_coordinate(nodes)) for kernel in schedule.kernels
     ]
-    costs = [cost for cost, _ in table.totals(all_features)]
-    call = table.total([call_features(nodes)])[0]
+    costs = [device.table(each).total(wanted)[0] for each, wanted in zip(precisions, all_features, strict=True)]
+    call = device.table(precision_of(workload)).total([call_features(nodes)])[0]
     whole = call + sum(costs)
     sizes = {kernel.output: kernel.output_bytes for kernel in kernels}
-    parts = zip(schedule.kernels, all_features, costs, schedule.live_bytes, strict=True)
+    fallbacks = [_fallback(wanted, device.costs[each]) for each, wanted in zip(precisions, all_features, strict=True)]
+    parts = zip(schedule.kernels, fallbacks, costs, schedule.live_bytes, strict=True)
     return Breakdown(
         layers=tuple(
-            _layer(workload, kernel, sizes, (cost, cost / whole, _fallback(wanted, known), live))
-            for kernel, wanted, cost, live in parts
+            _layer(workload, kernel, sizes, (cost, cost / whole, fallback, live))
+            for kernel, fallback, cost, live in parts
         ),
         call_microseconds=call,
         call_share=call / whole,

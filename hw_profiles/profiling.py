@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from hw_profiles.devices.device import Device
-from hw_profiles.devices.footprint import flash_bytes, ram_bytes
+from hw_profiles.devices.footprint import flash_bytes, ram_bytes, runtime_bytes
 from hw_profiles.errors import InputError
 from hw_profiles.latency.block_costs import parts_table
 from hw_profiles.latency.energy import energy
@@ -108,6 +108,7 @@ def profile(
     49152
     """
     check_precision(precision)
+    check_device(device)
     whole = measured or is_onnx_path(model)  # a Path has parts of another sort
     if not whole and _has_parts(model) and device.runtime == "ort":
         found = _of_parts(model, device, precision, input_shape)
@@ -134,6 +135,17 @@ def profile(
     )
 
 
+def check_device(device: object) -> None:
+    """Raise an InputError unless it is a Device.
+
+    >>> check_device("host")
+    Traceback (most recent call last):
+    hw_profiles.errors.InputError: device must be a Device (see load_device), got 'host'
+    """
+    if not isinstance(device, Device):
+        raise InputError(f"device must be a Device (see load_device), got {device!r:.80}")
+
+
 def timing_fields(latency: Latency, device: Device) -> dict[str, Any]:
     """The fields of a profile that follow from the latency."""
     found = energy(device, latency.ms, latency.low_ms, latency.high_ms)
@@ -152,10 +164,11 @@ def _of_parts(model: HasParts, device: Device, precision: str, input_shape: Inpu
     if cost is None:
         return None
     latency = latency_from(cost.microseconds, cost.doubt, device, precision)
+    ram, flash = runtime_bytes(device)
     return Profile(
         **timing_fields(latency, device),
-        peak_ram_bytes=cost.peak_bytes,
-        flash_bytes=cost.weight_bytes,
+        peak_ram_bytes=cost.peak_bytes + ram,
+        flash_bytes=cost.weight_bytes + flash,
         macs=cost.macs,
         params=cost.params,
         weight_count=cost.weight_count,

@@ -10,13 +10,14 @@ from hw_profiles.errors import InputError
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` for the nearest valid name, or nothing.
+    """``"; did you mean 'x'?"`` for the nearest valid name, whatever the case of its letters, or nothing.
 
-    >>> did_you_mean("mobilnet", ["mobilenet", "tiny"])
-    "; did you mean 'mobilenet'?"
+    >>> did_you_mean("mobilnet", ["mobilenet", "tiny"]), did_you_mean("TINY", ["mobilenet", "tiny"])
+    ("; did you mean 'mobilenet'?", "; did you mean 'tiny'?")
     """
-    near = difflib.get_close_matches(name, list(valid), 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    names = {each.casefold(): each for each in valid}
+    near = difflib.get_close_matches(name.casefold(), names, 1)
+    return f"; did you mean {names[near[0]]!r}?" if near else ""
 
 
 def check_one_of(what: str, given: object, valid: Collection[Any]) -> None:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from platformdirs import user_cache_path, user_data_path
+
+from hw_profiles.errors import InputError
+
+CACHE_VARIABLE, DATA_VARIABLE = "XDG_CACHE_HOME", "XDG_DATA_HOME"
+"""The variables of the environment that move the folders."""
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 def cache_folder() -> Path:
@@ -23,3 +32,21 @@ def calibrated_devices_folder() -> Path:
     ('fitnas', 'devices')
     """
     return user_data_path("fitnas", appauthor=False) / "devices"
+
+
+@contextmanager
+def kept_in(folder: Path, variable: str) -> Iterator[None]:
+    """Make a folder of this user, and let files be kept there.
+
+    Raises:
+        InputError: it cannot be written to, with the ``variable`` that moves it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        if error.errno in _FULL_DISK:
+            raise
+        raise InputError(
+            f"folder {folder} must be writable ({error.strerror or error}): set {variable} to one that is"
+        ) from None

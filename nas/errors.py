@@ -37,20 +37,25 @@ class UserFunctionError(ValueError):
         self.study = study
 
 
+_UNUSABLE_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS)
+
+
 @contextmanager
 def user_input() -> Iterator[None]:
-    """Within it, a file that is missing or may not be read is an InputError, and every InputError is one line."""
+    """Within it, a file that is missing, or that may not be read or written, is an InputError, and every InputError is
+    one line.
+    """
     try:
         yield
-    except (
-        InputError,
-        FileNotFoundError,
-        FileExistsError,
-        NotADirectoryError,
-        IsADirectoryError,
-        PermissionError,
-    ) as error:
+    except (InputError, OSError) as error:
+        if isinstance(error, OSError) and not _is_of_a_path(error):
+            raise
         raise InputError(" ".join(str(error).split())) from error
+
+
+def _is_of_a_path(error: OSError) -> bool:
+    known = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+    return isinstance(error, known) or error.errno in _UNUSABLE_PATH
 
 
 def disk_is_full(error: BaseException) -> bool:

@@ -37,7 +37,7 @@ def _has_identity_shortcut(workload: Workload, place: str) -> bool:
     inside = {op.name: op for op in workload.ops if op.name.startswith(f"{place}.")}
     read = {name for op in inside.values() for name in op.inputs if name not in inside}
     outside = [name for op in workload.ops if op.name not in inside for name in op.inputs]
-    made = {name for name in (*outside, workload.output) if name in inside}
+    made = {name for name in (*outside, *workload.outputs) if name in inside}
     if len(read) != 1 or len(made) != 1 or workload.shapes[min(read)] != workload.shapes[min(made)]:
         return False
     return any(op.kind == "add" and min(read) in op.inputs for op in inside.values())

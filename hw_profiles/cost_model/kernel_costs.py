@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, pairwise
 
@@ -181,18 +181,23 @@ class CostTable:
         return linear_cost, _DOUBT_OF_FALLBACKS * linear_cost
 
     def _macs_cost(self, features: CostFeatures, kind: str) -> float:
-        """What the MACs of a kernel cost whose fallback has none: as much as those of the most expensive
-        convolution."""
+        """What the MACs of a kernel cost beside the costs of a fallback that has none, or windows of a pool in their
+        place: as much as those of the most expensive convolution."""
         names = QUANTITIES[family(kind)]
-        if "mmacs" not in names or self._coefficients[kind][names.index("mmacs")] > 0:
+        dearest = max(self._costs_of_macs(), default=0.0)
+        if "mmacs" not in names or not dearest:
             return 0.0
-        dearest = [
-            linear_cost
-            for other, coefficients in self._coefficients.items()
-            for name, linear_cost in zip(QUANTITIES[family(other)], coefficients, strict=True)
-            if name == "mmacs"
-        ]
-        return max(dearest) * features.quantities[names.index("mmacs")]
+        own = self._coefficients[kind][names.index("mmacs")]
+        if own and family(kind) != "other":
+            return 0.0
+        return (dearest - own) * features.quantities[names.index("mmacs")]
+
+    def _costs_of_macs(self) -> Iterator[float]:
+        """Of each kind of convolution that adds up several channels."""
+        for kind, coefficients in self._coefficients.items():
+            names = QUANTITIES[family(kind)]
+            if family(kind) in ("conv", "integer_conv", "layer") and "depthwise" not in kind:
+                yield coefficients[names.index("mmacs")]
 
     def _fallback(self, kind: str) -> str:
         """The kind of the same name, or else the most expensive one of the family."""
@@ -203,7 +208,12 @@ class CostTable:
         same = [other for other in self._coefficients if family(other) == family(kind)]
         if not same:
             raise InputError(f"the device has no cost for {kind!r} (known: {', '.join(sorted(self._coefficients))})")
-        return max(same, key=lambda other: sum(self._coefficients[other][1:]))
+        return max(same, key=self._work)
+
+    def _work(self, kind: str) -> float:
+        """The costs of a kind, but for that of a start."""
+        named = zip(QUANTITIES[family(kind)], self._coefficients[kind], strict=True)
+        return sum(coefficient for name, coefficient in named if name != "start")
 
 
 def quantity_names(kind: str) -> tuple[str, ...]:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from hw_profiles.atomic_writes import write_text
 from hw_profiles.device_kit.kit_networks import FIRST, kit_names
 from hw_profiles.device_kit.kit_results import KitResult, device_of_result
 from hw_profiles.device_kit.machine_check import compared, kit_times
 from hw_profiles.devices.device import Device
-from hw_profiles.devices.device_file import kept_file, list_devices, load_device, to_toml
+from hw_profiles.devices.device_file import kept_file, list_devices, load_device, save_device
 from hw_profiles.devices.machine import conditions, differing_conditions, matches_this_machine
 from hw_profiles.measurement.latency_measurement import reference_ms
+from hw_profiles.user_folders import DATA_VARIABLE, kept_in
 
 _log = logging.getLogger("fitnas")
 
@@ -30,18 +30,21 @@ def device_here(name: str | Path) -> Device:
     folder: the next call on such a machine, and each :func:`hw_profiles.load_device`, takes it from there.
 
     Raises:
-        InputError: no such device, or a broken file.
+        InputError: no such device, a broken file, or a folder of the user that cannot be written to.
     """
     device = load_device(name)
     if name not in list_devices() or not device.measurable or matches_this_machine(device.conditions, device.threads):
         return device
     kept = kept_file(str(name))
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(kept.with_suffix(".lock")):
+    lock = FileLock(kept.with_suffix(".lock"))
+    with kept_in(kept.parent, DATA_VARIABLE):
+        lock.acquire()
+    try:
         if not kept.is_file():  # another process may have made it while this one waited
-            fitting = _fitted_to_this_machine(device)
-            write_text(kept, to_toml(fitting))
+            save_device(kept, _fitted_to_this_machine(device))
             _log.info("device %s, adapted to this machine, was saved to %s", device.name, kept)
+    finally:
+        lock.release()
     return load_device(name)
 
 

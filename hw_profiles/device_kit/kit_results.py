@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -13,6 +13,7 @@ from typing import Any
 
 from hw_profiles.calibration import calibration_report
 from hw_profiles.device_kit.kit_networks import kit_digest, kit_workload, known_names
+from hw_profiles.devices.c99_program import deploys_c99, runs_c99, with_c99_costs
 from hw_profiles.devices.device import Device
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import PRECISIONS
@@ -26,7 +27,6 @@ _MOST_ROWS = 1_000
 _MOST_CONDITIONS = 30
 _LONGEST_CONDITION = 4_000
 _MOST_THREADS = 1024
-_log = logging.getLogger("fitnas")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,12 +139,15 @@ def _time(row: Any) -> KitTime:
     network, precision, ms = row.get("network"), row.get("precision"), row.get("latency_ms")
     _check(network in known_names(), f"network must be one of the kit, got {network!r:.40}")
     check_one_of("precision", precision, PRECISIONS)
-    number = isinstance(ms, int | float) and not isinstance(ms, bool)
-    return KitTime(network=network, precision=precision, latency_ms=float(ms) if number else math.nan)
+    return KitTime(network=network, precision=precision, latency_ms=float(ms) if _is_number(ms) else math.nan)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    return _is_number(value) and value > 0
 
 
 def _check(holds: bool, message: str) -> None:
@@ -153,7 +156,8 @@ def _check(holds: bool, message: str) -> None:
 
 
 def device_of_result(base: Device, result: KitResult, name: str, *, measurable: bool = False) -> CalibratedDevice:
-    """The base with its costs corrected to a machine that ran the kit, and with that machine's conditions.
+    """The base with its costs corrected to a machine that ran the kit, and with that machine's conditions. Of a
+    microcontroller that ran C99 programs, the base is what it is estimated to take for such programs.
 
     ``measurable`` states whether that machine is this one. Precisions that were not measured are left out, as
     they would be those of another machine.
@@ -165,6 +169,8 @@ def device_of_result(base: Device, result: KitResult, name: str, *, measurable: 
         raise InputError(
             f"the results were measured with {result.runtime}, but device {base.name} is for {base.runtime}"
         )
+    if result.runtime == "c99" and runs_c99(base):
+        base = with_c99_costs(base)
     device, used, set_aside, errors = base, 0, list[str](), dict[str, float]()
     measured = [each for each in PRECISIONS if any(time.precision == each for time in result.times)]
     for precision in measured:
@@ -187,7 +193,7 @@ def device_of_result(base: Device, result: KitResult, name: str, *, measurable: 
         source=f"costs of {base.name}, corrected by {used} times of the networks of `nas devices kit`",
         reference_ms=result.reference_ms,
         conditions={**result.conditions, "date": date.today().isoformat()},
-        calibrated=(),
+        calibrated=tuple(measured) if deploys_c99(base) else (),
         spread={precision: device.spread[precision] for precision in measured},
         costs={precision: device.costs[precision] for precision in measured},
         held_out={},

@@ -34,6 +34,8 @@ def main() -> int:
     parsed = parser.parse_args()
     if not 1 <= parsed.threads <= _MOST_THREADS:
         parser.error(f"--threads must be between 1 and {_MOST_THREADS}, got {parsed.threads}")
+    if not Path(parsed.out).absolute().parent.is_dir():
+        parser.error(f"--out must be a file in a folder that exists, got {parsed.out}")
     try:
         import onnxruntime  # noqa: F401
     except ImportError as error:

@@ -13,7 +13,7 @@ from hw_profiles.device_kit.kit_results import KitTime
 from hw_profiles.devices.device import Device
 from hw_profiles.errors import InputError
 from hw_profiles.latency.estimate import estimate
-from hw_profiles.measurement.latency_measurement import measure_here, reference_ms
+from hw_profiles.measurement.latency_measurement import measure_here, nominal_ms
 from hw_profiles.runtimes.fusion import fuse
 
 _log = logging.getLogger("fitnas")
@@ -98,8 +98,7 @@ def check_machine(device: Device) -> MachineCheck:
         InputError: the device is for another runtime than ONNX Runtime, or is not this machine.
     """
     require_measurable(device)
-    nominal = device.reference_ms or reference_ms(device.threads)
-    return compared(device, kit_times(kit_names()[:FIRST], tuple(device.costs), device.threads, nominal))
+    return compared(device, kit_times(kit_names()[:FIRST], tuple(device.costs), device.threads, nominal_ms(device)))
 
 
 def require_measurable(device: Device) -> None:

@@ -82,7 +82,8 @@ class RemoteMachine:
             self._remove(folder)
 
     def _made_folder(self) -> str:
-        folder = self._call(_MAKE_FOLDER, seconds=_SHORT_SECONDS).decode(errors="replace").strip()
+        printed = self._call(_MAKE_FOLDER, seconds=_SHORT_SECONDS).decode(errors="replace")
+        folder = printed.strip().rpartition("\n")[2]  # a shell may say something before
         if not _FOLDER.fullmatch(folder) or "/../" in folder:
             raise InputError(f"{self.destination}: must make a temporary folder by mktemp, got {folder!r:.80}")
         return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 from hw_profiles.cost_model.c99_instructions import (
@@ -17,15 +18,15 @@ from hw_profiles.cost_model.c99_instructions import (
 from hw_profiles.cost_model.features import family
 from hw_profiles.cost_model.kernel_costs import KernelCost
 from hw_profiles.devices.device import Device
-from hw_profiles.devices.facts import NINETY, Fact
+from hw_profiles.devices.facts import FACTOR_OF_TWO, NINETY, Fact
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import PRECISIONS
 
 _CALL = "call/call"
-_FACTOR_OF_TWO = math.log(2) / NINETY
 _DOUBT = 1.0
 _NEEDED = ("c99_processor", "c99_cycles_per_instruction", "clock_mhz")
 _EMULATED = "programs of fitnas under emulation"
+_ON_THE_BOARD = Fact(value="C99 programs of fitnas on the board", source="measured by the user")
 
 
 def runs_c99(device: Device) -> bool:
@@ -69,8 +70,9 @@ def with_c99_costs(device: Device) -> Device:
     instruction, which published latencies of other programs on that core support. No board has run ours, so the
     interval is at least a factor of two either way.
 
-    Costs that were calibrated with measured latencies of C99 programs stay. Costs in float32 are there for comparison
-    alone: they are as many times those of int8 as the device's own table says; no program is written in float32.
+    Costs of a device that was made here, and then calibrated with latencies of C99 programs on a board, stay. Costs in
+    float32 are there for comparison alone: they are as many times those of int8 as the device's own table says; no
+    program is written in float32.
 
     Raises:
         InputError: not a microcontroller, or one whose file states no processor, clock or cycles for an instruction.
@@ -88,8 +90,8 @@ def with_c99_costs(device: Device) -> Device:
         "runtime_ram_bytes": Fact(value=STACK_BYTES, source=_EMULATED, note="stack, beside buffers of kernels"),
         "runtime_flash_bytes": Fact(value=CODE_BYTES, source=_EMULATED, note="code"),
     }
-    if device.runtime == "c99" and "int8" in device.calibrated:
-        return replace(device, facts=facts)
+    if deploys_c99(device) and "int8" in device.calibrated:
+        return _with_float(replace(device, facts=facts))
     cycles = device.facts["c99_cycles_per_instruction"]
     code = code_of(processor_of(device))
     facts["measured_with"] = Fact(
@@ -105,11 +107,28 @@ def with_c99_costs(device: Device) -> Device:
         source=f"instructions counted under emulation; cycles of each: {cycles.source}",
         costs={"int8": int8, "fp32": {kind: _times(cost, slower) for kind, cost in int8.items()}},
         spread={
-            "int8": max(_FACTOR_OF_TWO, deviation),
-            "fp32": max(2 * _FACTOR_OF_TWO, deviation, device.spread.get("fp32", 0.0)),
+            "int8": max(FACTOR_OF_TWO, deviation),
+            "fp32": max(2 * FACTOR_OF_TWO, deviation, device.spread.get("fp32", 0.0)),
         },
         calibrated=(),
         held_out={},
+    )
+
+
+def facts_of_calibrated(device: Device) -> Mapping[str, Fact]:
+    """The facts of a device whose costs were corrected by latencies measured on it: those of C99 programs are then no
+    longer counted only.
+    """
+    return {**device.facts, "measured_with": _ON_THE_BOARD} if deploys_c99(device) else device.facts
+
+
+def _with_float(device: Device) -> Device:
+    """With costs in float32, those of int8 where it has none."""
+    spread = max(2 * FACTOR_OF_TWO, device.spread["int8"])
+    return replace(
+        device,
+        costs={"fp32": device.costs["int8"], **device.costs},
+        spread={"fp32": spread, **device.spread},
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hw_profiles.atomic_writes import write_bytes
 from hw_profiles.cost_model.features import SCALES, family
 from hw_profiles.cost_model.kernel_costs import KernelCost, quantity_names
 from hw_profiles.devices.device import Device
@@ -22,11 +24,15 @@ from hw_profiles.user_folders import calibrated_devices_folder
 DEVICE_SCHEMA = 4
 _FOLDER = Path(__file__).parent
 _MOST_BYTES = 2_000_000
+_LARGEST_COUNT = 1024
+_MOST_POINTS, _MOST_KINDS = 1000, 1000  # every kind takes the memory of the one with the most points
 _MOST_DOTS = 40  # in a line: the reader's time and memory grow as the square of the length of a dotted name
 _CALL = "call/call"  # what no network is without
 _LARGEST = 1e12
 _LARGEST_FACT = 1e15
 _LARGEST_SPREAD = 10.0
+_ABOVE_ZERO = ("cores", "clock_mhz", "c99_cycles_per_instruction")  # facts that are divided by, or times
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def list_devices() -> list[str]:
@@ -51,7 +57,9 @@ def load_device(name: str | Path) -> Device:
     True
     """
     path = _own_file(str(name)) if name in list_devices() else Path(name)
-    if path.suffix != ".toml" or not path.is_file():
+    if path.suffix == ".toml" and not path.is_file():
+        raise InputError(f"device file not found: {path}")
+    if path.suffix != ".toml":
         hint = did_you_mean(str(name), list_devices())
         raise InputError(f"unknown device {str(name)!r}{hint} (valid: {', '.join(list_devices())}, or a .toml file)")
     try:
@@ -81,20 +89,36 @@ def _own_file(name: str) -> Path:
     return kept if kept.is_file() else _FOLDER / f"{name}.toml"
 
 
+def save_device(path: Path, device: Device) -> None:
+    """Write a device file, whole or not at all.
+
+    Raises:
+        InputError: the path does not end in .toml, or :func:`load_device` would refuse the file.
+    """
+    if path.suffix != ".toml":
+        raise InputError(f"a device file must be a .toml file, got {str(path)!r}")
+    try:
+        data = to_toml(device).encode()
+        _parse(tomllib.loads(data.decode()))
+    except ValueError as error:
+        raise InputError(f"device file {path} cannot be written: {error}") from None
+    write_bytes(path, data)
+
+
 def to_toml(device: Device) -> str:
     """The text of a device file: what :func:`load_device` reads."""
     lines = [f"schema = {DEVICE_SCHEMA}"]
     for name in ("name", "description", "runtime", "threads", "channel_multiple", "measurable", "source", "calibrated"):
-        lines.append(f"{name} = {json.dumps(getattr(device, name), ensure_ascii=False)}")
+        lines.append(f"{name} = {_text(getattr(device, name))}")
     if device.reference_ms is not None:
         lines.append(f"reference_ms = {device.reference_ms}")
     for name in ("conditions", "spread"):
         lines += ["", f"[{name}]"]
-        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in getattr(device, name).items()]
+        lines += [f"{_key(key)} = {_text(value)}" for key, value in getattr(device, name).items()]
     lines += _fact_lines(device)
     for precision, table in device.costs.items():
         for kind, cost in table.items():
-            lines += ["", f'[costs.{precision}."{kind}"]', f"coefficients = {_coefficients(kind, cost)}"]
+            lines += ["", f"[costs.{precision}.{_text(kind)}]", f"coefficients = {_coefficients(kind, cost)}"]
             if cost.doubt:
                 lines.append(f"doubt = {cost.doubt:.3g}")
             if not SCALES[family(kind)]:
@@ -121,8 +145,12 @@ def _fact_lines(device: Device) -> list[str]:
     return lines
 
 
+def _key(name: str) -> str:
+    return name if _BARE_KEY.fullmatch(name) else _text(name)
+
+
 def _text(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # which TOML wants escaped
 
 
 def _coefficients(kind: str, cost: KernelCost) -> str:
@@ -151,7 +179,7 @@ def _read(path: Path) -> dict[str, Any]:
         data = file.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
         raise InputError(f"the file is too large, the limit is {_MOST_BYTES} bytes")
-    text = data.decode()
+    text = data.decode("utf-8-sig")  # editors on Windows put a mark in front
     if any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
         raise InputError(f"a line must have at most {_MOST_DOTS} dots")
     try:
@@ -167,7 +195,7 @@ def _parse(data: dict[str, Any]) -> Device:
         if not isinstance(value, str):
             raise InputError(f"conditions.{name!r} must be of type str, got {value!r:.80}")
     costs = {
-        precision: {kind: _cost(f"costs.{precision}.{kind!r}", kind, row) for kind, row in table.items()}
+        precision: {kind: _cost(f"costs.{precision}.{kind!r:.80}", kind, row) for kind, row in table.items()}
         for precision, table in _tables(data).items()
     }
     if "reference_ms" in data and not _number("reference_ms", data["reference_ms"], _LARGEST):
@@ -192,6 +220,8 @@ def _table(entry: str, data: dict[str, Any]) -> dict[str, Any]:
 def _fact(name: str, row: Any) -> Fact:
     check_known("facts: unknown entry", name, FACTS)
     _check_row(f"facts.{name}", row, {"value": FACTS[name], "source": str}, {"low": float, "high": float, "note": str})
+    if name in _ABOVE_ZERO and not row["value"] > 0:
+        raise InputError(f"facts.{name}.value must be more than 0, got {row['value']!r}")
     return Fact(**row)
 
 
@@ -263,13 +293,16 @@ def _check_fields(data: dict[str, Any]) -> None:
         if kind is str and not data[name].isprintable():
             raise InputError(f"{name} must be printable, got {data[name]!r:.80}")
     valid = (*_FIELDS, "reference_ms", "facts", "held_out")
-    if unknown := sorted(set(data) - set(valid)):
-        raise InputError(f"unknown entry {unknown[0]!r} (valid: {', '.join(valid)})")
+    for name in sorted(data):
+        check_known("unknown entry", name, valid)
     if data["schema"] != DEVICE_SCHEMA:
         raise InputError(f"schema must be {DEVICE_SCHEMA}, got {data['schema']}")
-    if data["threads"] < 1 or data["channel_multiple"] < 1:
-        raise InputError("threads and channel_multiple must be at least 1")
+    for name in ("threads", "channel_multiple"):
+        if not 1 <= data[name] <= _LARGEST_COUNT:
+            raise InputError(f"{name} must be at least 1 and at most {_LARGEST_COUNT}, got {data[name]!r:.80}")
     check_one_of("runtime", data["runtime"], RUNTIMES)
+    if data["measurable"] and data["runtime"] != "ort":
+        raise InputError(f"measurable must be false for runtime {data['runtime']}: only ort can be measured here")
 
 
 def _tables(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -284,6 +317,8 @@ def _tables(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
         _number(f"spread.{precision}", data["spread"].get(precision), _LARGEST_SPREAD)
         if not isinstance(table, dict) or _CALL not in table:
             raise InputError(f"costs.{precision}.{_CALL!r} is missing")
+        if len(table) > _MOST_KINDS:
+            raise InputError(f"costs.{precision} must be of at most {_MOST_KINDS} kinds, got {len(table)}")
     return tables
 
 
@@ -301,8 +336,8 @@ def _cost(entry: str, kind: str, row: Any) -> KernelCost:
         raise InputError(f"{entry}.coefficients.{names[0]} must be more than 0")
     length = len(SCALES[family(kind)]) + 1
     points = row.get("points", [])
-    if not isinstance(points, list):
-        raise InputError(f"{entry}.points must be a list, got {points!r:.80}")
+    if not isinstance(points, list) or len(points) > _MOST_POINTS:
+        raise InputError(f"{entry}.points must be a list of at most {_MOST_POINTS}, got {points!r:.80}")
     for point in points:
         numbers = isinstance(point, list) and len(point) == length and all(_is_number(value) for value in point)
         if not numbers:

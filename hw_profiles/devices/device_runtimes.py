@@ -6,18 +6,18 @@ import math
 import re
 from dataclasses import replace
 
-from hw_profiles.devices.c99_program import runs_c99
+from hw_profiles.devices.c99_program import runs_c99, with_c99_costs
 from hw_profiles.devices.device import Device
 from hw_profiles.devices.device_file import list_devices, load_device, shipped_device
-from hw_profiles.devices.facts import NINETY
+from hw_profiles.devices.facts import FACTOR_OF_TWO
 from hw_profiles.errors import InputError
 from hw_profiles.runtimes.fusion import RUNTIMES
 
 _ONNX_RUNTIME, _STRUCTURE = "ort", "host"  # whose kinds of kernels are those of ONNX Runtime
 _C99 = "c99"
 _UNPUBLISHED = {"torch": "ncnn"}  # a runtime of which no device ships, and the one whose costs it starts with
-_FACTOR_OF_TWO, _FACTOR_OF_FOUR = math.log(2) / NINETY, math.log(4) / NINETY
-_UNKNOWN = math.log(8) / NINETY  # costs of another core or another runtime
+_UNKNOWN = 3 * FACTOR_OF_TWO  # costs of another core or another runtime: eight times either way
+_OF_ITS_SOFTWARE = ("measured_with", "dead_channels", "runtime_ram_bytes", "runtime_flash_bytes")  # facts
 _CORE = re.compile(r"Cortex-[AM]\d+\+?|LX7|RISC-V")
 
 
@@ -38,7 +38,8 @@ def with_runtime(name: str, runtime: str | None) -> Device:
     (:func:`hw_profiles.calibrate`): in ``tflite`` and ``ncnn`` those of a device that ships with this runtime, by
     clock, with an interval of two times either way if the core is the same and of four times otherwise. In ``ort``
     they are those of ``host``, in ``torch`` those of ``ncnn``, and in ``c99`` those of the runtime that the device has:
-    another core or software, with an interval of eight times.
+    another core or software, with an interval of eight times. For a microcontroller ``c99`` are our own programs, see
+    :func:`hw_profiles.devices.c99_program.with_c99_costs`; None is the software of its published latencies.
 
     Raises:
         InputError: no such device, or not with that runtime.
@@ -49,6 +50,8 @@ def with_runtime(name: str, runtime: str | None) -> Device:
     True
     """
     device = load_device(name)
+    if runtime == _C99 and runs_c99(device):
+        return with_c99_costs(device)
     if runtime is None or device.runtime == runtime:
         return device
     known = runtimes(name) if name in list_devices() else {}
@@ -92,11 +95,15 @@ def _borrowed(device: Device, lender: Device, runtime: str) -> Device:
         for precision, table in lender.costs.items()
     }
     own = replace(device, runtime=runtime, channel_multiple=lender.channel_multiple, costs=costs, measurable=False)
-    least = _FACTOR_OF_TWO if _same_core(lender, device) else _FACTOR_OF_FOUR
+    least = FACTOR_OF_TWO if _same_core(lender, device) else 2 * FACTOR_OF_TWO
     found = _unsure(own, f"no published latency in {runtime}: costs of {lender.name} by clock")
     if runtime != lender.runtime:
         return found
-    return replace(found, spread={precision: max(least, lender.spread[precision]) for precision in costs})
+    return replace(
+        found,
+        spread={precision: max(least, lender.spread[precision]) for precision in costs},
+        facts={**found.facts, **{name: fact for name, fact in lender.facts.items() if name in _OF_ITS_SOFTWARE}},
+    )
 
 
 def _same_core(one: Device, other: Device) -> bool:
@@ -121,11 +128,12 @@ def _in_onnx_runtime(device: Device) -> Device:
 
 
 def _unsure(device: Device, said: str) -> Device:
-    """With costs that nobody measured there, which its source says."""
+    """With costs that nobody measured there, which its source says, and without the facts of other software."""
     return replace(
         device,
         source=f"{device.source}; {said}",
         spread=dict.fromkeys(device.costs, _UNKNOWN),
+        facts={name: fact for name, fact in device.facts.items() if name not in _OF_ITS_SOFTWARE},
         held_out={},
         calibrated=(),
     )

@@ -11,6 +11,9 @@ from hw_profiles.errors import InputError
 NINETY = NormalDist().inv_cdf(0.95)
 """Standard deviations either way that hold 90 %."""
 
+FACTOR_OF_TWO = math.log(2) / NINETY
+"""The relative standard deviation whose 90 % interval is a factor of two either way."""
+
 ASSUMED = "assumed"
 """The source of a fact that nobody has read anywhere."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -18,16 +18,15 @@ from hw_profiles.cost_model.features import (
 )
 from hw_profiles.devices.c99_program import microseconds_of_instruction
 from hw_profiles.devices.device import Device
-from hw_profiles.devices.facts import NINETY
+from hw_profiles.devices.facts import FACTOR_OF_TWO, NINETY
 from hw_profiles.devices.machine import matches_this_machine
 from hw_profiles.network.quantization import operations_in_float
 from hw_profiles.network.workload import Workload
-from hw_profiles.runtimes.fusion import is_mixed
+from hw_profiles.runtimes.fusion import in_integers, is_mixed
 from hw_profiles.runtimes.kernels import Kernel
 from hw_profiles.runtimes.ort_mixed import weights_in_float
 
 _CHANCE = NormalDist().inv_cdf(0.9)
-_OF_ANOTHER_MACHINE = math.log(2) / NINETY
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,18 +60,37 @@ def prediction_deviation(device: Device, precision: str) -> float:
     """The relative standard deviation of what the device's estimates in a precision miss."""
     uncalibrated = device.measurable and precision not in device.calibrated
     if uncalibrated and not matches_this_machine(device.conditions, device.threads):
-        return max(device.spread[precision], _OF_ANOTHER_MACHINE)
+        return max(device.spread[precision], FACTOR_OF_TWO)
     return device.spread[precision]
 
 
 def precision_of(workload: Workload) -> str:
-    """The precision whose costs a workload is estimated with.
+    """The precision whose costs a workload is estimated with: int8 if any operation is computed in integers.
 
     >>> from search_spaces import preset
     >>> precision_of(preset("resnet8").workload().with_precision("int8"))
     'int8'
     """
-    return "int8" if workload.format(workload.input).bits == 8 else "fp32"
+    return "int8" if in_integers(workload) else "fp32"
+
+
+def precisions_of_kernels(workload: Workload, kernels: Sequence[Kernel]) -> list[str]:
+    """The precision whose costs each kernel has: that of its arithmetic, int8 for conversions.
+
+    >>> from hw_profiles.runtimes.fusion import fuse
+    >>> from search_spaces import preset
+    >>> w = preset("resnet8").workload()
+    >>> set(precisions_of_kernels(w, fuse(w)))
+    {'fp32'}
+    """
+    if not is_mixed(workload):
+        return [precision_of(workload)] * len(kernels)
+    in_float = operations_in_float(workload, weights_in_float(workload))
+    return ["fp32" if _is_floating(kernel, in_float) else "int8" for kernel in kernels]
+
+
+def _is_floating(kernel: Kernel, in_float: Collection[str]) -> bool:
+    return kernel.ops[0].name in in_float if kernel.ops else kernel.nodes[0].startswith("Reorder")
 
 
 def estimate(workload: Workload, kernels: Sequence[Kernel], device: Device) -> Latency:
@@ -100,14 +118,10 @@ def _mixed(workload: Workload, kernels: Sequence[Kernel], device: Device) -> Lat
     """Each kernel at the costs of its arithmetic; conversions and the call at those of int8. The interval is the wider
     one of both.
     """
-    in_float = operations_in_float(workload, weights_in_float(workload))
     nodes = sum(len(kernel.nodes) for kernel in kernels)
     groups: dict[str, list[CostFeatures]] = {"fp32": [], "int8": [call_features(nodes)]}
-    for kernel in kernels:
-        floating = kernel.ops[0].name in in_float if kernel.ops else kernel.nodes[0].startswith("Reorder")
-        groups["fp32" if floating else "int8"] += in_network_of_size(
-            kernel_features(workload, kernel), size_coordinate(nodes)
-        )
+    for kernel, precision in zip(kernels, precisions_of_kernels(workload, kernels), strict=True):
+        groups[precision] += in_network_of_size(kernel_features(workload, kernel), size_coordinate(nodes))
     totals = [device.table(precision).total(all_features) for precision, all_features in groups.items()]
     microseconds, doubt = (sum(each) for each in zip(*totals, strict=True))
     return max(

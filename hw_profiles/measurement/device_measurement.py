@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_profiles.atomic_writes import write_text
 from hw_profiles.cost_model.features import network_features
 from hw_profiles.cost_model.fit import Observation, cross_validated_errors, fit
 from hw_profiles.cost_model.kernel_costs import KernelCost
 from hw_profiles.cost_model.refine import adapt
 from hw_profiles.devices.device import Device
-from hw_profiles.devices.device_file import to_toml
+from hw_profiles.devices.device_file import save_device
 from hw_profiles.devices.facts import NINETY
 from hw_profiles.devices.machine import conditions
 from hw_profiles.errors import InputError
@@ -82,7 +81,7 @@ def measure_device(
     _first_pass(journal, precisions, (time.monotonic(), time.monotonic() + _FIRST_PASS * seconds))
     for precision in precisions:
         count = _count(journal, precision)
-        fewest = FEWEST_NETWORKS if prior is None else FEWEST_WITH_PRIOR
+        fewest = FEWEST_NETWORKS if prior is None or precision not in prior.costs else FEWEST_WITH_PRIOR
         if count < fewest:
             raise InputError(
                 f"at least {fewest} networks must be measured in {precision}, got {count}: allow more time "
@@ -95,8 +94,8 @@ def measure_device(
             _measure_again(journal, precision, time.monotonic() + share)
     log.info("fitting kernel costs")
     device = _device(out.stem, journal, precisions, prior)
-    write_text(out, to_toml(device))
-    journal.path.unlink()
+    save_device(out, device)
+    journal.path.unlink(missing_ok=True)
     return device
 
 
@@ -142,10 +141,10 @@ class _Journal:
 def _row(line: str) -> dict[str, Any] | None:
     """A line; None where it was cut off by a kill."""
     try:
-        row: dict[str, Any] = json.loads(line)
+        row = json.loads(line)
     except json.JSONDecodeError:
         return None
-    return row
+    return row if isinstance(row, dict) else None
 
 
 def _first_pass(journal: _Journal, precisions: Sequence[str], span: tuple[float, float]) -> None:

@@ -26,7 +26,7 @@ from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.network.workload import InputShape, WorkloadBuilder
 from hw_profiles.onnx_io.session import open_session
 from hw_profiles.onnx_io.writer import write_onnx
-from hw_profiles.user_folders import cache_folder
+from hw_profiles.user_folders import CACHE_VARIABLE, cache_folder, kept_in
 
 _NOMINAL_ROUNDS = 300
 _FLOAT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
@@ -55,11 +55,17 @@ def measure(
         InputError: the device is not this machine.
     """
     _require_here(device)
-    known = device.reference_ms if matches_this_machine(device.conditions, device.threads) else None
     return measure_here(
-        model, device.threads, known or reference_ms(device.threads), input_shape=input_shape, max_rounds=max_rounds,
-        precise=precise,
-    )  # fmt: skip
+        model, device.threads, nominal_ms(device), input_shape=input_shape, max_rounds=max_rounds, precise=precise
+    )
+
+
+def nominal_ms(device: Device) -> float:
+    """What the reference network takes here: as the device file says where it was made under the conditions that hold
+    here, else as it was measured on this machine.
+    """
+    known = device.reference_ms if matches_this_machine(device.conditions, device.threads) else None
+    return known or reference_ms(device.threads)
 
 
 def measure_here(
@@ -173,7 +179,8 @@ def reference_ms(threads: int) -> float:
         clock = clock_of(threads)
         times = repetitions(run, clock)
         found = statistics.median(median_seconds(run, times, clock) for _ in range(_NOMINAL_ROUNDS)) * 1000
-        write_text(cache, json.dumps({"reference_ms": found, "conditions": where}, indent=1))
+        with kept_in(cache.parent, CACHE_VARIABLE):
+            write_text(cache, json.dumps({"reference_ms": found, "conditions": where}, indent=1))
     return found
 
 

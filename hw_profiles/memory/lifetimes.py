@@ -16,14 +16,14 @@ class Storages:
     """What planning needs to know: kernel ``i`` reads the storages ``reads[i]`` and writes ``writes[i]``.
 
     ``of`` is the storage of each tensor, ``sizes`` the bytes of each storage. The storages ``sources`` hold the
-    network's inputs, ``result`` its output. Kernel ``i`` may write over one of ``overwritable[i]`` when it is its last
-    reader, and then needs ``scratch[i]`` bytes. It must run after all of ``after[i]``.
+    network's inputs, ``results`` its outputs. Kernel ``i`` may write over one of ``overwritable[i]`` when it is its
+    last reader, and then needs ``scratch[i]`` bytes. It must run after all of ``after[i]``.
     """
 
     of: Mapping[str, int]
     sizes: tuple[int, ...]
     sources: tuple[int, ...]
-    result: int
+    results: tuple[int, ...]
     reads: tuple[tuple[int, ...], ...]
     writes: tuple[int, ...]
     overwritable: tuple[tuple[int, ...], ...]
@@ -36,7 +36,8 @@ class Lifetimes:
     """What is alive when the kernels run in ``order``.
 
     ``live[t]`` are the bytes that must exist during the ``t``-th kernel, ``overwrites[t]`` the storage that it writes
-    over, ``born`` and ``dies`` the first and last kernel, counted in order, that needs a storage (-1: none does).
+    over, ``born`` and ``dies`` the first and last kernel, counted in order, that needs a storage (-1: none does; what
+    the caller reads dies behind the last one).
     """
 
     order: tuple[int, ...]
@@ -88,13 +89,13 @@ def storages(workload: Workload, kernels: Sequence[Kernel], runtime: str) -> Sto
         scratch.append(scratch_bytes(workload, kernel, runtime) if names else 0)
         after.append(tuple(waits))
     return Storages(
-        of=of, sizes=tuple(sizes), sources=sources, result=of[workload.output], reads=tuple(reads),
-        writes=tuple(writes), overwritable=tuple(over), scratch=tuple(scratch), after=tuple(after),
+        of=of, sizes=tuple(sizes), sources=sources, results=tuple(of[name] for name in workload.outputs),
+        reads=tuple(reads), writes=tuple(writes), overwritable=tuple(over), scratch=tuple(scratch), after=tuple(after),
     )  # fmt: skip
 
 
 def lifetimes(problem: Storages, order: Sequence[int]) -> Lifetimes:
-    """Follow the kernels in ``order``; the network's inputs live from the start, its output to the end.
+    """Follow the kernels in ``order``; the network's inputs live from the start, its outputs to the end.
 
     >>> from hw_profiles.runtimes.fusion import fuse
     >>> from search_spaces import preset
@@ -110,7 +111,8 @@ def lifetimes(problem: Storages, order: Sequence[int]) -> Lifetimes:
     read = [source for source in problem.sources if dies[source] >= 0]
     for source in read:
         born[source] = 0
-    dies[problem.result] = len(order) - 1
+    for result in problem.results:
+        dies[result] = len(order)
     alive = sum([sizes[source] for source in read])
     live, overwrites = [], []
     for t, kernel in enumerate(order):
@@ -142,6 +144,7 @@ def _numbers(workload: Workload, kernels: Sequence[Kernel]) -> tuple[dict[str, i
     for op in workload.ops:
         if op.kind in VIEWS and op.name not in of and op.inputs[0] in of:
             of[op.name] = of[op.inputs[0]]
-    if workload.output not in of:
-        raise InputError(f"the network's output must be made by a kernel, got none for {workload.output!r}")
+    for output in workload.outputs:
+        if output not in of:
+            raise InputError(f"the network's output must be made by a kernel, got none for {output!r}")
     return of, sizes

@@ -94,7 +94,8 @@ class _Search:
             extra = problem.scratch[kernel] if problem.overwritable[kernel] else problem.sizes[output]
             held = sum(problem.sizes[s] for s in reads)
             self.floor = max(self.floor, held if output in reads else held + extra)
-        self.consumers[problem.result] |= 1 << count  # the caller, who never runs
+        for result in problem.results:
+            self.consumers[result] |= 1 << count  # the caller, who never runs
 
     def start(self) -> _State:
         """Nothing ran; the network's input is there."""

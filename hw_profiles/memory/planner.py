@@ -59,7 +59,7 @@ def plan(workload: Workload, kernels: Sequence[Kernel], runtime: str = "ort") ->
     their input. Which kernels write over an input is decided by :func:`hw_profiles.memory.inplace.overwritable`.
 
     ``"ort"``: ONNX Runtime keeps the given order and allocates while it runs, so there are no offsets and the arena is
-    the peak. The network's input counts until its last reader, and its outputs from when they are made.
+    the peak. The network's input counts until its last reader, and its output from when it is made.
 
     The other runtimes are planned like it, ``"c99"`` excepted.
 
@@ -122,16 +122,15 @@ def peak_of_part(workload: Workload, kernels: Sequence[Kernel], entry_bytes: int
     ``entry_bytes`` is the size of what it reads; ``kept`` are those of the two tensors that the caller of the network
     holds, and no kernel writes over.
     """
-    live, _ = _follow(workload, kernels, entry_bytes, kept, (workload.output,))
+    live, _ = _follow(workload, kernels, entry_bytes, kept)
     return max(live, default=entry_bytes)
 
 
 def _as_given(workload: Workload, kernels: Sequence[Kernel]) -> Schedule:
-    """ONNX Runtime's: the kernels in their order. What nothing reads is an output as well."""
-    read = {name for op in workload.ops for name in op.inputs}
-    outputs = (workload.output, *(op.name for op in workload.ops if op.name not in read))
-    source_bytes = workload.tensor_bytes(workload.input)
-    live, overwrites = _follow(workload, kernels, source_bytes, (*workload.inputs, workload.output), outputs)
+    """ONNX Runtime's: the kernels in their order."""
+    live, overwrites = _follow(
+        workload, kernels, workload.tensor_bytes(workload.input), (*workload.inputs, *workload.outputs)
+    )
     return Schedule(
         kernels=tuple(kernels),
         live_bytes=tuple(live),
@@ -144,12 +143,12 @@ def _as_given(workload: Workload, kernels: Sequence[Kernel]) -> Schedule:
 
 
 def _follow(
-    workload: Workload, kernels: Sequence[Kernel], source_bytes: int, kept: Collection[str], outputs: Sequence[str]
+    workload: Workload, kernels: Sequence[Kernel], source_bytes: int, kept: Collection[str]
 ) -> tuple[list[int], list[str | None]]:
     """What lives while each kernel runs, and what it writes over. A search plans thousands of these, so nothing is made
     that it needs not: tensors are followed by name, and of each kernel only what is born or dies.
     """
-    sizes, born, dies = _lives(workload, kernels, source_bytes, outputs)
+    sizes, born, dies = _lives(workload, kernels, source_bytes)
     overwrites: list[str | None] = [None] * len(kernels)
     change = [0] * (len(kernels) + 2)
     for name, i in born.items():
@@ -168,7 +167,7 @@ def _follow(
 
 
 def _lives(
-    workload: Workload, kernels: Sequence[Kernel], source_bytes: int, outputs: Sequence[str]
+    workload: Workload, kernels: Sequence[Kernel], source_bytes: int
 ) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
     """The bytes of each tensor that is no view, the kernel that makes it, and the last one that needs it."""
     holder = {op.name: op.inputs[0] for op in workload.ops if op.kind in VIEWS}
@@ -183,12 +182,11 @@ def _lives(
         if kernel.output not in sizes:
             sizes[kernel.output] = kernel.output_bytes
             born[kernel.output] = dies[kernel.output] = i
-    for name in outputs:
-        result = _held(name, sizes, holder)
-        if result in sizes:
-            dies[result] = len(kernels)
-        elif name == workload.output:
-            raise InputError(f"the network's output must be made by a kernel, got none for {name!r}")
+    for output in workload.outputs:
+        result = _held(output, sizes, holder)
+        if result not in sizes:
+            raise InputError(f"the network's output must be made by a kernel, got none for {output!r}")
+        dies[result] = len(kernels)
     born.update((name, 0) for name in workload.inputs if name in dies)
     return sizes, born, dies
 

@@ -1,7 +1,7 @@
 """Traces timm's models into a file of lines: ``python -m hw_profiles.model_zoo.trace_models --help``.
 
 Each architecture is traced once at each image size for which an accuracy was published, on the meta device: nothing is
-downloaded and nothing computed. The same command resumes. ``store_workloads`` then makes the package's data of it.
+downloaded and nothing computed. The same command resumes. ``store_networks`` then makes the package's data of it.
 """
 
 from __future__ import annotations

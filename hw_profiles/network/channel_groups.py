@@ -41,7 +41,7 @@ def channel_groups(workload: Workload) -> ChannelGroups:
             name = parent[name]
         return name
 
-    fixed = {workload.input, workload.output}
+    fixed = {workload.input, *workload.outputs}
     for op in workload.ops:
         if op.kind in WEIGHTED and not op.depthwise:
             if op.groups > 1:  # its channels are bound to places, on both sides

@@ -69,8 +69,7 @@ class _Channels:
         self.read: dict[str, Flags] = {
             name: np.zeros(_channels(shape), bool) for name, shape in workload.shapes.items()
         }
-        ends = [name for name, ops in self.consumers.items() if not ops]  # further outputs
-        self.whole = {workload.output, *workload.inputs, *ends}
+        self.whole = {*workload.outputs, *workload.inputs}
         self.unknown: set[str] = set()  # operations of which nothing is known
 
     def kept(self, name: str) -> Flags:
@@ -110,7 +109,7 @@ class _Channels:
             return None if matrix is None else self._weighted(op, matrix, inputs[0])
         if op.kind == "activation" and (compute := activation(op.function).compute) is not None:
             return compute(inputs[0])
-        if op.kind in ("add", "mul") and op.function == "none" and len(inputs) == 2 and self._same_shapes(op):
+        if op.kind in ("add", "mul") and len(inputs) == 2 and self._same_shapes(op):
             return inputs[0] + inputs[1] if op.kind == "add" else _product(*inputs)
         if op.kind in _POOLS:
             return inputs[0]

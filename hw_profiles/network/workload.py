@@ -90,7 +90,8 @@ class Op:
 class Workload:
     """Operations in an order that runs, and the shape (batch 1) of every tensor between them.
 
-    ``input`` is the tensor that the network reads, ``further_inputs`` are others where it reads several.
+    ``input`` is the tensor that the network reads, ``further_inputs`` are others where it reads several; ``output`` and
+    ``further_outputs`` likewise.
 
     >>> b = WorkloadBuilder("input", (1, 3, 8, 8))
     >>> _ = b.conv("stem", "input", 4, kernel_size=3)
@@ -105,11 +106,17 @@ class Workload:
     shapes: Mapping[str, Shape]
     formats: Mapping[str, TensorFormat] = field(default_factory=lambda: MappingProxyType({}))
     further_inputs: tuple[str, ...] = ()
+    further_outputs: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """All tensors that it reads."""
         return (self.input, *self.further_inputs)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """All tensors that its caller reads."""
+        return (self.output, *self.further_outputs)
 
     @property
     def macs(self) -> int:

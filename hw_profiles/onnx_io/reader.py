@@ -167,7 +167,14 @@ class _Reader:
         for op in ops:
             builder.append(op, shapes[op.name])
         built = builder.build(gone.get(output, output))
-        return replace(built, formats=MappingProxyType(self.formats)), gone
+        further = self._further_outputs(built, gone)
+        return replace(built, formats=MappingProxyType(self.formats), further_outputs=further), gone
+
+    def _further_outputs(self, built: Workload, gone: Mapping[str, str]) -> tuple[str, ...]:
+        """What the operations make of the other outputs; one that is a constant is made by none."""
+        names = [self.alias[name] for name in self.outputs[1:] if name in self.alias]
+        found = dict.fromkeys(gone.get(name, name) for name in names)
+        return tuple(name for name in found if name != built.output and name in built.shapes)
 
     def _origin(self, name: str) -> str:
         return self.origins.get(name, name)

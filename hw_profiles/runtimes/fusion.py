@@ -67,9 +67,21 @@ def is_mixed(workload: Workload) -> bool:
     return 0 < len(weights_in_float(workload)) < len(ops)
 
 
+def in_integers(workload: Workload) -> bool:
+    """Whether some operation is computed in 8-bit integers; of a network without weights, whether it reads such.
+
+    >>> from search_spaces import preset
+    >>> [in_integers(preset("resnet8").workload().with_precision(each)) for each in ("fp32", "int8")]
+    [False, True]
+    """
+    ops = [op for op in workload.ops if op.kind in WEIGHTED and op.stores_weights]
+    if not ops:
+        return workload.format(workload.input).bits == 8
+    return any(not workload.format(op.weight).floating and workload.format(op.inputs[0]).bits == 8 for op in ops)
+
+
 def _ort(workload: Workload, entry: str) -> FloatFuser | IntegerFuser:
-    integers = workload.format(workload.input).bits == 8
-    return IntegerFuser(workload, entry) if integers else FloatFuser(workload, entry)
+    return IntegerFuser(workload, entry) if in_integers(workload) else FloatFuser(workload, entry)
 
 
 def _fuse_layers(workload: Workload, functions: tuple[str, ...] | None) -> tuple[Kernel, ...]:

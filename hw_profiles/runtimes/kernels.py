@@ -41,13 +41,14 @@ class Fuser:
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
         self.consumers = workload.consumers()
+        self.outputs = workload.outputs
         self.kernels: list[Kernel] = []
         self.taken: set[str] = set()
 
     def only_reader(self, name: str) -> Op | None:
-        """The operation that alone reads a tensor, unless that tensor is the output."""
+        """The operation that alone reads a tensor, unless that tensor is an output."""
         consumers = self.consumers[name]
-        return consumers[0] if len(consumers) == 1 and name != self.workload.output else None
+        return consumers[0] if len(consumers) == 1 and name not in self.outputs else None
 
     def take(self, group: list[Op], after: Op) -> None:
         """Let the kernel of ``group`` run ``after`` as well."""

@@ -31,7 +31,8 @@ class FloatFuser(Fuser):
             if op.name not in self.taken:
                 self.add(op)
         if ends:
-            self.plain(self.workload.output)
+            for output in self.outputs:
+                self.plain(output)
         return tuple(self.kernels)
 
     def add(self, op: Op) -> None:

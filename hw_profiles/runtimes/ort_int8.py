@@ -42,9 +42,9 @@ class IntegerFuser(Fuser):
                 self.add(op)
         if not ends:
             return tuple(self.kernels)
-        output = self.plain(workload.output)
-        size = 4 * math.prod(workload.shapes[workload.output])
-        self.convert("dequantize", (output, output), "plain", ("DequantizeLinear",), size)
+        for name in self.outputs:
+            output, size = self.plain(name), 4 * math.prod(workload.shapes[name])
+            self.convert("dequantize", (output, output), "plain", ("DequantizeLinear",), size)
         return tuple(self.kernels)
 
     def exit(self) -> str:

@@ -49,11 +49,11 @@ class MixedFuser:
         for op in self.workload.ops:
             if op.name not in self.floats.taken:
                 self._add(op)
-        output = self.workload.output
-        if output in self.made_in_float:
-            self.floats.plain(output)
-        else:
-            self._convert("dequantize", self.integers.plain(output), output)
+        for output in self.workload.outputs:
+            if output in self.made_in_float:
+                self.floats.plain(output)
+            else:
+                self._convert("dequantize", self.integers.plain(output), output)
         return tuple(self.floats.kernels)
 
     def _leading(self) -> frozenset[str]:

@@ -262,12 +262,13 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         builder = WorkloadBuilder(self.inputs[0], self.shapes[self.inputs[0]])
         for other in self.inputs[1:]:
             builder.further_input(other, self.shapes[other])
-        for op in _needed(ops, {gone.get(o, o) for o in outputs}):
+        first, *others = dict.fromkeys(gone.get(o, o) for o in outputs)
+        for op in _needed(ops, {first, *others}):
             builder.append(op, self.shapes[op.name])
-        built = builder.build(gone.get(outputs[0], outputs[0]))
+        built = builder.build(first)
         return ModuleWorkload(
             built.input, built.output, built.ops, built.shapes, further_inputs=built.further_inputs,
-            parameters=parameters,
+            further_outputs=tuple(others), parameters=parameters,
         )  # fmt: skip
 
     def _arguments(self, func: Any, args: Any, kwargs: Any) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from compress.atomic_files import json_text, write_bytes, write_text
+from compress.atomic_files import json_text, write_bytes
 from hw_profiles import Device, load_device
 from hw_profiles.device_kit.kit_files import SCRIPT, kit_contents, write_kit
 from hw_profiles.device_kit.kit_results import CalibratedDevice, device_of_result, parse_result
 from hw_profiles.device_kit.machine_check import MachineCheck, check_machine
 from hw_profiles.device_kit.remote_machine import RemoteMachine
-from hw_profiles.devices.device_file import to_toml
+from hw_profiles.devices.device_file import save_device
 from hw_profiles.devices.device_runtimes import with_runtime
 from nas.commands.output.device_text import device_facts, device_lines
 from nas.commands.output.text_table import aligned, printable, wrapped
@@ -125,10 +125,10 @@ def measure_remote(parsed: Namespace, out: Path, seconds: float) -> None:
         contents = kit_contents(precisions_of(parsed.precision))
         data = machine.run_kit(contents, threads=parsed.threads, seconds=seconds)
         result = parse_result(data, f"result.json of {parsed.ssh}")
-        found = device_of_result(base, result, out.stem)
         kept = out.with_suffix(".result.json")
         write_bytes(kept, data)
-        write_text(out, to_toml(found.device))
+        found = device_of_result(base, result, out.stem)
+        save_device(out, found.device)
     print_device(found, out, parsed.json, (f"  latencies    {printable(kept)}",))
 
 

@@ -6,12 +6,12 @@ import shlex
 from argparse import Namespace
 from pathlib import Path
 
-from compress.atomic_files import json_text, write_text
+from compress.atomic_files import json_text
 from hw_profiles import list_devices, load_device
 from hw_profiles.cost_model.features import family
 from hw_profiles.cost_model.kernel_costs import quantity_names
 from hw_profiles.device_kit.kit_results import device_of_result, read_result
-from hw_profiles.devices.device_file import to_toml
+from hw_profiles.devices.device_file import save_device
 from hw_profiles.devices.device_runtimes import with_runtime
 from nas.commands.device_kit import check_device, measure_remote, precisions_of, print_device, write_device_kit
 from nas.commands.latency_table import calibrated, read_latencies
@@ -81,8 +81,6 @@ def _coefficient(value: float) -> str:
 
 def _measure(parsed: Namespace) -> None:
     out = _out(parsed)
-    if out.suffix != ".toml":
-        raise InputError(f"--out must be a .toml file, got {str(out)!r}")
     if not 1 <= parsed.threads <= _MOST_THREADS:
         raise InputError(f"--threads must be between 1 and {_MOST_THREADS}, got {parsed.threads}")
     with user_input():
@@ -90,6 +88,8 @@ def _measure(parsed: Namespace) -> None:
     if parsed.ssh is not None:
         measure_remote(parsed, out, seconds)
         return
+    if parsed.ssh_config is not None:
+        raise InputError("--ssh-config requires --ssh: without it, this machine is measured")
     from hw_profiles.measurement.device_measurement import measure_device
     from nas.commands.benchmark_networks import space_network
 
@@ -113,6 +113,8 @@ def _out(parsed: Namespace) -> Path:
     out = Path(parsed.out)
     if out.is_dir():
         raise InputError(f"--out must be a .toml file, got the folder {str(out)!r}")
+    if out.suffix != ".toml":
+        raise InputError(f"--out must be a .toml file, got {str(out)!r}")
     return out
 
 
@@ -122,14 +124,14 @@ def _calibrate(parsed: Namespace) -> None:
         raise InputError(
             "--base and --from are required: the device to start from, and a table of latencies or result.json"
         )
-    if parsed.table.endswith(".json"):
+    if parsed.table.casefold().endswith(".json"):
         _calibrate_by_kit(parsed, out)
         return
     with user_input():
         shape = None if parsed.input_shape is None else parse_shape(parsed.input_shape)
         base = with_runtime(parsed.base, parsed.runtime)
         found = calibrated(base, read_latencies(Path(parsed.table)), shape, parsed.name or out.stem)
-        write_text(out, to_toml(found.device))
+        save_device(out, found.device)
     print_device(found, out, parsed.json)
 
 
@@ -139,5 +141,5 @@ def _calibrate_by_kit(parsed: Namespace, out: Path) -> None:
         if parsed.runtime not in (None, result.runtime):
             raise InputError(f"--runtime must be that of {parsed.table}, {result.runtime}, got {parsed.runtime!r}")
         found = device_of_result(with_runtime(parsed.base, result.runtime), result, parsed.name or out.stem)
-        write_text(out, to_toml(found.device))
+        save_device(out, found.device)
     print_device(found, out, parsed.json)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hw_profiles import Device, profile
-from hw_profiles.devices.c99_program import runs_c99, with_c99_costs
+from hw_profiles.devices.c99_program import deploys_c99, runs_c99, with_c99_costs
 from hw_profiles.devices.footprint import runtime_bytes
 from hw_profiles.errors import InputError
 from hw_profiles.latency.estimate import precision_of
@@ -98,8 +98,8 @@ def profile_facts(
 
 
 def _c99_facts(model: Path | Workload, precision: str, device: Device) -> dict[str, Any] | None:
-    """What our own program takes on a microcontroller; None elsewhere, and in float32."""
-    if precision != "int8" or not runs_c99(device):
+    """What our own program takes on a microcontroller whose costs are those of other software; None elsewhere."""
+    if precision != "int8" or not runs_c99(device) or deploys_c99(device):
         return None
     found = profile(model, with_c99_costs(device), precision).to_dict()
     return {name: found[name] for name in _OF_C99}

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 
 from hw_profiles import Budget, Device, Profile, load_device
@@ -133,8 +134,8 @@ def select(
     >>> [model.flash_bytes < 3e6 for model in found], found[0].published_top1 >= found[1].published_top1
     ([True, True], True)
     """
-    if top is not None and top < 1:
-        raise InputError(f"top must be at least 1, got {top}")
+    if top is not None and not (isinstance(top, Integral) and top >= 1):
+        raise InputError(f"top must be at least 1 (a whole number, or None for all), got {top!r}")
     budget = budget_of(latency=latency, ram=ram, flash=flash, energy=energy)
     found = selection(device if isinstance(device, Device) else load_device(device), budget, precision)
     return list(found.ranked[:top])
@@ -158,6 +159,8 @@ def selection(device: Device, budget: Budget, precision: str) -> Selection:
         raise InputError(f"device {device.name} has no costs in {precision} for any model of timm")
     asked, budget = budget, _with_memory_of(device, budget)
     loadable = [model for model in costed if _can_be_loaded(model, device)]
+    if not loadable:
+        raise NothingFitsError(_none_can_be_loaded(costed, device))
     try:
         within, beyond = _divided(loadable, budget)
     except NothingFitsError as error:
@@ -185,7 +188,20 @@ def _with_memory_of(device: Device, budget: Budget) -> Budget:
 def _can_be_loaded(model: SelectedModel, device: Device) -> bool:
     """A microcontroller reads weights from its flash; any other device loads them into its RAM."""
     ram = device.number("ram_bytes")
-    return ram is None or runs_c99(device) or model.peak_ram_bytes + model.flash_bytes <= ram
+    return ram is None or runs_c99(device) or _loaded_bytes(model) <= ram
+
+
+def _loaded_bytes(model: SelectedModel) -> int:
+    return model.peak_ram_bytes + model.flash_bytes
+
+
+def _none_can_be_loaded(models: Sequence[SelectedModel], device: Device) -> str:
+    least = min(models, key=_loaded_bytes)
+    return (
+        f"weights and activations of no model fit in the RAM of {device.name}, "
+        f"{device.number('ram_bytes'):,.0f} bytes; the smallest, {least.name} at {least.input_shape[-1]} pixels, takes "
+        f"{_loaded_bytes(least):,}"
+    )
 
 
 def with_front(models: Sequence[SelectedModel]) -> list[SelectedModel]:

@@ -121,6 +121,8 @@ def _board_section(facts: Mapping[str, Any], device: Device) -> str:
             f"under emulation, at {device.facts['c99_cycles_per_instruction'].value} cycles each and "
             f"{device.facts['clock_mhz'].value:g} MHz. It has not been run on hardware."
         )
+    elif "flash_bytes" in facts and "int8" in device.calibrated:
+        lines.append("- Latency: in report.html, estimated from latencies that were measured on the board.")
     else:
         lines.append("- Latency, stack and bytes of code: not available: no emulator for this processor is installed.")
     return "\n".join(lines) + "\n"

@@ -14,6 +14,8 @@ from hw_profiles import Device, Workload, calibrate, load_device, profile
 from hw_profiles.calibration import calibration_report
 from hw_profiles.cost_model.features import network_features
 from hw_profiles.devices.device_file import to_toml
+from hw_profiles.network.quantization import fixed_quantization
+from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.runtimes.fusion import fuse
 from search_spaces import list_presets, preset, sample
 from tests.parameters import quick
@@ -117,6 +119,8 @@ def test_another_precision_is_left_as_it_was() -> None:
     before, after = (profile(workload, d) for d in (base, device))
     assert before == after
     assert calibrate(device, [(workload, 1.0)]).calibrated == ("int8", "fp32")
+    both = calibrate(device, [(workload, 1.0)] * 2)
+    assert both.source == f"{device.source}; calibrated in fp32 with 2 measurements"
     again = calibrate(device, [(workload, 1.0)], "int8")
     assert again.calibrated == ("int8",)
     assert again.source == device.source
@@ -144,7 +148,7 @@ def test_a_calibrated_device_travels_as_a_file(tmp_path: Path) -> None:
     assert one.latency_high_ms == pytest.approx(other.latency_high_ms, rel=1e-3)
 
 
-@pytest.mark.parametrize("ms", [0, -1, float("nan"), float("inf"), True, "5", None])
+@pytest.mark.parametrize("ms", [0, -1, float("nan"), float("inf"), np.float32("nan"), 10**400, True, "5", None])
 def test_what_is_no_time_is_named_and_set_aside(ms: float) -> None:
     host, network, other = load_device("host"), networks()["mobilenetv2_100"], networks()["mnasnet_100"]
     with pytest.raises(
@@ -171,6 +175,38 @@ def test_what_is_ten_times_off_is_named_and_set_aside(precision: str, times: flo
     assert [said.partition(":")[0] for said in found.set_aside] == [names[3]]
     without = calibrate(base, measured[:3] + measured[4:], precision)
     assert found.device.costs == without.costs
+
+
+def test_measurements_of_the_same_network_are_one_whose_interval_is_as_wide() -> None:
+    base, network, other = elsewhere(), networks()["mobilenetv2_100"], networks()["mnasnet_100"]
+    once = calibrate(base, [(network, 7.0)])
+    often = calibrate(base, [(network, ms) for ms in (6.9, 7.0, 7.1)] * 5)
+    assert (often.costs, often.spread) == (once.costs, once.spread)
+    found = calibration_report(
+        base, [(network, 7.0), (other, 6.0), (network, 70.0), (network, 7.0)], names=tuple("abcd")
+    )
+    assert found.set_aside == ("c: 70 ms is 10 times what the other measurements suggest",)
+    assert found.used == 3
+    assert found.device.costs == calibrate(base, [(network, 7.0), (other, 6.0)]).costs
+
+
+def test_measurements_come_in_any_kind_of_pairs_and_numbers() -> None:
+    host, network = load_device("host"), networks()["mobilenetv2_100"]
+    expected = calibrate(host, [(network, 7.0)])
+    for given in (zip([network], [7], strict=True), [[network, np.float32(7)]], [(network, np.int64(7))]):
+        assert calibrate(host, given) == expected  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="each measurement must be a model and its milliseconds, got 'resnet8'"):
+        calibrate(host, {"resnet8": 7.0})  # type: ignore[arg-type]
+
+
+def test_the_time_of_an_integer_file_corrects_no_float_costs(tmp_path: Path) -> None:
+    workload = preset("resnet8").workload()
+    (tmp_path / "m.onnx").write_bytes(write_onnx(workload, quantization=fixed_quantization(workload)))
+    with pytest.raises(
+        ValueError, match=r"m\.onnx is an int8 file: its latency must be given as one in int8, got fp32"
+    ):
+        calibrate(load_device("host"), [(tmp_path / "m.onnx", 1.0)])
+    assert calibrate(load_device("host"), [(tmp_path / "m.onnx", 1.0)], "int8").calibrated == ("int8",)
 
 
 def test_no_measurement_is_the_base() -> None:
@@ -220,3 +256,5 @@ def test_what_cannot_be_used_is_said() -> None:
         calibrate(host, [("gone.onnx", -1.0)])
     with pytest.raises(ValueError, match=r"device host has no costs in int4"):
         calibrate(host, [(networks()["mobilenetv2_100"], 1.0)], "int4")
+    with pytest.raises(ValueError, match=r"device must be a Device .see load_device., got 'host'"):
+        calibrate("host", [])  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from onnx import load_from_string
 
 from hw_profiles import load_device, profile
 from hw_profiles.layer_profile import profile_layers
-from hw_profiles.network.quantization import fixed_quantization
+from hw_profiles.network.quantization import fixed_quantization, with_in_float
 from hw_profiles.network.workload import Op, WorkloadBuilder
 from hw_profiles.onnx_io.reader import read_onnx
 from hw_profiles.onnx_io.writer import write_onnx
@@ -39,6 +39,16 @@ def test_layers_add_up_to_the_whole(name: str, precision: str) -> None:
     assert found.macs == whole.macs
     assert found.weight_bytes == whole.flash_bytes
     assert found.peak.live_bytes == max(layer.live_bytes for layer in found.layers) == whole.peak_ram_bytes
+
+
+@pytest.mark.parametrize("in_float", [["classifier"], ["stem"], ["stem", "stages.1.0.conv1"]])
+def test_layers_of_a_network_of_both_precisions_add_up_to_the_whole(in_float: list[str], tmp_path: Path) -> None:
+    workload = preset("resnet8").workload()
+    mixed = with_in_float(workload, fixed_quantization(workload), in_float)
+    (tmp_path / "m.onnx").write_bytes(write_onnx(workload, quantization=mixed))
+    found, whole = profile_layers(tmp_path / "m.onnx", HOST), profile(tmp_path / "m.onnx", HOST)
+    microseconds = sum(layer.microseconds for layer in found.layers) + found.call_microseconds
+    assert microseconds == pytest.approx(1000 * whole.latency_ms, rel=1e-9)
 
 
 def test_macs_of_each_layer_are_those_that_fvcore_counts_for_its_module() -> None:

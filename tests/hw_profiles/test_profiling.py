@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 from torch import Tensor, nn
 
 from hw_profiles import load_device, profile
+from hw_profiles.devices.facts import Fact
+from hw_profiles.latency.estimate import precision_of
 from hw_profiles.measurement import latency_measurement
 from hw_profiles.network.quantization import fixed_quantization
+from hw_profiles.onnx_io.reader import read_onnx
 from hw_profiles.onnx_io.writer import write_onnx
 from hw_profiles.profiling import Profile
 from search_spaces import build_model, list_spaces, preset, sample
@@ -77,6 +82,40 @@ def test_a_network_is_measured_in_the_precision_that_was_asked_for(tmp_path: Pat
     path = tmp_path / "m.onnx"
     path.write_bytes(write_onnx(arch.workload()))
     assert profile(path, device, measured=True).latency_source == "measured"
+
+
+def test_what_the_runtime_takes_is_in_every_profile_of_a_network() -> None:
+    facts = {
+        name: Fact(value=value, source="a")
+        for name, value in {"runtime_ram_bytes": 7000, "runtime_flash_bytes": 9000}.items()
+    }
+    arch, host = preset("resnet8"), load_device("host")
+    before, after = (profile(arch, device, "int8") for device in (host, replace(host, facts=facts)))
+    assert (after.peak_ram_bytes - before.peak_ram_bytes, after.flash_bytes - before.flash_bytes) == (7000, 9000)
+    assert costs(after) == costs(profile(arch.workload(), replace(host, facts=facts), "int8"))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_type_of_the_input_says_nothing_of_the_arithmetic(precision: str, tmp_path: Path) -> None:
+    """A float network may read integers, and one in int8 floats that it prepares first."""
+    workload = preset("resnet8").workload()
+    data = write_onnx(workload, quantization=fixed_quantization(workload) if precision == "int8" else None)
+    (tmp_path / "plain.onnx").write_bytes(data)
+    model = onnx.load_from_string(data)
+    [image] = model.graph.input
+    for node in model.graph.node:
+        node.input[:] = ["prepared" if name == image.name else name for name in node.input]
+    if precision == "fp32":
+        image.type.tensor_type.elem_type = onnx.TensorProto.UINT8
+        prepared = [onnx.helper.make_node("Cast", [image.name], ["prepared"], to=onnx.TensorProto.FLOAT)]
+    else:
+        prepared = [onnx.helper.make_node("Sin", [image.name], ["prepared"])]
+    for node in prepared:
+        model.graph.node.insert(0, node)
+    (tmp_path / "prepared.onnx").write_bytes(model.SerializeToString())
+    plain, other = (profile(tmp_path / f"{name}.onnx", load_device("host")) for name in ("plain", "prepared"))
+    assert plain.latency_ms < other.latency_ms < 1.2 * plain.latency_ms
+    assert precision_of(read_onnx(tmp_path / "prepared.onnx")) == precision
 
 
 def test_precisions_are_named() -> None:

@@ -50,7 +50,7 @@ def placed(layers: Sequence[ProgramLayer], source: Tensor, output: Tensor) -> Pl
         of=of,
         sizes=tuple(_aligned(size) for size in sizes),
         sources=(0,),
-        result=of[output.name],
+        results=(of[output.name],),
         reads=tuple(tuple(dict.fromkeys(of[t.name] for t in layer.inputs)) for layer in layers),
         writes=tuple(of[layer.output.name] for layer in layers),
         overwritable=tuple(tuple(of[t.name] for t in _overwritable(layer)) for layer in layers),

@@ -31,7 +31,7 @@ class Link:
     consumers: tuple[Op, ...]
 
 
-def links(workload: Workload, outputs: Collection[str] = ()) -> list[Link]:
+def links(workload: Workload) -> list[Link]:
     """The tensors that lie between convolutions or linear layers, joined by what a positive factor passes through:
     ReLU, sums, pooling, and the gate of a squeeze-excite part, which is left as it is.
 
@@ -43,7 +43,7 @@ def links(workload: Workload, outputs: Collection[str] = ()) -> list[Link]:
     >>> [link.writers[0].name for link in links(preset("resnet8").workload())][:2]
     ['stem', 'stages.0.0.conv1']
     """
-    groups = _Groups(workload, outputs)
+    groups = _Groups(workload)
     found = []
     for tensors in groups.free():
         members = set(tensors)
@@ -60,7 +60,6 @@ def equalized(
     weights: Weights,
     extents: Mapping[str, Extent] | None = None,
     *,
-    outputs: Collection[str] = (),
 ) -> dict[str, NDArray[np.float32]]:
     """Weights of the same function whose channels have more equal ranges.
 
@@ -72,7 +71,7 @@ def equalized(
     the network stay what they are.
     """
     changed = {name: value.astype(np.float64) for name, value in weights.items()}
-    found = links(workload, outputs)
+    found = links(workload)
     if extents is not None:
         for link in found:
             _rescale(link, _activation_factors(link, changed, extents), changed)
@@ -165,10 +164,10 @@ def _scalable(op: Op) -> bool:
 class _Groups:
     """Union of tensors whose channels have one factor; those where it must be 1 are fixed."""
 
-    def __init__(self, workload: Workload, outputs: Collection[str]) -> None:
+    def __init__(self, workload: Workload) -> None:
         self.workload = workload
         self.parent = {name: name for name in workload.shapes}
-        self.fixed = {*workload.inputs, workload.output, *outputs}
+        self.fixed = {*workload.inputs, *workload.outputs}
         self.readers = Counter(op.weight for op in workload.ops if op.stores_weights)
         for op in workload.ops:
             self._add(op)

@@ -328,8 +328,7 @@ class _Search:
         if equalization == "activations":
             names = [name for name in self._tensors() if len(graph.workload.shapes[name]) > 1]
             extents = channel_extents(write_graph(graph), names, self.images)
-        outputs = [tensor for _, tensor in graph.output_values]
-        return graph.with_weights(equalized(graph.workload, graph.weights, extents, outputs=outputs))
+        return graph.with_weights(equalized(graph.workload, graph.weights, extents))
 
     def _quantization(self, graph: Graph, activations: Mapping[str, tuple[float, int]]) -> Quantization:
         scales: dict[str, Scales] = {}

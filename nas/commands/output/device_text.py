@@ -129,7 +129,7 @@ def device_lines(facts: dict[str, Any]) -> list[str]:
         f"{facts['name']}: {facts['description']}",
         f"  precisions   {', '.join(facts['precisions'])}",
         f"  source       {facts['source']}",
-        f"  measured on  {measured}",
+        f"  measured on  {measured or 'not stated'}",
         f"  this machine {_here(facts)}",
         f"  estimates    standard deviation of the error: {off}",
         *_missed(facts["held_out"]),

@@ -173,6 +173,17 @@ def test_the_macs_of_what_was_never_measured_are_not_free() -> None:
     microseconds, doubt = CostTable(costs).total([CostFeatures("other/matmul.plain", (1.0, 1.0, 0.0, 6.0), quantities)])
     assert microseconds == pytest.approx(1 + 2 * 10)
     assert doubt == pytest.approx(microseconds / 2)
+    costs |= {
+        "integer_depthwise/depthwise": cost("integer_depthwise", mmacs=600.0),  # of 16 at once
+        "other/add.plain": cost("other", start=1.0, mmacs=700.0),  # as of a pool, whose windows are no MACs
+    }
+    microseconds, _ = CostTable(costs).total([CostFeatures("other/matmul.plain", (1.0, 1.0, 0.0, 6.0), quantities)])
+    assert microseconds == pytest.approx(1 + 2 * 10, rel=1e-3)
+
+
+def test_an_unknown_function_costs_what_the_dearest_one_does() -> None:
+    costs = {f"fused/{name}.plain": cost("fused", mvalues=value) for name, value in (("relu6", 1.0), ("tanh", 9.0))}
+    assert CostTable(costs).total([CostFeatures("fused/elu.plain", (1.0, 6.0), (2.0,))])[0] == 18
 
 
 def test_a_family_without_any_cost_is_named() -> None:

@@ -50,6 +50,7 @@ class Clock:
     def __init__(self, truth: Device) -> None:
         self.truth = truth
         self.measured: list[tuple[str, str]] = []
+        self.nominal: list[float] = []
 
     def file(self, name: str, precision: str) -> tuple[str, str]:
         return name, precision
@@ -57,5 +58,6 @@ class Clock:
     def measure(self, file: tuple[str, str], threads: int, nominal: float, *, max_rounds: int) -> Latency:
         name, precision = file
         self.measured.append(file)
+        self.nominal.append(nominal)
         ms = profile(kit_workload(name), self.truth, precision).latency_ms
         return Latency(ms=ms, low_ms=ms, high_ms=ms, source="measured")

@@ -16,6 +16,7 @@ from hw_profiles.device_kit.machine_check import check_machine
 from hw_profiles.devices.device_file import kept_file, shipped_device, to_toml
 from hw_profiles.devices.machine import conditions, matches_this_machine
 from hw_profiles.errors import InputError
+from hw_profiles.measurement import latency_measurement
 from search_spaces import preset
 from tests.hw_profiles.device_kit.other_machine import Clock, other_machine
 
@@ -127,3 +128,23 @@ def test_a_check_says_how_far_a_device_is_off(monkeypatch: pytest.MonkeyPatch) -
     assert other.median_error("int8") > 0.1
     with pytest.raises(InputError, match="raspberry-pi-4 cannot be measured on this machine"):
         check_machine(load_device("raspberry-pi-4"))
+
+
+def test_a_check_compares_milliseconds_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference network takes what it takes here, not what it took where the device was made."""
+    monkeypatch.setattr(latency_measurement, "reference_ms", lambda threads: 0.07)
+    made_elsewhere = replace(shipped_device("host"), reference_ms=40.0, conditions={"cpu": "another"})
+    for device, nominal in ((made_elsewhere, 0.07), (replace(made_elsewhere, conditions=conditions(1)), 40.0)):
+        made = clock(monkeypatch, {})
+        check_machine(device)
+        assert set(made.nominal) == {nominal}
+
+
+def test_a_folder_that_cannot_be_written_to_is_named_before_anything_is_measured(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = clock(monkeypatch, NEWER)
+    kept.parent.write_text("a file")
+    with pytest.raises(InputError, match=r"fitnas.devices must be writable \(.*\): set XDG_DATA_HOME to one that is"):
+        device_here("host")
+    assert other.measured == []

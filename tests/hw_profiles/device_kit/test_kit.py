@@ -16,9 +16,10 @@ import pytest
 from hw_profiles import load_device, profile
 from hw_profiles.device_kit import kit_files
 from hw_profiles.device_kit.kit_files import kit_contents, script, write_kit
-from hw_profiles.device_kit.kit_networks import kit_digest, kit_names
-from hw_profiles.device_kit.kit_results import KitTime, device_of_result, parse_result, read_result
-from hw_profiles.devices.device_file import shipped_device, to_toml
+from hw_profiles.device_kit.kit_networks import board_names, kit_digest, kit_names, kit_workload
+from hw_profiles.device_kit.kit_results import KitResult, KitTime, device_of_result, parse_result, read_result
+from hw_profiles.devices.c99_program import with_c99_costs
+from hw_profiles.devices.device_file import save_device, shipped_device, to_toml
 from hw_profiles.devices.device_runtimes import with_runtime
 from hw_profiles.devices.machine import conditions
 from hw_profiles.errors import InputError
@@ -107,7 +108,8 @@ def test_a_precision_that_was_not_measured_is_left_out() -> None:
 
 def test_a_device_measured_in_another_runtime_starts_with_the_kernels_of_onnx_runtime() -> None:
     board = with_runtime("raspberry-pi-4", "ort")
-    assert board.facts == load_device("raspberry-pi-4").facts
+    facts = {name: fact for name, fact in load_device("raspberry-pi-4").facts.items() if name != "measured_with"}
+    assert board.facts == facts
     assert profile(preset("resnet8"), board).latency_high_ms > 5 * profile(preset("resnet8"), board).latency_ms
     truth = other_machine({"": 12.0})
     found = device_of_result(board, kit_result(truth), "my_pi").device
@@ -152,6 +154,47 @@ def test_a_runtime_without_published_latencies_is_borrowed_by_clock_with_a_wide_
     assert latencies[1].latency_high_ms / latencies[1].latency_ms >= 0.99 * times
 
 
+def test_other_software_on_a_board_has_its_own_facts() -> None:
+    """X-CUBE-AI leaves out dead channels; TensorFlow Lite computes them."""
+    found, lends = with_runtime("stm32f746", "tflite"), load_device("esp32-s3")
+    assert load_device("stm32f746").facts["dead_channels"].value == "dropped"
+    assert "dead_channels" not in found.facts
+    assert found.facts["runtime_flash_bytes"] == lends.facts["runtime_flash_bytes"]
+    assert found.facts["flash_bytes"] == load_device("stm32f746").facts["flash_bytes"]
+
+
+@pytest.mark.parametrize("base", ["stm32f746", "rp2040"])
+def test_the_times_of_our_programs_on_a_board_are_what_a_run_works_with(base: str, tmp_path: Path) -> None:
+    counted = with_c99_costs(load_device("stm32l4r5"))
+    times = tuple(
+        KitTime(network=name, precision="int8", latency_ms=3 * profile(kit_workload(name), counted, "int8").latency_ms)
+        for name in board_names()
+    )
+    result = KitResult(conditions={"threads": "1"}, runtime="c99", reference_ms=None, times=times)
+    save_device(tmp_path / "mine.toml", device_of_result(with_runtime(base, "c99"), result, "mine").device)
+    device = load_device(tmp_path / "mine.toml")
+    assert "dead_channels" not in device.facts
+    assert device.facts["measured_with"].value == "C99 programs of fitnas on the board"
+    assert device.facts["ram_bytes"] == load_device(base).facts["ram_bytes"]
+    in_a_run = with_c99_costs(device)
+    assert in_a_run.costs["int8"] == device.costs["int8"]
+    arch = preset("mobilenetv1_025", input_shape=(3, 96, 96))
+    assert profile(arch, in_a_run, "int8").latency_ms == pytest.approx(
+        3 * profile(arch, counted, "int8").latency_ms, rel=0.15
+    )
+    assert profile(arch, in_a_run, "fp32").latency_high_ms > profile(arch, in_a_run, "int8").latency_high_ms
+
+
+def test_the_script_refuses_a_folder_that_is_not_there_before_it_measures(tmp_path: Path) -> None:
+    (tmp_path / "measure.py").write_text(script())
+    done = subprocess.run(
+        [sys.executable, "measure.py", "--out", "gone/result.json"], check=False, capture_output=True, text=True,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "--out must be a file in a folder that exists, got gone/result.json" in done.stderr
+
+
 def valid() -> dict[str, Any]:
     row = {"network": kit_names()[0], "precision": "int8", "latency_ms": 1.0}
     return {
@@ -164,6 +207,8 @@ def test_a_result_is_read_as_it_was_written() -> None:
     found = parse_result(json.dumps(valid()).encode(), "r")
     assert found.times == (KitTime(network=kit_names()[0], precision="int8", latency_ms=1.0),)
     assert found.threads == 2
+    huge = {**valid()["networks"][0], "latency_ms": 10**400}
+    assert math.isnan(parse_result(json.dumps({**valid(), "networks": [huge]}).encode(), "r").times[0].latency_ms)
     noisy = b"\x00boot\r\n" + json.dumps(valid()).encode() + b"\r\nbye"
     assert parse_result(noisy, "r") == found
 
@@ -176,6 +221,7 @@ def test_a_result_is_read_as_it_was_written() -> None:
         ({"runtime": "tpu"}, "runtime must be one of"),
         ({"reference_ms": 0}, "reference_ms must be a positive number"),
         ({"reference_ms": True}, "reference_ms must be a positive number"),
+        ({"reference_ms": 10**400}, "reference_ms must be a positive number"),
         ({"networks": []}, "networks must be 1 to 1000 rows"),
         ({"networks": [[]]}, "must be an object"),
         ({"networks": [{"network": ["a"]}]}, "network must be one of the kit"),

@@ -144,6 +144,13 @@ def test_a_folder_that_is_none_of_ours_is_not_removed(
     assert "BatchMode=yes" in call
 
 
+def test_a_shell_may_say_something_before_it_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    pretend(tmp_path, monkeypatch, 'for last; do :; done; echo "Welcome to your board"; exec sh -c "$last"')
+    assert run(RemoteMachine(destination="pi", python=sys.executable), RUNS) == b"Welcome to your board\ntimes"
+    assert [path.name for path in tmp_path.iterdir()] == ["ssh"]
+
+
 def test_a_machine_that_does_not_answer_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(tmp_path, monkeypatch, "exec sleep 60")
     monkeypatch.setattr(remote_machine, "_SHORT_SECONDS", 0.2)

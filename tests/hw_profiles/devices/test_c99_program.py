@@ -98,6 +98,8 @@ def test_costs_that_were_measured_with_our_programs_stay() -> None:
     mine = calibrate(base, [(preset("resnet8"), 2 * profile(preset("resnet8"), base, "int8").latency_ms)], "int8")
     assert with_c99_costs(mine).costs["int8"] == mine.costs["int8"]
     assert profile(preset("resnet8"), mine, "int8").latency_ms > profile(preset("resnet8"), base, "int8").latency_ms
+    other = calibrate(load_device("stm32l4r5"), [(preset("resnet8"), 1.0)], "int8")  # in X-CUBE-AI
+    assert with_c99_costs(other).costs["int8"] == base.costs["int8"]
 
 
 def test_a_board_deploys_int8_alone() -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pickle
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hw_profiles import Device, list_devices, load_device, profile
 from hw_profiles.cost_model.kernel_costs import KernelCost
-from hw_profiles.devices.device_file import to_toml
+from hw_profiles.devices.device_file import save_device, to_toml
+from hw_profiles.errors import InputError
 from hw_profiles.measurement.random_networks import micro_network
 from search_spaces import list_presets, list_spaces, preset, sample
 from tests.hw_profiles.synthetic import device_of
@@ -79,6 +81,28 @@ def test_text_of_any_kind_survives_the_file(tmp_path: Path) -> None:
     costs = {"int8": {"call/call": KernelCost(coefficients=(1.0, 0.0, 0.0, 0.0, 0.0))}}
     device = device_of(costs, cpu='a "quoted" CPU \\ of Ångström')
     assert load_device(written(tmp_path, to_toml(device))) == device
+    named = replace(device, conditions={**device.conditions, 'of "mine" = [1]': "a\x7f\n", "os.name": "b"})
+    assert load_device(written(tmp_path, to_toml(named))) == named
+
+
+def test_what_would_not_be_read_back_is_not_written(tmp_path: Path) -> None:
+    device, path = load_device(written(tmp_path, SMALLEST)), tmp_path / "new.toml"
+    save_device(path, device)
+    assert load_device(path) == device
+    for changed, said in (
+        ({"name": "m\x1b[31m"}, "name must be printable"),
+        ({"spread": {"fp32": 11.0}}, "spread.fp32 must be a number from 0 to 10, got 11"),
+        ({"conditions": {"cpu": "a\ud800"}}, "surrogates not allowed"),
+    ):
+        with pytest.raises(InputError, match=said):
+            save_device(path, replace(device, **changed))  # type: ignore[arg-type]
+    assert load_device(path) == device
+    with pytest.raises(InputError, match=r"a device file must be a \.toml file"):
+        save_device(tmp_path / "new", device)
+
+
+def test_a_mark_in_front_of_the_text_does_no_harm(tmp_path: Path) -> None:
+    assert load_device(written(tmp_path, b"\xef\xbb\xbf" + SMALLEST.encode())).name == "mine"
 
 
 @pytest.mark.parametrize("name", list_devices())
@@ -112,10 +136,17 @@ def test_devices_that_do_not_exist_and_precisions_they_do_not_have(tmp_path: Pat
         ("schema = 4", "schema = 1", "schema must be 4, got 1"),
         ("schema = 4", "schema 2", "mine.toml: "),
         ("threads = 1", "", "threads is missing"),
-        ("threads = 1", "threads = 0", "must be at least 1"),
+        ("threads = 1", "threads = 0", "threads must be at least 1 and at most 1024, got 0"),
+        ("threads = 1", "threads = 1000000", "threads must be at least 1 and at most 1024, got 1000000"),
+        ("[3, 5, 0.5],", 1001 * "[3, 5, 0.5],\n", "points must be a list of at most 1000, got"),
         ("threads = 1", 'threads = "1"', "threads must be of type int, got '1'"),
         ("threads = 1", "threads = true", "threads must be of type int, got True"),
         ("threads = 1", "threads = 1\ncolour = 1", "unknown entry 'colour'"),
+        (
+            'runtime = "ort"',
+            'runtime = "tflite"',
+            "measurable must be false for runtime tflite: only ort can be measured",
+        ),
         ('"ort"', '"onnx"', "runtime must be one of ort, c99, tflite, ncnn, torch, got 'onnx'"),
         ('"mine"', '"m\\u001b[31m"', r"name must be printable, got 'm\\x1b\[31m'"),
         ("calibrated = []", 'calibrated = ["int8"]', "calibrated: precision must be one of fp32, got 'int8'"),
@@ -152,7 +183,7 @@ def test_devices_that_do_not_exist_and_precisions_they_do_not_have(tmp_path: Pat
         ("[3, 5, 0.5],", "[3, 5, 1e300],", "points: each must be 3 numbers"),
         ('source = "assumed"', 'source = "a"\nreference_ms = 0', "reference_ms must be more than 0"),
         ('source = "assumed"', 'source = "a"\nreference_ms = "1"', "reference_ms must be a number from 0"),
-        ("[\n  [3, 5, 0.5],\n]", "3", "points must be a list, got 3"),
+        ("[\n  [3, 5, 0.5],\n]", "3", "points must be a list of at most 1000, got 3"),
         (SMALLEST[SMALLEST.index("[costs.") :], "[costs]\nfp32 = 3", "costs.fp32.'call/call' is missing"),
         (SMALLEST[SMALLEST.index("[costs.") :], "[costs]\n", "costs must be given in one of fp32, int8"),
     ],

@@ -90,6 +90,7 @@ def test_facts_survive_the_file(tmp_path: Path) -> None:
         ("[facts.clock_mhz]\nvalue = 1", "facts.clock_mhz.source is missing"),
         ("[facts.clock_mhz]\nvalue = 'fast'\nsource = 'a'", "facts.clock_mhz.value must be a number"),
         ("[facts.clock_mhz]\nvalue = nan\nsource = 'a'", "facts.clock_mhz.value must be a number"),
+        ("[facts.clock_mhz]\nvalue = 0\nsource = 'a'", "facts.clock_mhz.value must be more than 0, got 0"),
         ("[facts.ram_bytes]\nvalue = 1.5\nsource = 'a'", "facts.ram_bytes.value must be a whole number, got 1.5"),
         ("[facts.core]\nvalue = 3\nsource = 'a'", "facts.core.value must be printable text, got 3"),
         ("[facts.core]\nvalue = 'a'\nsource = \"\\u001b[31m\"", "facts.core.source must be printable text"),

@@ -118,6 +118,13 @@ def test_a_device_to_start_from_makes_few_networks_enough(machine: Machine, tmp_
     assert device.source.endswith("random networks, from made_up")
 
 
+def test_a_device_to_start_from_helps_in_its_own_precisions_only(machine: Machine, tmp_path: Path) -> None:
+    costs = true_costs(micro_features("int8", range(30)))
+    said = f"at least {FEWEST_NETWORKS} networks must be measured in fp32, got 2"
+    with pytest.raises(ValueError, match=said):
+        measure_device(tmp_path / "new.toml", seconds=60, prior=device_of({"int8": costs}))
+
+
 @pytest.mark.slow
 def test_the_spread_is_that_of_networks_that_were_left_out(machine: Machine, tmp_path: Path) -> None:
     """Of networks as people use them."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +18,9 @@ from filelock import FileLock, Timeout
 
 from hw_profiles import Workload
 from hw_profiles.cost_model.kernel_costs import KernelCost
+from hw_profiles.errors import InputError
 from hw_profiles.measurement import latency_measurement
+from hw_profiles.measurement.interleaved_timing import clock_of
 from hw_profiles.measurement.latency_measurement import compare, measure, measuring_lock, median_interval
 from hw_profiles.network.quantization import fixed_quantization
 from hw_profiles.onnx_io.session import open_session
@@ -64,6 +68,12 @@ def test_milliseconds_are_ratios_to_the_reference_times_its_nominal_ones(
     assert found.raw_ms < 20
 
 
+def test_a_cache_that_cannot_be_written_to_is_named(cache: Path) -> None:
+    cache.write_text("a file")
+    with pytest.raises(InputError, match=r"fitnas must be writable \(.*\): set XDG_CACHE_HOME to one that is"):
+        measure(b"", device_of(COSTS))
+
+
 def test_a_network_of_many_more_operations_takes_longer(tmp_path: Path) -> None:
     for name, arch in (("small", preset("resnet8")), ("large", preset("mobilenetv2_100"))):
         (tmp_path / f"{name}.onnx").write_bytes(write_onnx(arch.workload()))
@@ -78,6 +88,12 @@ def test_the_interval_of_the_median_holds_it_nine_times_in_ten() -> None:
         low, high = median_interval(generator.exponential(size=31).tolist())
         held += low <= np.log(2) <= high
     assert 0.86 < held / 2000 < 0.96
+
+
+def test_time_is_that_of_the_own_thread_where_its_clock_is_fine_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (clock_of(1), clock_of(2)) == (time.thread_time, time.perf_counter)
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert clock_of(1) == time.perf_counter
 
 
 def test_only_this_machine_can_be_measured(tmp_path: Path) -> None:

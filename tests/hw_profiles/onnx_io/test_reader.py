@@ -17,12 +17,14 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from timm.models.vision_transformer import Block
 from torch import nn
 
-from hw_profiles.network.workload import Workload
+from hw_profiles.memory.planner import plan
+from hw_profiles.network.workload import Workload, WorkloadBuilder
 from hw_profiles.onnx_io.constant_folding import fold
 from hw_profiles.onnx_io.graph_reader import read_graph
-from hw_profiles.onnx_io.reader import read_onnx
+from hw_profiles.onnx_io.reader import read_onnx, read_without_dead_channels
 from hw_profiles.onnx_io.rewrites.normal_form import normal_form
-from hw_profiles.onnx_io.writer import write_graph
+from hw_profiles.onnx_io.writer import write_graph, write_onnx
+from hw_profiles.runtimes.fusion import fuse
 
 
 def torch_file(module: nn.Module, shape: tuple[int, ...], opset: int = 20) -> bytes:
@@ -481,3 +483,29 @@ def test_small_numbers_are_worked_out_as_onnx_runtime_does(
     expected = session.run(None, dict(zip(names, values, strict=True)))[0]
     (found,) = fold(kind, values, attributes, [expected.shape])
     np.testing.assert_array_equal(found, expected)
+
+
+def two_heads() -> tuple[bytes, bytes]:
+    """A network whose first convolution is read by the caller, too, and by a head of its own; and the one head alone."""
+    builder = WorkloadBuilder("input", (1, 3, 16, 16))
+    first = builder.conv("first", "input", 16, kernel_size=3)
+    wide = builder.activation("act", builder.conv("wide", first, 64, kernel_size=1), "relu")
+    alone = write_onnx(builder.build(builder.conv("last", wide, 64, kernel_size=1)))
+    model = onnx.load_model_from_string(alone)
+    weight = np.random.default_rng(0).standard_normal((8, 16, 1, 1)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(weight, "head.weight"))
+    model.graph.node.append(helper.make_node("Conv", ["first", "head.weight"], ["head"]))
+    for name, channels in (("first", 16), ("head", 8)):
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", channels, 16, 16]))
+    return model.SerializeToString(), alone
+
+
+def test_every_output_is_computed_and_kept_to_the_end() -> None:
+    both, alone = two_heads()
+    found = read_onnx(both)
+    assert (found.output, found.further_outputs) == ("last", ("first", "head"))
+    assert found.macs - read_onnx(alone).macs == 8 * 16 * 16 * 16
+    for runtime in ("ort", "c99"):
+        peaks = [plan(each, fuse(each, runtime), runtime).peak_bytes for each in (found, read_onnx(alone))]
+        assert peaks[0] - peaks[1] >= 4 * 16 * 16 * 16
+    assert read_without_dead_channels(both).macs == found.macs

@@ -22,6 +22,7 @@ from hw_profiles.cost_model.fit import Observation
 from hw_profiles.devices.device_file import to_toml
 from hw_profiles.latency.estimate import Latency
 from hw_profiles.measurement.random_networks import micro_network
+from nas.commands.latency_table import read_latencies
 from nas.commands.main import main
 from nas.commands.output.text_table import short
 from search_spaces import preset
@@ -117,7 +118,7 @@ def test_a_table_of_latencies_makes_a_device(tmp_path: Path, capsys: pytest.Capt
     )
     assert main(["devices", "calibrate", "--base", base.name, "--from", str(table), "--out", str(out)]) == 0
     text = capsys.readouterr().out
-    assert "not used     mobilenetv2_100: nan ms is not a positive number" in text
+    assert "not used     mobilenetv2_100: 'broken' ms is not a positive number" in text
     assert "not used     mnasnet_050: 100000 ms is" in text
     device = load_device(out)
     assert device.calibrated == ("int8",)
@@ -142,6 +143,17 @@ def test_a_table_of_latencies_makes_a_device(tmp_path: Path, capsys: pytest.Capt
         ("model,latency_ms,precision\nresnet8,1,fp16", "line 2: precision must be one of fp32, int8, got 'fp16'"),
         ("model,latency_ms\nresnet8,0", "at least one measurement must be a positive number, got resnet8: 0.0 ms"),
         ("model,latency_ms\nresnet8,\udcff", "must be a CSV file in UTF-8"),
+        (
+            "model,latency_ms\nresnet8,12,5",
+            "line 2: must have at most 2 values, as the first line has, got 'resnet8,12,5' (decimal commas need",
+        ),
+        (
+            "model;latency_ms\nresnet8;12;5",
+            "line 2: must have at most 2 values, as the first line has, got 'resnet8;12;5'",
+        ),
+        ("model,latency_ms\n,12", "line 2: the model is missing"),
+        ("model,latency_ms\n\nresnet9,12", "line 3: unknown model 'resnet9'; did you mean 'resnet8'?"),
+        ("model,latency_ms\nresnet8,1e300", "out.toml cannot be written: "),
     ],
 )
 def test_a_table_that_cannot_be_used_is_told_in_one_line(
@@ -154,6 +166,36 @@ def test_a_table_that_cannot_be_used_is_told_in_one_line(
     text, err = capsys.readouterr()
     assert (text, err.count("\n"), out.exists()) == ("", 1, False)
     assert said in err
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "\ufeffModel;Latency_ms;Precision\r\nresnet8;0,9;INT8\r\n;;\r\n\r\nmobilenetv2_035; 4,1 ;\r\n",
+        "model\tdate\tlatency_ms\tprecision\nresnet8\tMonday\t0.9\tint8\nmobilenetv2_035\t\t4.1\t\t\n",
+        "model, latency_ms, precision\nresnet8, .9, int8\nmobilenetv2_035,4.1\n",
+        "model,latency_ms,precision\rresnet8,0.9,int8\rmobilenetv2_035,4.1,",
+    ],
+    ids=["semicolons", "tabs", "spaces", "old ends of lines"],
+)
+def test_tables_of_spreadsheets_are_read(table: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(table.encode())
+    rows = [(row.model, row.latency_ms, row.precision) for row in read_latencies(path)]
+    assert rows == [("resnet8", 0.9, "int8"), ("mobilenetv2_035", 4.1, "fp32")]
+
+
+def test_a_table_makes_no_device_of_this_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody says which machine its latencies are of; what was not measured there is the guess that it is."""
+    table, out = tmp_path / "t.csv", tmp_path / "mine.toml"
+    table.write_text("model,latency_ms\nresnet8,1.5\n")
+    assert main(["devices", "calibrate", "--base", "host", "--from", str(table), "--out", str(out)]) == 0
+    assert "is not this device; latency is always estimated" in capsys.readouterr().out
+    device = load_device(out)
+    assert (device.measurable, device.conditions, device.reference_ms) == (False, {}, None)
+    assert device.costs["int8"] == load_device("host").costs["int8"]
+    found = profile(preset("resnet8"), device, "int8")
+    assert found.latency_high_ms >= 1.99 * found.latency_ms
 
 
 def test_show_prints_the_kernel_costs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -253,11 +295,16 @@ def test_real_times_that_are_too_few_are_kept_for_the_next_call(
         (["measure", "--out", "my.toml", "--precision", "fp16"], "precision must be one of fp32, int8, got 'fp16'"),
         (["calibrate", "--out", "my.toml"], "--base and --from are required: the device to start from"),
         (["calibrate", "--base", "host", "--from", "a.csv"], "--out is required"),
+        (["calibrate", "--base", "host", "--from", "a.csv", "--out", "my"], "--out must be a .toml file, got 'my'"),
         (
             ["calibrate", "--base", "host", "--from", "a.csv", "--out", "my.toml"],
             "--from: file not found: a.csv",
         ),
         (["show", "hosst"], "unknown device 'hosst'; did you mean 'host'?"),
+        (["show", "STM32F746"], "unknown device 'STM32F746'; did you mean 'stm32f746'?"),
+        (["show", f"{'a' * 300}.toml"], 50 * "a"),
+        (["show", "gone.toml"], "device file not found: gone.toml"),
+        (["measure", "--out", "my.toml", "--ssh-config", "broken.toml"], "--ssh-config requires --ssh"),
         (["show", "broken.toml"], "device file broken.toml: "),
     ],
 )

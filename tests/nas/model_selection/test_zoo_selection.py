@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
 import nas
 from hw_profiles import Budget, Device, load_device
+from hw_profiles.devices.facts import Fact
 from hw_profiles.model_zoo.accuracies import published_accuracies
 from nas.errors import InputError, NothingFitsError
 from nas.model_selection.zoo_selection import SelectedModel, selection, with_front
@@ -93,6 +95,7 @@ def test_when_nothing_fits_the_change_that_is_named_is_enough_and_less_is_not(de
         ({"precision": "int4"}, "precision must be one of"),
         ({"energy": "2mJ"}, "energy_mj is limited, but its value is not known"),
         ({"top": 0}, "top must be at least 1"),
+        ({"top": 2.5}, "top must be at least 1 .a whole number, or None for all., got 2.5"),
     ],
 )
 def test_wrong_input_is_told_in_one_line(wrong: dict[str, object], said: str) -> None:
@@ -143,3 +146,16 @@ def test_weights_and_activations_fit_in_the_ram_of_a_board() -> None:
     assert found.too_large
     assert all(model.peak_ram_bytes + model.flash_bytes > ram for model in found.too_large)
     assert len(found.within) + len(found.too_large) + len(found.left_out) >= len(published_accuracies())
+
+
+def test_a_ram_that_holds_no_model_is_said() -> None:
+    board = load_device("raspberry-pi-4")
+    small = replace(board, facts={**board.facts, "ram_bytes": Fact(value=4096, source="megabytes, by mistake")})
+    for budget in (Budget(), Budget(latency_ms=30.0)):
+        with pytest.raises(NothingFitsError) as raised:
+            selection(small, budget, "int8")
+        said = str(raised.value)
+        assert said.startswith("weights and activations of no model fit in the RAM of raspberry-pi-4, 4,096 bytes;")
+    needed = int(said.rpartition(" takes ")[2].replace(",", ""))
+    enough = replace(board, facts={**board.facts, "ram_bytes": Fact(value=needed, source="a")})
+    assert len(selection(enough, Budget(), "int8").within) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from compress.c99 import runtime_layers
 from compress.c99.target_machines import MACHINES
 from hw_profiles import load_device
 from hw_profiles.devices.c99_program import microseconds_of_instruction, with_c99_costs
+from nas.results import c99_project as c99_project_module
 from nas.results.c99_project import c99_project, measured_values, verification_text
 from search_spaces import preset
 from tests.compress.c99.files import images, network_file
@@ -55,6 +57,14 @@ def test_a_processor_without_emulator_is_verified_here_and_that_is_said(file: Pa
     assert measured_values(found) == {}  # what the planner and the cost model said stays
     assert "verified on this machine only (not run on xtensa-lx7" in verification_text(found)
     assert "not available" in (tmp_path / "c99" / "README.md").read_text()
+
+
+def test_a_board_with_measured_latencies_is_said_to_have_them() -> None:
+    device = replace(with_c99_costs(load_device("stm32l4r5")), calibrated=("int8",))
+    sizes = dict.fromkeys(("peak_ram_bytes", "arena_bytes", "stack_bytes", "flash_bytes", "code_bytes"), 1000)
+    said = c99_project_module._board_section({**sizes, "constant_bytes": 1000}, device)
+    assert "estimated from latencies that were measured on the board" in said
+    assert "not available" not in said
 
 
 def test_a_program_that_computes_something_else_is_not_called_verified(

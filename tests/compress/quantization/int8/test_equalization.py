@@ -142,3 +142,13 @@ def test_what_lies_beside_a_weight_of_several_operations_stays() -> None:
 
     assert [link.tensors for link in links(chain(""))] == [("stem",), ("a",), ("b",), ("c",), ("end",)]
     assert [link.tensors for link in links(chain("a.weight"))] == [("c",), ("end",)]
+
+
+def test_what_the_caller_reads_is_not_scaled() -> None:
+    """Features beside the classes that are worked out of them."""
+    workload = preset("resnet8").workload()
+    features = next(link for link in links(workload) if link.consumers[-1].name == "classifier")
+    both = replace(workload, further_outputs=(features.tensors[-1],))
+    assert [link.tensors for link in links(both)] == [
+        link.tensors for link in links(workload) if link.tensors != features.tensors
+    ]
