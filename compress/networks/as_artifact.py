@@ -188,6 +188,8 @@ def _of_module(module: nn.Module, shape: Sides | None) -> Artifact:
 
 def _check_plain(module: nn.Module) -> None:
     """Raise an InputError where weights are not float32, not there, or computed of others in each pass."""
+    if any(isinstance(each, torch.jit.ScriptModule) for each in module.modules()):
+        raise InputError("a scripted module cannot be traced; give the module it was made of, or an ONNX file")
     for name, parameter in module.named_parameters():
         if isinstance(parameter, UninitializedParameter):
             raise InputError(f"the module has no weights: {name} is of a lazy layer, run the module once first")

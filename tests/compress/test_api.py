@@ -551,6 +551,7 @@ def flat(*shape: int) -> np.ndarray:
         (lambda data, file: compress.quantize(broken("1.running_mean", np.nan), data), "finite weights, 1.running_mean has 1 of 32"),
         (lambda data, file: compress.quantize(broken("1.running_var", -1), data), "a variance must be at least 0, 1.running_var has -1"),
         (lambda data, file: compress.prune(spectral_norm(plain()[0]), data), "uses weight parametrizations, which are not supported"),
+        (lambda data, file: compress.quantize(torch.jit.script(plain()), data), "a scripted module cannot be traced; give the module"),
         (lambda data, file: compress.quantize(nn.Sequential(nn.LazyConv2d(8, 3)), data), "no weights: 0.weight is of a lazy layer"),
         (lambda data, file: compress.prune(Aux(), data, compress.Prune(recipe=SHORT)), "Aux: in training mode a module must return one tensor of logits"),
         (lambda data, file: compress.encode(Told(), "x.fnz", input_shape=(1, 8, 8)), "Told: must have one output, a tensor, got dict"),
