@@ -42,6 +42,7 @@ from compress.sparsity.sparsify import Sparsify
 from compress.stage_interface import Context
 from compress.training.evaluation import accuracy, signal_to_noise_db
 from compress.training.teachers import ModuleTeacher, OnnxTeacher, Teacher, pixels_of
+from compress.training.torch_settings import usual_torch_settings
 from hw_profiles.budget import Budget
 from hw_profiles.devices.device_file import load_device
 from hw_profiles.errors import InputError
@@ -49,6 +50,7 @@ from hw_profiles.errors import InputError
 _JUDGED_IMAGES = 1000
 
 
+@usual_torch_settings()
 def quantize(
     model: Model,
     data: Inputs | None = None,
@@ -114,6 +116,7 @@ def quantize(
     return done if data is None else _judged(artifact, _told(done, stage, context), context)
 
 
+@usual_torch_settings()
 def prune(
     model: Model,
     data: Data,
@@ -152,6 +155,7 @@ def prune(
     return _judged(artifact, stage(artifact, context), context)
 
 
+@usual_torch_settings()
 def distill(
     model: Model,
     data: Data,
@@ -182,6 +186,7 @@ def distill(
     return _judged(artifact, after, context)
 
 
+@usual_torch_settings()
 def sparsify(
     model: Model,
     data: Inputs | None = None,
@@ -220,6 +225,7 @@ def sparsify(
     return stage.untrained()(artifact, _without_images(artifact, seed))
 
 
+@usual_torch_settings()
 def cluster(
     model: Model,
     data: Inputs | None = None,
@@ -256,6 +262,7 @@ def cluster(
     return replace(stage, recipe=None)(artifact, _without_images(artifact, seed))
 
 
+@usual_torch_settings()
 def encode(model: Model, out: Path | str, *, input_shape: Shape | None = None) -> Encoded:
     """Losslessly compress the ONNX file of a model to ``out`` (.fnz).
 

@@ -37,6 +37,7 @@ UNREADABLE = ("refuse", "skip")
 EXECUTORS = ("processes", "ray")
 # Where the work is done, and by how many workers: a run can be resumed elsewhere.
 _WHERE = ("out", "workers", "executor", "address", "cpus", "gpus", "artifacts")
+_OF_IMAGES = ("data", "seed", "size", "unreadable")
 _EPOCHS = ("search_epochs", "teacher_epochs", "train_epochs", "distill_epochs", "prune_epochs", "stage_epochs")
 _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("trials", lambda n: n >= 1, "at least 1"),
@@ -394,6 +395,21 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
     return Config(**given)
 
 
+def config_of_folder(folder: Path) -> Config | None:
+    """The config of the run whose folder it is; of a compression, how it read its images. None where none is kept.
+
+    Raises:
+        InputError: as :func:`load_config`.
+    """
+    path = folder / "config.toml"
+    if not path.is_file():
+        return None
+    entries = read_toml(path)
+    if "model" not in entries:
+        return load_config(path)
+    return Config(**{name: entries[name] for name in _OF_IMAGES if name in entries})
+
+
 def parse_assignment(text: str) -> tuple[str, Any]:
     """``key=value`` of the command line, the value as TOML or else as text.
 
@@ -405,7 +421,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         raise InputError(f"--set must be key=value, got {text!r}")
     try:
         return name.strip(), tomllib.loads(f"x = {value}")["x"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return name.strip(), value
 
 
@@ -427,7 +443,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"config file not found: {path}")
     try:
         return tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also what is no UTF-8, or a number of too many digits
         raise InputError(f"config {path}: {error}") from None
 
 

@@ -164,7 +164,7 @@ class Arch:
         """Parse what :meth:`to_json` wrote; an InputError names what is wrong."""
         try:
             data = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # also a number of too many digits
             raise InputError(f"Arch: not JSON ({error})") from None
         if not isinstance(data, dict):
             raise InputError("Arch: not the JSON of an architecture")

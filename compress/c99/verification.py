@@ -81,8 +81,8 @@ class Verification:
 
 
 def verify(
-    out: Path,
-    file: Path,
+    out: Path | str,
+    file: Path | str,
     images: NDArray[Any] | None = None,
     *,
     machines: Sequence[str | Machine] = USUAL_MACHINES,
@@ -111,6 +111,7 @@ def verify(
     Raises:
         InputError: no image, or a machine that is not known.
     """
+    out, file = Path(out), Path(file)
     chosen = [machine if isinstance(machine, Machine) else _machine(machine) for machine in machines]
     network = read_network(file)
     given = random_inputs(network) if images is None else images

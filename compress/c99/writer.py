@@ -79,7 +79,9 @@ class Exported:
     buffer_bytes: int
 
 
-def write_c99(file: Path, out: Path, *, force: bool = False, test_images: NDArray[Any] | None = None) -> Exported:
+def write_c99(
+    file: Path | str, out: Path | str, *, force: bool = False, test_images: NDArray[Any] | None = None
+) -> Exported:
     """Write an int8 ONNX file (QDQ) as C99 that needs no heap and no library but ``stdint.h`` and ``string.h``.
 
     Args:
@@ -103,6 +105,7 @@ def write_c99(file: Path, out: Path, *, force: bool = False, test_images: NDArra
     ...     sorted(f.name for f in write_c99(path, Path(folder, "c")).files)  # doctest: +NORMALIZE_WHITESPACE
     ['Makefile', 'README.md', 'kernels.c', 'kernels.h', 'main.c', 'model.c', 'model.h', 'test_vectors.h']
     """
+    file, out = Path(file), Path(out)
     network = read_network(file)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file, expected a folder; choose another")

@@ -106,7 +106,9 @@ class Preprocessing:
             lists = {name: _listed(name, data[name]) for name in ("sizes", "mean", "std", "class_names")}
             lists["sizes"] = tuple(tuple(_listed("sizes", size)) for size in lists["sizes"])
             return cls(channels=data["channels"], bits=data.get("bits", FULL_DEPTH), **lists)
-        except (KeyError, TypeError, RecursionError, json.JSONDecodeError) as error:
+        except InputError:
+            raise
+        except (KeyError, TypeError, RecursionError, ValueError) as error:  # also a number of too many digits
             raise InputError(f"not a preprocessing record ({error!r})") from None
 
 

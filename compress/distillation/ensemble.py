@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from compress.argument_checks import is_number
 from compress.training.teachers import Teacher
 from hw_profiles.errors import InputError
 
@@ -30,7 +31,7 @@ class Ensemble:
         if not teachers:
             raise InputError("Ensemble.teachers must hold at least one teacher, got none")
         shares = (1.0,) * len(teachers) if weights is None else tuple(weights)
-        if len(shares) != len(teachers) or not all(share > 0 for share in shares):
+        if len(shares) != len(teachers) or not all(is_number(share, 0) for share in shares):
             raise InputError(f"Ensemble.weights must be {len(teachers)} numbers above 0, got {shares}")
         self.teachers = tuple(teachers)
         self.weights = shares

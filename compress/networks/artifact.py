@@ -108,12 +108,13 @@ class Artifact:
         """The network without what was measured of it and done to it."""
         return replace(self, metrics={}, files={}, history=())
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path | str) -> None:
         """Write the source (arch.json, source.json or source.onnx), weights.safetensors and, last, artifact.json.
 
         Raises:
             InputError: the source is a module that nobody could build again.
         """
+        folder = Path(folder)
         kind = self.network.write(folder)
         if self.deployed is not None:
             write_bytes(folder / DEPLOYED, self.deployed.data)
@@ -139,8 +140,9 @@ class Artifact:
         write_json(folder / "artifact.json", record)
 
     @classmethod
-    def load(cls, folder: Path) -> Artifact:
+    def load(cls, folder: Path | str) -> Artifact:
         """The inverse of :meth:`save`; an InputError where the folder holds no artifact of this version."""
+        folder = Path(folder)
         if not (folder / "artifact.json").is_file():
             raise InputError(f"{folder}: there is no artifact.json")
         record = read_json(folder / "artifact.json")

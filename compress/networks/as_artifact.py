@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.parametrize import is_parametrized
 
 from compress.data.dataset import Dataset, load_data
@@ -171,6 +172,7 @@ def _artifact(source: Arch | Timm | GivenModule, module: nn.Module) -> Artifact:
 
 
 def _of_module(module: nn.Module, shape: Sides | None) -> Artifact:
+    module = getattr(module, "_orig_mod", module)  # of torch.compile
     _check_plain(module)
     if any(parameter.device.type != "cpu" for parameter in module.parameters()):
         module = copied(module).cpu()
@@ -186,7 +188,11 @@ def _of_module(module: nn.Module, shape: Sides | None) -> Artifact:
 
 def _check_plain(module: nn.Module) -> None:
     """Raise an InputError where weights are not float32, not there, or computed of others in each pass."""
+    if any(isinstance(each, torch.jit.ScriptModule) for each in module.modules()):
+        raise InputError("a scripted module cannot be traced; give the module it was made of, or an ONNX file")
     for name, parameter in module.named_parameters():
+        if isinstance(parameter, UninitializedParameter):
+            raise InputError(f"the module has no weights: {name} is of a lazy layer, run the module once first")
         if parameter.is_meta:
             raise InputError(f"the module has no weights: {name} is on the meta device")
         if parameter.is_floating_point() and parameter.dtype != torch.float32:

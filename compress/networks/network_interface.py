@@ -74,20 +74,21 @@ class Network(Protocol):
         """A module of it, its weights to be loaded; an InputError if there is none."""
 
     def begun_anew(self, model: nn.Module, seed: int) -> nn.Module:
-        """Its module with other random weights; ``model`` is the one that there is.
+        """Its module with other random weights, but for layers that are frozen; ``model`` is the one that there is.
 
         Raises:
             InputError: nothing says how the weights of a layer are drawn.
         """
         found = copied(model)
-        bound = [name for name, module in found.named_modules() if _has_weights(module) and not _can_begin_anew(module)]
+        learning = {name: module for name, module in found.named_modules() if not is_frozen(module)}
+        bound = [name for name, module in learning.items() if _has_weights(module) and not _can_begin_anew(module)]
         if bound:
             raise InputError(
                 f"Distill.method 'self' re-initializes the weights, which {bound[0] or type(model).__name__} does not "
                 "support: pass an Arch or a module built from torch layers"
             )
         with seeded(seed + 1):
-            for module in found.modules():
+            for module in learning.values():
                 if _can_begin_anew(module):
                     module.reset_parameters()
         return found
@@ -120,6 +121,11 @@ class Resettable(Protocol):
 
 def _has_weights(module: nn.Module) -> bool:
     return any(True for _ in module.parameters(recurse=False))
+
+
+def is_frozen(module: nn.Module) -> bool:
+    """Whether a parameter of the module itself is not to be trained."""
+    return any(not parameter.requires_grad for parameter in module.parameters(recurse=False))
 
 
 def _can_begin_anew(module: nn.Module) -> TypeGuard[Resettable]:

@@ -22,6 +22,7 @@ from compress.networks.artifact import Artifact
 from compress.networks.batchnorm_folding import fold_normalisation, folded_pair
 from compress.networks.torch_export import PARITY, distance, export_module
 from compress.training.evaluation import predict
+from compress.training.torch_settings import usual_torch_settings
 from compress.weight_codecs.apply_formats import store_formats
 from hw_profiles.errors import InputError
 from hw_profiles.network.workload import WEIGHTED, Workload
@@ -41,6 +42,7 @@ def export_onnx(artifact: Artifact, path: Path | str) -> None:
     write_bytes(Path(path), onnx_bytes(artifact))
 
 
+@usual_torch_settings()
 def onnx_bytes(artifact: Artifact) -> bytes:
     """The file of :func:`export_onnx`; of an ONNX file that no stage changed, its own bytes.
 

@@ -47,11 +47,27 @@ def cut_module(module: nn.Module, kept: Mapping[str, Sequence[int]]) -> nn.Modul
         if colon + side == HEADS:
             _cut_heads(name, layer, numbers)
         elif isinstance(layer, SliceableLayer):
-            _cut(name, layer, numbers, inputs=colon + side == INPUTS)
+            inputs = colon + side == INPUTS
+            _cut(name, layer, _checked(name, numbers, width_of(layer, inputs=inputs)), inputs=inputs)
         else:
             raise InputError(
                 f"kept: {name} must be a convolution, linear layer, batch normalization or PReLU, got {_kind(layer)}"
             )
+    return module
+
+
+def reorder_module(module: nn.Module, order: Mapping[str, Sequence[int]]) -> nn.Module:
+    """The module itself, the channels of its layers in another ``order``; keys are those of :func:`cut_module`.
+
+    >>> layer = reorder_module(nn.Sequential(nn.Linear(1, 2)), {"0": [1, 0]})[0]
+    >>> layer.out_features
+    2
+    """
+    for key, numbers in order.items():
+        name, colon, side = key.partition(":")
+        layer = module.get_submodule(name)
+        assert isinstance(layer, SliceableLayer)
+        _cut(name, layer, torch.tensor(numbers, device="cpu"), inputs=colon + side == INPUTS)
     return module
 
 
@@ -88,9 +104,7 @@ def width_of(layer: nn.Module, *, inputs: bool = False) -> int:
     return layer.num_features
 
 
-def _cut(name: str, layer: SliceableLayer, numbers: Sequence[int], *, inputs: bool) -> None:
-    width = width_of(layer, inputs=inputs)
-    chosen = _checked(name, numbers, width)
+def _cut(name: str, layer: SliceableLayer, chosen: Tensor, *, inputs: bool) -> None:
     if isinstance(layer, _BatchNorm | nn.PReLU):
         if inputs:
             kind = "batch normalization" if isinstance(layer, _BatchNorm) else "PReLU"

@@ -135,7 +135,9 @@ class Timm(Network):
                 kwargs={name: tuple(v) if isinstance(v, list) else v for name, v in data["kwargs"].items()},
                 kept=_kept(data["kept"]),
             )
-        except (AttributeError, KeyError, TypeError, json.JSONDecodeError, RecursionError) as error:
+        except InputError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise InputError(f"Timm: not the JSON of a model of timm ({type(error).__name__})") from None
 
     def _create(self, device: str) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor, nn
 
 from compress.networks.slice_channels import HEADS, INPUTS, width_of
@@ -71,6 +72,33 @@ def kept_channels(groups: Groups, model: nn.Module, chosen: Kept) -> dict[str, l
         width = width_of(layers[key.removesuffix(INPUTS)], inputs=key.endswith(INPUTS))
         kept[key] = sorted(set(range(width)) - places)
     return kept
+
+
+def shuffled_channels(groups: Groups, model: nn.Module, seed: int = 0) -> dict[str, list[int]]:
+    """An order of the channels of each layer in which the units of each group have changed places at random with others
+    that go through as many channels of each layer: for :func:`compress.networks.slice_channels.reorder_module`."""
+    layers, generator = dict(model.named_modules()), np.random.default_rng(seed)
+    order: dict[str, list[int]] = {}
+    for group in groups.values():
+        places = [_places_of_units(member, group.width) for member in group.members]
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for unit in range(group.width):
+            alike.setdefault(tuple(len(each[unit]) for each in places), []).append(unit)
+        for units in alike.values():
+            for unit, other in zip(units, generator.permutation(units).tolist(), strict=True):
+                for member, each in zip(group.members, places, strict=True):
+                    width = width_of(layers[member.layer], inputs=member.inputs)
+                    channels = order.setdefault(member.key, list(range(width)))
+                    for place, source in zip(each[unit], each[other], strict=True):
+                        channels[place] = source
+    return order
+
+
+def _places_of_units(member: Member, width: int) -> list[list[int]]:
+    found: list[list[int]] = [[] for _ in range(width)]
+    for place, unit in zip(member.places, member.units, strict=True):
+        found[unit].append(place)
+    return found
 
 
 def narrowed(groups: Groups, chosen: Kept, kept: Mapping[str, list[int]]) -> dict[str, Group]:

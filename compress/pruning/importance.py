@@ -39,6 +39,8 @@ def channel_scores(model: nn.Module, groups: Groups, criterion: str, batches: It
     >>> channel_scores(net, find_groups(net, (1, 4, 4)).groups, "l1")
     {'0': tensor([0.5000, 1.5000])}
     """
+    if not groups:
+        return {}
     if criterion == "taylor":
         return _taylor(model, groups, batches)
     layers = dict(model.named_modules())

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from compress.networks.module_copy import copied
-from compress.networks.slice_channels import FilterLayer, SliceableLayer, cut_module, is_depthwise
+from compress.networks.network_interface import is_frozen
+from compress.networks.slice_channels import FilterLayer, SliceableLayer, cut_module, is_depthwise, reorder_module
 from compress.pruning.channel_dependencies import Key, Place, channel_places
-from compress.pruning.channel_groups import Group, Groups, Member, in_order, kept_channels
+from compress.pruning.channel_groups import Group, Groups, Kept, Member, in_order, kept_channels, shuffled_channels
 from hw_profiles.network.workload import InputShape
-from hw_profiles.torch_io.trace import run_once
+from hw_profiles.torch_io.trace import example_of, run_once
+
+_NEARLY = 1e-3  # of the largest output: sums in another order are a little different
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +53,21 @@ def find_groups(model: nn.Module, input_shape: InputShape) -> Found:
     every = {**found, **heads}
     with torch.inference_mode():
         fresh = copied(model).cpu().eval()
-        runs = _runnable(fresh, every, input_shape, run_once(copied(fresh), input_shape).shape)
-    held |= {name: _COUNTED for name in every if name not in runs}
-    every = dict(runs)
+        produced = run_once(copied(fresh), input_shape).shape
+        runs = _holding(every, lambda some: _runs(fresh, some, input_shape, produced))
+        alike = _holding(runs, _Shuffled(fresh, input_shape))
+    held |= {name: _COUNTED for name in every if name not in runs} | {
+        name: _ORDERED for name in runs if name not in alike
+    }
+    every = dict(alike)
     written = {member.layer for group in every.values() for member in group.members if not member.inputs}
     return Found(every, {name: reason for name, reason in held.items() if name not in written})
 
 
 _COUNTED = "the module itself counts on the number of its channels, and does not run with fewer"
+_ORDERED = (
+    "what its channels go through tells them apart by their order, such as a flip or a flattened image of other axes"
+)
 _LOST = "its channels go through a view in a way that cannot be followed"
 _OUTPUT = "no layer after it reads its channels: they are the output"
 
@@ -102,11 +112,6 @@ def _why_held(
     if not _can_be_cut(layer):
         return f"its channels go through {names[layer]!r} ({type(layer).__name__}), which cannot be cut"
     return f"{names[layer]!r} is frozen (requires_grad is False)" if is_frozen(layer) else ""
-
-
-def is_frozen(layer: nn.Module) -> bool:
-    """Whether a parameter of the layer itself is not to be trained."""
-    return any(not parameter.requires_grad for parameter in layer.parameters(recurse=False))
 
 
 def _frozen_members(layers: Mapping[str, nn.Module], group: Group) -> bool:
@@ -171,22 +176,53 @@ def _head_groups(layers: Mapping[str, nn.Module]) -> Iterator[tuple[str, Group]]
         )
 
 
-def _runnable(fresh: nn.Module, groups: Groups, input_shape: InputShape, produced: torch.Size) -> Groups:
-    """The groups without one unit of which the module runs, by halves: few do not."""
-    if not groups or _runs(fresh, groups, input_shape, produced):
+def _holding(groups: Groups, holds: Callable[[Groups], bool]) -> Groups:
+    """The groups for which something holds, by halves: for few it does not."""
+    if not groups or holds(groups):
         return groups
     if len(groups) == 1:
         return {}
     names, half = list(groups), len(groups) // 2
     parts = ({name: groups[name] for name in some} for some in (names[:half], names[half:]))
-    return {name: group for part in parts for name, group in _runnable(fresh, part, input_shape, produced).items()}
+    return {name: group for part in parts for name, group in _holding(part, holds).items()}
 
 
 def _runs(fresh: nn.Module, groups: Groups, input_shape: InputShape, produced: torch.Size) -> bool:
-    """Whether the module runs without one unit of each group, and its output keeps its shape."""
-    one_less = {name: torch.arange(1, group.width, device="cpu") for name, group in groups.items()}
+    """Whether the module runs without the first unit of each group, and without the last: where it takes a part of the
+    channels by their numbers, it may count on one of them alone."""
+    units = {name: torch.arange(group.width, device="cpu") for name, group in groups.items()}
+    ends = ({name: each[part] for name, each in units.items()} for part in (slice(1, None), slice(-1)))
+    return all(_keeps_shape(fresh, groups, chosen, input_shape, produced) for chosen in ends)
+
+
+def _keeps_shape(fresh: nn.Module, groups: Groups, chosen: Kept, input_shape: InputShape, produced: torch.Size) -> bool:
+    """Whether the module runs with the chosen units alone, and its output keeps its shape."""
     try:
-        kept = kept_channels(groups, fresh, one_less)
+        kept = kept_channels(groups, fresh, chosen)
         return bool(run_once(cut_module(copied(fresh), kept), input_shape).shape == produced)
     except (RuntimeError, ValueError, AssertionError, AttributeError, IndexError):
         return False
+
+
+class _Shuffled:
+    """Whether a module says the same of an image where the units of groups have changed places: then what reads each
+    of them was found. Nothing is said against a module that is not the same twice, or makes numbers that are not
+    finite."""
+
+    def __init__(self, fresh: nn.Module, input_shape: InputShape) -> None:
+        self.fresh = fresh
+        generator = torch.Generator().manual_seed(0)
+        zeros = example_of(fresh, input_shape).values()
+        self.example = [torch.randn(each.shape, generator=generator) for each in zeros]
+        self.expected = copied(fresh)(*self.example)
+        self.is_known = bool(self.expected.isfinite().all()) and bool(self._differs_by(fresh) == 0)
+
+    def __call__(self, groups: Groups) -> bool:
+        """Whether the groups may change places within themselves."""
+        if not self.is_known:
+            return True
+        shuffled = reorder_module(copied(self.fresh), shuffled_channels(groups, self.fresh))
+        return self._differs_by(shuffled) <= _NEARLY * float(self.expected.abs().max())
+
+    def _differs_by(self, module: nn.Module) -> float:
+        return float((copied(module)(*self.example) - self.expected).abs().max())

@@ -25,7 +25,9 @@ from compress.pruning.importance import CRITERIA, TAYLOR_IMAGES, Batch, Scores, 
 from compress.pruning.prunable_network import PrunableNetwork, prunable_network, pruned_artifact
 from compress.pruning.width_costs import COST_NAMES, CostModel
 from compress.stage_interface import Context
+from compress.training.faults import logits_of
 from compress.training.loop import Recipe
+from compress.training.random_generators import seeded
 from hw_profiles.devices.device import Device
 from hw_profiles.errors import InputError
 from hw_profiles.network.tensor_formats import check_precision
@@ -104,6 +106,8 @@ class Prune:
         training = self.training(artifact, context)
         shallower = self._shallower(artifact, context)
         network = prunable_network(shallower)
+        if training is not None:
+            _check_learns(artifact, context)  # before channels leave that only a head for training reads
         batches = partial(taylor_batches, context.data.train, artifact.preprocessing, context.seed)
         smaller = self.narrow(network, context.device, batches, training, shallower is not artifact)
         metrics = {} if training is None else training.metrics()
@@ -155,6 +159,12 @@ class Prune:
             data=context.data, recipe=self.recipe, teacher=teacher, seed=context.seed, parts=self.steps,
             checkpoint=context.checkpoint, report=context.report,
         )  # fmt: skip
+
+
+def _check_learns(artifact: Artifact, context: Context) -> None:
+    images = artifact.preprocessing.tensor(context.data.train.images[:2])
+    with seeded(context.seed):
+        logits_of(artifact.model().train(), torch.from_numpy(images))
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ class Plan:
         """
         try:
             given = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # also a number of too many digits
             raise InputError(f"{name}: {error}") from None
         _check_keys(given, _KEYS, name)
         if given.get("schema", PLAN_SCHEMA) != PLAN_SCHEMA:
@@ -152,7 +152,10 @@ def _value(field: Field[Any], value: Any, what: str) -> Any:
         value = tuple(value)
     if not _is_of_kind(value, str(field.type)):
         raise InputError(f"{what} must be {field.type}, got {value!r}")
-    return float(value) if isinstance(value, int) and _is_float(field) else value
+    try:
+        return float(value) if isinstance(value, int) and _is_float(field) else value
+    except OverflowError as error:
+        raise InputError(f"{what}: {error}") from None
 
 
 def _or_none(field: Field[Any]) -> str:

@@ -18,17 +18,19 @@ from compress.stages.attempts import Attempt, Home, InapplicableStageError, Judg
 from compress.stages.deployed_file import deploy
 from compress.stages.provenance import config_of
 from compress.stages.tolerance_ladder import Ladder
+from compress.training.torch_settings import usual_torch_settings
 from hw_profiles.errors import InputError
 
 log = logging.getLogger("fitnas")
 AS_PLANNED = "as planned"
 
 
+@usual_torch_settings()
 def run_stages(
     artifact: Artifact,
     stages: Sequence[Stage],
     context: Context,
-    folder: Path,
+    folder: Path | str,
     *,
     home: Path | None = None,
     ladder: Ladder | None = None,
@@ -57,6 +59,7 @@ def run_stages(
     """
     artifact.network.require_savable()
     _check_size(artifact, context)
+    folder = Path(folder)
     if home is None:
         home = folder / "00_start"
         artifact = _started(artifact, home) if (home / "artifact.json").is_file() else deploy(artifact, context, home)

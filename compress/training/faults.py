@@ -1,4 +1,5 @@
-"""Faults that a training meets: numbers that are not finite, and memory that does not suffice."""
+"""Faults that a training meets: numbers that are not finite, memory that does not suffice, modules that return no
+logits."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hw_profiles.errors import InputError
 
@@ -72,3 +73,19 @@ def single_values_normalised(model: nn.Module) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def logits_of(model: nn.Module, x: Tensor) -> Tensor:
+    """What a module makes of images in training mode.
+
+    Raises:
+        InputError: something that cannot be learned from.
+    """
+    output = model(x)
+    if not isinstance(output, Tensor) or not output.requires_grad:
+        got = "a tensor without a gradient" if isinstance(output, Tensor) else type(output).__name__
+        raise InputError(
+            f"{type(model).__name__}: in training mode a module must return one tensor of logits that depends on "
+            f"parameters that are trained, got {got}: turn off auxiliary outputs and torch.no_grad in its forward"
+        )
+    return output

@@ -27,6 +27,7 @@ from compress.training.pace import (
 from compress.training.random_generators import preserved_generators
 from compress.training.recipe import BeforeStep, Loss, Recipe, Training, label_loss, usual_batch_size
 from compress.training.state import State
+from compress.training.torch_settings import usual_torch_settings
 from hw_profiles.errors import InputError
 
 __all__ = ["BeforeStep", "Loss", "Recipe", "Training", "label_loss", "train"]
@@ -34,6 +35,7 @@ __all__ = ["BeforeStep", "Loss", "Recipe", "Training", "label_loss", "train"]
 _CHECKPOINT_SECONDS = 15.0
 
 
+@usual_torch_settings()
 def train(
     model: nn.Module,
     data: Dataset,
@@ -66,7 +68,7 @@ def train(
     check_can_learn(model)
     batch_size = recipe.batch_size or usual_batch_size(len(data.train))
     flip = data.preprocessing.channels == 3 if recipe.flip is None else recipe.flip
-    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    layout = torch.channels_last if recipe.channels_last and _is_of_images(model) else torch.contiguous_format
     model.to(memory_format=layout)
     place = device_of(model)
     batches = Batches(
@@ -128,6 +130,11 @@ def check_can_learn(model: nn.Module) -> None:
             f"{type(model).__name__}: nothing to train, all {len(parameters)} parameters are frozen "
             "(requires_grad is False); call .requires_grad_(True) on those to be trained"
         )
+
+
+def _is_of_images(model: nn.Module) -> bool:
+    """Whether no tensor has five sides, as weights of volumes do: torch puts only those of four with channels last."""
+    return all(tensor.ndim != 5 for tensor in (*model.parameters(), *model.buffers()))
 
 
 def _is_over(state: State, total: int) -> bool:

@@ -80,7 +80,7 @@ class Codec(Protocol):
         """The format of a weight with so many values for each output channel."""
 
 
-def store(source: Path | bytes, codec: Codec, chosen: Callable[[Weight], bool] | None = None) -> bytes:
+def store(source: Path | str | bytes, codec: Codec, chosen: Callable[[Weight], bool] | None = None) -> bytes:
     """The file with each ``chosen`` weight of a convolution or linear layer stored by ``codec``, where that is smaller.
 
     Raises:

@@ -19,7 +19,7 @@ DEEPEST_MESSAGE = 48
 _NAMES_SHOWN = 80
 
 
-def load_model(source: Path | bytes) -> Any:
+def load_model(source: Path | str | bytes) -> Any:
     """The ModelProto of a file or its bytes, with all weights inside it: those that a file keeps in others in the same
     folder are read from there (:func:`hw_profiles.onnx_io.external_data.embed`).
 
@@ -33,6 +33,7 @@ def load_model(source: Path | bytes) -> Any:
     ...
     hw_profiles.errors.InputError: the given bytes: not an ONNX file (malformed field at byte 1)
     """
+    source = Path(source) if isinstance(source, str) else source
     name = "the given bytes" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else read_file(source)
     try:
@@ -84,7 +85,7 @@ def _valid(data: bytes) -> bool:
     return True
 
 
-def read_metadata(source: Path | bytes) -> dict[str, str]:
+def read_metadata(source: Path | str | bytes) -> dict[str, str]:
     """The strings that travel with the file.
 
     >>> from hw_profiles.onnx_io.writer import write_onnx

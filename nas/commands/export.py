@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.atomic_files import read_json
-from nas.config import Config, load_config
+from nas.config import Config, config_of_folder
 from nas.errors import InputError, user_input
 
 _TEST_IMAGES = 1000  # of the test set, or all
@@ -56,8 +56,7 @@ def _int8_file(source: Path) -> Path:
 
 def _config(source: Path) -> Config:
     """The config of the run, so that its images are split in the same way; the defaults for a file."""
-    saved = source / "config.toml"
-    return load_config(saved) if saved.is_file() else Config()
+    return config_of_folder(source) or Config()
 
 
 def _test_images(data: str, file: Path, config: Config) -> Any:

@@ -14,6 +14,7 @@ from compress.networks.onnx_export import onnx_bytes
 from compress.progress import progress, whole_work
 from compress.stages.attempts import Home
 from compress.stages.deployed_file import deploy
+from compress.stages.plan_file import Plan, read_plan
 from compress.training.recipe import Recipe
 from nas.compression.findings import Findings, collect_compression
 from nas.compression.given_model import given_model
@@ -28,6 +29,8 @@ from nas.pipeline.time_budget import Clock
 from nas.report.compression_page import render_compression
 from nas.results.collect import Result
 from search_spaces.arch import Arch
+
+_GIVEN_PLAN = "given_plan.toml"
 
 
 def compress(
@@ -122,10 +125,11 @@ def compress(
             plan=None if plan is None else str(plan), trials=trials, teacher=teacher, train_epochs=train_epochs,
             stage_epochs=stage_epochs, learning_rate=learning_rate, latency_from=latency_from, size=size,
             unreadable=unreadable, seed=seed, out=str(out),
-        )  # fmt: skip
+        ).with_images_of(given.run)  # fmt: skip
         job = prepare_job(check_config(settings, load_settings), given)
     with open_folder(settings, load_settings) as folder, kept_processes():
         check_data(folder, job.data)
+        _check_plan(folder, job.plan)
         clock = Clock(folder / "clock.json", settings.seconds, {}, started=began)
         with whole_work(clock.left):
             result = _all_phases(job, settings, folder, clock)
@@ -147,6 +151,18 @@ def _all_phases(job: CompressJob, settings: CompressSettings, folder: Path, cloc
     clock.save()
     log.info("done: %s", result.metrics["verdict"])
     return result
+
+
+def _check_plan(folder: Path, plan: Plan | None) -> None:
+    """Keep the plan that was given, and refuse to resume with another one in the same file: how long stages train is
+    not looked at where their results are found again."""
+    if plan is None:
+        return
+    path = folder / _GIVEN_PLAN
+    if not path.is_file():
+        write_text(path, plan.to_toml())
+    if read_plan(path) != plan:
+        raise InputError(f"{folder} contains the results of a different plan, kept in {path}; choose another --out")
 
 
 def _reference(job: CompressJob, settings: CompressSettings, folder: Path) -> Home:

@@ -15,7 +15,7 @@ from compress.data.dataset import Split
 from compress.fnz import decode_onnx, encode_onnx
 from compress.fnz.encode_stage import FILE
 from compress.networks.onnx_export import predict_onnx
-from compress.stages.acceptance import latency_upper_bound
+from compress.stages.acceptance import latency_upper_bound, points_lost
 from compress.stages.accuracy_change import AccuracyChange, confidence_on
 from compress.stages.attempts import Home
 from compress.stages.deployed_file import file_metrics
@@ -80,8 +80,8 @@ def collect_compression(found: Findings) -> Result:
         "final": final,
         "reference": dict(found.reference.metrics),
         "waterfall": waterfall(found.reference.metrics, best.home.artifact.history),
-        "plans": [_plan_facts(run) for run in (best, *found.nearest.others)],
-        "nearest": _nearest(found.nearest, found.reference),
+        "plans": [_plan_facts(run, job) for run in (best, *found.nearest.others)],
+        "nearest": _nearest(found),
         "config": asdict(settings),
         "environment": read_json(folder / "env.json") if (folder / "env.json").is_file() else {},
         "images": {
@@ -139,23 +139,25 @@ def _on_test(reference: Home, deployed: Path, best: PlanRun, test: Split, confid
     }
 
 
-def _plan_facts(run: PlanRun) -> dict[str, Any]:
+def _plan_facts(run: PlanRun, job: CompressJob) -> dict[str, Any]:
+    latency_upper_ms = latency_upper_bound(run.home.metrics)
     return {
         "label": run.label,
         "stages": list(run.plan.names),
         "within_tolerance": run.promised,
         **{name: run.home.metrics[name] for name in _OF_A_PLAN},
-        "latency_upper_ms": latency_upper_bound(run.home.metrics),
+        "latency_upper_ms": latency_upper_ms,
+        "energy_mj": energy_upper_bound_mj(job.device, latency_upper_ms),
     }
 
 
-def _nearest(nearest: Nearest, reference: Home) -> dict[str, Any] | None:
+def _nearest(found: Findings) -> dict[str, Any] | None:
     """The most accurate file that keeps the size and all limits, where none within the tolerance does."""
-    found = nearest.within_limits
-    if found is None:
+    nearest = found.nearest.within_limits
+    if nearest is None:
         return None
-    lost = 100 * (reference.metrics["val_accuracy"] - found.home.metrics["val_accuracy"])
-    return {**_plan_facts(found), "points_lost": lost}
+    lost = points_lost(found.reference.metrics, nearest.home.metrics)
+    return {**_plan_facts(nearest, found.job), "points_lost": lost}
 
 
 def _too_few_images(change: AccuracyChange, allowed: float, confidence: float) -> list[str]:
@@ -216,7 +218,7 @@ def _both_sides(metrics: Mapping[str, Any]) -> str:
     if nearest is not None:
         values, lost = _listed(missed, _values(nearest)), nearest["points_lost"]
         return f"{asked}; a file with {values} loses {lost:.2f} percentage points"
-    least = {name: min(_values(plan)[name] for plan in metrics["plans"]) for name in missed if name != "energy_mj"}
+    least = {name: min(_values(plan)[name] for plan in metrics["plans"]) for name in missed}
     return f"{asked}; no plan reached the target, the lowest values are {_listed(least, least)}"
 
 

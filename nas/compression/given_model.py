@@ -23,8 +23,7 @@ from compress.stages.stage_order import STAGES
 from hw_profiles.errors import InputError
 from hw_profiles.spelling_suggestions import did_you_mean
 from hw_profiles.torch_io.timm_models import check_timm_name
-from nas.compression.settings import load_settings
-from nas.config import Config, load_config
+from nas.config import Config, config_of_folder
 from search_spaces.arch import Arch
 from search_spaces.presets import list_presets, preset
 
@@ -166,7 +165,7 @@ def _of_folder(folder: Path) -> Given:
     if (folder / "metrics.json").is_file():
         home = folder / _last_trainable(artifact, folder)
         artifact = Artifact.load(home) if (home / "artifact.json").is_file() else artifact
-        run = _config_of(folder)
+        run = config_of_folder(folder)
     return replace(_of_object(artifact, str(folder)), run=run)
 
 
@@ -176,21 +175,10 @@ def _last_trainable(artifact: Artifact, folder: Path) -> str:
     for record in artifact.history:
         if STAGES[record["stage"]].lossy:
             break
-        if record["accepted"]:
-            place = f"stages/{Path(record['folder']).name}"
+        name = f"stages/{Path(record['folder']).name}"
+        if record["accepted"] and (folder / name).is_dir():  # a compression has its stages elsewhere
+            place = name
     return place
-
-
-def _config_of(folder: Path) -> Config | None:
-    """How the run read its images."""
-    saved = folder / "config.toml"
-    if not saved.is_file():
-        return None
-    try:
-        return load_config(saved)
-    except InputError:  # the folder of nas compress
-        settings = load_settings(saved)
-        return Config(data=settings.data or "digits", seed=settings.seed or 0, size=settings.size)
 
 
 def _of_arch_file(path: Path) -> Given:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,8 @@ class CompressJob:
 
 
 def prepare_job(settings: CompressSettings, given: Given) -> CompressJob:
-    """Read and check everything that can be wrong with the input, before a folder is made.
+    """Read and check everything that can be wrong with the input, before a folder is made; the settings are those of
+    :meth:`nas.compression.settings.CompressSettings.with_images_of`.
 
     Raises:
         InputError: with what must hold, and what came.
@@ -80,19 +81,27 @@ def prepare_job(settings: CompressSettings, given: Given) -> CompressJob:
         raise InputError(f"latency_from='measured' requires a device file of this machine, got {settings.device!r}")
     budget = with_energy_as_latency(settings.budget, device)
     plan = None if settings.plan is None else read_plan(settings.plan)
-    reading = _reading(settings, given)
+    source, seed, unreadable = settings.data, settings.seed, settings.unreadable
+    assert source is not None
+    assert seed is not None
+    assert unreadable is not None
     with progress("reading images") as report:
-        data = load_data(**reading, on_progress=lambda share: report(share, ""))
+        data = load_data(
+            source, seed=seed, size=settings.size, unreadable=unreadable, on_progress=lambda share: report(share, "")
+        )
     trains = settings.train_epochs is not None
     loaded = loaded_model(given, data, trains=trains)
     read = fitted(data, loaded.artifact)
+    _check_classes(loaded.artifact, data, given.label)
     artifact = replace(loaded.artifact, preprocessing=read.preprocessing)
     _check_float(artifact, given.label)
+    if artifact.network.file is not None:
+        _check_untrained(settings, given.label)
     if plan is not None:
         _check_plan(plan, artifact, settings)
     if settings.teacher != NO_TEACHER:
         check_teacher_file(settings.teacher, read)
-    seed, choosing, judging = int(reading["seed"]), read.val, read.val
+    choosing, judging = read.val, read.val
     if plan is None and settings.most_plans:
         choosing, judging = choosing_and_judging(
             read.val, allowed=settings.max_accuracy_drop, confidence=settings.confidence, seed=seed
@@ -101,7 +110,7 @@ def prepare_job(settings: CompressSettings, given: Given) -> CompressJob:
         settings=settings,
         data=replace(read, val=judging),
         search_data=replace(read, val=choosing),
-        data_name=str(reading["source"]),
+        data_name=source,
         device=device,
         budget=budget,
         artifact=artifact,
@@ -110,6 +119,20 @@ def prepare_job(settings: CompressSettings, given: Given) -> CompressJob:
         seed=seed,
         notes=loaded.notes,
     )
+
+
+def _check_classes(artifact: Artifact, data: Dataset, label: str) -> None:
+    """Raise an InputError where a network says that its classes are others than those of the data, or in another order.
+    Names that are numbers say nothing."""
+    own, theirs = artifact.preprocessing.class_names, data.preprocessing.class_names
+    named = all(any(not name.isdecimal() for name in names) for names in (own, theirs))
+    if named and own != theirs:
+        pairs = enumerate(zip_longest(own, theirs))
+        number, mine, other = next((i, one, two) for i, (one, two) in pairs if one != two)
+        raise InputError(
+            f"{label} must have the classes of {data.name}, but its class {number} is {mine!r:.80}, there it is "
+            f"{other!r:.80}"
+        )
 
 
 def _check_float(artifact: Artifact, label: str) -> None:
@@ -122,25 +145,15 @@ def _check_float(artifact: Artifact, label: str) -> None:
         )
 
 
-def _reading(settings: CompressSettings, given: Given) -> Mapping[str, Any]:
-    """How the images are read: as the run did that the network comes from, so that test images stay test images.
-
-    Raises:
-        InputError: another seed than that of the run, by which some test images were trained on.
-    """
-    run = given.run
-    data = settings.data or ("digits" if run is None else run.data)
-    seed = 0 if settings.seed is None else settings.seed
-    if run is not None and data == run.data:
-        if settings.seed not in (None, run.seed):
+def _check_untrained(settings: CompressSettings, label: str) -> None:
+    """Raise an InputError for settings of a training, which an ONNX file does not get."""
+    given = {"train_epochs": settings.train_epochs, "teacher": settings.teacher}
+    for name, value in given.items():
+        if value not in (None, NO_TEACHER):
             raise InputError(
-                f"--seed must equal the seed of the run, {run.seed}, got {settings.seed}; with a different seed, "
-                "training images would end up in the test set"
+                f"{name} must not be given for {label}, which is compressed as an ONNX model, without training, got "
+                f"{value!r}: leave it out, or pass a run, an Arch or a timm model"
             )
-        seed = run.seed
-    size = settings.size or (None if run is None else run.size)
-    unreadable = settings.unreadable or ("refuse" if run is None else run.unreadable)
-    return {"source": data, "seed": seed, "size": size, "unreadable": unreadable}
 
 
 def _check_plan(plan: Plan, artifact: Artifact, settings: CompressSettings) -> None:

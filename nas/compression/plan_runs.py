@@ -23,7 +23,7 @@ from nas.execution.long_trainings import shielded_stages
 from nas.pipeline.run_folder import log
 from nas.pipeline.time_budget import Clock
 
-_ANY_DROP = 100.0
+_ANY_DROP, _ANY_LOSS = 100.0, ", any loss"
 _MOST_PLANS = 3
 _SHORT, _SEARCH_SHARE, _FINALISTS = 0.25, 0.5, 2  # of the epochs of a stage; of the whole time; plans recovered fully
 _TRAINING_SHARE, _LADDER_SHARE = 0.1, 0.15  # of the whole time: of a training of a stage, and of a ladder
@@ -84,8 +84,10 @@ def run_plans(job: CompressJob, place: Place) -> Nearest:
     promised: list[PlanRun] = []
     strengths = _searched(job, place) if job.is_searched else _strengths(job, place.reference)
     for label, plan in _plans(job, strengths):
+        if promised and _is_over(place, label):
+            break
         promised.append(_run(job, label, plan, place))
-        if _is_over(place.clock) or (promised[-1].excess(job) <= 0 and not job.is_searched):
+        if promised[-1].excess(job) <= 0 and not job.is_searched:
             break
     best = min(promised, key=lambda run: (run.excess(job), run.coded_bytes))
     others = [run for run in promised if run is not best]
@@ -170,7 +172,7 @@ def _search_place(job: CompressJob, place: Place) -> Place:
 def _forced(job: CompressJob, place: Place) -> Iterator[PlanRun]:
     """The plans whatever accuracy they lose, up to the first that keeps the size and all limits."""
     for label, plan in _plans(job, _strengths(job, place.reference)):
-        if _is_over(place.clock):
+        if _is_over(place, f"{label}{_ANY_LOSS}"):
             return
         run = _run(job, label, plan, place, max_accuracy_drop=_ANY_DROP)
         yield run
@@ -184,8 +186,8 @@ def _plan_of(job: CompressJob, strength: Strength, trainings: Trainings) -> Plan
 
 def _run(job: CompressJob, label: str, plan: Plan, place: Place, *, max_accuracy_drop: float | None = None) -> PlanRun:
     if max_accuracy_drop is not None:
-        label += ", any loss"
-    folder = place.folder / "plans" / label.replace(", ", "_").replace(" ", "_")
+        label += _ANY_LOSS
+    folder = _folder(place, label)
     log.info("plan %s: %s", label, ", ".join(plan.names))
     seconds = place.clock.total
     ladder = _trainings(job).ladder(None if seconds is None else _LADDER_SHARE * seconds)
@@ -214,9 +216,16 @@ def _trainings(job: CompressJob) -> Trainings:
     )
 
 
-def _is_over(clock: Clock) -> bool:
-    """Whether no further plan is begun: one may take as long as those before."""
-    return clock.left is not None and clock.total is not None and clock.left < clock.total / 2
+def _folder(place: Place, label: str) -> Path:
+    return place.folder / "plans" / label.replace(", ", "_").replace(" ", "_")
+
+
+def _is_over(place: Place, label: str) -> bool:
+    """Whether a further plan is not begun, as it may take as long as those before; one that was begun is gone on with,
+    so that a compression that is called again comes to the same."""
+    left, total = place.clock.left, place.clock.total
+    over = left is not None and total is not None and left < total / 2
+    return over and not _folder(place, label).is_dir()
 
 
 def _stage_of(record: Mapping[str, Any]) -> Stage:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from compress.argument_checks import LARGEST_SEED
 from hw_profiles.budget import Budget
 from hw_profiles.errors import InputError
 from hw_profiles.spelling_suggestions import check_known
-from nas.config import LATENCIES, UNREADABLE, budget_of, check_types, quantity, read_toml
+from nas.config import LATENCIES, UNREADABLE, Config, budget_of, check_types, quantity, read_toml
 
 NO_TEACHER = "none"
 _MOST_IN_TIME = 60
@@ -74,6 +74,8 @@ class CompressSettings:
         for name in ("time", "target_size"):
             if getattr(self, name) is not None:
                 quantity(name, getattr(self, name))
+        if self.target_bytes == 0:
+            raise InputError(f"target_size must be at least 1 byte, got {self.target_size!r}")
 
     @property
     def budget(self) -> Budget:
@@ -103,6 +105,28 @@ class CompressSettings:
         """Names of the entries in which two settings differ, but for the folder."""
         mine, theirs = asdict(self), asdict(other)
         return [name for name in mine if name != "out" and mine[name] != theirs[name]]
+
+    def with_images_of(self, run: Config | None) -> CompressSettings:
+        """The same with every setting of how images are read: what is not given is as in the run that the network
+        comes from, so that test images stay test images.
+
+        Raises:
+            InputError: another seed than that of the run, by which some test images were trained on.
+
+        >>> settings_of(model="model.onnx").with_images_of(Config(data="photos", seed=3)).seed
+        3
+        """
+        used = run or Config()
+        data, seed = self.data or used.data, self.seed
+        if run is not None and data == run.data:
+            if seed not in (None, run.seed):
+                raise InputError(
+                    f"--seed must equal the seed of the run, {run.seed}, got {seed}; with a different seed, "
+                    "training images would end up in the test set"
+                )
+            seed = run.seed
+        unreadable = self.unreadable or used.unreadable
+        return replace(self, data=data, seed=seed or 0, size=self.size or used.size, unreadable=unreadable)
 
 
 def settings_of(**entries: Any) -> CompressSettings:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compress.atomic_files import read_json
-from nas.config import Config, load_config
+from nas.config import Config, config_of_folder
 from nas.errors import InputError, user_input
 
 if TYPE_CHECKING:
@@ -179,5 +179,4 @@ def _of_run(folder: Path) -> _Model:
     name = str(read_json(metrics).get("deployed"))
     if name != Path(name).name or not (folder / name).is_file():
         raise InputError(f"{folder}: the deployed file {name!r} is missing")
-    config = load_config(folder / "config.toml") if (folder / "config.toml").is_file() else None
-    return _Model(str(folder / name), _bytes(folder / name), (folder / name).stat().st_size, config)
+    return _Model(str(folder / name), _bytes(folder / name), (folder / name).stat().st_size, config_of_folder(folder))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,63 @@ def test_a_module_is_left_as_it_was_given(learnt: nn.Module, data: Dataset, few:
         assert after.model()(torch.zeros(1, 1, 16, 16)).shape == (1, 10)
         assert module.training
         assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
+
+
+def test_a_compiled_module_is_the_module(learnt: nn.Module, few: Dataset) -> None:
+    compiled = torch.compile(learnt)
+    assert onnx_bytes(compress.quantize(compiled, few, MINMAX)) == onnx_bytes(compress.quantize(learnt, few, MINMAX))
+
+
+class Volume(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Conv3d(1, 8, (1, 3, 3)), nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.head(self.first(x.unsqueeze(1)).relu().mean((2, 3, 4)))
+        return found
+
+
+def test_a_module_with_weights_of_volumes_is_trained(few: Dataset) -> None:
+    done = compress.sparsify(Volume(), few, Sparsify(recipe=SHORT), amount=0.5)
+    assert int(done.model().first.weight.count_nonzero()) < 72
+
+
+@contextmanager
+def double_precision() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        torch.no_grad, torch.inference_mode, double_precision, lambda: torch.device("meta"),
+        lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    ],
+    ids=["no_grad", "inference_mode", "float64", "device", "autocast"],
+)  # fmt: skip
+def test_what_the_caller_has_set_in_torch_changes_nothing(
+    settings: Callable[[], AbstractContextManager[None]], learnt: nn.Module, few: Dataset
+) -> None:
+    calls: dict[str, Callable[[], Artifact]] = {
+        "prune": lambda: compress.prune(learnt, few, compress.Prune(recipe=SHORT), amount=0.3),
+        "sparsify": lambda: compress.sparsify(learnt, few, Sparsify(recipe=SHORT), amount=0.5),
+        "cluster": lambda: compress.cluster(learnt, few, Cluster(recipe=SHORT), clusters=4),
+        "distill": lambda: compress.distill(learnt, few, Distill(recipe=SHORT), teacher=learnt),
+        "qat": lambda: compress.quantize(learnt, few, compress.QuantizeAware(recipe=SHORT)),
+        "AdaRound": lambda: compress.quantize(learnt, few, replace(MINMAX, adaround=True)),
+    }
+    for name, call in calls.items():
+        expected = onnx_bytes(call())
+        with settings():
+            assert onnx_bytes(call()) == expected, name
+            after = torch.is_grad_enabled(), torch.get_default_dtype(), torch.is_autocast_enabled("cpu")
+        with settings():
+            assert after == (torch.is_grad_enabled(), torch.get_default_dtype(), torch.is_autocast_enabled("cpu"))
 
 
 def test_weights_leave_and_are_shared_in_the_file_that_runs(learnt: nn.Module, data: Dataset) -> None:
@@ -422,6 +480,18 @@ class Heads(nn.Module):
         return {"boxes": self.boxes(body), "scores": self.scores(body.mean((2, 3)))}
 
 
+class Aux(nn.Module):
+    """In training mode it says more, of channels that leave."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head, self.aux = nn.Conv2d(1, 32, 3), nn.Linear(32, 10), nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Any:
+        read = self.first(x).relu().mean((2, 3))
+        return (self.head(read), self.aux(read)) if self.training else self.head(read)
+
+
 def plain() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(
@@ -498,6 +568,9 @@ def test_a_module_of_two_outputs_is_quantized_by_images_and_encoded(data: Datase
         (lambda data, file: compress.quantize(broken("1.running_mean", np.nan), data), "finite weights, 1.running_mean has 1 of 32"),
         (lambda data, file: compress.quantize(broken("1.running_var", -1), data), "a variance must be at least 0, 1.running_var has -1"),
         (lambda data, file: compress.prune(spectral_norm(plain()[0]), data), "uses weight parametrizations, which are not supported"),
+        (lambda data, file: compress.quantize(torch.jit.script(plain()), data), "a scripted module cannot be traced; give the module"),
+        (lambda data, file: compress.quantize(nn.Sequential(nn.LazyConv2d(8, 3)), data), "no weights: 0.weight is of a lazy layer"),
+        (lambda data, file: compress.prune(Aux(), data, compress.Prune(recipe=SHORT)), "Aux: in training mode a module must return one tensor of logits"),
         (lambda data, file: compress.encode(ARCH, "x.fnz", input_shape=(3, 8, 8)), "must be that of the network"),
     ],
 )  # fmt: skip

@@ -104,5 +104,6 @@ def test_files_that_are_no_config(tmp_path: Path, text: str | None, said: str) -
 def test_assignments() -> None:
     assert parse_assignment("space=my:space") == ("space", "my:space")
     assert parse_assignment("prune_amount=0.5") == ("prune_amount", 0.5)
+    assert parse_assignment(f"seed={'1' * 5000}") == ("seed", "1" * 5000)
     with pytest.raises(ValueError, match="--set must be key=value"):
         parse_assignment("trials")

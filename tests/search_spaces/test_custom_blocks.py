@@ -6,10 +6,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+import compress
 from blocks import BlockSpec, build_block
 from blocks.conv import ConvNormAct
 from blocks.custom import CUSTOM_BLOCKS
@@ -138,6 +140,19 @@ def test_channels_that_a_spec_cannot_say_or_a_group_binds_stay(groups: int, shri
         layers = dict(arch_groups(arch, model).values())
         kept = kept_channels(layers, model, {name: torch.arange(8) for name in layers})
         smaller.load_state_dict(cut_module(model, kept).state_dict())
+    finally:
+        del LOWERINGS["hourglass"], CUSTOM_BLOCKS["hourglass"]
+
+
+def test_where_no_channel_can_leave_the_network_stays() -> None:
+    register_block("hourglass", hourglass(1), lower_hourglass(1))
+    try:
+        stem = BlockSpec(kind="conv", in_channels=3, out_channels=16)
+        own = BlockSpec(kind="hourglass", in_channels=16, out_channels=16, mid_channels=16)
+        arch = Arch(input_shape=(3, 16, 16), stem=stem, stages=((own,),), head=None, num_classes=4)
+        images = np.random.default_rng(0).integers(0, 255, (24, 16, 16, 3)).astype(np.uint8)
+        pruned = compress.prune(arch, (images, np.arange(24) % 4), compress.Prune(recipe=None), amount=0.3)
+        assert pruned.arch == arch
     finally:
         del LOWERINGS["hourglass"], CUSTOM_BLOCKS["hourglass"]
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from hw_profiles.errors import InputError
 from search_spaces import SPACES, Arch, Space, build_model, load_space, preset, sample
 from tests.contracts import check_arch, check_space
 from tests.parameters import quick
@@ -90,8 +91,9 @@ def test_archs_that_cannot_be_are_refused() -> None:
         Arch.from_json(json.dumps({**arch.to_dict(), "schema": 99}))
     with pytest.raises(ValueError, match=r"stages.0.0.kind must not pool before the head, got 'pooled_conv'"):
         replace(arch, stages=((replace(arch.stages[0][0], kind="pooled_conv"),), *arch.stages[1:]))
-    with pytest.raises(ValueError, match="not JSON"):
-        Arch.from_json("{")
+    for text in ("{", "1" * 5000):
+        with pytest.raises(InputError, match="not JSON"):
+            Arch.from_json(text)
     with pytest.raises(ValueError, match="not the JSON of an architecture"):
         Arch.from_dict({"schema": 1})
 

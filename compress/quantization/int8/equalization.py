@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +36,7 @@ def links(workload: Workload) -> list[Link]:
     ReLU, sums, pooling, and the gate of a squeeze-excite part, which is left as it is.
 
     A tensor that ReLU6, hard-swish, SiLU or a sigmoid reads has no link: there a factor would change the function. So
-    have the input, the classes and further ``outputs``, and what lies beside a weight that several operations read.
+    have inputs and outputs, and what lies beside a weight that several operations read.
     Links come in the order of their writers' depth, whichever of two branches is listed first.
 
     >>> from search_spaces import preset
@@ -59,7 +59,6 @@ def equalized(
     workload: Workload,
     weights: Weights,
     extents: Mapping[str, Extent] | None = None,
-    *,
 ) -> dict[str, NDArray[np.float32]]:
     """Weights of the same function whose channels have more equal ranges.
 
@@ -67,8 +66,7 @@ def equalized(
     reads it (cross-layer equalisation, 1906.04721), swept over all links until nothing changes. ``extents``, the
     largest magnitude of each channel of every tensor that is held as integers, take the writers' place (2211.10438,
     with strength 1/2): then it is the activations, which share one scale, that become alike. Where all that reads a
-    channel is depthwise and has a scale of its own there, its activations become exactly alike. Further ``outputs`` of
-    the network stay what they are.
+    channel is depthwise and has a scale of its own there, its activations become exactly alike.
     """
     changed = {name: value.astype(np.float64) for name, value in weights.items()}
     found = links(workload)

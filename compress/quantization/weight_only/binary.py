@@ -51,7 +51,7 @@ class Binarize:
         )
 
 
-def store_binary(source: Path | bytes) -> bytes:
+def store_binary(source: Path | str | bytes) -> bytes:
     """Store the weights of any ONNX file in one bit, except those that :class:`Binarize` excludes. Without binary-aware
     training, accuracy is usually lost.
 

@@ -32,7 +32,7 @@ class Half:
         return with_stored_weights(artifact, FP16, wider_than(artifact, 16))
 
 
-def store_half(source: Path | bytes) -> bytes:
+def store_half(source: Path | str | bytes) -> bytes:
     """Any ONNX file with the weights of its convolutions and linear layers in float16.
 
     Raises:

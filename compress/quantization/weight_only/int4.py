@@ -93,7 +93,7 @@ class _Grid:
         return rounded.masked_fill(self.zero, 0.0)
 
 
-def store_int4(source: Path | bytes, group: int = GROUP) -> bytes:
+def store_int4(source: Path | str | bytes, group: int = GROUP) -> bytes:
     """Any ONNX file with the weights of its convolutions and linear layers as 4-bit integers.
 
     Raises:

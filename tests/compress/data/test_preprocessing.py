@@ -12,6 +12,7 @@ from PIL import Image
 
 from compress.data.dataset import load_data
 from compress.data.preprocessing import Preprocessing
+from hw_profiles.errors import InputError
 
 
 def record(channels: int, height: int = 4, width: int = 4) -> Preprocessing:
@@ -116,9 +117,9 @@ def test_a_hostile_record_is_refused_in_one_line(changes: dict[str, object], sai
     assert len(str(caught.value)) < 300
 
 
-@pytest.mark.parametrize("text", ["", "[]", "1", "{}", "null", "[" * 100_000, '{"schema": 1}'])
+@pytest.mark.parametrize("text", ["", "[]", "1", "{}", "null", "[" * 100_000, '{"schema": 1}', "1" * 5000])
 def test_what_is_no_record_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="not a preprocessing record"):
+    with pytest.raises(InputError, match="not a preprocessing record"):
         Preprocessing.from_json(text)
 
 

@@ -170,3 +170,5 @@ def test_impossible_lessons_are_refused(fields: dict[str, object], said: str) ->
         Distill(**fields)
     with pytest.raises(ValueError, match="must be 1 numbers above 0"):
         Ensemble([torch.nn.Identity()], [0.0])
+    with pytest.raises(ValueError, match=r"must be 1 numbers above 0, got \(inf,\)"):
+        Ensemble([torch.nn.Identity()], [torch.inf])

@@ -74,6 +74,14 @@ def test_a_module_is_born_again(context: Context) -> None:
         compress.distill(of_timm(), context.data, Distill(method="self", recipe=BLINK))
 
 
+def test_frozen_layers_are_not_born_again(context: Context) -> None:
+    module = small()
+    module[3].requires_grad_(False)
+    begun = compress.distill(module, context.data, Distill(method="self", recipe=BLINK))
+    assert torch.equal(begun.weights["3.weight"], module.state_dict()["3.weight"])
+    assert not torch.equal(begun.weights["7.weight"], module.state_dict()["7.weight"])
+
+
 def test_decoupled_parts_are_weighed_each_by_its_own(
     learnt: Artifact, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 import compress
 from compress.networks.slice_channels import INPUTS
@@ -108,6 +110,61 @@ def test_a_normalisation_without_a_scale_is_ranked_by_the_filters(criterion: str
     given = KINDS["normalisation without scale"]()
     done = compress.prune(given, DATA, compress.Prune(recipe=None, criterion=criterion), amount=0.4)
     assert sum(p.numel() for p in done.model().parameters()) < 0.7 * sum(p.numel() for p in given.parameters())
+
+
+class Part(nn.Module):
+    """Takes a part of the channels by their numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Conv2d(64, 64, 1), nn.Conv2d(32, 32, 1), nn.Conv2d(32, 32, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        read = self.first(x).relu()
+        half = read.shape[1] // 2
+        return torch.cat([self.second(read[:, :half]), self.third(read[:, half:])], 1)
+
+
+def test_channels_that_a_slice_counts_from_the_middle_stay(device: Device) -> None:
+    model = with_random_statistics(net(Part()))
+    pruned = prune_module(model, SHAPE, device, amount=0.3)
+    assert pruned.held["2.first"].startswith("the module itself counts on")
+    x = torch.randn(2, *SHAPE, dtype=torch.float64)
+    with torch.inference_mode():
+        got, expected = pruned.model.double()(x), blind(model.double(), pruned.kept)(x)
+    torch.testing.assert_close(got, expected, atol=1e-9, rtol=1e-6)
+
+
+class Mixed(nn.Module):
+    """Reads channels in another order than that in which they were written."""
+
+    def __init__(self, mix: Callable[[Tensor], Tensor], width: int) -> None:
+        super().__init__()
+        self.first, self.mix, self.last = nn.Conv2d(64, 32, 1), mix, nn.Linear(width, 64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.mix(self.first(x).relu()).flatten(1))[:, :, None, None]
+
+
+@pytest.mark.parametrize(
+    ("mix", "width"),
+    [
+        (lambda x: x.flip(1).mean((2, 3)), 32),
+        (lambda x: functional.adaptive_avg_pool2d(x, 2).permute(0, 2, 3, 1), 128),
+    ],
+    ids=["flip", "channels last"],
+)
+def test_channels_that_are_told_apart_by_their_order_stay(
+    mix: Callable[[Tensor], Tensor], width: int, device: Device
+) -> None:
+    """The places at which they are read again are not those that the graph says."""
+    model = with_random_statistics(net(Mixed(mix, width)))
+    pruned = prune_module(model, SHAPE, device, amount=0.3)
+    assert "tells them apart by their order" in pruned.held["2.first"]
+    x = torch.randn(2, *SHAPE, dtype=torch.float64)
+    with torch.inference_mode():
+        got, expected = pruned.model.double()(x), blind(model.double(), pruned.kept)(x)
+    torch.testing.assert_close(got, expected, atol=1e-9, rtol=1e-6)
 
 
 def frozen(model: nn.Module, *names: str) -> nn.Module:

@@ -64,6 +64,8 @@ def test_another_order_is_refused_unless_it_is_asked_for() -> None:
         ('[[stages]]\nname = "int8"\n[[stages]]\nname = "int8"', "int8 is there twice"),
         ('[[stages]]\nname = "int4"\n[[stages]]\nname = "int8"', "must not combine one of fp16, int4, binary"),
         ("[[stages", "plan: "),
+        (f'[[stages]]\nname = "prune"\namount = {10**400}', "prune.amount: int too large"),
+        (f'[[stages]]\nname = "prune"\namount = {"1" * 5000}', "plan: Exceeds the limit"),
     ],
 )
 def test_what_is_wrong_with_a_plan_is_named(text: str, said: str) -> None:

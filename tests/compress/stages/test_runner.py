@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -29,6 +31,7 @@ from compress import (
     QuantizeAware,
     Recipe,
     Sparsify,
+    load_data,
     run_stages,
 )
 from compress.data.dataset import Split
@@ -43,7 +46,7 @@ from compress.stage_interface import Stage
 from compress.stages.acceptance import rejection_reason
 from compress.training.evaluation import accuracy, predict
 from compress.training.teachers import ModuleTeacher
-from hw_profiles import Budget
+from hw_profiles import Budget, load_device
 from hw_profiles.network.channel_groups import channel_groups
 from hw_profiles.network.quantization import Quantization
 from hw_profiles.network.tensor_formats import TensorFormat
@@ -441,6 +444,10 @@ def test_a_stage_must_not_leave_the_deployed_form_worse(
     assert (why is None) if said is None else (why is not None and said in why)
 
 
+def context_with(**settings: Any) -> Context:
+    return Context(data=load_data("digits", size=16), device=load_device("host"), **settings)
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -464,6 +471,13 @@ def test_a_stage_must_not_leave_the_deployed_form_worse(
         (lambda: Int4(group=True), "group must be at least 2, got True"),
         (lambda: MixedPrecision(images=True), "images must be at least 1, got True"),
         (lambda: Budget(flash_bytes=True), "flash_bytes must be a positive number, got True"),
+        (
+            lambda: context_with(max_accuracy_drop=math.nan),
+            "max_accuracy_drop must be a number of percentage points, got nan",
+        ),
+        (lambda: context_with(confidence=1), "confidence must be at least 0.5 and below 1, got 1"),
+        (lambda: context_with(confidence=math.nan), "confidence must be at least 0.5 and below 1, got nan"),
+        (lambda: context_with(target_bytes=0), "target_bytes must be above 0, got 0"),
     ],
 )
 def test_impossible_stages_are_refused(make: object, said: str) -> None:

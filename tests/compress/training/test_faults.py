@@ -400,6 +400,27 @@ def test_images_per_second_and_rate_are_those_of_the_images_there_are() -> None:
     assert max(rates) <= 0.1 * 5 / 128
 
 
+class Heads(nn.Module):
+    """Says more in training mode than one tensor of logits, or nothing that can be learned from."""
+
+    def __init__(self, *, learns: bool) -> None:
+        super().__init__()
+        self.layers, self.learns = small(), learns
+
+    def forward(self, x: Tensor) -> Any:
+        if self.learns:
+            return (self.layers(x), x) if self.training else self.layers(x)
+        with torch.no_grad():
+            return self.layers(x)
+
+
+@pytest.mark.parametrize(("learns", "got"), [(True, "got tuple"), (False, "got a tensor without a gradient")])
+@pytest.mark.parametrize("bfloat16", [False, None])
+def test_what_cannot_be_learned_from_is_told(learns: bool, got: str, bfloat16: bool | None) -> None:
+    with pytest.raises(InputError, match=f"Heads: in training mode a module must return one tensor of logits.*{got}"):
+        train(Heads(learns=learns), images(20, 2), Recipe(epochs=1, bfloat16=bfloat16))
+
+
 def test_what_two_trainings_met_is_told_of_both() -> None:
     one = Training(1, 1.0, 1.0, 1.0, bfloat16=False, threads=1.0, rollbacks=1, parts=2)
     other = Training(1, 1.0, 3.0, 1.0, bfloat16=False, threads=2.0, rollbacks=2, parts=1)

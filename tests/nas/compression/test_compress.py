@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
+from PIL import Image
 from torch import nn
 
 import nas
@@ -104,6 +106,18 @@ def test_the_same_call_resumes_and_repeats_nothing(file: Path, plan: Path, tmp_p
     assert times == {path: path.stat().st_mtime_ns for path in kept}
     with pytest.raises(nas.InputError, match="contains a run with different settings \\(max_accuracy_drop"):
         call(max_accuracy_drop=4.0)
+
+
+def test_a_folder_of_another_plan_is_refused(learnt: Artifact, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    for epochs, found in ((0.05, None), (0.05, None), (0.1, "contains the results of a different plan")):
+        plan.write_text(f'[[stages]]\nname = "sparsify"\nrecipe.epochs = {epochs}\n')
+        call = partial(nas.compress, learnt, plan=plan, max_accuracy_drop=100, out=tmp_path / "run", **QUICK)
+        if found is None:
+            call()
+        else:
+            with pytest.raises(nas.InputError, match=found):
+                call()
 
 
 def test_a_folder_of_another_network_is_refused(file: Path, learnt: Artifact, plan: Path, tmp_path: Path) -> None:
@@ -200,6 +214,12 @@ def test_what_is_no_model_is_named(
         ({"plan": "nothing.toml"}, "plan file not found: nothing.toml"),
         ({"energy": "2mJ"}, "has no power data"),
         ({"stage_epochs": 0}, "stage_epochs must be above 0"),
+        ({"target_size": "0.4B"}, "target_size must be at least 1 byte, got '0.4B'"),
+        (
+            {"train_epochs": 1},
+            "train_epochs must not be given for .*, which is compressed as an ONNX model, .* got 1.0",
+        ),
+        ({"teacher": "t.onnx"}, "teacher must not be given for .*, which is compressed as an ONNX model"),
     ],
 )
 def test_impossible_settings_are_refused(entries: dict[str, Any], said: str, file: Path, tmp_path: Path) -> None:
@@ -212,6 +232,28 @@ def test_an_onnx_file_takes_no_plan_that_trains(file: Path, tmp_path: Path) -> N
     (tmp_path / "plan.toml").write_text('[[stages]]\nname = "prune"\n' + INT8)
     with pytest.raises(nas.InputError, match="plan: prune must train, but ONNX models cannot be trained"):
         nas.compress(file, plan=tmp_path / "plan.toml", out=tmp_path / "run", **QUICK)
+
+
+def test_a_network_of_other_classes_is_refused(learnt: Artifact, plan: Path, tmp_path: Path) -> None:
+    digits = load_data("digits", size=16)
+    for i, (image, label) in enumerate(zip(digits.train.images, digits.train.labels, strict=True)):
+        if i < 300:
+            folder = tmp_path / "photos" / f"digit {label}"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[..., 0]).save(folder / f"{i}.png")
+    same = tuple(f"digit {i}" for i in range(10))
+    others = (*same[1:], "letter a")
+    for names in (same, others, digits.preprocessing.class_names):
+        model = replace(learnt, preprocessing=replace(learnt.preprocessing, class_names=names))
+        call = partial(
+            nas.compress, model, data=str(tmp_path / "photos"), plan=plan, max_accuracy_drop=100,
+            latency_from="estimated", out=tmp_path / names[-1],
+        )  # fmt: skip
+        if names is others:
+            with pytest.raises(nas.InputError, match="its class 0 is 'digit 1', there it is 'digit 0'"):
+                call()
+        else:
+            assert call().metrics["classes"] == list(same)
 
 
 def test_a_network_in_int8_is_refused(learnt: Artifact, tmp_path: Path) -> None:
@@ -233,6 +275,25 @@ def test_a_run_keeps_its_images_and_its_seed(learnt: Artifact, plan: Path, tmp_p
     )
     with pytest.raises(nas.InputError, match="--seed must equal the seed of the run, 3, got 4"):
         nas.compress(first, plan=plan, seed=4, out=tmp_path / "third", latency_from="estimated")
+
+
+def test_what_was_compressed_is_read_again_with_its_images(learnt: Artifact, plan: Path, tmp_path: Path) -> None:
+    digits = load_data("digits", size=16)
+    both = digits.training_on_validation().train
+    x, y = both.images, both.labels
+    photos = tmp_path / "photos.npz"
+    np.savez(photos, x_train=x, y_train=9 - y, x_test=digits.test.images, y_test=9 - digits.test.labels)
+    common: dict[str, Any] = {"plan": plan, "max_accuracy_drop": 100, "latency_from": "estimated"}
+    first = nas.compress(learnt, data=str(photos), seed=3, out=tmp_path / "first", **common)
+    nas.compress(tmp_path / "first", out=tmp_path / "second", **common)
+    third = nas.compress(tmp_path / "second", out=tmp_path / "third", **common)
+    for name in ("reference_test_accuracy", "images", "asked"):
+        assert third.metrics[name] == first.metrics[name]
+    accuracies = nas.compare(first.folder, third.folder).accuracies
+    assert accuracies is not None
+    assert accuracies[0] == first.metrics["test_accuracy"]
+    command = ["export", str(first.folder), "--out", str(tmp_path / "program"), "--data", str(photos)]
+    assert main(command) == 0
 
 
 def test_a_module_is_compressed_as_its_file(plan: Path, tmp_path: Path) -> None:

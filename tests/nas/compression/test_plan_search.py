@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from compress.networks.as_artifact import as_artifact
 from compress.networks.network_source import OnnxFile
 from compress.networks.onnx_export import onnx_bytes
 from hw_profiles import load_device
+from nas.compression import plan_runs
 from nas.compression.judging_images import choosing_and_judging
 from nas.compression.plan_search import Scored, searched_strengths
 from nas.compression.strengths import PLAIN_INT8, STRENGTHS, Strength, Trainings, plan_of
@@ -128,3 +131,25 @@ def test_pruning_to_limits_is_costed_in_the_precision_that_is_deployed() -> None
         assert prune.precision == precision
         assert prune.limits() == {"latency_ms": pytest.approx(1.94), "peak_ram_bytes": pytest.approx(48_500)}
     assert strength.label == "sparsity 0.5, channels pruned to the limits, float32"
+
+
+def test_plans_that_were_begun_are_gone_on_with_when_the_time_is_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A compression that is called again must not leave out what it found before."""
+    ran: list[str] = []
+
+    def run(job: Any, label: str, *_: Any, **settings: Any) -> Any:
+        ran.append(label + ", any loss" * bool(settings))
+        return SimpleNamespace(excess=lambda job: 1.0, coded_bytes=1)
+
+    monkeypatch.setattr(plan_runs, "_run", run)
+    monkeypatch.setattr(plan_runs, "_strengths", lambda *_: ())
+    monkeypatch.setattr(plan_runs, "_plans", lambda *_: [(label, None) for label in ("a", "b, c", "d")])
+    for folder in ("a", "b_c", "a_any_loss"):
+        (tmp_path / "plans" / folder).mkdir(parents=True)
+    clock: Any = SimpleNamespace(left=1.0, total=10.0)
+    reference: Any = None
+    job: Any = SimpleNamespace(is_searched=False)
+    plan_runs.run_plans(job, plan_runs.Place(reference=reference, folder=tmp_path, clock=clock))
+    assert ran == ["a", "b, c", "a, any loss"]
