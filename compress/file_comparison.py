@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.data.class_order import in_order_of
 from compress.data.dataset import Dataset, Split
 from compress.data.network_inputs import NamedInputs, NetworkInputs, picture_record, sides_of
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
@@ -95,6 +96,8 @@ def compare_files(one: bytes, other: bytes, data: Dataset, *, threshold: float =
     if not threshold > 0:
         raise InputError(f"threshold must be above 0, got {threshold}")
     sides = [_Side.of(*files, data) for files in ((one, other), (other, one))]
+    record = _record(one)
+    data = in_order_of(() if record is None else record.class_names, data, "the first file")
     data = with_fitting_labels(data, sides[0].classes, "the first file")
     batch = _one_batch(sides)
     count = _in_whole_batches(len(data.test), batch)

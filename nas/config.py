@@ -6,7 +6,7 @@ import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from hw_profiles.devices.device_file import load_device
 from hw_profiles.errors import InputError
 from hw_profiles.spelling_suggestions import check_known
 
+_LARGEST = 10**300  # integers of a file have any number of digits
 _UNITS: dict[str, dict[str, float]] = {
     "latency": {"us": 1e-3, "ms": 1.0, "s": 1e3},
     "ram": {"B": 1, "kB": 1e3, "KiB": 1024, "MB": 1e6, "MiB": 1024**2, "GB": 1e9},
@@ -290,9 +291,10 @@ class Config:
         return tomli_w.dumps({name: value for name, value in self._without_password().items() if value is not None})
 
     def differing(self, other: Config) -> list[str]:
-        """Names of the entries in which two configs differ, but for where the work is done."""
+        """Names of the entries in which two configs differ, but for where the work is done and a slash at the end."""
         mine, theirs = self._without_password(), other._without_password()
-        return [name for name in mine if name not in _WHERE and mine[name] != theirs[name]]
+        compared = [name for name in mine if name not in _WHERE]
+        return [name for name in compared if _without_slash(mine[name]) != _without_slash(theirs[name])]
 
     def _without_password(self) -> dict[str, Any]:
         entries = asdict(self)
@@ -365,7 +367,7 @@ def quantity(name: str, text: str) -> float:
     (0.25, 256000.0, 90.0)
     """
     units = _UNITS[name]
-    match = re.fullmatch(r"\s*(-?\d+(?:\.\d*)?(?:e-?\d+)?)\s*([A-Za-z]+)\s*", str(text))
+    match = re.fullmatch(r"\s*(-?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([A-Za-z]+)\s*", str(text))
     if match is None or match[2] not in units:
         raise InputError(f"{name} must be a number with a unit ({', '.join(units)}), got {str(text)!r}")
     value = float(match[1]) * units[match[2]]
@@ -387,12 +389,13 @@ def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | N
     given |= {name: value for name, value in (overrides or {}).items() if value is not None}
     if given.get("time") is None and given.get("trials") is None:
         given["time"] = DEFAULT_TIME
-    if given.get("space") is None and runs_c99(load_device(given.get("device", _DEFAULT_DEVICE))):
-        given["space"] = SPACE_OF_MICROCONTROLLERS
     known = list(settings())
     for name in given:
         check_known("unknown setting", name, known)
-    return Config(**given)
+    config = Config(**given)
+    if given.get("space") is None and runs_c99(load_device(config.device)):
+        return replace(config, space=SPACE_OF_MICROCONTROLLERS)
+    return config
 
 
 def config_of_folder(folder: Path) -> Config | None:
@@ -439,22 +442,29 @@ def check_types(config: Any) -> None:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The entries of a TOML file; an InputError where there is none or it is something else."""
+    if path.is_dir():
+        raise InputError(f"config {path}: must be a TOML file, but it is a folder; images are given by --data")
     if not path.is_file():
         raise InputError(f"config file not found: {path}")
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # also what is no UTF-8, or a number of too many digits
         raise InputError(f"config {path}: {error}") from None
 
 
+def _without_slash(value: Any) -> Any:
+    return value.rstrip("/") if isinstance(value, str) else value
+
+
 def _typed(name: str, value: Any, kind: str) -> Any:
     if kind.startswith("float") and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if isinstance(value, float) or abs(value) < _LARGEST else math.inf
     wanted = _TYPES[kind.partition(" ")[0]]
-    if isinstance(value, Path) and wanted is str:
-        return str(value)
+    value = str(value) if isinstance(value, Path) and wanted is str else value
     if not isinstance(value, wanted) or isinstance(value, bool):
         raise InputError(f"{name} must be of type {kind.split(' |', maxsplit=1)[0]}, got {value!r}")
+    if isinstance(value, str) and value.encode(errors="replace").decode() != value:
+        raise InputError(f"{name} must be text that UTF-8 can hold, got {value!r}")
     return value
 
 

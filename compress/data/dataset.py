@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from compress.data.sources.torchvision_datasets import open_torchvision
 from compress.data.splits import divide
 from hw_profiles.errors import InputError
 from hw_profiles.spelling_suggestions import did_you_mean
+
+log = logging.getLogger("fitnas")
 
 _TORCHVISION = "torchvision:"
 _SPLITS = ("train", "val", "test")
@@ -136,8 +139,8 @@ def load_data(
 
     Args:
         source: ``"digits"``, a folder, a zip or tar archive of one, a folder saved by Hugging Face's ``datasets``, an
-            ``.npz`` file with x_train, y_train, x_test and y_test (images uint8 (N, H, W) or (N, H, W, C)), or
-            ``"torchvision:NAME"``.
+            ``.npz`` file with x_train, y_train, x_test and y_test, optionally x_val and y_val (images uint8 (N, H, W)
+            or (N, H, W, C)), or ``"torchvision:NAME"``.
         seed: random seed. Missing splits are drawn with it, stratified by class.
         size: side length to which images are resized; by default the original size if all images have the same size,
             otherwise the median, at most 160.
@@ -191,12 +194,14 @@ def load_data(
 def _open(source: str) -> ImageSource:
     path = Path(source)
     if source == "digits":
+        if path.exists():
+            log.warning("--data digits: the built-in dataset is used; for what is called so here, use ./digits")
         return open_digits()
     if source.startswith(_TORCHVISION):
         return open_torchvision(source.removeprefix(_TORCHVISION))
     if path.is_dir():
         return open_arrow_dataset(path) if is_arrow_dataset(path) else open_folder(path)
-    if path.suffix == ".npz" and path.is_file():
+    if path.suffix.lower() == ".npz" and path.is_file():
         return open_npz(path)
     if is_archive(path):
         return _open_unpacked(path)

@@ -62,6 +62,15 @@ def opened(file: Path | IO[bytes]) -> Image.Image:
     return image
 
 
+def as_text(name: str) -> str:
+    """The name of a file or folder without the bytes that are no UTF-8, which no file of text can hold.
+
+    >>> as_text(os.fsdecode(bytes([0x63, 0xE9])))
+    'c�'
+    """
+    return os.fsencode(name).decode(errors="replace")
+
+
 @dataclass(frozen=True, slots=True)
 class ImageFileReader:
     """Image files below ``root``."""
@@ -78,7 +87,7 @@ class ImageFileReader:
 
     def name(self, index: int) -> str:
         """The path from the root."""
-        return self.paths[index].relative_to(self.root).as_posix()
+        return as_text(self.paths[index].relative_to(self.root).as_posix())
 
     def key(self, indices: NDArray[np.int64]) -> str:
         """Names, sizes and times of the files."""
@@ -86,7 +95,7 @@ class ImageFileReader:
         for index in indices:
             path = self.paths[index]
             known = path.stat() if path.exists() else None
-            lines.append(f"{self.name(index)}\0{known and (known.st_size, known.st_mtime_ns)}")
+            lines.append(f"{path.relative_to(self.root).as_posix()}\0{known and (known.st_size, known.st_mtime_ns)}")
         return "\n".join(lines)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.dataset import Dataset, Split
+from compress.data.network_inputs import to_numpy
 from compress.data.preprocessing import Preprocessing
 from compress.data.sources.label_arrays import label_vector
 from compress.data.splits import divide
@@ -31,8 +32,8 @@ def arrays_dataset(images: Any, labels: Any, *, seed: int = 0) -> Dataset:
     >>> float(abs(data.preprocessing.tensor(data.test.images)).max() <= 1.001)
     1.0
     """
-    x = np.asarray(images)
-    y = label_vector(labels, len(x) if x.ndim else 0)
+    x = to_numpy(images)
+    y = label_vector(to_numpy(labels), len(x) if x.ndim else 0)
     pixels, mean, std = _bytes(x) if x.dtype == np.uint8 else _floats(x)
     names, numbers = np.unique(y, return_inverse=True)
     if len(names) < _FEWEST_CLASSES:

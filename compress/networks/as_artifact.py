@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.parametrize import is_parametrized
 
+from compress.data.class_order import in_order_of
 from compress.data.dataset import Dataset, load_data
 from compress.data.in_memory import arrays_dataset
 from compress.data.network_inputs import NetworkInputs, picture_record
@@ -151,8 +152,9 @@ def fitted(data: Dataset, artifact: Artifact) -> Dataset:
     artifact.network.require_a_tensor()
     if output_shape[0] != data.num_classes:
         raise InputError(f"{name} has {output_shape[0]} classes, {data.name} has {data.num_classes}")
-    resized = data.resized(height, width)
-    return replace(resized, preprocessing=replace(artifact.preprocessing, class_names=data.preprocessing.class_names))
+    resized = in_order_of(artifact.preprocessing.class_names, data.resized(height, width), name)
+    record = replace(artifact.preprocessing, class_names=resized.preprocessing.class_names)
+    return replace(resized, preprocessing=record)
 
 
 def _reading(artifact: Artifact, data: Dataset) -> Artifact:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.data.class_order import in_order_of
 from compress.data.dataset import Dataset, load_data
 from compress.data.given_batches import batch_or_call, gathered, is_pixels, named_inputs, numbers
 from compress.data.network_inputs import NamedInputs, NetworkInputs, PictureInputs
@@ -82,9 +83,10 @@ def _dataset(data: Inputs, seed: int, input_shape: Shape | None) -> Dataset:
 
 def _of_path(source: str, seed: int, input_shape: Shape | None) -> Dataset:
     path = Path(source)
-    if path.suffix == ".npz" and (arrays := open_inputs(path)) is not None:
+    is_npz = path.suffix.lower() == ".npz"
+    if is_npz and (arrays := open_inputs(path)) is not None:
         return _of_arrays(batch_or_call(arrays), None)
-    if source == "digits" or path.suffix == ".npz" or not (path.is_dir() or is_archive(path)):
+    if source == "digits" or is_npz or not (path.is_dir() or is_archive(path)):
         return load_data(source, seed=seed)
     channels, size = None, None
     if input_shape is not None and len(input_shape) == 3 and input_shape[0] in (1, 3):
@@ -151,7 +153,8 @@ def fitted_inputs(data: Dataset, artifact: Artifact) -> Dataset:
         )
     last = isinstance(artifact.preprocessing, PictureInputs) and artifact.preprocessing.channels_last
     resized = data.resized(*(shape[:2] if last else shape[1:]))
-    record = replace(artifact.preprocessing, class_names=data.preprocessing.class_names)
+    resized = in_order_of(artifact.preprocessing.class_names, resized, artifact.network.label)
+    record = replace(artifact.preprocessing, class_names=resized.preprocessing.class_names)
     return _fitting(replace(resized, preprocessing=record), artifact)
 
 

@@ -61,7 +61,8 @@ class ModuleTeacher:
 
 
 class OnnxTeacher:
-    """An ONNX classifier. Without a preprocessing record of ours it is given pixels in 0..1 at its own size.
+    """An ONNX classifier. Without a preprocessing record of ours it is given pixels in 0..1 at its own size; with one
+    its classes are put in the order of the data's.
 
     Raises:
         InputError: not an image classifier for this data.
@@ -89,6 +90,10 @@ class OnnxTeacher:
         shape = (1, channels, 1, 1)
         self.mean = torch.tensor(ours.mean if ours else [0.0] * channels).view(shape)
         self.std = torch.tensor(ours.std if ours else [1.0] * channels).view(shape)
+        self.order: list[int] | None = None
+        names = data.preprocessing.class_names
+        if ours and ours.class_names != names and sorted(ours.class_names) == sorted(names):
+            self.order = [ours.class_names.index(name) for name in names]
 
     def __getstate__(self) -> dict[str, Any]:
         """Another process opens the file anew."""
@@ -104,6 +109,7 @@ class OnnxTeacher:
             pixels = F.interpolate(pixels, self.size, mode="bilinear", antialias=True, align_corners=False)
         x = ((pixels.cpu() - self.mean) / self.std).numpy().astype(np.float32)
         logits = np.concatenate([self._run(part) for part in self._parts(x)])[: len(x)]
+        logits = logits if self.order is None else logits[:, self.order]
         return torch.from_numpy(logits).to(pixels.device)
 
     def _parts(self, x: Floats) -> Iterator[Floats]:

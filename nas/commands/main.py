@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 from compress.atomic_files import json_text
+from hw_profiles.spelling_suggestions import did_you_mean
 from nas.commands.compress import compression_text, run_compress
 from nas.commands.interrupts import no_interrupt_lost
 from nas.commands.options.device_options import add_devices
@@ -22,7 +23,7 @@ from nas.commands.options.search_options import WORKER_OPTIONS, add_search_verbs
 from nas.commands.options.setting_options import JSON, RUN_OPTIONS, setting_name
 from nas.commands.output.log_output import add_verbosity, light_log, log_on_stderr
 from nas.commands.setup.completion import add_completion
-from nas.config import load_config, parse_assignment
+from nas.config import load_config, parse_assignment, settings
 from nas.errors import CrashError, InputError, NothingFitsError, disk_is_full, user_input
 
 _DESCRIPTION = """\
@@ -35,7 +36,7 @@ _TRAINING_VERBS = ("run", "search", "compress", "worker")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    parsed = _parser().parse_args(_joined(given))
+    parsed = _parsed(_joined(given))
     again = f"nas {shlex.join(given)}"
     try:
         with no_interrupt_lost(), _log_of(parsed):
@@ -105,7 +106,42 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **how)
 
     def error(self, message: str) -> Any:
-        self.exit(2, f"nas: error: {message}; see `{self.prog} --help`\n")
+        if wrong := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message):
+            message += did_you_mean(wrong[1], re.findall(r"[\w-]+", wrong[2]))
+        see = " See" if message.endswith("?") else "; see"
+        self.exit(2, f"nas: error: {message}{see} `{self.prog} --help`\n")
+
+
+def _parsed(given: Sequence[str]) -> argparse.Namespace:
+    """The arguments; of options that the verb does not have the nearest ones are named."""
+    parser = _parser()
+    parsed, unknown = parser.parse_known_args(given)
+    if unknown:
+        of_verb = _parser_of(parser, parsed)
+        hints = [_hint(each, [*of_verb._option_string_actions]) for each in unknown if each.startswith("--")]
+        of_verb.error(f"unrecognized arguments: {' '.join(unknown)}{''.join(hints[:1])}")
+    return parsed
+
+
+def _parser_of(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> argparse.ArgumentParser:
+    """The parser of the verb, or of what stands below it."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction) and getattr(parsed, action.dest, None):
+            return _parser_of(action.choices[getattr(parsed, action.dest)], parsed)
+    return parser
+
+
+def _hint(unknown: str, options: Sequence[str]) -> str:
+    """How to give what a verb has no option for.
+
+    >>> _hint("--latancy=5ms", ["--latency"]), _hint("--train-epochs", ["--set"])
+    ("; did you mean '--latency'?", '; use --set train_epochs=VALUE')
+    """
+    option = unknown.partition("=")[0]
+    setting = settings().get(setting_name(option))
+    if "--set" in options and setting is not None and not setting.option:
+        return f"; use --set {setting_name(option)}=VALUE"
+    return did_you_mean(option, options)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -54,9 +54,9 @@ class Infeasibility:
         for name in self.limits:
             if name not in self._smallest or costs[name] < self._smallest[name]:
                 self._smallest[name], self._extremes[name] = costs[name], costs
-        if over and sum(over.values()) < self._least_excess:
+        if over and sum(over.values()) < self._least_excess:  # never an infinite cost, which no change allows
             self._least_excess, self._extremes[_TOGETHER] = sum(over.values()), costs
-        if len(over) == 1:
+        if len(over) == 1 and math.isfinite(sum(over.values())):
             [(name, value)] = over.items()
             change = (value, name, self.limits[name] * (1 + value))
             if self._change is None or change < self._change:
@@ -129,7 +129,7 @@ def cost_text(name: str, value: float, digits: int = 4) -> str:
     ('6,144 bytes', '1.078 ms', '12')
     """
     unit = _OPTIONS[name][3] if name in _OPTIONS else ""
-    if unit == "bytes":
+    if unit == "bytes" and math.isfinite(value):
         return f"{math.ceil(value):,} byte{'' if math.ceil(value) == 1 else 's'}"
     return f"{value:.{digits}g} {unit}".rstrip()
 

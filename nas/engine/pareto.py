@@ -7,12 +7,16 @@ from collections.abc import Sequence
 import optuna
 from optuna.trial import FrozenTrial
 
+from hw_profiles.spelling_suggestions import check_known
 from nas.engine.search import ranked_trials
 from nas.samplers.trial_attributes import COST
 
 
 def pareto_front(study: optuna.Study, cost: str = "latency_ms") -> list[FrozenTrial]:
     """Return the Pareto-optimal trials of accuracy and a cost, most accurate first.
+
+    Raises:
+        InputError: the trials have no such cost, or the study was not made by a search.
 
     >>> from nas import search
     >>> study = search(lambda t: t.suggest_int("x", 0, 3), lambda x, f: [0.1, 0.5, 0.4, 0.9][x],
@@ -22,7 +26,10 @@ def pareto_front(study: optuna.Study, cost: str = "latency_ms") -> list[FrozenTr
     """
     front: list[FrozenTrial] = []
     cheapest = float("inf")
-    for trial in _by_accuracy_then(cost, ranked_trials(study), study):
+    ranked = ranked_trials(study)
+    for trial in ranked[:1]:
+        check_known("pareto_front: unknown cost", cost, trial.user_attrs[COST])
+    for trial in _by_accuracy_then(cost, ranked, study):
         if trial.user_attrs[COST][cost] < cheapest:
             front.append(trial)
             cheapest = trial.user_attrs[COST][cost]

@@ -6,7 +6,7 @@ import math
 import time
 import weakref
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from nas.engine.search_arguments import (
     check_arguments,
     check_callables,
     check_seconds,
+    check_warm_start,
     checked_space,
     limits_of,
     returned_costs,
@@ -94,11 +95,11 @@ def search(
         seed: random seed.
         rungs: fidelities at which candidates are compared; the last one is 1 (asynchronous successive halving,
             1810.05934).
-        sampler: an Optuna sampler, a name (``surrogate``, ``tpe``, ``random``), or a function that returns a sampler
-            for a seed; by default a Gaussian process over the choices
-            (:class:`nas.samplers.surrogate.SurrogateSampler`). Samplers by name or function are created anew for each
-            trial from (seed, number), so that an interrupted search resumes exactly. Sampler instances keep their own
-            state, so exact resumption is not guaranteed.
+        sampler: an Optuna sampler, its class, a name (``surrogate``, ``tpe``, ``random``), or a function that returns a
+            sampler for a seed; by default a Gaussian process over the choices
+            (:class:`nas.samplers.surrogate.SurrogateSampler`). Samplers by name, class or function are created anew for
+            each trial from (seed, number), so that an interrupted search resumes exactly. Sampler instances keep their
+            own state, so exact resumption is not guaranteed.
         storage: where the study is stored: a file, an address or an Optuna storage; by default in memory.
         study_name: name of the study in the storage.
         isolated: evaluate in separate processes: a candidate that dies, hangs or takes too much memory fails, and the
@@ -129,7 +130,9 @@ def search(
     6
     """
     check_arguments(objectives, n_trials, timeout, seed)
-    check_callables(space=space, evaluate=evaluate, cost=cost)
+    on_trial = (lambda study: None) if on_trial is None else on_trial
+    check_callables(space=space, evaluate=evaluate, cost=cost, on_trial=on_trial)
+    check_warm_start(warm_start)
     limits = limits_of(budget)
     fidelities = check_rungs(rungs)
     study = study_at(open_storage(storage), study_name, objectives)
@@ -153,7 +156,7 @@ def search(
         has_alternative=hasattr(evaluate, "alternative"),
         evaluation_timeout=evaluation_timeout,
         warm_start=warm_start,
-        on_trial=on_trial or (lambda study: None),
+        on_trial=on_trial,
     )
     problem = Problem(space=candidates, cost=costs_of, limits=limits, objectives=tuple(objectives))
     if executor is not None and not hasattr(executor, "submit"):
@@ -185,9 +188,16 @@ def _sampler(sampler: Sampler | str | None) -> Sampler:
         return surrogate
     if isinstance(sampler, str):
         return sampler_named(sampler)
+    if isinstance(sampler, type):
+        return partial(_of_class, sampler)
     if not isinstance(sampler, optuna.samplers.BaseSampler) and not callable(sampler):
         raise InputError(f"sampler must be a sampler of Optuna, a name or a function of a seed, got {sampler!r}")
     return sampler
+
+
+def _of_class(sampler: Any, seed: int) -> optuna.samplers.BaseSampler:
+    made: optuna.samplers.BaseSampler = sampler(seed=seed)
+    return made
 
 
 def _executor(evaluate: Evaluate, *, isolated: bool, workers: int) -> Executor:
@@ -259,7 +269,13 @@ def winning_trial(study: optuna.Study) -> FrozenTrial | None:
 
 
 def ranked_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """All evaluated trials, the most accurate first."""
+    """All evaluated trials, the most accurate first.
+
+    Raises:
+        InputError: a study that no search made.
+    """
+    if OBJECTIVES not in study.user_attrs:
+        raise InputError(f"the study {study.study_name!r} was not made by nas.search")
     place = study.user_attrs[OBJECTIVES].index(ACCURACY)
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return sorted(complete, key=lambda trial: (-trial.values[place], trial.number))

@@ -27,8 +27,11 @@ def check_arguments(objectives: Sequence[str], n_trials: int | None, timeout: fl
     Raises:
         InputError: with the name of the argument, what must hold, and what came.
     """
-    if ACCURACY not in objectives or len(set(objectives)) != len(objectives):
-        raise InputError(f"objectives must include 'accuracy' and be distinct, got {tuple(objectives)}")
+    listed = isinstance(objectives, Sequence) and not isinstance(objectives, str)
+    if not listed or not all(isinstance(name, str) for name in objectives) or len({*objectives}) != len(objectives):
+        raise InputError(f"objectives must include 'accuracy' and be a list of distinct names, got {objectives!r}")
+    if ACCURACY not in objectives:
+        raise InputError(f"objectives must include 'accuracy' and be a list of distinct names, got {objectives!r}")
     if n_trials is None and timeout is None:
         raise InputError("either n_trials or timeout is required")
     if n_trials is not None and not is_whole(n_trials, 1):
@@ -45,12 +48,22 @@ def check_callables(**functions: object) -> None:
             raise InputError(f"{name} must be a function, got {function!r}")
 
 
+def check_warm_start(warm_start: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse what is no list of parameters by name."""
+    if not isinstance(warm_start, Sequence) or isinstance(warm_start, str):
+        raise InputError(f"warm_start must be a list of parameters by name, got {warm_start!r:.100}")
+    for each in warm_start:
+        if not isinstance(each, Mapping):
+            raise InputError(f"warm_start must hold parameters by name, as trial.params does, got {each!r:.100}")
+
+
 def checked_space(space: Callable[[Any], Any]) -> Callable[[Any], Hashable]:
     """``space``, or an InputError where it gives what cannot be a candidate, a UserFunctionError where it fails."""
 
     def checked(trial: Any) -> Hashable:
         try:
-            return hashable(space(trial))
+            candidate = space(trial)
+            found = hashable(candidate)
         except optuna.TrialPruned as error:
             raise InputError(
                 f"space must return a candidate, it raised TrialPruned({error}): exclude invalid candidates from the "
@@ -62,6 +75,9 @@ def checked_space(space: Callable[[Any], Any]) -> Callable[[Any], Hashable]:
             raise InputError(
                 f"space must return a candidate that is hashable or made of dicts, lists, sets and arrays: {error}"
             ) from None
+        if candidate is None:
+            raise InputError("space must return a candidate, got None")
+        return found
 
     checked.ordered = getattr(space, "ordered", None)  # type: ignore[attr-defined]  # which choices have an order
     return checked

@@ -22,7 +22,7 @@ from nas.execution.kept_processes import kept_processes
 from nas.execution.long_trainings import shielded_stages, trained_network
 from nas.pipeline.job import Job, prepare
 from nas.pipeline.planning import pays, plan_facts, planned, winner_pace, winner_recipe
-from nas.pipeline.run_folder import check_config, check_data, check_init, log, open_folder
+from nas.pipeline.run_folder import check_config, check_data, check_files, check_init, log, open_folder
 from nas.pipeline.search_phase import best_accuracy, check_feasible, chosen_network, searched_study
 from nas.pipeline.stage_plan import AUTO, baseline_of, int8_ladder, planned_stages, recipe_for, stage_names
 from nas.pipeline.teacher import prepare_teacher
@@ -65,6 +65,7 @@ def _run(config: str | Path | None, overrides: Mapping[str, Any]) -> Result:
         job = prepare(check_config(load_config(config, overrides)))
     with open_folder(job.config) as folder, kept_processes():
         check_data(folder, job.data)
+        check_files(folder, job.config)
         check_init(folder, job.init_facts)
         clock = Clock(folder / "plan.json", job.config.seconds, {}, started=began)
         with whole_work(clock.left):

@@ -12,16 +12,24 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from compress.atomic_files import read_json, write_json, write_text
 from compress.data.dataset import Dataset
+from compress.data.image_cache import chunk_size
 from hw_profiles.devices.machine import conditions
-from nas.config import load_config
-from nas.errors import InputError, user_input
+from nas.config import Config, load_config
+from nas.errors import InputError, NothingFitsError, user_input
 
 log = logging.getLogger("fitnas")
 _BEFORE_THE_CONFIG = ("run.lock", "env.json", "env.json.partial", "config.toml.partial")  # what a kill may leave
+_BEFORE_THE_WORK = (
+    "config.toml", "env.json", "data.json", "files.json", "init.json", "plan.json", "time_plan.json", "workers.json",
+    "clock.json", "run.log",
+)  # fmt: skip
+_GIVEN_FILES = ("device", "teacher", "init")  # settings that may name a file; a file of data is known by its images
+_MOST_HASHED = 5000  # images of a split
 FOLDERS_STUDY = "search"  # the name of the study in study.db
 RUN_SCHEMA = 3  # of everything that a run leaves in its folder; it rises when an earlier run cannot be resumed
 _PACKAGES = ("fitnas", "torch", "optuna", "timm", "onnx", "onnxruntime", "numpy")
@@ -86,16 +94,37 @@ def check_data(folder: Path, data: Dataset) -> None:
     """Refuse to resume a run with other images than it was started with.
 
     Raises:
-        InputError: labels, splits, sizes or the colours' statistics differ.
+        InputError: labels, splits, sizes, the colours' statistics or pixels of up to 5,000 images of a split differ.
     """
     path = folder / "data.json"
-    digest = data_digest(data)
+    mine = {"sha256": data_digest(data), "pixels": _pixel_digest(data)}
     if not path.is_file():
-        write_json(path, {"sha256": digest})
-    if read_json(path, "sha256")["sha256"] != digest:
+        write_json(path, mine)
+    kept = read_json(path, "sha256")
+    if any(kept.get(name, digest) != digest for name, digest in mine.items()):
         raise InputError(
             f"{folder} contains a run with different images, those in {data.name} have changed; choose another --out"
         )
+
+
+def check_files(folder: Path, config: Config) -> None:
+    """Refuse to resume a run whose device file, teacher or weights to start from have changed.
+
+    Raises:
+        InputError: with the name of the setting.
+    """
+    given = {name: Path(str(getattr(config, name))) for name in _GIVEN_FILES}
+    found = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in given.items() if file.is_file()}
+    path = folder / "files.json"
+    if not path.is_file():
+        write_json(path, found)
+    kept = read_json(path)
+    for name, digest in found.items():
+        if kept.get(name, digest) != digest:
+            raise InputError(
+                f"{folder} contains a run with a different {name}, the file {given[name]} has changed; "
+                "choose another --out"
+            )
 
 
 def check_init(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -123,9 +152,20 @@ def data_digest(data: Dataset) -> str:
     return digest.hexdigest()
 
 
+def _pixel_digest(data: Dataset) -> str:
+    digest = hashlib.sha256()
+    for split in data.distinct_splits:
+        chosen = np.unique(np.linspace(0, len(split) - 1, min(len(split), _MOST_HASHED)).astype(np.int64))
+        rows = chunk_size(split.images[:1].size)
+        for start in range(0, len(chosen), rows):
+            digest.update(split.images[chosen[start : start + rows]].tobytes())
+    return digest.hexdigest()
+
+
 @contextmanager
 def open_folder(config: FolderConfig, load: Callable[[Path], FolderConfig] = load_config) -> Iterator[Path]:
-    """The run's folder, locked; config.toml and env.json are written, and run.log is appended to.
+    """The run's folder, locked; config.toml and env.json are written, and run.log is appended to. A new folder in which
+    the work is refused before anything was done takes other settings again.
 
     Raises:
         InputError: another run is using the folder.
@@ -138,10 +178,11 @@ def open_folder(config: FolderConfig, load: Callable[[Path], FolderConfig] = loa
             lock.acquire()
     except Timeout:
         raise InputError(f"{folder} is in use by another run; wait for it to finish or choose another --out") from None
-    handler = None
+    handler, is_new = None, False
     try:
         check_config(config, load)
-        if not (folder / "config.toml").is_file():
+        is_new = not (folder / "config.toml").is_file()
+        if is_new:
             write_json(folder / "env.json", environment())
             write_text(folder / "config.toml", config.to_toml())
         handler = logging.FileHandler(folder / "run.log")
@@ -149,11 +190,22 @@ def open_folder(config: FolderConfig, load: Callable[[Path], FolderConfig] = loa
         log.addHandler(handler)
         log.setLevel(logging.INFO)
         yield folder
+    except (InputError, NothingFitsError):
+        if is_new:
+            _forget(folder)
+        raise
     finally:
         if handler is not None:
             log.removeHandler(handler)
             handler.close()
         lock.release()
+
+
+def _forget(folder: Path) -> None:
+    """Remove what is written before the work begins, unless there is more."""
+    if {path.name for path in folder.iterdir()} <= {*_BEFORE_THE_WORK, "run.lock"}:
+        for name in _BEFORE_THE_WORK:
+            (folder / name).unlink(missing_ok=True)
 
 
 def environment() -> dict[str, Any]:

@@ -11,16 +11,17 @@ import optuna
 
 from compress.atomic_files import write_text
 from compress.progress import Listener, progress, progress_to
+from hw_profiles.spelling_suggestions import check_known
 from hw_profiles.user_folders import cache_folder
 from nas.config import Config, load_config
 from nas.engine.pareto import pareto_front
-from nas.errors import user_input
+from nas.errors import InputError, user_input
 from nas.execution.kept_processes import kept_processes
 from nas.execution.worker_count import Layout
 from nas.execution.worker_processes import available_cores
 from nas.pipeline.job import Job, prepare
 from nas.pipeline.planning import planned_search
-from nas.pipeline.run_folder import check_config, check_data, check_init, open_folder
+from nas.pipeline.run_folder import check_config, check_data, check_files, check_init, open_folder
 from nas.pipeline.search_phase import check_feasible, chosen_network, search_candidates, searched_study
 from nas.pipeline.shared_study import check_record, device_of, download_init, read_record, recipe_of, record_of
 from nas.pipeline.time_budget import Clock
@@ -28,6 +29,10 @@ from nas.pipeline.time_plan import TimePlan
 from nas.results.trials_csv import trials_csv
 from nas.samplers.trial_attributes import COST, ENDED, started
 from search_spaces.arch import Arch
+
+_REQUIRED = ("storage", "data")
+_WORKER_SETTINGS = (*_REQUIRED, "workers", "artifacts", "executor", "address", "cpus", "gpus")
+"""Settings that each worker of a search has for itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,7 @@ def _search(config: str | Path | None, overrides: Mapping[str, Any]) -> NetworkS
         job = prepare(check_config(load_config(config, overrides)))
     with open_folder(job.config) as folder, kept_processes():
         check_data(folder, job.data)
+        check_files(folder, job.config)
         check_init(folder, job.init_facts)
         clock = Clock(folder / "plan.json", job.config.seconds, {"search": 1.0})
         check_feasible(job, folder)
@@ -104,7 +110,8 @@ def join_search(study_name: str, *, on_progress: Listener | None = None, **setti
     ``executor``, ``address``, ``cpus`` and ``gpus`` say how this machine works.
 
     Raises:
-        InputError: no such study, or it was created with other images or another search space.
+        InputError: a missing or unknown setting, no such study, or one that was created with other images or another
+            search space.
     """
     with progress_to(on_progress):
         return _join(study_name, settings)
@@ -112,7 +119,11 @@ def join_search(study_name: str, *, on_progress: Listener | None = None, **setti
 
 def _join(study_name: str, where: Mapping[str, Any]) -> optuna.Study:
     with user_input():
-        _, record = read_record(where["storage"], study_name)
+        for name in where:
+            check_known("unknown setting", name, _WORKER_SETTINGS)
+        if missing := [name for name in _REQUIRED if where.get(name) is None]:
+            raise InputError(f"join_search needs {' and '.join(_REQUIRED)}, {missing[0]} is missing")
+        _, record = read_record(str(where["storage"]), study_name)
         config = Config(**record["config"], study=study_name, **where)
         job = _job(config, record)
         layout = _layout(config)

@@ -17,6 +17,9 @@ from nas.config import Config, load_config, parse_assignment, quantity
         ("latency", "5ms", 5.0),
         ("latency", "0.5 ms", 0.5),
         ("latency", "250us", 0.25),
+        ("latency", ".5ms", 0.5),
+        ("latency", "1e-3s", 1.0),
+        ("latency", "2.5e+2us", 0.25),
         ("ram", "256kB", 256_000),
         ("ram", "1KiB", 1024),
         ("flash", "1MB", 1_000_000),
@@ -46,6 +49,9 @@ def test_quantities_have_units(name: str, text: str, value: float) -> None:
         ({"latency_from": "guessed"}, "latency_from must be one of auto, measured, estimated"),
         ({"train_epochs": 0}, "train_epochs must be above 0"),
         ({"seed": True}, "seed must be of type int"),
+        ({"train_epochs": 10**400}, "train_epochs must be above 0, got inf"),
+        ({"device": 5}, "device must be of type str, got 5"),
+        ({"data": "caf\udce9"}, r"data must be text that UTF-8 can hold, got 'caf\\udce9'"),
     ],
 )
 def test_mistakes_are_named(entries: dict[str, Any], said: str) -> None:
@@ -91,6 +97,17 @@ def test_a_config_is_what_it_wrote(data: str, tmp_path: Path) -> None:
 def test_configs_differ_by_name_but_not_by_folder() -> None:
     one, other = Config(trials=3, out="a"), Config(trials=4, out="b", latency="1ms")
     assert one.differing(other) == ["latency", "trials"]
+    assert not Config(data="photos/").differing(Config(data="photos"))
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('latency = "5ms"\n', encoding="utf-8-sig")
+    assert load_config(tmp_path / "c.toml").latency == "5ms"
+
+
+def test_a_folder_of_images_is_no_config(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="must be a TOML file, but it is a folder; images are given by --data"):
+        load_config(tmp_path)
 
 
 @pytest.mark.parametrize(("text", "said"), [("x = = 1", "config"), (None, "config file not found")])

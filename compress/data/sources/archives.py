@@ -115,7 +115,7 @@ class _Unpacking:
                     self._refuse(member.filename, "is a link or a device")
                 if member.flag_bits & 1:
                     self._refuse(member.filename, "is encrypted")
-                if not member.is_dir():
+                if not member.filename.replace("\\", "/").endswith("/"):
                     with self._checked(member.filename, member.file_size) as path:
                         if path is not None:
                             with archive.open(member) as source:

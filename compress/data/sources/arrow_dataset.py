@@ -17,6 +17,7 @@ from PIL import Image
 from compress.data.decoding import opened
 from compress.data.sources.folder_layout import check_inside, split_of
 from compress.data.sources.image_source import ImageSource, LabelledImages
+from compress.data.sources.left_out import LeftOut
 from hw_profiles.errors import InputError, short_reason
 
 _DICT, _INFO, _STATE = "dataset_dict.json", "dataset_info.json", "state.json"
@@ -30,7 +31,8 @@ def is_arrow_dataset(folder: Path) -> bool:
 
 def open_arrow_dataset(folder: Path) -> ImageSource:
     """The images and labels of a saved ``Dataset`` or ``DatasetDict``: its only column of images, and the one of
-    classes. Splits are called as those of folders are; others, such as ``unsupervised``, are refused.
+    classes. Splits are called as those of folders are; others, such as ``unsupervised``, are refused. One that has no
+    labels is left out.
 
     Raises:
         InputError: pyarrow is not installed, no such columns, images that lie in files elsewhere, or damaged files.
@@ -45,17 +47,17 @@ def open_arrow_dataset(folder: Path) -> ImageSource:
                 f"--data {folder}: splits must be train, validation and test, got {', '.join(map(str, names))}"
             )
         tables = {str(split): _table(folder, folder / name) for split, name in splits.items()}
-    features = _features(folder, tables["train"])
-    image = _only(folder, features, "Image")
-    label = _only(folder, features, "ClassLabel")
-    classes = tuple(map(str, features[label]["names"]))
-    parts = {
-        split: LabelledImages(
-            reader=_Rows(split, table.column(image)), labels=_labels(folder, split, table.column(label), len(classes))
-        )
-        for split, table in tables.items()
-    }
-    return ImageSource.of(parts, classes)
+    image, label, classes = _columns(folder, tables["train"])
+    left, parts = LeftOut(), dict[str, LabelledImages]()
+    for split, table in tables.items():
+        if split != "train" and _has_no_labels(table, label):
+            left.add(f"in the split {split}, which has no labels", len(table))
+            continue
+        if split != "train" and _columns(folder, table) != (image, label, classes):
+            raise InputError(f"--data {folder}: train and {split} must have the same columns and classes")
+        labels = _labels(folder, split, table.column(label), len(classes))
+        parts[split] = LabelledImages(reader=_Rows(split, table.column(image)), labels=labels)
+    return ImageSource.of(parts, classes, left)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,12 +113,25 @@ def _table(top: Path, folder: Path) -> Any:
     return pa.concat_tables(tables)
 
 
+def _columns(folder: Path, table: Any) -> tuple[str, str, tuple[str, ...]]:
+    """The columns of the images and of the classes, and the names of these."""
+    features = _features(folder, table)
+    image, label = (_only(folder, features, kind) for kind in ("Image", "ClassLabel"))
+    return image, label, tuple(map(str, features[label].get("names") or ()))
+
+
+def _has_no_labels(table: Any, label: str) -> bool:
+    """Whether a split is unlabeled: without that column, or with -1 or nothing in all of it, as test splits are."""
+    return label not in table.column_names or {*table.column(label).to_pylist()} <= {-1, None}
+
+
 def _features(folder: Path, table: Any) -> Mapping[str, Any]:
     try:
         features = json.loads((table.schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return {str(name): each for name, each in features.items() if isinstance(each, dict)}
+        known = {str(name): each for name, each in features.items() if isinstance(each, dict)}
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
         raise InputError(f"--data {folder}: its columns are not described") from None
+    return {name: each for name, each in known.items() if name in table.column_names}
 
 
 def _only(folder: Path, features: Mapping[str, Any], kind: str) -> str:

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from compress.data.decoding import as_text
 from compress.data.sources.left_out import LeftOut
 from hw_profiles.errors import InputError
 from hw_profiles.spelling_suggestions import did_you_mean
@@ -79,14 +80,14 @@ def visible_folders(folder: Path) -> list[str]:
 
 
 def class_folders(folder: Path) -> dict[str, Path]:
-    """The folders of classes by the names of these, whose accents are composed, as systems differ in that.
+    """The folders of classes by the names of these, as text, whose accents are composed, as systems differ in that.
 
     Raises:
         InputError: two folders have one name.
     """
     found: dict[str, Path] = {}
     for each in visible_folders(folder):
-        name = unicodedata.normalize("NFC", each)
+        name = unicodedata.normalize("NFC", as_text(each))
         if name in found:
             raise InputError(f"{folder}: has two folders called {name!r}, written in two ways; put them together")
         found[name] = folder / each
@@ -123,7 +124,8 @@ def split_folders(root: Path, left: LeftOut) -> dict[str, Path]:
     """The folder of each split that has folders of classes; ``{"train": root}`` where none has.
 
     Raises:
-        InputError: two folders of one split, splits without train, or folders of images beside the splits.
+        InputError: two folders of one split, splits without train or without classes, or folders of images beside the
+            splits.
     """
     names = visible_folders(root)
     with_classes = [name for name in names if split_of(name) and visible_folders(root / name)]
@@ -135,6 +137,7 @@ def split_folders(root: Path, left: LeftOut) -> dict[str, Path]:
         if of_split:
             found[split] = root / of_split[0]
     if not found:
+        _check_no_splits(root, names)
         return {"train": root}
     if "train" not in found:
         raise InputError(f"--data {root}: holds {' and '.join(with_classes)}/ with classes in it but no train/")
@@ -142,6 +145,16 @@ def split_folders(root: Path, left: LeftOut) -> dict[str, Path]:
     _leave_others(root, [name for name in names if name not in with_classes], left)
     known = visible_folders(found["train"])
     return {split: path for split, path in found.items() if split == "train" or not _has_no_classes(path, known, left)}
+
+
+def _check_no_splits(root: Path, names: Sequence[str]) -> None:
+    """Refuse folders of images that are called as splits are, also train2017 and val2017, in place of classes."""
+    called = {split_of(name.rstrip("0123456789_- ")) for name in names}
+    if "train" in called and None not in called and (len(called) > 1 or len(names) == 1):
+        raise InputError(
+            f"--data {root}: no classes, {' and '.join(f'{name}/' for name in names)} must hold one subfolder of "
+            "images per class, or a file labels.csv must list the images"
+        )
 
 
 def _has_no_classes(folder: Path, known: Sequence[str], left: LeftOut) -> bool:
@@ -220,7 +233,7 @@ def images_below(folder: Path, top: Path, left: LeftOut) -> Iterator[Path]:
                     left.add_kind("no file")
             elif entry.is_dir():
                 left.add("links to folders, which are not followed")
-            elif not (is_table(entry.name) and folder == top):
+            elif not (is_table(entry.name) and folder.resolve() == top):
                 left.add_kind(path.suffix)
 
 

@@ -31,10 +31,12 @@ def file_key(path: str) -> str:
 
 
 class FilesByName:
-    """The files of a folder, by their paths and where only one has it by their name, also without its suffix."""
+    """The files of a folder, by their paths from there or whole paths, and where only one has it by their name, also
+    without its suffix."""
 
-    def __init__(self, paths: Mapping[str, Path]) -> None:
+    def __init__(self, paths: Mapping[str, Path], folder: Path) -> None:
         self.paths = paths
+        self._tops = [file_key(each.as_posix()) + "/" for each in (folder.absolute(), folder.resolve())]
         self._named: dict[str, list[str]] = {}
         for key in paths:
             name = PurePosixPath(key)
@@ -47,6 +49,8 @@ class FilesByName:
         Raises:
             InputError: there is none, or several.
         """
+        for top in self._tops:
+            name = name.removeprefix(top)
         if name in self.paths:
             return name
         found = self._named.get(name, [])
@@ -72,7 +76,7 @@ def read_table(path: Path, value: str) -> dict[str, str]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline(_LARGEST)
             file.seek(0)
-            rows = csv.reader(file, delimiter=max(_DELIMITERS, key=first.count))
+            rows = csv.reader(file, delimiter=max(_DELIMITERS, key=first.count), skipinitialspace=True)
             header = next(rows, [])
             places = _places(path, header, value)
             for row in rows:
@@ -96,7 +100,7 @@ def has_column(path: Path, value: str) -> bool:
     """Whether the header of a table names a column of that ``value``."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         first = file.readline(_LARGEST)
-    header = next(csv.reader([first], delimiter=max(_DELIMITERS, key=first.count)), [])
+    header = next(csv.reader([first], delimiter=max(_DELIMITERS, key=first.count), skipinitialspace=True), [])
     return any(name.strip().casefold() in _COLUMNS[value] for name in header)
 
 

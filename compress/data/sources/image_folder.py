@@ -27,6 +27,7 @@ from hw_profiles.errors import InputError
 from hw_profiles.spelling_suggestions import did_you_mean
 
 _GROUPS, _LABELS = "groups.csv", "labels.csv"
+_LONGEST_NUMBER = 18  # digits
 
 Files = tuple[list[Path], NDArray[np.int64]]
 
@@ -99,38 +100,45 @@ def _by_table(root: Path, table: Path, left: LeftOut) -> tuple[dict[str, Files],
     """The files of ``labels.csv``, in the splits that a column of it says, or whose folders they all lie in."""
     top = root.resolve()
     check_inside(table, top)
-    files = {file_key(path.relative_to(root).as_posix()): path for path in images_below(root, top, left)}
+    found = images_below(root, top, left)
+    files = FilesByName({file_key(path.relative_to(root).as_posix()): path for path in found}, root)
     label_of = _by_file(table, "label", files)
-    left.add("without a row in labels.csv", len(files) - len(label_of))
+    if not label_of:
+        raise InputError(f"{table}: has no rows")
+    left.add("without a row in labels.csv", len(files.paths) - len(label_of))
     names = _in_order(set(label_of.values()))
     number = {name: i for i, name in enumerate(names)}
     if has_column(table, "split"):
         splits = _said_splits(table, files)
     else:
         splits = {file: split_of(file.split("/")[0]) if "/" in file else None for file in label_of}
-    if None in splits.values() or "train" not in splits.values():
-        splits = dict.fromkeys(label_of, "train")
+        if None in splits.values() or "train" not in splits.values():
+            splits = dict.fromkeys(label_of, "train")
     listed = {}
     for split in (name for name in SPLITS if name in splits.values()):
-        some = sorted((file for file in label_of if splits[file] == split), key=lambda file: files[file].parts)
+        some = sorted((file for file in label_of if splits[file] == split), key=lambda file: files.paths[file].parts)
         labels = np.array([number[label_of[file]] for file in some], np.int64)
-        listed[split] = [files[file] for file in some], labels
+        listed[split] = [files.paths[file] for file in some], labels
     return listed, names
 
 
-def _said_splits(table: Path, files: Mapping[str, Path]) -> dict[str, str | None]:
+def _said_splits(table: Path, files: FilesByName) -> dict[str, str | None]:
     said = _by_file(table, "split", files)
     for file, name in said.items():
         if split_of(name) is None:
             raise InputError(f"{table}: the split of {file!r} must be train, val or test, got {name!r:.80}")
-    return {file: split_of(name) for file, name in said.items()}
+    splits = {file: split_of(name) for file, name in said.items()}
+    if "train" not in splits.values():
+        found = ", ".join(sorted({*said.values()}))
+        raise InputError(f"{table}: the column of splits must say train for some images, got {found}")
+    return splits
 
 
-def _by_file(table: Path, value: str, files: Mapping[str, Path]) -> dict[str, str]:
+def _by_file(table: Path, value: str, files: FilesByName) -> dict[str, str]:
     """The value of each file of the folder that a table names."""
-    by_name, found = FilesByName(files), dict[str, str]()
+    found: dict[str, str] = {}
     for name, each in read_table(table, value).items():
-        key = by_name.key(table, name)
+        key = files.key(table, name)
         if key in found:
             raise InputError(f"{table}: {key!r} has two rows, one of them as {name!r}")
         found[key] = each
@@ -140,10 +148,10 @@ def _by_file(table: Path, value: str, files: Mapping[str, Path]) -> dict[str, st
 def _in_order(names: set[str]) -> list[str]:
     """Sorted, whole numbers by their value.
 
-    >>> _in_order({"10", "9"}), _in_order({"b10", "b9"})
-    (['9', '10'], ['b10', 'b9'])
+    >>> _in_order({"10", "9"}), _in_order({"b10", "b9"}), _in_order({"1" * 5000, "2"})[1]
+    (['9', '10'], ['b10', 'b9'], '2')
     """
-    numbers = all(name.isdecimal() for name in names)
+    numbers = all(name.isdecimal() and len(name) <= _LONGEST_NUMBER for name in names)
     return sorted(names, key=lambda name: (int(name), name)) if numbers else sorted(names)
 
 
@@ -154,7 +162,7 @@ def _groups(root: Path, reader: Mapping[str, ImageFileReader]) -> dict[str, NDAr
         return {}
     check_inside(path, root.resolve())
     files = {split: [file_key(some.name(i)) for i in range(len(some))] for split, some in reader.items()}
-    known = {file: path for names in files.values() for file in names}
+    known = FilesByName({file: path for names in files.values() for file in names}, root)
     group_of = _by_file(path, "group", known)
     numbers = {group: i for i, group in enumerate(dict.fromkeys(group_of.values()))}
     where: dict[str, str] = {}

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from compress.data.decoding import as_text
+
 log = logging.getLogger("fitnas")
 
 _KINDS_LISTED = 5
@@ -33,7 +35,7 @@ class LeftOut:
 
     def add_kind(self, suffix: str) -> None:
         """Count a file of which nothing can read an image."""
-        self.kinds[suffix.lower()[:12] or "no suffix"] += 1
+        self.kinds[as_text(suffix.lower())[:12] or "no suffix"] += 1
 
     @property
     def counts(self) -> Mapping[str, int]:

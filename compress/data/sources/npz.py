@@ -18,6 +18,7 @@ from compress.data.sources.label_arrays import label_vector
 from hw_profiles.errors import InputError, short_reason
 
 _WANTED = ("x_train", "y_train", "x_test", "y_test")
+_VALIDATION = ("x_val", "y_val")
 _LARGEST_NPZ = 16 * 1024**3
 _DIGITS_SIDE = 32
 
@@ -38,22 +39,25 @@ def open_digits() -> ImageSource:
 
 
 def open_npz(path: Path) -> ImageSource:
-    """The arrays x_train, y_train, x_test and y_test of an .npz file: images uint8 (N, H, W) or (N, H, W, 1 or 3),
-    labels as :func:`compress.data.sources.label_arrays.label_vector` takes them.
+    """The arrays x_train, y_train, x_test and y_test of an .npz file, and x_val and y_val where it has them: images
+    uint8 (N, H, W) or (N, H, W, 1 or 3), labels as :func:`compress.data.sources.label_arrays.label_vector` takes them.
 
     Raises:
         InputError: not such a file, or an array that is missing, of another type or shape, or too large.
     """
-    arrays = _arrays(path)
-    x = {split: _images(path, f"x_{split}", arrays[f"x_{split}"]) for split in ("train", "test")}
-    if x["train"].shape[1:] != x["test"].shape[1:]:
-        raise InputError(f"{path}: the images of x_train are {x['train'].shape[1:]}, of x_test {x['test'].shape[1:]}")
+    arrays = _arrays(path, [*_WANTED, *(_VALIDATION if {*_VALIDATION} & {*_names(path)} else ())])
+    x = {name[2:]: _images(path, name, arrays[name]) for name in arrays if name.startswith("x_")}
     y = {split: label_vector(arrays[f"y_{split}"], len(x[split]), f"{path}: y_{split}") for split in x}
-    classes, train = np.unique(y["train"], return_inverse=True)
-    unknown = np.setdiff1d(y["test"], classes)
-    if len(unknown):
-        raise InputError(f"{path}: the class {unknown[0]} of y_test has no images in x_train")
-    labels = {"train": train.astype(np.int64), "test": np.searchsorted(classes, y["test"]).astype(np.int64)}
+    classes = np.unique(y["train"])
+    for split in x:
+        if x[split].shape[1:] != x["train"].shape[1:]:
+            raise InputError(
+                f"{path}: the images of x_train are {x['train'].shape[1:]}, of x_{split} {x[split].shape[1:]}"
+            )
+        unknown = np.setdiff1d(y[split], classes)
+        if len(unknown):
+            raise InputError(f"{path}: the class {unknown[0]} of y_{split} has no images in x_train")
+    labels = {split: np.searchsorted(classes, y[split]).astype(np.int64) for split in x}
     parts = {split: LabelledImages(reader=ImageArrayReader(x[split], split), labels=labels[split]) for split in x}
     _, height, width, channels = x["train"].shape
     return ImageSource(parts=parts, class_names=tuple(map(str, classes)), channels=channels, size=(height, width))
@@ -65,15 +69,19 @@ def open_inputs(path: Path) -> dict[str, NDArray[Any]] | None:
     Raises:
         InputError: not such a file, or arrays that are too large or of no numbers.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [entry.filename.removesuffix(".npy") for entry in archive.infolist()]
-    except (zipfile.BadZipFile, OSError) as error:
-        raise InputError(f"{path}: not an .npz file ({error})") from None
+    names = _names(path)
     return None if _WANTED[0] in names or not names else _arrays(path, names)
 
 
-def _arrays(path: Path, names: Sequence[str] = _WANTED) -> dict[str, NDArray[Any]]:
+def _names(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [entry.filename.removesuffix(".npy") for entry in archive.infolist()]
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InputError(f"{path}: not an .npz file ({error})") from None
+
+
+def _arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(path) as archive:
             _check_headers(path, archive, names)

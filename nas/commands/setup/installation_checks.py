@@ -153,7 +153,7 @@ def _free(name: str, free: float, least: float, found: str, advice: str) -> Chec
 def _cache() -> Check:
     folder = cache_folder()
     nearest = next(each for each in (folder, *folder.parents) if each.exists())
-    if not os.access(nearest, os.W_OK):
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
         return Check(
             name="cache folder", state=State.FAILED, found=f"{nearest} cannot be written",
             advice="set XDG_CACHE_HOME to a writable folder",

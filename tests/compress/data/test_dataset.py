@@ -53,6 +53,17 @@ def test_digits_are_all_there_once_and_stratified() -> None:
     assert data.train.images.shape[1:] == (32, 32, 1)
 
 
+def test_a_folder_that_is_called_digits_is_not_taken_for_the_digits_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_folder(tmp_path / "digits")
+    monkeypatch.chdir(tmp_path)
+    assert load_data("./digits").num_classes == 3
+    assert not caplog.messages
+    assert load_data("digits").num_classes == 10
+    assert "the built-in dataset is used; for what is called so here, use ./digits" in caplog.text
+
+
 def test_the_seed_decides_the_splits() -> None:
     one, same, other = (load_data("digits", seed=s) for s in (0, 0, 1))
     assert np.array_equal(one.test.images, same.test.images)
@@ -115,6 +126,25 @@ def test_npz_files_are_read(tmp_path: Path) -> None:
     assert data.preprocessing.input_shape == (1, 9, 7)
     assert set(data.train.labels) == {0, 1}
     assert load_data(str(tmp_path / "d.npz"), size=8).test.images.shape == (4, 8, 8, 1)
+
+
+def test_validation_images_of_an_npz_file_are_used(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (40, 9, 7), dtype=np.uint8)
+    y = np.tile([3, 8], 20)
+    arrays = {"x_train": x, "y_train": y, "x_test": x[:4], "y_test": y[:4], "x_val": x[4:10]}
+    np.savez(tmp_path / "d.NPZ.npz", **arrays, y_val=y[4:10])
+    (tmp_path / "d.NPZ.npz").rename(tmp_path / "d.NPZ")
+    data = load_data(str(tmp_path / "d.NPZ"))
+    assert np.array_equal(data.val.images[..., 0], x[4:10])
+    assert (len(data.train), len(data.test)) == (40, 4)
+    for changes, said in (
+        ({}, "missing: y_val"),
+        ({"y_val": np.full(6, 5)}, "the class 5 of y_val has no images in x_train"),
+        ({"x_val": x[:6, :2], "y_val": y[:6]}, r"the images of x_train are \(9, 7, 1\), of x_val \(2, 7, 1\)"),
+    ):
+        np.savez(tmp_path / "e.npz", **arrays | changes)
+        with pytest.raises(ValueError, match=said):
+            load_data(str(tmp_path / "e.npz"))
 
 
 def test_facts_count_the_images_of_each_class(tmp_path: Path) -> None:

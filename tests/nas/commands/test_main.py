@@ -67,6 +67,37 @@ def test_an_error_names_the_option_as_it_is_typed(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("run --latancy=5ms", "--latancy=5ms; did you mean '--latency'? See `nas run --help`"),
+        ("run --train-epochs=5", "--train-epochs=5; use --set train_epochs=VALUE; see `nas run --help`"),
+        (
+            "devices measure --thread-count 2",
+            "--thread-count 2; did you mean '--threads'? See `nas devices measure --help`",
+        ),
+        ("profile resnet8 resnet9", "resnet9; see `nas profile --help`"),
+    ],
+)
+def test_an_option_that_is_unknown_is_answered_with_one_that_exists(
+    arguments: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments.split())
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"nas: error: unrecognized arguments: {said}\n"
+
+
+@pytest.mark.parametrize(("arguments", "meant"), [("rnu", "run"), ("devices mesure", "measure"), ("nonsense", None)])
+def test_a_command_that_is_unknown_is_answered_with_the_nearest(
+    arguments: str, meant: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments.split())
+    assert ended.value.code == 2
+    assert (f"; did you mean '{meant}'? See `nas" in capsys.readouterr().err) is (meant is not None)
+
+
+@pytest.mark.parametrize(
     ("raised", "expected"), [(InputError("wrong"), 2), (ValueError("a bug"), ValueError), (KeyError("a bug"), KeyError)]
 )
 def test_only_wrong_input_is_exit_code_2(

@@ -135,6 +135,17 @@ def test_doctor_fails_where_packages_do(monkeypatch: pytest.MonkeyPatch, capsys:
     assert "pip install 'fitnas[ray]'" in found["extra ray"]["advice"]
 
 
+def test_doctor_fails_where_the_cache_folder_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretend(monkeypatch)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    code, found = found_by_doctor(capsys)
+    assert code == 1
+    assert found["cache folder"]["found"] == f"{tmp_path / 'file'} cannot be written"
+
+
 def crash(channels_last: bool) -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 

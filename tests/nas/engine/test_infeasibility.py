@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 from nas.engine.infeasibility import Infeasibility
@@ -27,3 +28,18 @@ def test_what_is_enough_is_told_as_options_of_the_command_line() -> None:
     other = Infeasibility({"latency_ms": 1.0, "size": 5})
     other.add({"latency_ms": 2.5, "size": 6})
     assert "--" not in other.explain()  # a limit that no option has
+
+
+def test_infinite_costs_are_no_change_that_would_work() -> None:
+    """A cost function may say so that a candidate is impossible."""
+    found = Infeasibility({"flash_bytes": 1000, "latency_ms": 1})
+    found.add({"flash_bytes": math.inf, "latency_ms": 0.5})
+    found.add({"flash_bytes": math.inf, "latency_ms": math.inf})
+    assert found.explain() == (
+        "2 candidates were checked; the binding limit is weight size (at most 1,000 bytes); the smallest value found was "
+        "inf bytes; the smallest value found for latency was 0.5 ms (at most 1 ms)"
+    )
+    found.add({"flash_bytes": 3000, "latency_ms": 0.5})
+    assert found.explain().endswith(
+        "the smallest change of one limit that would work: weight size at most 3,000 bytes (--flash 3000B)"
+    )

@@ -495,6 +495,7 @@ def test_a_space_may_write_into_its_trial() -> None:
     [
         (optuna.samplers.RandomSampler(seed=1), "instance"),
         (lambda seed: optuna.samplers.RandomSampler(seed), "factory"),
+        (optuna.samplers.TPESampler, "class"),
     ],
 )
 def test_other_samplers_are_taken(sampler: Any, name: str) -> None:
@@ -512,6 +513,13 @@ def test_timeout_ends_a_search() -> None:
     ("changes", "said"),
     [
         ({"objectives": ("latency_ms",)}, "objectives must include 'accuracy'"),
+        ({"objectives": "accuracy"}, "objectives must .* be a list of distinct names, got 'accuracy'"),
+        ({"objectives": ("accuracy", "accuracy")}, "objectives must .* be a list of distinct names"),
+        ({"objectives": ("accuracy", ["size"])}, "objectives must .* be a list of distinct names"),
+        ({"objectives": None}, "objectives must .* be a list of distinct names, got None"),
+        ({"warm_start": None}, "warm_start must be a list of parameters by name, got None"),
+        ({"warm_start": [optuna.trial.create_trial(value=1.0)]}, "warm_start must hold .*, got FrozenTrial"),
+        ({"on_trial": 5}, "on_trial must be a function, got 5"),
         ({"objectives": ("accuracy", "weight")}, "cost must return 'weight'"),
         ({"budget": {"weight": 1}}, "cost must return 'weight'"),
         ({"budget": {"size": True}}, "budget 'size' must be a number above 0, got True"),
@@ -558,6 +566,8 @@ def test_spaces_that_give_no_candidate_are_refused() -> None:
 
     with pytest.raises(ValueError, match=r"it raised TrialPruned\(no such block\)"):
         nas.search(prunes, Evaluation(), cost=cost, n_trials=2)
+    with pytest.raises(ValueError, match="space must return a candidate, got None"):
+        nas.search(lambda trial: (trial.suggest_int("x", 0, 9), None)[1], Evaluation(), cost=cost, n_trials=2)
     with pytest.raises(
         ValueError, match="hashable or made of dicts, lists, sets and arrays: unhashable type: 'bytearray'"
     ):
@@ -585,6 +595,14 @@ def test_the_sampler_learns_which_choices_a_space_orders() -> None:
 def test_candidates_need_a_study_of_ours() -> None:
     with pytest.raises(ValueError, match=r"one that nas.search returned"):
         nas.candidate(optuna.create_study(), optuna.trial.create_trial(value=1.0))
+
+
+def test_winners_and_fronts_are_those_of_a_search_and_of_its_costs() -> None:
+    with pytest.raises(ValueError, match=r"was not made by nas\.search"):
+        nas.winner(optuna.create_study())
+    study = nas.search(space, Evaluation(), cost=cost, n_trials=2)
+    with pytest.raises(ValueError, match=r"pareto_front: unknown cost 'sise'; did you mean 'size'\? \(valid: size"):
+        nas.pareto_front(study, "sise")
 
 
 def test_what_the_space_raises_is_named_as_its_own() -> None:

@@ -411,6 +411,8 @@ def test_nothing_that_fits_is_exit_code_3_with_the_reason(tmp_path: Path, capsys
     said = one_line(capsys)
     assert "the binding limit is latency (at most 0.001 ms); the smallest value found was" in said
     assert "the smallest change of one limit that would work: latency at most" in said
+    arguments[-3] = "0.002ms"
+    assert main(arguments) == 3  # the folder takes another limit
 
 
 def test_a_full_disk_keeps_the_folder_and_says_how_to_go_on(

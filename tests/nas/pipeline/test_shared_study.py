@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -171,6 +172,20 @@ def test_a_study_of_another_program_says_nothing_to_a_worker(
     optuna.create_study(storage=open_storage(address), study_name="search", direction="maximize")
     assert main(["worker", "search", "--storage", address, "--data", "digits"]) == 2
     assert "was not made by `nas search --storage`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"storage": "s.db"}, "join_search needs storage and data, data is missing"),
+        ({"data": "digits"}, "join_search needs storage and data, storage is missing"),
+        ({"storage": "s.db", "data": "digits", "seed": 1}, r"unknown setting 'seed'.*\(valid: storage, data, workers"),
+        ({"storage": Path("nowhere.db"), "data": "digits"}, "--storage nowhere.db: file not found"),
+    ],
+)
+def test_a_worker_is_told_which_settings_it_needs(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        search_alone.join_search("search", **settings)
 
 
 @pytest.mark.slow

@@ -80,6 +80,13 @@ def test_an_archive_is_read_as_its_folder_is(tmp_path: Path, kind: str) -> None:
     assert [path.stat().st_size for path in texts] == [0]
 
 
+def test_a_zip_may_part_names_as_windows_does(tmp_path: Path) -> None:
+    files = {"photos\\train\\cat\\": b""} | {name.replace("/", "\\"): data for name, data in members().items()}
+    data = load_data(write_zip(tmp_path / "d.zip", files))
+    assert data.preprocessing.class_names == ("cat", "dog")
+    assert len(data.train) + len(data.val) + len(data.test) == 16
+
+
 def test_an_archive_is_unpacked_once_and_again_where_it_changed(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "a.zip", members())
     folder = archives.unpacked(path)

@@ -45,7 +45,8 @@ def write(pa: Any, folder: Path, count: int, start: int = 0, **changes: Any) -> 
     names = [f"data-0000{k}-of-00002.arrow" for k in range(2)]
     for k, name in enumerate(names):
         table = pa.table([rows[k::2], labels[k::2]], schema=schema)
-        with pa.OSFile(str(folder / name), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        table = table.select(changes.get("columns", ["image", "label"]))
+        with pa.OSFile(str(folder / name), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
     (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name} for name in names]}))
     (folder / "dataset_info.json").write_text("{}")
@@ -67,6 +68,32 @@ def test_its_splits_are_kept(pa: Any, tmp_path: Path) -> None:
     (tmp_path / "dataset_dict.json").write_text(json.dumps({"splits": ["train", "validation", "test"]}))
     data = load_data(tmp_path)
     assert [len(split) for split in (data.train, data.val, data.test)] == [20, 6, 4]
+
+
+def write_dict(pa: Any, folder: Path, **of_split: dict[str, Any]) -> Path:
+    for i, (name, changes) in enumerate(of_split.items()):
+        write(pa, folder / name, 12, 100 * i, **changes)
+    (folder / "dataset_dict.json").write_text(json.dumps({"splits": list(of_split)}))
+    return folder
+
+
+@pytest.mark.parametrize("labels", [[-1] * 12, [None] * 12])
+def test_a_split_without_labels_is_left_out_and_said(pa: Any, labels: list[int | None], tmp_path: Path) -> None:
+    data = load_data(write_dict(pa, tmp_path / "d", train={}, test={"labels": labels}))
+    assert len(data.train) + len(data.val) + len(data.test) == 12
+    assert data.facts["left_out"] == {"in the split test, which has no labels": 12}
+    data = load_data(write_dict(pa, tmp_path / "without", train={}, test={"columns": ["image"]}))
+    assert data.facts["left_out"] == {"in the split test, which has no labels": 12}
+
+
+def test_splits_whose_classes_or_columns_differ_are_refused(pa: Any, tmp_path: Path) -> None:
+    other = {"features": features(["dog", "cat"])}
+    with pytest.raises(ValueError, match="train and test must have the same columns and classes"):
+        load_data(write_dict(pa, tmp_path / "order", train={}, test=other))
+    with pytest.raises(ValueError, match="one column of type Image is needed, got none"):
+        load_data(write_dict(pa, tmp_path / "no_images", train={}, test={"columns": ["label"]}))
+    with pytest.raises(ValueError, match="one column of type ClassLabel is needed, got none"):
+        load_data(write(pa, tmp_path / "no_labels", 8, columns=["image"]))
 
 
 def test_what_is_no_such_data_set_is_named(pa: Any, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import struct
 import unicodedata
 import zlib
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image, features
 
 from compress.data.dataset import Dataset, load_data
+from compress.networks.calibration_data import calibration_dataset
 
 
 def picture(seed: int, side: int = 8) -> Image.Image:
@@ -51,9 +53,9 @@ def test_two_folders_of_one_split_are_refused(tmp_path: Path) -> None:
         load_data(tmp_path)
 
 
-def test_a_class_may_be_called_as_a_split_is(tmp_path: Path) -> None:
-    data = load_data(write(tmp_path, classes=("bus", "train")))
-    assert data.preprocessing.class_names == ("bus", "train")
+@pytest.mark.parametrize("names", [("bus", "train"), ("test 1", "test 2"), ("train_1", "train_2")])
+def test_a_class_may_be_called_as_a_split_is(names: tuple[str, str], tmp_path: Path) -> None:
+    assert load_data(write(tmp_path, classes=names)).preprocessing.class_names == names
 
 
 @pytest.mark.parametrize("inside", ["", "test", "unknown"])
@@ -301,6 +303,7 @@ def test_a_table_may_say_the_splits(tmp_path: Path) -> None:
         "Filename;Class\n{};{}\n",
         "image_path\tcategory\twidth\n{}\t{}\t8\n",
         '"label","file"\n"{1}","{0}"\n',
+        '"label", "file"\n"{1}", "{0}"\n',
     ],
 )
 def test_tables_come_as_programs_write_them(tmp_path: Path, text: str) -> None:
@@ -332,6 +335,8 @@ def test_tables_come_as_programs_write_them(tmp_path: Path, text: str) -> None:
         ("file,label\n../x.png,a\n", "'../x.png' is not an image in this folder"),
         ("file,label\n0.png,a\n0.png,b\n", "'0.png' has two rows"),
         ("file,label\n0.png,a\n1.png,a\n", r"at least two classes are needed, got 1 \(a\)"),
+        ("file,label\n", "labels.csv: has no rows"),
+        ("file,label,split\n0.png,a,val\n1.png,b,test\n", "must say train for some images, got test, val"),
     ],
 )
 def test_wrong_tables_of_labels_are_named(tmp_path: Path, text: str, said: str) -> None:
@@ -340,3 +345,48 @@ def test_wrong_tables_of_labels_are_named(tmp_path: Path, text: str, said: str) 
     (tmp_path / "labels.csv").write_text(text)
     with pytest.raises(ValueError, match=said):
         load_data(tmp_path)
+
+
+def test_a_table_may_name_whole_paths(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    (folder / "images").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(folder)
+    rows = []
+    for i in range(8):
+        picture(i).save(folder / "images" / f"{i}.png")
+        rows.append((f"{tmp_path / ('photos', 'link')[i % 2]}/images/{i}.png", "ab"[i // 4]))
+    write_labels(folder, rows)
+    assert sum(sizes(load_data(tmp_path / "link"))) == 8
+    with pytest.raises(ValueError, match=r"link/images/1\.png' is not an image in this folder"):
+        load_data(folder)
+
+
+def test_a_table_is_no_file_that_was_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos").mkdir()
+    for i in range(8):
+        picture(i).save(tmp_path / "photos" / f"{i}.png")
+    write_labels(tmp_path / "photos", [(f"{i}.png", "ab"[i // 4]) for i in range(8)])
+    monkeypatch.chdir(tmp_path)
+    assert load_data("photos").facts["left_out"] == {}
+
+
+@pytest.mark.parametrize("names", [("Test", "train"), ("train2017", "val2017"), ("train",)])
+def test_splits_without_classes_are_no_classes(names: Sequence[str], tmp_path: Path) -> None:
+    write(tmp_path, classes=names)
+    said = rf"no classes, {'/ and '.join(names)}/ must hold one subfolder of images per class"
+    with pytest.raises(ValueError, match=said):
+        load_data(tmp_path)
+    assert not calibration_dataset(str(tmp_path)).train.is_labelled
+
+
+def test_names_that_are_no_utf8_can_be_written(tmp_path: Path) -> None:
+    for name in (b"caf\xe9", b"bar"):
+        folder = tmp_path / os.fsdecode(name)
+        folder.mkdir()
+        for i in range(6):
+            picture(i + len(name)).save(folder / os.fsdecode(b"\xff%d.png" % i))
+        (folder / os.fsdecode(b"notes.\xe9")).touch()
+    data = load_data(tmp_path)
+    assert data.preprocessing.class_names == ("bar", "caf\ufffd")
+    assert sorted(data.test_names)[0].startswith("bar/\ufffd")
+    assert data.facts["left_out"] == {"of other kinds (.\ufffd 2)": 2}
