@@ -73,8 +73,9 @@ class _Rewriter:
         """The nodes in its place."""
         if node.op_type == "BatchNormalization" and node.output[0] in self.folded:
             return []
-        values = [self._value(name) for name in node.input[1:] if name]
-        if node.op_type != "ConvTranspose" or any(each is None for each in values) or values[0].ndim != 4:
+        known = [self._value(name) for name in node.input[1:] if name]
+        values = [each for each in known if each is not None]
+        if node.op_type != "ConvTranspose" or len(values) < len(known) or values[0].ndim != 4:
             return [node]
         said = {each.name: helper.get_attribute_value(each) for each in node.attribute}
         window = _window(said, values[0].shape[2:])
