@@ -12,7 +12,7 @@ from blocks.spec import BlockSpec, same_padding
 
 
 class ConvNormAct(nn.Module):
-    """Convolution without bias, batch normalisation, activation: (N, C_in, H, W) -> (N, C_out, H / stride, W / stride).
+    """Convolution without bias, batch normalization, activation: (N, C_in, H, W) -> (N, C_out, H / stride, W / stride).
 
     >>> import torch
     >>> ConvNormAct(3, 8, stride=2)(torch.zeros(1, 3, 32, 32)).shape

@@ -73,7 +73,7 @@ def quantize(
         precision: one of
 
             - ``"int8"``: weights and activations (:class:`compress.Quantize`). If neither ``precision`` nor ``config``
-              is given and labelled images show that more than a point of accuracy is lost, ``"mixed"`` follows.
+              is given and labeled images show that more than a point of accuracy is lost, ``"mixed"`` follows.
             - ``"qat"``: the same with quantization-aware training (:class:`compress.QuantizeAware`); for an Arch, or a
               module of convolutions, activations, sums and pools.
             - ``"mixed"``: like int8, but the most sensitive layers stay in float (:class:`compress.MixedPrecision`); as
@@ -134,7 +134,7 @@ def prune(
 
     Args:
         model: a torch module, an Arch, an Artifact, or a timm model name.
-        data: labelled images, see :func:`compress.load_data`.
+        data: labeled images, see :func:`compress.load_data`.
         config: more options, see :class:`Prune`.
         device: name of the target device.
         latency_ms: limit on the latency in milliseconds.
@@ -168,7 +168,7 @@ def distill(
 
     Args:
         model: the student: a torch module, an Arch, an Artifact, or a timm model name.
-        data: labelled images, see :func:`compress.load_data`.
+        data: labeled images, see :func:`compress.load_data`.
         config: method and training options, see :class:`Distill`.
         teacher: any model with the same classes, a function from pixels (N, C, H, W) between 0 and 1 to logits, or a
             list of these (averaged with equal weight). ``Distill(method="self")`` needs no teacher.
@@ -199,7 +199,7 @@ def sparsify(
 
     Args:
         model: a torch module, an Arch, an Artifact, a timm model name, or, without training, the path of an ONNX file.
-        data: labelled images for training. Without ``data``, the weights of smallest magnitude are removed in one shot.
+        data: labeled images for training. Without ``data``, the weights of smallest magnitude are removed in one shot.
         config: more options, see :class:`Sparsify`.
         amount: fraction of the weights to set to zero (default 0.8), also by layer.
         seed: random seed of the splits and of training.
@@ -238,7 +238,7 @@ def cluster(
 
     Args:
         model: a torch module, an Arch, an Artifact, a timm model name, or, without training, the path of an ONNX file.
-        data: labelled images with which the shared values are fine-tuned; without ``data`` nothing is trained.
+        data: labeled images with which the shared values are fine-tuned; without ``data`` nothing is trained.
         config: more options, see :class:`Cluster`.
         clusters: number of values per layer (default 16), also by layer.
         seed: random seed of the splits and of training.
@@ -334,10 +334,10 @@ def _told(done: Artifact, stage: Precision, context: Context) -> Artifact:
 
 
 def _mixed_where_it_loses(artifact: Artifact, done: Artifact, context: Context) -> Artifact:
-    """What loses most in float, where the whole in int8 loses more on labelled images that it was not calibrated on
+    """What loses most in float, where the whole in int8 loses more on labeled images that it was not calibrated on
     than is allowed."""
     points_lost = done.metrics["quantization"]["points_lost"]
-    if not context.data.train.is_labelled or points_lost <= context.max_accuracy_drop:
+    if not context.data.train.is_labeled or points_lost <= context.max_accuracy_drop:
         return done
     return MixedPrecision()(artifact if done.quantization is None else done, context)
 
@@ -397,7 +397,7 @@ def _judged(before: Artifact, after: Artifact, context: Context) -> Artifact:
     one, other = (next(iter(each.values())) for each in (outputs, changed))
     if tells_classes(one):
         found["val_same_class"] = float(np.mean(one.argmax(1) == other.argmax(1)))
-    if split.is_labelled:
+    if split.is_labeled:
         found["val_accuracy_before"] = accuracy(one.argmax(1), split)
         found["val_accuracy"] = accuracy(other.argmax(1), split)
     ratios = {

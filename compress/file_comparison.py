@@ -48,7 +48,7 @@ class Comparison:
 
     ``layers`` are the tensors of equal name and shape in the order in which the first file makes them, and
     ``diverges_at`` the first whose error is above ``threshold``, None where none is. They are taken without the
-    runtime's optimisations, which would leave most of them out.
+    runtime's optimizations, which would leave most of them out.
     """
 
     images: int
@@ -108,7 +108,7 @@ def compare_files(one: bytes, other: bytes, data: Dataset, *, threshold: float =
         measured.add(feeds)
     outputs, predictions = measured.outputs(), measured.predictions()
     right = None
-    if predictions is not None and data.test.is_labelled:
+    if predictions is not None and data.test.is_labeled:
         test = Split(data.test.images[:count], data.test.labels[:count])
         right = (accuracy(predictions[0], test), accuracy(predictions[1], test))
     first = next(iter(outputs.values()))

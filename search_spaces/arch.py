@@ -98,7 +98,7 @@ class Arch:
         return " | ".join([*parts, f"{self.num_classes} classes"])
 
     def workload(self) -> Workload:
-        """The operations, batch normalisation folded; an InputError where the input is too small for the strides."""
+        """The operations, batch normalization folded; an InputError where the input is too small for the strides."""
         builder = WorkloadBuilder("input", (1, *self.input_shape))
         x = "input"
         for name, spec in self.blocks():

@@ -15,7 +15,7 @@ from search_spaces.trained_weights.slicing import sliced_weights
 class Classifier(nn.Module):
     """Stem, stages, head, global mean unless the head pools, linear.
 
-    (N, C, H, W) normalised images -> (N, num_classes) logits.
+    (N, C, H, W) normalized images -> (N, num_classes) logits.
     """
 
     def __init__(self, arch: Arch) -> None:
@@ -32,7 +32,7 @@ class Classifier(nn.Module):
         self.classifier = nn.Linear(arch.features, arch.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a batch of normalised images."""
+        """Logits of a batch of normalized images."""
         features = self.head(self.stages(self.stem(x)))
         if not self.head_pools:
             features = nn.functional.adaptive_avg_pool2d(features, 1)

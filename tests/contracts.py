@@ -43,7 +43,7 @@ def assert_same_workload(one: Workload, other: Workload) -> None:
 
 
 def with_random_statistics(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Batch normalisation that does something, so that folding it is seen."""
+    """Batch normalization that does something, so that folding it is seen."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):

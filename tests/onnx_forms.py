@@ -64,15 +64,15 @@ def halves() -> onnx.ModelProto:
     return model([*casts, *BODY], {f"{name}h": value.astype(np.float16) for name, value in WEIGHTS.items()})
 
 
-def standardised() -> onnx.ModelProto:
+def standardized() -> onnx.ModelProto:
     """Weights of mean 0 and variance 1, worked out in the graph from the raw ones."""
     first = [
         Node("ReduceMean", ["raw"], ["mean"], axes=[1, 2, 3]),
-        Node("Sub", ["raw", "mean"], ["centred"]),
-        Node("Mul", ["centred", "centred"], ["squares"]),
+        Node("Sub", ["raw", "mean"], ["centered"]),
+        Node("Mul", ["centered", "centered"], ["squares"]),
         Node("ReduceMean", ["squares"], ["variance"], axes=[1, 2, 3]),
         Node("Sqrt", ["variance"], ["deviation"]),
-        Node("Div", ["centred", "deviation"], ["w"]),
+        Node("Div", ["centered", "deviation"], ["w"]),
     ]
     return model([*first, *BODY], {**{n: v for n, v in WEIGHTS.items() if n != "w"}, "raw": WEIGHTS["w"]})
 
@@ -151,7 +151,7 @@ FORMS: dict[str, Callable[[], onnx.ModelProto]] = {
     "inputs with a value, IR 3": lambda: inputs_with_values(3),
     "inputs with a value, IR 8": lambda: inputs_with_values(8),
     "float16 and Cast": halves,
-    "standardised weights": standardised,
+    "standardized weights": standardized,
     "axes as initializer": axes_as_initializer,
     "what nobody reads": unused,
     "a shape from the input": shape_from_input,

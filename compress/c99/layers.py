@@ -219,7 +219,7 @@ class Product:
 class Normalize:
     """Each row of ``count`` numbers without its mean and by its standard deviation, times ``factor`` plus ``shift``.
 
-    ``inner`` neighbours have the same factor and shift; they begin again after the last one. Of the integers of a row,
+    ``inner`` neighbors have the same factor and shift; they begin again after the last one. Of the integers of a row,
     with their sum and the sum of their squares, the standard deviation times ``count`` is the root of ``count *
     squares - sum * sum``; that is taken in integers, of ``2 ** bits`` times as much plus ``least``.
     """

@@ -207,11 +207,11 @@ def _normalize(step: Normalize, inputs: list[Integers], shape: tuple[int, int, i
     sums, squares = x.sum(1), np.square(x).sum(1)
     spread = step.count * squares - sums * sums
     roots = np.array([math.isqrt((int(each) << step.bits) + step.least) for each in spread], np.float32)
-    centred = (step.count * x - sums[:, None]).astype(np.float32)
+    centered = (step.count * x - sums[:, None]).astype(np.float32)
     factor, shift = (
         np.resize(np.repeat(each, step.inner), x.size).reshape(x.shape) for each in (step.factor, step.shift)
     )
-    return _requantized(centred * (np.float32(1) / roots)[:, None] * factor + shift, step.to).reshape(shape)
+    return _requantized(centered * (np.float32(1) / roots)[:, None] * factor + shift, step.to).reshape(shape)
 
 
 def _interpolate(step: Interpolate, inputs: list[Integers], shape: tuple[int, int, int]) -> Integers:

@@ -29,8 +29,8 @@ class RuntimeComparison:
 
     ``layers`` layers were given the same integers as ONNX Runtime's nodes: ``equal`` of their numbers are the same, and
     ``largest`` is the largest difference in steps, at the layer ``worst``. Of whole images, the share ``disagreement``
-    has another largest output than in ONNX Runtime's unoptimised graph, and ``own_disagreement`` is that of its
-    optimised graph; ``mean_steps`` and ``own_mean_steps`` say by how many steps outputs differ on average.
+    has another largest output than in ONNX Runtime's unoptimized graph, and ``own_disagreement`` is that of its
+    optimized graph; ``mean_steps`` and ``own_mean_steps`` say by how many steps outputs differ on average.
     """
 
     layers: int
@@ -87,8 +87,8 @@ def compared(
             apart = steps_apart(layer, [values[t.name].reshape(t.shape) for t in layer.inputs], found)
             if apart > largest:
                 largest, worst = apart, layer.name
-    expected = _outputs(network, file, inputs, optimised=False)
-    own = _outputs(network, file, inputs, optimised=True)
+    expected = _outputs(network, file, inputs, optimized=False)
+    own = _outputs(network, file, inputs, optimized=True)
     ours = np.stack([network.output_values.to_file(values[network.output.name]).reshape(-1) for values in tensors])
     flips = [float((each.argmax(axis=1) != expected.argmax(axis=1)).mean()) for each in (ours, own)]
     steps = [float(np.abs(each - expected).mean()) for each in (ours, own)]
@@ -104,11 +104,11 @@ def compared(
     )
 
 
-def _session(model: bytes, *, optimised: bool) -> Any:
-    """ONNX Runtime with all optimisations, or with none: node by node as the file says."""
+def _session(model: bytes, *, optimized: bool) -> Any:
+    """ONNX Runtime with all optimizations, or with none: node by node as the file says."""
     options = ort.SessionOptions()
     level = ort.GraphOptimizationLevel
-    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimised else level.ORT_DISABLE_ALL
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -137,7 +137,7 @@ class LayersAlone:
         kept = [value for value in model.graph.value_info if value.name not in names]
         model.graph.ClearField("value_info")
         model.graph.value_info.extend(kept)
-        self.session = _session(model.SerializeToString(), optimised=False)
+        self.session = _session(model.SerializeToString(), optimized=False)
 
     def made(self, values: Mapping[str, Integers]) -> dict[str, NDArray[np.int64]]:
         """The integers that each layer's nodes make, by the name of the program's tensor and in its order."""
@@ -158,7 +158,7 @@ class LayersAlone:
 
 def steps_apart(layer: ProgramLayer, inputs: Sequence[Integers], made: NDArray[np.int64]) -> int:
     """How far a layer's numbers are from ONNX Runtime's at most, in steps. Where a table follows, each of the two nodes
-    may round otherwise: the table is told the neighbours too."""
+    may round otherwise: the table is told the neighbors too."""
     first, *tables = layer.steps
     values = run_layer(replace(layer, steps=(first,)), list(inputs)).astype(np.int64)
     apart = []
@@ -179,9 +179,9 @@ def as_file_input(network: Network, images: Integers) -> list[NDArray[Any]]:
     return [network.input.quantization.to_float(stored.to_file(image)) for image in images]
 
 
-def _outputs(network: Network, file: Path, inputs: Sequence[NDArray[Any]], *, optimised: bool) -> NDArray[np.float64]:
+def _outputs(network: Network, file: Path, inputs: Sequence[NDArray[Any]], *, optimized: bool) -> NDArray[np.float64]:
     """What ONNX Runtime makes of inputs, as (N, numbers), in whole steps of the program's output."""
-    session = _session(file.read_bytes(), optimised=optimised)
+    session = _session(file.read_bytes(), optimized=optimized)
     name, quantization = session.get_inputs()[0].name, network.output.quantization
     outputs = []
     for each in inputs:

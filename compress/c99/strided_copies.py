@@ -85,7 +85,7 @@ def broadcast_steps(first: Index, second: Index) -> tuple[tuple[int, ...], tuple
     for inner, outer in pairwise(ends):
         loops.append((outer // inner, int(first[inner]), int(second[inner])))
     joined = _joined(list(reversed(loops)) or [(1, 0, 0)])
-    if not {*joined[-1][1:]} <= {0, 1}:  # the innermost loop goes on to neighbours
+    if not {*joined[-1][1:]} <= {0, 1}:  # the innermost loop goes on to neighbors
         joined.append((1, 0, 0))
     sizes, a, b = zip(*joined, strict=True)
     return (sizes, a, b) if len(sizes) <= MOST_AXES else None
@@ -178,7 +178,7 @@ def _box(runs: Sequence[_Run], first: int, to: int, steps: Sequence[int]) -> Box
 
 
 def _joined(loops: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """Neighbouring loops as one where the outer goes on where the inner ends."""
+    """Neighboring loops as one where the outer goes on where the inner ends."""
     found: list[tuple[int, int, int]] = []
     for size, a, b in loops:
         if found and found[-1][1] == size * a and found[-1][2] == size * b:

@@ -94,8 +94,8 @@ def verify(
 
     Each layer must be within one step of the reference, given the reference's inputs, and the reference within one step
     of ONNX Runtime's nodes; whole images must come out as the reference's; the arena must be the planned one. Of whole
-    images, either the largest output is another one than in ONNX Runtime's unoptimised graph no more often than in its
-    optimised graph, or in one image of a hundred; or outputs differ by no more steps on average than its optimised
+    images, either the largest output is another one than in ONNX Runtime's unoptimized graph no more often than in its
+    optimized graph, or in one image of a hundred; or outputs differ by no more steps on average than its optimized
     graph's do, or by a twentieth of a step.
 
     Args:

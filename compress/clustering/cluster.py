@@ -17,7 +17,7 @@ from compress.clustering.kmeans_1d import STARTS
 from compress.clustering.shared_weights import apply_weight_sharing, remove_weight_sharing
 from compress.distillation.guided_training import Learn, guided_training
 from compress.networks.artifact import Artifact
-from compress.networks.batchnorm_folding import fold_normalisation, frozen_batchnorm
+from compress.networks.batchnorm_folding import fold_normalization, frozen_batchnorm
 from compress.networks.onnx_export import folded_weights
 from compress.networks.onnx_weights import with_changed_weights
 from compress.networks.weight_layers import WeightLayer, layers_of, per_layer_setting
@@ -71,7 +71,7 @@ class Cluster:
         return _power(self.bits)
 
     def __call__(self, artifact: Artifact, context: Context) -> Artifact:
-        """The same network with shared weights, each normalisation folded into the weights before it."""
+        """The same network with shared weights, each normalization folded into the weights before it."""
         check_can_share(artifact)
         if self.recipe is None and artifact.quantization is None:
             return self._untrained(artifact, context)
@@ -120,7 +120,7 @@ class Cluster:
         ``steps``: layers whose weights are integers of these scales, (out_channels,) or (). ``input_shape`` (C, H, W)
         is what a module reads that ``torch.fx`` cannot follow.
         """
-        with frozen_batchnorm(fold_normalisation(model, input_shape)) as evaluate:
+        with frozen_batchnorm(fold_normalization(model, input_shape)) as evaluate:
             shared = {}
             chosen = per_layer_setting(self._wanted(), layers, "Cluster.clusters")
             try:

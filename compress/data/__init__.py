@@ -1,1 +1,1 @@
-"""Labelled images: where they come from, how they are decoded, split and preprocessed."""
+"""Labeled images: where they come from, how they are decoded, split and preprocessed."""

@@ -1,4 +1,4 @@
-"""Loads labelled images from any supported source and splits them by a seed."""
+"""Loads labeled images from any supported source and splits them by a seed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from compress.data.preprocessing import Preprocessing
 from compress.data.sources.archives import is_archive, unpacked
 from compress.data.sources.arrow_dataset import is_arrow_dataset, open_arrow_dataset
 from compress.data.sources.image_folder import open_folder
-from compress.data.sources.image_source import ImageSource, LabelledImages
+from compress.data.sources.image_source import ImageSource, LabeledImages
 from compress.data.sources.npz import open_digits, open_npz
 from compress.data.sources.torchvision_datasets import open_torchvision
 from compress.data.splits import divide
@@ -54,13 +54,13 @@ class Split:
         return len(self.images)
 
     @property
-    def is_labelled(self) -> bool:
+    def is_labeled(self) -> bool:
         """Whether the label of each image is known."""
         return len(self.labels) == len(self)
 
     def take(self, indices: NDArray[np.int64]) -> Split:
         """The images at ``indices``, in memory: for small subsets."""
-        return Split(self.images[indices], self.labels[indices] if self.is_labelled else self.labels)
+        return Split(self.images[indices], self.labels[indices] if self.is_labeled else self.labels)
 
     def some(self, count: int, seed: int) -> Split:
         """At most ``count`` images, drawn by the seed."""
@@ -228,7 +228,7 @@ def _name(source: str) -> str:
     return path.name if path.name not in ("", "..") else path.resolve().name or str(path.resolve())
 
 
-def _choose(found: ImageSource, seed: int) -> dict[str, tuple[LabelledImages, NDArray[np.int64]]]:
+def _choose(found: ImageSource, seed: int) -> dict[str, tuple[LabeledImages, NDArray[np.int64]]]:
     """The part of each split and its indices there."""
     train = found.parts["train"]
     wanted = [name for name in ("test", "val") if name not in found.parts]
@@ -243,7 +243,7 @@ class _Read:
     """A split, the name of each of its images, those that could not be read, and its groups."""
 
     split: Split
-    part: LabelledImages
+    part: LabeledImages
     indices: NDArray[np.int64]
     missing: list[tuple[str, str]]
 
@@ -253,7 +253,7 @@ class _Read:
 
 def _read(
     found: ImageSource,
-    chosen: Mapping[str, tuple[LabelledImages, NDArray[np.int64]]],
+    chosen: Mapping[str, tuple[LabeledImages, NDArray[np.int64]]],
     step: Preprocessing,
     report: OnProgress,
 ) -> dict[str, _Read]:

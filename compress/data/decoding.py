@@ -24,7 +24,7 @@ from hw_profiles.errors import InputError, short_reason
 OnProgress = Callable[[float], None]
 
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-_GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
+_GRAY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
 _MOST_PIXELS = 89_478_485  # a quarter of a gigabyte in RGB, above which Pillow warns of decompression bombs
 _LARGEST_SIDE = 160
 _LOOKED_AT = 200
@@ -187,7 +187,7 @@ def resize_step(channels: int, size: tuple[int, int], bits: int = FULL_DEPTH) ->
 def usual_shape(reader: ImageReader) -> tuple[int, tuple[int, int]]:
     """Channels and (height, width) for all, from up to 200 images spread over them.
 
-    One channel where all are grey. Their own size where it is the same and at most 160, else a square of the median
+    One channel where all are gray. Their own size where it is the same and at most 160, else a square of the median
     side, at most 160. An InputError where none of them can be read.
 
     >>> usual_shape(ImageArrayReader(np.zeros((3, 8, 9, 1), np.uint8)))
@@ -207,4 +207,4 @@ def usual_shape(reader: ImageReader) -> tuple[int, tuple[int, int]]:
     if len(set(shapes)) > 1 or max(shape) > _LARGEST_SIDE:
         side = min(_LARGEST_SIDE, int(np.median([min(s) for s in shapes])))
         shape = (side, side)
-    return (1 if modes <= _GREY_MODES else 3), shape
+    return (1 if modes <= _GRAY_MODES else 3), shape

@@ -32,7 +32,7 @@ def near_duplicates(images: Images, others: Images, hashes: Hashes, other_hashes
 
     Candidates are those whose :func:`difference_hashes` differ in at most 5 of 64 bits. The nearest four of them are
     compared: nearly the same means a mean absolute difference of at most a tenth of the image's own contrast (its mean
-    absolute deviation from its mean), at least 1 and at most 6 grey levels. So a copy that was compressed, scaled or
+    absolute deviation from its mean), at least 1 and at most 6 gray levels. So a copy that was compressed, scaled or
     slightly brightened counts, and another digit of the same shape does not; a mirrored or turned copy is not found.
 
     >>> images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 1), dtype=np.uint8)
@@ -53,8 +53,8 @@ def near_duplicates(images: Images, others: Images, hashes: Hashes, other_hashes
 def difference_hashes(images: Images) -> Hashes:
     """A 64-bit difference hash of each of ``images`` (N, H, W, C): (N,).
 
-    The image is averaged to 8×9 grey values; a bit says that a value is brighter than the one to its left, by more
-    than half a grey level so that flat areas give zeros. The idea: N. Krawetz, "Kind of like that", 2013,
+    The image is averaged to 8×9 gray values; a bit says that a value is brighter than the one to its left, by more
+    than half a gray level so that flat areas give zeros. The idea: N. Krawetz, "Kind of like that", 2013,
     https://www.hackerfactor.com/blog/index.php?/archives/529-Kind-of-Like-That.html
 
     >>> ramp = np.tile(np.arange(0, 90, dtype=np.uint8), (80, 1))[None, ..., None]

@@ -19,7 +19,7 @@ log = logging.getLogger("fitnas")
 
 MOST_READ = 2048
 """Inputs that are taken of an iterable, which may have no end."""
-_COLOURS = 3
+_COLORS = 3
 _LABELS = frozenset({"label", "labels", "target", "targets", "y"})
 
 
@@ -65,7 +65,7 @@ def numbers(values: Any) -> NDArray[Any]:
         InputError: no numbers, or a single image (H, W, 3).
     """
     array = to_numpy(values)
-    if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == _COLOURS:
+    if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == _COLORS:
         raise InputError(
             f"images must be (N, H, W) or (N, H, W, 1 or 3), got a single one {array.shape}: stack them, as in "
             "np.stack(images)"

@@ -123,7 +123,7 @@ class NetworkInputs(UnknownPreprocessing):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PictureInputs(NetworkInputs):
     """In the place of a record for a network that reads images otherwise than as floats (N, C, H, W): with the channels
-    last, as TensorFlow has them, or in bytes, which it normalises itself. ``pictures`` says how floats are normalised.
+    last, as TensorFlow has them, or in bytes, which it normalizes itself. ``pictures`` says how floats are normalized.
     """
 
     pictures: Preprocessing

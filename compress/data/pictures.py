@@ -17,7 +17,7 @@ from compress.data.preprocessing import Preprocessing
 from compress.data.sources.archives import is_archive, unpacked
 from compress.data.sources.folder_layout import content_root, images_below
 from compress.data.sources.image_folder import open_folder
-from compress.data.sources.image_source import ImageSource, LabelledImages
+from compress.data.sources.image_source import ImageSource, LabeledImages
 from compress.data.sources.left_out import LeftOut
 from hw_profiles.errors import InputError
 
@@ -55,7 +55,7 @@ def _without_classes(source: Path, folder: Path) -> ImageSource:
     paths = sorted(images_below(folder, folder.resolve(), left), key=lambda path: path.parts)
     if not paths:
         raise InputError(f"--data {source}: no images found{f' ({left.text()})' if left.counts else ''}")
-    part = LabelledImages(reader=ImageFileReader(folder, paths), labels=np.zeros(len(paths), np.int64))
+    part = LabeledImages(reader=ImageFileReader(folder, paths), labels=np.zeros(len(paths), np.int64))
     return ImageSource.of({"train": part}, (), left)
 
 
@@ -76,7 +76,7 @@ def pixels_dataset(
     """Images (N, H, W) or (N, H, W, 1 or 3) in bytes as a data set of one part, with their mean and deviation.
 
     >>> data = pixels_dataset(np.zeros((4, 8, 8, 3), np.uint8))
-    >>> len(data.train), data.train.is_labelled, data.num_classes
+    >>> len(data.train), data.train.is_labeled, data.num_classes
     (4, False, 0)
     """
     x = pixels[..., None] if pixels.ndim == 3 else pixels

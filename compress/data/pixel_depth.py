@@ -78,7 +78,7 @@ def deep_pixels(image: Image.Image) -> NDArray[np.int64] | None:
     """The pixels of a deep image, (H, W) or (H, W, 3); None of any other."""
     if image.mode.startswith("I"):
         return np.asarray(image).astype(np.int64)
-    low_format = _colour_format(image)
+    low_format = _color_format(image)
     if low_format is None:
         return None
     low = _low_bytes(image, low_format)
@@ -103,8 +103,8 @@ def _of(bits: int) -> str:
     return "" if bits == FULL_DEPTH else f" ({bits} bits, as in the images that it was made for)"
 
 
-def _colour_format(image: Image.Image) -> str | None:
-    """How Pillow reads the lower byte of colours of 16 bits, of which it keeps the upper one."""
+def _color_format(image: Image.Image) -> str | None:
+    """How Pillow reads the lower byte of colors of 16 bits, of which it keeps the upper one."""
     tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
     formats = {str(_raw_format(tile.args)) for tile in tiles}
     return _OTHER_BYTE.get(formats.pop()) if len(formats) == 1 else None

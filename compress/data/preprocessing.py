@@ -86,8 +86,8 @@ class Preprocessing:
         x = pixels.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
         shape = (1, self.channels, 1, 1)
         mean, std = (np.array(values, np.float32).reshape(shape) for values in (self.mean, self.std))
-        normalised: NDArray[np.float32] = np.ascontiguousarray((x - mean) / std)
-        return normalised
+        normalized: NDArray[np.float32] = np.ascontiguousarray((x - mean) / std)
+        return normalized
 
     def to_json(self) -> str:
         """The inverse of :meth:`from_json`."""
@@ -132,4 +132,4 @@ def _eight_bits(image: Image.Image, bits: int) -> Image.Image:
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB") if image.mode == "LAB" else image  # Pillow makes no grey of LAB
+    return image.convert("RGB") if image.mode == "LAB" else image  # Pillow makes no gray of LAB

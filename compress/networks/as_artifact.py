@@ -220,7 +220,7 @@ def _check_finite(name: str, numbers: Tensor) -> None:
 
 
 def _check_statistics(name: str, norm: nn.Module) -> None:
-    """Raise an InputError for a normalisation whose mean or variance no images can have."""
+    """Raise an InputError for a normalization whose mean or variance no images can have."""
     for kind in ("running_mean", "running_var"):
         numbers = getattr(norm, kind, None)
         if isinstance(numbers, Tensor) and not numbers.is_meta:

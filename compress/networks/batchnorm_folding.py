@@ -19,18 +19,18 @@ from hw_profiles.network.batch_norm import folded_norm
 from hw_profiles.network.workload import InputShape
 
 
-def fold_normalisation(model: nn.Module, input_shape: InputShape = None) -> list[tuple[WeightLayer, _BatchNorm]]:
-    """Give each layer that a batch normalization follows the weights of both, in place, and the normalisation scale 1,
+def fold_normalization(model: nn.Module, input_shape: InputShape = None) -> list[tuple[WeightLayer, _BatchNorm]]:
+    """Give each layer that a batch normalization follows the weights of both, in place, and the normalization scale 1,
     mean 0, variance 1 - epsilon, and the bias of both; these pairs. What the module computes in evaluation mode stays.
 
     So what is done to the weights is done to those that are deployed. A module that ``torch.fx`` cannot follow is run
     once with an input of ``input_shape`` (C, H, W) to see what follows what.
 
     Raises:
-        InputError: which layer a normalisation follows depends on the input, or on its shape, which is not given.
+        InputError: which layer a normalization follows depends on the input, or on its shape, which is not given.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
-    >>> [norm.weight.tolist() for _, norm in fold_normalisation(model)]
+    >>> [norm.weight.tolist() for _, norm in fold_normalization(model)]
     [[1.0, 1.0, 1.0, 1.0]]
     """
     pairs = _pairs(model, input_shape)
@@ -41,7 +41,7 @@ def fold_normalisation(model: nn.Module, input_shape: InputShape = None) -> list
 
 @contextmanager
 def frozen_batchnorm(pairs: Sequence[tuple[WeightLayer, _BatchNorm]]) -> Iterator[Callable[[], None]]:
-    """Keep folded normalisations neutral in a training that calls the given function before each step: only their
+    """Keep folded normalizations neutral in a training that calls the given function before each step: only their
     biases learn."""
     frozen = [norm.weight for _, norm in pairs] + [layer.bias for layer, _ in pairs if layer.bias is not None]
     learning = [parameter.requires_grad for parameter in frozen]
@@ -73,7 +73,7 @@ def _fold(layer: WeightLayer, norm: _BatchNorm) -> None:
 
 
 def folded_pair(layer: WeightLayer, norm: _BatchNorm) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The weights and biases of a layer and the normalisation behind it as one. Of a folded pair they are what the pair
+    """The weights and biases of a layer and the normalization behind it as one. Of a folded pair they are what the pair
     has.
 
     >>> layer, norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
@@ -111,7 +111,7 @@ def _pairs(model: nn.Module, input_shape: InputShape) -> list[tuple[WeightLayer,
 
 
 def _followed(model: nn.Module, graph: fx.Graph) -> list[tuple[WeightLayer, _BatchNorm]]:
-    """Layers called once whose output goes into one normalisation, called once, and nowhere else."""
+    """Layers called once whose output goes into one normalization, called once, and nowhere else."""
     calls = [node for node in graph.nodes if node.op == "call_module"]
     times: dict[object, int] = {}
     for node in calls:

@@ -113,7 +113,7 @@ def _of_arrays(inputs: NDArray[Any] | NamedInputs, labels: NDArray[Any] | None, 
 
 
 def _divided(data: Dataset, seed: int) -> Dataset:
-    """Labelled images that calibrate, and others that judge; all for both where a class has a single one."""
+    """Labeled images that calibrate, and others that judge; all for both where a class has a single one."""
     names, numbers_ = np.unique(data.train.labels, return_inverse=True)
     try:
         parts = divide(numbers_, tuple(map(str, names)), ("val",), seed)
@@ -159,7 +159,7 @@ def fitted_inputs(data: Dataset, artifact: Artifact) -> Dataset:
 
 
 def _fitting(data: Dataset, artifact: Artifact) -> Dataset:
-    if not data.train.is_labelled:
+    if not data.train.is_labeled:
         return data
     return with_fitting_labels(data, _classes(artifact), artifact.network.label)
 
@@ -171,7 +171,7 @@ def with_fitting_labels(data: Dataset, classes: int | None, name: str) -> Datase
     Raises:
         InputError: labels that are no class of the network.
     """
-    if not data.train.is_labelled:
+    if not data.train.is_labeled:
         return data
     known = data.preprocessing.class_names
     if classes is None:

@@ -15,7 +15,7 @@ from compress.data.dataset import Split
 from compress.data.network_inputs import Inputs, NamedInputs, checked_inputs, sides_of
 from compress.data.preprocessing import Preprocessing
 from compress.networks.artifact import Artifact
-from compress.networks.batchnorm_folding import fold_normalisation
+from compress.networks.batchnorm_folding import fold_normalization
 from compress.networks.network_interface import Network
 from compress.networks.onnx_export import folded_weights, onnx_bytes, with_folded_weights
 from compress.networks.onnx_weights import with_file, with_int8_file
@@ -97,13 +97,13 @@ def _sides(network: Network, given: Inputs | None) -> InputShape:
 
 
 def _folded(artifact: Artifact) -> Artifact:
-    """With batch normalisation folded in double precision, as that of an Arch is; the exporter folds what is left in
+    """With batch normalization folded in double precision, as that of an Arch is; the exporter folds what is left in
     single precision, where which layer one follows depends on the input."""
     if artifact.deployed is not None or not artifact.weights:
         return artifact
     model = artifact.model()
     try:
-        fold_normalisation(model)
+        fold_normalization(model)
     except InputError:
         return artifact
     return artifact.with_model(model)

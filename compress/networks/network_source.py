@@ -216,7 +216,7 @@ class BlockNetwork(Network):
         return self.arch.input_shape
 
     def workload(self) -> Workload:
-        """Its operations, batch normalisation folded."""
+        """Its operations, batch normalization folded."""
         return self.arch.workload()
 
     def build(self) -> nn.Module:

@@ -21,12 +21,12 @@ _READS_NUMBERS = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "maske
 
 
 def can_be_folded(norm: _BatchNorm) -> bool:
-    """Whether a normalisation has statistics, and a scale and bias of its own."""
+    """Whether a normalization has statistics, and a scale and bias of its own."""
     return norm.running_mean is not None and norm.affine
 
 
 def observed_pairs(model: nn.Module, input_shape: InputShape) -> list[tuple[WeightLayer, _BatchNorm]]:
-    """Layers called once whose output goes into one normalisation, called once, and nowhere else, when a copy of the
+    """Layers called once whose output goes into one normalization, called once, and nowhere else, when a copy of the
     module is run with an input of ``input_shape`` (C, H, W), or several by name.
 
     Raises:

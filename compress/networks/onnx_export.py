@@ -19,7 +19,7 @@ from compress.data.network_inputs import NamedInputs
 from compress.data.preprocessing import METADATA_KEY, Preprocessing
 from compress.data.unknown_preprocessing import UnknownPreprocessing
 from compress.networks.artifact import Artifact
-from compress.networks.batchnorm_folding import fold_normalisation, folded_pair
+from compress.networks.batchnorm_folding import fold_normalization, folded_pair
 from compress.networks.torch_export import PARITY, distance, export_module
 from compress.training.evaluation import predict
 from compress.training.torch_settings import usual_torch_settings
@@ -33,7 +33,7 @@ from search_spaces.arch import Arch
 
 
 def export_onnx(artifact: Artifact, path: Path | str) -> None:
-    """Write the artifact as ONNX: batch normalisation folded, int8 where it has scales, preprocessing inside.
+    """Write the artifact as ONNX: batch normalization folded, int8 where it has scales, preprocessing inside.
 
     Raises:
         RuntimeError: the float32 file of an Arch, run in ONNX Runtime, gives other logits than the module.
@@ -78,7 +78,7 @@ def with_metadata(data: bytes, metadata: Mapping[str, str]) -> bytes:
 
 
 def folded_weights(model: nn.Module, workload: Workload) -> dict[str, NDArray[np.float32]]:
-    """Weights and biases of every operation with the batch normalisation that follows it folded in.
+    """Weights and biases of every operation with the batch normalization that follows it folded in.
 
     >>> from search_spaces import build_model, preset
     >>> arch = preset("resnet8")
@@ -103,7 +103,7 @@ def with_folded_weights(artifact: Artifact, weights: Mapping[str, NDArray[np.flo
     """The artifact of an Arch whose :func:`folded_weights` are ``weights``, those of
     the same names.
 
-    Batch normalisation becomes neutral: its bias is the convolution's.
+    Batch normalization becomes neutral: its bias is the convolution's.
 
     Raises:
         InputError: a weight has no place in the network, or another shape.
@@ -118,7 +118,7 @@ def with_folded_weights(artifact: Artifact, weights: Mapping[str, NDArray[np.flo
     np.float32(0.1)
     """
     model = artifact.model()
-    fold_normalisation(model)
+    fold_normalization(model)
     modules, state = dict(model.named_modules()), model.state_dict()
     for name, value in weights.items():
         owner, _, part = name.rpartition(".")

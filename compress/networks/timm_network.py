@@ -90,7 +90,7 @@ class Timm(Network):
         return f"timm:{self.name}"
 
     def workload(self) -> Workload:
-        """Its operations, batch normalisation folded."""
+        """Its operations, batch normalization folded."""
         return _workload(self.to_json())
 
     def resized(self, sides: tuple[int, int, int] | Mapping[str, tuple[int, ...]]) -> Timm | None:

@@ -16,7 +16,7 @@ from compress.networks.slice_channels import FilterLayer
 from compress.pruning.channel_groups import Group, Groups, Member
 
 Scores = dict[str, Tensor]  # group -> one score for each unit
-Batch = tuple[Tensor, Tensor]  # (N, C, H, W) normalised images, (N,) labels
+Batch = tuple[Tensor, Tensor]  # (N, C, H, W) normalized images, (N,) labels
 
 CRITERIA = ("l1", "l2", "bn_scale", "taylor", "fpgm")
 TAYLOR_IMAGES, _TAYLOR_BATCH = 1024, 128
@@ -27,7 +27,7 @@ def channel_scores(model: nn.Module, groups: Groups, criterion: str, batches: It
     """A score for each unit of each group; scores of all groups are ranked together.
 
     ``criterion`` is one of ``CRITERIA``. ``"l1"`` and ``"l2"``: the norm of the filters that write the channel
-    (1608.08710). ``"bn_scale"``: the size of the batch normalisation's scale behind them (1708.06519); a bare
+    (1608.08710). ``"bn_scale"``: the size of the batch normalization's scale behind them (1708.06519); a bare
     convolution counts by its norm. ``"fpgm"``: the sum of a filter's distances from all filters of its layer, least for
     the ones that the others can stand in for (geometric median, 1811.00250). These speak of one layer, so each group is
     scaled to the mean 1. ``"taylor"``: what the loss on ``batches`` would change by, to first order, if the channel
@@ -68,7 +68,7 @@ def distances_from_all(filters: Tensor) -> Tensor:
 
 
 def _written(layers: Mapping[str, nn.Module], group: Group) -> tuple[list[Member], list[Member]]:
-    """The normalisations that a group's channels leave, and the layers with filters."""
+    """The normalizations that a group's channels leave, and the layers with filters."""
     written = [member for member in group.members if not member.inputs]
     norms = [member for member in written if isinstance(layers[member.layer], _BatchNorm)]
     return norms, [member for member in written if isinstance(layers[member.layer], FilterLayer)]

@@ -33,7 +33,7 @@ def find_groups(model: nn.Module, input_shape: InputShape) -> Found:
     """The groups that may shrink (2301.12900), and why other layers may not.
 
     Held whole are the channels of the output, of grouped convolutions, of anything with parameters that is no
-    convolution, linear layer, batch normalisation or PReLU, of weights that two layers share, of frozen layers, and
+    convolution, linear layer, batch normalization or PReLU, of weights that two layers share, of frozen layers, and
     those that the module itself counts on, so that it does not run without one of them.
 
     Raises:

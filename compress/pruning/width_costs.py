@@ -54,7 +54,7 @@ class CostModel:
         much as each other, one that needs less lowers no peak, and yet it has to.
         """
         if self._near is None:
-            self._near = self._neighbours()
+            self._near = self._neighbors()
         # A group's cost depends on the widths of its own layers and, through the layout at their seams, of the next.
         key = (name, self.limits.get(name), group, narrower, *(width[near] for near in self._near[group]))
         if key not in self._savings:
@@ -79,14 +79,14 @@ class CostModel:
             self._profiles[key] = profile(self._at(width), self._device, self._precision)
         return self._profiles[key]
 
-    def _neighbours(self) -> dict[str, tuple[str, ...]]:
+    def _neighbors(self) -> dict[str, tuple[str, ...]]:
         """For each group those that have operations in common with it, or with the operations next to its own."""
         whole = workload_of(self._at(self.width))
         changed = {
             group: _different(whole, workload_of(self._at({**self.width, group: max(1, width - 1)})))
             for group, width in self.width.items()
         }
-        near = {group: _with_neighbours(whole, names, _NEAR) for group, names in changed.items()}
+        near = {group: _with_neighbors(whole, names, _NEAR) for group, names in changed.items()}
         return {
             group: tuple(other for other, names in changed.items() if other == group or names & near[group])
             for group in changed
@@ -102,7 +102,7 @@ def _different(one: Workload, other: Workload) -> set[str]:
     }
 
 
-def _with_neighbours(workload: Workload, names: Iterable[str], distance: int) -> set[str]:
+def _with_neighbors(workload: Workload, names: Iterable[str], distance: int) -> set[str]:
     """The operations and those that are so many tensors away from them."""
     found = set(names)
     for _ in range(distance):

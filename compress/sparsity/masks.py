@@ -45,7 +45,7 @@ def keep_of_all(scores: Scores, amount: float) -> Kept:
 
 
 def keep_in_groups(score: Tensor, stay: int, group: int) -> Tensor:
-    """True at the ``stay`` strongest of every ``group`` neighbours along the input axis of (out, in, …) weights.
+    """True at the ``stay`` strongest of every ``group`` neighbors along the input axis of (out, in, …) weights.
 
     >>> keep_in_groups(torch.tensor([[3.0, 1.0, 2.0, 4.0]]), 2, 4)
     tensor([[ True, False, False,  True]])

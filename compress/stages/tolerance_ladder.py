@@ -46,7 +46,7 @@ class Ladder(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Int8Ladder:
-    """For int8: more levels of weights, all calibrators, equalisation, bias correction, AdaRound, the most sensitive
+    """For int8: more levels of weights, all calibrators, equalization, bias correction, AdaRound, the most sensitive
     layers in float, and training in integers with the float network as teacher (Nagel et al., 2106.08295, recommend
     this order).
 
@@ -78,7 +78,7 @@ class Int8Ladder:
         rungs.append(
             Rung(name="sensitive layers in float", stage=MixedPrecision(max_accuracy_drop=context.max_accuracy_drop))
         )
-        trainable = artifact.network.file is None and context.data.train.is_labelled
+        trainable = artifact.network.file is None and context.data.train.is_labeled
         if self.qat is not None and trainable:
             rungs.append(Rung(name="training in int8", stage=QuantizeAware(recipe=self.qat)))
         return tuple(rungs)

@@ -16,7 +16,7 @@ AUGMENTATIONS = (LIGHT, STRONG)
 _LARGEST_SHIFT = 1 / 8  # of a side
 _LARGEST_ANGLE = math.radians(15)
 _LARGEST_SCALE = 1.2
-_LARGEST_GAIN = 1.2  # of brightness and of contrast; half of its logarithm for each colour
+_LARGEST_GAIN = 1.2  # of brightness and of contrast; half of its logarithm for each color
 
 
 class Changes(Protocol):
@@ -105,8 +105,8 @@ class Warps:
         first = torch.stack([sign * across, -along * height / width, shifts[:, 0]], 1)
         second = torch.stack([sign * along * width / height, across, shifts[:, 1]], 1)
         largest = math.log(_LARGEST_GAIN)
-        colours = uniform(largest / 2, channels) if channels > 1 else torch.zeros(count, 1)
-        gains = (uniform(largest, 1) + colours).exp()
+        colors = uniform(largest / 2, channels) if channels > 1 else torch.zeros(count, 1)
+        gains = (uniform(largest, 1) + colors).exp()
         return cls(torch.stack([first, second], 1), uniform(largest, 1, 1, 1).exp(), gains[..., None, None])
 
     def of(self, chosen: Tensor) -> Warps:

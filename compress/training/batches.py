@@ -1,4 +1,4 @@
-"""The batches of a training: drawn, augmented and normalised by (seed, step) alone."""
+"""The batches of a training: drawn, augmented and normalized by (seed, step) alone."""
 
 from __future__ import annotations
 
@@ -75,6 +75,6 @@ class Batches:
         pixels = changes.applied(images).to(self.place).float().div_(255)
         return pixels.contiguous(memory_format=self.layout), self.labels[chosen].to(self.place)
 
-    def normalised(self, pixels: Tensor) -> Tensor:
+    def normalized(self, pixels: Tensor) -> Tensor:
         """What the network reads of such pixels."""
         return (pixels - self.mean).div_(self.std)

@@ -50,8 +50,8 @@ def too_large(error: BaseException) -> TooLargeError:
 
 
 @contextmanager
-def single_values_normalised(model: nn.Module) -> Iterator[None]:
-    """Within it, a BatchNorm that trains normalises one number for each channel by its running statistics; it would
+def single_values_normalized(model: nn.Module) -> Iterator[None]:
+    """Within it, a BatchNorm that trains normalizes one number for each channel by its running statistics; it would
     raise an error, because one number has no variance."""
     alone: set[nn.Module] = set()
 

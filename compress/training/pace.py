@@ -234,7 +234,7 @@ def _step_seconds(model: nn.Module, batches: Batches, bfloat16: bool) -> Iterato
     for _ in range(3):
         start = time.perf_counter()
         with torch.autocast(pixels.device.type, dtype=torch.bfloat16, enabled=bfloat16):
-            logits = logits_of(model, batches.normalised(pixels))
+            logits = logits_of(model, batches.normalized(pixels))
         F.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
         wait_for(pixels.device)
         yield time.perf_counter() - start

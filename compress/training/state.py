@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from compress.atomic_files import write_bytes
 from compress.training.batches import Batches
 from compress.training.data_parallel import add_up, rank
-from compress.training.faults import DivergedError, is_out_of_memory, logits_of, single_values_normalised, too_large
+from compress.training.faults import DivergedError, is_out_of_memory, logits_of, single_values_normalized, too_large
 from compress.training.random_generators import seed_at
 from compress.training.recipe import Loss, Recipe, schedule
 
@@ -132,10 +132,10 @@ class State:
         alone = len(labels) // parts == 1
         self.optimizer.zero_grad()
         total = torch.zeros((), device=pixels.device)
-        with single_values_normalised(self.model) if alone else nullcontext():
+        with single_values_normalized(self.model) if alone else nullcontext():
             for some, theirs in zip(pixels.tensor_split(parts), labels.tensor_split(parts), strict=True):
                 with torch.autocast(place, dtype=torch.bfloat16, enabled=bfloat16):
-                    logits = logits_of(self.model, self.batches.normalised(some))
+                    logits = logits_of(self.model, self.batches.normalized(some))
                     value = self.loss(logits.float(), theirs, some)  # a teacher in it runs in the same format
                 if len(theirs) < self.batches.batch_size:
                     value = value * (len(theirs) / self.batches.batch_size)

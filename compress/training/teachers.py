@@ -39,7 +39,7 @@ SMALLEST_TIMM_SIDE = 64  # the zoo's networks shrink an image 32 times
 
 
 class ModuleTeacher:
-    """A module that reads normalised images of any size, and goes where they are. ``bfloat16`` None: as the training
+    """A module that reads normalized images of any size, and goes where they are. ``bfloat16`` None: as the training
     that asks it."""
 
     def __init__(self, model: nn.Module, preprocessing: Preprocessing, *, bfloat16: bool | None = None) -> None:
@@ -168,7 +168,7 @@ class Upsampled(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) normalised images -> logits."""
+        """(N, C, H, W) normalized images -> logits."""
         if list(x.shape[2:]) != self.size:
             x = F.interpolate(x, self.size, mode="bilinear", align_corners=False)
         logits: Tensor = self.model(x)

@@ -48,7 +48,7 @@ class Fp16Codec:
 
 @dataclass(frozen=True, slots=True)
 class Int4Codec:
-    """Integers -7..7 times a scale for each ``group`` neighbours along the input axis (a divisor of it from half of
+    """Integers -7..7 times a scale for each ``group`` neighbors along the input axis (a divisor of it from half of
     that on), stored in bfloat16, or for each output channel where the axis is shorter or has no such divisor."""
 
     group: int = GROUP
@@ -150,7 +150,7 @@ def quantized_groups(groups: Floats) -> tuple[NDArray[np.int8], Floats]:
 
 
 def group_of(columns: int, group: int) -> int:
-    """How many neighbours share a scale: the largest divisor of ``columns`` in group / 2 … group, else all.
+    """How many neighbors share a scale: the largest divisor of ``columns`` in group / 2 … group, else all.
 
     >>> group_of(144, 32), group_of(9, 32), group_of(31 * 37, 32)
     (24, 9, 31)

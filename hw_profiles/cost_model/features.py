@@ -124,7 +124,7 @@ _ELEMENTWISE = ("add", "mul", "affine")
 
 
 def layer_features(workload: Workload, kernel: Kernel) -> CostFeatures:
-    """The features of one kernel of a runtime whose layouts are not modelled: what can be learnt from whole networks
+    """The features of one kernel of a runtime whose layouts are not modeled: what can be learnt from whole networks
     that others have measured.
 
     >>> from hw_profiles.runtimes.fusion import fuse

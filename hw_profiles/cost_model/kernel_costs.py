@@ -95,7 +95,7 @@ class _Corrected:
         expanded[:, :_MOST_COORDINATES] = locations
         expanded[:, _MOST_COORDINATES:-1] = locations * locations
         exponents = np.empty((len(locations), self._weights.shape[1]))
-        # One by one: several rows at once would be added up in another order, and costs depend on their neighbours.
+        # One by one: several rows at once would be added up in another order, and costs depend on their neighbors.
         for coordinates, row, exponent in zip(expanded, rows, exponents, strict=True):
             np.dot(coordinates, self._points[row], out=exponent)
         return np.exp(exponents, out=exponents)

@@ -76,13 +76,13 @@ class _Network:
         draw = self.draw
         x = self._stem(draw.choice(_RESOLUTIONS), self.width(6, 40), 3, draw.choice((1, 2, 2)))
         channels = float(self.builder.shapes[x][1])
-        favourite = draw.choice((_inverted, _inverted, _dense, _fused_inverted, _separable))
+        favorite = draw.choice((_inverted, _inverted, _dense, _fused_inverted, _separable))
         for _ in range(draw.choice((3, 4, 5))):
             if self.builder.shapes[x][2] >= 4:
                 channels *= draw.uniform(1.0, 2.6)
                 x = self.depthwise(x, 2) if draw.random() < 0.5 else self.conv(x, self.round(channels), 3, 2)
             for _ in range(draw.choice((1, 2, 3))):
-                family = favourite if draw.random() < 0.7 else draw.choice(list(_FAMILIES))
+                family = favorite if draw.random() < 0.7 else draw.choice(list(_FAMILIES))
                 x = family(self, x)
         if draw.random() < 0.5:
             x = self.conv(x, self.width(64, 1280), 1)
@@ -93,14 +93,14 @@ class _Network:
         draw = self.draw
         x = self._stem(draw.choice(_RESOLUTIONS), self.width(6, 40), 3, draw.choice((1, 2, 2)))
         channels = float(self.builder.shapes[x][1])
-        favourite = draw.choice((_inverted, _inverted, _inverted, _dense, _fused_inverted, _separable))
+        favorite = draw.choice((_inverted, _inverted, _inverted, _dense, _fused_inverted, _separable))
         for _ in range(draw.choice((4, 5, 6))):
             channels *= draw.uniform(1.0, 1.9)
             if self.builder.shapes[x][2] >= 4 and draw.random() < 0.8:
                 x = self.conv(x, self.round(channels), 3, 2) if draw.random() < 0.5 else self.depthwise(x, 2)
             x = self.conv(x, self.round(channels), 1, act=False)
             for _ in range(draw.choice((1, 2, 3, 4, 5, 6))):
-                x = (favourite if draw.random() < 0.9 else draw.choice(list(_FAMILIES)))(self, x)
+                x = (favorite if draw.random() < 0.9 else draw.choice(list(_FAMILIES)))(self, x)
         return self.conv(x, self.width(64, 1280), 1)
 
     def attention(self) -> str:

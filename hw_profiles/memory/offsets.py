@@ -36,8 +36,8 @@ def place(blocks: Sequence[Block], floor: int = 0, *, tries: int = TRIES) -> tup
     """
     if len(blocks) > _MANY:
         return _in_time_order(blocks)
-    neighbours = _neighbours(blocks)
-    pairs = sum(len(found) for found in neighbours)
+    neighbors = _neighbors(blocks)
+    pairs = sum(len(found) for found in neighbors)
     openings = _openings(blocks)
     tries = max(len(openings), min(tries, _WORK // (pairs + 1)))
     generator = random.Random(0)
@@ -48,7 +48,7 @@ def place(blocks: Sequence[Block], floor: int = 0, *, tries: int = TRIES) -> tup
             sequence = openings[attempt]
         else:
             sequence = _with_the_high_earlier(blocks, sequence, offsets, floor, generator)
-        offsets = _first_fit(sequence, neighbours)
+        offsets = _first_fit(sequence, neighbors)
         arena = top(blocks, offsets)
         if arena < lowest:
             best, lowest = offsets, arena
@@ -90,7 +90,7 @@ def _size(block: Block) -> int:
     return max(span.size for span in block)
 
 
-def _neighbours(blocks: Sequence[Block]) -> list[list[tuple[int, int, int]]]:
+def _neighbors(blocks: Sequence[Block]) -> list[list[tuple[int, int, int]]]:
     """For each block the others that exist at the same time, with the bytes that either has then."""
     found: list[list[tuple[int, int, int]]] = [[] for _ in blocks]
     for a, block in enumerate(blocks):
@@ -103,10 +103,10 @@ def _neighbours(blocks: Sequence[Block]) -> list[list[tuple[int, int, int]]]:
     return found
 
 
-def _first_fit(sequence: Sequence[int], neighbours: Sequence[Sequence[tuple[int, int, int]]]) -> tuple[int, ...]:
+def _first_fit(sequence: Sequence[int], neighbors: Sequence[Sequence[tuple[int, int, int]]]) -> tuple[int, ...]:
     offsets = [-1] * len(sequence)
     for block in sequence:
-        taken = sorted((offsets[b], own, other) for b, own, other in neighbours[block] if offsets[b] >= 0)
+        taken = sorted((offsets[b], own, other) for b, own, other in neighbors[block] if offsets[b] >= 0)
         offsets[block] = _lowest(taken)
     return tuple(offsets)
 

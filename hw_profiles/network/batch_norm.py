@@ -1,4 +1,4 @@
-"""Folds a batch normalisation into the weights before it (1502.03167)."""
+"""Folds a batch normalization into the weights before it (1502.03167)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Floats = NDArray[np.float32]
 def folded_norm(
     weight: Floats, bias: Any, *, scale: Any, shift: Any, mean: Any, variance: Any, epsilon: float
 ) -> tuple[Floats, Floats]:
-    """Weights (out_channels, ...) and biases that make what a layer and the normalisation behind it make, computed in
+    """Weights (out_channels, ...) and biases that make what a layer and the normalization behind it make, computed in
     double precision.
 
     >>> norm = {"scale": [3.0], "shift": [1.0], "mean": [2.0], "variance": [9.0], "epsilon": 0.0}
@@ -29,7 +29,7 @@ def folded_norm(
 def norm_line(
     scale: Any, shift: Any, mean: Any, variance: Any, *, epsilon: float, bias: Any = 0.0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What a batch normalisation multiplies each channel with, and adds, behind a layer with this bias.
+    """What a batch normalization multiplies each channel with, and adds, behind a layer with this bias.
 
     >>> norm_line([3.0], [1.0], [2.0], [9.0], epsilon=0.0)
     (array([1.]), array([-1.]))

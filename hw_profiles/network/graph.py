@@ -40,7 +40,7 @@ class KeptNodes:
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Graph:
     """A float32 network: what it does, as a workload, and its weights and biases by the workload's names, batch
-    normalisation folded.
+    normalization folded.
 
     ``kept`` has the nodes of each operation that the writer cannot write itself: those of kind ``"other"``,
     around which everything stays float, and some that only move numbers. ``opsets`` are those of the kept nodes, by

@@ -1,4 +1,4 @@
-"""Graph simplifications that every runtime does, such as folding batch normalisation."""
+"""Graph simplifications that every runtime does, such as folding batch normalization."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def simplify(
 ) -> tuple[tuple[Op, ...], dict[str, str]]:
     """The operations that are left, and which tensor stands for each that is gone. Those in ``kept`` stay.
 
-    A batch normalisation goes into the convolution or linear operation before it, an added constant into a linear one,
+    A batch normalization goes into the convolution or linear operation before it, an added constant into a linear one,
     zeros around an image into the convolutions that read it, and a tensor times its own gate is SiLU or hard-swish.
 
     >>> conv = Op("conv", "conv", ("input",), (4, 3, 3, 3))
@@ -37,7 +37,7 @@ def simplify(
 
 
 def _really_shared(ops: Collection[Op]) -> Iterator[Op]:
-    """A weight into which a normalisation was folded is shared by those alone into which the same one was."""
+    """A weight into which a normalization was folded is shared by those alone into which the same one was."""
     owners: dict[str, Op] = {}
     for each in ops:
         op = replace(each, shared_bias="") if each.kind in MERGED and each.shared_bias else each

@@ -16,7 +16,7 @@ class TensorFormat:
     """Bits and meaning of one tensor's elements.
 
     ``per_channel``: one scale for each output channel instead of one for the tensor; ``group``: one for so many
-    neighbours, 0 where there are no groups. ``codebook``: number of shared
+    neighbors, 0 where there are no groups. ``codebook``: number of shared
     values, 0 where each element is stored itself. ``density``: share of elements that are not zero and stored.
 
     >>> TensorFormat(bits=4).bytes(3)

@@ -23,7 +23,7 @@ UNKNOWN = "other"
 
 @dataclass(slots=True, unsafe_hash=True)  # frozen ones take four times as long to make
 class Op:
-    """One operation before any fusion, batch normalisation already folded into the convolution.
+    """One operation before any fusion, batch normalization already folded into the convolution.
 
     ``kind``:
 
@@ -32,13 +32,13 @@ class Op:
     - of two tensors: matmul (with a constant of more than two axes: (..., in, out), whichever side it stands on), add,
       mul (subtraction and division as well);
     - of one: activation (``function`` says which, softmax and layer_norm among them), global_avg_pool, avg_pool,
-      max_pool, reduce, affine (a normalisation that could not be folded);
+      max_pool, reduce, affine (a normalization that could not be folded);
     - that only move numbers: concat, slice, pad, transpose, resize, gather, expand;
     - that cost nothing: flatten, reshape;
     - other: one that nobody here knows; ``function`` is its name in the file.
 
     ``kernel_size``, ``stride`` and ``dilation`` are (height, width), ``padding`` is top, left, bottom, right. The
-    output tensor has the name of the operation. ``normalized`` says that a batch normalisation was folded into it,
+    output tensor has the name of the operation. ``normalized`` says that a batch normalization was folded into it,
     which the trainable module has a scale for each channel more for. ``shared_weight`` and ``shared_bias`` name the
     tensors of an earlier operation where this one reads the same: they are stored and counted once.
     """
@@ -125,17 +125,17 @@ class Workload:
 
     @property
     def weight_count(self) -> int:
-        """Stored weights and biases, batch normalisation folded."""
+        """Stored weights and biases, batch normalization folded."""
         return self.weight_amounts()[0]
 
     @property
     def params(self) -> int:
-        """Trainable parameters of the module: the weights, and a scale for each normalised channel."""
+        """Trainable parameters of the module: the weights, and a scale for each normalized channel."""
         return self.weight_count + self.norm_scales
 
     @property
     def norm_scales(self) -> int:
-        """Scales of batch normalisations, which are trained but folded into the weights."""
+        """Scales of batch normalizations, which are trained but folded into the weights."""
         return sum([op.out_channels for op in self.ops if op.normalized])
 
     @property

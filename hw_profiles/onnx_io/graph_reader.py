@@ -31,7 +31,7 @@ _LEAST_OPSET = 14  # the first that has all operations which the writer writes
 
 def read_graph(source: Path | bytes, input_shape: InputShape = None) -> Graph:
     """The graph of a float32 file in its normal form (:func:`hw_profiles.onnx_io.rewrites.normal_form.normal_form`),
-    with constants and batch normalisation folded as ONNX Runtime folds them, and convolutions for transposed ones
+    with constants and batch normalization folded as ONNX Runtime folds them, and convolutions for transposed ones
     (:func:`hw_profiles.onnx_io.rewrites.subpixel_convolutions.make_subpixel`). One that computes in float16 is widened.
 
     An operation that :func:`hw_profiles.onnx_io.writer.write_graph` can write is read with its weights; the nodes

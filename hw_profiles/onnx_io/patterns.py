@@ -1,4 +1,4 @@
-"""Finds chains of ONNX nodes that a runtime runs as one function, such as GELU and layer normalisation."""
+"""Finds chains of ONNX nodes that a runtime runs as one function, such as GELU and layer normalization."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Pattern:
 def find_patterns(nodes: Sequence[Any], outputs: Sequence[str], constants: set[str]) -> dict[str, Pattern]:
     """Patterns by the name of the tensor that each makes.
 
-    GELU written with Erf, and layer normalisation written out.
+    GELU written with Erf, and layer normalization written out.
 
     >>> from onnx.helper import make_node
     >>> nodes = [make_node("Div", ["x", "root"], ["a"]), make_node("Erf", ["a"], ["b"])]
@@ -99,10 +99,10 @@ def _half(graph: _Chains, x: str, product: Any, inner: tuple[str, ...]) -> Found
 def _layer_norm(graph: _Chains, mean: Any) -> Found:
     """(x - mean) / sqrt(mean((x - mean)²) + ε), and the scale and shift that follow."""
     x = mean.input[0]
-    centred = graph.only_reader(mean.output[0], "Sub")
-    if centred is None or list(centred.input) != [x, mean.output[0]]:
+    centered = graph.only_reader(mean.output[0], "Sub")
+    if centered is None or list(centered.input) != [x, mean.output[0]]:
         return None
-    difference = centred.output[0]
+    difference = centered.output[0]
     consumers = {n.op_type: n for n in graph.consumers.get(difference, []) if n is not None}
     if set(consumers) != {"Pow", "Div"} or len(graph.consumers[difference]) != 2:
         return None

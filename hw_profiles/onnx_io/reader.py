@@ -42,7 +42,7 @@ def read_onnx(source: Path | bytes, input_shape: InputShape = None) -> Workload:
     """The workload of a file or its bytes, batch 1: nothing is run, and no weight is looked at.
 
     An operation is called after the tensor that its node makes. One that nobody knows is of kind ``other``. What works
-    out shapes is folded and leaves no operation; a batch normalisation after a convolution is folded into it.
+    out shapes is folded and leaves no operation; a batch normalization after a convolution is folded into it.
 
     Args:
         source: the file, or what stands in it.

@@ -13,7 +13,7 @@ from hw_profiles.errors import InputError, first_line, short_reason
 
 
 def open_session(model: bytes | Path, threads: int = 1) -> Any:
-    """An ONNX Runtime session on the CPU, all optimisations on.
+    """An ONNX Runtime session on the CPU, all optimizations on.
 
     Raises:
         InputError: ONNX Runtime cannot load the file.

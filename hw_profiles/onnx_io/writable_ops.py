@@ -94,7 +94,7 @@ def _bias(place: Place) -> NDArray[np.float32] | None:
 
 
 def _normalized(place: Place, weight: NDArray[np.float32]) -> Weights | None:
-    """Weights and bias with the batch normalisation after them folded in, which ONNX Runtime folds into convolutions
+    """Weights and bias with the batch normalization after them folded in, which ONNX Runtime folds into convolutions
     alone."""
     numbers = [place.array(i, place.last) for i in range(1, 5)]
     if attribute(place.last, "training_mode", 0) or place.last.input[0] not in place.node.output:

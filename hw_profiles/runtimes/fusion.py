@@ -26,7 +26,7 @@ def fuse(workload: Workload, runtime: str = "ort") -> tuple[Kernel, ...]:
     Flattening costs nothing. Of a network of both each operation is computed as the format of its weights says.
 
     The other runtimes are taken to run layer by layer: what has weights, and sums, with the activation that follows
-    (TensorFlow Lite: if it is a ReLU), everything else for itself. How they lay out tensors is not modelled.
+    (TensorFlow Lite: if it is a ReLU), everything else for itself. How they lay out tensors is not modeled.
 
     >>> from search_spaces import preset
     >>> [k.kind for k in fuse(preset("resnet8").workload())].count("conv")

@@ -20,7 +20,7 @@ class Kernel:
     ``kind``: conv, pointwise, depthwise, grouped, conv_transpose, linear, matmul, add, mul, pool, activation, …;
     quantize, dequantize, requantize and reorder have no operation. ``layout``: plain (channels first), blocked
     (channels in blocks), first (a convolution that reads plain and writes blocks), last (channels last), any (not
-    modelled). ``nodes`` are the runtime's own names of what it runs, ``output_bytes`` what it writes, padding of blocks
+    modeled). ``nodes`` are the runtime's own names of what it runs, ``output_bytes`` what it writes, padding of blocks
     included. A tensor ``name`` that was copied into another layout is called ``name@layout``.
     """
 

@@ -20,7 +20,7 @@ def promising(losses: Sequence[float], others: Sequence[Sequence[float]]) -> boo
 
     ``losses`` are its objectives at that fidelity, each the smaller the better, ``others`` those of the others. With
     several objectives, trials that none dominates come first, then those that only these dominate, and so on; among
-    equals one far from its neighbours comes before one among many (the order of NSGA-II, doi 10.1109/4235.996017).
+    equals one far from its neighbors comes before one among many (the order of NSGA-II, doi 10.1109/4235.996017).
 
     >>> promising([0.5], [[0.4]]), promising([0.5], [[0.6], [0.7]]), promising([1, 3], [[2, 2], [3, 1], [4, 4]])
     (False, True, True)
@@ -55,7 +55,7 @@ def surely_dominated(
 
 
 def front_ranks(points: NDArray[np.float64]) -> NDArray[np.int64]:
-    """For (N, objectives), all minimised: 0 for points that no other dominates, 1 for those that only these do, …
+    """For (N, objectives), all minimized: 0 for points that no other dominates, 1 for those that only these do, …
 
     >>> front_ranks(np.array([[1.0, 2.0], [2.0, 1.0], [2.0, 2.0]])).tolist()
     [0, 0, 1]
@@ -71,7 +71,7 @@ def front_ranks(points: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def crowding_distances(front: NDArray[np.float64]) -> NDArray[np.float64]:
-    """For (N, objectives): the sum over objectives of the gap between a point's neighbours, infinite at the ends.
+    """For (N, objectives): the sum over objectives of the gap between a point's neighbors, infinite at the ends.
 
     >>> crowding_distances(np.array([[0.0, 4.0], [1.0, 1.0], [4.0, 0.0]])).tolist()
     [inf, 2.0, inf]

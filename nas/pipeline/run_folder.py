@@ -94,7 +94,7 @@ def check_data(folder: Path, data: Dataset) -> None:
     """Refuse to resume a run with other images than it was started with.
 
     Raises:
-        InputError: labels, splits, sizes, the colours' statistics or pixels of up to 5,000 images of a split differ.
+        InputError: labels, splits, sizes, the colors' statistics or pixels of up to 5,000 images of a split differ.
     """
     path = folder / "data.json"
     mine = {"sha256": data_digest(data), "pixels": _pixel_digest(data)}
@@ -145,7 +145,7 @@ def check_init(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def data_digest(data: Dataset) -> str:
-    """SHA-256 of labels, splits, sizes and the colours' statistics."""
+    """SHA-256 of labels, splits, sizes and the colors' statistics."""
     digest = hashlib.sha256(data.preprocessing.to_json().encode())
     for split in (data.train, data.val, data.test):
         digest.update(split.labels.tobytes())

@@ -14,7 +14,7 @@ from nas.report.html import figure, grid, note, page, part, percent, section
 from nas.report.run_files import FinishedRun, belongs_to_a_run, read_run
 from nas.report.svg import element, joined, label, line, title
 
-MOST_RUNS = 4  # that colours and dashes tell apart
+MOST_RUNS = 4  # that colors and dashes tell apart
 _WIDTH, _HEIGHT = 760, 380
 _NOT_COMPARED = ("out", "storage", "study", "artifacts", "workers")  # settings that change no result
 

@@ -83,7 +83,7 @@ def _confusion(test: Metrics, classes: Sequence[str]) -> Markup:
 
 
 def _confusion_cell(count: int, most: int, *, right: bool) -> dict[str, object]:
-    """``share`` of the darkest colour of its kind."""
+    """``share`` of the darkest color of its kind."""
     return {"count": count, "kind": "right" if right else "wrong", "share": count / most if count else 0.0}
 
 

@@ -34,7 +34,7 @@ def label(x: float, y: float, text: object, **attributes: object) -> Markup:
 
 
 def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
-    """A line with the colour of its class ``kind``."""
+    """A line with the color of its class ``kind``."""
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=kind)
 
 

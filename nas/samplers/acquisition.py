@@ -49,7 +49,7 @@ def log_probability_below(mean: Array, variance: Array, limit: float) -> Array:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Front:
-    """Values (M,), to be maximised, with their costs (M, C), and the reference point of the hypervolume."""
+    """Values (M,), to be maximized, with their costs (M, C), and the reference point of the hypervolume."""
 
     values: Array
     costs: Array

@@ -161,7 +161,7 @@ class Encoding:
         axes = [np.arange(len(found.levels), dtype=float) for found in self.dimensions]
         return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(size, len(axes))
 
-    def neighbours(self, codes: Array, generator: np.random.Generator) -> Array:
+    def neighbors(self, codes: Array, generator: np.random.Generator) -> Array:
         """Codes of all candidates that differ in one choice; for a choice of many values, a few near and far ones."""
         here = codes[self._step_columns]
         open_steps = (here != self._step_levels) & (here != ABSENT)

@@ -34,7 +34,7 @@ class GaussianProcess:
     belongs. A group of one-hot columns gives the kernel of a categorical choice (the Hamming distance), a group of one
     column that of an ordered one; a choice may have both, and the data say how much of each it is.
 
-    Rasmussen and Williams, "Gaussian Processes for Machine Learning", chapter 2; the mean by generalised least squares.
+    Rasmussen and Williams, "Gaussian Processes for Machine Learning", chapter 2; the mean by generalized least squares.
 
     >>> x = np.array([[0.0], [1.0]])
     >>> chosen = Hyperparameters(log_weights=np.zeros(1), log_scale=0.0, log_noise=-9.0)
@@ -97,7 +97,7 @@ def fit(
         off = (point - prior) / spread
         return value + 0.5 * float(off @ off), gradient + off / spread
 
-    bounds = [(centre - 5, centre + 5) for centre in prior_log_weights] + [(-3, 3), _NOISE_BOUNDS]
+    bounds = [(center - 5, center + 5) for center in prior_log_weights] + [(-3, 3), _NOISE_BOUNDS]
     found = minimize(loss, prior, jac=True, bounds=bounds, method="L-BFGS-B", options={"maxiter": _MOST_STEPS}).x
     return Hyperparameters(log_weights=found[:count], log_scale=float(found[-2]), log_noise=float(found[-1]))
 
@@ -120,9 +120,9 @@ def negative_log_likelihood(point: Array, distances: Array, values: Array) -> tu
     factor = np.linalg.cholesky(signal + noise * np.eye(number))
     inverse = _inverse(factor)
     sums = inverse.sum(1)
-    centred = values - sums @ values / sums.sum()
-    solved = inverse @ centred
-    value = 0.5 * float(centred @ solved) + float(np.log(np.diag(factor)).sum())
+    centered = values - sums @ values / sums.sum()
+    solved = inverse @ centered
+    value = 0.5 * float(centered @ solved) + float(np.log(np.diag(factor)).sum())
     # The mean is at its optimum, so it adds nothing to the gradient.
     sensitivity = 0.5 * (inverse - np.outer(solved, solved))
     by_signal = (sensitivity * signal).ravel()

@@ -20,7 +20,7 @@ _FINAL = rung_key(1)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Observations:
-    """Rows of trials with ``values`` (N, objectives), all to be maximised, and whether each keeps the constraints.
+    """Rows of trials with ``values`` (N, objectives), all to be maximized, and whether each keeps the constraints.
 
     ``noise`` is the share of the accuracies' variance that is known to be chance, from the trials' standard errors.
     """

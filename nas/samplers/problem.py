@@ -12,8 +12,8 @@ class Problem:
     """The space, costs and limits of a search.
 
     ``space(trial)`` gives a candidate, ``cost(candidate)`` its costs, worked out once for each candidate. ``limits``
-    holds the largest allowed value of each limited cost. ``objectives`` are "accuracy" (maximised) and names of costs
-    (minimised), in the order of the study's directions.
+    holds the largest allowed value of each limited cost. ``objectives`` are "accuracy" (maximized) and names of costs
+    (minimized), in the order of the study's directions.
     """
 
     space: Callable[[Any], Hashable]

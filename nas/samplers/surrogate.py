@@ -36,17 +36,17 @@ _BEYOND, _REFERENCE_QUANTILE = 0.5, 0.1
 
 
 class SurrogateSampler(FullProposalSampler):
-    """Bayesian optimisation over choices, ordered and not.
+    """Bayesian optimization over choices, ordered and not.
 
     After ``n_startup_trials`` random candidates a Gaussian process learns the objective. The kernel weighs each choice
     as a category and, where it has an order, by rank, and counts the values that choices of equal values share. Of
-    random candidates, neighbours of the best, and those a climb leads to, the one of the largest expected improvement
+    random candidates, neighbors of the best, and those a climb leads to, the one of the largest expected improvement
     is proposed (Mockus 1978; 1807.02811 explains it) that no trial had and that keeps the limits of the problem.
     Candidates that other workers evaluate count with the value that the model expects.
 
-    With a problem only the accuracy is modelled: other objectives are costs that are known before the evaluation, and
+    With a problem only the accuracy is modeled: other objectives are costs that are known before the evaluation, and
     the candidate of the largest expected hypervolume improvement is proposed. Without one, each constraint of the
-    trials is modelled too, and several objectives are scalarised with random weights (ParEGO, Knowles 2006).
+    trials is modeled too, and several objectives are scalarized with random weights (ParEGO, Knowles 2006).
 
     >>> import optuna
     >>> study = optuna.create_study(sampler=SurrogateSampler(0))
@@ -69,7 +69,7 @@ class SurrogateSampler(FullProposalSampler):
         place = objectives.index(ACCURACY)
         others = [column for column in range(len(study.directions)) if column != place]
         if others and self._problem is None:
-            seen = replace(seen, values=_scalarised(seen.values, generator)[:, None])
+            seen = replace(seen, values=_scalarized(seen.values, generator)[:, None])
             others = []
         value = _ValueModel.of(candidates, seen, warped(seen.values[:, place]), running(trials))
         feasible = _feasibility(candidates, trials)
@@ -92,9 +92,9 @@ def warped(values: Array) -> Array:
     >>> warped(np.array([0.1, 0.9, 0.91, 0.92])).argmax()
     np.int64(3)
     """
-    centre = float(np.median(values))
-    unit = max(float(values.max()) - centre, 1e-12)
-    relative = (values - centre) / unit
+    center = float(np.median(values))
+    unit = max(float(values.max()) - center, 1e-12)
+    relative = (values - center) / unit
     bent = np.where(relative < 0, -0.5 * np.log1p(-2 * np.minimum(relative, 0)), relative)
     deviation = float(bent.std())
     result: Array = (bent - bent.mean()) / (deviation if deviation > 1e-12 else 1.0)
@@ -219,7 +219,7 @@ def _ranked(candidates: Candidates, score: Score, parents: Array, generator: np.
         pool = candidates.unseen(pool)
         return pool[np.argsort(-score(pool), kind="stable")] if len(pool) else pool
     count = _RANDOM_CONDITIONAL if candidates.conditional else _RANDOM_CANDIDATES
-    drawn = [encoding.random(count, generator), *(encoding.neighbours(parent, generator) for parent in parents)]
+    drawn = [encoding.random(count, generator), *(encoding.neighbors(parent, generator) for parent in parents)]
     pool = candidates.unseen(candidates.resolve(np.concatenate(drawn)))
     if not len(pool):
         return pool
@@ -236,10 +236,10 @@ def _ranked(candidates: Candidates, score: Score, parents: Array, generator: np.
 def _climb(
     candidates: Candidates, score: Score, codes: Array, height: float, generator: np.random.Generator
 ) -> list[tuple[Array, Array]]:
-    """The neighbours, with scores, met on the way from a candidate to a local maximum."""
+    """The neighbors, with scores, met on the way from a candidate to a local maximum."""
     met = []
     for _ in range(_CLIMB_STEPS):
-        around = candidates.unseen(candidates.resolve(candidates.encoding.neighbours(codes, generator)))
+        around = candidates.unseen(candidates.resolve(candidates.encoding.neighbors(codes, generator)))
         if not len(around):
             break
         scores = score(around)
@@ -271,12 +271,12 @@ def _cost_model(candidates: Candidates, rows: npt.NDArray[np.intp], costs: Array
     """What a cost is expected to be."""
     positive = bool((costs > 0).all())
     values = np.log(costs) if positive else costs
-    centre, deviation = float(values.mean()), float(values.std()) or 1.0
+    center, deviation = float(values.mean()), float(values.std()) or 1.0
     latest = np.arange(len(values))[-_FITTED_TO_COSTS:]
-    process = _process(candidates, rows, (values - centre) / deviation, latest)
+    process = _process(candidates, rows, (values - center) / deviation, latest)
 
     def predict(codes: Array) -> Array:
-        mean = process.predict(candidates.encoding.features(codes))[0] * deviation + centre
+        mean = process.predict(candidates.encoding.features(codes))[0] * deviation + center
         result: Array = np.exp(mean) if positive else mean
         return result
 
@@ -310,8 +310,8 @@ def _first_and_latest(order: npt.NDArray[np.intp], most: int) -> npt.NDArray[np.
     return np.sort(np.concatenate([first, rest[-(most - len(first)) :]]))
 
 
-def _scalarised(values: Array, generator: np.random.Generator) -> Array:
-    """One value to maximise: the augmented Tchebycheff function with random weights."""
+def _scalarized(values: Array, generator: np.random.Generator) -> Array:
+    """One value to maximize: the augmented Tchebycheff function with random weights."""
     span = np.ptp(values, axis=0)
     unit = (values - values.max(0)) / np.where(span > 0, span, 1)
     weighted = unit * generator.dirichlet(np.ones(values.shape[1]))

@@ -1,6 +1,6 @@
 """What optuna-dashboard shows of a study: its names, limits and a note; the dashboard itself is not needed for it.
 
-Of a trial it shows the user attributes, so a network or a cost is a readable text there. It greys out what breaks a
+Of a trial it shows the user attributes, so a network or a cost is a readable text there. It grays out what breaks a
 constraint, but knows only the form that constraints had before Optuna 5; a search needs none of that, for it gives
 values to feasible trials only.
 """

@@ -22,8 +22,8 @@ def sliced_weights(arch: Arch, path: Path) -> dict[str, Tensor]:
     """A state dict for ``build_model(arch)`` from a file of timm's weights of this network or of a larger one.
 
     The larger one may have more channels, more blocks at the end of each stage and larger kernels. Of the channels
-    that belong together the most important stay: those where the scale of the batch normalisation that writes them,
-    times the norm of the weights that read them, is largest. Of a kernel the centre stays. What a batch normalisation
+    that belong together the most important stay: those where the scale of the batch normalization that writes them,
+    times the norm of the weights that read them, is largest. Of a kernel the center stays. What a batch normalization
     has counted is of the larger network, so a sliced one has to be trained before it is asked.
 
     Raises:
@@ -57,7 +57,7 @@ class _Slices:
             value = value.index_select(0, kept[self.of[op.name]])
             if value.ndim > 1 and not op.depthwise:
                 value = value.index_select(1, kept[self.of[op.inputs[0]]])
-            slices[ours] = _centre(value, shape).contiguous()
+            slices[ours] = _center(value, shape).contiguous()
         return slices
 
     def _tensors(self) -> Iterator[tuple[Op, str, str, Shape]]:
@@ -79,8 +79,8 @@ class _Slices:
                 known[1:] = shape[1:2]
             fits = len(found) == len(shape) and all(a >= b for a, b in zip(found, shape, strict=True))
             same = tuple(known[: len(shape)]) == found[:2]
-            centred = all((a - b) % 2 == 0 for a, b in zip(found[2:], shape[2:], strict=False))
-            if not (fits and same and centred):
+            centered = all((a - b) % 2 == 0 for a, b in zip(found[2:], shape[2:], strict=False))
+            if not (fits and same and centered):
                 raise InputError(f"{key} must have a part of the shape {shape}, got {found}")
         channels = self.workload.shapes[self.workload.input][1]
         if width[self.of[self.workload.input]] != channels:
@@ -135,10 +135,10 @@ def _add(totals: dict[str, Tensor], group: str, values: Tensor) -> None:
     totals[group] = totals.get(group, torch.zeros_like(values)) + values / values.mean().clamp_min(1e-12)
 
 
-def _centre(value: Tensor, shape: Shape) -> Tensor:
+def _center(value: Tensor, shape: Shape) -> Tensor:
     """The middle of a larger kernel.
 
-    >>> _centre(torch.arange(25.0).view(1, 1, 5, 5), (1, 1, 1, 1)).item()
+    >>> _center(torch.arange(25.0).view(1, 1, 5, 5), (1, 1, 1, 1)).item()
     12.0
     """
     for dimension in range(2, value.ndim):

@@ -7,7 +7,7 @@ from search_spaces.arch import Arch
 
 STEM = "conv_stem.weight"
 CLASSIFIER = ("classifier.weight", "classifier.bias")
-# For each kind of block: our part -> timm's convolution, and the batch normalisation behind it where there is one.
+# For each kind of block: our part -> timm's convolution, and the batch normalization behind it where there is one.
 _IN_STAGES: dict[str, dict[str, tuple[str, str]]] = {
     "conv": {"": ("conv", "bn1")},
     "separable": {

@@ -24,7 +24,7 @@ _NOTE = "fitnas.preset"
 def read_weights(arch: Arch, path: Path) -> dict[str, Tensor]:
     """A state dict for ``build_model(arch)`` from a file of timm's: ``.safetensors``, ``.pth``, ``.pt`` or ``.bin``.
 
-    The classifier is left out where the file has none or one for another number of classes. For grey images the
+    The classifier is left out where the file has none or one for another number of classes. For gray images the
     stem's weights are summed over their input channels.
 
     Raises:
@@ -40,7 +40,7 @@ def read_weights(arch: Arch, path: Path) -> dict[str, Tensor]:
 
 def state_of_classes(arch: Arch, path: Path) -> tuple[dict[str, Tensor], dict[str, tuple[str, Shape]]]:
     """The tensors of a file, and which of :func:`timm_keys` the network wants of them: all, but no classifier where the
-    file has none or one for another number of classes. For grey images the stem's weights are summed.
+    file has none or one for another number of classes. For gray images the stem's weights are summed.
 
     Raises:
         InputError: the file cannot be read, or timm has no such network.

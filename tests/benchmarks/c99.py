@@ -5,7 +5,7 @@
 ``exact`` (every space, 50 random networks at 32 pixels; every preset at 32 to 96): numbers that the layers make of the
 reference's inputs, how many of them are other ones in C, and in ONNX Runtime's nodes, and by how many steps at most (of
 a convolution and a function after it, each node may round otherwise: the second is told what it makes of the first's
-neighbours too); images whose outputs C changes; the arena beside the least that must live at once; bytes of code and constants.
+neighbors too); images whose outputs C changes; the arena beside the least that must live at once; bytes of code and constants.
 ``speed``: milliseconds on this machine beside ONNX Runtime and emx-onnx-cgen, in turn (c99_speed.py).
 ``instructions``: for each multiply-accumulate on Cortex-M4 and M7, emulated (c99_instructions.py).
 """

@@ -19,7 +19,7 @@ def c99() -> str:
         "## Plain C99\n\n`python tests/benchmarks/c99.py`; commits "
         f"{commits(lines)}.\n\n"
         "Each layer was fed the inputs of the numpy reference; its outputs in C (on the measuring machine) and in ONNX "
-        "Runtime without optimisation are compared with numpy. The arena of the program is compared with the smallest "
+        "Runtime without optimization are compared with numpy. The arena of the program is compared with the smallest "
         "memory that must exist at once in the best order, overwritten inputs and saved rows included. Code and "
         "constants are those of a Cortex-M7 with `-Os`; the limit on constants is 1.1 bytes per weight plus 8 per channel.",
         _exact(exact),
@@ -94,11 +94,11 @@ def trained_presets() -> str:
             f"{sum(m['values'] for m in arm)}", host["arena_bytes"],
         ))  # fmt: skip
     head = ("preset", "float32 accuracy", "int8 accuracy", "outputs in C that are the reference's",
-            "C: different class than ONNX Runtime", "ONNX Runtime, optimised: different class",
+            "C: different class than ONNX Runtime", "ONNX Runtime, optimized: different class",
             "different layer values on Cortex-M4 and M7", "arena bytes")  # fmt: skip
     return (
         "## Trained presets in C\n\n`python tests/benchmarks/trained_presets.py`: trained for 100 seconds on CIFAR-10, "
         f"or stored by `train_networks.py`; int8, 1,000 test images (commit {commits(lines)}). Classes are compared with those of "
-        "ONNX Runtime without optimisation; layers on the emulated processors are fed the inputs of the reference.\n\n"
+        "ONNX Runtime without optimization; layers on the emulated processors are fed the inputs of the reference.\n\n"
         f"{table(head, rows)}"
     )

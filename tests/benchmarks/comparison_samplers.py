@@ -29,11 +29,11 @@ class RegularizedEvolution(FullProposalSampler):
         alive = np.arange(len(seen.rows))[-self.population :]
         drawn = generator.choice(alive, size=min(self.tournament, len(alive)), replace=False)
         parent = seen.rows[drawn[np.argmax(seen.values[drawn, 0])]]
-        return _neighbour(candidates, parent, generator)
+        return _neighbor(candidates, parent, generator)
 
 
 class LocalSearch(FullProposalSampler):
-    """The neighbours of the best candidate in random order, then those of the second best, and so on (2005.02960)."""
+    """The neighbors of the best candidate in random order, then those of the second best, and so on (2005.02960)."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed, n_startup_trials=10)
@@ -41,15 +41,15 @@ class LocalSearch(FullProposalSampler):
     def propose(
         self, study: Study, trials: Sequence[FrozenTrial], candidates: Candidates, generator: np.random.Generator
     ) -> Proposal | None:
-        """A new neighbour of the best that has one."""
+        """A new neighbor of the best that has one."""
         seen = observations(trials, study.directions)
         for place in np.argsort(-seen.values[:, 0], kind="stable"):
-            found = _neighbour(candidates, seen.rows[place], generator)
+            found = _neighbor(candidates, seen.rows[place], generator)
             if found is not None:
                 return found
         return None
 
 
-def _neighbour(candidates: Candidates, row: np.intp, generator: np.random.Generator) -> Proposal | None:
-    around = candidates.unseen(candidates.encoding.neighbours(candidates.codes[row], generator))
+def _neighbor(candidates: Candidates, row: np.intp, generator: np.random.Generator) -> Proposal | None:
+    around = candidates.unseen(candidates.encoding.neighbors(candidates.codes[row], generator))
     return next(candidates.proposals(generator.permutation(around), MOST_COSTS), None)

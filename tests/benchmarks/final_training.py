@@ -4,7 +4,7 @@
 
 Both start from the same random weights, train on the same images for the same time on the clock, and are tested once on
 the same test images. The plain recipe is the usual one: a ``DataLoader`` with torchvision's transforms (random crop with a
-padding of an eighth of the side, flip, normalisation) in batches of 128, SGD with Nesterov momentum 0.9, a learning rate of
+padding of an eighth of the side, flip, normalization) in batches of 128, SGD with Nesterov momentum 0.9, a learning rate of
 0.1 that a cosine over the time lowers to zero, weight decay 5e-4, float32.
 
 Two changes of the training loop can be tried by ``--ways``: ``averaged`` tests an exponential moving average of the weights

@@ -20,7 +20,7 @@ from search_spaces.model import build_model
 def fragility(arch: Arch, images: NDArray[np.float32], *, seed: int = 0) -> float:
     """The noise that int8 adds to the logits of the untrained network, as a share of what tells the images apart.
 
-    ``images`` (N, C, H, W) are network inputs; the statistics of batch normalisation and the ranges of activations are
+    ``images`` (N, C, H, W) are network inputs; the statistics of batch normalization and the ranges of activations are
     theirs. Both are root mean squares; 0 is no noise.
 
     >>> from search_spaces import preset

@@ -105,7 +105,7 @@ def _shapes(model: Any, products: list[Any], inputs: Mapping[str, np.ndarray[Any
     wide = onnx.ModelProto.FromString(model.SerializeToString())
     present = {output.name for output in graph.output}
     wide.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in present)
-    values = _unoptimised(wide).run(wanted, dict(inputs)) if wanted else []
+    values = _unoptimized(wide).run(wanted, dict(inputs)) if wanted else []
     return {
         **constants,
         **{name: value.shape for name, value in inputs.items()},
@@ -113,7 +113,7 @@ def _shapes(model: Any, products: list[Any], inputs: Mapping[str, np.ndarray[Any
     }
 
 
-def _unoptimised(model: Any) -> Any:
+def _unoptimized(model: Any) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -26,7 +26,7 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Normalised pixels (N, 1, 28, 28) and labels."""
+    """Normalized pixels (N, 1, 28, 28) and labels."""
 
     pixels: Tensor
     labels: Tensor

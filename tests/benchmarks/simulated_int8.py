@@ -5,7 +5,7 @@
 
 Each line: a random network, trained for 40 seconds on one core, its activations scaled to their extremes. The share of
 test images that the simulation puts into the class of the exported file, beside the share for which ONNX Runtime's
-unoptimised graph does; the share of logits that are equal; accuracies in float32 and int8, of all images and of two
+unoptimized graph does; the share of logits that are equal; accuracies in float32 and int8, of all images and of two
 halves of them; images per second; estimated milliseconds and bytes in int8; and what may tell before training how much
 int8 will hurt. ``--networks`` keeps the trained networks, and takes those that are there. ``--summary`` prints what
 simulated_int8_tables.py computes from the lines.
@@ -85,7 +85,7 @@ def run(space: str, seed: int, data: Dataset, folder: Path) -> dict[str, Any]:
     logits, speed = {}, {}
     for name, predict in {
         "file": _session(open_session(file)),
-        "unoptimised": _session(_unoptimised(file)),
+        "unoptimized": _session(_unoptimized(file)),
         "simulated": _module(simulated(quantized)),
         "float": _module(plain.to(memory_format=torch.channels_last)),
     }.items():
@@ -96,9 +96,9 @@ def run(space: str, seed: int, data: Dataset, folder: Path) -> dict[str, Any]:
         "side": artifact.arch.input_shape[1],
         "images": len(x),
         "agreement": float(np.mean(classes["simulated"] == classes["file"])),
-        "runtime_agreement": float(np.mean(classes["unoptimised"] == classes["file"])),
+        "runtime_agreement": float(np.mean(classes["unoptimized"] == classes["file"])),
         "equal_logits": float(np.mean(logits["simulated"] == logits["file"])),
-        "runtime_equal_logits": float(np.mean(logits["unoptimised"] == logits["file"])),
+        "runtime_equal_logits": float(np.mean(logits["unoptimized"] == logits["file"])),
         "fp32_accuracy": accuracy(classes["float"], split),
         "int8_accuracy": accuracy(classes["file"], split),
         "simulated_accuracy": accuracy(classes["simulated"], split),
@@ -143,7 +143,7 @@ def _session(session: Any) -> Predict:
     return lambda x: session.run(None, {name: x})[0]
 
 
-def _unoptimised(file: bytes) -> Any:
+def _unoptimized(file: bytes) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

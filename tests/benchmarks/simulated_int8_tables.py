@@ -35,13 +35,13 @@ def simulated_int8() -> str:
         for name, kind in (("worst network", "least"), ("mean", "mean"))
     ]
     agreement = table(
-        ("", "same class", "unoptimised: same class", "equal logits", "unoptimised: equal logits"), compared
+        ("", "same class", "unoptimized: same class", "equal logits", "unoptimized: equal logits"), compared
     )
     lost, order = found["points_lost"], found["order"]
     return f"""## Int8, simulated
 
 `python tests/benchmarks/simulated_int8.py`: {found["networks"]} random networks of all spaces, trained for 40 seconds on
-CIFAR-10, {lines[0]["images"]} test images each (commit {commits(lines)}). The simulation and ONNX Runtime's unoptimised graph,
+CIFAR-10, {lines[0]["images"]} test images each (commit {commits(lines)}). The simulation and ONNX Runtime's unoptimized graph,
 compared with the exported file in ONNX Runtime:
 
 {agreement}

@@ -96,7 +96,7 @@ class Case:
 
 
 def pictures(side: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """(8, side, side, 3): coarse random colours with noise."""
+    """(8, side, side, 3): coarse random colors with noise."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(IMAGES, 3, 5, 5, generator=generator)
     fine = nn.functional.interpolate(coarse, size=(side, side), mode="bilinear")

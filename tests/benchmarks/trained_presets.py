@@ -5,7 +5,7 @@
 Each line: a preset at 32 pixels, trained for 100 seconds on one core, or a network that train_networks.py kept, which
 is a preset with finer strides; its activations scaled to their extremes, exported as C99 and run on 1,000 test images.
 How many outputs of the program are the reference's; the share of images that it puts into another class than ONNX
-Runtime's unoptimised graph does, beside the share for which the optimised graph does so; and layers fed the reference's
+Runtime's unoptimized graph does, beside the share for which the optimized graph does so; and layers fed the reference's
 own inputs on this machine and on emulated Cortex-M4 and M7. ``--networks`` keeps the presets after their training, and
 takes those that are there.
 """

@@ -18,7 +18,7 @@ def cluster_module(
 ) -> dict[str, int]:
     """Let each layer of any module share a few values, in place; how many each has, by its name.
 
-    Normalisations that follow a layer are folded into it. With ``data`` (of the size that the module reads) the values
+    Normalizations that follow a layer are folded into it. With ``data`` (of the size that the module reads) the values
     are trained, with the earlier module as teacher. ``options`` are those of :class:`Cluster`.
     """
     stage = Cluster(clusters=clusters, **options)

@@ -242,7 +242,7 @@ def test_a_teacher_may_be_any_model(learnt: nn.Module, data: Dataset, tmp_path: 
 
 
 def test_weights_of_a_file_leave_and_are_shared_as_those_of_its_module(tmp_path: Path) -> None:
-    """No images, no training: a module whose normalisation is folded already, and the file that torch exports of it."""
+    """No images, no training: a module whose normalization is folded already, and the file that torch exports of it."""
     module = nn.Sequential(
         nn.Conv2d(1, 32, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(128, 10)
     )
@@ -425,7 +425,7 @@ def downloaded(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
 
 
 @pytest.mark.slow
-def test_a_name_of_timm_comes_with_its_weights_and_its_normalisation(downloaded: nn.Module, tmp_path: Path) -> None:
+def test_a_name_of_timm_comes_with_its_weights_and_its_normalization(downloaded: nn.Module, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
     images = (noise, np.arange(40) % 4)
     after = compress.distill(

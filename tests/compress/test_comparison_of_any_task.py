@@ -206,8 +206,8 @@ def test_a_module_that_keeps_tensors_of_a_run_is_pruned_and_quantized() -> None:
     module(torch.zeros(1, 3, 8, 8))
     assert module.cache["bias"].grad_fn is not None
     images = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), np.uint8)
-    labelled = (images, np.arange(24) % 4)
-    pruned = compress.prune(module, labelled, compress.Prune(recipe=compress.Recipe(epochs=1)), amount=0.5)
+    labeled = (images, np.arange(24) % 4)
+    pruned = compress.prune(module, labeled, compress.Prune(recipe=compress.Recipe(epochs=1)), amount=0.5)
     assert pruned.model().stem.out_channels < 32
     assert compress.quantize(module, images, Quantize(calibration="minmax")).metrics["val_snr_db"] > 10
 

@@ -61,7 +61,7 @@ class Shuffled(nn.Module):
 
 
 class Dense(nn.Module):
-    """Normalised before the convolution, and joined with what it read."""
+    """Normalized before the convolution, and joined with what it read."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -62,13 +62,13 @@ def test_presets_are_timms(name: str) -> None:
 
 
 def test_resnet8_has_the_published_size() -> None:
-    """2106.07597: 12.5 M MACs; 78,666 values with unfolded batch normalisation are 77,706 folded."""
+    """2106.07597: 12.5 M MACs; 78,666 values with unfolded batch normalization are 77,706 folded."""
     arch = preset("resnet8")
     assert (arch.workload().macs, arch.workload().weight_count) == (12_501_632, 77_706)
     assert counted_macs(build_model(arch), (3, 32, 32)) == 12_501_632
 
 
-def test_a_width_that_is_not_listed_lies_between_its_neighbours() -> None:
+def test_a_width_that_is_not_listed_lies_between_its_neighbors() -> None:
     narrow, between, wide = (preset(f"mobilenetv2_{p}").workload().params for p in ("050", "060", "075"))
     assert narrow < between < wide
 

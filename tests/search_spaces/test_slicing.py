@@ -118,7 +118,7 @@ def test_channels_of_a_large_scale_or_that_are_read_strongly_stay(folder: Path, 
     assert torch.equal(kept, torch.cat([bias[100:180], bias[400:]]))
 
 
-def test_the_centre_of_a_kernel_and_the_first_blocks_of_a_stage_stay(folder: Path) -> None:
+def test_the_center_of_a_kernel_and_the_first_blocks_of_a_stage_stay(folder: Path) -> None:
     arch, small = part(NAMES[0], folder, depth=0.5, largest_kernel=3)
     assert [len(stage) for stage in small.stages] == [1, 1, 1, 2, 2, 2, 1]
     theirs, ours = load_file(folder / f"{NAMES[0]}.safetensors"), build_model(small).state_dict()
@@ -128,11 +128,11 @@ def test_the_centre_of_a_kernel_and_the_first_blocks_of_a_stage_stay(folder: Pat
     assert len(arch.stages[5]) == 4
 
 
-def test_a_grey_network_takes_its_part_of_the_colours_sum(folder: Path) -> None:
+def test_a_gray_network_takes_its_part_of_the_colors_sum(folder: Path) -> None:
     _, small = part(NAMES[0], folder, width=0.5)
-    grey = replace(small, input_shape=(1, 64, 64), stem=replace(small.stem, in_channels=1))
-    colour = build_model(small).state_dict()["stem.conv.weight"]
-    torch.testing.assert_close(build_model(grey).state_dict()["stem.conv.weight"], colour.sum(1, keepdim=True))
+    gray = replace(small, input_shape=(1, 64, 64), stem=replace(small.stem, in_channels=1))
+    color = build_model(small).state_dict()["stem.conv.weight"]
+    torch.testing.assert_close(build_model(gray).state_dict()["stem.conv.weight"], color.sum(1, keepdim=True))
 
 
 def cut(state: State, key: str, dimension: int, size: int) -> None:

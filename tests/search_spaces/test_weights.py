@@ -57,7 +57,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("mnasnet_050", ".safetensors"),
     ],
 )
-def test_a_file_of_timms_is_recognised_and_gives_its_outputs(name: str, suffix: str, tmp_path: Path) -> None:
+def test_a_file_of_timms_is_recognized_and_gives_its_outputs(name: str, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"weights{suffix}"
     theirs = saved(name, path)
     assert identify_weights(path) == name
@@ -94,17 +94,17 @@ def test_a_file_without_a_classifier_is_enough(tmp_path: Path) -> None:
     assert_same(ours, features)
 
 
-def test_a_grey_network_sees_what_the_colour_network_sees_in_grey_images(file: Path) -> None:
-    grey = build_model(preset(NAME, input_shape=(1, 64, 64), weights=file)).eval()
-    colour = build_model(preset(NAME, input_shape=(3, 64, 64), weights=file)).eval()
+def test_a_gray_network_sees_what_the_color_network_sees_in_gray_images(file: Path) -> None:
+    gray = build_model(preset(NAME, input_shape=(1, 64, 64), weights=file)).eval()
+    color = build_model(preset(NAME, input_shape=(3, 64, 64), weights=file)).eval()
     x = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        expected = colour(x.expand(-1, 3, -1, -1))
-        torch.testing.assert_close(grey(x), expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
+        expected = color(x.expand(-1, 3, -1, -1))
+        torch.testing.assert_close(gray(x), expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
 
 
-def test_a_grey_networks_own_file_is_taken_as_it_is(tmp_path: Path) -> None:
-    path = tmp_path / "grey.safetensors"
+def test_a_gray_networks_own_file_is_taken_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "gray.safetensors"
     theirs = saved(NAME, path, in_chans=1)
     assert identify_weights(path) == NAME
     assert_same(build_model(preset(NAME, input_shape=(1, 64, 64), weights=path)), theirs, channels=1)

@@ -107,7 +107,7 @@ def _softmax_of(floats: Floats, source: Tensor, index: Index, to: TensorQuantiza
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Normalized:
-    """Rows of so many numbers that are normalised; for each number of the tensor, in the order in which it lies, its
+    """Rows of so many numbers that are normalized; for each number of the tensor, in the order in which it lies, its
     factor and what is added."""
 
     node: Any
@@ -127,7 +127,7 @@ class _Normalized:
         )
 
     def absorbed(self, builder: Builder, node: Any) -> Draft | None:
-        """This with constants multiplied and added, as a normalisation of groups has them behind it."""
+        """This with constants multiplied and added, as a normalization of groups has them behind it."""
         at = next((i for i, name in enumerate(node.input) if name and not builder.constant(name)), 0)
         value = builder.value(node, at)
         made = constant_lines(builder, node, at, value.shape)
@@ -161,7 +161,7 @@ class _Normalized:
 
 
 def _pattern(*arrays: Numbers) -> tuple[int, int]:
-    """How many neighbours have the same numbers in all arrays, and after how many of those the arrays begin again.
+    """How many neighbors have the same numbers in all arrays, and after how many of those the arrays begin again.
 
     >>> _pattern(np.float32([1, 1, 2, 2, 1, 1, 2, 2]))
     (2, 2)

@@ -1,4 +1,4 @@
-"""The scale of an input that a file normalises in float before it quantizes it."""
+"""The scale of an input that a file normalizes in float before it quantizes it."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class _Weighted:
         )
 
     def absorbed(self, builder: Builder, node: Any) -> Draft | None:
-        """This with a constant for each channel added to it or multiplied with it, or normalised."""
+        """This with a constant for each channel added to it or multiplied with it, or normalized."""
         graph = builder.graph
         if node.op_type == "BatchNormalization":
             factor, shift = batch_normalization(builder, node)

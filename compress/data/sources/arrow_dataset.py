@@ -16,7 +16,7 @@ from PIL import Image
 
 from compress.data.decoding import opened
 from compress.data.sources.folder_layout import check_inside, split_of
-from compress.data.sources.image_source import ImageSource, LabelledImages
+from compress.data.sources.image_source import ImageSource, LabeledImages
 from compress.data.sources.left_out import LeftOut
 from hw_profiles.errors import InputError, short_reason
 
@@ -48,7 +48,7 @@ def open_arrow_dataset(folder: Path) -> ImageSource:
             )
         tables = {str(split): _table(folder, folder / name) for split, name in splits.items()}
     image, label, classes = _columns(folder, tables["train"])
-    left, parts = LeftOut(), dict[str, LabelledImages]()
+    left, parts = LeftOut(), dict[str, LabeledImages]()
     for split, table in tables.items():
         if split != "train" and _has_no_labels(table, label):
             left.add(f"in the split {split}, which has no labels", len(table))
@@ -56,7 +56,7 @@ def open_arrow_dataset(folder: Path) -> ImageSource:
         if split != "train" and _columns(folder, table) != (image, label, classes):
             raise InputError(f"--data {folder}: train and {split} must have the same columns and classes")
         labels = _labels(folder, split, table.column(label), len(classes))
-        parts[split] = LabelledImages(reader=_Rows(split, table.column(image)), labels=labels)
+        parts[split] = LabeledImages(reader=_Rows(split, table.column(image)), labels=labels)
     return ImageSource.of(parts, classes, left)
 
 

@@ -21,7 +21,7 @@ from compress.data.sources.folder_layout import (
     table_in,
 )
 from compress.data.sources.folder_tables import FilesByName, file_key, has_column, read_table
-from compress.data.sources.image_source import ImageSource, LabelledImages
+from compress.data.sources.image_source import ImageSource, LabeledImages
 from compress.data.sources.left_out import LeftOut
 from hw_profiles.errors import InputError
 from hw_profiles.spelling_suggestions import did_you_mean
@@ -33,7 +33,7 @@ Files = tuple[list[Path], NDArray[np.int64]]
 
 
 def open_folder(folder: Path) -> ImageSource:
-    """The labelled files of a folder: one folder for each class, or such folders under ``train/``, ``val/``, ``test/``.
+    """The labeled files of a folder: one folder for each class, or such folders under ``train/``, ``val/``, ``test/``.
 
     Splits are also called training, valid, validation and testing, in any case; one without folders of classes is left
     out, and so are hidden folders, those of systems (``@eaDir``, ``__MACOSX``), and files that are no images: the
@@ -51,7 +51,7 @@ def open_folder(folder: Path) -> ImageSource:
     reader = {split: ImageFileReader(root, paths) for split, (paths, _) in listed.items()}
     groups = _groups(root, reader)
     parts = {
-        split: LabelledImages(reader=reader[split], labels=labels, groups=groups.get(split))
+        split: LabeledImages(reader=reader[split], labels=labels, groups=groups.get(split))
         for split, (_, labels) in listed.items()
     }
     return ImageSource.of(parts, names, left)

@@ -1,4 +1,4 @@
-"""A source of labelled images before any of them is decoded."""
+"""A source of labeled images before any of them is decoded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from compress.data.sources.left_out import LeftOut
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class LabelledImages:
+class LabeledImages:
     """Images with a label each, int64 (N,), and where it is known the number of each one's group."""
 
     reader: ImageReader
@@ -28,7 +28,7 @@ class ImageSource:
     images get unless another is wished; ``bits``: how many of the 16 bits of deep images are used.
     """
 
-    parts: Mapping[str, LabelledImages]
+    parts: Mapping[str, LabeledImages]
     class_names: tuple[str, ...]
     channels: int
     size: tuple[int, int]
@@ -37,7 +37,7 @@ class ImageSource:
 
     @classmethod
     def of(
-        cls, parts: Mapping[str, LabelledImages], class_names: Sequence[str], left_out: LeftOut | None = None
+        cls, parts: Mapping[str, LabeledImages], class_names: Sequence[str], left_out: LeftOut | None = None
     ) -> ImageSource:
         """Channels and size as the training images have them."""
         channels, size = usual_shape(parts["train"].reader)

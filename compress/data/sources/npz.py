@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.data.decoding import ImageArrayReader
-from compress.data.sources.image_source import ImageSource, LabelledImages
+from compress.data.sources.image_source import ImageSource, LabeledImages
 from compress.data.sources.label_arrays import label_vector
 from hw_profiles.errors import InputError, short_reason
 
@@ -33,7 +33,7 @@ def open_digits() -> ImageSource:
 
     bunch: Any = load_digits()
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
-    part = LabelledImages(reader=ImageArrayReader(pixels, "digits"), labels=bunch.target.astype(np.int64))
+    part = LabeledImages(reader=ImageArrayReader(pixels, "digits"), labels=bunch.target.astype(np.int64))
     names = tuple(map(str, range(10)))
     return ImageSource(parts={"train": part}, class_names=names, channels=1, size=(_DIGITS_SIDE, _DIGITS_SIDE))
 
@@ -58,7 +58,7 @@ def open_npz(path: Path) -> ImageSource:
         if len(unknown):
             raise InputError(f"{path}: the class {unknown[0]} of y_{split} has no images in x_train")
     labels = {split: np.searchsorted(classes, y[split]).astype(np.int64) for split in x}
-    parts = {split: LabelledImages(reader=ImageArrayReader(x[split], split), labels=labels[split]) for split in x}
+    parts = {split: LabeledImages(reader=ImageArrayReader(x[split], split), labels=labels[split]) for split in x}
     _, height, width, channels = x["train"].shape
     return ImageSource(parts=parts, class_names=tuple(map(str, classes)), channels=channels, size=(height, width))
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from compress.data.sources.image_source import ImageSource, LabelledImages
+from compress.data.sources.image_source import ImageSource, LabeledImages
 from hw_profiles.errors import InputError, short_reason
 from hw_profiles.spelling_suggestions import did_you_mean
 from hw_profiles.user_folders import cache_folder
@@ -83,7 +83,7 @@ def open_torchvision(name: str) -> ImageSource:
     count = 1 + max(int(values.max()) for values in labels.values())
     names = getattr(found["train"], "classes", None) or range(count)
     parts = {
-        split: LabelledImages(reader=_Items(f"{name} {split}", items), labels=labels[split])
+        split: LabeledImages(reader=_Items(f"{name} {split}", items), labels=labels[split])
         for split, items in found.items()
     }
     return ImageSource.of(parts, [str(each) for each in names])

@@ -1,6 +1,6 @@
 """Codes a matrix of small numbers by tables that depend on the elements around each one.
 
-As in DeepCABAC (Wiedemann et al., arXiv 1905.08318), neighbours say how large an element probably is. Here they choose
+As in DeepCABAC (Wiedemann et al., arXiv 1905.08318), neighbors say how large an element probably is. Here they choose
 one of a few tables, which are fitted to the matrix and stored before it, so that many elements are coded at once.
 """
 
@@ -16,7 +16,7 @@ from scipy.optimize import nnls
 from compress.fnz.codes.ans import AnsDecoder, AnsModel, ans_model, encode_ans
 from compress.fnz.codes.byte_reader import Reader, damaged, varint
 from compress.fnz.codes.element_kinds import Symbols
-from compress.fnz.codes.neighbours import LARGEST_TRAIT, MOST_PRIOR, SCALE, STRIDES, TRAITS, Integers, Scan
+from compress.fnz.codes.neighbors import LARGEST_TRAIT, MOST_PRIOR, SCALE, STRIDES, TRAITS, Integers, Scan
 from compress.fnz.codes.probability_tables import TOTAL, Counts, Table, fitting_table, read_table
 
 MOST_LEVELS = 16
@@ -73,14 +73,14 @@ def encode_contexts(symbols: Symbols, rows: int, cycle: int, most: int) -> bytes
     if not 1 < rows < len(symbols) <= _LARGEST:
         return None
     counts = np.bincount(symbols)
-    low, centre = int(np.flatnonzero(counts)[0]), int(counts.argmax())
+    low, center = int(np.flatnonzero(counts)[0]), int(counts.argmax())
     if len(counts) - low < 2:
         return None
     matrix = symbols.reshape(rows, -1)
     fits = [
         fit
         for transposed in (False, True)
-        if (fit := _fitted(np.ascontiguousarray(matrix.T) if transposed else matrix, transposed, centre, cycle, low))
+        if (fit := _fitted(np.ascontiguousarray(matrix.T) if transposed else matrix, transposed, center, cycle, low))
     ]
     if not fits or (best := min(fits, key=lambda fit: fit.bits)).bits >= 8 * most:
         return None
@@ -88,7 +88,7 @@ def encode_contexts(symbols: Symbols, rows: int, cycle: int, most: int) -> bytes
     return b"".join((
         bytes([best.transposed * _TRANSPOSED | scan.stride]),
         *map(varint, (scan.rows, scan.lag, scan.prior)),
-        bytes([*best.levels.weights.tolist(), low, len(counts) - 1, centre, cycle - 1, len(best.tables)]),
+        bytes([*best.levels.weights.tolist(), low, len(counts) - 1, center, cycle - 1, len(best.tables)]),
         *map(varint, np.diff(best.levels.limits, prepend=0).tolist()),
         *(table.data for table in best.tables),
         encode_ans(_runs(best, low)),
@@ -107,12 +107,12 @@ def decode_contexts(reader: Reader, count: int) -> Symbols:
         prior=reader.varint(MOST_PRIOR),
     )  # fmt: skip
     weights = np.frombuffer(reader.take(TRAITS), np.uint8).astype(np.int64)
-    low, high, centre, cycle, level_count = reader.take(5)
+    low, high, center, cycle, level_count = reader.take(5)
     if low >= high or not 1 <= level_count <= MOST_LEVELS:
         raise damaged(f"a matrix of the symbols {low}..{high} is not coded by {level_count} tables")
     steps = [reader.varint(_MOST_SUM) for _ in range(level_count - 1)]
     models = [ans_model(read_table(reader, high - low + 1)) for _ in range(level_count)]
-    magnitudes = _magnitudes(np.arange(low, high + 1), centre, cycle + 1)
+    magnitudes = _magnitudes(np.arange(low, high + 1), center, cycle + 1)
     levels = _Levels(weights, np.cumsum(steps, dtype=np.int64))
     matrix = _decoded(scan, levels, AnsDecoder(reader), models, magnitudes) + np.uint8(low)
     return (matrix.T if flags & _TRANSPOSED else matrix).reshape(-1)
@@ -149,17 +149,17 @@ def _taken(decoder: AnsDecoder, models: Sequence[AnsModel], levels: Integers) ->
     return symbols
 
 
-def _magnitudes(symbols: NDArray[np.integer], centre: int, cycle: int) -> Integers:
-    distance = (symbols.astype(np.int64) - centre) % cycle
+def _magnitudes(symbols: NDArray[np.integer], center: int, cycle: int) -> Integers:
+    distance = (symbols.astype(np.int64) - center) % cycle
     return np.minimum(distance, cycle - distance)
 
 
-def _fitted(matrix: Symbols, transposed: bool, centre: int, cycle: int, low: int) -> _Fit | None:
+def _fitted(matrix: Symbols, transposed: bool, center: int, cycle: int, low: int) -> _Fit | None:
     rows, columns = matrix.shape
     strides = [stride for stride in STRIDES if Scan.fits(rows, columns, stride)]
     if not strides:
         return None
-    magnitudes = _magnitudes(matrix, centre, cycle)
+    magnitudes = _magnitudes(matrix, center, cycle)
     prior = min(round(SCALE * float(magnitudes.mean())), MOST_PRIOR)
     scan = Scan(rows=rows, columns=columns, stride=strides[-1], lag=_lag(magnitudes), prior=prior)
     traits = _traits(scan, magnitudes)
@@ -218,7 +218,7 @@ def _fitting_weights(traits: NDArray[np.int32], wanted: Integers, prior: int) ->
 
 
 def _fitting_limits(sums: Integers, symbols: Symbols) -> tuple[Integers, list[Counts]]:
-    """The limits between levels, and how often each symbol occurs in each level: narrow cells, of which neighbours are
+    """The limits between levels, and how often each symbol occurs in each level: narrow cells, of which neighbors are
     joined as long as that saves bits."""
     kinds = int(symbols.max()) + 1
     ordered = np.sort(sums)

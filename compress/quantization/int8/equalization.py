@@ -1,4 +1,4 @@
-"""Cross-layer equalisation: channels that share a scale are brought to one range, the function unchanged."""
+"""Cross-layer equalization: channels that share a scale are brought to one range, the function unchanged."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def equalized(
     """Weights of the same function whose channels have more equal ranges.
 
     Without ``extents`` each channel's factor makes the largest weight that writes it as large as the largest one that
-    reads it (cross-layer equalisation, 1906.04721), swept over all links until nothing changes. ``extents``, the
+    reads it (cross-layer equalization, 1906.04721), swept over all links until nothing changes. ``extents``, the
     largest magnitude of each channel of every tensor that is held as integers, take the writers' place (2211.10438,
     with strength 1/2): then it is the activations, which share one scale, that become alike. Where all that reads a
     channel is depthwise and has a scale of its own there, its activations become exactly alike.

@@ -112,12 +112,12 @@ class _State:
         inputs = math.prod(op.weight_shape[1:])
         rows = min(max(_LEAST_ROWS, _ROWS_PER_INPUT * inputs), _LARGEST_EXAMPLES // (inputs * op.groups))
         grid = self.quantization.activations[op.inputs[0]]
-        return _moments(*layer_examples(op, (x, y), grid, rows, self.seed), centred=op.bias)
+        return _moments(*layer_examples(op, (x, y), grid, rows, self.seed), centered=op.bias)
 
 
-def _moments(x: Floats, y: Floats, *, centred: bool) -> Moments:
+def _moments(x: Floats, y: Floats, *, centered: bool) -> Moments:
     """Of rows (rows, groups, …)."""
-    means = [each.mean(0, dtype=np.float64) if centred else np.zeros(each.shape[1:]) for each in (x, y)]
+    means = [each.mean(0, dtype=np.float64) if centered else np.zeros(each.shape[1:]) for each in (x, y)]
     x, y = (each - mean.astype(np.float32) for each, mean in zip((x, y), means, strict=True))
     x, y = x.transpose(1, 2, 0), y.transpose(1, 0, 2)
     rows = x.shape[2]

@@ -142,7 +142,7 @@ class Quantize:
             train.take(np.sort(each)) for each in (order[:count], order[-count:], order[:most])
         )
         judged, images = (inputs_of(graph, preprocessing, each) for each in (judging, everything))
-        labels = judging.labels if judging.is_labelled else None
+        labels = judging.labels if judging.is_labeled else None
         evaluator = FidelityEvaluator(write_graph(graph), judged, labels)
         activations = self.activations_on(context.device)
         grid = WeightGrid(per_channel=self.per_channel, levels=levels_of(self.levels, graph, images, context.report))
@@ -197,11 +197,11 @@ class _Search:
     in_float: frozenset[str]
     grid: WeightGrid
     screening: FidelityEvaluator | None = None
-    """Compares calibrations and equalisations, where that is not done on the images of ``evaluator``."""
+    """Compares calibrations and equalizations, where that is not done on the images of ``evaluator``."""
     tried: int = field(default=0)
 
     def best(self) -> _Candidate:
-        """Calibration and equalisation first, on some images, then weights and biases; where needed, roundings."""
+        """Calibration and equalization first, on some images, then weights and biases; where needed, roundings."""
         settings = [
             (equalization, calibration)
             for equalization in (EQUALIZATIONS if self.stage.equalize is None else (self.stage.equalize,))

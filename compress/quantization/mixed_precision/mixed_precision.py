@@ -144,7 +144,7 @@ class MixedPrecision:
 
 def _evaluator(graph: Graph, artifact: Artifact, split: Split) -> FidelityEvaluator:
     """What compares files with the float network on these images."""
-    labels = split.labels if split.is_labelled else None
+    labels = split.labels if split.is_labeled else None
     return FidelityEvaluator(write_graph(graph), inputs_of(graph, artifact.preprocessing, split), labels)
 
 

@@ -96,13 +96,13 @@ def _gelu(said: Attributes, given: Given) -> Tensor:
 def _layer_norm(said: Attributes, given: Given) -> Tensor:
     x, scale, *shift = tensors(given)
     axes = list(range(said.get("axis", -1) % x.ndim, x.ndim))
-    normal = _standardised(x, axes, said.get("epsilon", 1e-5)) * scale
+    normal = _standardized(x, axes, said.get("epsilon", 1e-5)) * scale
     return normal + shift[0] if shift else normal
 
 
-def _standardised(x: Tensor, axes: list[int], epsilon: float) -> Tensor:
-    centred = x - x.mean(axes, keepdim=True)
-    return centred * (centred.square().mean(axes, keepdim=True) + epsilon).rsqrt()
+def _standardized(x: Tensor, axes: list[int], epsilon: float) -> Tensor:
+    centered = x - x.mean(axes, keepdim=True)
+    return centered * (centered.square().mean(axes, keepdim=True) + epsilon).rsqrt()
 
 
 def _batch_norm(said: Attributes, given: Given) -> Tensor:
@@ -116,7 +116,7 @@ def _instance_norm(said: Attributes, given: Given) -> Tensor:
     x, scale, shift = tensors(given)
     along = (-1, *[1] * (x.ndim - 2))
     axes = list(range(2, x.ndim))
-    return _standardised(x, axes, said.get("epsilon", 1e-5)) * scale.view(along) + shift.view(along)
+    return _standardized(x, axes, said.get("epsilon", 1e-5)) * scale.view(along) + shift.view(along)
 
 
 def _reshape(said: Attributes, given: Given) -> Tensor:

@@ -88,9 +88,9 @@ class Numbers(Protocol):
 
 
 def simulated(artifact: Artifact) -> nn.Module:
-    """A module that computes what the artifact's int8 file computes in ONNX Runtime, all optimisations on.
+    """A module that computes what the artifact's int8 file computes in ONNX Runtime, all optimizations on.
 
-    (N, C, H, W) normalised images -> (N, num_classes) logits. Sums are exact, each is multiplied once in float32,
+    (N, C, H, W) normalized images -> (N, num_classes) logits. Sums are exact, each is multiplied once in float32,
     rounded half to even and saturated; additions, products and means are rounded as the kernels for x86 with VNNI do.
 
     Raises:
@@ -114,7 +114,7 @@ def simulated(artifact: Artifact) -> nn.Module:
 
 
 class Simulated(nn.Module):
-    """A workload in the integers that ``weights``, batch normalisation folded, and scales stand for."""
+    """A workload in the integers that ``weights``, batch normalization folded, and scales stand for."""
 
     def __init__(
         self, workload: Workload, weights: Mapping[str, NDArray[np.float32]], quantization: Quantization
@@ -126,7 +126,7 @@ class Simulated(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of a batch of normalised images."""
+        """Logits of a batch of normalized images."""
         parts = [run_integers(self.workload, self.steps, self.numbers, part) for part in torch.split(x, _BATCH)]
         return torch.cat(parts)
 

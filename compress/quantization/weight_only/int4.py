@@ -27,7 +27,7 @@ log = logging.getLogger("fitnas")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Int4:
-    """Store the weights as 4-bit integers with a scale for each ``group`` of neighbours along the input axis.
+    """Store the weights as 4-bit integers with a scale for each ``group`` of neighbors along the input axis.
 
     Without a ``recipe`` each scale is the one of the least squared error, and biases undo what that does to the mean of
     each channel on training images, where there are any. With one the network trains on while it is rounded so in each

@@ -31,7 +31,7 @@ def normal_form(
     """A model that computes the same, in the form that every algorithm knows; the given one is left as it is.
 
     Functions of the file are inlined. Weights are initializers, whether the file holds them as such, as Constant nodes
-    or as inputs with a value, or computes them of other constants (of float16 by Cast, standardised, turned); integers
+    or as inputs with a value, or computes them of other constants (of float16 by Cast, standardized, turned); integers
     behind a DequantizeLinear stay integers. Shapes and pads that follow from the input's sides are constants. A Gemm
     has neither alpha nor beta nor transA, and as bias a number for each of its outputs. Equal initializers are one.
     What no output needs is left out.

@@ -1,4 +1,4 @@
-"""Folds constants and batch normalisation as ONNX Runtime does when it loads a file."""
+"""Folds constants and batch normalization as ONNX Runtime does when it loads a file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hw_profiles.onnx_io.rewrites.normal_form import merge_equal_initializers
 
 
 def folded(model: Any) -> Any:
-    """The model with constants and batch normalisation folded as ONNX Runtime does it when it loads a file, and with
+    """The model with constants and batch normalization folded as ONNX Runtime does it when it loads a file, and with
     the shapes that follow.
 
     Raises:

@@ -37,7 +37,7 @@ def printable(text: object) -> str:
 
 
 def cut(text: str, width: int) -> str:
-    """The end of a text that is too long, which is where the names of neighbours differ.
+    """The end of a text that is too long, which is where the names of neighbors differ.
 
     >>> cut("stages.2.1.expand", 9)
     '…1.expand'

@@ -22,10 +22,10 @@ from search_spaces import Arch
 Weights = Mapping[str, NDArray[Any]]
 
 
-def session(model: bytes, *, optimised: bool = False) -> ort.InferenceSession:
+def session(model: bytes, *, optimized: bool = False) -> ort.InferenceSession:
     options = ort.SessionOptions()
     level = ort.GraphOptimizationLevel
-    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimised else level.ORT_DISABLE_ALL
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -99,5 +99,5 @@ def graph_file(
 
 
 def onnx_layers(file: Path, network: Network, values: Mapping[str, NDArray[np.int8]]) -> dict[str, NDArray[np.int64]]:
-    """What ONNX Runtime's nodes, without optimisation, make of the given inputs of every layer: (H, W, C) by tensor."""
+    """What ONNX Runtime's nodes, without optimization, make of the given inputs of every layer: (H, W, C) by tensor."""
     return LayersAlone(file, network).made(values)

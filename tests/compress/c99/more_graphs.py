@@ -148,14 +148,14 @@ def islands() -> Graph:
 
 
 def attention() -> Graph:
-    """A block of a transformer: layer normalisation, two heads, a sum."""
+    """A block of a transformer: layer normalization, two heads, a sum."""
     d = Draft(6)
     r = d.generator
     d.conv("x", "a", (8, 6, 2, 2), strides=[2, 2])
     d.node("Reshape", ["a", d.constant("rows", np.array([1, 8, 12]))], "b")
     d.node("Transpose", ["b"], "c", perm=[0, 2, 1])
     numbers = [d.constant(name, r.uniform(-1, 2, 8).astype(np.float32)) for name in ("factor", "shift")]
-    d.node("LayerNormalization", ["c", *numbers], "n", epsilon=1e3)  # more than what is normalised
+    d.node("LayerNormalization", ["c", *numbers], "n", epsilon=1e3)  # more than what is normalized
     for name in "qkv":
         weight = d.constant(f"{name}_w", (r.standard_normal((8, 8)) / 3).astype(np.float32))
         d.node("MatMul", ["n", weight], f"{name}0")
@@ -173,7 +173,7 @@ def attention() -> Graph:
 
 
 def interpolated() -> Graph:
-    """Other sides by linear interpolation, and a normalisation of groups."""
+    """Other sides by linear interpolation, and a normalization of groups."""
     d = Draft(4)
     r = d.generator
     d.conv("x", "a", (6, 4, 3, 3))

@@ -207,7 +207,7 @@ def test_weights_with_a_zero_point_of_their_own_are_computed_exactly(tmp_path: P
     assert result.runtime.mean_steps < 0.1
 
 
-def test_an_input_that_is_normalised_in_float_is_quantized_to_cover_what_follows(tmp_path: Path) -> None:
+def test_an_input_that_is_normalized_in_float_is_quantized_to_cover_what_follows(tmp_path: Path) -> None:
     d = Draft(3)
     names = [
         d.constant(n, d.generator.uniform(0.5, 1.5, 3).astype(np.float32)) for n in ("scale", "shift", "mean", "var")

@@ -43,7 +43,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 @pytest.mark.parametrize(
     "flags", ["-O0", slow("-Os"), slow("-O3 -march=native"), "-O3 -march=native -ffp-contract=fast"]
 )
-def test_every_optimisation_computes_the_same(program: Exported, flags: str) -> None:
+def test_every_optimization_computes_the_same(program: Exported, flags: str) -> None:
     assert "0 of 5 inputs differ" in compile_and_run(program.folder, *flags.split())
 
 

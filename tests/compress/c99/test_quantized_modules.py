@@ -135,7 +135,7 @@ def test_a_network_may_end_in_what_stays_in_float(module: type[nn.Module], tmp_p
 
 
 class Transformer(nn.Module):
-    """Patches and a class token, attention of two heads with a bias for each pair, a normalisation of groups and linear interpolation."""
+    """Patches and a class token, attention of two heads with a bias for each pair, a normalization of groups and linear interpolation."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -45,7 +45,7 @@ def attention() -> Graph:
     return d.graph(6, 6)
 
 
-def normalised() -> Graph:
+def normalized() -> Graph:
     d = Draft(3)
     d.conv("x", "a", (4, 3, 3, 3))
     d.node("LpNormalization", ["a"], "b", axis=1)
@@ -72,7 +72,7 @@ def far_apart() -> Graph:
         (far_apart, "node 'y_node' (Conv): its sizes must be between 0 and 127, got (1, 128, 1, 1)"),
         (resized, "node 'b_node' (Resize): no C99 kernel is known for it but nearest and linear"),
         (attention, "node 'y_node' (MatMul): supported only if exactly the second input is constant"),
-        (normalised, "node 'b_node' (LpNormalization): no C99 kernel is known for it"),
+        (normalized, "node 'b_node' (LpNormalization): no C99 kernel is known for it"),
     ],
 )
 def test_an_operation_that_is_not_known_is_named(make: Any, words: str, tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def test_an_interruption_leaves_a_module_of_plain_weights(moment: str, monkeypat
 
 
 def test_a_layer_of_zeros_alone_stays_one() -> None:
-    """As where a network begins without a branch: the scale of the normalisation after it is zero."""
+    """As where a network begins without a branch: the scale of the normalization after it is zero."""
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)

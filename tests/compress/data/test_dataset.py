@@ -107,7 +107,7 @@ def test_a_given_test_folder_is_the_test_set(tmp_path: Path) -> None:
     assert len(data.train) + len(data.val) == 30
 
 
-def test_grey_folders_have_one_channel_and_other_sizes_are_resized(tmp_path: Path) -> None:
+def test_gray_folders_have_one_channel_and_other_sizes_are_resized(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "d", mode="L")
     image(7, (31, 64), "L").save(root / "cat" / "tall.png")
     data = load_data(str(root))
@@ -245,7 +245,7 @@ def test_preprocessing_is_the_same_for_an_opened_image_and_for_the_loaded_set(tm
     assert keys(data.train.images) <= alone
 
 
-def test_normalised_training_images_have_mean_zero_and_deviation_one(tmp_path: Path) -> None:
+def test_normalized_training_images_have_mean_zero_and_deviation_one(tmp_path: Path) -> None:
     data = load_data(str(write_folder(tmp_path / "d")))
     x = data.preprocessing.tensor(data.train.images)
     assert x.dtype == np.float32

@@ -25,7 +25,7 @@ def saved(path: Path, image: Image.Image, **options: object) -> Image.Image:
     return Image.open(path)
 
 
-def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path) -> None:
+def test_sixteen_bit_gray_is_scaled_not_clipped(tmp_path: Path) -> None:
     deep = np.linspace(0, 65535, 16).round().astype(np.uint16).reshape(4, 4)
     for name in ("x.png", "x.tiff", "x.pgm"):
         pixels = record(1).image(saved(tmp_path / name, Image.fromarray(deep)))
@@ -63,11 +63,11 @@ def test_transparent_pixels_are_laid_on_white(mode: str) -> None:
     pixels[:2, :, 3] = 255
     pixels[2, :, 3] = 128
     image = Image.fromarray(pixels).convert(mode)
-    grey = record(1).image(image)[:, 0, 0]
-    assert grey.tolist() == [0, 0, 127, 255]
+    gray = record(1).image(image)[:, 0, 0]
+    assert gray.tolist() == [0, 0, 127, 255]
 
 
-def test_a_palette_with_and_without_a_transparent_colour(tmp_path: Path) -> None:
+def test_a_palette_with_and_without_a_transparent_color(tmp_path: Path) -> None:
     image = Image.new("P", (4, 4), 1)
     image.putpalette([255, 0, 0, 0, 0, 255])
     assert record(3).image(saved(tmp_path / "x.png", image))[0, 0].tolist() == [0, 0, 255]

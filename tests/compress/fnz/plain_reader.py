@@ -164,7 +164,7 @@ def read_contexts(block: Bytes, count: int) -> Words:
     flags, rows, lag, prior = block.byte(), block.varint(), block.varint(), block.varint()
     stride, columns = flags & 127, count // rows
     weights = block.take(8)
-    low, high, centre, cycle, levels = block.take(5)
+    low, high, center, cycle, levels = block.take(5)
     limits = [0] * levels
     for level in range(1, levels):
         limits[level] = limits[level - 1] + block.varint()
@@ -192,7 +192,7 @@ def read_contexts(block: Bytes, count: int) -> Words:
             for c in sorted(level_of, key=lambda c: (level_of[c], c)):
                 found[c] = low + stream.symbol(tables[level_of[c]])
             for c in level_of:
-                distance = (found[c] - centre) % (cycle + 1)
+                distance = (found[c] - center) % (cycle + 1)
                 known[c] = min(distance, cycle + 1 - distance)
         matrix.append(found)
         magnitudes.append([known[c] for c in range(columns)])

@@ -1,4 +1,4 @@
-"""Batch normalisation folded in place."""
+"""Batch normalization folded in place."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from compress.networks.batchnorm_folding import fold_normalisation, frozen_batchnorm
+from compress.networks.batchnorm_folding import fold_normalization, frozen_batchnorm
 from search_spaces import build_model, preset
 from tests.contracts import with_random_statistics
 
@@ -21,7 +21,7 @@ def test_the_weights_are_those_that_torch_folds() -> None:
     )
     model[5].running_mean.normal_()
     expected = [fuse_conv_bn_eval(conv, model[1]), fuse_linear_bn_eval(linear, model[5])]
-    pairs = fold_normalisation(model)
+    pairs = fold_normalization(model)
     assert [layer for layer, _ in pairs] == [conv, linear]
     for (layer, norm), fused in zip(pairs, expected, strict=True):
         torch.testing.assert_close(layer.weight, fused.weight)
@@ -39,7 +39,7 @@ def test_what_a_network_computes_stays(name: str) -> None:
     x = torch.randn(2, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         before = model(x)
-        pairs = fold_normalisation(model)
+        pairs = fold_normalization(model)
         after = model(x)
     norms = sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     assert len(pairs) == norms
@@ -47,7 +47,7 @@ def test_what_a_network_computes_stays(name: str) -> None:
 
 
 class Branching(nn.Module):
-    """Its convolution is read twice, once without the normalisation."""
+    """Its convolution is read twice, once without the normalization."""
 
     def __init__(self, on_numbers: bool) -> None:
         super().__init__()
@@ -61,15 +61,15 @@ class Branching(nn.Module):
 
 
 def test_a_layer_that_others_read_keeps_its_weights() -> None:
-    assert fold_normalisation(with_random_statistics(Branching(False))) == []
+    assert fold_normalization(with_random_statistics(Branching(False))) == []
     with pytest.raises(ValueError, match="Branching: which layer a batch normalization follows must not depend"):
-        fold_normalisation(with_random_statistics(Branching(True)))
+        fold_normalization(with_random_statistics(Branching(True)))
 
 
-def test_held_normalisations_stay_neutral_in_training() -> None:
+def test_held_normalizations_stay_neutral_in_training() -> None:
     torch.manual_seed(0)
     model = with_random_statistics(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
-    pairs = fold_normalisation(model)
+    pairs = fold_normalization(model)
     norm, bias = pairs[0][1], pairs[0][1].bias.detach().clone()
     with frozen_batchnorm(pairs) as evaluate:
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)
@@ -91,7 +91,7 @@ def test_an_exception_leaves_what_learns_as_it_was(error: type[BaseException]) -
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)).eval()
     model[2].bias.requires_grad_(False)
     before = [parameter.requires_grad for parameter in model.parameters()]
-    with pytest.raises(error), frozen_batchnorm(fold_normalisation(model)):
+    with pytest.raises(error), frozen_batchnorm(fold_normalization(model)):
         raise error
     assert [parameter.requires_grad for parameter in model.parameters()] == before
 
@@ -115,10 +115,10 @@ def test_a_module_that_fx_cannot_follow_is_run_once() -> None:
     model = with_random_statistics(Chooses()).double()
     x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
     with pytest.raises(ValueError, match="or the shape of the input be known"):
-        fold_normalisation(model)
+        fold_normalization(model)
     with torch.inference_mode():
         before = model(x)
-        pairs = fold_normalisation(model.float(), (3, 16, 16))
+        pairs = fold_normalization(model.float(), (3, 16, 16))
         after = model.double()(x)
     assert [(layer, norm) for layer, norm in pairs] == [(model.conv, model.norm)]  # the other output is read twice
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)

@@ -93,7 +93,7 @@ def test_a_folder_without_classes_is_read_at_the_size_of_the_network(tmp_path: P
         Image.fromarray(PIXELS[i]).resize((320, 240)).save(tmp_path / f"{i}.jpg")
     data = calibration_dataset(str(tmp_path), input_shape=(3, 224, 224))
     assert data.train.images.shape == (9, 224, 224, 3)
-    assert not data.train.is_labelled
+    assert not data.train.is_labeled
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no images found"):
         calibration_dataset(str(tmp_path / "empty"))
@@ -294,7 +294,7 @@ def test_what_is_no_input_is_named(data: Any, said: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_labelled_images_that_judge_do_not_calibrate() -> None:
+def test_labeled_images_that_judge_do_not_calibrate() -> None:
     data = calibration_dataset((FLOATS, np.arange(40) % 2))
     calibrating, judging = ({row.tobytes() for row in split.images} for split in (data.train, data.val))
     assert not calibrating & judging

@@ -85,7 +85,7 @@ KINDS = {
     "cascade of 2 behind another": lambda: net(Cascade(64, 4), Cascade(64, 2)),
     "PReLU": lambda: net(nn.Conv2d(64, 64, 3), nn.PReLU(64), nn.Conv2d(64, 64, 3), nn.PReLU()),
     "transposed convolution": lambda: net(nn.ConvTranspose2d(64, 64, 2, stride=2), nn.BatchNorm2d(64), nn.ReLU()),
-    "normalisation without scale": lambda: net(nn.Conv2d(64, 64, 3), nn.BatchNorm2d(64, affine=False), nn.ReLU()),
+    "normalization without scale": lambda: net(nn.Conv2d(64, 64, 3), nn.BatchNorm2d(64, affine=False), nn.ReLU()),
 }
 
 
@@ -95,7 +95,7 @@ def test_what_is_left_computes_what_the_whole_did_without_those_channels(
     kind: str, amount: float, device: Device
 ) -> None:
     model = KINDS[kind]()
-    model = model if kind == "normalisation without scale" else with_random_statistics(model)
+    model = model if kind == "normalization without scale" else with_random_statistics(model)
     pruned = prune_module(model, SHAPE, device, amount=amount)
     x = torch.randn(2, *SHAPE, dtype=torch.float64)
     with torch.inference_mode():
@@ -106,8 +106,8 @@ def test_what_is_left_computes_what_the_whole_did_without_those_channels(
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
-def test_a_normalisation_without_a_scale_is_ranked_by_the_filters(criterion: str) -> None:
-    given = KINDS["normalisation without scale"]()
+def test_a_normalization_without_a_scale_is_ranked_by_the_filters(criterion: str) -> None:
+    given = KINDS["normalization without scale"]()
     done = compress.prune(given, DATA, compress.Prune(recipe=None, criterion=criterion), amount=0.4)
     assert sum(p.numel() for p in done.model().parameters()) < 0.7 * sum(p.numel() for p in given.parameters())
 

@@ -187,7 +187,7 @@ def test_what_was_kept_makes_the_same_module_of_a_fresh_one(name: str, device: D
 
 def test_what_cannot_be_cut_is_held_whole(device: Device) -> None:
     class Bound(nn.Module):
-        """Channels that a normalisation, a fixed view, a bare parameter or the output binds."""
+        """Channels that a normalization, a fixed view, a bare parameter or the output binds."""
 
         def __init__(self) -> None:
             super().__init__()

@@ -147,7 +147,7 @@ class HandSwish(nn.Module):
 
 
 class Normed(nn.Module):
-    """A classifier with a layer normalisation, which has no integer arithmetic."""
+    """A classifier with a layer normalization, which has no integer arithmetic."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -50,11 +50,11 @@ def test_each_pixel_is_one_of_its_image_at_the_shifted_place(channels: int, flip
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_images_are_normalised_channel_by_channel(layout: torch.memory_format) -> None:
+def test_images_are_normalized_channel_by_channel(layout: torch.memory_format) -> None:
     made = batches(random_images(8), layout=layout)
     pixels, _ = made.at(0)
     before = pixels.clone()
-    found = made.normalised(pixels)
+    found = made.normalized(pixels)
     for channel, (mean, std) in enumerate([(0.4, 0.2), (0.5, 0.3), (0.6, 0.25)]):
         torch.testing.assert_close(found[:, channel], (before[:, channel] - mean) / std)
     assert torch.equal(pixels, before)  # a teacher is asked about them afterwards

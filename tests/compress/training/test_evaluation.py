@@ -23,7 +23,7 @@ SPLIT = Split(np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 1]))
 
 
 class Network(nn.Sequential):
-    """Training, but for its normalisation; told to, it fails."""
+    """Training, but for its normalization; told to, it fails."""
 
     def __init__(self) -> None:
         super().__init__(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Dropout(0.5), nn.Linear(144, 2))

@@ -22,7 +22,7 @@ from compress.training.faults import (
     TooLargeError,
     TrainingError,
     is_out_of_memory,
-    single_values_normalised,
+    single_values_normalized,
 )
 from compress.training.loop import Recipe, Training, label_loss, train
 from compress.training.random_generators import seeded
@@ -373,11 +373,11 @@ def test_few_images_train(build: Callable[[], nn.Module], count: int, classes: i
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
-def test_batch_normalisation_goes_on_to_learn_after_a_single_value() -> None:
+def test_batch_normalization_goes_on_to_learn_after_a_single_value() -> None:
     model = nn.BatchNorm2d(3).train()
     before = model.running_mean
     assert before is not None
-    with single_values_normalised(model):
+    with single_values_normalized(model):
         model(torch.ones(1, 3, 1, 1))
         assert before.eq(0).all()
         assert model.training

@@ -56,7 +56,7 @@ def test_teacher_that_leads_no_training_computes_in_float32(data: Dataset) -> No
     assert teacher.seen == {torch.float32}
 
 
-def labelled(counts: tuple[int, ...]) -> Split:
+def labeled(counts: tuple[int, ...]) -> Split:
     labels = np.repeat(np.arange(len(counts)), counts)
     return Split(np.zeros((len(labels), 1, 1, 1), np.uint8), labels)
 
@@ -76,7 +76,7 @@ def labelled(counts: tuple[int, ...]) -> Split:
 def test_a_teacher_is_better_than_chance_where_a_binomial_test_says_so(
     counts: tuple[int, ...], accuracy: float, better: bool
 ) -> None:
-    split = labelled(counts)
+    split = labeled(counts)
     assert beats_chance(accuracy, split) == better
     share = max(counts) / sum(counts)
     right = round(accuracy * len(split))

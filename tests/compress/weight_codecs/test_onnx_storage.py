@@ -43,7 +43,7 @@ def run(data: bytes, images: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def of_torch() -> bytes:
-    """What torch exports: a grouped and a transposed convolution, batch normalisation, two linear layers."""
+    """What torch exports: a grouped and a transposed convolution, batch normalization, two linear layers."""
     return exported(with_random_statistics(nn.Sequential(
         nn.Conv2d(3, 16, 3, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.ConvTranspose2d(16, 10, 2, 2),
         nn.Conv2d(10, 10, 7, groups=5), nn.Conv2d(10, 20, 5, 3), nn.Flatten(), nn.Linear(320, 33), nn.Linear(33, 5),
@@ -143,10 +143,10 @@ def test_onnx_runtime_holds_the_weights_in_float_and_runs_the_same_kernels(kind:
 
     def nodes(data: bytes) -> tuple[Counter[str], set[int]]:
         options = onnxruntime.SessionOptions()
-        options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+        options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
         options.log_severity_level = 3
         onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        graph = onnx.load(tmp_path / "optimised.onnx").graph
+        graph = onnx.load(tmp_path / "optimized.onnx").graph
         return Counter(node.op_type for node in graph.node), {t.data_type for t in graph.initializer if len(t.dims) > 1}
 
     assert nodes(STORES[kind](RESNET)) == nodes(RESNET)
@@ -162,7 +162,7 @@ def test_int4_rounds_to_the_nearest_of_the_best_of_its_scales() -> None:
     errors = np.square(groups - integers * scales).sum(2)
     plain = np.abs(groups).max(2, keepdims=True) / 7
     assert errors.mean() < 0.97 * np.square(groups - np.rint(groups / plain) * plain).sum(2).mean()
-    for factor in (0.9, 1.1):  # other scales of the neighbourhood are no better, but for the steps that are tried
+    for factor in (0.9, 1.1):  # other scales of the neighborhood are no better, but for the steps that are tried
         other = scales * np.float32(factor)
         assert errors.sum() < np.square(groups - np.clip(np.rint(groups / other), -7, 7) * other).sum()
 

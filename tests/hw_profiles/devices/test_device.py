@@ -141,7 +141,7 @@ def test_devices_that_do_not_exist_and_precisions_they_do_not_have(tmp_path: Pat
         ("[3, 5, 0.5],", 1001 * "[3, 5, 0.5],\n", "points must be a list of at most 1000, got"),
         ("threads = 1", 'threads = "1"', "threads must be of type int, got '1'"),
         ("threads = 1", "threads = true", "threads must be of type int, got True"),
-        ("threads = 1", "threads = 1\ncolour = 1", "unknown entry 'colour'"),
+        ("threads = 1", "threads = 1\ncolor = 1", "unknown entry 'color'"),
         (
             'runtime = "ort"',
             'runtime = "tflite"',

@@ -85,7 +85,7 @@ def test_facts_survive_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("added", "said"),
     [
-        ("[facts.colour]\nvalue = 1\nsource = 'a'", "facts: unknown entry 'colour'"),
+        ("[facts.color]\nvalue = 1\nsource = 'a'", "facts: unknown entry 'color'"),
         ("[facts.clock_mzh]\nvalue = 1\nsource = 'a'", "did you mean 'clock_mhz'"),
         ("[facts.clock_mhz]\nvalue = 1", "facts.clock_mhz.source is missing"),
         ("[facts.clock_mhz]\nvalue = 'fast'\nsource = 'a'", "facts.clock_mhz.value must be a number"),

@@ -37,7 +37,7 @@ def test_products_and_transposed_convolutions_by_hand() -> None:
     assert [workload.op_macs(op) for op in workload.ops] == [0, 2 * 5 * 5 * 7, 2 * 25 * 3 * 4]
 
 
-def test_a_folded_normalisation_is_a_scale_for_each_channel_more_in_the_trainable_module() -> None:
+def test_a_folded_normalization_is_a_scale_for_each_channel_more_in_the_trainable_module() -> None:
     b = WorkloadBuilder("input", (1, 3, 8, 8))
     b.conv("stem", "input", 4, kernel_size=3, normalized=True)
     assert (b.build().weight_count, b.build().params) == (3 * 4 * 9 + 4, 3 * 4 * 9 + 4 + 4)

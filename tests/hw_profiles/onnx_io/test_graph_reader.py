@@ -129,7 +129,7 @@ def test_a_linear_layer_of_many_positions_takes_the_bias_behind_it() -> None:
     assert read_graph(data).weights["m.bias"].shape == (5,)
 
 
-def test_a_normalisation_behind_a_convolution_goes_into_it_and_one_before_it_does_not() -> None:
+def test_a_normalization_behind_a_convolution_goes_into_it_and_one_before_it_does_not() -> None:
     constants = {
         "w": floats(6, 4, 3, 3),
         "v": floats(2, 6, 1, 1),
@@ -286,7 +286,7 @@ def test_a_node_that_is_called_as_another_operation_gets_a_name_of_its_own() -> 
     check(file_of(nodes, {"w": floats(4, 4, 3, 3), "v": floats(2, 4, 1, 1)}))
 
 
-def test_a_normalisation_that_takes_the_batch_s_own_mean_is_kept() -> None:
+def test_a_normalization_that_takes_the_batch_s_own_mean_is_kept() -> None:
     norm = helper.make_node(
         "BatchNormalization", ["m", "s", "b", "mean", "var"], ["y", "mean2", "var2"], training_mode=1
     )
@@ -310,7 +310,7 @@ def test_an_output_that_a_relu_reads_is_rounded_as_every_output() -> None:
 
 @pytest.mark.parametrize("added", [False, True])
 @pytest.mark.parametrize("kind", ["Gemm", "MatMul"])
-def test_what_is_added_or_normalised_behind_a_product_goes_into_it(kind: str, added: bool) -> None:
+def test_what_is_added_or_normalized_behind_a_product_goes_into_it(kind: str, added: bool) -> None:
     numbers = {name: np.abs(floats(5)) + 1 for name in ("s", "b", "mean", "var")}
     behind = node("Add", "m c") if added else node("BatchNormalization", "m s b mean var")
     data = file_of(

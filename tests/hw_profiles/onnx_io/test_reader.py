@@ -118,8 +118,8 @@ def test_convolutions_along_one_axis() -> None:
 
 
 @pytest.mark.parametrize("opset", [13, 17, 20])
-def test_normalisation_and_gelu_are_one_operation_in_every_opset(opset: int) -> None:
-    """Before opset 17 exporters write layer normalisation as nine nodes, before 20 GELU as five."""
+def test_normalization_and_gelu_are_one_operation_in_every_opset(opset: int) -> None:
+    """Before opset 17 exporters write layer normalization as nine nodes, before 20 GELU as five."""
     module = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 4))
     workload = read_onnx(torch_file(module, (5, 8), opset))
     assert kinds(workload) == ["layer_norm", "linear", "gelu", "linear"]
@@ -137,7 +137,7 @@ def test_attention() -> None:
     assert Counter(kinds(workload))["layer_norm"] == 2
 
 
-def test_normalisation_is_folded_after_a_convolution_and_stands_alone_before_one() -> None:
+def test_normalization_is_folded_after_a_convolution_and_stands_alone_before_one() -> None:
     weights = {"w": np.ones((4, 3, 1, 1), np.float32), "v": np.ones((2, 4, 1, 1), np.float32)}
     for i, channels in ((0, 4), (1, 2), (2, 2)):
         weights |= {f"{n}{i}": np.ones(channels, np.float32) for n in "smvb"}
@@ -383,7 +383,7 @@ def test_a_bias_of_integers_may_be_worked_out_of_the_input() -> None:
 
 
 def test_operations_for_which_onnx_has_no_rule_of_shape() -> None:
-    """Some of them as ONNX Runtime writes them when it optimises a file."""
+    """Some of them as ONNX Runtime writes them when it optimizes a file."""
     nodes = [
         helper.make_node("GroupNormalization", ["x", "g", "b"], ["n"], num_groups=3),
         helper.make_node("MeanVarianceNormalization", ["n"], ["m"]),

@@ -1,4 +1,4 @@
-"""Kernels, held against the graphs that ONNX Runtime saves after its optimisation."""
+"""Kernels, held against the graphs that ONNX Runtime saves after its optimization."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def runs(data: bytes, folder: Path) -> Counter[str]:
     """How often each operation stands in the graph that ONNX Runtime runs; views cost nothing."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
     options.log_severity_level = 3
     onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    names = Counter(node.op_type for node in onnx.load(folder / "optimised.onnx").graph.node)
+    names = Counter(node.op_type for node in onnx.load(folder / "optimized.onnx").graph.node)
     return Counter({name: count for name, count in names.items() if name not in ("Flatten", "Reshape")})
 
 

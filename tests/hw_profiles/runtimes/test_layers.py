@@ -1,4 +1,4 @@
-"""Runtimes whose layouts are not modelled: layer by layer."""
+"""Runtimes whose layouts are not modeled: layer by layer."""
 
 from __future__ import annotations
 

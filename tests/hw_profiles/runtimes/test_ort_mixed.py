@@ -33,10 +33,10 @@ def saved(data: bytes, folder: Path) -> list[onnx.NodeProto]:
     """The nodes of the graph that ONNX Runtime runs."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
     options.log_severity_level = 3
     onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    return list(onnx.load(folder / "optimised.onnx").graph.node)
+    return list(onnx.load(folder / "optimized.onnx").graph.node)
 
 
 def networks() -> list[tuple[str, Workload]]:

@@ -167,7 +167,7 @@ def test_two_runs_are_not_judged_on_images_that_one_was_trained_on(
 
 
 def write_photos(folder: Path) -> None:
-    """Ten folders of twelve images of one colour each."""
+    """Ten folders of twelve images of one color each."""
     for label in range(10):
         (folder / str(label)).mkdir(parents=True)
         for i in range(12):

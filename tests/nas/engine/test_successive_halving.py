@@ -25,7 +25,7 @@ def test_one_objective_is_the_best_third() -> None:
     assert going_on == [0, 1, 2]  # of nine
 
 
-def test_several_objectives_go_on_by_fronts_then_by_distance_to_neighbours() -> None:
+def test_several_objectives_go_on_by_fronts_then_by_distance_to_neighbors() -> None:
     front = [[0.0, 9.0], [4.9, 4.1], [5.0, 4.0], [5.1, 3.9], [9.0, 0.0]]
     behind = [[9.0, 9.0]] * 4
     assert promising([2.0, 6.0], front + behind)

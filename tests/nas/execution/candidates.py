@@ -58,7 +58,7 @@ def _warn() -> None:
     warnings.warn("careful", UserWarning, stacklevel=1)
 
 
-BEHAVIOURS: dict[str, Any] = {
+BEHAVIORS: dict[str, Any] = {
     "abort": _abort,
     "allocate": _allocate,
     "large array": _large_array,
@@ -79,7 +79,7 @@ BEHAVIOURS: dict[str, Any] = {
 
 
 def evaluate(candidate: str, fidelity: float) -> Any:
-    return BEHAVIOURS[candidate]() if candidate in BEHAVIOURS else fidelity
+    return BEHAVIORS[candidate]() if candidate in BEHAVIORS else fidelity
 
 
 class Meeting:

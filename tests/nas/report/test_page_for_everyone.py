@@ -1,4 +1,4 @@
-"""The page for readers who cannot see it, tell few colours apart, use no mouse, or prefer a dark screen."""
+"""The page for readers who cannot see it, tell few colors apart, use no mouse, or prefer a dark screen."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def palettes() -> dict[str, dict[str, str]]:
     return found
 
 
-def linear(colour: str) -> NDArray[np.float64]:
-    values = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+def linear(color: str) -> NDArray[np.float64]:
+    values = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
@@ -53,9 +53,9 @@ def lab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("palette", ["light", "dark"])
 @pytest.mark.parametrize("vision", VISION)
-def test_categories_differ_for_every_kind_of_colour_vision(palette: str, vision: str) -> None:
-    colours = palettes()[palette]
-    seen = {name: lab(np.array(VISION[vision]) @ linear(colours[name])) for pair in CATEGORIES for name in pair}
+def test_categories_differ_for_every_kind_of_color_vision(palette: str, vision: str) -> None:
+    colors = palettes()[palette]
+    seen = {name: lab(np.array(VISION[vision]) @ linear(colors[name])) for pair in CATEGORIES for name in pair}
     near = {pair: float(np.linalg.norm(seen[pair[0]] - seen[pair[1]])) for pair in CATEGORIES}
     assert min(near.values()) > 15, near
 

@@ -192,8 +192,8 @@ def test_the_snippet_classifies_as_the_file_does(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(compile(snippet("it's.onnx"), "snippet", "exec"), names)
-    colours = np.random.default_rng(0).integers(0, 256, (60, 1, 1, 3), dtype=np.uint8)
-    pixels = np.broadcast_to(colours, (60, 16, 20, 3))
+    colors = np.random.default_rng(0).integers(0, 256, (60, 1, 1, 3), dtype=np.uint8)
+    pixels = np.broadcast_to(colors, (60, 16, 20, 3))
     x = (pixels / 255 - record.mean) / record.std
     session = onnxruntime.InferenceSession("it's.onnx")
     expected = [session.run(None, {"input": each[None].transpose(0, 3, 1, 2).astype(np.float32)})[0] for each in x]

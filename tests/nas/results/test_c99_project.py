@@ -73,9 +73,9 @@ def test_a_program_that_computes_something_else_is_not_called_verified(
     device = with_c99_costs(load_device("esp32-s3"))
     outputs = runtime_layers._outputs
 
-    def negated(*given: Any, optimised: bool) -> Any:
+    def negated(*given: Any, optimized: bool) -> Any:
         """As if ONNX Runtime put every image into another class."""
-        return -outputs(*given, optimised=optimised)
+        return -outputs(*given, optimized=optimized)
 
     monkeypatch.setattr(runtime_layers, "_outputs", negated)
     found = c99_project(file, tmp_path / "c99", images(SHAPE, 2), device)

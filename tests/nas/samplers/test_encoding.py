@@ -57,12 +57,12 @@ def test_choices_of_equal_values_share_counts_and_ranks() -> None:
     assert not np.allclose(z[0, shared], z[2, shared])
 
 
-def test_neighbours_differ_in_one_choice_and_all_codes_are_all() -> None:
+def test_neighbors_differ_in_one_choice_and_all_codes_are_all() -> None:
     encoding = Encoding({name: DISTRIBUTIONS[name] for name in ("kernel1", "block", "depth")})
     everything = encoding.all_codes(100)
     assert everything is not None
     assert len(np.unique(everything, axis=0)) == 36
-    around = encoding.neighbours(everything[5], np.random.default_rng(0))
+    around = encoding.neighbors(everything[5], np.random.default_rng(0))
     assert len(np.unique(around, axis=0)) == len(around) == 2 + 2 + 3
     assert ((around != everything[5]).sum(1) == 1).all()
     assert encoding.all_codes(35) is None

@@ -36,15 +36,15 @@ def test_the_posterior_is_that_of_scikit_learn() -> None:
     chosen = Hyperparameters(log_weights=np.array([0.7, -0.4]), log_scale=0.3, log_noise=-4.0)
     process = GaussianProcess(features, GROUPS, values, chosen)
     peer = reference(chosen.log_weights, chosen.log_scale, chosen.log_noise)
-    # scikit-learn knows no mean but zero; ours is the one that generalised least squares finds.
+    # scikit-learn knows no mean but zero; ours is the one that generalized least squares finds.
     peer.fit(features, np.ones(len(values)))
     solved = peer.alpha_
-    centre = float(solved @ values / solved.sum())
-    peer.fit(features, values - centre)
+    center = float(solved @ values / solved.sum())
+    peer.fit(features, values - center)
     new = np.random.default_rng(1).random((10, 3))
     mean, deviation = peer.predict(new, return_std=True)
     ours, variance = process.predict(new)
-    np.testing.assert_allclose(ours, mean + centre, atol=1e-8)
+    np.testing.assert_allclose(ours, mean + center, atol=1e-8)
     np.testing.assert_allclose(variance + np.exp(chosen.log_noise), deviation**2, atol=1e-8)
     np.testing.assert_allclose(process.fitted(), process.predict(features)[0], atol=1e-8)
 
@@ -53,12 +53,12 @@ def test_the_likelihood_is_that_of_scikit_learn_and_its_gradient_that_of_differe
     features, values = data()
     distances = squared_distances(features, GROUPS, 2)
     points = [np.array([0.7, -0.4, 0.3, -4.0]), np.array([-1.0, 0.5, -0.2, -3.0])]
-    centres, peers = [], []
+    centers, peers = [], []
     for point in points:
         peer = reference(point[:2], point[2], point[3]).fit(features, np.ones(len(values)))
-        centre = float(peer.alpha_ @ values / peer.alpha_.sum())
-        centres.append(centre)
-        peers.append(peer.fit(features, values - centre).log_marginal_likelihood_value_)
+        center = float(peer.alpha_ @ values / peer.alpha_.sum())
+        centers.append(center)
+        peers.append(peer.fit(features, values - center).log_marginal_likelihood_value_)
         error = check_grad(
             lambda p: negative_log_likelihood(p, distances, values)[0],
             lambda p: negative_log_likelihood(p, distances, values)[1],

@@ -187,7 +187,7 @@ def test_a_failed_candidate_is_not_proposed_again() -> None:
 
 @pytest.mark.parametrize("objectives", [("accuracy",), ("accuracy", "size")])
 def test_scores_of_stopped_trials_say_where_to_look(objectives: tuple[str, ...]) -> None:
-    """What was stopped early is modelled too: without it nothing would be known of the better half."""
+    """What was stopped early is modeled too: without it nothing would be known of the better half."""
 
     def line(trial: Any) -> int:
         return int(trial.suggest_int("x", 0, 999))

@@ -99,7 +99,7 @@ def test_splits_whose_classes_or_columns_differ_are_refused(pa: Any, tmp_path: P
 def test_what_is_no_such_data_set_is_named(pa: Any, tmp_path: Path) -> None:
     cases = {
         "elsewhere": ({"bytes": None}, "only the name of a file"),
-        "unlabelled": ({"labels": [-1] * 8}, "each image of train needs a label of 0..1"),
+        "unlabeled": ({"labels": [-1] * 8}, "each image of train needs a label of 0..1"),
         "texts": ({"features": {"text": {"_type": "Value"}}}, "one column of type Image is needed, got none"),
     }
     for name, (changes, said) in cases.items():

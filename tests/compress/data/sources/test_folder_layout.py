@@ -130,11 +130,11 @@ FORMATS |= {".avif": "AVIF"} if features.check("avif") else {}
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_every_usual_format_is_read(tmp_path: Path, suffix: str) -> None:
     write(tmp_path)
-    for name, colour in (("cat", (200, 30, 40)), ("dog", (20, 60, 180))):
+    for name, color in (("cat", (200, 30, 40)), ("dog", (20, 60, 180))):
         for path in (tmp_path / name).iterdir():
             path.unlink()
         for i in range(6):
-            Image.new("RGB", (16, 16), colour).save(tmp_path / name / f"{i}{suffix}", format=FORMATS[suffix])
+            Image.new("RGB", (16, 16), color).save(tmp_path / name / f"{i}{suffix}", format=FORMATS[suffix])
     data = load_data(tmp_path)
     assert sum(sizes(data)) == 12
     for image, label in zip(data.train.images, data.train.labels, strict=True):
@@ -152,7 +152,7 @@ def test_of_a_moving_picture_the_first_frame_is_read(tmp_path: Path) -> None:
 
 
 def png16(pixels: np.ndarray) -> bytes:
-    """A PNG of colours of 16 bits, which Pillow cannot write."""
+    """A PNG of colors of 16 bits, which Pillow cannot write."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -162,9 +162,9 @@ def png16(pixels: np.ndarray) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("color", [False, True])
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
-def test_images_of_sixteen_bits_are_scaled_by_the_bits_that_they_use(tmp_path: Path, bits: int, colour: bool) -> None:
+def test_images_of_sixteen_bits_are_scaled_by_the_bits_that_they_use(tmp_path: Path, bits: int, color: bool) -> None:
     generator = np.random.default_rng(0)
     originals = []
     for name in ("cat", "dog"):
@@ -173,7 +173,7 @@ def test_images_of_sixteen_bits_are_scaled_by_the_bits_that_they_use(tmp_path: P
             deep = generator.integers(0, 2**bits, (8, 8, 3), dtype=np.uint16)
             deep[0, 0] = 2**bits - 1
             path = tmp_path / name / f"{i}.png"
-            if colour:
+            if color:
                 path.write_bytes(png16(deep))
             else:
                 deep = deep[..., :1]
@@ -182,7 +182,7 @@ def test_images_of_sixteen_bits_are_scaled_by_the_bits_that_they_use(tmp_path: P
     data = load_data(tmp_path)
     assert data.preprocessing.bits == bits
     expected = [np.asarray(deep, np.float64) / (2**bits - 1) * 255 for deep in originals]
-    limit = 1.0 if colour and bits == 16 else 0.501  # of full colours Pillow keeps the upper byte
+    limit = 1.0 if color and bits == 16 else 0.501  # of full colors Pillow keeps the upper byte
     for split in (data.train, data.val, data.test):
         for image in split.images:
             assert min(np.abs(each - image).max() for each in expected) <= limit
@@ -220,7 +220,7 @@ def test_cmyk_jpegs_and_turned_photos_are_as_a_viewer_shows_them(tmp_path: Path)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_deep_colours_are_turned_too(orientation: int) -> None:
+def test_deep_colors_are_turned_too(orientation: int) -> None:
     import io
 
     from PIL import ImageOps
@@ -376,7 +376,7 @@ def test_splits_without_classes_are_no_classes(names: Sequence[str], tmp_path: P
     said = rf"no classes, {'/ and '.join(names)}/ must hold one subfolder of images per class"
     with pytest.raises(ValueError, match=said):
         load_data(tmp_path)
-    assert not calibration_dataset(str(tmp_path)).train.is_labelled
+    assert not calibration_dataset(str(tmp_path)).train.is_labeled
 
 
 def test_names_that_are_no_utf8_can_be_written(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ class WithoutLists:
 
     def __init__(self, root: str, *, download: bool, split: str) -> None:
         assert download
-        self.colour = {"train": 50, "val": 100, "test": 150}[split]
+        self.color = {"train": 50, "val": 100, "test": 150}[split]
 
     def __len__(self) -> int:
         return 6
@@ -60,7 +60,7 @@ class WithoutLists:
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         if index >= 6:
             raise IndexError
-        return Image.new("RGB", (9, 8), (self.colour, index, 0)), index % 3
+        return Image.new("RGB", (9, 8), (self.color, index, 0)), index % 3
 
 
 def test_given_validation_images_are_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Matrices whose elements resemble their neighbours are coded near the entropy that the neighbours leave."""
+"""Matrices whose elements resemble their neighbors are coded near the entropy that the neighbors leave."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_what_is_coded_comes_back(rows: int, columns: int) -> None:
         reader.finish()
 
 
-def test_neighbours_save_most_of_what_they_tell() -> None:
+def test_neighbors_save_most_of_what_they_tell() -> None:
     symbols, least = drawn(200, 800)
     coded = encode_contexts(symbols, 200, 256, MUCH)
     assert coded is not None

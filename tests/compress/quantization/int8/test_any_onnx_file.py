@@ -60,7 +60,7 @@ def test_every_form_becomes_the_same_integers(form: str, tmp_path: Path) -> None
     write_c99(path, tmp_path / "c")
 
 
-@pytest.mark.parametrize("form", ["Constant nodes", "float16 and Cast", "standardised weights", "alpha and beta"])
+@pytest.mark.parametrize("form", ["Constant nodes", "float16 and Cast", "standardized weights", "alpha and beta"])
 @pytest.mark.parametrize("verb", ["sparsify", "cluster", "fp16"])
 def test_every_form_is_changed_without_training(form: str, verb: str, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
@@ -108,7 +108,7 @@ def test_weights_that_several_operations_share_are_counted_and_stored_once(tmp_p
 
 
 @pytest.mark.slow
-def test_a_shared_weight_is_equalised_corrected_and_rounded_for_all_that_read_it() -> None:
+def test_a_shared_weight_is_equalized_corrected_and_rounded_for_all_that_read_it() -> None:
     torch.manual_seed(0)
     given = onnx_bytes(as_artifact(Shared().eval(), None, input_shape=(3, 16, 16)))
     every = replace(PLAIN, equalize="weights", bias_correction=True, adaround=True, images=8)

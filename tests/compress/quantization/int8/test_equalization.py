@@ -1,4 +1,4 @@
-"""Equalisation changes the ranges of channels, not the function."""
+"""Equalization changes the ranges of channels, not the function."""
 
 from __future__ import annotations
 

@@ -68,11 +68,11 @@ def trained(arch: Arch, data: Dataset) -> Artifact:
     return Artifact(source=arch, weights={}, preprocessing=data.preprocessing).with_model(model)
 
 
-def session_of(data: bytes, optimised: Path | None = None) -> onnxruntime.InferenceSession:
+def session_of(data: bytes, optimized: Path | None = None) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    if optimised:
-        options.optimized_model_filepath = str(optimised)
+    if optimized:
+        options.optimized_model_filepath = str(optimized)
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
@@ -116,8 +116,8 @@ def test_every_option_gives_a_file_of_integer_kernels_that_is_as_right(
     assert options.items() <= {**plain, **chosen}.items()
     json.dumps(after.metrics)
     data = written(after, tmp_path)
-    session_of(data, tmp_path / "optimised.onnx")
-    kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
+    session_of(data, tmp_path / "optimized.onnx")
+    kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
     convolutions = sum(op.kind == "conv" for op in learnt.arch.workload().ops)
     signed = options.get("activations") == "signed"
     if signed:  # on x86 ONNX Runtime makes them unsigned again, and leaves tensors of several readers in float
@@ -303,8 +303,8 @@ def test_silu_is_a_sigmoid_and_a_product_in_integers_where_the_runtime_has_these
     )
     swishes = sum(op.function == "silu" for op in arch.workload().ops)
     data = written(onnx_runtime, tmp_path)
-    session_of(data, tmp_path / "optimised.onnx")
-    kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
+    session_of(data, tmp_path / "optimized.onnx")
+    kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
     assert (kinds["Sigmoid"], kinds["QLinearMul"]) == (0, swishes + 2)
     assert sum("QLinearSigmoid" in kernel.nodes for kernel in fuse(onnx_runtime.workload(), "ort")) == swishes + 2
     x = context.data.preprocessing.tensor(context.data.val.images)

@@ -58,11 +58,11 @@ def net() -> bytes:
     return exported(model, size=SIZE)
 
 
-def run(data: bytes, x: np.ndarray, optimised: Path | None = None) -> np.ndarray:
+def run(data: bytes, x: np.ndarray, optimized: Path | None = None) -> np.ndarray:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    if optimised:
-        options.optimized_model_filepath = str(optimised)
+    if optimized:
+        options.optimized_model_filepath = str(optimized)
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     return session.run(None, {session.get_inputs()[0].name: x})[0]
 
@@ -78,8 +78,8 @@ def error(file: bytes, reference: bytes, data: Dataset) -> float:
 
 def kinds_run(file: bytes, data: Dataset, folder: Path) -> Counter[str]:
     """The operations that ONNX Runtime makes of a file."""
-    run(file, inputs(data)[:2], folder / "optimised.onnx")
-    return Counter(node.op_type for node in onnx.load(folder / "optimised.onnx").graph.node)
+    run(file, inputs(data)[:2], folder / "optimized.onnx")
+    return Counter(node.op_type for node in onnx.load(folder / "optimized.onnx").graph.node)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ ONE = {"images": 16, "calibration": "minmax", "equalize": "weights", "bias_corre
 def test_an_arch_its_module_and_its_file_become_the_same_integers(
     name: str, options: dict[str, Any], images: Dataset
 ) -> None:
-    """Equalised, with corrected biases and, where nothing is said, what diverges least: all three by one algorithm."""
+    """Equalized, with corrected biases and, where nothing is said, what diverges least: all three by one algorithm."""
     data = images.resized(32, 32)
     arch = of_arch(name)
     given = (arch, of_module(arch.model()), Artifact(source=OnnxFile(data=onnx_bytes(arch)), weights={},
@@ -262,8 +262,8 @@ def test_names_outputs_and_metadata_of_a_file_stay(images: Dataset) -> None:
     assert read_metadata(made)["author"] == "somebody"
 
 
-def test_channels_are_equalised_in_any_network(images: Dataset) -> None:
-    """A weight of one scale loses most where its channels differ; equalised they do not."""
+def test_channels_are_equalized_in_any_network(images: Dataset) -> None:
+    """A weight of one scale loses most where its channels differ; equalized they do not."""
     torch.manual_seed(0)
     chain = nn.Sequential(
         nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),

@@ -98,7 +98,7 @@ def test_any_module_is_trained_in_integers_as_an_arch_is(learnt: Artifact, conte
 
 
 class Attention(nn.Module):
-    """Patches, layer normalisation, two heads of attention with a bias for each pair, and a class token."""
+    """Patches, layer normalization, two heads of attention with a bias for each pair, and a class token."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -41,7 +41,7 @@ def images_for(arch: Arch, count: int = 24) -> NDArray[np.float32]:
 
 
 def quantized_artifact(arch: Arch, *, signed: bool = False) -> Artifact:
-    """Random weights, batch normalisation that does something, and scales from images."""
+    """Random weights, batch normalization that does something, and scales from images."""
     names = tuple(map(str, range(arch.num_classes)))
     c, h, w = arch.input_shape
     record = Preprocessing(channels=c, sizes=((h, w),), mean=(0.5,) * c, std=(0.25,) * c, class_names=names)

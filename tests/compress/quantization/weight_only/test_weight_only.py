@@ -118,7 +118,7 @@ def test_a_training_stopped_in_the_middle_ends_the_same(learnt: Artifact, contex
 def test_weights_on_a_grid_are_told_from_others() -> None:
     rows = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)
     for codec in (BINARY, Int4Codec(32)):
-        scaled = codec.rounded(rows) * np.float32([[0.3], [1.7], [0.01], [29.3]])  # as a batch normalisation scales
+        scaled = codec.rounded(rows) * np.float32([[0.3], [1.7], [0.01], [29.3]])  # as a batch normalization scales
         assert is_representable(codec, Weight("w", scaled))
         assert not is_representable(codec, Weight("w", rows))
 

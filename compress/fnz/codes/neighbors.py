@@ -26,7 +26,7 @@ STRIDES = tuple(_ORDERS)
 @dataclass(frozen=True)
 class Scan:
     """The order in which a matrix is coded: row by row, and of each row every ``stride``-th column in one turn, so that
-    later turns have neighbours on both sides. ``lag``: how far away another element is that is probably alike, such
+    later turns have neighbors on both sides. ``lag``: how far away another element is that is probably alike, such
     as the same place of the next kernel. ``prior``: the mean magnitude that is expected, in parts of ``SCALE``.
 
     >>> scan = Scan(rows=2, columns=128, stride=4, lag=9, prior=8)
