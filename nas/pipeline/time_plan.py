@@ -84,7 +84,7 @@ class TimePlan:
 
         >>> plan = time_plan(3600, 20, 45_000, {"resnet8 at 32 px": 1800})
         >>> round(plan.candidate_seconds), round(plan.train_seconds / 60), round(plan.candidate_epochs, 2)
-        (48, 40, 0.67)
+        (37, 44, 0.67)
         """
         if self.images < FEW_IMAGES or not self.speeds:
             return math.inf

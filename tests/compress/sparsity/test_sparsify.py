@@ -19,8 +19,8 @@ from compress import Artifact, Context, Recipe
 from compress.networks.onnx_export import export_onnx, folded_weights, predict_onnx
 from compress.networks.weight_layers import layers_of, weighted_layers
 from compress.sparsity.sparsify import Sparsify, densities
+from compress.training import loop
 from compress.training.evaluation import accuracy, evaluate
-from compress.training.loop import train
 from search_spaces import build_model, preset
 from tests.compress.stages_of_modules import sparsify_module
 from tests.contracts import with_random_statistics
@@ -164,14 +164,10 @@ def test_an_interrupted_training_ends_with_the_same_zeros(learnt: Artifact, cont
         if share > 0.5:
             raise KilledError
 
-    calls = train.__globals__
-    before = calls["_CHECKPOINT_SECONDS"]
-    calls["_CHECKPOINT_SECONDS"] = 0.0
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_CHECKPOINT_SECONDS", 0.0)
         with pytest.raises(KilledError):
             stage(learnt, replace(context, checkpoint=kept, report=killed))
-    finally:
-        calls["_CHECKPOINT_SECONDS"] = before
     again = stage(learnt, replace(context, checkpoint=kept))
     assert all(torch.equal(value, again.weights[name]) for name, value in whole.weights.items())
 

@@ -128,7 +128,12 @@ def test_a_network_learns_where_it_is(digits: Dataset, monkeypatch: pytest.Monke
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device_type: bool(seen.add(device_type)))
     taught = soft_target_loss(ModuleTeacher(build_model(SMALL).to("meta"), digits.preprocessing), 4.0, 0.5)
 
+    steps = list[int]()
+
     def loss(logits: Tensor, labels: Tensor, pixels: Tensor) -> Tensor:
+        if not steps:
+            seen.clear()  # what was asked before the first step
+        steps.append(len(labels))
         value = taught(logits, labels, pixels)
         seen.update(each.device.type for each in (logits, labels, pixels, value))
         return value
@@ -136,6 +141,7 @@ def test_a_network_learns_where_it_is(digits: Dataset, monkeypatch: pytest.Monke
     model = build_model(SMALL).to("meta")
     train(model, digits, Recipe(epochs=0.1), loss=loss)
     assert seen == {parameter.device.type for parameter in model.parameters()} == {"meta"}
+    assert len(steps) > 1
 
 
 def test_measuring_the_number_format_changes_no_weight(digits: Dataset) -> None:
