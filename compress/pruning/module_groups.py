@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -55,11 +55,14 @@ def find_groups(model: nn.Module, input_shape: InputShape) -> Found:
         fresh = copied(model).cpu().eval()
         produced = run_once(copied(fresh), input_shape).shape
         runs = _holding(every, lambda some: _runs(fresh, some, input_shape, produced))
-        alike = _holding(runs, _Shuffled(fresh, input_shape))
+        is_same = _Shuffled(fresh, input_shape)
+        alike = {**_holding(runs, is_same)}
+        turned = {name: _turned(group) for name, group in runs.items() if name not in alike}
+        alike |= _holding({name: group for name, group in turned.items() if group != runs[name]}, is_same)
     held |= {name: _COUNTED for name in every if name not in runs} | {
         name: _ORDERED for name in runs if name not in alike
     }
-    every = dict(alike)
+    every = alike
     written = {member.layer for group in every.values() for member in group.members if not member.inputs}
     return Found(every, {name: reason for name, reason in held.items() if name not in written})
 
@@ -202,6 +205,20 @@ def _keeps_shape(fresh: nn.Module, groups: Groups, chosen: Kept, input_shape: In
         return bool(run_once(cut_module(copied(fresh), kept), input_shape).shape == produced)
     except (RuntimeError, ValueError, AssertionError, AttributeError, IndexError):
         return False
+
+
+def _turned(group: Group) -> Group:
+    """The group with the other reading of a view that has several channels for each unit: one after the other in the
+    graph, where the module may have all units once, then all again, as the weights of several branches are."""
+
+    def turned(member: Member) -> Member:
+        each = len(member.places) // group.width
+        blocks = tuple(place // each for place in member.places) if each > 1 else ()
+        return (
+            replace(member, units=tuple(p % group.width for p in member.places)) if member.units == blocks else member
+        )
+
+    return replace(group, members=tuple(map(turned, group.members)))
 
 
 class _Shuffled:

@@ -367,7 +367,8 @@ def activation_scales(
         elif op.kind == "global_avg_pool" and {op.name, op.inputs[0]} <= ranges.keys():
             low, high = ranges[op.name]
             step = scale_and_zero_point(*ranges[op.inputs[0]])[0] / math.prod(workload.shapes[op.inputs[0]][2:])
-            ranges[op.name] = low, max(high, low + (LEVELS - 1) * step)
+            if low < high:
+                ranges[op.name] = low, max(high, low + (LEVELS - 1) * step)
     return {name: scale_and_zero_point(*both, signed=signed) for name, both in ranges.items()}
 
 

@@ -17,6 +17,7 @@ import compress
 from compress.networks.slice_channels import INPUTS
 from compress.pruning.importance import CRITERIA
 from compress.pruning.module_groups import find_groups
+from compress.pruning.prunable_network import PrunableNetwork
 from hw_profiles import Device, load_device
 from tests.contracts import with_random_statistics
 from tests.parameters import slow
@@ -146,25 +147,28 @@ class Mixed(nn.Module):
         return self.last(self.mix(self.first(x).relu()).flatten(1))[:, :, None, None]
 
 
-@pytest.mark.parametrize(
-    ("mix", "width"),
-    [
-        (lambda x: x.flip(1).mean((2, 3)), 32),
-        (lambda x: functional.adaptive_avg_pool2d(x, 2).permute(0, 2, 3, 1), 128),
-    ],
-    ids=["flip", "channels last"],
-)
-def test_channels_that_are_told_apart_by_their_order_stay(
-    mix: Callable[[Tensor], Tensor], width: int, device: Device
-) -> None:
-    """The places at which they are read again are not those that the graph says."""
-    model = with_random_statistics(net(Mixed(mix, width)))
+def pruned_alike(model: nn.Module, device: Device) -> PrunableNetwork:
+    """Pruned, as accurate as the model with the same channels put to zero."""
     pruned = prune_module(model, SHAPE, device, amount=0.3)
-    assert "tells them apart by their order" in pruned.held["2.first"]
     x = torch.randn(2, *SHAPE, dtype=torch.float64)
     with torch.inference_mode():
         got, expected = pruned.model.double()(x), blind(model.double(), pruned.kept)(x)
     torch.testing.assert_close(got, expected, atol=1e-9, rtol=1e-6)
+    return pruned
+
+
+def test_channels_that_are_told_apart_by_their_order_stay(device: Device) -> None:
+    """The places at which they are read again are not those that the graph says."""
+    model = with_random_statistics(net(Mixed(lambda x: x.flip(1).mean((2, 3)), 32)))
+    assert "tells them apart by their order" in pruned_alike(model, device).held["2.first"]
+
+
+def test_channels_that_a_view_has_one_after_the_other_again_and_again_leave(device: Device) -> None:
+    """The graph takes them for several of each channel in a row."""
+    model = with_random_statistics(net(Mixed(lambda x: functional.adaptive_avg_pool2d(x, 2).permute(0, 2, 3, 1), 128)))
+    pruned = pruned_alike(model, device)
+    assert "2.first" not in pruned.held
+    assert {"2.first", "2.last:inputs"} <= pruned.kept.keys()
 
 
 def frozen(model: nn.Module, *names: str) -> nn.Module:

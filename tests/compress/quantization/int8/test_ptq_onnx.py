@@ -237,7 +237,9 @@ def test_networks_of_every_form_become_integers(name: str, images: Dataset, tmp_
     made = quantized(file, data, **PLAIN)
     assert error(made, file, data) < 0.1
     kinds = kinds_run(made, data, tmp_path)
-    convolutions = sum(node.op_type == "Conv" for node in onnx.load_model_from_string(file).graph.node)
+    convolutions = sum(
+        node.op_type in ("Conv", "ConvTranspose") for node in onnx.load_model_from_string(file).graph.node
+    )
     assert (kinds["QLinearConv"], kinds["Conv"]) == (convolutions, 0)
 
 
